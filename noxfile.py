@@ -1,0 +1,65 @@
+"""The project's chores: ``nox -s tests`` and so on; what follows ``--`` goes to the tool."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "venv"
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install("ruff>=0.14")
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types strictly."""
+    session.install(".[test]", "mypy>=1.15", "nox")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the default suite: offline, a few minutes on two cores."""
+    session.install(".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(default=False)
+def slow(session: nox.Session) -> None:
+    """Run the tests that take over 30 seconds each."""
+    session.install(".[test]")
+    session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session(default=False)
+def gpu(session: nox.Session) -> None:
+    """Run the tests that need a CUDA device."""
+    session.install(".[test]")
+    session.run("pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session(default=False)
+def benchmarks(session: nox.Session) -> None:
+    """Measure speed as ratios against a yardstick in the same run."""
+    session.install(".[test]")
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build the source distribution and the wheel into dist/."""
+    session.install("build")
+    session.run("python", "-m", "build", *session.posargs)
+
+
+@nox.session(default=False)
+def nano(session: nox.Session) -> None:
+    """Pre-train the embedded model; see tamtctl/nano/README.md."""
+    session.install(".")
+    session.run("python", "-m", "tamtctl.nano.pretrain", *session.posargs)

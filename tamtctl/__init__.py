@@ -1,0 +1,51 @@
+"""Find, compare, fine-tune and share lottery tickets of pre-trained encoders.
+
+Everything the command line does is a function here, with the same parameters:
+
+    >>> import tamtctl
+    >>> config = tamtctl.SearchConfig.from_recipe("nano", sparsity=0.8)
+    >>> result = tamtctl.search(config)
+    >>> tamtctl.Ticket.from_pretrained(result.ticket).apply(model)
+
+Names are imported when first used, so that ``import tamtctl`` loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tamtctl.config import SearchConfig as SearchConfig
+    from tamtctl.errors import TamtctlError as TamtctlError
+    from tamtctl.nano import nano_path as nano_path
+    from tamtctl.searching import SearchPlan as SearchPlan
+    from tamtctl.searching import SearchResult as SearchResult
+    from tamtctl.searching import plan_search as plan_search
+    from tamtctl.searching import search as search
+    from tamtctl.ticket import Ticket as Ticket
+
+_MODULE_OF = {
+    "SearchConfig": "config",
+    "SearchPlan": "searching",
+    "SearchResult": "searching",
+    "TamtctlError": "errors",
+    "Ticket": "ticket",
+    "nano_path": "nano",
+    "plan_search": "searching",
+    "search": "searching",
+}
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("tamtctl")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'tamtctl' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tamtctl.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULE_OF])

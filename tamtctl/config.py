@@ -1,0 +1,264 @@
+"""What a search is told: one frozen dataclass, checked on creation, and the named recipes.
+
+Imports nothing heavy, so that the command line can check a request before it loads torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from tamtctl.errors import UsageError
+
+METHODS = ("tamt", "magnitude", "random")
+OBJECTIVES = ("mlm", "kd", "mlm+kd")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16")
+CLIPPING = ("global", "per-tensor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """Everything that determines a search; two equal configurations find the same ticket.
+
+    Attributes:
+        sparsity: Share of zeros in every masked matrix, in [0, 1).
+        model: ``nano``, a folder, or a Hub id.
+        corpus: What to train on: ``python-docs``, files, folders, or Hub datasets ``id[:config]``.
+        held_out: Text to evaluate on; by default a stable tenth of ``corpus``.
+        check_corpus: Text of a second domain to evaluate on besides.
+        text_column: Column of the text in jsonl, parquet and datasets.
+        method: ``tamt`` trains the mask; ``magnitude`` and ``random`` are the one-shot baselines.
+        objective: ``mlm``, ``kd`` or ``mlm+kd`` (TAMT, §3.2).
+        init: Initial mask: ``magnitude``, ``random``, or a ticket.
+        steps: Optimiser steps.
+        schedule_epochs: The learning rate falls linearly to 0 over this many passes of the corpus
+            (the run is cut at ``steps``); None: over ``steps``.
+        batch_size: Sequences per optimiser step.
+        micro_batch_size: Sequences per forward pass (gradient accumulation); None: the whole batch.
+        sequence_length: Tokens per sequence, special tokens included.
+        learning_rate: Peak rate of scores and head. Kept and pruned scores start ``0.02`` apart.
+        weight_decay: Decoupled, on scores and head.
+        adam_epsilon: Added outside the bias correction, as in the paper's AdamW.
+        bias_correction: Of Adam's moments.
+        clip: ``global`` norm over scores and head, or ``per-tensor``.
+        max_grad_norm: The norm to clip to.
+        dropout: Leave the student's dropout on.
+        evaluation_blocks: Held-out sequences to evaluate on at most.
+        precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast).
+        device: ``auto`` takes cuda, then mps, then cpu.
+        threads: CPU threads; None leaves torch's choice.
+        seed: Of noise, order, random masks and dropout.
+        max_minutes: Stop training after so long.
+    """
+
+    sparsity: float
+    model: str
+    corpus: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
+    check_corpus: tuple[str, ...] = ()
+    text_column: str | None = None
+    method: str = "tamt"
+    objective: str = "mlm"
+    init: str = "magnitude"
+    steps: int
+    schedule_epochs: float | None = None
+    batch_size: int = 16
+    micro_batch_size: int | None = None
+    sequence_length: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    adam_epsilon: float = 1e-8
+    bias_correction: bool = True
+    clip: str = "global"
+    max_grad_norm: float = 1.0
+    dropout: bool = True
+    evaluation_blocks: int = 512
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    seed: int = 1
+    max_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UsageError: A value is out of range or unknown; the message names the option.
+        """
+        check_sparsity(self.sparsity)
+        one_of("method", self.method, METHODS)
+        one_of("objective", self.objective, OBJECTIVES)
+        one_of("device", self.device, DEVICES)
+        one_of("precision", self.precision, PRECISIONS)
+        one_of("clip", self.clip, CLIPPING)
+        _require("corpus", bool(self.corpus), "at least one source", self.corpus)
+        _require("steps", self.steps >= 1, "at least 1", self.steps)
+        _require("batch-size", self.batch_size >= 1, "at least 1", self.batch_size)
+        _require("sequence-length", self.sequence_length >= 8, "at least 8", self.sequence_length)
+        _require("seed", 0 <= self.seed < 2**32, "in [0, 2**32)", self.seed)
+        _require("evaluation-blocks", self.evaluation_blocks >= 1, ">= 1", self.evaluation_blocks)
+        for option in ("learning_rate", "adam_epsilon", "max_grad_norm"):
+            self._positive(option, getattr(self, option))
+        for option in ("micro_batch_size", "threads", "schedule_epochs", "max_minutes"):
+            if getattr(self, option) is not None:
+                self._positive(option, getattr(self, option))
+        decay = self.weight_decay
+        _require("weight-decay", math.isfinite(decay) and decay >= 0, "at least 0", decay)
+
+    @staticmethod
+    def _positive(option: str, value: float) -> None:
+        good = math.isfinite(value) and value > 0
+        _require(option.replace("_", "-"), good, "greater than 0", value)
+
+    @property
+    def has_mlm(self) -> bool:
+        """Whether the objective needs the pre-trained masked-LM head."""
+        return "mlm" in self.objective
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, for ``ticket.json`` and the run folder."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @property
+    def hash(self) -> str:
+        """Eight hex digits that name this configuration's run folder."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    @classmethod
+    def from_recipe(cls, recipe: str, **changes: Any) -> Self:
+        """Return a recipe's configuration with some values changed; None leaves the recipe's.
+
+        Args:
+            recipe: A name in `RECIPES`, or a TOML file of `SearchConfig` values (which may name the
+                recipe it builds on as ``recipe``).
+            **changes: `SearchConfig` values; ``sparsity`` is needed.
+
+        Raises:
+            UsageError: No such recipe, a file that is not TOML, or a value that is refused.
+        """
+        changes = {key: value for key, value in changes.items() if value is not None}
+        if recipe not in RECIPES:
+            recipe, from_file = _read_recipe(recipe)
+            changes = from_file | changes
+        if "sparsity" not in changes:
+            raise UsageError("--sparsity is needed, for example --sparsity 0.8")
+        check_sparsity(changes["sparsity"])
+        objective = changes.setdefault("objective", "mlm")
+        one_of("objective", objective, OBJECTIVES)
+        return cls(**(RECIPES[recipe](objective, changes["sparsity"]) | changes))
+
+
+def check_sparsity(value: float) -> None:
+    """Raise UsageError unless ``value`` is a sparsity: a share of zeros in [0, 1)."""
+    if not (isinstance(value, float | int) and 0 <= value < 1):  # NaN compares false
+        hint = f"; did you mean {value / 100:g}?" if 1 < value < 100 else ""
+        raise UsageError(f"--sparsity must be at least 0 and below 1, got {value:g}{hint}")
+
+
+def one_of(option: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) -> None:
+    """Raise UsageError, suggesting the nearest, unless ``value`` is one of the ``known`` names."""
+    if value not in known:
+        near = difflib.get_close_matches(str(value), known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"--{option} must be one of {', '.join(known)}, got {value!r}{hint}")
+
+
+def _require(option: str, condition: bool, wanted: str, value: object) -> None:
+    if not condition:
+        raise UsageError(f"--{option} must be {wanted}, got {value!r}")
+
+
+def _nano(objective: str, sparsity: float) -> dict[str, Any]:
+    """The embedded model on the embedded text: about a minute on two cores."""
+    return {
+        "model": "nano",
+        "corpus": ("python-docs",),
+        "steps": 200,
+        "batch_size": 16,
+        "sequence_length": 128,
+        "learning_rate": 7e-4,
+        "dropout": False,
+    }
+
+
+def _paper(objective: str, sparsity: float) -> dict[str, Any]:
+    """BERT-base on WikiText-103 with the hyperparameters of TAMT's code (appendix A)."""
+    settings = {
+        "model": "bert-base-uncased",
+        "corpus": ("Salesforce/wikitext:wikitext-103-raw-v1",),
+        "steps": _paper_steps(sparsity),
+        "schedule_epochs": 2.0,
+        "batch_size": 16,
+        "sequence_length": 512,
+        "learning_rate": 5e-5,
+    }
+    if objective == "kd":
+        settings |= {
+            "learning_rate": 2e-5,
+            "weight_decay": 0.01,
+            "adam_epsilon": 1e-6,
+            "bias_correction": False,
+            "clip": "per-tensor",
+        }
+    return settings
+
+
+def _paper_steps(sparsity: float) -> int:
+    """The checkpoint the paper fine-tunes, interpolated between the sparsities it lists."""
+    listed = {0.2: 3, 0.3: 6, 0.4: 8, 0.5: 11, 0.6: 14, 0.7: 17, 0.8: 20, 0.9: 22}  # thousands
+    points = sorted(listed.items())
+    if sparsity <= points[0][0]:
+        return points[0][1] * 1000
+    for (low, steps_low), (high, steps_high) in itertools.pairwise(points):
+        if sparsity <= high:
+            share = (sparsity - low) / (high - low)
+            return round(1000 * (steps_low + share * (steps_high - steps_low)))
+    return points[-1][1] * 1000
+
+
+RECIPES: dict[str, Callable[[str, float], dict[str, Any]]] = {"nano": _nano, "paper": _paper}
+
+
+def _read_recipe(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the base recipe and the values of a TOML recipe file."""
+    path = Path(name).expanduser()
+    if not path.is_file():
+        one_of("recipe", name, RECIPES | {"FILE.toml": None})
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"recipe file {name!r} is not readable TOML: {error}") from error
+    values = {key.replace("-", "_"): value for key, value in values.items()}
+    base = values.pop("recipe", "nano")
+    one_of("recipe", base, RECIPES)
+    types = {field.name: str(field.type) for field in fields(SearchConfig)}
+    for key, value in values.items():
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UsageError(f"recipe file {name!r} has an unknown key {key!r}{hint}")
+        values[key] = _checked(name, key, value, types[key])
+    return base, values
+
+
+def _checked(file: str, key: str, value: Any, declared: str) -> Any:
+    """Return a TOML value as the field's type, or say which type it should have had."""
+    if declared.startswith("tuple"):
+        value = (value,) if isinstance(value, str) else value
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+    elif declared.startswith("float") and type(value) in (int, float):
+        return float(value)
+    elif type(value).__name__ == declared.removesuffix(" | None"):
+        return value
+    raise UsageError(f"recipe file {file!r}: {key} must be {declared}, got {value!r}")

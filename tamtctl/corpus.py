@@ -1,0 +1,293 @@
+"""From text to token streams on disk: one stream to train on and one held out.
+
+Streams are written once per corpus, tokenizer and options, and memory-mapped ever after, so that
+neither text nor tokens need to fit in memory. `tamtctl.text` reads documents, `tamtctl.encoding`
+turns lines into ids, and `tamtctl.batches` cuts streams into blocks and noised batches.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamtctl.cache import cache_dir
+from tamtctl.encoding import Encoder
+from tamtctl.errors import CorpusError
+from tamtctl.text import Document, Source, open_source
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FORMAT_VERSION = 1  # raise it whenever the same corpus would give other streams
+METADATA_FILE = "corpus.json"
+TRAIN_FILE = "train.bin"
+HELD_OUT_FILE = "held_out.bin"
+
+_CHARACTERS_AT_ONCE = 2**20
+
+TokenStream = NDArray[np.unsignedinteger[Any]]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A tokenised corpus, memory-mapped.
+
+    Attributes:
+        name: What the user called it.
+        fingerprint: SHA-256 of content, tokenizer and options: equal fingerprints, equal streams.
+        train: Token ids to train on, shape (tokens,), read-only.
+        held_out: Token ids to evaluate on, shape (tokens,), read-only.
+        documents: Number of documents in both.
+        tokens: Number of tokens in both.
+    """
+
+    name: str
+    fingerprint: str
+    train: TokenStream
+    held_out: TokenStream
+    documents: int
+    tokens: int
+
+
+def load_corpus(
+    source: str | Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    held_out: str | Sequence[str] | None = None,
+    text_column: str | None = None,
+    max_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> Corpus:
+    """Tokenise a corpus, or find it in the cache.
+
+    Documents are tokenised line by line without special tokens. Held out are, in this order of
+    preference: all of ``held_out``; the split ``validation`` of a Hub dataset; one document in
+    ten, chosen by a hash of the document, so that the split depends neither on the order of the
+    documents nor on file names.
+
+    Args:
+        source: ``python-docs``, a file, a folder, a Hub dataset ``id[:config]``, or several.
+        tokenizer: A fast tokenizer.
+        held_out: Text to evaluate on, named as ``source`` is.
+        text_column: The column of records that holds the text; see `tamtctl.text.open_source`.
+        max_tokens: Stop reading when there are so many training tokens.
+        progress: Called with the number of tokens so far while text is tokenised.
+
+    Raises:
+        CorpusError: A source cannot be read, a split is empty, or the cache cannot be written.
+        ModelError: The tokenizer is not a fast one.
+    """
+    encoder = Encoder(tokenizer)
+    sources = _open_all(source, text_column)
+    held_out_sources = None if held_out is None else _open_all(held_out, text_column)
+    options = {"text_column": text_column, "max_tokens": max_tokens}
+    fingerprint = _fingerprint(sources, held_out_sources, encoder, options)
+    name = ", ".join(_names(source))
+    folder = cache_dir() / "corpora" / fingerprint
+    if not _is_intact(folder):
+        with _new_folder(folder) as unfinished:
+            _write_corpus(unfinished, sources, held_out_sources, encoder, max_tokens, progress)
+    return _open_corpus(folder, name, fingerprint)
+
+
+def is_held_out(key: str) -> bool:
+    """Tell whether the document with this key is in the tenth that is held out."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10 == 0
+
+
+def _names(source: str | Sequence[str]) -> list[str]:
+    return [source] if isinstance(source, str) else list(source)
+
+
+def _open_all(source: str | Sequence[str], text_column: str | None) -> list[Source]:
+    return [opened for name in _names(source) for opened in open_source(name, text_column)]
+
+
+def _fingerprint(
+    sources: Iterable[Source],
+    held_out: Iterable[Source] | None,
+    encoder: Encoder,
+    options: dict[str, Any],
+) -> str:
+    identity = {
+        "format_version": FORMAT_VERSION,
+        "sources": [source.digest for source in sources],
+        "held_out": None if held_out is None else [source.digest for source in held_out],
+        "tokenizer": encoder.digest,
+        "options": options,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+class _StreamWriter:
+    """Appends documents to one stream, encoding about a megabyte of text at a time."""
+
+    def __init__(self, file: BinaryIO, encoder: Encoder, max_tokens: int | None = None) -> None:
+        self.documents = 0
+        self.tokens = 0
+        self._file = file
+        self._encoder = encoder
+        self._max_tokens = max_tokens
+        self._lines: list[str] = []
+        self._characters = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._max_tokens is not None and self.tokens >= self._max_tokens
+
+    def add(self, document: Document) -> bool:
+        """Append the document; return whether tokens were written."""
+        self.documents += 1
+        self._lines += [line for line in document.text.split("\n") if line and not line.isspace()]
+        self._characters += len(document.text)
+        if self._characters < _CHARACTERS_AT_ONCE:
+            return False
+        self.flush()
+        return True
+
+    def flush(self) -> None:
+        ids = self._encoder.encode(self._lines)
+        if self._max_tokens is not None:
+            ids = ids[: self._max_tokens - self.tokens]
+        self._file.write(ids.tobytes())
+        self.tokens += len(ids)
+        self._lines, self._characters = [], 0
+
+
+def _write_corpus(
+    folder: Path,
+    sources: Sequence[Source],
+    held_out: Sequence[Source] | None,
+    encoder: Encoder,
+    max_tokens: int | None,
+    progress: Progress | None,
+) -> None:
+    with (folder / TRAIN_FILE).open("wb") as file, (folder / HELD_OUT_FILE).open("wb") as apart:
+        train = _StreamWriter(file, encoder, max_tokens)
+        kept_apart = _StreamWriter(apart, encoder)
+        for is_apart, document in _split(sources, held_out, lambda: train.is_full):
+            has_written = (kept_apart if is_apart else train).add(document)
+            if has_written and progress is not None:
+                progress(train.tokens + kept_apart.tokens)
+        train.flush()
+        kept_apart.flush()
+    if progress is not None:
+        progress(train.tokens + kept_apart.tokens)
+    _check_not_empty(sources, train, kept_apart)
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "sources": [source.name for source in sources],
+        "held_out": None if held_out is None else [source.name for source in held_out],
+        "documents": train.documents + kept_apart.documents,
+        "dtype": encoder.dtype.str,
+        "tokens": {TRAIN_FILE: train.tokens, HELD_OUT_FILE: kept_apart.tokens},
+    }
+    (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+
+
+def _split(
+    sources: Iterable[Source], held_out: Iterable[Source] | None, is_full: Callable[[], bool]
+) -> Iterator[tuple[bool, Document]]:
+    """Yield every document with whether it is held out; stop training text when it is full."""
+    for source in sources:
+        by_hash = held_out is None and source.held_out is None
+        for document in source.documents():
+            if is_full():
+                break
+            yield by_hash and is_held_out(document.key), document
+        if held_out is None and source.held_out is not None:
+            yield from ((True, document) for document in source.held_out())
+    for source in held_out or ():
+        yield from ((True, document) for document in source.documents())
+
+
+def _check_not_empty(
+    sources: Sequence[Source], train: _StreamWriter, held_out: _StreamWriter
+) -> None:
+    names = ", ".join(source.name for source in sources)
+    if train.tokens + held_out.tokens == 0:
+        raise CorpusError(f"the corpus is empty: no text in {names}")
+    if held_out.tokens == 0:
+        raise CorpusError(
+            f"too little text in {names}: none of its {train.documents} documents (lines, or "
+            "blocks between blank lines) is held out; give more, or --held-out another file"
+        )
+    if train.tokens == 0:
+        raise CorpusError(f"too little text in {names}: nothing is left to train on; give more")
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill under a temporary name; it appears whole or not at all."""
+    unfinished = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+        yield unfinished
+        _move_into_place(unfinished, folder)
+    except OSError as error:
+        remedy = "set TAMTCTL_CACHE to another folder"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = f"no space left in {folder.parent} for the tokens of the corpus"
+            raise CorpusError(f"{reason}; free some, or {remedy}") from error
+        reason = f"cannot write the tokens of the corpus to {folder.parent}: {error.strerror}"
+        raise CorpusError(f"{reason}; {remedy}") from error
+    finally:
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _move_into_place(unfinished: Path, folder: Path) -> None:
+    try:
+        unfinished.replace(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        if _is_intact(folder):  # another process was faster
+            return
+        # A damaged one must go first, since only empty folders can be replaced.
+        folder.replace(unfinished / "damaged")
+        shutil.rmtree(unfinished / "damaged")
+        unfinished.replace(folder)
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def _is_intact(folder: Path) -> bool:
+    try:
+        metadata = json.loads((folder / METADATA_FILE).read_text())
+        itemsize = np.dtype(metadata["dtype"]).itemsize
+        sizes = {name: tokens * itemsize for name, tokens in metadata["tokens"].items()}
+        found = {name: (folder / name).stat().st_size for name in (TRAIN_FILE, HELD_OUT_FILE)}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
+    return sizes == found
+
+
+def _open_corpus(folder: Path, name: str, fingerprint: str) -> Corpus:
+    metadata = json.loads((folder / METADATA_FILE).read_text())
+    dtype = np.dtype(metadata["dtype"])
+    return Corpus(
+        name=name,
+        fingerprint=fingerprint,
+        train=np.memmap(folder / TRAIN_FILE, dtype=dtype, mode="r"),
+        held_out=np.memmap(folder / HELD_OUT_FILE, dtype=dtype, mode="r"),
+        documents=metadata["documents"],
+        tokens=sum(metadata["tokens"].values()),
+    )

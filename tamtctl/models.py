@@ -1,0 +1,248 @@
+"""Pre-trained encoders: loading one, which of its matrices can be masked, and its fingerprint.
+
+Everything is found by structure, so that any encoder of `transformers` works: a *maskable matrix*
+is the weight of an ``nn.Linear`` or of the input word embeddings inside ``model.base_model``. Names
+are relative to the base encoder (``encoder.layer.0.attention.self.query.weight``), hence the same
+for every head class. "Matrix" always means such a parameter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+
+from tamtctl.errors import ModelError
+from tamtctl.nano import nano_path
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A pre-trained encoder in float32, with what mask training needs to know about it.
+
+    Attributes:
+        id: The Hub id or folder as the user gave it, or ``nano``.
+        revision: The Hub commit it was loaded from; None for a folder.
+        model: A ``…ForMaskedLM`` if loaded with its head, else the bare encoder; in eval mode.
+        tokenizer: Its fast tokenizer.
+        matrices: Name → parameter of the maskable matrices that an objective on tokens reaches;
+            they live in ``model`` and stand in module order.
+        pooler: Name → weight of the matrices that no hidden state depends on, as the checkpoint
+            holds them. Empty if it holds none: a pooler filled with random numbers is no matrix of
+            the checkpoint.
+    """
+
+    id: str
+    revision: str | None
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    matrices: dict[str, nn.Parameter]
+    pooler: dict[str, Tensor]
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The encoder without any head."""
+        return base_encoder(self.model)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Every maskable matrix of the checkpoint (detached, not copied), the pooler last."""
+        return {n: p.detach() for n, p in self.matrices.items()} | self.pooler
+
+
+def base_encoder(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the encoder inside any head class, or ``model`` itself if it has no head."""
+    return cast(PreTrainedModel, model.base_model)
+
+
+def maskable_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """Return name → parameter of every matrix a mask may cover, each shared one once (TAMT, §3.1).
+
+    These are the weights of all linear layers of the base encoder and its input word embeddings;
+    not position embeddings, convolutions, LayerNorms, biases, or anything in a head.
+    """
+    base = base_encoder(model)
+    maskable = {id(m.weight) for m in base.modules() if isinstance(m, nn.Linear)}
+    maskable.add(id(base.get_input_embeddings().weight))
+    return {name: p for name, p in base.named_parameters() if id(p) in maskable}
+
+
+def max_sequence_length(encoder: Encoder) -> int:
+    """Return how many tokens the encoder can take at once, special tokens included."""
+    limit = int(encoder.model.config.max_position_embeddings)
+    for module in encoder.base.modules():
+        is_positions = isinstance(module, nn.Embedding) and module.num_embeddings == limit
+        if is_positions and module.padding_idx is not None:
+            return limit - int(module.padding_idx) - 1  # RoBERTa's kin count from behind padding
+    return limit
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
+    """Return the fingerprint of a set of matrices and the SHA-256 of each.
+
+    A matrix is hashed as little-endian float32; the fingerprint is the SHA-256 of the sorted lines
+    ``name shape sha256`` (shape as ``768x3072``, each line ended by a newline), in hex.
+    """
+    hashes = {name: sha256_of_weight(weight) for name, weight in weights.items()}
+    return combined_fingerprint({n: tuple(w.shape) for n, w in weights.items()}, hashes), hashes
+
+
+def combined_fingerprint(shapes: Mapping[str, Iterable[int]], hashes: Mapping[str, str]) -> str:
+    """Return the fingerprint that `fingerprint` computes, from known shapes and hashes."""
+    lines = sorted(f"{n} {'x'.join(map(str, shapes[n]))} {hashes[n]}\n" for n in hashes)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def sha256_of_weight(weight: Tensor) -> str:
+    """Return the hex SHA-256 of a weight as little-endian float32 in row-major order."""
+    array = weight.detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4", copy=False)
+    return hashlib.sha256(array.data).hexdigest()
+
+
+def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> Encoder:
+    """Load a pre-trained encoder and its tokenizer in float32.
+
+    Args:
+        name: ``nano``, a folder, or a Hub id.
+        with_head: Also load the pre-trained masked-LM head; the checkpoint must hold one.
+        revision: Branch, tag or commit on the Hub.
+
+    Raises:
+        ModelError: Not found, no network, not an encoder, no weights, no fast tokenizer, or (with
+            ``with_head``) a checkpoint without a masked-LM head.
+    """
+    source = _source(name)
+    config = _load(AutoConfig.from_pretrained, name, source, revision)
+    _refuse_other_architectures(name, config)
+    pinned = getattr(config, "_commit_hash", None) or revision
+    tokenizer = _load(AutoTokenizer.from_pretrained, name, source, pinned)
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"model {name!r} has no fast tokenizer; save one beside it (tokenizer.json)"
+        )
+    model, loading = _load_weights(AutoModel, name, source, pinned)
+    pooler_names = _names_without_hidden_state(model, config)
+    if lost := sorted(loading["missing_keys"] - _with_biases(pooler_names)):
+        raise ModelError(
+            f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]}; "
+            "without them it would run on random numbers: give a complete checkpoint"
+        )
+    weights = maskable_matrices(model)
+    pooler = {
+        n: weights[n].detach().clone()
+        for n in pooler_names & weights.keys() - loading["missing_keys"]
+    }
+    if with_head:
+        model, loading = _load_weights(AutoModelForMaskedLM, name, source, pinned)
+        if loading["missing_keys"]:
+            raise ModelError(
+                f"model {name!r} has no pre-trained masked-LM head (the checkpoint lacks "
+                f"{min(loading['missing_keys'])}); use --objective kd, which needs none"
+            )
+    matrices = {n: p for n, p in maskable_matrices(model).items() if n not in pooler_names}
+    revision = getattr(config, "_commit_hash", None)
+    return Encoder(name, revision, model.eval(), tokenizer, matrices, pooler)
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
+    """Load only the tokenizer of a model; raises ModelError like `load_encoder`."""
+    return cast(
+        PreTrainedTokenizerFast,
+        _load(AutoTokenizer.from_pretrained, name, _source(name), revision),
+    )
+
+
+def _source(name: str) -> str:
+    if name == "nano":
+        return str(nano_path())
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"model folder {name!r} has no config.json; give a saved checkpoint")
+        return str(folder)
+    if folder.exists():
+        raise ModelError(f"model {name!r} is a file; give the folder of a saved checkpoint")
+    return name
+
+
+def _load(
+    from_pretrained: Any, name: str, source: str, revision: str | None, **options: Any
+) -> Any:
+    """Call a ``from_pretrained`` and turn what can go wrong in it into one line."""
+    try:
+        return from_pretrained(source, revision=revision, **options)
+    except ModuleNotFoundError as error:
+        raise ModelError(f"model {name!r} needs the Python package {error.name!r}") from error
+    except Exception as error:  # transformers raises anything from OSError to RuntimeError here
+        raise ModelError(_why_not_loaded(name, error)) from error
+
+
+def _why_not_loaded(name: str, error: Exception) -> str:
+    if Path(name).expanduser().is_dir() or name == "nano":
+        if "no file named" in str(error):
+            return f"model folder {name!r} has no weights; it needs model.safetensors"
+        return f"model folder {name!r} cannot be loaded: {_first_line(error)}"
+    return (
+        f"model {name!r} is neither a folder nor reachable on the Hub "
+        f"({_first_line(error)}); check the name and the network, or use --model nano"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0].rstrip(".:") if text else type(error).__name__
+
+
+def _refuse_other_architectures(name: str, config: PreTrainedConfig) -> None:
+    """Refuse decoders and encoder-decoders: the objectives need bidirectional hidden states."""
+    is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not (
+        config.is_encoder_decoder or getattr(config, "is_decoder", False)
+    )
+    if not is_encoder:
+        raise ModelError(
+            f"model {name!r} ({config.model_type}) is not a masked-language-model encoder; "
+            "give an encoder such as bert-base-uncased or roberta-base"
+        )
+
+
+def _load_weights(
+    auto: Any, name: str, source: str, revision: str | None
+) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+    return cast(
+        tuple[PreTrainedModel, dict[str, set[str]]],
+        _load(
+            auto.from_pretrained,
+            name,
+            source,
+            revision,
+            # The default, "auto", would keep a half-precision checkpoint in half precision.
+            dtype=torch.float32,
+            output_loading_info=True,
+        ),
+    )
+
+
+def _names_without_hidden_state(model: PreTrainedModel, config: PreTrainedConfig) -> set[str]:
+    """Return the matrices that the token-level encoder lacks: the pooler, where there is one."""
+    with torch.device("meta"):
+        token_level = AutoModelForMaskedLM.from_config(config)
+    return maskable_matrices(model).keys() - maskable_matrices(token_level).keys()
+
+
+def _with_biases(names: set[str]) -> set[str]:
+    return names | {n.removesuffix("weight") + "bias" for n in names}

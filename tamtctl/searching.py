@@ -1,0 +1,509 @@
+"""From a configuration to a ticket: load, train the mask, evaluate beside the baselines, save."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches, training_batches
+from tamtctl.config import SearchConfig
+from tamtctl.corpus import Corpus, load_corpus
+from tamtctl.errors import TicketError, UsageError
+from tamtctl.evaluation import held_out_losses
+from tamtctl.masking import FoldedWeights, fold
+from tamtctl.models import Encoder, fingerprint, load_encoder, max_sequence_length
+from tamtctl.objectives import Objective
+from tamtctl.pruning import magnitude_masks, random_masks
+from tamtctl.runs import RUNS, RunFolder
+from tamtctl.ticket import Ticket
+from tamtctl.training import ScoreOptimizer, StepReport, TrainingRun, linear_decay, train
+
+_TIMED_TOKENS = 2048  # a probe large enough to be timed, small enough not to be waited for
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search is about to do.
+
+    Attributes:
+        config: The configuration.
+        run_folder: Where the run will live.
+        device: Where it computes: ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32`` or ``bf16``.
+        threads: CPU threads.
+        model_type: The encoder's family.
+        matrices: How many matrices are masked.
+        weights: How many weights they hold.
+        train_tokens: Size of the training text.
+        held_out_tokens: Size of the held-out text.
+        steps: Optimiser steps; 0 for one-shot methods.
+        estimated_seconds: Of training, from a timed probe.
+    """
+
+    config: SearchConfig
+    run_folder: Path
+    device: str
+    precision: str
+    threads: int
+    model_type: str
+    matrices: int
+    weights: int
+    train_tokens: int
+    held_out_tokens: int
+    steps: int
+    estimated_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {
+            "config": self.config.to_dict(),
+            "run_folder": str(self.run_folder),
+        }
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found; ``losses`` map ``dense``, ``random``, ``magnitude`` and ``ticket``.
+
+    Attributes:
+        ticket: The ticket's folder.
+        run_folder: The run's folder.
+        model: As asked for.
+        corpus: As asked for.
+        method: ``tamt``, ``magnitude`` or ``random``.
+        objective: What the losses measure.
+        sparsity: Share of zeros, measured over all masked weights.
+        target_sparsity: As asked for.
+        steps: Optimiser steps done.
+        seconds: Of training.
+        tokens_per_second: Batch positions per second of training, without the first five steps.
+        losses: Of the objective on held-out text, with the pre-trained head.
+        standard_errors: Of these losses.
+        check_losses: The same on ``check_corpus``; empty without one.
+        flips: Share of the mask that differs from the initial one.
+        bytes: Size of the ticket's files.
+        resumed_from: The step that the run went on from; 0 if from the start.
+        already_done: Whether an earlier run had found it.
+    """
+
+    ticket: Path
+    run_folder: Path
+    model: str
+    corpus: str
+    method: str
+    objective: str
+    sparsity: float
+    target_sparsity: float
+    steps: int
+    seconds: float
+    tokens_per_second: float
+    losses: dict[str, float]
+    standard_errors: dict[str, float]
+    check_losses: dict[str, float]
+    flips: float
+    bytes: int
+    resumed_from: int = 0
+    already_done: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"ticket": str(self.ticket), "run_folder": str(self.run_folder)}
+
+
+class Watcher(Protocol):
+    """Who wants to know how a search is going."""
+
+    def status(self, message: str) -> None:
+        """Be told what is being done now, where it may take long."""
+
+    def plan(self, plan: SearchPlan) -> None:
+        """Be told what will be done."""
+
+    def progress(self, report: StepReport) -> None:
+        """Be told of a step."""
+
+
+class _NoWatcher:
+    def status(self, message: str) -> None: ...
+    def plan(self, plan: SearchPlan) -> None: ...
+    def progress(self, report: StepReport) -> None: ...
+
+
+def search(
+    config: SearchConfig,
+    *,
+    output_dir: Path | None = None,
+    force: bool = False,
+    watcher: Watcher | None = None,
+) -> SearchResult:
+    """Find a ticket and save it (TAMT, §3).
+
+    Args:
+        config: What to do.
+        output_dir: The run's folder; by default one under ``runs/`` named after the configuration.
+        force: Redo a finished run.
+        watcher: Is told of the plan and the progress.
+
+    Returns:
+        The result; at once if the folder holds a finished run of this configuration.
+
+    Raises:
+        TamtctlError: Anything that stops the search, before training where it can be known.
+    """
+    run = _run_folder(config, output_dir)
+    if done := run.finished(force=force):
+        folders = {"ticket": run.ticket, "run_folder": run.path}
+        return SearchResult(**(done | folders | {"already_done": True}))
+    watcher = watcher or _NoWatcher()
+    prepared = _Search.prepare(config, run, watcher)
+    watcher.plan(prepared.plan())
+    run.start()
+    result = prepared.run_to_result(watcher)
+    run.finish(result.to_dict())
+    return result
+
+
+def plan_search(
+    config: SearchConfig, *, output_dir: Path | None = None, watcher: Watcher | None = None
+) -> SearchPlan:
+    """Return what `search` would do, after the same checks; nothing is written but caches."""
+    run = _run_folder(config, output_dir)
+    run.finished()
+    return _Search.prepare(config, run, watcher or _NoWatcher()).plan()
+
+
+def default_recipe(config: SearchConfig) -> tuple[str, str]:
+    """Return the recipe to use where none is asked for, and why, for the first line printed."""
+    if choose_device(config.device).type == "cuda":
+        return "paper", "a CUDA GPU is present; --recipe nano takes a minute"
+    return "nano", "no CUDA GPU is used; --recipe paper is the paper's, for GPUs"
+
+
+def _run_folder(config: SearchConfig, output_dir: Path | None) -> RunFolder:
+    short = f"{Path(config.model).name}-{config.sparsity:g}-{config.method}"
+    if config.method == "tamt":
+        short += f"-{config.objective}"
+    return RunFolder(output_dir or RUNS / f"search-{short}-{config.hash}", config.to_dict())
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Everything a search needs, loaded and checked."""
+
+    config: SearchConfig
+    run: RunFolder
+    device: torch.device
+    precision: str
+    encoder: Encoder
+    corpus: Corpus
+    train_blocks: Blocks
+    noise: Noise | None
+    held_out: dict[str, Blocks]  # by the field of `SearchResult` that its losses go into
+    initial_masks: dict[str, Tensor]
+    folded: FoldedWeights
+    objective: Objective
+    pretrained_head: dict[str, Tensor]
+
+    @classmethod
+    def prepare(cls, config: SearchConfig, run: RunFolder, watcher: Watcher) -> _Search:
+        """Load the model and the text, and check that they fit the request."""
+        device = choose_device(config.device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        watcher.status(f"loading model {config.model}")
+        encoder = load_encoder(config.model, with_head=config.has_mlm)
+        longest = max_sequence_length(encoder)
+        if config.sequence_length > longest:
+            raise UsageError(
+                f"--sequence-length {config.sequence_length} is more than model "
+                f"{config.model!r} can take; give at most {longest}"
+            )
+        initial_masks = _initial_masks(config, encoder)
+        watcher.status(f"reading corpus {' '.join(config.corpus)}")
+        load = partial(load_corpus, text_column=config.text_column)
+        corpus = load(config.corpus, encoder.tokenizer, held_out=config.held_out or None)
+        cut = partial(
+            Blocks.of, sequence_length=config.sequence_length, tokenizer=encoder.tokenizer
+        )
+        held_out = {"losses": cut(corpus.held_out)}
+        if config.check_corpus:
+            watcher.status(f"reading check corpus {' '.join(config.check_corpus)}")
+            check = load(config.check_corpus, encoder.tokenizer)
+            held_out["check_losses"] = cut(check.held_out)
+        cast(torch.nn.Module, encoder.model).to(device)  # transformers' own hides its signature
+        folded = FoldedWeights(encoder.matrices, initial_masks, config.sparsity)
+        objective = Objective(encoder, config.objective, folded.frozen)
+        return cls(
+            config,
+            run,
+            device,
+            choose_precision(config.precision, device),
+            encoder,
+            corpus,
+            cut(corpus.train),
+            Noise.of(encoder.tokenizer) if config.has_mlm else None,
+            held_out,
+            initial_masks,
+            folded,
+            objective,
+            {name: p.detach().clone() for name, p in objective.head.items()},
+        )
+
+    def plan(self) -> SearchPlan:
+        """Describe what `run_to_result` will do."""
+        weights = self.encoder.weights
+        steps = self.config.steps if self.config.method == "tamt" else 0
+        return SearchPlan(
+            config=self.config,
+            run_folder=self.run.path,
+            device=self.device.type,
+            precision=self.precision,
+            threads=torch.get_num_threads(),
+            model_type=self.encoder.model.config.model_type,
+            matrices=len(weights),
+            weights=sum(w.numel() for w in weights.values()),
+            train_tokens=len(self.corpus.train),
+            held_out_tokens=len(self.corpus.held_out),
+            steps=steps,
+            estimated_seconds=steps * self._seconds_per_step() if steps else 0.0,
+        )
+
+    def run_to_result(self, watcher: Watcher) -> SearchResult:
+        """Train, evaluate and save."""
+        config = self.config
+        training = TrainingRun(steps=0, seconds=0.0, tokens_per_second=0.0)
+        masks = self.initial_masks
+        if config.method == "tamt":
+            training = self._train_mask(watcher)
+            masks = masks | self.folded.masks  # the pooler keeps its initial one
+        trained_head = {n: p.detach().clone() for n, p in self.objective.head.items()}
+        watcher.status("evaluating on held-out text")
+        losses = self._losses(masks)
+        ticket = self._ticket(masks, losses, training, trained_head)
+        ticket.save_pretrained(self.run.ticket)
+        return SearchResult(
+            ticket=self.run.ticket,
+            run_folder=self.run.path,
+            model=config.model,
+            corpus=" ".join(config.corpus),
+            method=config.method,
+            objective=config.objective,
+            sparsity=ticket.sparsity,
+            target_sparsity=config.sparsity,
+            steps=training.steps,
+            seconds=training.seconds,
+            tokens_per_second=training.tokens_per_second,
+            losses=losses["losses"],
+            standard_errors=losses["standard_errors"],
+            check_losses=losses.get("check_losses", {}),
+            flips=self._flips(),
+            bytes=sum(file.stat().st_size for file in self.run.ticket.iterdir()),
+        )
+
+    def _train_mask(self, watcher: Watcher) -> TrainingRun:
+        config = self.config
+        torch.manual_seed(config.seed)  # of dropout; noise and order have their own
+        scores = [*self.folded.scores.values(), *self.objective.head.values()]
+        optimizer = ScoreOptimizer(
+            scores,
+            epsilon=config.adam_epsilon,
+            weight_decay=config.weight_decay,
+            bias_correction=config.bias_correction,
+            clip=config.clip,
+            max_grad_norm=config.max_grad_norm,
+        )
+        decay_steps = config.steps
+        if config.schedule_epochs:
+            epoch = len(self.train_blocks) / config.batch_size
+            decay_steps = max(math.ceil(config.schedule_epochs * epoch), config.steps)
+
+        def update(step: int) -> float:
+            learning_rate = linear_decay(config.learning_rate, step, decay_steps)
+            self.folded.set_score_gradients()
+            optimizer.step(learning_rate)
+            self.folded.select()
+            self._clear_gradients()
+            return learning_rate
+
+        with self.run.open_metrics() as metrics:
+
+            def report(step: StepReport) -> None:
+                metrics.write(json.dumps(asdict(step) | {"loss": step.loss}) + "\n")
+                watcher.progress(step)
+
+            return train(
+                steps=config.steps,
+                batches=self._batches(),
+                backward=self._backward,
+                update=update,
+                flips=self._flips,
+                report=report,
+                max_seconds=(config.max_minutes or math.inf) * 60,
+            )
+
+    def _batches(self) -> Iterator[Batch]:
+        config = self.config
+        return training_batches(self.train_blocks, config.batch_size, config.seed, noise=self.noise)
+
+    def _backward(self, batch: Batch) -> dict[str, Tensor]:
+        """Leave the gradients of a batch behind; return its mean losses, still on the device.
+
+        Every loss is summed and divided by the number of targets in the whole batch: micro-batches
+        differ in their numbers of masked tokens, so a mean of their means would be another loss.
+        """
+        targets = self.objective.targets(batch)
+        means: dict[str, Tensor] = {}
+        for part in batch.split(self.config.micro_batch_size or self.config.batch_size):
+            with self._autocast():
+                terms = self.objective.terms(part.to(self.device), dropout=self.config.dropout)
+            losses = {term: values.sum() / targets[term] for term, values in terms.items()}
+            torch.stack(list(losses.values())).sum().backward()
+            for term, loss in losses.items():
+                means[term] = means.get(term, 0) + loss.detach()
+        return means
+
+    def _clear_gradients(self) -> None:
+        self.folded.clear_gradients()
+        for parameter in self.objective.head.values():
+            parameter.grad = None
+
+    def _seconds_per_step(self) -> float:
+        """Time forward and backward of a few sequences, and scale to a batch."""
+        rows = max(1, min(self.config.batch_size, _TIMED_TOKENS // self.config.sequence_length))
+        batch = next(self._batches()).split(rows)[0]
+        for _ in range(2):  # the first one warms up
+            started = time.perf_counter()
+            self._backward(batch)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - started
+        self._clear_gradients()
+        return seconds * self.config.batch_size / rows
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def _flips(self) -> float:
+        """Share of mask bits that differ from the initial mask."""
+        masks = self.folded.masks
+        flipped = sum(
+            int((masks[n] != self.initial_masks[n].to(m.device)).sum()) for n, m in masks.items()
+        )
+        return flipped / sum(mask.numel() for mask in masks.values())
+
+    def _losses(self, masks: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+        """Evaluate the masks and the baselines at their sparsity, with the pre-trained head."""
+        config, frozen = self.config, self.folded.frozen
+        with torch.no_grad():
+            for name, parameter in self.objective.head.items():
+                parameter.copy_(self.pretrained_head[name])
+        candidates: dict[str, Callable[[], Mapping[str, Tensor]]] = {
+            "dense": lambda: {n: torch.ones_like(w, dtype=torch.bool) for n, w in frozen.items()},
+            "random": lambda: random_masks(frozen, config.sparsity, config.seed),
+            "magnitude": lambda: magnitude_masks(frozen, config.sparsity),
+            "ticket": lambda: masks,
+        }
+        losses: dict[str, dict[str, float]] = {
+            name: {} for name in [*self.held_out, "standard_errors"]
+        }
+        for candidate, make in candidates.items():
+            fold(self.encoder.matrices, frozen, {n: m.to(self.device) for n, m in make().items()})
+            for name, blocks in self.held_out.items():
+                batches = evaluation_batches(
+                    blocks, 16, noise=self.noise, limit=config.evaluation_blocks
+                )
+                terms = held_out_losses(self.objective, batches, self._autocast, self.device)
+                if candidate == "dense" and "kd" in terms:
+                    del terms["kd"]  # the teacher's distance to itself, 0 but for rounding
+                losses[name][candidate] = sum(term.mean for term in terms.values())
+                if name == "losses":
+                    error = math.hypot(*(term.standard_error for term in terms.values()))
+                    losses["standard_errors"][candidate] = error
+        return losses
+
+    def _ticket(
+        self,
+        masks: Mapping[str, Tensor],
+        losses: Mapping[str, Mapping[str, float]],
+        training: TrainingRun,
+        trained_head: dict[str, Tensor],
+    ) -> Ticket:
+        config = self.config
+        weights = self.folded.frozen | self.encoder.pooler
+        return Ticket.create(
+            {name: weight.cpu() for name, weight in weights.items()},
+            {name: masks[name].cpu() for name in weights},
+            base_model_id=self.encoder.id,
+            revision=self.encoder.revision,
+            model_type=self.encoder.model.config.model_type,
+            target_sparsity=config.sparsity,
+            method=config.method,
+            objective=config.objective,
+            search=config.to_dict(),
+            metrics={
+                "steps": training.steps,
+                "flips": self._flips(),
+                **{name: dict(values) for name, values in losses.items()},
+            },
+            mlm_head={n: p.cpu() for n, p in trained_head.items()} if training.steps else None,
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; ``auto`` takes cuda, then mps, then cpu.
+
+    Raises:
+        UsageError: There is no such device here.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, is_there in available.items() if is_there)
+    if not available[name]:
+        raise UsageError(f"--device {name} is not available here; use --device cpu")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return ``fp32`` or ``bf16``; ``auto`` takes bf16 on GPUs that compute in it."""
+    if name != "auto":
+        return name
+    is_fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if is_fast else "fp32"
+
+
+def _initial_masks(config: SearchConfig, encoder: Encoder) -> dict[str, Tensor]:
+    """Return the mask that the search starts from, and that one-shot methods end with."""
+    weights = encoder.weights
+    if "random" in (config.method, config.init) and config.method != "magnitude":
+        masks = random_masks(weights, config.sparsity, config.seed)
+    else:
+        masks = magnitude_masks(weights, config.sparsity)
+    if config.method != "tamt":
+        return masks
+    if config.init not in ("magnitude", "random"):
+        masks |= _ticket_masks(config.init, encoder)
+    # No gradient reaches the pooler: what it starts with is what it stays.
+    return masks | magnitude_masks(encoder.pooler, config.sparsity)
+
+
+def _ticket_masks(name: str, encoder: Encoder) -> dict[str, Tensor]:
+    ticket = Ticket.from_pretrained(name)
+    if ticket.base_model.fingerprint != fingerprint(encoder.weights)[0]:
+        raise TicketError(
+            f"--init {name} is a ticket of {ticket.base_model.id!r}, whose weights are not those "
+            f"of model {encoder.id!r}; give a ticket of the same model"
+        )
+    return {matrix: ticket.mask(matrix) for matrix in encoder.matrices}

@@ -1,0 +1,456 @@
+"""A ticket: the binary mask of a pre-trained encoder, with what it is and where it comes from.
+
+    ticket = Ticket.from_pretrained("nano-0.8")        # a folder or a packaged name
+    model = AutoModelForSequenceClassification.from_pretrained(..., dtype=torch.float32)
+    ticket.apply(model)                                # zeroes the pruned weights in place
+
+The folder it is saved in is described in `tamtctl.ticket_format`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tamtctl.card import card
+from tamtctl.errors import TicketError
+from tamtctl.models import base_encoder, fingerprint, maskable_matrices, sha256_of_weight
+from tamtctl.packing import count_kept, pack, unpack
+from tamtctl.ticket_format import (
+    ALLOCATION,
+    CARD_FILE,
+    ENCODING,
+    HEAD_FILE,
+    MASK_FILE,
+    METADATA_FILE,
+    TICKET_FILES,
+    BaseModel,
+    Check,
+    ParameterEntry,
+    TicketMetadata,
+    TicketReader,
+    check_head,
+)
+from tamtctl.untrusted import reason, show
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What applying a ticket did to a model.
+
+    Attributes:
+        applied: Names of the matrices whose pruned weights are now zero.
+        skipped: Matrices of the ticket that the model does not have: the pooler's, if any.
+        unmasked: Maskable matrices of the model that the ticket does not cover, left as they were.
+        untied: Parameters that shared memory with another one and now have a copy of their own: the
+            masked-LM decoder, which stays dense.
+    """
+
+    applied: tuple[str, ...]
+    skipped: tuple[str, ...]
+    unmasked: tuple[str, ...]
+    untied: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ticket(TicketMetadata):
+    """The masks of every maskable matrix of one pre-trained encoder, and their metadata.
+
+    Make one with `create`, `load` or `from_pretrained`; `dataclasses.replace` gives a copy with
+    other metrics.
+
+    Attributes:
+        packed: Name → mask as ⌈n/8⌉ bytes, shape (⌈n/8⌉,); see `tamtctl.packing`.
+        mlm_head: The masked-LM head that was trained with the mask, name → tensor; None if it is
+            not part of the ticket.
+    """
+
+    packed: Mapping[str, Tensor] = field(repr=False)
+    mlm_head: Mapping[str, Tensor] | None = field(default=None, repr=False)
+
+    @classmethod
+    def create(
+        cls,
+        weights: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        *,
+        base_model_id: str,
+        revision: str | None,
+        model_type: str,
+        target_sparsity: float,
+        method: str,
+        objective: str | None,
+        search: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        mlm_head: Mapping[str, Tensor] | None = None,
+    ) -> Self:
+        """Make a ticket of boolean masks over pre-trained weights.
+
+        Args:
+            weights: Name → pre-trained weight W of every masked matrix.
+            masks: Name → boolean mask of the same shape; True keeps.
+            base_model_id: Hub id or folder of the checkpoint, or ``nano``.
+            revision: Its Hub commit; None for a folder.
+            model_type: Its architecture in transformers.
+            target_sparsity: The share of zeros that was asked for.
+            method: How the masks were found.
+            objective: What they were trained for; None if for nothing.
+            search: The whole configuration of the search, as plain JSON values.
+            metrics: What was measured, as plain JSON values.
+            mlm_head: The head that was trained along, if it shall be part of the ticket.
+
+        Raises:
+            TicketError: Masks do not fit the weights, or a value cannot be written as JSON.
+        """
+        _check_masks(weights, masks)
+        base_fingerprint, hashes = fingerprint(weights)
+        packed = {name: pack(masks[name]) for name in weights}
+        ticket = cls(
+            base_model=BaseModel(base_model_id, revision, model_type, base_fingerprint),
+            target_sparsity=target_sparsity,
+            method=method,
+            objective=objective,
+            allocation=ALLOCATION,
+            search=dict(search),
+            metrics=dict(metrics),
+            parameters={
+                name: ParameterEntry(tuple(w.shape), count_kept(packed[name]), hashes[name])
+                for name, w in weights.items()
+            },
+            encoding=ENCODING,
+            tamtctl_version=_own_version(),
+            created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            packed=packed,
+            mlm_head=None if mlm_head is None else _independent(mlm_head),
+        )
+        ticket.to_json({})  # raises now, not after hours of search
+        return ticket
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Load a ticket folder and verify all of it: shapes, sizes, checksums, spare bits, counts.
+
+        Raises:
+            TicketError: It is no ticket, is damaged, or was made by a newer tamtctl.
+        """
+        reader = TicketReader(Path(folder))
+        reader.read()
+        metadata = {f.name: getattr(reader.metadata, f.name) for f in fields(TicketMetadata)}
+        return cls(**metadata, packed=reader.packed, mlm_head=reader.mlm_head)
+
+    @classmethod
+    def from_pretrained(cls, name: Path | str) -> Self:
+        """Load a ticket by the path of its folder or by the name of a packaged one.
+
+        Raises:
+            TicketError: There is no such ticket, or `load` refuses it.
+        """
+        return cls.load(resolve_ticket(name).path)
+
+    @staticmethod
+    def verify(folder: Path | str) -> list[Check]:
+        """Return what verifying a ticket folder found, check by check.
+
+        All checks passed if and only if `load` accepts the folder.
+        """
+        return TicketReader(Path(folder)).checks()
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write the ticket's folder; an existing ticket there is replaced as a whole.
+
+        Files in it that are not the format's own are kept.
+
+        Raises:
+            TicketError: The folder holds something else, or cannot be written.
+        """
+        files = {MASK_FILE: safetensors.torch.save(dict(self.packed))}
+        if self.mlm_head is not None:
+            files[HEAD_FILE] = safetensors.torch.save(dict(self.mlm_head))
+        files |= {METADATA_FILE: self.to_json(files).encode(), CARD_FILE: card(self).encode()}
+        with _replacing(Path(folder)) as new:
+            for name, content in files.items():
+                _write_to_disk(new / name, content)
+
+    def mask(self, name: str) -> Tensor:
+        """Return one boolean mask, of the shape of its weight; True keeps."""
+        return unpack(self.packed[name], self.parameters[name].shape)
+
+    @property
+    def masks(self) -> Mapping[str, Tensor]:
+        """Name → boolean mask; each is unpacked when it is asked for."""
+        return _Masks(self)
+
+    def apply(self, model: PreTrainedModel) -> Applied:
+        """Set the pruned weights of a pre-trained model to zero, in place: W ← W ⊙ m.
+
+        The model may be the bare encoder or have any head. A masked-LM decoder that is tied to the
+        word embeddings gets a dense copy of its own, and ``config.tie_word_embeddings`` becomes
+        False, so that saving and loading the model keeps both (TAMT masks only the look-up).
+
+        Raises:
+            TicketError: The model does not hold the weights that the mask was found for, all of
+                them and in float32. The model is then untouched.
+        """
+        matrices = _matrices_of(model)
+        missing = [name for name in self.parameters if name not in matrices]
+        if strange := [name for name in missing if not _is_pooler(name)]:
+            raise TicketError(
+                f"the model has no matrix {strange[0]}; this ticket is for {self._base_line}"
+            )
+        present = {name: matrices[name] for name in self.parameters if name in matrices}
+        for name, parameter in present.items():
+            self._check_form(name, parameter)
+        for name, parameter in present.items():
+            self._check_values(name, parameter)
+        untied = _untie(model, present)
+        with torch.no_grad():
+            for name, parameter in present.items():
+                parameter.masked_fill_(~self.mask(name).to(parameter.device), 0.0)
+        unmasked = tuple(name for name in matrices if name not in present)
+        return Applied(tuple(present), tuple(missing), unmasked, untied)
+
+    @property
+    def _base_line(self) -> str:
+        revision = f" at revision {self.base_model.revision}" if self.base_model.revision else ""
+        return f"{self.base_model.id} ({self.base_model.model_type}){revision}"
+
+    def _check_form(self, name: str, parameter: nn.Parameter) -> None:
+        if parameter.is_meta:
+            raise TicketError(f"{name} of the model is on the meta device; load its weights first")
+        found, wanted = list(parameter.shape), list(self.parameters[name].shape)
+        if found != wanted:
+            raise TicketError(
+                f"{name} of the model has the shape {found}, not {wanted}; "
+                f"this ticket is for {self._base_line}"
+            )
+        if parameter.dtype not in (torch.float32, torch.float64):
+            raise TicketError(
+                f"the model is in {str(parameter.dtype).removeprefix('torch.')}, in which its "
+                "weights cannot be verified; load it with dtype=torch.float32, cast it afterwards"
+            )
+
+    def _check_values(self, name: str, parameter: nn.Parameter) -> None:
+        if sha256_of_weight(parameter) != self.parameters[name].sha256:
+            raise TicketError(
+                f"{name} of the model does not hold the pre-trained weights of {self._base_line}; "
+                "apply the ticket to that checkpoint, before fine-tuning or masking it"
+            )
+
+
+class _Masks(Mapping[str, Tensor]):
+    """A ticket's masks, unpacked one at a time: unpacked, a mask takes eight times the memory."""
+
+    def __init__(self, ticket: Ticket) -> None:
+        self._ticket = ticket
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._ticket.mask(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ticket.parameters)
+
+    def __len__(self) -> int:
+        return len(self._ticket.parameters)
+
+
+@dataclass(frozen=True)
+class ResolvedTicket:
+    """Where a ticket that was asked for by name is, and what kind of name it was."""
+
+    path: Path
+    kind: Literal["path", "packaged"]
+
+
+def resolve_ticket(name: Path | str) -> ResolvedTicket:
+    """Find a ticket: an existing path comes first, then a packaged name.
+
+    Raises:
+        TicketError: It is neither.
+    """
+    path = Path(os.path.expanduser(name))  # noqa: PTH111, Path.expanduser raises for an unknown user
+    if os.path.isdir(path):  # noqa: PTH112, Path.is_dir raises for a name that is too long
+        if _exists(path / "ticket" / METADATA_FILE) and not _exists(path / METADATA_FILE):
+            raise TicketError(f"{str(name)!r} is a run; its ticket is {str(path / 'ticket')!r}")
+        return ResolvedTicket(path, "path")
+    packaged = packaged_tickets()
+    if str(name) in packaged:
+        return ResolvedTicket(packaged[str(name)], "packaged")
+    if _exists(path):
+        raise TicketError(f"{str(name)!r} is a file; give the folder of a ticket")
+    known = ", ".join(packaged) or "none"
+    raise TicketError(f"no ticket {show(str(name))}: no such folder, and packaged are: {known}")
+
+
+def _exists(path: Path) -> bool:
+    """Whether a path exists; other than ``Path.exists``, False for what cannot be looked at."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def shelf() -> Path:
+    """Return the folder of the packaged tickets: inside the package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "tickets"
+    return installed if installed.is_dir() else package.parent / "tickets"
+
+
+def packaged_tickets() -> dict[str, Path]:
+    """Return name → folder of the tickets that come with tamtctl, by name."""
+    return {path.parent.name: path.parent for path in sorted(shelf().glob(f"*/{METADATA_FILE}"))}
+
+
+def _check_masks(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+    if odd := sorted(weights.keys() ^ masks.keys()):
+        raise TicketError(f"{odd[0]} has {'no mask' if odd[0] in weights else 'no weight'}")
+    if not weights:
+        raise TicketError("a ticket needs at least one masked matrix")
+    for name, mask in masks.items():
+        if mask.dtype != torch.bool or mask.shape != weights[name].shape:
+            wanted = list(weights[name].shape)
+            raise TicketError(
+                f"the mask of {name} is {mask.dtype} of shape {list(mask.shape)}; "
+                f"it must be torch.bool of shape {wanted}"
+            )
+
+
+def _independent(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy a live model's parameters; none shares memory, which safetensors could not store."""
+    check_head(tensors)
+    return {
+        name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, t in tensors.items()
+    }
+
+
+def _own_version() -> str:
+    try:
+        return importlib.metadata.version("tamtctl")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
+
+
+def _matrices_of(model: object) -> dict[str, nn.Parameter]:
+    if not isinstance(model, PreTrainedModel):  # wrapped by peft, DDP or torch.compile
+        kind = type(model).__name__
+        raise TicketError(f"a ticket applies to a transformers model itself, not to a {kind}")
+    try:
+        return maskable_matrices(model)
+    except (AttributeError, NotImplementedError) as error:
+        raise TicketError(f"{type(model).__name__} has no word embeddings to mask") from error
+
+
+def _is_pooler(name: str) -> bool:
+    """Whether a matrix belongs to the pooler: the only part of an encoder a head class may omit.
+
+    Every encoder of transformers that has one calls it so.
+    """
+    return name.split(".")[0] == "pooler"
+
+
+def _untie(model: PreTrainedModel, masked: Mapping[str, nn.Parameter]) -> tuple[str, ...]:
+    """Give a decoder that is tied to masked word embeddings a dense copy of its own.
+
+    Returns the names of all parameters that were untied: the config only knows all or none, so a
+    tied bias must get its own copy too, or it would be lost in saving.
+    """
+    embeddings = cast(Tensor, base_encoder(model).get_input_embeddings().weight)
+    if not any(parameter is embeddings for parameter in masked.values()):
+        return ()
+    _refuse_decoder_without_weights(model, len(embeddings))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    ties = model.get_expanded_tied_weights_keys(all_submodels=True)  # name → name it is tied to
+    tied = {
+        name: parameters[name]
+        for name, source in ties.items()
+        if name in parameters and parameters[name] is parameters.get(source)
+    }
+    for name, shared in tied.items():
+        parent, _, attribute = name.rpartition(".")
+        own = nn.Parameter(shared.detach().clone(), requires_grad=shared.requires_grad)
+        setattr(model.get_submodule(parent), attribute, own)
+    if tied:
+        model.config.tie_word_embeddings = False
+        model.all_tied_weights_keys = {}
+    return tuple(tied)
+
+
+def _refuse_decoder_without_weights(model: PreTrainedModel, vocabulary: int) -> None:
+    """Refuse a head that multiplies with the word embeddings themselves: it cannot stay dense.
+
+    Such is deberta-v2's with ``legacy=False``: its "output embeddings" are no vocabulary matrix.
+    """
+    decoder = model.get_output_embeddings()
+    if decoder is not None and len(cast(Tensor, decoder.weight)) != vocabulary:
+        raise TicketError(
+            f"the head of this {type(model).__name__} computes with the word embeddings, "
+            "so masking them would mask its decoder; load the model without that head (AutoModel)"
+        )
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``folder`` that takes its name if the block ends well.
+
+    A crash leaves the old folder or the new one. Unknown files of a replaced ticket move along.
+    """
+    folder = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111, as above
+    _refuse_other_content(folder)
+    tag = secrets.token_hex(4)
+    new, old = (folder.with_name(f".{folder.name}.{kind}-{tag}") for kind in ("new", "old"))
+    try:
+        new.parent.mkdir(parents=True, exist_ok=True)
+        new.mkdir()
+        try:
+            yield new
+            _swap(new, folder, old)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    except OSError as error:
+        raise TicketError(f"cannot write ticket {str(folder)!r}: {reason(error)}") from error
+
+
+def _swap(new: Path, folder: Path, old: Path) -> None:
+    if not folder.exists():
+        new.rename(folder)
+        return
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    for entry in old.iterdir():
+        if entry.name not in TICKET_FILES:
+            entry.rename(folder / entry.name)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_to_disk(path: Path, content: bytes) -> None:
+    """Write a file that is whole once its folder has its final name, even if the power fails."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _refuse_other_content(folder: Path) -> None:
+    try:
+        occupied = folder.exists() and not (folder / METADATA_FILE).exists()
+        if occupied and (not folder.is_dir() or any(folder.iterdir())):
+            raise TicketError(
+                f"{str(folder)!r} exists and is no ticket; give a new or an empty folder"
+            )
+    except OSError as error:
+        raise TicketError(f"cannot write ticket {str(folder)!r}: {reason(error)}") from error

@@ -1,0 +1,422 @@
+"""The ticket folder, format version 1: its file names, its metadata, and how both are checked.
+
+A ticket folder may come from anybody. It is opened by the fixed names below and by no name found
+inside it, nothing in it is executed, and `TicketReader` decides about memory only after the sizes,
+shapes and checksums have been compared with the files as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tamtctl.errors import TicketError
+from tamtctl.models import combined_fingerprint
+from tamtctl.packing import count_kept, has_spare_bits_set, packed_size
+from tamtctl.untrusted import (
+    MAX_NAME_LENGTH,
+    MAX_WEIGHTS,
+    Defect,
+    Fields,
+    check_name,
+    check_plain,
+    parse_json_object,
+    parse_safetensors,
+    reason,
+    show,
+)
+
+METADATA_FILE = "ticket.json"
+MASK_FILE = "mask.safetensors"
+HEAD_FILE = "mlm_head.safetensors"
+CARD_FILE = "README.md"
+TICKET_FILES = (METADATA_FILE, MASK_FILE, HEAD_FILE, CARD_FILE)
+
+FORMAT_VERSION = 1
+ENCODING = "bits"
+ALLOCATION = "uniform"
+
+# Limits that no real ticket comes near; a folder beyond them is refused before it is read.
+MAX_METADATA_BYTES = 2 * 2**20
+MAX_HEAD_BYTES = 2**31
+
+HEAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The pre-trained checkpoint that a ticket is a part of.
+
+    Attributes:
+        id: Hub id or folder as the user gave it, or ``nano``.
+        revision: The Hub commit; None if it did not come from the Hub.
+        model_type: The architecture's name in transformers (``bert``).
+        fingerprint: Hex SHA-256 over its maskable matrices; see `tamtctl.models.fingerprint`.
+    """
+
+    id: str
+    revision: str | None
+    model_type: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ParameterEntry:
+    """One masked matrix.
+
+    Attributes:
+        shape: Of the weight.
+        kept: Number of weights the mask keeps.
+        sha256: Hex SHA-256 of the base weight as little-endian float32.
+    """
+
+    shape: tuple[int, ...]
+    kept: int
+    sha256: str
+
+    @property
+    def numel(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TicketMetadata:
+    """What ``ticket.json`` says of a ticket.
+
+    Attributes:
+        base_model: The checkpoint it belongs to.
+        target_sparsity: The share of zeros that was asked for, in [0, 1].
+        method: ``tamt``, ``imp``, ``magnitude``, ``random``, …
+        objective: ``mlm``, ``kd`` or ``mlm+kd``; None for a method without one.
+        allocation: How the sparsity is spread over the matrices; ``uniform``: the same in each.
+        search: The whole configuration of the search, seed included, as plain JSON values.
+        metrics: What was measured, as plain JSON values.
+        parameters: Name → shape, kept count and checksum of every masked matrix. Names are relative
+            to the base encoder, so that one ticket fits every head class.
+        encoding: How the masks are stored; ``bits``: one bit per weight.
+        tamtctl_version: The version that wrote it.
+        created: ISO 8601 time in UTC.
+    """
+
+    base_model: BaseModel
+    target_sparsity: float
+    method: str
+    objective: str | None
+    allocation: str
+    search: dict[str, Any] = field(repr=False)
+    metrics: dict[str, Any]
+    parameters: dict[str, ParameterEntry] = field(repr=False)
+    encoding: str
+    tamtctl_version: str
+    created: str
+
+    @property
+    def total(self) -> int:
+        """Number of weights in all masked matrices."""
+        return sum(entry.numel for entry in self.parameters.values())
+
+    @property
+    def kept(self) -> int:
+        """Number of weights that the masks keep."""
+        return sum(entry.kept for entry in self.parameters.values())
+
+    @property
+    def sparsity(self) -> float:
+        """Measured share of zeros in all masked matrices."""
+        return (self.total - self.kept) / self.total
+
+    def describe(self) -> dict[str, Any]:
+        """Return the content of ``ticket.json`` without its list of files, as plain JSON values."""
+        metadata = {f: getattr(self, f) for f in TicketMetadata.__dataclass_fields__}
+        return metadata | {
+            "format_version": FORMAT_VERSION,
+            "sparsity": self.sparsity,
+            "base_model": asdict(self.base_model),
+            "parameters": {name: asdict(entry) for name, entry in self.parameters.items()},
+        }
+
+    def to_json(self, files: Mapping[str, bytes]) -> str:
+        """Return the text of ``ticket.json``.
+
+        Args:
+            files: Name → content of every other file of the folder but the card.
+
+        Raises:
+            TicketError: A value cannot be written so that it could be read again.
+        """
+        metadata = {f.name: getattr(self, f.name) for f in fields(TicketMetadata)}
+        document = metadata | {
+            "format_version": FORMAT_VERSION,
+            "sparsity": self.sparsity,
+            "base_model": asdict(self.base_model),
+            "parameters": {name: asdict(entry) for name, entry in self.parameters.items()},
+            "files": {
+                name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+                for name, content in files.items()
+            },
+        }
+        for name in ("search", "metrics"):
+            check_plain(document[name], name)
+        text = json.dumps(document, sort_keys=True, indent=2) + "\n"
+        read_metadata(Fields(json.loads(text), METADATA_FILE))  # what is written can be read
+        return text
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was verified about a ticket folder.
+
+    Attributes:
+        name: What was looked at.
+        passed: None if an earlier failure made it impossible to look.
+        detail: What was found; of a failure, what is wrong.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+class TicketReader:
+    """Reads a ticket folder in steps, each of which relies on those before it.
+
+    A step raises Defect if the folder is not what the format says, else returns one line on what
+    it has found.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metadata: TicketMetadata
+        self.packed: dict[str, Tensor] = {}
+        self.mlm_head: dict[str, Tensor] | None = None
+        self._document: dict[str, Any] = {}
+        self._files: dict[str, tuple[int, str]] = {}  # name → bytes, sha256
+
+    @property
+    def steps(self) -> dict[str, Callable[[], str]]:
+        """What is checked, in this order."""
+        return {
+            METADATA_FILE: self._read_document,
+            "metadata": self._read_metadata,
+            "sparsity": self._check_sparsity,
+            "fingerprint": self._check_fingerprint,
+            "file list": self._read_file_list,
+            MASK_FILE: self._read_masks,
+            "spare bits": self._check_spare_bits,
+            "kept counts": self._check_kept_counts,
+            HEAD_FILE: self._read_head,
+        }
+
+    def read(self) -> None:
+        """Take all steps.
+
+        Raises:
+            TicketError: The first thing that is wrong.
+        """
+        try:
+            for step in self.steps.values():
+                step()
+        except Defect as defect:
+            raise TicketError(f"ticket {str(self.folder)!r}: {defect}") from defect
+
+    def read_metadata(self) -> TicketMetadata:
+        """Read and check the metadata alone, as a listing needs them.
+
+        Raises:
+            TicketError: ``ticket.json`` is missing or is not what the format says.
+        """
+        try:
+            self._read_document()
+            self._read_metadata()
+        except Defect as defect:
+            raise TicketError(f"ticket {str(self.folder)!r}: {defect}") from defect
+        return self.metadata
+
+    def checks(self) -> list[Check]:
+        """Take all steps up to the first that fails, and return what each found."""
+        checks: list[Check] = []
+        for name, step in self.steps.items():
+            if checks and not checks[-1].passed:
+                checks.append(Check(name, None, "not checked"))
+                continue
+            try:
+                checks.append(Check(name, True, step()))
+            except Defect as defect:
+                checks.append(Check(name, False, str(defect)))
+        return checks
+
+    def _read_document(self) -> str:
+        content = self._read_file(METADATA_FILE, MAX_METADATA_BYTES)
+        self._document = parse_json_object(content, METADATA_FILE)
+        return f"{len(content):,} bytes of well-formed JSON"
+
+    def _read_metadata(self) -> str:
+        values = Fields(self._document, METADATA_FILE)
+        self.metadata = read_metadata(values)
+        count = len(self.metadata.parameters)
+        return f"format version {FORMAT_VERSION}, {count} matrices, {self.metadata.total:,} weights"
+
+    def _check_sparsity(self) -> str:
+        stated = Fields(self._document, METADATA_FILE).share("sparsity")
+        measured = self.metadata.sparsity
+        if not math.isclose(stated, measured, rel_tol=0, abs_tol=1e-9):
+            raise Defect(f"sparsity is stated as {stated!r}, but the kept counts give {measured!r}")
+        return f"{measured:.6f} of all weights are zero"
+
+    def _check_fingerprint(self) -> str:
+        parameters = self.metadata.parameters
+        computed = combined_fingerprint(
+            {name: entry.shape for name, entry in parameters.items()},
+            {name: entry.sha256 for name, entry in parameters.items()},
+        )
+        if computed != self.metadata.base_model.fingerprint:
+            raise Defect("the base model's fingerprint does not follow from the parameters")
+        return f"{computed[:16]}… follows from the parameters"
+
+    def _read_file_list(self) -> str:
+        files = Fields(self._document, METADATA_FILE).section("files")
+        for name in files:
+            entry = files.section(name)
+            self._files[name] = (entry.integer("bytes"), entry.sha256("sha256"))
+        if MASK_FILE not in self._files:
+            raise Defect(f"{METADATA_FILE}: files does not list {MASK_FILE}")
+        if HEAD_FILE not in self._files and (self.folder / HEAD_FILE).exists():
+            raise Defect(f"{METADATA_FILE}: files does not list {HEAD_FILE}, which is there")
+        return f"{len(self._files)} listed"
+
+    def _read_masks(self) -> str:
+        sizes = {name: packed_size(entry.numel) for name, entry in self.metadata.parameters.items()}
+        # Names and offsets in the header of a safetensors file.
+        header = 4096 + (192 + 2 * MAX_NAME_LENGTH) * len(sizes)
+        content = self._read_listed(MASK_FILE, sum(sizes.values()), sum(sizes.values()) + header)
+        self.packed = parse_safetensors(content, MASK_FILE)
+        if odd := sorted(self.packed.keys() ^ sizes.keys()):
+            where = MASK_FILE if odd[0] in sizes else METADATA_FILE
+            raise Defect(f"{where} lacks the matrix {show(odd[0])}")
+        for name, packed in self.packed.items():
+            if packed.dtype != torch.uint8 or packed.shape != (sizes[name],):
+                raise Defect(f"{MASK_FILE}: mask of {name} is not {sizes[name]} bytes")
+        return f"{len(content):,} bytes, checksum and shapes as stated"
+
+    def _check_spare_bits(self) -> str:
+        for name, entry in self.metadata.parameters.items():
+            if has_spare_bits_set(self.packed[name], entry.numel):
+                raise Defect(f"{MASK_FILE}: spare bits of {name} are not zero")
+        return "zero"
+
+    def _check_kept_counts(self) -> str:
+        for name, entry in self.metadata.parameters.items():
+            if (kept := count_kept(self.packed[name])) != entry.kept:
+                raise Defect(f"mask of {name} keeps {kept} weights, but {entry.kept} are stated")
+        return f"{self.metadata.kept:,} of {self.metadata.total:,} weights, as stated for each"
+
+    def _read_head(self) -> str:
+        if HEAD_FILE not in self._files:
+            return "none"
+        content = self._read_listed(HEAD_FILE, 0, MAX_HEAD_BYTES)
+        self.mlm_head = parse_safetensors(content, HEAD_FILE)
+        check_head(self.mlm_head)
+        return f"{len(self.mlm_head)} tensors, {len(content):,} bytes, checksum as stated"
+
+    def _read_listed(self, name: str, least: int, most: int) -> bytes:
+        """Read a file if its size is what is listed and plausible, and check its SHA-256."""
+        size, sha256 = self._files[name]
+        actual = self._size(name)
+        if actual != size:
+            raise Defect(f"{name} is damaged: {actual} bytes instead of {size}; fetch it again")
+        if not least <= size <= most:
+            raise Defect(f"{name}: {size} bytes do not fit the stated shapes")
+        content = self._read_file(name, size)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise Defect(f"{name} is damaged: its SHA-256 is not the listed one; fetch it again")
+        return content
+
+    def _read_file(self, name: str, limit: int) -> bytes:
+        if (size := self._size(name)) > limit:
+            raise Defect(f"{name} has {size} bytes; more than {limit} are refused")
+        try:
+            with (self.folder / name).open("rb") as file:
+                return file.read(limit)
+        except (OSError, MemoryError) as error:
+            raise Defect(f"cannot read {name}: {reason(error)}") from error
+
+    def _size(self, name: str) -> int:
+        """Return the size of a regular file; the Hub's cache reaches it by a symbolic link."""
+        try:
+            status = (self.folder / name).stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise Defect(f"has no {name}; give a complete ticket folder") from error
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+            raise Defect(f"cannot read {name}: {reason(error)}") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise Defect(f"{name} is not a regular file")
+        return status.st_size
+
+
+def read_metadata(values: Fields) -> TicketMetadata:
+    """Check the type of every field of ``ticket.json``; unknown ones are a later version's.
+
+    Raises:
+        TicketError: A field is missing or wrong, or the file is of another format version.
+    """
+    _check_version(values)
+    base = values.section("base_model")
+    return TicketMetadata(
+        base_model=BaseModel(
+            id=base.text("id"),
+            revision=base.optional_text("revision"),
+            model_type=base.text("model_type"),
+            fingerprint=base.sha256("fingerprint"),
+        ),
+        target_sparsity=values.share("target_sparsity"),
+        method=values.text("method"),
+        objective=values.optional_text("objective"),
+        allocation=values.text("allocation"),
+        search=values.plain("search"),
+        metrics=values.plain("metrics"),
+        parameters=_read_parameters(values.section("parameters")),
+        encoding=ENCODING,
+        tamtctl_version=values.text("tamtctl_version"),
+        created=values.time("created"),
+    )
+
+
+def _check_version(values: Fields) -> None:
+    version = values.integer("format_version", 1)
+    if version > FORMAT_VERSION:
+        raise Defect(f"made by a newer tamtctl (format version {version}); upgrade tamtctl")
+    if (encoding := values.text("encoding")) != ENCODING:
+        raise Defect(f"encoding {show(encoding)} is unknown to this tamtctl; upgrade tamtctl")
+
+
+def _read_parameters(values: Fields) -> dict[str, ParameterEntry]:
+    parameters: dict[str, ParameterEntry] = {}
+    for name in values:
+        check_name(name, METADATA_FILE)
+        entry = values.section(name)
+        shape = entry.shape("shape")
+        kept = entry.integer("kept", 0, math.prod(shape))
+        parameters[name] = ParameterEntry(shape, kept, entry.sha256("sha256"))
+    if not parameters:
+        raise Defect(f"{METADATA_FILE}: parameters names no matrix")
+    if sum(entry.numel for entry in parameters.values()) > MAX_WEIGHTS:
+        raise Defect(f"{METADATA_FILE}: shapes claim more than {MAX_WEIGHTS} weights")
+    return parameters
+
+
+def check_head(tensors: Mapping[str, Tensor]) -> None:
+    """Raise TicketError unless the tensors of a masked-LM head can be part of a ticket."""
+    for name, tensor in tensors.items():
+        check_name(name, HEAD_FILE)
+        if tensor.dtype not in HEAD_DTYPES or not torch.isfinite(tensor).all():
+            raise Defect(f"{HEAD_FILE}: {name} is not made of finite floating-point numbers")

@@ -1,0 +1,161 @@
+"""The training loop: gradients, clipping, the paper's Adam, a linear schedule, and reports."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tamtctl.batches import Batch
+from tamtctl.errors import TamtctlError
+
+_WARM_UP_STEPS = 5  # left out of the measured speed
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What is known of a run after a step.
+
+    Attributes:
+        step: Optimiser steps done, from 1.
+        steps: Steps of the whole run.
+        terms: Mean loss of each term since the last report.
+        learning_rate: Of this step.
+        flips: Share of the mask that differs from the initial one.
+        tokens_per_second: Batch positions per second since the start, without the first steps.
+    """
+
+    step: int
+    steps: int
+    terms: dict[str, float]
+    learning_rate: float
+    flips: float
+    tokens_per_second: float
+
+    @property
+    def loss(self) -> float:
+        """The objective: the sum of its terms."""
+        return sum(self.terms.values())
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a finished run took: steps done, their seconds, and batch positions per second."""
+
+    steps: int
+    seconds: float
+    tokens_per_second: float
+
+
+class ScoreOptimizer:
+    """The paper's Adam over scores and head, on torch's fused AdamW.
+
+    The paper's AdamW adds epsilon outside the bias correction, which torch's does not offer: the
+    gradients of scores are so small that this moves a tenth of them. Scaling torch's epsilon at
+    every step gives the same update. Without bias correction (the paper's KD) the learning rate is
+    scaled too, and the decay back.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        *,
+        epsilon: float,
+        weight_decay: float,
+        bias_correction: bool,
+        clip: str,
+        max_grad_norm: float,
+    ) -> None:
+        self._parameters = list(parameters)
+        self._epsilon, self._weight_decay = epsilon, weight_decay
+        self._bias_correction = bias_correction
+        self._clip, self._max_grad_norm = clip, max_grad_norm
+        self._adam = torch.optim.AdamW(self._parameters, betas=(0.9, 0.999), fused=True)
+        self._step = 0
+
+    def step(self, learning_rate: float) -> None:
+        """Clip the gradients and update."""
+        self._step += 1
+        groups = (
+            [[p] for p in self._parameters] if self._clip == "per-tensor" else [self._parameters]
+        )
+        for group in groups:
+            torch.nn.utils.clip_grad_norm_(group, self._max_grad_norm)
+        first = 1 - 0.9**self._step
+        second = math.sqrt(1 - 0.999**self._step)
+        scale = 1.0 if self._bias_correction else first / second
+        (options,) = self._adam.param_groups
+        options["lr"] = learning_rate * scale
+        options["eps"] = self._epsilon / second
+        options["weight_decay"] = self._weight_decay / scale
+        self._adam.step()
+
+
+def linear_decay(peak: float, step: int, steps: int) -> float:
+    """Return the learning rate of a step (from 0): linear from the peak to 0, no warm-up."""
+    return peak * max(0.0, 1 - step / steps)
+
+
+def train(
+    *,
+    steps: int,
+    batches: Iterator[Batch],
+    backward: Callable[[Batch], dict[str, Tensor]],
+    update: Callable[[int], float],
+    flips: Callable[[], float],
+    report: Callable[[StepReport], None],
+    report_every: int = 10,
+    max_seconds: float = math.inf,
+) -> TrainingRun:
+    """Run the loop.
+
+    Args:
+        steps: Optimiser steps.
+        batches: At least as many batches, on their device.
+        backward: Leaves the step's gradients behind and returns each term's mean loss.
+        update: Applies the gradients of step ``i`` (from 0) and returns its learning rate.
+        flips: Measures the share of flipped mask bits.
+        report: Is called every ``report_every`` steps and after the last one.
+        report_every: Between reports nothing waits for the device.
+        max_seconds: Stop after the step in which so much time has passed.
+
+    Raises:
+        TamtctlError: The loss is not finite; the message names the step.
+    """
+    started = measured_from = time.perf_counter()
+    tokens = 0
+    pending: list[dict[str, Tensor]] = []
+    for step, batch in zip(range(1, steps + 1), batches, strict=False):
+        pending.append(backward(batch))
+        learning_rate = update(step - 1)
+        tokens += batch.input_ids.numel()
+        if step == _WARM_UP_STEPS and steps > _WARM_UP_STEPS:
+            measured_from, tokens = time.perf_counter(), 0
+        is_last = step == steps or time.perf_counter() - started > max_seconds
+        if step % report_every == 0 or is_last:
+            terms = _mean_terms(pending, step)
+            pending.clear()
+            speed = tokens / (time.perf_counter() - measured_from)
+            report(StepReport(step, steps, terms, learning_rate, flips(), speed))
+        if is_last:
+            break
+    return TrainingRun(step, time.perf_counter() - started, speed)
+
+
+def _mean_terms(pending: Sequence[dict[str, Tensor]], step: int) -> dict[str, float]:
+    """Return the mean of each term over the last steps, which must all be finite."""
+    means = {}
+    for term in pending[0]:
+        values = torch.stack([losses[term] for losses in pending]).tolist()
+        for at, value in enumerate(values, start=step - len(values) + 1):
+            if not math.isfinite(value):
+                raise TamtctlError(
+                    f"the {term} loss became {value} at step {at}; "
+                    "try a lower --learning-rate, or --precision fp32"
+                )
+        means[term] = sum(values) / len(values)
+    return means

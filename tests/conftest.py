@@ -1,0 +1,38 @@
+"""What all tests share: no network, caches of their own, and a small tokenizer."""
+
+from __future__ import annotations
+
+import os
+import string
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+# Read when the Hugging Face libraries are imported, hence before anything else.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+# Tiny matrices gain nothing from threads, and lose much to them on a busy machine.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAMTCTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def bert_tokenizer() -> PreTrainedTokenizerBase:
+    """A lower-casing WordPiece tokenizer that knows letters, digits, signs and a few words."""
+    from transformers import BertTokenizer
+
+    signs = string.ascii_lowercase + string.digits + string.punctuation + "éß中文ñ\u0301"
+    words = ["the", "of", "ticket", "lottery", "mask", "##ing", "##ed", "##s"]
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*specials, *words, *signs, *(f"##{sign}" for sign in signs)]
+    return BertTokenizer(vocab={piece: id_ for id_, piece in enumerate(pieces)})

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tamtctl.text
+from tamtctl.errors import CorpusError
+from tamtctl.text import open_source
+
+
+def texts(source: str | Path, text_column: str | None = None) -> list[str]:
+    opened = open_source(str(source), text_column)
+    return [document.text for part in opened for document in part.documents()]
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    data = content.encode() if isinstance(content, str) else content
+    if path.suffix in {".gz", ".xz"}:
+        data = (gzip if path.suffix == ".gz" else lzma).compress(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.txt.xz", "a.md", "a.text", "a", "a.TXT"])
+def test_a_line_is_a_document(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path / name, "\n\n first line\nsecond\t line \r\nthird\n\n")
+    assert texts(file) == [" first line", "second\t line ", "third"]
+
+
+def test_a_block_is_a_document_where_blank_lines_separate(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.txt", "\n = Title = \n \none\r\ntwo\n\n\t\nthree")
+    assert texts(file) == [" = Title = ", "one\ntwo", "three"]
+
+
+def test_only_line_feeds_end_lines_and_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.txt", "\ufeffa\u2028b\x0cc\x85d\re\n\ufefff\n")
+    assert texts(file) == ["a\u2028b\x0cc\x85d\re", "\ufefff"]
+
+
+def test_endless_lines_and_blocks_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tamtctl.text, "LONGEST_DOCUMENT", 16)
+    line = write(tmp_path / "line.txt", "wörter und 中文中文中文中文中文中文 end " * 3)
+    assert "".join(texts(line)) == "wörter und 中文中文中文中文中文中文 end " * 3
+    assert all(len(text.encode()) <= 16 for text in texts(line))
+    assert texts(line)[0] == "wörter und "
+    block = write(tmp_path / "block.txt", "head\n\n" + "four\n" * 9)
+    assert texts(block) == ["head", *["four\nfour\nfour"] * 3]
+
+
+@settings(deadline=None, max_examples=200)
+@given(lines=st.lists(st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]))))
+def test_no_text_is_lost(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+    file = tmp_path_factory.mktemp("text") / "a.txt"
+    file.write_bytes("\n".join(lines).encode())
+    kept = "\n".join(lines).removeprefix("\ufeff").split("\n")
+    kept = [line.removesuffix("\r") for line in kept if line and not line.isspace()]
+    assert "\n".join(texts(file)).split("\n") == (kept or [""])
+
+
+def test_a_folder_is_all_its_files_in_order(tmp_path: Path) -> None:
+    write(tmp_path / "b.txt", "b")
+    write(tmp_path / "a" / "z.md.xz", "az")
+    write(tmp_path / "a" / "a.jsonl.gz", '{"text": "aa"}')
+    write(tmp_path / "a" / "picture.png", b"\0")
+    write(tmp_path / ".hidden" / "c.txt", "hidden")
+    write(tmp_path / ".hidden.txt", "hidden")
+    assert texts(tmp_path) == ["aa", "az", "b"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.xz"])
+def test_records_of_json_lines(tmp_path: Path, name: str) -> None:
+    records = [{"id": 1, "text": "one\r\nmore"}, {"id": 2, "text": None}, {"text": " "}]
+    content = "\n\n".join(map(json.dumps, [*records, {"text": "two", "extra": "x"}]))
+    assert texts(write(tmp_path / name, content)) == ["one\nmore", "two"]
+
+
+@pytest.fixture
+def write_records(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Path]:
+    def as_json_lines(**columns: list[object]) -> Path:
+        rows = zip(*columns.values(), strict=True)
+        records = (json.dumps(dict(zip(columns, row, strict=True))) for row in rows)
+        return write(tmp_path / "a.jsonl", "\n".join(records))
+
+    def as_parquet(**columns: list[object]) -> Path:
+        pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+        return tmp_path / "a.parquet"
+
+    return as_parquet if request.param == "parquet" else as_json_lines
+
+
+@pytest.mark.parametrize("write_records", ["jsonl", "parquet"], indirect=True)
+def test_the_column_of_the_text(write_records: Callable[..., Path]) -> None:
+    assert texts(write_records(title=["t"], text=["one"])) == ["one"]
+    assert texts(write_records(title=["t"], text=["one"]), "title") == ["t"]
+    assert texts(write_records(id=[1, 2], body=["one", None])) == ["one"]
+    with pytest.raises(CorpusError, match=r"no column 'text', but 'a', 'b'; .*--text-column"):
+        texts(write_records(a=["x"], b=["y"]))
+    with pytest.raises(CorpusError, match=r"no column 'c', but 'a', 'b'$"):
+        texts(write_records(a=["x"], b=["y"]), "c")
+    with pytest.raises(CorpusError, match=r"column 'id', is not a string"):
+        texts(write_records(id=[1]), "id")
+
+
+def test_columns_of_parquet(tmp_path: Path) -> None:
+    rows = [f"row {i}" for i in range(3000)]
+    for kind in (pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
+        table = pa.table({"n": range(3000), "body": pa.array(rows).cast(kind)})
+        pq.write_table(table, tmp_path / "a.parquet")
+        assert texts(tmp_path / "a.parquet") == rows
+
+
+def test_digests_follow_the_content_only(tmp_path: Path) -> None:
+    digests = {
+        open_source(str(write(tmp_path / name, content)))[0].digest
+        for name, content in [
+            ("a.txt", "same"),
+            ("b.md", "same"),
+            ("c.txt", "other"),
+            ("d.jsonl", "same"),
+        ]
+    }
+    assert len(digests) == 3
+
+
+BAD_FILES = {
+    "latin.txt": ("ok\nna\u00efve".encode("latin-1"), r"latin\.txt is not UTF-8 \(byte 5\)"),
+    "utf16.txt": ("text".encode("utf-16"), r"utf16\.txt is a binary file \(a zero at byte 3\)"),
+    "a.txt": (b"abc\n\x7fELF\0", r"a\.txt is a binary file \(a zero at byte 8\)"),
+    "cut.jsonl": (b'{"text": "a"}\n{"text": "b', r"cut\.jsonl:2 is not JSON"),
+    "list.jsonl": (b'["a"]', r"list\.jsonl:1 is not a JSON object"),
+    "deep.jsonl": (b"[" * 100_000, r"deep\.jsonl:1 is not JSON"),
+    "half.jsonl": (rb'{"text": "\ud800"}', r"half\.jsonl:1, column 'text', is not valid Unicode"),
+    "later.jsonl": (b'{"text": "a"}\n{"txt": "b"}', r"later\.jsonl:2 has no column 'text', but"),
+    "none.jsonl": (b"{}", r"none\.jsonl:1 has no column 'text', but no columns at all"),
+    "a.parquet": (b"PAR1 not really", r"a\.parquet is not a readable Parquet file: "),
+    "empty.parquet": (b"", r"empty\.parquet is not a readable Parquet file: "),
+    "a.zip": (b"PK", r"a\.zip is of no kind that can be read: use \.txt"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_named_in_one_line(tmp_path: Path, name: str) -> None:
+    content, message = BAD_FILES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=message) as caught:
+        texts(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.xz", "a.jsonl.gz"])
+@pytest.mark.parametrize("damage", ["cut", "not compressed", "flipped"])
+def test_damaged_compression(tmp_path: Path, name: str, damage: str) -> None:
+    file = write(tmp_path / name, '{"text": "abcdefgh"}\n' * 1000)
+    data = bytearray(file.read_bytes())
+    if damage == "flipped":
+        data[-6] ^= 255  # in the checksums
+    file.write_bytes(
+        {"cut": data[:-10], "not compressed": bytearray(b"plain"), "flipped": data}[damage]
+    )
+    with pytest.raises(CorpusError, match=f"{name} is damaged or cut short"):
+        texts(file)
+
+
+def test_damage_inside_a_parquet_file(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [f"row {i}" for i in range(5000)]}), tmp_path / "a.parquet")
+    data = bytearray((tmp_path / "a.parquet").read_bytes())
+    data[50:500] = bytes(450)
+    (tmp_path / "a.parquet").write_bytes(data)
+    with pytest.raises(CorpusError, match="not a readable Parquet file"):
+        texts(tmp_path / "a.parquet")
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    for missing in (
+        "no/such/file.txt",
+        "corpus.txt.gz",
+        "/nowhere",
+        "../x",
+        "",
+        "a" * 300 + "/b/c",
+    ):
+        with pytest.raises(CorpusError, match=r"is no file or folder here, nor a Hub dataset id"):
+            open_source(missing)
+    with pytest.raises(CorpusError, match=r"no text in the folder"):
+        open_source(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CorpusError, match=r"pipe is neither a file nor a folder"):
+        open_source(str(tmp_path / "pipe"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.txt", "text")
+    file.chmod(0)
+    with pytest.raises(CorpusError, match=r"cannot read .*a\.txt: Permission denied"):
+        open_source(str(file))
+
+
+def test_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CorpusError, match=r"no network to the Hub .*; use python-docs or a local"):
+        open_source("Salesforce/wikitext:wikitext-103-raw-v1")
+    write(tmp_path / "Salesforce" / "wikitext", "an existing path wins")
+    assert texts("Salesforce/wikitext") == ["an existing path wins"]
+
+
+def test_python_docs() -> None:
+    (source,) = open_source("python-docs")
+    pages = list(source.documents())
+    assert len(pages) > 100
+    assert len({page.key for page in pages}) == len(pages)
+    assert pages == list(source.documents())
+
+
+# --- a Hub on this machine -------------------------------------------------------------------
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers what the unmodified client libraries ask about one data set of JSON lines."""
+
+    SHA: ClassVar = "a" * 40
+    FILES: ClassVar = {
+        "train.jsonl": "".join(f'{{"text": "row {i}"}}\n' for i in range(30)).encode(),
+        "validation.jsonl": b'{"text": "kept apart"}\n',
+    }
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        if "/owner/data" not in path or "missing" in path:
+            return self.answer(404, b"{}", "RepoNotFound" if "missing" in path else "EntryNotFound")
+        if "/tree/" in path:
+            files = [
+                {"type": "file", "path": name, "size": len(data), "oid": "b" * 40}
+                for name, data in self.FILES.items()
+            ]
+            return self.answer(200, json.dumps(files).encode())
+        if path.startswith("/api/datasets/"):
+            siblings = [{"rfilename": name} for name in self.FILES]
+            info = {"id": "owner/data", "sha": self.SHA, "private": False, "tags": []}
+            return self.answer(200, json.dumps({**info, "siblings": siblings}).encode())
+        if (data := self.FILES.get(path.rsplit("/", 1)[-1])) is not None:
+            return self.answer(200, data)
+        return self.answer(404, b"", "EntryNotFound")
+
+    def answer(self, status: int, body: bytes, error: str | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Repo-Commit", self.SHA)
+        self.send_header("ETag", f'"{len(body)}"')
+        if error:
+            self.send_header("X-Error-Code", error)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+READ = """
+import json, sys
+from tamtctl.errors import CorpusError
+from tamtctl.text import open_source
+try:
+    source, = open_source(sys.argv[1])
+    parts = [source.documents, source.held_out or (lambda: [])]
+    print(json.dumps([source.digest, *[[d.text for d in part()] for part in parts]]))
+except CorpusError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def read_from_hub(endpoint: str, home: Path, source: str) -> Any:
+    # In a process of its own, since the libraries read the address when they are imported.
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith("HF_") and "proxy" not in k.lower()
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", READ, source],
+        env={**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_a_hub_dataset_is_streamed_with_its_validation_split(hub: str, tmp_path: Path) -> None:
+    digest, train, held_out = read_from_hub(hub, tmp_path, "owner/data")
+    assert digest == f"owner/data:@{Hub.SHA}"
+    assert train == [f"row {i}" for i in range(30)]
+    assert held_out == ["kept apart"]
+
+
+def test_hub_datasets_that_cannot_be_read(hub: str, tmp_path: Path) -> None:
+    assert "no such dataset on the Hub" in str(read_from_hub(hub, tmp_path, "owner/missing"))
+    assert "cannot read the dataset owner/data:other: BuilderConfig 'other' not found" in str(
+        read_from_hub(hub, tmp_path, "owner/data:other")
+    )
+    assert "no network to the Hub" in str(read_from_hub("http://127.0.0.1:9", tmp_path, "a/b"))

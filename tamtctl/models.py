@@ -88,7 +88,7 @@ def max_sequence_length(encoder: Encoder) -> int:
     for module in encoder.base.modules():
         is_positions = isinstance(module, nn.Embedding) and module.num_embeddings == limit
         if is_positions and module.padding_idx is not None:
-            return limit - int(module.padding_idx) - 1  # RoBERTa's kin count from behind padding
+            return limit - cast(int, module.padding_idx) - 1  # RoBERTa's kin count from behind padding
     return limit
 
 
@@ -130,10 +130,11 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
     config = _load(AutoConfig.from_pretrained, name, source, revision)
     _refuse_other_architectures(name, config)
     pinned = getattr(config, "_commit_hash", None) or revision
-    tokenizer = _load(AutoTokenizer.from_pretrained, name, source, pinned)
-    if not tokenizer.is_fast:
+    tokenizer = load_tokenizer(name, pinned)
+    if (largest := max(tokenizer.get_vocab().values())) >= config.vocab_size:
         raise ModelError(
-            f"model {name!r} has no fast tokenizer; save one beside it (tokenizer.json)"
+            f"the tokenizer of model {name!r} has ids up to {largest}, but the model knows "
+            f"{config.vocab_size} tokens; save the tokenizer that belongs to it"
         )
     model, loading = _load_weights(AutoModel, name, source, pinned)
     pooler_names = _names_without_hidden_state(model, config)
@@ -161,10 +162,13 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
     """Load only the tokenizer of a model; raises ModelError like `load_encoder`."""
-    return cast(
-        PreTrainedTokenizerFast,
-        _load(AutoTokenizer.from_pretrained, name, _source(name), revision),
-    )
+    tokenizer = _load(AutoTokenizer.from_pretrained, name, _source(name), revision)
+    # Without a tokenizer's files transformers makes one up that knows nothing but special tokens.
+    if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ModelError(
+            f"model {name!r} has no fast tokenizer; save one beside it (tokenizer.json)"
+        )
+    return cast(PreTrainedTokenizerFast, tokenizer)
 
 
 def _source(name: str) -> str:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -15,7 +16,7 @@ from tamtctl.nano import evaluate, nano_path, pretrain
 from tamtctl.nano.pretrain import Schedule
 from tamtctl.nano.start import OFFSETS, new_model
 
-WORDS = "the city of lies on river and has a church town in north many people live there".split()
+WORDS = ["the", "city", "of", "lies", "on", "river", "and", "has", "a", "church", "in", "north"]
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +41,22 @@ def command(wikipedia: str, output: Path, *more: str) -> list[str]:
     return ["--wikipedia", wikipedia, "--output", str(output), *small.split(), *more]
 
 
-def interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def run_and(action: Callable[[], None], arguments: list[str], output: Path) -> None:
+    """Run in this process; once some steps are in a checkpoint, act as a user might."""
 
-
-def run_until_checkpoint(arguments: list[str], output: Path) -> None:
-    """Run in this process and press Ctrl-C once some steps are in a checkpoint."""
-
-    def look(number: int, frame: FrameType | None) -> None:
+    def look(_number: int, _frame: FrameType | None) -> None:
         checkpoint = output / pretrain.CHECKPOINT
         if checkpoint.exists() and torch.load(checkpoint)["step"] > 2:
-            interrupt(number, frame)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            action()
 
     before = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
     try:
-        with pytest.raises(SystemExit) as exited:
-            pretrain.main(arguments)
+        pretrain.main(arguments)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert exited.value.code == 130
 
 
 # --- the model in the package ----------------------------------------------------------------
@@ -105,6 +101,28 @@ def test_the_losses_are_printed(wikipedia: str, capsys: pytest.CaptureFixture[st
     assert all("context permuted" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--model", "/nowhere"], "model '/nowhere'"),
+        (["--valid", "/nowhere.txt"], "/nowhere.txt"),
+        (["--length", "513"], "--length must be at most 512"),
+        (["--length", "2"], "leaves no room for text"),
+        (["--limit", "0"], "--limit must be at least 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    wikipedia: str, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        evaluate.main(["--valid", wikipedia, *more])
+    assert exited.value.code in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
 # --- pre-training ----------------------------------------------------------------------------
 
 
@@ -141,7 +159,9 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     options = ("--start", str(nano_path()), "--tokens", "3000")
     pretrain.main(command(wikipedia, tmp_path / "whole", *options))
     resumed = command(wikipedia, tmp_path / "resumed", *options)
-    run_until_checkpoint(resumed, tmp_path / "resumed")
+    with pytest.raises(SystemExit) as exited:
+        run_and(partial(signal.raise_signal, signal.SIGINT), resumed, tmp_path / "resumed")
+    assert exited.value.code == 130
     capsys.readouterr()
     pretrain.main(resumed)
     assert "resuming at step" in capsys.readouterr().err
@@ -157,16 +177,14 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
 
 
 @pytest.mark.usefixtures("_as_before")
-def test_a_stop_file_ends_a_run_through_the_decay(
-    wikipedia: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("way", ["file", "signal"])
+def test_a_run_is_ended_early_through_the_decay(
+    way: str, wikipedia: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    endless = command(
-        wikipedia, output, "--start", str(nano_path()), "--minutes", "60", "--cool-down", "0.01"
-    )
-    run_until_checkpoint(endless, output)
-    (output / "stop").touch()
-    pretrain.main(endless)
+    options = ("--start", str(nano_path()), "--minutes", "60", "--cool-down", "0.01")
+    file, sigterm = (output / "stop").touch, partial(signal.raise_signal, signal.SIGTERM)
+    run_and(file if way == "file" else sigterm, command(wikipedia, output, *options), output)
     assert "stopping early" in capsys.readouterr().err
     model = BertForMaskedLM.from_pretrained(output, dtype=torch.float32)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
@@ -188,9 +206,9 @@ def test_pre_training_from_nothing(wikipedia: str, tmp_path: Path) -> None:
     ("more", "message"),
     [
         (["--minutes", "nan"], "--minutes must be positive"),
-        (["--masked-share", "1.5"], "--masked-share must be between 0 and 1"),
+        (["--masked-share", "1.5"], "--masked-share must be from 0 to 0.5"),
         (["--length", "513"], "--length must be between 8 and 512"),
-        (["--start", "/nowhere"], "no such folder"),
+        (["--start", "/nowhere"], "model '/nowhere'"),
         (["--start", str(nano_path()), "--wikipedia", "/nowhere.txt"], "/nowhere.txt"),
     ],
 )

@@ -40,7 +40,8 @@ def empty():
     assert harvest(library) == [
         Document(
             "package",
-            "The module.\nHeading\nTwo lines make one paragraph.\nA class.\nA method.\nA coroutine.",
+            "The module.\nHeading\nTwo lines make one paragraph.\n"
+            "A class.\nA method.\nA coroutine.",
         ),
         Document("package.inner", "Inner."),
     ]

@@ -80,7 +80,7 @@ def build(family: str, *, with_head: bool = True, seed: int = 0, **changes: Any)
     config = AutoConfig.for_model(family, **FAMILIES[family] | changes)
     torch.manual_seed(seed)
     auto = AutoModelForMaskedLM if with_head else AutoModel
-    model: PreTrainedModel = auto.from_config(config).eval()
+    model: PreTrainedModel = auto.from_config(config).eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() >= 2:

@@ -17,17 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from transformers import (
-    AutoModelForMaskedLM,
-    AutoTokenizer,
-    BertForMaskedLM,
-    PreTrainedTokenizerBase,
-)
+from transformers import BertForMaskedLM, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches
 from tamtctl.corpus import TokenStream, load_corpus
-from tamtctl.errors import ModelError, TamtctlError
-from tamtctl.nano import nano_path
+from tamtctl.errors import TamtctlError, UsageError
+from tamtctl.nano.start import load_bert
 from tamtctl.text import PYTHON_DOCS
 
 log = logging.getLogger("tamtctl.nano")
@@ -40,6 +36,14 @@ def target_loss(model: BertForMaskedLM, batch: Batch) -> Tensor:
     """
     states = model.bert(batch.input_ids).last_hidden_state.flatten(0, 1)  # (B * T, H)
     return F.cross_entropy(model.cls(states[batch.masked]), batch.labels)
+
+
+def talk_plainly() -> None:
+    """Send messages of this package to stderr as they are, and of transformers only errors."""
+    logging.basicConfig(format="%(message)s", force=True)
+    logging.getLogger("tamtctl").setLevel(logging.INFO)
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
 
 
 @torch.no_grad()
@@ -91,13 +95,17 @@ def permute_context(batch: Batch, seed: int) -> Batch:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the losses of a model folder on held-out Wikipedia text and documentation."""
-    parser = argparse.ArgumentParser(prog="python -m tamtctl.nano.evaluate", description=__doc__)
-    parser.add_argument("--model", default=str(nano_path()), help="a folder; default: nano itself")
+    parser = argparse.ArgumentParser(
+        prog="python -m tamtctl.nano.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", default="nano", help="a folder or Hub id (default: nano)")
     parser.add_argument("--valid", nargs="+", required=True, help="held-out text files")
     parser.add_argument("--length", type=int, default=128, help="tokens in a sequence")
     parser.add_argument("--limit", type=int, help="at most so many sequences of each text")
     options = parser.parse_args(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
+    talk_plainly()
     try:
         report(options)
     except TamtctlError as error:
@@ -106,11 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Log the losses, plain and with permuted context, of every text."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(options.model)
-        model = AutoModelForMaskedLM.from_pretrained(options.model, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"--model {options.model}: {str(error).splitlines()[0]}") from error
+    model, tokenizer = load_bert(options.model)
+    if options.length > model.config.max_position_embeddings:
+        raise UsageError(
+            f"--length must be at most {model.config.max_position_embeddings}, not {options.length}"
+        )
+    if options.limit is not None and options.limit < 1:
+        raise UsageError(f"--limit must be at least 1, not {options.limit}")
     streams = {
         "wikipedia": load_corpus(options.valid, tokenizer, held_out=options.valid).held_out,
         PYTHON_DOCS: load_corpus(PYTHON_DOCS, tokenizer).held_out,

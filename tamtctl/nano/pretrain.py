@@ -30,13 +30,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from tamtctl.batches import Batch
 from tamtctl.corpus import Corpus, TokenStream, load_corpus
 from tamtctl.errors import ModelError, TamtctlError, UsageError
-from tamtctl.nano.evaluate import held_out_loss, target_loss
-from tamtctl.nano.start import LONGEST_SEQUENCE, load_start, new_model, train_vocabulary
+from tamtctl.nano.evaluate import held_out_loss, talk_plainly, target_loss
+from tamtctl.nano.start import LONGEST_SEQUENCE, load_bert, new_model, train_vocabulary
 from tamtctl.text import PYTHON_DOCS
 
 log = logging.getLogger("tamtctl.nano")
@@ -133,9 +132,9 @@ class Run:
         self.schedule = Schedule(options.peak, 0.03 * self.budget, 0.6 * self.budget, self.budget)
         checkpoint = self._read_checkpoint()
         if checkpoint is not None:
-            self.model, self.tokenizer = load_start(str(self.output / START))
+            self.model, self.tokenizer = load_bert(str(self.output / START))
         elif options.start:
-            self.model, self.tokenizer = load_start(options.start)
+            self.model, self.tokenizer = load_bert(options.start)
         else:
             torch.manual_seed(options.seed)
             self.tokenizer = train_vocabulary(options.wikipedia)
@@ -364,10 +363,10 @@ def check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not (0 < value < math.inf):
             raise UsageError(f"--{name.replace('_', '-')} must be positive, not {value}")
-    for name in ("short_share", "docs_share", "masked_share"):
+    for name, most in (("short_share", 1.0), ("docs_share", 1.0), ("masked_share", 0.5)):
         value = getattr(options, name)
-        if value is not None and not 0 <= value <= 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be between 0 and 1")
+        if value is not None and not 0 <= value <= most:
+            raise UsageError(f"--{name.replace('_', '-')} must be from 0 to {most:g}, not {value}")
     if not 8 <= options.length <= LONGEST_SEQUENCE:
         raise UsageError(f"--length must be between 8 and {LONGEST_SEQUENCE}, not {options.length}")
     if options.seed < 0:
@@ -396,8 +395,7 @@ def run(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: one line and an exit code for what cannot be done."""
     options = parser().parse_args(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
-    transformers_logging.disable_progress_bar()
+    talk_plainly()
     try:
         run(options)
     except TamtctlError as error:

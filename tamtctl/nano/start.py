@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import (
-    AutoTokenizer,
-    BertConfig,
-    BertForMaskedLM,
-    BertTokenizer,
-    PreTrainedTokenizerBase,
-)
+from transformers import BertConfig, BertForMaskedLM, BertTokenizer, PreTrainedTokenizerBase
 
 from tamtctl.errors import ModelError
+from tamtctl.models import load_encoder
 from tamtctl.text import PYTHON_DOCS, open_source
 
 VOCABULARY_SIZE = 8192
@@ -41,11 +35,9 @@ def train_vocabulary(wikipedia: Sequence[str]) -> PreTrainedTokenizerBase:
         vocab_size=VOCABULARY_SIZE, special_tokens=special, limit_alphabet=400, show_progress=False
     )
     tokenizer.train_from_iterator(_vocabulary_texts(wikipedia), trainer)
-    return _bert_tokenizer(tokenizer.get_vocab())
-
-
-def _bert_tokenizer(vocabulary: str | dict[str, int]) -> PreTrainedTokenizerBase:
-    return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=LONGEST_SEQUENCE)
+    return BertTokenizer(
+        vocab=tokenizer.get_vocab(), do_lower_case=True, model_max_length=LONGEST_SEQUENCE
+    )
 
 
 def _vocabulary_texts(wikipedia: Sequence[str]) -> Iterator[str]:
@@ -124,25 +116,20 @@ def _look_at_offsets(
         key[rows] = ATTENTION_SCALE * torch.eye(size, query.shape[1])
 
 
-def load_start(folder: str) -> tuple[BertForMaskedLM, PreTrainedTokenizerBase]:
-    """Load the weights and the tokenizer (``vocab.txt`` alone will do) of a folder.
+def load_bert(name: str) -> tuple[BertForMaskedLM, PreTrainedTokenizerBase]:
+    """Load a BERT with its masked-LM head, ready to train, and its tokenizer.
+
+    Args:
+        name: ``nano``, a folder (``vocab.txt`` alone is a tokenizer), or a Hub id.
 
     Raises:
-        ModelError: There is no BERT, or no tokenizer that fits it.
+        ModelError: There is none, or its tokenizer does not fit it.
     """
-    path = Path(folder)
-    tokenizer: PreTrainedTokenizerBase
-    if not path.is_dir():
-        raise ModelError(f"--start {folder}: no such folder")
-    try:
-        model = BertForMaskedLM.from_pretrained(path, dtype=torch.float32)
-        if (path / "tokenizer.json").exists():
-            tokenizer = AutoTokenizer.from_pretrained(path)
-        else:
-            tokenizer = _bert_tokenizer(str(path / "vocab.txt"))
-    except Exception as error:  # whatever a damaged folder makes the libraries raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"--start {folder}: no BERT with a tokenizer there ({reason})") from error
+    encoder = load_encoder(name, with_head=True)
+    model, tokenizer = encoder.model, encoder.tokenizer
+    if not isinstance(model, BertForMaskedLM):
+        raise ModelError(f"model {name!r} is a {type(model).__name__}; nano must be a BERT")
     if len(tokenizer) != model.config.vocab_size:
-        raise ModelError(f"--start {folder}: tokenizer and weights have different vocabularies")
-    return model, tokenizer
+        raise ModelError(f"model {name!r}: tokenizer and weights have different vocabularies")
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    return model.train(), tokenizer

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tamtctl.config import RECIPES, SearchConfig
+from tamtctl.errors import UsageError
+
+
+def test_recipes_give_valid_configurations() -> None:
+    for recipe in RECIPES:
+        for objective in ("mlm", "kd", "mlm+kd"):
+            config = SearchConfig.from_recipe(recipe, sparsity=0.7, objective=objective)
+            assert config.objective == objective
+
+
+def test_paper_recipe_has_the_papers_hyperparameters() -> None:
+    mlm = SearchConfig.from_recipe("paper", sparsity=0.7)
+    assert (mlm.steps, mlm.learning_rate, mlm.weight_decay) == (17_000, 5e-5, 0.0)
+    assert (mlm.batch_size, mlm.sequence_length, mlm.schedule_epochs) == (16, 512, 2.0)
+    kd = SearchConfig.from_recipe("paper", sparsity=0.7, objective="kd")
+    assert (kd.learning_rate, kd.adam_epsilon, kd.weight_decay) == (2e-5, 1e-6, 0.01)
+    assert (kd.bias_correction, kd.clip) == (False, "per-tensor")
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "steps"), [(0.0, 3000), (0.2, 3000), (0.65, 15500), (0.9, 22000), (0.99, 22000)]
+)
+def test_paper_steps_follow_the_sparsity(sparsity: float, steps: int) -> None:
+    assert SearchConfig.from_recipe("paper", sparsity=sparsity).steps == steps
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sparsity": 80}, "did you mean 0.8"),
+        ({"sparsity": 1.0}, "below 1"),
+        ({"sparsity": -0.1}, "at least 0"),
+        ({"sparsity": float("nan")}, "got nan"),
+        ({"method": "magnitud"}, "did you mean magnitude"),
+        ({"objective": "clm"}, "one of mlm, kd, mlm\\+kd"),
+        ({"steps": 0}, "--steps must be at least 1"),
+        ({"learning_rate": float("inf")}, "--learning-rate"),
+        ({"learning_rate": 0.0}, "--learning-rate"),
+        ({"micro_batch_size": 0}, "--micro-batch-size"),
+        ({"max_minutes": -1.0}, "--max-minutes"),
+        ({"seed": -1}, "--seed"),
+        ({"device": "tpu"}, "--device"),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        SearchConfig.from_recipe("nano", **({"sparsity": 0.8} | changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hash_names_the_configuration() -> None:
+    one = SearchConfig.from_recipe("nano", sparsity=0.8)
+    assert one.hash == SearchConfig.from_recipe("nano", sparsity=0.8).hash
+    assert one.hash != SearchConfig.from_recipe("nano", sparsity=0.8, seed=2).hash
+
+
+def test_a_recipe_file_changes_its_base_and_the_command_line_changes_both(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'recipe = "paper"\nsteps = 7\nlearning-rate = 1\ncorpus = "a.txt"\nsparsity = 0.3\n'
+    )
+    config = SearchConfig.from_recipe(str(file), steps=9)
+    assert (config.steps, config.learning_rate, config.corpus) == (9, 1.0, ("a.txt",))
+    assert (config.model, config.sparsity) == ("bert-base-uncased", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps = ", "not readable TOML"),
+        ("stepps = 3", "did you mean steps"),
+        ('steps = "many"', "steps must be int"),
+        ("corpus = [1]", "corpus must be"),
+        ("dropout = 1", "dropout must be bool"),
+        ('recipe = "papers"', "did you mean paper"),
+    ],
+)
+def test_bad_recipe_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text + "\n")
+    with pytest.raises(UsageError, match=message):
+        SearchConfig.from_recipe(str(file), sparsity=0.5)
+
+
+def test_an_unknown_recipe_names_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"nano, paper, FILE.toml.*did you mean nano"):
+        SearchConfig.from_recipe("nanoo", sparsity=0.5)

@@ -28,6 +28,10 @@ class CorpusError(TamtctlError):
     """A corpus cannot be read, is empty or too short, or is not text."""
 
 
+class TaskError(TamtctlError):
+    """A task's examples cannot be read, or do not fit the task or the model at hand."""
+
+
 class ModelError(TamtctlError):
     """A model cannot be loaded, or is not an encoder that the request can use."""
 

@@ -16,12 +16,15 @@ special happens once per optimiser step, here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from tamtctl.errors import TamtctlError
 
 # Initial score of a kept weight; a pruned one starts at 0 (TAMT, appendix A).
 KEPT_SCORE = 0.02
@@ -71,7 +74,13 @@ class FoldedWeights:
         for name, scores in self.scores.items():
             mask = scores > self._thresholds[name]
             if int(mask.sum()) != self.keep[name]:  # else the last threshold still separates them
-                self._thresholds[name] = kth_smallest(scores, scores.numel() - self.keep[name])
+                threshold = kth_smallest(scores, scores.numel() - self.keep[name])
+                if math.isnan(threshold):
+                    raise TamtctlError(
+                        f"the scores of {name} are no longer numbers; "
+                        "try a lower --learning-rate, or --precision fp32"
+                    )
+                self._thresholds[name] = threshold
                 mask = keep_largest(scores, self.keep[name], among_equals=self.frozen[name].abs())
             self.masks[name] = mask
         fold(self.parameters, self.frozen, self.masks)

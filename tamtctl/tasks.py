@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 from tamtctl.errors import UsageError
@@ -17,8 +16,6 @@ PYTHON_DOCS_TOPIC = "python-docs-topic"
 STSB_ZERO_SHOT = "stsb-zero-shot"
 
 Kind = Literal["classification", "regression", "span"]
-
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +40,7 @@ class Task:
         batch_size: Examples per optimiser step.
         epochs: Passes over the training set.
         max_length: Tokens per example, special tokens included; longer ones are cut.
+        label_range: Smallest and largest label (``regression``); None: any number.
         stride: Tokens from the start of one window of a long context to the next (``span``).
     """
 
@@ -56,13 +54,14 @@ class Task:
     dev_splits: Mapping[str, str] = field(default_factory=lambda: {"": "validation"})
     hub: tuple[str, str | None] | None = None
     folder: str | None = None
-    other_names: Mapping[str, str] = _NOTHING
+    other_names: Mapping[str, str] = field(default_factory=dict)
     unnamed_columns: tuple[str, ...] = ()
     has_broken_rows: bool = False
     learning_rate: float = 2e-5
     batch_size: int = 32
     epochs: int = 3
     max_length: int = 128
+    label_range: tuple[float, float] | None = None
     stride: int = 0
 
     def epochs_for(self, limit: int | None) -> int:
@@ -122,6 +121,7 @@ _ALL = (
         "how similar are two sentences, 0 to 5",
         kind="regression",
         metrics=("pearson", "spearman"),
+        label_range=(0.0, 5.0),
         other_names={"score": "label"},
     ),
     _glue(

@@ -143,7 +143,7 @@ def _raise_unreadable(error: OSError) -> None:
 
 def _file(path: Path, text_column: str | None) -> Source:
     kind = _kind(path)
-    with _reading(path), path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     compression = path.suffix.lower() if path.suffix.lower() in {".gz", ".xz"} else ""
     documents = {
@@ -155,7 +155,8 @@ def _file(path: Path, text_column: str | None) -> Source:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Turn what can go wrong while a file is read into a CorpusError."""
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
@@ -164,7 +165,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _open(path: Path) -> BinaryIO:
+def open_binary(path: Path) -> BinaryIO:
+    """Open a file for reading its bytes, unpacked if it is gz or xz."""
     suffix = path.suffix.lower()
     if suffix == ".gz":
         return cast("BinaryIO", gzip.open(path, "rb"))
@@ -173,10 +175,10 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _lines(path: Path, longest: int = -1) -> Iterator[str]:
+def read_lines(path: Path, longest: int = -1) -> Iterator[str]:
     """Read lines without their ends; lines of more than ``longest`` bytes are cut at a space."""
     offset, rest = 0, b""
-    with _reading(path), _open(path) as file:
+    with reading(path), open_binary(path) as file:
         while raw := rest + file.readline(longest - len(rest) if longest > 0 else -1):
             rest = b""
             if len(raw) == longest and not raw.endswith(b"\n"):
@@ -207,7 +209,7 @@ def _decode(raw: bytes, path: Path, offset: int) -> str:
 
 def _text_documents(path: Path) -> Iterator[Document]:
     """Blocks between blank lines if the first megabyte has such blocks, else lines."""
-    lines = _lines(path, LONGEST_DOCUMENT)
+    lines = read_lines(path, LONGEST_DOCUMENT)
     head, size = [], 0
     for line in lines:
         head.append(line)
@@ -243,11 +245,12 @@ def _blocks(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _jsonl_documents(path: Path, text_column: str | None) -> Iterator[Document]:
-    return _record_documents(_jsonl_records(path), text_column)
+    return _record_documents(read_jsonl(path), text_column)
 
 
-def _jsonl_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in enumerate(_lines(path), start=1):
+def read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every record of a JSON-lines file with the place it is from, ``file:line``."""
+    for number, line in enumerate(read_lines(path), start=1):
         if not _is_text(line):
             continue
         try:

@@ -130,7 +130,10 @@ def train(
     tokens = 0
     pending: list[dict[str, Tensor]] = []
     for step, batch in zip(range(1, steps + 1), batches, strict=False):
-        pending.append(backward(batch))
+        losses = backward(batch)
+        if all(loss.device.type == "cpu" for loss in losses.values()):
+            _mean_terms([losses], step)  # on a GPU, looking would wait for it: there, at reports
+        pending.append(losses)
         learning_rate = update(step - 1)
         tokens += batch.input_ids.numel()
         if step == _WARM_UP_STEPS and steps > _WARM_UP_STEPS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import string
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,3 +37,25 @@ def bert_tokenizer() -> PreTrainedTokenizerBase:
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces = [*specials, *words, *signs, *(f"##{sign}" for sign in signs)]
     return BertTokenizer(vocab={piece: id_ for id_, piece in enumerate(pieces)})
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random BERT, its masked-LM head and its tokenizer."""
+    import tiny
+
+    return tiny.save(tmp_path_factory.mktemp("models") / "tiny-bert", "bert")
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hundred paragraphs of words that the tiny tokenizer knows."""
+    import random
+
+    import tiny
+
+    words = random.Random(0)
+    lines = (" ".join(words.choices(tiny.WORDS, k=40)) + "." for _ in range(200))
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    file.write_text("\n".join(lines))
+    return file

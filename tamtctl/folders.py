@@ -1,0 +1,74 @@
+"""Writing a folder so that a crash leaves the old one or the new one, never half of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tamtctl.errors import TicketError
+from tamtctl.untrusted import reason
+
+
+@contextmanager
+def replacing(folder: Path | str, marker: str, own_files: Collection[str]) -> Iterator[Path]:
+    """Yield a new folder beside ``folder`` that takes its name if the block ends well.
+
+    Args:
+        folder: May exist if it is empty or holds the file ``marker``, and is then replaced.
+        marker: The file that makes a folder one of this kind.
+        own_files: What a replaced folder loses; its other files move along.
+
+    Raises:
+        TicketError: The folder holds something else, or cannot be written.
+    """
+    folder = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111, Path.expanduser raises for an unknown user
+    tag = secrets.token_hex(4)
+    new, old = (folder.with_name(f".{folder.name}.{kind}-{tag}") for kind in ("new", "old"))
+    try:
+        _refuse_other_content(folder, marker)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        new.mkdir()
+        try:
+            yield new
+            _swap(new, folder, old, own_files)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    except OSError as error:
+        raise TicketError(f"cannot write {str(folder)!r}: {reason(error)}") from error
+
+
+def write_to_disk(path: Path, content: bytes) -> None:
+    """Write a file that is whole once its folder has its final name, even if the power fails."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap(new: Path, folder: Path, old: Path, own_files: Collection[str]) -> None:
+    if not folder.exists():
+        new.rename(folder)
+        return
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    for entry in old.iterdir():
+        if entry.name not in own_files:
+            entry.rename(folder / entry.name)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_other_content(folder: Path, marker: str) -> None:
+    occupied = folder.exists() and not (folder / marker).exists()
+    if occupied and (not folder.is_dir() or any(folder.iterdir())):
+        kind = "ticket" if marker == "ticket.json" else "earlier result"
+        raise TicketError(
+            f"{str(folder)!r} exists and is no {kind}; give a new or an empty folder"
+        )

@@ -1,0 +1,183 @@
+"""How a mask is stored: as bits, as compressed bits, or as what differs from the magnitude mask.
+
+    bits    one bit per weight, see `tamtctl.packing`
+    zstd    the same bytes in one zstd frame
+    delta   the positions that differ from the magnitude mask, as gap bytes in one zstd frame
+
+A trained mask differs in a few per cent of its positions from the *magnitude mask*, which keeps as
+many weights of the matrix as it does: those with the largest |w|. Whoever has the pre-trained
+weights can compute that, so that only the difference needs to be stored.
+
+*Gap bytes*: the differing positions in row-major order, ascending, each as the number of equal
+positions since the one before; a gap of 255 or more takes one byte 255 for every 255, and the last
+byte is the rest, below 255.
+
+What is read here may come from anybody: decoding takes no more memory than the mask has weights,
+and checking takes a megabyte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import zstandard
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tamtctl.masking import keep_largest
+from tamtctl.packing import count_kept, has_spare_bits_set, pack, packed_size, unpack
+from tamtctl.untrusted import Defect
+
+ENCODINGS = ("bits", "zstd", "delta")
+
+_LEVEL = 1  # higher ones look for repetitions, which a mask does not have, and come out larger
+_CHUNK = 2**20
+_MAX_WINDOW = 2**23  # bytes of memory that a frame may ask its reader for; RFC 8878 recommends it
+_ESCAPE = 255
+
+
+def encode_mask(mask: Tensor, encoding: str, weight: Tensor | None = None) -> Tensor:
+    """Return a boolean mask as stored, a uint8 tensor.
+
+    Args:
+        mask: The mask, of any shape.
+        encoding: One of `ENCODINGS`.
+        weight: The pre-trained weight, of the same shape; ``delta`` needs it.
+    """
+    if encoding == "bits":
+        return pack(mask)
+    if encoding == "zstd":
+        return _compressed(pack(mask).numpy())
+    differs = mask.cpu() ^ magnitude_mask(_needed(weight), int(mask.sum()))
+    return _compressed(gap_bytes(np.flatnonzero(differs.numpy())))
+
+
+def decode_mask(
+    stored: Tensor, encoding: str, shape: tuple[int, ...], kept: int, weight: Tensor | None = None
+) -> Tensor:
+    """Return the mask that `encode_mask` was given; it keeps ``kept`` weights.
+
+    Raises:
+        Defect: What is stored is damaged, or belongs to other weights.
+    """
+    numel = int(np.prod(shape, dtype=np.int64))
+    if encoding == "bits":
+        return unpack(stored, shape)
+    if encoding == "zstd":
+        return unpack(torch.from_numpy(_decompressed(stored, packed_size(numel))), shape)
+    mask = magnitude_mask(_needed(weight), kept)
+    flip(mask, positions(_decompressed(stored, numel)))
+    if int(mask.sum()) != kept:
+        raise Defect("the difference belongs to other weights")
+    return mask
+
+
+def check_stored(stored: Tensor, encoding: str, numel: int, kept: int) -> None:
+    """Raise Defect unless what is stored is a mask of ``numel`` weights that keeps ``kept``.
+
+    Of ``delta`` it is known without the weights that all positions are inside the matrix and that
+    the mask can keep as many weights as stated.
+    """
+    if encoding == "delta":
+        _check_gaps(stored, numel, kept)
+        return
+    if encoding == "bits":
+        count, last = count_kept(stored), stored[-1:]
+    else:
+        count, last = _count_kept_compressed(stored, packed_size(numel))
+    if has_spare_bits_set(last, numel):
+        raise Defect("spare bits are not zero")
+    if count != kept:
+        raise Defect(f"keeps {count} weights, but {kept} are stated")
+
+
+def magnitude_mask(weight: Tensor, kept: int) -> Tensor:
+    """Return the mask that keeps the ``kept`` largest |w|; among equals the lower flat index.
+
+    It is computed in float32 on the CPU, where it does not depend on who computes it.
+    """
+    return keep_largest(weight.detach().to("cpu", torch.float32).abs(), kept)
+
+
+def gap_bytes(ascending: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return ascending positions, shape (k,), as gap bytes, shape (at least k,)."""
+    gaps = np.diff(ascending, prepend=-1) - 1  # (k,)
+    last_bytes = np.cumsum(gaps // _ESCAPE + 1) - 1  # (k,)
+    coded = np.full(int(last_bytes[-1]) + 1 if len(gaps) else 0, _ESCAPE, dtype=np.uint8)
+    coded[last_bytes] = gaps % _ESCAPE
+    return coded
+
+
+def positions(coded: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the positions, shape (k,), that `gap_bytes` was given."""
+    last_bytes = np.flatnonzero(coded != _ESCAPE)  # (k,)
+    return np.cumsum(coded, dtype=np.int64)[last_bytes] + np.arange(len(last_bytes))
+
+
+def flip(mask: Tensor, where: NDArray[np.int64]) -> None:
+    """Invert a boolean mask at the given flat positions, in place."""
+    flat = mask.view(-1).numpy()
+    if len(where) and where[-1] >= flat.size:
+        raise Defect("a position lies outside the matrix")
+    flat[where] ^= True
+
+
+def _needed(weight: Tensor | None) -> Tensor:
+    if weight is None:
+        raise ValueError("encoding 'delta' needs the pre-trained weight")
+    return weight
+
+
+def _compressed(content: NDArray[np.uint8]) -> Tensor:
+    frame = zstandard.ZstdCompressor(level=_LEVEL).compress(content.tobytes())
+    return torch.from_numpy(np.frombuffer(bytearray(frame), dtype=np.uint8))
+
+
+def _decompressed(stored: Tensor, limit: int) -> NDArray[np.uint8]:
+    return np.frombuffer(bytearray().join(_chunks(stored, limit)), dtype=np.uint8)
+
+
+def _chunks(stored: Tensor, limit: int) -> Iterator[bytes]:
+    """Decompress at most ``limit`` bytes, a megabyte at a time."""
+    frame = stored.numpy().tobytes()
+    try:
+        size = zstandard.get_frame_parameters(frame).content_size
+        if size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR) or size > limit:
+            raise Defect("the stated size of its content does not fit the shape")
+        reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(frame)
+        found = 0
+        while chunk := reader.read(_CHUNK):
+            found += len(chunk)
+            yield chunk
+    except zstandard.ZstdError as error:
+        raise Defect("is no zstd frame, or a damaged one") from error
+    if found != size:
+        raise Defect("is a cut-off zstd frame")
+
+
+def _count_kept_compressed(stored: Tensor, size: int) -> tuple[int, Tensor]:
+    """Return how many bits are set, and the last byte."""
+    count, found, last = 0, 0, b"\0"
+    for chunk in _chunks(stored, size):
+        count += int(np.bitwise_count(np.frombuffer(chunk, np.uint8)).sum(dtype=np.int64))
+        found, last = found + len(chunk), chunk[-1:]
+    if found != size:
+        raise Defect(f"is {found} bytes uncompressed, not {size}")
+    return count, torch.tensor([last[0]], dtype=torch.uint8)
+
+
+def _check_gaps(stored: Tensor, numel: int, kept: int) -> None:
+    differing, equal, last = 0, 0, 0
+    for chunk in _chunks(stored, numel):
+        coded = np.frombuffer(chunk, np.uint8)
+        differing += int(np.count_nonzero(coded != _ESCAPE))
+        equal, last = equal + int(coded.sum(dtype=np.int64)), chunk[-1]
+        if equal + differing > numel:
+            raise Defect("a position lies outside the matrix")
+    if last == _ESCAPE:
+        raise Defect("the last gap has no end")
+    # As many weights are kept that the magnitude mask prunes as the other way round.
+    if differing % 2 or differing > 2 * min(kept, numel - kept):
+        raise Defect(f"{differing} differing positions cannot leave {kept} weights kept")

@@ -1,0 +1,530 @@
+"""Labelled examples: from the Hub, GLUE's and SQuAD's own files, a user's files, or python-docs.
+
+Whatever the source, a *record* is a mapping from column to value, and a task turns records into
+`Examples`. Nothing is read before it is asked for: the dev split may be all there is.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tamtctl.errors import TaskError, UsageError
+from tamtctl.tasks import PYTHON_DOCS_TOPIC, TASKS, Kind, Task, own_task
+from tamtctl.text import open_binary, read_jsonl, read_lines, reading
+
+Record = tuple[str, Mapping[str, Any]]  # where it is from, for messages, and its columns
+
+TRAIN = "train"
+_SUFFIXES = (".tsv", ".jsonl", ".csv", ".parquet")
+_JSON_SUFFIXES = (".json", ".json.xz", ".json.gz")
+_MAX_CLASSES = 1000
+
+# python-docs-topic: the largest parts of the library, and of each so many paragraphs at most, so
+# that a classifier that always says the same is right in a tenth of all cases.
+_TOPICS, _PARAGRAPHS, _WORDS = 10, 500, 8
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The accepted answers to one question: their texts and where each starts in the context."""
+
+    texts: tuple[str, ...]
+    starts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled examples, column by column.
+
+    Attributes:
+        ids: A name for each, unique within the split.
+        texts: One or two columns of text.
+        labels: A class id, a number, or `Answers` for each.
+    """
+
+    ids: list[str]
+    texts: tuple[list[str], ...]
+    labels: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def subset(self, limit: int) -> Examples:
+        """Return ``limit`` random examples; a smaller subset is always part of a larger one."""
+        order = np.random.Generator(np.random.Philox(key=0)).permutation(len(self))
+        chosen = np.sort(order[:limit]).tolist()
+        return Examples(
+            [self.ids[i] for i in chosen],
+            tuple([column[i] for i in chosen] for column in self.texts),
+            [self.labels[i] for i in chosen],
+        )
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of texts and labels, whatever file they came from."""
+        digest = hashlib.sha256()
+        for row in zip(*self.texts, self.labels, strict=True):
+            line = [vars(value) if isinstance(value, Answers) else value for value in row]
+            digest.update(json.dumps(line).encode() + b"\n")
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Where the examples of a task come from.
+
+    Attributes:
+        task: The task; the labels of a user's own are those of its training split.
+        name: What it is read from, for people.
+        digest: Identifies local files by their content, other sources by their name.
+        records: Reads the records of a split, ``train`` or one of ``task.dev_splits``.
+    """
+
+    task: Task
+    name: str
+    digest: str
+    records: Callable[[str], Iterable[Record]]
+
+    def train(self) -> Examples:
+        """Read the training split.
+
+        Raises:
+            TaskError: It cannot be read, is empty, or an example does not fit the task.
+        """
+        return self._examples(TRAIN)
+
+    def dev(self) -> dict[str, Examples]:
+        """Read the dev splits, by the suffix that their metrics get; raises like `train`."""
+        return {suffix: self._examples(split) for suffix, split in self.task.dev_splits.items()}
+
+    def _examples(self, split: str) -> Examples:
+        rows = [_example(self.task, place, record) for place, record in self.records(split)]
+        if not rows:
+            raise TaskError(f"{self.name}: the split {split!r} of {self.task.name} is empty")
+        ids = [str(number) if name is None else name for number, (name, _, _) in enumerate(rows)]
+        texts = tuple(map(list, zip(*(texts for _, texts, _ in rows), strict=True)))
+        return Examples(ids, texts, [label for _, _, label in rows])
+
+
+def open_task(task: Task, data_dir: Path | None = None) -> TaskData:
+    """Find the data of a task; only local files are looked at yet.
+
+    Args:
+        task: One of `tamtctl.tasks.TASKS`.
+        data_dir: A folder of its files, or GLUE's folder of all tasks; None: the Hub.
+
+    Raises:
+        TaskError: The folder has no such files.
+    """
+    if task.name == PYTHON_DOCS_TOPIC:
+        return _python_docs(task)
+    if data_dir is not None:
+        return _local(task, data_dir)
+    assert task.hub is not None
+    dataset, config = task.hub
+    name = dataset + (f":{config}" if config else "")
+    return TaskData(task, name, name, partial(_hub_records, dataset, config))
+
+
+def open_own_task(
+    name: str,
+    train: Path,
+    dev: Path,
+    *,
+    text_columns: Sequence[str],
+    label_column: str,
+    kind: Kind | None = None,
+) -> TaskData:
+    """Find the data of a user's own task, and its labels.
+
+    Args:
+        name: What the user calls it.
+        train: A tsv, csv, jsonl or parquet file.
+        dev: Another one.
+        text_columns: One or two columns.
+        label_column: The column of the label.
+        kind: ``classification`` or ``regression``; None: regression if the training labels are
+            numbers, not all of them whole.
+
+    Raises:
+        TaskError: A file cannot be read, a column is missing, or there is but one label.
+    """
+    files = {TRAIN: train, "validation": dev}
+    for file in files.values():
+        if not file.is_file():
+            raise TaskError(f"no file {str(file)!r}; check --train and --dev")
+        if _kind_of(file) not in _SUFFIXES:
+            raise TaskError(f"{file} is of no kind that can be read: use {', '.join(_SUFFIXES)}")
+    task = own_task(name, tuple(text_columns), label_column, kind or "classification")
+    values = [
+        _cell(task, place, record, label_column) for place, record in _file_records(task, train)
+    ]
+    if kind is None and _are_measurements(values):
+        task = own_task(name, task.columns, label_column, "regression")
+    if task.kind == "classification":
+        task = replace(task, labels=_class_names(train, values))
+    records = partial(_split_records, task, {split: [file] for split, file in files.items()})
+    return TaskData(task, f"{train}, {dev}", _digest(files.values()), records)
+
+
+def _are_measurements(values: Iterable[Any]) -> bool:
+    try:
+        numbers = [float(value) for value in values if not isinstance(value, bool)]
+    except (TypeError, ValueError):
+        return False
+    return any(not number.is_integer() for number in numbers)
+
+
+def _class_names(file: Path, values: Iterable[Any]) -> tuple[str, ...]:
+    names = {str(value) for value in values}
+    if len(names) < 2:
+        raise TaskError(f"{file} has {len(names)} distinct labels; a classifier needs two or more")
+    if len(names) > _MAX_CLASSES:
+        raise TaskError(
+            f"{file} has {len(names)} distinct labels, which is too many for a classifier; "
+            "use --label-kind regression for numbers, or another --label-column"
+        )
+    are_numbers = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
+    return tuple(sorted(names, key=int if are_numbers else str))
+
+
+# --- examples --------------------------------------------------------------------------------
+
+
+def _example(
+    task: Task, place: str, record: Mapping[str, Any]
+) -> tuple[str | None, tuple[str, ...], Any]:
+    texts = tuple(_text(task, place, record, column) for column in task.columns)
+    value = _cell(task, place, record, task.label_column)
+    if task.kind == "span":
+        return str(record.get("id", place)), texts, _answers(place, value, context=texts[1])
+    label = _number(task, place, value) if task.kind == "regression" else _class(task, place, value)
+    return None, texts, label
+
+
+def _cell(task: Task, place: str, record: Mapping[str, Any], column: str) -> Any:
+    for name in (column, *(other for other, own in task.other_names.items() if own == column)):
+        if name in record:
+            if record[name] is None:
+                raise TaskError(f"{place} has nothing in column {name!r}")
+            return record[name]
+    columns = ", ".join(map(repr, record)) or "none at all"
+    option = "" if task.name in TASKS else "; name yours with --text-column and --label-column"
+    raise TaskError(f"{place} has no column {column!r}, but {columns}{option}")
+
+
+def _text(task: Task, place: str, record: Mapping[str, Any], column: str) -> str:
+    value = _cell(task, place, record, column)
+    if not isinstance(value, str):
+        raise TaskError(f"{place}, column {column!r}, is not a string but {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise TaskError(f"{place}, column {column!r}, is not valid Unicode") from error
+    return value
+
+
+def _class(task: Task, place: str, value: Any) -> int:
+    """Return a class id; GLUE's files hold names or ids, a user's own are names throughout."""
+    name = str(value)
+    if name in task.labels:
+        return task.labels.index(name)
+    if task.name in TASKS and name in (ids := [str(i) for i in range(len(task.labels))]):
+        return ids.index(name)
+    known = ", ".join(task.labels[:20]) + (", …" if len(task.labels) > 20 else "")
+    raise TaskError(f"{place}: the label {value!r} is none of {task.name}'s: {known}")
+
+
+def _number(task: Task, place: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    low, high = task.label_range or (-math.inf, math.inf)
+    if not (math.isfinite(number) and low <= number <= high):
+        wanted = f"a number from {low:g} to {high:g}" if task.label_range else "a finite number"
+        raise TaskError(f"{place}: the label {value!r} is not {wanted}")
+    return number
+
+
+def _answers(place: str, value: Any, context: str) -> Answers:
+    try:
+        texts = tuple(str(text) for text in value["text"])
+        starts = tuple(int(start) for start in value["answer_start"])
+        pairs = list(zip(texts, starts, strict=True))
+    except (TypeError, KeyError, ValueError) as error:
+        raise TaskError(
+            f"{place}: answers must hold as many 'text' as 'answer_start', got {value!r}"
+        ) from error
+    if not pairs:
+        raise TaskError(f"{place}: no answer; SQuAD v1.1 has one to every question, v2.0 has not")
+    for text, start in pairs:
+        if context[start : start + len(text)] != text:
+            raise TaskError(
+                f"{place}: the answer {text!r} does not stand at {start} of its context"
+            )
+    return Answers(texts, starts)
+
+
+# --- local files -----------------------------------------------------------------------------
+
+
+def _local(task: Task, data_dir: Path) -> TaskData:
+    data_dir = data_dir.expanduser()
+    if not data_dir.is_dir():
+        raise TaskError(f"--data-dir {str(data_dir)!r} is no folder")
+    for folder in (data_dir, *(data_dir / name for name in (task.folder, task.name) if name)):
+        files = _files(task, folder)
+        if any(found for split, found in files.items() if split != TRAIN):
+            break
+    else:
+        stems = " or ".join(_stems(next(iter(task.dev_splits.values()))))
+        suffixes = _JSON_SUFFIXES[:2] if task.kind == "span" else _SUFFIXES
+        raise TaskError(
+            f"no data of {task.name} in {str(data_dir)!r}, nor in its folder {task.folder}: "
+            f"expected train and {stems}, each as {', '.join(suffixes)}"
+        )
+    if not all(files.get(split) for split in task.dev_splits.values()):  # MNLI with one dev set
+        task = replace(task, dev_splits={"": "validation"})
+    found = list(itertools.chain.from_iterable(files.values()))
+    return TaskData(task, str(folder), _digest(found), partial(_split_records, task, files))
+
+
+def _files(task: Task, folder: Path) -> dict[str, list[Path]]:
+    splits = {TRAIN, "validation", *task.dev_splits.values()}
+    return {
+        split: found for split in sorted(splits) if (found := _split_files(task, folder, split))
+    }
+
+
+def _split_files(task: Task, folder: Path, split: str) -> list[Path]:
+    """Return the file of a split, or its parts as the Hub stores them."""
+    for stem in _stems(split):
+        if task.kind == "span":
+            for suffix in _JSON_SUFFIXES:
+                if found := sorted(folder.glob(f"{stem}*{suffix}")):
+                    return found[:1]
+        for suffix in _SUFFIXES:
+            if (file := folder / f"{stem}{suffix}").is_file():
+                return [file]
+        if found := sorted(folder.glob(f"{stem}-*-of-*.parquet")):
+            return found
+    return []
+
+
+def _stems(split: str) -> tuple[str, ...]:
+    return (split,) if split == TRAIN else (split.replace("validation", "dev"), split)
+
+
+def _split_records(task: Task, files: Mapping[str, list[Path]], split: str) -> Iterator[Record]:
+    if split not in files:
+        raise TaskError(
+            f"no {split} file of {task.name} beside {next(iter(files.values()))[0]}; expected "
+            f"{split}.tsv, .jsonl, .csv or .parquet"
+        )
+    for file in files[split]:
+        yield from _file_records(task, file)
+
+
+def _file_records(task: Task, file: Path) -> Iterator[Record]:
+    readers: dict[str, Callable[[Path], Iterator[Record]]] = {
+        ".tsv": partial(_tsv_records, task),
+        ".jsonl": read_jsonl,
+        ".csv": _csv_records,
+        ".parquet": _parquet_records,
+        ".json": _squad_records,
+    }
+    return readers[_kind_of(file)](file)
+
+
+def _kind_of(file: Path) -> str:
+    return Path(file.name.lower().removesuffix(".xz").removesuffix(".gz")).suffix
+
+
+def _tsv_records(task: Task, file: Path) -> Iterator[Record]:
+    """Read GLUE's TSV: a quote is a quote, only line feeds end lines, only tabs columns."""
+    lines = enumerate(read_lines(file), start=1)
+    columns = list(task.unnamed_columns)
+    for number, line in lines:
+        cells = line.split("\t")
+        if not columns:
+            columns = cells
+            continue
+        if len(cells) >= len(columns):
+            yield f"{file}:{number}", dict(zip(columns, cells, strict=False))
+        elif not task.has_broken_rows:
+            raise TaskError(
+                f"{file}:{number} has {len(cells)} columns, not {len(columns)}; "
+                "a TSV file has its columns between tabs, one example a line"
+            )
+
+
+def _csv_records(file: Path) -> Iterator[Record]:
+    with reading(file), open_binary(file) as binary:
+        rows = csv.DictReader(io.TextIOWrapper(binary, "utf-8-sig", newline=""), strict=True)
+        try:
+            for row in rows:
+                if None in row or None in row.values():
+                    columns = len(rows.fieldnames or ())
+                    raise TaskError(f"{file}:{rows.line_num} does not have {columns} columns")
+                yield f"{file}:{rows.line_num}", row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise TaskError(f"{file}:{rows.line_num} is not UTF-8 CSV: {error}") from error
+
+
+def _parquet_records(file: Path) -> Iterator[Record]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(file).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise TaskError(f"{file} is not a readable Parquet file: {reason}") from error
+    return ((f"{file} row {number}", row) for number, row in enumerate(rows))
+
+
+def _squad_records(file: Path) -> Iterator[Record]:
+    """Read SQuAD's JSON: articles, their paragraphs, and the questions on each."""
+    try:
+        with reading(file), open_binary(file) as binary:
+            articles = json.load(binary)["data"]
+        for article in articles:
+            for paragraph in article["paragraphs"]:
+                for question in paragraph["qas"]:
+                    answers = question["answers"]
+                    record = {
+                        "id": question["id"],
+                        "context": paragraph["context"],
+                        "question": question["question"],
+                        "answers": {
+                            "text": [answer["text"] for answer in answers],
+                            "answer_start": [answer["answer_start"] for answer in answers],
+                        },
+                    }
+                    yield f"{file}, question {question['id']}", record
+    except (ValueError, KeyError, TypeError) as error:
+        raise TaskError(
+            f"{file} is not in SQuAD's format ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _digest(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with reading(file), file.open("rb") as binary:
+            digest.update(hashlib.file_digest(binary, "sha256").digest())
+    return digest.hexdigest()
+
+
+# --- the Hub ---------------------------------------------------------------------------------
+
+
+def _hub_records(dataset: str, config: str | None, split: str) -> Iterator[Record]:
+    import datasets
+
+    with _hub_errors(dataset, config):
+        rows = datasets.load_dataset(dataset, config, split=split)
+    return ((f"{dataset} {split} row {number}", row) for number, row in enumerate(rows))
+
+
+@contextmanager
+def _hub_errors(dataset: str, config: str | None) -> Iterator[None]:
+    from huggingface_hub import errors
+
+    http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
+    name = dataset + (f":{config}" if config else "")
+    instead = "give its files with --data-dir, or use the task python-docs-topic, which needs none"
+    try:
+        yield
+    except (http_error, ConnectionError, TimeoutError) as error:
+        raise TaskError(f"no network to the Hub to fetch {name}; {instead}") from error
+    except Exception as error:  # a dataset can fail in as many ways as there are formats
+        reason = " ".join(str(error).split())[:300]
+        raise TaskError(f"cannot read the dataset {name}: {reason}; {instead}") from error
+
+
+# --- python-docs-topic -----------------------------------------------------------------------
+
+
+def _python_docs(task: Task) -> TaskData:
+    """Make the task from the documentation in this Python; a stable fifth is the dev split."""
+    from tamtctl import python_docs
+
+    part_of: dict[str, str | None] = {}
+    for page in python_docs.documents():
+        part = re.split(r"[./]", page.name)[0]
+        for paragraph in page.text.split("\n"):
+            if len(paragraph.split()) >= _WORDS:
+                is_new = part_of.setdefault(paragraph, part) == part
+                part_of[paragraph] = part if is_new else None  # in several parts: no answer
+    sizes = Counter(part for part in part_of.values() if part and not part.startswith("_"))
+    labels = tuple(sorted(sorted(sizes, key=lambda part: (-sizes[part], part))[:_TOPICS]))
+    chosen = [
+        paragraph
+        for label in labels
+        for paragraph in sorted((p for p in part_of if part_of[p] == label), key=_hash)[
+            :_PARAGRAPHS
+        ]
+    ]
+
+    def records(split: str) -> Iterator[Record]:
+        for number, paragraph in enumerate(chosen):
+            is_dev = int(_hash(paragraph), 16) % 5 == 0
+            if is_dev == (split != TRAIN):
+                yield (
+                    f"python-docs paragraph {number}",
+                    {"text": paragraph, "label": part_of[paragraph]},
+                )
+
+    digest = hashlib.sha256("\n".join(chosen).encode()).hexdigest()
+    return TaskData(replace(task, labels=labels), "python-docs", digest, records)
+
+
+def _hash(paragraph: str) -> str:
+    return hashlib.sha256(paragraph.encode()).hexdigest()
+
+
+def read_texts(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """Read text to label: the lines of a text file, or columns of a tsv, csv, jsonl or parquet.
+
+    Args:
+        file: Any of these kinds; a text file serves a single column.
+        columns: The columns that the task reads.
+
+    Raises:
+        TaskError: The file cannot be read, lacks a column, or is empty.
+    """
+    if not file.is_file():
+        raise TaskError(f"no file {str(file)!r} to label")
+    if _kind_of(file) in _SUFFIXES:
+        task = own_task("text", tuple(columns), "", "classification")
+        texts = [
+            tuple(_text(task, place, record, column) for column in columns)
+            for place, record in _file_records(task, file)
+        ]
+    elif len(columns) == 1:
+        texts = [(line,) for line in read_lines(file) if line.strip()]
+    else:
+        raise UsageError(
+            f"the task reads pairs of texts ({', '.join(columns)}); give a tsv, csv, jsonl or "
+            f"parquet file with these columns, not {file}"
+        )
+    if not texts:
+        raise TaskError(f"{file} holds nothing to label")
+    return texts

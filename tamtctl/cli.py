@@ -233,12 +233,15 @@ def _hush_libraries() -> None:
     datasets.logging.set_verbosity_error()
 
 
+_INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
     """Let SIGTERM unwind the stack like Ctrl-C, so that nothing is left half-written."""
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
+        raise SystemExit(_TERMINATED)
 
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
@@ -255,13 +258,17 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        return app(standalone_mode=False) or 0
+        code: int = app(standalone_mode=False) or 0
+        # The parser turns Ctrl-C into this code, and says nothing.
+        return _fail("interrupted", code) if code == _INTERRUPTED else code
     except TamtctlError as error:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:  # a usage error of the parser
         return _fail(error.format_message(), 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 130)
+        return _fail("interrupted", _INTERRUPTED)
+    except SystemExit:  # raised by our handler of SIGTERM
+        return _fail("terminated", _TERMINATED)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115, its reader has gone
         return 1

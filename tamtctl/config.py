@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from tamtctl.errors import UsageError
+from tamtctl.tasks import STSB_ZERO_SHOT, TASKS, find_task
 
 METHODS = ("tamt", "magnitude", "random")
 OBJECTIVES = ("mlm", "kd", "mlm+kd")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 CLIPPING = ("global", "per-tensor")
+SELECTIONS = ("last", "best")
+LABEL_KINDS = ("classification", "regression")
+HEADS = ("pretrained", "ticket")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +130,7 @@ class SearchConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, for ``ticket.json`` and the run folder."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        return _plain(self)
 
     @property
     def hash(self) -> str:
@@ -156,6 +160,174 @@ class SearchConfig:
         objective = changes.setdefault("objective", "mlm")
         one_of("objective", objective, OBJECTIVES)
         return cls(**(RECIPES[recipe](objective, changes["sparsity"]) | changes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Everything that determines a fine-tuning run; None leaves the task's own value.
+
+    Attributes:
+        task: A name in `tamtctl.tasks.TASKS`, or any other with ``train`` and ``dev``.
+        ticket: Folder, packaged name or Hub id; None: the one at hand, see
+            `tamtctl.finetuning.with_default_ticket`.
+        dense: Fine-tune the full model, without a ticket.
+        model: ``nano``, a folder or a Hub id; by default what the ticket is for.
+        data_dir: A folder of the task's files; by default the Hub.
+        train: Labelled examples of a task of one's own: tsv, csv, jsonl or parquet.
+        dev: The examples to score on.
+        text_columns: One or two columns of ``train`` and ``dev``.
+        label_column: Their column of the label.
+        label_kind: ``classification`` or ``regression``; None: as the labels look.
+        limit: Train on so many random examples; smaller sets are part of larger ones.
+        epochs: Passes over the training set.
+        learning_rate: Peak rate; it falls linearly to 0.
+        batch_size: Examples per optimiser step.
+        max_length: Tokens per example.
+        select: Report the ``last`` checkpoint, or the ``best`` of the epochs on the dev set.
+        seeds: Of the classifier, the order and dropout; one run each.
+        precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast).
+        device: ``auto`` takes cuda, then mps, then cpu.
+        threads: CPU threads; None leaves torch's choice.
+    """
+
+    task: str
+    ticket: str | None = None
+    dense: bool = False
+    model: str | None = None
+    data_dir: str | None = None
+    train: str | None = None
+    dev: str | None = None
+    text_columns: tuple[str, ...] = ("text",)
+    label_column: str = "label"
+    label_kind: str | None = None
+    limit: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    max_length: int | None = None
+    select: str = "last"
+    seeds: tuple[int, ...] = (1,)
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UsageError: A value is out of range or unknown; the message names the option.
+        """
+        if not self.has_own_files:
+            find_task(self.task)
+        elif self.task in TASKS:
+            raise UsageError(
+                f"--train and --dev are for a task of your own, and {self.task} is none; "
+                "give another name, or --data-dir with its files"
+            )
+        _require_own_files(self)
+        if self.dense and self.ticket:
+            raise UsageError("--dense is without a --ticket; give the --model instead")
+        one_of("select", self.select, SELECTIONS)
+        one_of("device", self.device, DEVICES)
+        one_of("precision", self.precision, PRECISIONS)
+        if self.label_kind is not None:
+            one_of("label-kind", self.label_kind, LABEL_KINDS)
+        for option in ("limit", "epochs", "batch_size", "learning_rate", "threads"):
+            value = getattr(self, option)
+            if value is not None:
+                good = math.isfinite(value) and value > 0
+                _require(option.replace("_", "-"), good, "greater than 0", value)
+        length = self.max_length
+        _require("max-length", length is None or length >= 8, "at least 8", length)
+        _require("seeds", bool(self.seeds), "one or more numbers", self.seeds)
+        _require("seeds", len(set(self.seeds)) == len(self.seeds), "different", self.seeds)
+        for seed in self.seeds:
+            _require("seeds", 0 <= seed < 2**32, "in [0, 2**32)", seed)
+
+    @property
+    def has_own_files(self) -> bool:
+        """Whether the task is a user's own."""
+        return bool(self.train or self.dev)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return _plain(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What to score on what.
+
+    Attributes:
+        name: A ticket, a model or a fine-tuned checkpoint: folder, packaged name or Hub id.
+        task: A task, ``mlm``, ``kd``, ``mlm+kd`` or ``stsb-zero-shot``; None: what ``name`` was
+            fine-tuned on, or ``mlm``.
+        model: The model a ticket is for, where it is no longer where it was.
+        data_dir: As in `FinetuneConfig`.
+        dev: Score a checkpoint of one's own task on another file.
+        corpus: Text for ``mlm`` and ``kd``; its held-out tenth is used.
+        text_column: The column of the text in that corpus.
+        head: The masked-LM head: ``pretrained``, or the ``ticket``'s own.
+        sequence_length: Tokens per block of text; by default what the ticket was trained on.
+        blocks: So many blocks at most, spread over the text.
+        batch_size: Examples or blocks at once.
+        precision: As in `FinetuneConfig`.
+        device: As in `FinetuneConfig`.
+        threads: As in `FinetuneConfig`.
+    """
+
+    name: str
+    task: str | None = None
+    model: str | None = None
+    data_dir: str | None = None
+    dev: str | None = None
+    corpus: tuple[str, ...] = ("python-docs",)
+    text_column: str | None = None
+    head: str = "pretrained"
+    sequence_length: int | None = None
+    blocks: int = 512
+    batch_size: int = 16
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UsageError: A value is out of range or unknown; the message names the option.
+        """
+        if self.task is not None and self.task not in (*OBJECTIVES, STSB_ZERO_SHOT):
+            find_task(self.task, *OBJECTIVES, STSB_ZERO_SHOT)
+        one_of("head", self.head, HEADS)
+        one_of("device", self.device, DEVICES)
+        one_of("precision", self.precision, PRECISIONS)
+        length = self.sequence_length
+        _require("sequence-length", length is None or length >= 8, "at least 8", length)
+        for option in ("blocks", "batch_size", "threads"):
+            value = getattr(self, option)
+            _require(option.replace("_", "-"), value is None or value >= 1, "at least 1", value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return _plain(self)
+
+
+def _plain(config: SearchConfig | FinetuneConfig | EvaluateConfig) -> dict[str, Any]:
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()}
+
+
+def _require_own_files(config: FinetuneConfig) -> None:
+    """A task of one's own needs both of its files, and no others."""
+    if not config.has_own_files:
+        return
+    if not (config.train and config.dev):
+        missing = "--dev" if config.train else "--train"
+        raise UsageError(f"{missing} is needed, too: a task of your own has a --train and a --dev")
+    if config.data_dir:
+        raise UsageError("--data-dir is for a known task; with --train and --dev leave it out")
+    columns = config.text_columns
+    _require("text-column", 1 <= len(columns) <= 2, "given once, or twice for pairs", columns)
 
 
 def check_sparsity(value: float) -> None:

@@ -69,6 +69,4 @@ def _refuse_other_content(folder: Path, marker: str) -> None:
     occupied = folder.exists() and not (folder / marker).exists()
     if occupied and (not folder.is_dir() or any(folder.iterdir())):
         kind = "ticket" if marker == "ticket.json" else "earlier result"
-        raise TicketError(
-            f"{str(folder)!r} exists and is no {kind}; give a new or an empty folder"
-        )
+        raise TicketError(f"{str(folder)!r} exists and is no {kind}; give a new or an empty folder")

@@ -82,10 +82,10 @@ def maskable_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     return {name: p for name, p in base.named_parameters() if id(p) in maskable}
 
 
-def max_sequence_length(encoder: Encoder) -> int:
-    """Return how many tokens the encoder can take at once, special tokens included."""
-    limit = int(encoder.model.config.max_position_embeddings)
-    for module in encoder.base.modules():
+def max_sequence_length(model: PreTrainedModel) -> int:
+    """Return how many tokens an encoder can take at once, special tokens included."""
+    limit = int(model.config.max_position_embeddings)
+    for module in base_encoder(model).modules():
         is_positions = isinstance(module, nn.Embedding) and module.num_embeddings == limit
         if is_positions and module.padding_idx is not None:
             return limit - cast(int, module.padding_idx) - 1  # RoBERTa's kin count from behind padding
@@ -127,8 +127,7 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
             ``with_head``) a checkpoint without a masked-LM head.
     """
     source = _source(name)
-    config = _load(AutoConfig.from_pretrained, name, source, revision)
-    _refuse_other_architectures(name, config)
+    config = load_config(name, revision)
     pinned = getattr(config, "_commit_hash", None) or revision
     tokenizer = load_tokenizer(name, pinned)
     if (largest := max(tokenizer.get_vocab().values())) >= config.vocab_size:
@@ -158,6 +157,47 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
     matrices = {n: p for n, p in maskable_matrices(model).items() if n not in pooler_names}
     revision = getattr(config, "_commit_hash", None)
     return Encoder(name, revision, model.eval(), tokenizer, matrices, pooler)
+
+
+def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
+    """Load only the configuration of an encoder.
+
+    Raises:
+        ModelError: Not found, no network, or not an encoder.
+    """
+    config = cast(
+        PreTrainedConfig, _load(AutoConfig.from_pretrained, name, _source(name), revision)
+    )
+    _refuse_other_architectures(name, config)
+    return config
+
+
+def load_with_task_head(
+    auto: Any, name: str, *, revision: str | None = None, **head: Any
+) -> tuple[PreTrainedModel, set[str]]:
+    """Load an encoder with the head of a task in float32; what the checkpoint lacks is random.
+
+    Args:
+        auto: ``AutoModelForSequenceClassification`` or the like.
+        name: ``nano``, a folder, or a Hub id.
+        revision: Branch, tag or commit on the Hub.
+        **head: Values of the head's configuration.
+
+    Returns:
+        The model, and the names of its parameters that the checkpoint lacks.
+
+    Raises:
+        ModelError: It cannot be loaded, or lacks weights of the encoder itself.
+    """
+    model, loading = _load_weights(auto, name, _source(name), revision, **head)
+    prefix = model.base_model_prefix + "."
+    missing = loading["missing_keys"]
+    if lost := sorted(n for n in missing if n.startswith(prefix) and ".pooler." not in n):
+        raise ModelError(
+            f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]}; "
+            "without them it would run on random numbers: give a complete checkpoint"
+        )
+    return model, missing
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
@@ -225,7 +265,7 @@ def _refuse_other_architectures(name: str, config: PreTrainedConfig) -> None:
 
 
 def _load_weights(
-    auto: Any, name: str, source: str, revision: str | None
+    auto: Any, name: str, source: str, revision: str | None, **options: Any
 ) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     return cast(
         tuple[PreTrainedModel, dict[str, set[str]]],
@@ -237,6 +277,7 @@ def _load_weights(
             # The default, "auto", would keep a half-precision checkpoint in half precision.
             dtype=torch.float32,
             output_loading_info=True,
+            **options,
         ),
     )
 

@@ -221,7 +221,7 @@ class _Search:
             torch.set_num_threads(config.threads)
         watcher.status(f"loading model {config.model}")
         encoder = load_encoder(config.model, with_head=config.has_mlm)
-        longest = max_sequence_length(encoder)
+        longest = max_sequence_length(encoder.model)
         if config.sequence_length > longest:
             raise UsageError(
                 f"--sequence-length {config.sequence_length} is more than model "

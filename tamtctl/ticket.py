@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import secrets
-import shutil
+import re
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import safetensors.torch
 import torch
@@ -27,12 +26,12 @@ from transformers import PreTrainedModel
 
 from tamtctl.card import card
 from tamtctl.errors import TicketError
+from tamtctl.folders import replacing, write_to_disk
+from tamtctl.mask_coding import ENCODINGS, decode_mask, encode_mask
 from tamtctl.models import base_encoder, fingerprint, maskable_matrices, sha256_of_weight
-from tamtctl.packing import count_kept, pack, unpack
+from tamtctl.packing import count_kept, pack
 from tamtctl.ticket_format import (
-    ALLOCATION,
     CARD_FILE,
-    ENCODING,
     HEAD_FILE,
     MASK_FILE,
     METADATA_FILE,
@@ -44,7 +43,10 @@ from tamtctl.ticket_format import (
     TicketReader,
     check_head,
 )
-from tamtctl.untrusted import reason, show
+from tamtctl.untrusted import Defect, show
+
+if TYPE_CHECKING:
+    from tamtctl.hub import PushResult
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,16 @@ class Ticket(TicketMetadata):
     """The masks of every maskable matrix of one pre-trained encoder, and their metadata.
 
     Make one with `create`, `load` or `from_pretrained`; `dataclasses.replace` gives a copy with
-    other metrics.
+    other metrics. With the encoding ``delta`` the masks are known only together with the base
+    model's weights: `apply` takes them from the model, and `decode` takes them as they are.
 
     Attributes:
-        packed: Name → mask as ⌈n/8⌉ bytes, shape (⌈n/8⌉,); see `tamtctl.packing`.
+        stored: Name → mask as uint8 tensor in the ticket's encoding; see `tamtctl.mask_coding`.
         mlm_head: The masked-LM head that was trained with the mask, name → tensor; None if it is
             not part of the ticket.
     """
 
-    packed: Mapping[str, Tensor] = field(repr=False)
+    stored: Mapping[str, Tensor] = field(repr=False)
     mlm_head: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
     @classmethod
@@ -96,6 +99,7 @@ class Ticket(TicketMetadata):
         search: Mapping[str, Any],
         metrics: Mapping[str, Any],
         mlm_head: Mapping[str, Tensor] | None = None,
+        allocation: str = "uniform",
     ) -> Self:
         """Make a ticket of boolean masks over pre-trained weights.
 
@@ -111,6 +115,7 @@ class Ticket(TicketMetadata):
             search: The whole configuration of the search, as plain JSON values.
             metrics: What was measured, as plain JSON values.
             mlm_head: The head that was trained along, if it shall be part of the ticket.
+            allocation: ``uniform`` if every matrix has the same sparsity, else ``free``.
 
         Raises:
             TicketError: Masks do not fit the weights, or a value cannot be written as JSON.
@@ -123,17 +128,17 @@ class Ticket(TicketMetadata):
             target_sparsity=target_sparsity,
             method=method,
             objective=objective,
-            allocation=ALLOCATION,
+            allocation=allocation,
             search=dict(search),
             metrics=dict(metrics),
             parameters={
                 name: ParameterEntry(tuple(w.shape), count_kept(packed[name]), hashes[name])
                 for name, w in weights.items()
             },
-            encoding=ENCODING,
+            encoding="bits",
             tamtctl_version=_own_version(),
             created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            packed=packed,
+            stored=packed,
             mlm_head=None if mlm_head is None else _independent(mlm_head),
         )
         ticket.to_json({})  # raises now, not after hours of search
@@ -149,22 +154,30 @@ class Ticket(TicketMetadata):
         reader = TicketReader(Path(folder))
         reader.read()
         metadata = {f.name: getattr(reader.metadata, f.name) for f in fields(TicketMetadata)}
-        return cls(**metadata, packed=reader.packed, mlm_head=reader.mlm_head)
+        return cls(**metadata, stored=reader.stored, mlm_head=reader.mlm_head)
 
     @classmethod
-    def from_pretrained(cls, name: Path | str) -> Self:
-        """Load a ticket by the path of its folder or by the name of a packaged one.
+    def from_pretrained(
+        cls, name: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Self:
+        """Load a ticket by the path of its folder, the name of a packaged one, or its Hub id.
+
+        Args:
+            name: Looked for in that order; a Hub id may end in ``@revision``.
+            revision: Branch, tag or commit on the Hub.
+            token: For a private ticket; by default the one of `hf auth login` or ``HF_TOKEN``.
 
         Raises:
             TicketError: There is no such ticket, or `load` refuses it.
+            HubError: The Hub refuses it or cannot be reached, and it was not fetched before.
         """
-        return cls.load(resolve_ticket(name).path)
+        return cls.load(resolve_ticket(name, revision=revision, token=token).path)
 
     @staticmethod
     def verify(folder: Path | str) -> list[Check]:
         """Return what verifying a ticket folder found, check by check.
 
-        All checks passed if and only if `load` accepts the folder.
+        None of them failed if and only if `load` accepts the folder.
         """
         return TicketReader(Path(folder)).checks()
 
@@ -176,17 +189,102 @@ class Ticket(TicketMetadata):
         Raises:
             TicketError: The folder holds something else, or cannot be written.
         """
-        files = {MASK_FILE: safetensors.torch.save(dict(self.packed))}
+        files = {MASK_FILE: safetensors.torch.save(dict(self.stored))}
         if self.mlm_head is not None:
             files[HEAD_FILE] = safetensors.torch.save(dict(self.mlm_head))
         files |= {METADATA_FILE: self.to_json(files).encode(), CARD_FILE: card(self).encode()}
-        with _replacing(Path(folder)) as new:
+        with replacing(folder, METADATA_FILE, TICKET_FILES) as new:
             for name, content in files.items():
-                _write_to_disk(new / name, content)
+                write_to_disk(new / name, content)
+
+    def push_to_hub(self, repo: str, **options: Any) -> PushResult:
+        """Publish the ticket on the Hub; the options are those of `tamtctl.hub.push`.
+
+        Raises:
+            HubError: The Hub refuses it or cannot be reached.
+        """
+        from tamtctl.hub import push
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push(folder, repo, **options)
 
     def mask(self, name: str) -> Tensor:
-        """Return one boolean mask, of the shape of its weight; True keeps."""
-        return unpack(self.packed[name], self.parameters[name].shape)
+        """Return one boolean mask, of the shape of its weight; True keeps.
+
+        Raises:
+            TicketError: It is encoded as ``delta``; `decode` the ticket first.
+        """
+        if self.encoding == "delta":
+            raise TicketError(
+                "the masks are stored as what differs from the magnitude masks of "
+                f"{self._base_line}; decode(weights) gives the ticket with masks of its own"
+            )
+        return self._decoded(name, None)
+
+    def encode(self, encoding: str, weights: Mapping[str, Tensor] | None = None) -> Self:
+        """Return this ticket in another encoding.
+
+        Args:
+            encoding: ``bits``; ``zstd``; or ``delta``, which becomes ``zstd`` where the difference
+                to the magnitude masks is no smaller than the masks.
+            weights: Name → pre-trained weight of every matrix; to or from ``delta`` needs them.
+
+        Raises:
+            TicketError: They are needed and missing, or not the ones that the masks belong to.
+        """
+        if encoding not in ENCODINGS:
+            raise TicketError(f"no encoding {show(encoding)}; there are {', '.join(ENCODINGS)}")
+        if encoding == self.encoding:
+            return self
+        if "delta" in (encoding, self.encoding):
+            self._check_weights(weights or {})
+        names = list(self.parameters)
+        masks = (self._decoded(name, (weights or {}).get(name)) for name in names)
+        if encoding != "delta":
+            stored = {n: encode_mask(m, encoding) for n, m in zip(names, masks, strict=True)}
+            return replace(self, encoding=encoding, stored=stored)
+        candidates: dict[str, dict[str, Tensor]] = {"delta": {}, "zstd": {}}
+        for name, mask in zip(names, masks, strict=True):
+            for candidate, masks_so_far in candidates.items():
+                weight = (weights or {})[name]
+                masks_so_far[name] = encode_mask(mask, candidate, weight)
+        best = min(candidates, key=lambda c: sum(map(len, candidates[c].values())))
+        return replace(self, encoding=best, stored=candidates[best])
+
+    def decode(self, weights: Mapping[str, Tensor]) -> Self:
+        """Return this ticket with one bit per weight, whatever its encoding.
+
+        Args:
+            weights: Name → pre-trained weight of every matrix.
+
+        Raises:
+            TicketError: They are not the weights that the masks belong to.
+        """
+        self._check_weights(weights)
+        return self.encode("bits", weights)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the masks as they are encoded."""
+        return sum(stored.numel() for stored in self.stored.values())
+
+    def _decoded(self, name: str, weight: Tensor | None) -> Tensor:
+        entry = self.parameters[name]
+        try:
+            return decode_mask(self.stored[name], self.encoding, entry.shape, entry.kept, weight)
+        except Defect as defect:
+            raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
+
+    def _check_weights(self, weights: Mapping[str, Tensor]) -> None:
+        for name in self.parameters:
+            if name not in weights:
+                raise TicketError(
+                    f"the weight of {name} is missing; this takes those of {self._base_line}"
+                )
+            self._check_form(name, weights[name])
+        for name in self.parameters:
+            self._check_values(name, weights[name])
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
@@ -215,10 +313,12 @@ class Ticket(TicketMetadata):
             self._check_form(name, parameter)
         for name, parameter in present.items():
             self._check_values(name, parameter)
+        # All are decoded before the first weight changes: damage must leave the model untouched.
+        masks = {name: self._decoded(name, parameter) for name, parameter in present.items()}
         untied = _untie(model, present)
         with torch.no_grad():
             for name, parameter in present.items():
-                parameter.masked_fill_(~self.mask(name).to(parameter.device), 0.0)
+                parameter.masked_fill_(~masks[name].to(parameter.device), 0.0)
         unmasked = tuple(name for name in matrices if name not in present)
         return Applied(tuple(present), tuple(missing), unmasked, untied)
 
@@ -227,7 +327,7 @@ class Ticket(TicketMetadata):
         revision = f" at revision {self.base_model.revision}" if self.base_model.revision else ""
         return f"{self.base_model.id} ({self.base_model.model_type}){revision}"
 
-    def _check_form(self, name: str, parameter: nn.Parameter) -> None:
+    def _check_form(self, name: str, parameter: Tensor) -> None:
         if parameter.is_meta:
             raise TicketError(f"{name} of the model is on the meta device; load its weights first")
         found, wanted = list(parameter.shape), list(self.parameters[name].shape)
@@ -242,7 +342,7 @@ class Ticket(TicketMetadata):
                 "weights cannot be verified; load it with dtype=torch.float32, cast it afterwards"
             )
 
-    def _check_values(self, name: str, parameter: nn.Parameter) -> None:
+    def _check_values(self, name: str, parameter: Tensor) -> None:
         if sha256_of_weight(parameter) != self.parameters[name].sha256:
             raise TicketError(
                 f"{name} of the model does not hold the pre-trained weights of {self._base_line}; "
@@ -271,14 +371,28 @@ class ResolvedTicket:
     """Where a ticket that was asked for by name is, and what kind of name it was."""
 
     path: Path
-    kind: Literal["path", "packaged"]
+    kind: Literal["path", "packaged", "hub"]
 
 
-def resolve_ticket(name: Path | str) -> ResolvedTicket:
-    """Find a ticket: an existing path comes first, then a packaged name.
+# As the Hub's: no more than that may be asked for, so that a mistyped path does not go there.
+_HUB_NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
+
+
+def resolve_ticket(
+    name: Path | str, *, revision: str | None = None, token: str | None = None
+) -> ResolvedTicket:
+    """Find a ticket: an existing path comes first, then a packaged name, then a Hub id.
+
+    A ticket of the Hub is fetched into the Hub's cache unless it is there already.
+
+    Args:
+        name: A folder, a packaged name, ``org/name`` or ``org/name@revision``.
+        revision: Branch, tag or commit on the Hub; a local ticket has none.
+        token: For a private ticket on the Hub.
 
     Raises:
-        TicketError: It is neither.
+        TicketError: It is none of them.
+        HubError: The Hub refuses it or cannot be reached, and it was not fetched before.
     """
     path = Path(os.path.expanduser(name))  # noqa: PTH111, Path.expanduser raises for an unknown user
     if os.path.isdir(path):  # noqa: PTH112, Path.is_dir raises for a name that is too long
@@ -290,6 +404,11 @@ def resolve_ticket(name: Path | str) -> ResolvedTicket:
         return ResolvedTicket(packaged[str(name)], "packaged")
     if _exists(path):
         raise TicketError(f"{str(name)!r} is a file; give the folder of a ticket")
+    if match := _HUB_NAME.fullmatch(str(name)):
+        from tamtctl.hub import pull
+
+        wanted = revision or match["revision"]
+        return ResolvedTicket(pull(match["repo"], revision=wanted, token=token).path, "hub")
     known = ", ".join(packaged) or "none"
     raise TicketError(f"no ticket {show(str(name))}: no such folder, and packaged are: {known}")
 
@@ -397,60 +516,3 @@ def _refuse_decoder_without_weights(model: PreTrainedModel, vocabulary: int) -> 
             f"the head of this {type(model).__name__} computes with the word embeddings, "
             "so masking them would mask its decoder; load the model without that head (AutoModel)"
         )
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Yield a new folder beside ``folder`` that takes its name if the block ends well.
-
-    A crash leaves the old folder or the new one. Unknown files of a replaced ticket move along.
-    """
-    folder = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111, as above
-    _refuse_other_content(folder)
-    tag = secrets.token_hex(4)
-    new, old = (folder.with_name(f".{folder.name}.{kind}-{tag}") for kind in ("new", "old"))
-    try:
-        new.parent.mkdir(parents=True, exist_ok=True)
-        new.mkdir()
-        try:
-            yield new
-            _swap(new, folder, old)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-    except OSError as error:
-        raise TicketError(f"cannot write ticket {str(folder)!r}: {reason(error)}") from error
-
-
-def _swap(new: Path, folder: Path, old: Path) -> None:
-    if not folder.exists():
-        new.rename(folder)
-        return
-    folder.rename(old)
-    try:
-        new.rename(folder)
-    except BaseException:
-        old.rename(folder)
-        raise
-    for entry in old.iterdir():
-        if entry.name not in TICKET_FILES:
-            entry.rename(folder / entry.name)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_to_disk(path: Path, content: bytes) -> None:
-    """Write a file that is whole once its folder has its final name, even if the power fails."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _refuse_other_content(folder: Path) -> None:
-    try:
-        occupied = folder.exists() and not (folder / METADATA_FILE).exists()
-        if occupied and (not folder.is_dir() or any(folder.iterdir())):
-            raise TicketError(
-                f"{str(folder)!r} exists and is no ticket; give a new or an empty folder"
-            )
-    except OSError as error:
-        raise TicketError(f"cannot write ticket {str(folder)!r}: {reason(error)}") from error

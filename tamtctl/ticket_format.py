@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from tamtctl.errors import TicketError
+from tamtctl.mask_coding import ENCODINGS, check_stored
 from tamtctl.models import combined_fingerprint
-from tamtctl.packing import count_kept, has_spare_bits_set, packed_size
+from tamtctl.packing import packed_size
 from tamtctl.untrusted import (
     MAX_NAME_LENGTH,
     MAX_WEIGHTS,
@@ -42,11 +43,10 @@ CARD_FILE = "README.md"
 TICKET_FILES = (METADATA_FILE, MASK_FILE, HEAD_FILE, CARD_FILE)
 
 FORMAT_VERSION = 1
-ENCODING = "bits"
-ALLOCATION = "uniform"
 
 # Limits that no real ticket comes near; a folder beyond them is refused before it is read.
 MAX_METADATA_BYTES = 2 * 2**20
+MAX_CARD_BYTES = 2 * 2**20
 MAX_HEAD_BYTES = 2**31
 
 HEAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -98,12 +98,14 @@ class TicketMetadata:
         target_sparsity: The share of zeros that was asked for, in [0, 1].
         method: ``tamt``, ``imp``, ``magnitude``, ``random``, …
         objective: ``mlm``, ``kd`` or ``mlm+kd``; None for a method without one.
-        allocation: How the sparsity is spread over the matrices; ``uniform``: the same in each.
+        allocation: How the sparsity is spread over the matrices: ``uniform``, the same in each, or
+            ``free``.
         search: The whole configuration of the search, seed included, as plain JSON values.
         metrics: What was measured, as plain JSON values.
         parameters: Name → shape, kept count and checksum of every masked matrix. Names are relative
             to the base encoder, so that one ticket fits every head class.
-        encoding: How the masks are stored; ``bits``: one bit per weight.
+        encoding: How the masks are stored: ``bits``, ``zstd`` or ``delta``; see
+            `tamtctl.mask_coding`.
         tamtctl_version: The version that wrote it.
         created: ISO 8601 time in UTC.
     """
@@ -178,7 +180,8 @@ class Check:
 
     Attributes:
         name: What was looked at.
-        passed: None if an earlier failure made it impossible to look.
+        passed: None if it was impossible to look: after an earlier failure, or without the base
+            model's weights.
         detail: What was found; of a failure, what is wrong.
     """
 
@@ -197,22 +200,26 @@ class TicketReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.metadata: TicketMetadata
-        self.packed: dict[str, Tensor] = {}
+        self.stored: dict[str, Tensor] = {}  # masks as they are encoded
         self.mlm_head: dict[str, Tensor] | None = None
         self._document: dict[str, Any] = {}
         self._files: dict[str, tuple[int, str]] = {}  # name → bytes, sha256
 
     @property
-    def steps(self) -> dict[str, Callable[[], str]]:
-        """What is checked, in this order."""
+    def _document_steps(self) -> dict[str, Callable[[], str]]:
         return {
             METADATA_FILE: self._read_document,
             "metadata": self._read_metadata,
             "sparsity": self._check_sparsity,
             "fingerprint": self._check_fingerprint,
             "file list": self._read_file_list,
+        }
+
+    @property
+    def steps(self) -> dict[str, Callable[[], str]]:
+        """What is checked, in this order."""
+        return self._document_steps | {
             MASK_FILE: self._read_masks,
-            "spare bits": self._check_spare_bits,
             "kept counts": self._check_kept_counts,
             HEAD_FILE: self._read_head,
         }
@@ -223,11 +230,7 @@ class TicketReader:
         Raises:
             TicketError: The first thing that is wrong.
         """
-        try:
-            for step in self.steps.values():
-                step()
-        except Defect as defect:
-            raise TicketError(f"ticket {str(self.folder)!r}: {defect}") from defect
+        self._take(*self.steps.values())
 
     def read_metadata(self) -> TicketMetadata:
         """Read and check the metadata alone, as a listing needs them.
@@ -235,12 +238,17 @@ class TicketReader:
         Raises:
             TicketError: ``ticket.json`` is missing or is not what the format says.
         """
-        try:
-            self._read_document()
-            self._read_metadata()
-        except Defect as defect:
-            raise TicketError(f"ticket {str(self.folder)!r}: {defect}") from defect
+        self._take(self._read_document, self._read_metadata)
         return self.metadata
+
+    def read_file_list(self) -> dict[str, int]:
+        """Read ``ticket.json`` alone and check it; return the bytes of the files that it lists.
+
+        Raises:
+            TicketError: It is missing, is not what the format says, or lists an implausible size.
+        """
+        self._take(*self._document_steps.values(), self._check_file_sizes)
+        return {name: size for name, (size, _) in self._files.items()}
 
     def checks(self) -> list[Check]:
         """Take all steps up to the first that fails, and return what each found."""
@@ -253,7 +261,17 @@ class TicketReader:
                 checks.append(Check(name, True, step()))
             except Defect as defect:
                 checks.append(Check(name, False, str(defect)))
+        if checks[-1].passed and self.metadata.encoding == "delta":
+            base = self.metadata.base_model.id
+            checks.append(Check("masks", None, f"not checked: it takes the weights of {base}"))
         return checks
+
+    def _take(self, *steps: Callable[[], str]) -> None:
+        try:
+            for step in steps:
+                step()
+        except Defect as defect:
+            raise TicketError(f"ticket {str(self.folder)!r}: {defect}") from defect
 
     def _read_document(self) -> str:
         content = self._read_file(METADATA_FILE, MAX_METADATA_BYTES)
@@ -294,31 +312,51 @@ class TicketReader:
             raise Defect(f"{METADATA_FILE}: files does not list {HEAD_FILE}, which is there")
         return f"{len(self._files)} listed"
 
-    def _read_masks(self) -> str:
-        sizes = {name: packed_size(entry.numel) for name, entry in self.metadata.parameters.items()}
+    def _check_file_sizes(self) -> str:
+        """Compare the listed sizes with the shapes, before anything of that size is spent."""
+        least, most = self._mask_file_limits()
+        size = self._files[MASK_FILE][0]
+        if not least <= size <= most:
+            raise Defect(f"{MASK_FILE}: {size} bytes do not fit the stated shapes")
+        if self._files.get(HEAD_FILE, (0,))[0] > MAX_HEAD_BYTES:
+            raise Defect(f"{HEAD_FILE}: more than {MAX_HEAD_BYTES} bytes are refused")
+        return "plausible"
+
+    def _mask_file_limits(self) -> tuple[int, int]:
+        entries = self.metadata.parameters.values()
+        packed = sum(packed_size(entry.numel) for entry in entries)
         # Names and offsets in the header of a safetensors file.
-        header = 4096 + (192 + 2 * MAX_NAME_LENGTH) * len(sizes)
-        content = self._read_listed(MASK_FILE, sum(sizes.values()), sum(sizes.values()) + header)
-        self.packed = parse_safetensors(content, MASK_FILE)
-        if odd := sorted(self.packed.keys() ^ sizes.keys()):
-            where = MASK_FILE if odd[0] in sizes else METADATA_FILE
-            raise Defect(f"{where} lacks the matrix {show(odd[0])}")
-        for name, packed in self.packed.items():
-            if packed.dtype != torch.uint8 or packed.shape != (sizes[name],):
-                raise Defect(f"{MASK_FILE}: mask of {name} is not {sizes[name]} bytes")
+        header = 4096 + (192 + 2 * MAX_NAME_LENGTH) * len(entries)
+        if self.metadata.encoding == "bits":
+            return packed, packed + header
+        return 0, packed + packed // 100 + header  # what zstd cannot compress grows a little
+
+    def _read_masks(self) -> str:
+        content = self._read_listed(MASK_FILE, *self._mask_file_limits())
+        self.stored = parse_safetensors(content, MASK_FILE)
+        names = self.metadata.parameters.keys()
+        if strange := sorted(self.stored.keys() - names):
+            raise Defect(f"{METADATA_FILE} lacks the matrix {show(strange[0])}")
+        if lost := sorted(names - self.stored.keys()):
+            raise Defect(f"{MASK_FILE} lacks the mask of {lost[0]}")
+        for name, stored in self.stored.items():
+            if stored.dtype != torch.uint8 or stored.dim() != 1:
+                raise Defect(f"{MASK_FILE}: mask of {name} is not made of bytes")
+            size = packed_size(self.metadata.parameters[name].numel)
+            if self.metadata.encoding == "bits" and len(stored) != size:
+                raise Defect(f"{MASK_FILE}: mask of {name} is not {size} bytes")
         return f"{len(content):,} bytes, checksum and shapes as stated"
 
-    def _check_spare_bits(self) -> str:
-        for name, entry in self.metadata.parameters.items():
-            if has_spare_bits_set(self.packed[name], entry.numel):
-                raise Defect(f"{MASK_FILE}: spare bits of {name} are not zero")
-        return "zero"
-
     def _check_kept_counts(self) -> str:
+        encoding = self.metadata.encoding
         for name, entry in self.metadata.parameters.items():
-            if (kept := count_kept(self.packed[name])) != entry.kept:
-                raise Defect(f"mask of {name} keeps {kept} weights, but {entry.kept} are stated")
-        return f"{self.metadata.kept:,} of {self.metadata.total:,} weights, as stated for each"
+            try:
+                check_stored(self.stored[name], encoding, entry.numel, entry.kept)
+            except Defect as defect:
+                raise Defect(f"{MASK_FILE}: mask of {name}: {defect}") from defect
+        return f"{self.metadata.kept:,} of {self.metadata.total:,} weights, " + (
+            "possible for each" if encoding == "delta" else "as stated for each"
+        )
 
     def _read_head(self) -> str:
         if HEAD_FILE not in self._files:
@@ -385,7 +423,7 @@ def read_metadata(values: Fields) -> TicketMetadata:
         search=values.plain("search"),
         metrics=values.plain("metrics"),
         parameters=_read_parameters(values.section("parameters")),
-        encoding=ENCODING,
+        encoding=values.text("encoding"),
         tamtctl_version=values.text("tamtctl_version"),
         created=values.time("created"),
     )
@@ -395,7 +433,7 @@ def _check_version(values: Fields) -> None:
     version = values.integer("format_version", 1)
     if version > FORMAT_VERSION:
         raise Defect(f"made by a newer tamtctl (format version {version}); upgrade tamtctl")
-    if (encoding := values.text("encoding")) != ENCODING:
+    if (encoding := values.text("encoding")) not in ENCODINGS:
         raise Defect(f"encoding {show(encoding)} is unknown to this tamtctl; upgrade tamtctl")
 
 

@@ -6,14 +6,25 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from tamtctl.batches import Batch
 from tamtctl.errors import TamtctlError
 
 _WARM_UP_STEPS = 5  # left out of the measured speed
+
+
+class HasInputIds(Protocol):
+    """What the loop needs to know of a batch: its size."""
+
+    @property
+    def input_ids(self) -> Tensor:
+        """Token ids, shape (B, T)."""
+
+
+AnyBatch = TypeVar("AnyBatch", bound=HasInputIds)
 
 
 @dataclass(frozen=True)
@@ -103,8 +114,8 @@ def linear_decay(peak: float, step: int, steps: int) -> float:
 def train(
     *,
     steps: int,
-    batches: Iterator[Batch],
-    backward: Callable[[Batch], dict[str, Tensor]],
+    batches: Iterator[AnyBatch],
+    backward: Callable[[AnyBatch], dict[str, Tensor]],
     update: Callable[[int], float],
     flips: Callable[[], float],
     report: Callable[[StepReport], None],

@@ -65,12 +65,12 @@ def check_failure(message: str, failures: list[str]) -> None:
 
 
 def check_invariants(ticket: Ticket) -> None:
-    assert ticket.packed.keys() == ticket.parameters.keys()
+    assert ticket.stored.keys() == ticket.parameters.keys()
     for name, entry in ticket.parameters.items():
         mask = ticket.mask(name)
         assert tuple(mask.shape) == entry.shape
         assert int(mask.sum()) == entry.kept
-        assert len(ticket.packed[name]) == math.ceil(entry.numel / 8)
+        assert len(ticket.stored[name]) == math.ceil(entry.numel / 8)
     assert 0 <= ticket.sparsity <= 1
     ticket.to_json({})
 

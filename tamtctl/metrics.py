@@ -1,0 +1,73 @@
+"""The official metrics of the tasks, by `torchmetrics`; scores are in [0, 1] or [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    binary_f1_score,
+    binary_matthews_corrcoef,
+    multiclass_accuracy,
+    multiclass_f1_score,
+)
+from torchmetrics.functional.regression import pearson_corrcoef, spearman_corrcoef
+from torchmetrics.functional.text import squad
+
+from tamtctl.task_data import Answers, Examples
+from tamtctl.tasks import Task
+
+
+def scores(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
+    """Return every metric of a task.
+
+    Args:
+        task: Names the metrics and, for ``macro_f1``, the classes.
+        predictions: A class id, a number or an answer's text for each example.
+        examples: What was to be predicted.
+    """
+    if task.kind == "span":
+        return span_scores(predictions, examples)
+    dtype = torch.float64 if task.kind == "regression" else torch.int64
+    predicted = torch.tensor(predictions, dtype=dtype)
+    wanted = torch.tensor(examples.labels, dtype=dtype)
+    classes = len(task.labels)
+    functions: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "accuracy": lambda p, w: multiclass_accuracy(p, w, classes, average="micro"),
+        "f1": binary_f1_score,
+        "macro_f1": lambda p, w: multiclass_f1_score(p, w, classes, average="macro"),
+        "matthews_correlation": _correlation(binary_matthews_corrcoef),
+        "pearson": _correlation(pearson_corrcoef),
+        "spearman": _correlation(spearman_corrcoef),
+    }
+    return {name: float(functions[name](predicted, wanted)) for name in task.metrics}
+
+
+def span_scores(predictions: Sequence[str], examples: Examples) -> dict[str, float]:
+    """Return ``f1`` and ``exact_match`` of SQuAD v1.1: the best over the accepted answers."""
+    found = [
+        {"id": name, "prediction_text": text}
+        for name, text in zip(examples.ids, predictions, strict=True)
+    ]
+    answers: list[Answers] = examples.labels
+    wanted = [
+        {"id": name, "answers": {"text": list(a.texts), "answer_start": list(a.starts)}}
+        for name, a in zip(examples.ids, answers, strict=True)
+    ]
+    percent = squad(found, wanted)
+    return {name: float(percent[name]) / 100 for name in ("f1", "exact_match")}
+
+
+def _correlation(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Let the correlation with a constant be 0: it is undefined, and torchmetrics makes one up.
+
+    A model that always says the same is the usual failure, and scikit-learn's answer to it is 0.
+    """
+
+    def correlation(predicted: Tensor, wanted: Tensor) -> Tensor:
+        is_constant = (predicted == predicted[0]).all() or (wanted == wanted[0]).all()
+        return torch.zeros(()) if is_constant else function(predicted, wanted)
+
+    return correlation

@@ -1,15 +1,34 @@
-"""The model card: what a person who finds a ticket folder needs to know, in ``README.md``."""
+"""The model card: what a person who finds a ticket needs to know, in ``README.md``.
+
+The card has a part that tamtctl writes anew each time, between two comments, and whatever its owner
+wrote around it, which stays.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any, cast
 
-from huggingface_hub import ModelCardData
+import yaml
+from huggingface_hub import EvalResult, ModelCardData, RepoCard
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from tamtctl.config import METHODS
+from tamtctl.errors import TicketError
 from tamtctl.ticket_format import TicketMetadata
+from tamtctl.untrusted import reason
 
-_TAGS = ["lottery-ticket", "pruning", "mask-training"]
+HUB_TAG = "tamtctl"
+
+_BEGIN = (
+    "<!-- tamtctl writes anew what stands below, up to its end mark; write above or behind. -->"
+)
+_END = "<!-- end of what tamtctl writes -->"
+
+_TAGS = [HUB_TAG, "lottery-ticket", "pruning", "mask-training"]
+_MANAGED = ("base_model", "base_model_relation", "datasets", "library_name", "model-index")
 
 _CITATION = """\
 @inproceedings{liu-etal-2022-learning-win,
@@ -23,28 +42,157 @@ _CITATION = """\
 """
 
 
-def card(ticket: TicketMetadata) -> str:
-    """Return the text of a ticket's model card: YAML metadata, then Markdown."""
+def card(
+    ticket: TicketMetadata,
+    *,
+    repo: str | None = None,
+    license_id: str | None = None,
+    existing: str = "",
+) -> str:
+    """Return the text of a ticket's model card: YAML metadata, then Markdown.
+
+    Args:
+        ticket: What it describes.
+        repo: The Hub id under which it is published, for the examples.
+        license_id: As the Hub names licences (``apache-2.0``); by default that of ``existing``.
+        existing: An earlier card, whose own text and further metadata are kept.
+
+    Raises:
+        TicketError: The metadata of the existing card are not well-formed.
+    """
+    old_data, own_text = _parse(existing)
+    data = _merge(_metadata(ticket, repo, license_id), old_data)
     sections = [
-        f"---\n{_metadata(ticket)}\n---",
         _introduction(ticket),
-        _usage(ticket),
+        _usage(ticket, repo),
         _results(ticket),
+        _search(ticket),
         _matrices(ticket),
         f"## Citation\n\n```bibtex\n{_CITATION}```",
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    text = "\n\n".join(section for section in sections if section)
+    before, after = own_text
+    parts = [before, f"{_BEGIN}\n\n{text}\n\n{_END}", after]
+    # Sorted, so that pushing the same again gives the same bytes.
+    head = yaml.safe_dump(data, sort_keys=True, allow_unicode=True, width=10**6)
+    return f"---\n{head}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _metadata(ticket: TicketMetadata) -> str:
+def own_text(text: str) -> str:
+    """Return what the owner of a card wrote, without what tamtctl did."""
+    return "\n\n".join(part for part in _parse(text)[1] if part)
+
+
+def _parse(text: str) -> tuple[dict[str, Any], tuple[str, str]]:
+    """Return a card's metadata and its own text above and below the part that tamtctl writes."""
+    data: dict[str, Any] = {}
+    if text.lstrip().startswith("---"):
+        try:
+            parsed = RepoCard(text)
+            data, text = cast(Any, parsed.data).to_dict(), parsed.text
+        except (ValueError, yaml.YAMLError) as error:
+            raise TicketError(
+                f"the metadata of the existing README.md cannot be read ({reason(error)}); "
+                "correct what stands between its two lines ---"
+            ) from error
+    if _BEGIN not in text:  # a card that tamtctl has not written
+        return data, ("", text.strip())
+    before, _, rest = text.partition(_BEGIN)
+    return data, (before.strip(), rest.partition(_END)[2].strip())
+
+
+def _merge(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """Return new metadata with what the owner of the old ones added."""
+    kept = {key: value for key, value in old.items() if key not in _MANAGED}
+    old_tags = old.get("tags") if isinstance(old.get("tags"), list) else []
+    own_tags = [tag for tag in old_tags or [] if tag not in METHODS and tag not in new["tags"]]
+    return kept | new | {"tags": new["tags"] + own_tags}
+
+
+def _metadata(ticket: TicketMetadata, repo: str | None, license_id: str | None) -> dict[str, Any]:
     base = ticket.base_model
-    data = ModelCardData(
-        # Only a Hub id has a revision; the Hub refuses cards whose base model is not one.
-        base_model=base.id if base.revision else None,
+    on_hub = base.revision is not None and is_hub_id(base.id)
+    results = list(_evaluations(ticket))
+    data: Any = ModelCardData(
+        license=license_id,
         library_name="tamtctl",
         tags=[*_TAGS, ticket.method, base.model_type],
+        # The Hub refuses a base model that it does not have: nano, or somebody's folder. Of the
+        # relations that it knows, "adapter" is the one that needs the base model's weights.
+        base_model=base.id if on_hub else None,
+        base_model_relation="adapter" if on_hub else None,
+        datasets=[name for name, _ in _hub_datasets(ticket)] or None,
+        model_name=(repo or _short_name(ticket)) if results else None,
+        eval_results=results or None,
     )
-    return data.to_yaml()
+    values: dict[str, Any] = data.to_dict()
+    values.pop("model_name", None)
+    return values
+
+
+def _short_name(ticket: TicketMetadata) -> str:
+    return f"{PurePosixPath(ticket.base_model.id).name}-{ticket.sparsity:.2g}"
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a Hub id."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _hub_datasets(ticket: TicketMetadata) -> Iterator[tuple[str, str | None]]:
+    """Yield id and configuration of the corpora that are certainly datasets of the Hub.
+
+    ``org/name:config`` can be nothing else; ``org/name`` might have been a folder.
+    """
+    corpora = ticket.search.get("corpus")
+    for corpus in corpora if isinstance(corpora, list) else []:
+        name, colon, config = str(corpus).partition(":")
+        if colon and is_hub_id(name):
+            yield name, config
+
+
+def _evaluations(ticket: TicketMetadata) -> Iterator[EvalResult]:
+    """Yield what was measured of the ticket itself, for the Hub's model index."""
+    corpus = ", ".join(map(str, ticket.search.get("corpus") or ["held-out text"]))
+    hub = next(_hub_datasets(ticket), None)
+    for field, name in (("losses", corpus), ("check_losses", "check corpus")):
+        losses = ticket.metrics.get(field)
+        if isinstance(losses, dict) and _is_number(losses.get("ticket")):
+            is_hub = hub is not None and field == "losses"
+            yield EvalResult(
+                task_type="fill-mask",
+                dataset_type=hub[0] if hub and is_hub else "text",
+                dataset_config=hub[1] if hub and is_hub else None,
+                dataset_name=f"{name} (held out)",
+                metric_type="loss",
+                metric_name=f"{ticket.objective or 'held-out'} loss",
+                metric_value=round(losses["ticket"], 6),
+            )
+    for task, metric, value in _scores(ticket):
+        yield EvalResult(
+            task_type="text-classification" if "squad" not in task else "question-answering",
+            dataset_type=task,
+            dataset_name=task,
+            metric_type=metric,
+            metric_value=round(value, 6),
+        )
+
+
+def _scores(ticket: TicketMetadata) -> Iterator[tuple[str, str, float]]:
+    """Yield task, metric and value of ``metrics.scores``: {task: {metric: number}}."""
+    scores = ticket.metrics.get("scores")
+    for task, metrics in scores.items() if isinstance(scores, dict) else ():
+        for metric, value in metrics.items() if isinstance(metrics, dict) else ():
+            if _is_number(value):
+                yield task, metric, value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _introduction(ticket: TicketMetadata) -> str:
@@ -52,30 +200,40 @@ def _introduction(ticket: TicketMetadata) -> str:
     at = f" (revision `{base.revision}`)" if base.revision else ""
     objective = f", objective `{ticket.objective}`" if ticket.objective else ""
     return f"""\
-# A ticket of {base.id} at sparsity {ticket.sparsity:.4g}
+# A ticket of {_base_name(ticket)} at sparsity {ticket.sparsity:.4g}
 
-A binary mask over the pre-trained weights of `{base.id}`{at}: it keeps {ticket.kept:,} of
-{ticket.total:,} weights in {len(ticket.parameters)} matrices and sets the others to zero. It
-was found by `{ticket.method}`{objective}, on unlabelled text and for no task in particular. The
-folder holds the mask only, not the weights. Zeros spread over a matrix do not by themselves make a
-model faster."""
+A binary mask over the pre-trained weights of `{_base_name(ticket)}`{at}: it keeps
+{ticket.kept:,} of {ticket.total:,} weights in {len(ticket.parameters)} matrices and sets the
+others to zero. It was found by `{ticket.method}`{objective}, on unlabelled text and for no task in particular. The
+repository holds the mask only, not the weights. Zeros spread over a matrix do not by themselves
+make a model faster or its files smaller."""
 
 
-def _usage(ticket: TicketMetadata) -> str:
+def _base_name(ticket: TicketMetadata) -> str:
+    """Return the base model's Hub id, or of a folder its name only: the rest is its owner's."""
+    base = ticket.base_model
+    return base.id if base.revision else PurePosixPath(base.id).name or base.id
+
+
+def _usage(ticket: TicketMetadata, repo: str | None) -> str:
+    name = repo or "PATH_OF_THIS_FOLDER"
+    fetch = f"tamtctl pull {repo}\n" if repo else ""
     return f"""\
 ## How to use it
 
 ```sh
-tamtctl inspect PATH_OF_THIS_FOLDER
+pip install tamtctl
+{fetch}tamtctl inspect {name}
+tamtctl finetune sst2 --ticket {name}
 ```
 
 ```python
 import torch
+import tamtctl
 from transformers import AutoModel
-from tamtctl.ticket import Ticket
 
 model = AutoModel.from_pretrained({_base_path(ticket)}, dtype=torch.float32)
-Ticket.from_pretrained("PATH_OF_THIS_FOLDER").apply(model)
+tamtctl.Ticket.from_pretrained("{name}").apply(model)
 ```
 
 `apply` takes any head class, and refuses a model that does not hold the weights the mask was
@@ -85,36 +243,75 @@ found for (fingerprint `{ticket.base_model.fingerprint[:16]}…`)."""
 def _base_path(ticket: TicketMetadata) -> str:
     base = ticket.base_model
     if base.id == "nano":
-        return "tamtctl.nano.nano_path()"
-    return f'"{base.id}", revision="{base.revision}"' if base.revision else f'"{base.id}"'
+        return "tamtctl.nano_path()"
+    if base.revision:
+        return f'"{base.id}", revision="{base.revision}"'
+    return f'"PATH_OF/{_base_name(ticket)}"'
 
 
 def _results(ticket: TicketMetadata) -> str:
-    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in _flat(ticket.metrics)]
+    """Return the losses beside the baselines', the scores, and whatever else was measured."""
+    metrics = ticket.metrics
+    shown = {"losses", "standard_errors", "check_losses", "scores"}
+    parts = [_losses(metrics)]
+    if scores := list(_scores(ticket)):
+        parts.append(_table(["task", "metric", "score"], scores))
+    rest = {name: value for name, value in metrics.items() if name not in shown}
+    if rows := list(_flat(rest)):
+        parts.append(_table(["measurement", "value"], rows))
+    if not any(parts):
+        return ""
+    return "\n\n".join(["## Measured", *(part for part in parts if part)])
+
+
+def _losses(metrics: Mapping[str, Any]) -> str:
+    columns = {
+        "held-out loss": metrics.get("losses"),
+        "standard error": metrics.get("standard_errors"),
+        "loss on the check corpus": metrics.get("check_losses"),
+    }
+    present = {name: c for name, c in columns.items() if isinstance(c, dict) and c}
+    if "held-out loss" not in present:
+        return ""
+    rows = [
+        [mask, *(column.get(mask, "") for column in present.values())]
+        for mask in present["held-out loss"]
+    ]
+    return _table(["mask", *present], rows)
+
+
+def _search(ticket: TicketMetadata) -> str:
+    rows = [(f"`{name}`", value) for name, value in _flat(ticket.search)]
     if not rows:
         return ""
-    return "\n".join(["## Measured", "", "| measurement | value |", "|---|---|", *rows])
+    return "## How it was found\n\n" + _table(["setting", "value"], rows)
 
 
 def _matrices(ticket: TicketMetadata) -> str:
     rows = [
-        f"| `{name}` | {' x '.join(map(str, entry.shape))} | {1 - entry.kept / entry.numel:.4f} |"
+        (f"`{name}`", " x ".join(map(str, entry.shape)), f"{1 - entry.kept / entry.numel:.4f}")
         for name, entry in ticket.parameters.items()
     ]
-    return "\n".join(
-        ["## Sparsity of each matrix", "", "| matrix | shape | zeros |", "|---|---|---|", *rows]
-    )
+    return "## Sparsity of each matrix\n\n" + _table(["matrix", "shape", "zeros"], rows)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the single values of nested metrics under dotted names."""
+    """Yield the single values of nested ones under dotted names."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
-        elif not isinstance(value, list):
+        else:
             yield prefix + name, value
 
 
+def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [list(map(_cell, header)), *(list(map(_cell, row)) for row in rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _cell(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return " ".join(text.replace("|", "\\|").split())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value))
+    text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

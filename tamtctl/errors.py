@@ -24,6 +24,10 @@ class TicketError(TamtctlError):
     """A ticket folder is not a valid ticket, or does not fit the model at hand."""
 
 
+class HubError(TamtctlError):
+    """The Hub refuses a request, cannot be reached, or holds something that is no ticket."""
+
+
 class CorpusError(TamtctlError):
     """A corpus cannot be read, is empty or too short, or is not text."""
 

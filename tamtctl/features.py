@@ -45,7 +45,9 @@ class TaskBatch:
 
     def to(self, device: torch.device) -> TaskBatch:
         """Return the batch on another device."""
-        inputs = {name: values.to(device, non_blocking=True) for name, values in self.inputs.items()}
+        inputs = {
+            name: values.to(device, non_blocking=True) for name, values in self.inputs.items()
+        }
         return TaskBatch(self.rows, inputs, self.labels.to(device, non_blocking=True))
 
 
@@ -108,7 +110,9 @@ class Features:
                 order[start : start + _GROUP * batch_size]
                 for start in range(0, len(order), _GROUP * batch_size)
             ]
-            ordered = np.concatenate([g[np.argsort(-self.lengths[g], kind="stable")] for g in groups])
+            ordered = np.concatenate(
+                [g[np.argsort(-self.lengths[g], kind="stable")] for g in groups]
+            )
             batches = [
                 ordered[start : start + batch_size] for start in range(0, len(order), batch_size)
             ]

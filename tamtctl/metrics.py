@@ -60,7 +60,9 @@ def span_scores(predictions: Sequence[str], examples: Examples) -> dict[str, flo
     return {name: float(percent[name]) / 100 for name in ("f1", "exact_match")}
 
 
-def _correlation(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+def _correlation(
+    function: Callable[[Tensor, Tensor], Tensor],
+) -> Callable[[Tensor, Tensor], Tensor]:
     """Let the correlation with a constant be 0: it is undefined, and torchmetrics makes one up.
 
     A model that always says the same is the usual failure, and scikit-learn's answer to it is 0.

@@ -9,7 +9,8 @@ for every head class. "Matrix" always means such a parameter.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    logging,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
@@ -88,7 +90,9 @@ def max_sequence_length(model: PreTrainedModel) -> int:
     for module in base_encoder(model).modules():
         is_positions = isinstance(module, nn.Embedding) and module.num_embeddings == limit
         if is_positions and module.padding_idx is not None:
-            return limit - cast(int, module.padding_idx) - 1  # RoBERTa's kin count from behind padding
+            return (
+                limit - cast(int, module.padding_idx) - 1
+            )  # RoBERTa's kin count from behind padding
     return limit
 
 
@@ -229,11 +233,23 @@ def _load(
 ) -> Any:
     """Call a ``from_pretrained`` and turn what can go wrong in it into one line."""
     try:
-        return from_pretrained(source, revision=revision, **options)
+        with _without_report():
+            return from_pretrained(source, revision=revision, **options)
     except ModuleNotFoundError as error:
         raise ModelError(f"model {name!r} needs the Python package {error.name!r}") from error
     except Exception as error:  # transformers raises anything from OSError to RuntimeError here
         raise ModelError(_why_not_loaded(name, error)) from error
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Keep transformers from warning of missing weights: which may be missing, we decide."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _why_not_loaded(name: str, error: Exception) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches, training_batches
 from tamtctl.config import SearchConfig
 from tamtctl.corpus import Corpus, load_corpus
+from tamtctl.devices import Compute
 from tamtctl.errors import TicketError, UsageError
 from tamtctl.evaluation import held_out_losses
 from tamtctl.masking import FoldedWeights, fold
@@ -183,7 +184,7 @@ def plan_search(
 
 def default_recipe(config: SearchConfig) -> tuple[str, str]:
     """Return the recipe to use where none is asked for, and why, for the first line printed."""
-    if choose_device(config.device).type == "cuda":
+    if Compute.choose(config.device, "fp32").device.type == "cuda":
         return "paper", "a CUDA GPU is present; --recipe nano takes a minute"
     return "nano", "no CUDA GPU is used; --recipe paper is the paper's, for GPUs"
 
@@ -195,19 +196,18 @@ def _run_folder(config: SearchConfig, output_dir: Path | None) -> RunFolder:
     return RunFolder(output_dir or RUNS / f"search-{short}-{config.hash}", config.to_dict())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Search:
-    """Everything a search needs, loaded and checked."""
+    """Everything a search needs, loaded and checked; the model holds the folded weights."""
 
     config: SearchConfig
     run: RunFolder
-    device: torch.device
-    precision: str
+    compute: Compute
     encoder: Encoder
     corpus: Corpus
     train_blocks: Blocks
-    noise: Noise | None
     held_out: dict[str, Blocks]  # by the field of `SearchResult` that its losses go into
+    noise: Noise | None
     initial_masks: dict[str, Tensor]
     folded: FoldedWeights
     objective: Objective
@@ -216,9 +216,7 @@ class _Search:
     @classmethod
     def prepare(cls, config: SearchConfig, run: RunFolder, watcher: Watcher) -> _Search:
         """Load the model and the text, and check that they fit the request."""
-        device = choose_device(config.device)
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        compute = Compute.choose(config.device, config.precision, config.threads)
         watcher.status(f"loading model {config.model}")
         encoder = load_encoder(config.model, with_head=config.has_mlm)
         longest = max_sequence_length(encoder.model)
@@ -228,34 +226,23 @@ class _Search:
                 f"{config.model!r} can take; give at most {longest}"
             )
         initial_masks = _initial_masks(config, encoder)
-        watcher.status(f"reading corpus {' '.join(config.corpus)}")
-        load = partial(load_corpus, text_column=config.text_column)
-        corpus = load(config.corpus, encoder.tokenizer, held_out=config.held_out or None)
-        cut = partial(
-            Blocks.of, sequence_length=config.sequence_length, tokenizer=encoder.tokenizer
-        )
-        held_out = {"losses": cut(corpus.held_out)}
-        if config.check_corpus:
-            watcher.status(f"reading check corpus {' '.join(config.check_corpus)}")
-            check = load(config.check_corpus, encoder.tokenizer)
-            held_out["check_losses"] = cut(check.held_out)
-        cast(torch.nn.Module, encoder.model).to(device)  # transformers' own hides its signature
+        corpus, train_blocks, held_out = _read_text(config, encoder, watcher)
+        cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
         folded = FoldedWeights(encoder.matrices, initial_masks, config.sparsity)
         objective = Objective(encoder, config.objective, folded.frozen)
         return cls(
-            config,
-            run,
-            device,
-            choose_precision(config.precision, device),
-            encoder,
-            corpus,
-            cut(corpus.train),
-            Noise.of(encoder.tokenizer) if config.has_mlm else None,
-            held_out,
-            initial_masks,
-            folded,
-            objective,
-            {name: p.detach().clone() for name, p in objective.head.items()},
+            config=config,
+            run=run,
+            compute=compute,
+            encoder=encoder,
+            corpus=corpus,
+            train_blocks=train_blocks,
+            held_out=held_out,
+            noise=Noise.of(encoder.tokenizer) if config.has_mlm else None,
+            initial_masks=initial_masks,
+            folded=folded,
+            objective=objective,
+            pretrained_head={n: p.detach().clone() for n, p in objective.head.items()},
         )
 
     def plan(self) -> SearchPlan:
@@ -265,8 +252,8 @@ class _Search:
         return SearchPlan(
             config=self.config,
             run_folder=self.run.path,
-            device=self.device.type,
-            precision=self.precision,
+            device=self.compute.device.type,
+            precision=self.compute.precision,
             threads=torch.get_num_threads(),
             model_type=self.encoder.model.config.model_type,
             matrices=len(weights),
@@ -363,8 +350,10 @@ class _Search:
         targets = self.objective.targets(batch)
         means: dict[str, Tensor] = {}
         for part in batch.split(self.config.micro_batch_size or self.config.batch_size):
-            with self._autocast():
-                terms = self.objective.terms(part.to(self.device), dropout=self.config.dropout)
+            with self.compute.autocast():
+                terms = self.objective.terms(
+                    part.to(self.compute.device), dropout=self.config.dropout
+                )
             losses = {term: values.sum() / targets[term] for term, values in terms.items()}
             torch.stack(list(losses.values())).sum().backward()
             for term, loss in losses.items():
@@ -383,14 +372,10 @@ class _Search:
         for _ in range(2):  # the first one warms up
             started = time.perf_counter()
             self._backward(batch)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
+            self.compute.synchronize()
             seconds = time.perf_counter() - started
         self._clear_gradients()
         return seconds * self.config.batch_size / rows
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _flips(self) -> float:
         """Share of mask bits that differ from the initial mask."""
@@ -416,15 +401,21 @@ class _Search:
             name: {} for name in [*self.held_out, "standard_errors"]
         }
         for candidate, make in candidates.items():
-            fold(self.encoder.matrices, frozen, {n: m.to(self.device) for n, m in make().items()})
+            fold(
+                self.encoder.matrices,
+                frozen,
+                {n: m.to(self.compute.device) for n, m in make().items()},
+            )
             for name, blocks in self.held_out.items():
                 batches = evaluation_batches(
                     blocks, 16, noise=self.noise, limit=config.evaluation_blocks
                 )
-                terms = held_out_losses(self.objective, batches, self._autocast, self.device)
+                terms = held_out_losses(
+                    self.objective, batches, self.compute.autocast, self.compute.device
+                )
                 if candidate == "dense" and "kd" in terms:
                     del terms["kd"]  # the teacher's distance to itself, 0 but for rounding
-                losses[name][candidate] = sum(term.mean for term in terms.values())
+                losses[name][candidate] = math.fsum(term.mean for term in terms.values())
                 if name == "losses":
                     error = math.hypot(*(term.standard_error for term in terms.values()))
                     losses["standard_errors"][candidate] = error
@@ -458,30 +449,19 @@ class _Search:
         )
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` takes cuda, then mps, then cpu.
-
-    Raises:
-        UsageError: There is no such device here.
-    """
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(device for device, is_there in available.items() if is_there)
-    if not available[name]:
-        raise UsageError(f"--device {name} is not available here; use --device cpu")
-    return torch.device(name)
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """Return ``fp32`` or ``bf16``; ``auto`` takes bf16 on GPUs that compute in it."""
-    if name != "auto":
-        return name
-    is_fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if is_fast else "fp32"
+def _read_text(
+    config: SearchConfig, encoder: Encoder, watcher: Watcher
+) -> tuple[Corpus, Blocks, dict[str, Blocks]]:
+    """Return the corpus, its blocks to train on, and those of every held-out text."""
+    load = partial(load_corpus, tokenizer=encoder.tokenizer, text_column=config.text_column)
+    cut = partial(Blocks.of, sequence_length=config.sequence_length, tokenizer=encoder.tokenizer)
+    watcher.status(f"reading corpus {' '.join(config.corpus)}")
+    corpus = load(config.corpus, held_out=config.held_out or None)
+    held_out = {"losses": cut(corpus.held_out)}
+    if config.check_corpus:
+        watcher.status(f"reading check corpus {' '.join(config.check_corpus)}")
+        held_out["check_losses"] = cut(load(config.check_corpus).held_out)
+    return corpus, cut(corpus.train), held_out
 
 
 def _initial_masks(config: SearchConfig, encoder: Encoder) -> dict[str, Tensor]:

@@ -47,7 +47,7 @@ def test_every_family_is_found_by_structure(family: str, tmp_path: Path) -> None
     assert fingerprint(with_head.weights) == fingerprint(same_without.weights)
     for name, weight in bare.weights.items():
         assert torch.equal(weight, load_file(tmp_path / "bare" / "model.safetensors")[name])
-    assert max_sequence_length(bare) >= 38
+    assert max_sequence_length(bare.model) >= 38
 
     with pytest.raises(ModelError, match="--objective kd"):
         load_encoder(str(tmp_path / "bare"), with_head=True)

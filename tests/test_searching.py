@@ -213,9 +213,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_watcher_sees_plan_and_steps(
-    tiny_model: Path, text_file: Path, tmp_path: Path
-) -> None:
+def test_the_watcher_sees_plan_and_steps(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
     seen: list[object] = []
 
     class Notes:

@@ -1,0 +1,68 @@
+"""Where and in which precision to compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from tamtctl.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and a precision.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32``, or ``bf16`` for autocast.
+    """
+
+    device: torch.device
+    precision: str
+
+    @classmethod
+    def choose(cls, device: str, precision: str, threads: int | None = None) -> Self:
+        """Resolve ``auto``: cuda, then mps, then cpu; bf16 on GPUs that compute in it.
+
+        Args:
+            device: A name in `tamtctl.config.DEVICES`.
+            precision: A name in `tamtctl.config.PRECISIONS`.
+            threads: CPU threads for the whole process; None leaves torch's choice.
+
+        Raises:
+            UsageError: There is no such device here.
+        """
+        if threads:
+            torch.set_num_threads(threads)
+        chosen = _choose_device(device)
+        if precision == "auto":
+            # On a CPU without units for it, bf16 is five times slower than fp32.
+            is_fast = chosen.type == "cuda" and torch.cuda.is_bf16_supported(
+                including_emulation=False
+            )
+            precision = "bf16" if is_fast else "fp32"
+        return cls(chosen, precision)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context to run a forward pass in."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given, so that it can be timed."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _choose_device(name: str) -> torch.device:
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, is_there in available.items() if is_there)
+    if not available[name]:
+        raise UsageError(f"--device {name} is not available here; use --device cpu")
+    return torch.device(name)

@@ -1,0 +1,660 @@
+"""From a ticket and a task to a fine-tuned model and its scores (TAMT, §4.1).
+
+The mask is applied to the pre-trained weights; the weights that are left and everything outside of
+the mask are trained. What is pruned stays exactly zero: its gradient is set to zero before it is
+clipped, so that Adam, which decays nothing here, never moves it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tamtctl.config import FinetuneConfig
+from tamtctl.devices import Compute
+from tamtctl.environment import environment
+from tamtctl.errors import ModelError, TamtctlError, TicketError, UsageError
+from tamtctl.features import Features, TaskBatch
+from tamtctl.inspecting import known_tickets
+from tamtctl.metrics import scores
+from tamtctl.models import fingerprint, load_encoder, load_tokenizer, maskable_matrices
+from tamtctl.runs import METRICS, RUNS, TICKET, RunFolder, write_json
+from tamtctl.task_data import Examples, TaskData, open_own_task, open_task
+from tamtctl.task_models import Encoding, Predictions, load_for_training, loss, predict
+from tamtctl.tasks import Task, find_task
+from tamtctl.ticket import Ticket, resolve_ticket
+from tamtctl.ticket_format import METADATA_FILE
+from tamtctl.training import ScoreOptimizer, StepReport, linear_decay, train
+
+SEED_METRICS = "metrics.json"  # written last: a seed's folder with it is complete
+PREDICTIONS = "predictions.jsonl"
+
+_EVALUATION_BATCH = 64
+_DEFAULT_SPARSITY = 0.7  # of the packaged ticket that is taken where there is no other
+
+
+@dataclass(frozen=True)
+class FinetunePlan:
+    """What a fine-tuning run is about to do.
+
+    Attributes:
+        task: With the values that will be used.
+        model: What is loaded.
+        ticket: Its name; None for the dense model.
+        sparsity: Share of zeros in the masked matrices; 0 for the dense model.
+        data: Where the examples are from.
+        train_examples: How many there are to train on.
+        dev_examples: How many there are to score on.
+        max_length: Tokens per example.
+        epochs: Passes over the training set.
+        steps: Optimiser steps of each seed.
+        seeds: One run each.
+        select: ``last`` or ``best``.
+        compute: Device and precision.
+        run_folder: Where the run will live.
+    """
+
+    task: Task
+    model: str
+    ticket: str | None
+    sparsity: float
+    data: str
+    train_examples: int
+    dev_examples: int
+    max_length: int
+    epochs: int
+    steps: int
+    seeds: tuple[int, ...]
+    select: str
+    compute: Compute
+    run_folder: Path
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric over the seeds; ``std`` is the sample's, None for a single seed."""
+
+    scores: list[float]
+    mean: float
+    std: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Scores:
+        """Summarise the scores of the seeds."""
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return cls(list(values), statistics.fmean(values), std)
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What fine-tuning came to.
+
+    Attributes:
+        task: As asked for.
+        metric: The primary metric; ``scores``, ``mean`` and ``std`` are its.
+        scores: One per seed.
+        mean: Over the seeds.
+        std: Over the seeds (n - 1); None for a single one.
+        metrics: Every metric over the seeds.
+        dev_selected: The scores are of the epoch that is best on the dev set itself: an oracle.
+        seeds: In the order of the scores.
+        sparsity: Share of zeros in the masked matrices.
+        model: What was fine-tuned.
+        ticket: With which ticket; None for the dense model.
+        train_examples: How many there were to train on.
+        dev_examples: How many there were to score on.
+        epochs: Passes over the training set.
+        steps: Optimiser steps of each seed.
+        seconds: Of each seed's training, without its scoring.
+        checkpoint: The folder of each seed, ready for ``from_pretrained``.
+        run_folder: The run's folder.
+        resumed_from: How many seeds an interrupted run had already done.
+        already_done: Whether an earlier run had done it all.
+    """
+
+    task: str
+    metric: str
+    scores: list[float]
+    mean: float
+    std: float | None
+    metrics: dict[str, Scores]
+    dev_selected: bool
+    seeds: list[int]
+    sparsity: float
+    model: str
+    ticket: str | None
+    train_examples: int
+    dev_examples: int
+    epochs: int
+    steps: int
+    seconds: list[float]
+    checkpoint: list[Path]
+    run_folder: Path
+    resumed_from: int = 0
+    already_done: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        paths = {"checkpoint": list(map(str, self.checkpoint)), "run_folder": str(self.run_folder)}
+        return asdict(self) | paths
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FinetuneResult:
+        """Return the result that `to_dict` wrote."""
+        changed = {
+            "metrics": {name: Scores(**metric) for name, metric in values["metrics"].items()},
+            "checkpoint": list(map(Path, values["checkpoint"])),
+            "run_folder": Path(values["run_folder"]),
+        }
+        return cls(**(dict(values) | changed))
+
+
+class FinetuneWatcher(Protocol):
+    """Who wants to know how fine-tuning is going."""
+
+    def status(self, message: str) -> None:
+        """Be told what is being done now, where it may take long."""
+
+    def finetune_plan(self, plan: FinetunePlan) -> None:
+        """Be told what will be done."""
+
+    def progress(self, report: StepReport) -> None:
+        """Be told of a step."""
+
+
+class _NoWatcher:
+    def status(self, message: str) -> None: ...
+    def finetune_plan(self, plan: FinetunePlan) -> None: ...
+    def progress(self, report: StepReport) -> None: ...
+
+
+def finetune(
+    config: FinetuneConfig,
+    *,
+    output_dir: Path | None = None,
+    force: bool = False,
+    watcher: FinetuneWatcher | None = None,
+) -> FinetuneResult:
+    """Fine-tune a ticket or a dense model on a task, and score it (TAMT, §4.1).
+
+    A run that was interrupted goes on with the first seed that is not complete.
+
+    Args:
+        config: What to fine-tune on what.
+        output_dir: The run's folder; by default one under ``runs/``.
+        force: Redo a finished run.
+        watcher: Is told how it goes.
+
+    Raises:
+        TamtctlError: The request, the model, the ticket or the data are refused, or the loss
+            became NaN.
+    """
+    watcher = watcher or _NoWatcher()
+    config, _ = with_default_ticket(config)
+    start = _Start.of(config)
+    watcher.status(f"finding the data of {config.task}")
+    data = _open_data(config)
+    run = _run_folder(config, start, data, output_dir)
+    if done := run.finished(force=force):
+        return replace(FinetuneResult.from_dict(done), already_done=True)
+    prepared = _Finetuning.prepare(config, start, data, run, watcher)
+    if force or not run.path.exists():
+        _remove_seeds(run.path)
+        run.start()
+    return prepared.run_all(watcher)
+
+
+def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
+    """Return the configuration with a ticket or a model, and a line that says which and why.
+
+    Without either it is the newest ticket of the runs below the working directory, else the
+    packaged one whose sparsity is nearest to 0.7; with ``dense``, the model that it is for.
+
+    Raises:
+        TamtctlError: There is none at hand.
+    """
+    if config.ticket:
+        return config, f"ticket {config.ticket}"
+    if config.dense and config.model:
+        return config, f"dense model {config.model}"
+    tickets = [t for t in known_tickets() if config.model in (None, t.base_model)]
+    under_runs = [t for t in tickets if t.path.parent.parent == RUNS]
+    if under_runs:
+        ticket = max(under_runs, key=lambda t: (t.path / METADATA_FILE).stat().st_mtime_ns)
+        why = "the newest under runs/"
+    elif tickets:
+        ticket = min(tickets, key=lambda t: abs(t.sparsity - _DEFAULT_SPARSITY))
+        why = "packaged, as there is none under runs/"
+    else:
+        of_model = f" of model {config.model}" if config.model else ""
+        raise TamtctlError(
+            f"no ticket{of_model} at hand; give one with --ticket, find one with tamtctl search "
+            "--sparsity 0.7, or fine-tune the full model with --dense --model"
+        )
+    if config.dense:
+        line = f"dense model {ticket.base_model}, which {ticket.name} is for ({why})"
+        return replace(config, model=ticket.base_model), line
+    line = f"ticket {ticket.name} ({why}); choose with --ticket or --dense"
+    return replace(config, ticket=ticket.name), line
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What is fine-tuned: a model, and a ticket to apply to it."""
+
+    model: str
+    revision: str | None
+    ticket: Ticket | None
+    digest: str | None  # of the ticket's metadata, which hold the checksums of all the rest
+    short_name: str
+
+    @classmethod
+    def of(cls, config: FinetuneConfig) -> _Start:
+        if config.ticket is None:
+            assert config.model is not None
+            return cls(config.model, None, None, None, f"dense-{Path(config.model).name}")
+        path = resolve_ticket(config.ticket).path
+        ticket = Ticket.load(path)
+        model = config.model or ticket.base_model.id
+        revision = ticket.base_model.revision if config.model is None else None
+        digest = hashlib.sha256((path / METADATA_FILE).read_bytes()).hexdigest()
+        folder = path.parent if path.name == TICKET else path
+        if ticket.encoding == "delta":  # its masks are stored relative to the model's weights
+            weights = load_encoder(model, with_head=False, revision=revision).weights
+            ticket = ticket.decode(weights)
+        return cls(model, revision, ticket, digest, folder.name.removeprefix("search-"))
+
+    def load(self, task: Task, seed: int) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+        """Load the model with a new head and apply the ticket.
+
+        Returns:
+            The model, and name → mask of its pruned weights (True prunes) on the CPU.
+        """
+        torch.manual_seed(seed)  # of what the checkpoint lacks: the head
+        model, _ = load_for_training(task, self.model, self.revision)
+        if self.ticket is None:
+            return model, {}
+        try:
+            applied = self.ticket.apply(model)
+        except TicketError as error:
+            raise TicketError(f"the ticket does not fit model {self.model!r}: {error}") from error
+        return model, {name: ~self.ticket.mask(name) for name in applied.applied}
+
+
+def _open_data(config: FinetuneConfig) -> TaskData:
+    if config.train and config.dev:
+        return open_own_task(
+            config.task,
+            Path(config.train),
+            Path(config.dev),
+            text_columns=config.text_columns,
+            label_column=config.label_column,
+            kind=cast(Any, config.label_kind),
+        )
+    return open_task(find_task(config.task), Path(config.data_dir) if config.data_dir else None)
+
+
+def _run_folder(
+    config: FinetuneConfig, start: _Start, data: TaskData, output_dir: Path | None
+) -> RunFolder:
+    identity = config.to_dict() | {"ticket_sha256": start.digest, "data_sha256": data.digest}
+    text = json.dumps(identity, sort_keys=True)
+    name = f"{config.task}-{start.short_name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return RunFolder(output_dir or RUNS / f"finetune-{name}", identity)
+
+
+def _remove_seeds(folder: Path) -> None:
+    for seed in folder.glob("seed-*"):
+        shutil.rmtree(seed)
+
+
+def _with_values(task: Task, config: FinetuneConfig) -> Task:
+    """Return the task with the values that will be used."""
+    asked = {
+        name: value
+        for name in ("learning_rate", "batch_size", "max_length")
+        if (value := getattr(config, name)) is not None
+    }
+    return replace(task, epochs=config.epochs or task.epochs_for(config.limit), **asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finetuning:
+    """Everything the seeds share, loaded and checked."""
+
+    config: FinetuneConfig
+    start: _Start
+    task: Task
+    run: RunFolder
+    compute: Compute
+    tokenizer: PreTrainedTokenizerFast
+    encoding: Encoding
+    train_set: Examples
+    dev_sets: dict[str, Examples]
+    features: Features
+    plan: FinetunePlan
+    facts: dict[str, Any]  # for each seed's metrics.json
+
+    @classmethod
+    def prepare(
+        cls,
+        config: FinetuneConfig,
+        start: _Start,
+        data: TaskData,
+        run: RunFolder,
+        watcher: FinetuneWatcher,
+    ) -> _Finetuning:
+        """Load the data and the model, and check that all fits, before anything is written."""
+        compute = Compute.choose(config.device, config.precision, config.threads)
+        watcher.status(f"loading model {start.model}")
+        task = _with_values(data.task, config)
+        tokenizer = load_tokenizer(start.model, start.revision)
+        model, pruned = start.load(task, config.seeds[0])
+        encoding = Encoding.of(task, model, tokenizer, config.max_length)
+        watcher.status(f"reading and tokenising {data.name}")
+        train_set, dev_sets = data.train(), data.dev()
+        if config.limit:
+            train_set = train_set.subset(config.limit)
+        features = encoding.for_training(train_set)
+        plan = FinetunePlan(
+            task=task,
+            model=start.model,
+            ticket=config.ticket,
+            sparsity=_sparsity(pruned),
+            data=data.name,
+            train_examples=len(train_set),
+            dev_examples=sum(map(len, dev_sets.values())),
+            max_length=encoding.max_length,
+            epochs=task.epochs,
+            steps=task.epochs * math.ceil(len(features) / task.batch_size),
+            seeds=config.seeds,
+            select=config.select,
+            compute=compute,
+            run_folder=run.path,
+        )
+        weights = {n: p.detach() for n, p in maskable_matrices(model).items()}
+        base = fingerprint(weights)[0] if start.ticket is None else None
+        facts = {
+            "config": run.config,
+            "environment": environment(),
+            "model": {
+                "id": start.model,
+                "fingerprint": start.ticket.base_model.fingerprint if start.ticket else base,
+            },
+            "ticket": start.ticket and start.ticket.describe(),
+            "sparsity": plan.sparsity,
+            "data": {"source": data.name}
+            | {
+                name: {"examples": len(examples), "sha256": examples.sha256}
+                for name, examples in [
+                    ("train", train_set),
+                    *((data.task.dev_splits[suffix], e) for suffix, e in dev_sets.items()),
+                ]
+            },
+            "task": asdict(task) | {"max_length": encoding.max_length},
+            "device": compute.device.type,
+            "precision": compute.precision,
+        }
+        return cls(
+            config=config,
+            start=start,
+            task=task,
+            run=run,
+            compute=compute,
+            tokenizer=tokenizer,
+            encoding=encoding,
+            train_set=train_set,
+            dev_sets=dev_sets,
+            features=features,
+            plan=plan,
+            facts=facts,
+        )
+
+    def run_all(self, watcher: FinetuneWatcher) -> FinetuneResult:
+        """Run the seeds that are not complete yet, and put all together."""
+        folders = {seed: self.run.path / f"seed-{seed}" for seed in self.config.seeds}
+        open_seeds = [s for s, folder in folders.items() if not (folder / SEED_METRICS).is_file()]
+        watcher.finetune_plan(self.plan)
+        for seed in open_seeds:
+            watcher.status(f"seed {seed}")
+            self._run_seed(seed, folders[seed], watcher)
+        found = [
+            json.loads((folder / SEED_METRICS).read_text(encoding="utf-8"))
+            for folder in folders.values()
+        ]
+        metrics = {
+            name: Scores.of([seed["scores"][name] for seed in found]) for name in found[0]["scores"]
+        }
+        metric = self.task.primary_metric
+        result = FinetuneResult(
+            task=self.task.name,
+            metric=metric,
+            **asdict(metrics[metric]),
+            metrics=metrics,
+            dev_selected=self.config.select == "best",
+            seeds=list(self.config.seeds),
+            sparsity=self.plan.sparsity,
+            model=self.plan.model,
+            ticket=self.config.ticket,
+            train_examples=self.plan.train_examples,
+            dev_examples=self.plan.dev_examples,
+            epochs=self.plan.epochs,
+            steps=self.plan.steps,
+            seconds=[seed["seconds"] for seed in found],
+            checkpoint=list(folders.values()),
+            run_folder=self.run.path,
+            resumed_from=len(folders) - len(open_seeds),
+        )
+        self.run.finish(result.to_dict())
+        return result
+
+    def _run_seed(self, seed: int, folder: Path, watcher: FinetuneWatcher) -> None:
+        """Fine-tune, score and save one seed; its folder appears whole or not at all."""
+        unfinished = folder.with_name(f".{folder.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.mkdir()
+        model, pruned = self.start.load(self.task, seed)
+        cast(nn.Module, model).to(self.compute.device)
+        seed_run = _SeedRun(self, model, pruned, seed)
+        with (unfinished / METRICS).open("w", encoding="utf-8", buffering=1) as metrics:
+
+            def report(step: StepReport) -> None:
+                line = {"step": step.step, "loss": step.loss, "learning_rate": step.learning_rate}
+                metrics.write(json.dumps(line) + "\n")
+                watcher.progress(step)
+
+            seed_run.train(report)
+        watcher.status(f"scoring seed {seed}")
+        found = seed_run.finish()
+        model.save_pretrained(unfinished)
+        self.tokenizer.save_pretrained(unfinished)
+        self._save_predictions(unfinished / PREDICTIONS, found)
+        facts = self.facts | {
+            "seed": seed,
+            "scores": self.score(found),
+            "dev_selected": self.config.select == "best",
+            "epoch_scores": seed_run.epoch_scores,
+            "steps": self.plan.steps,
+            "seconds": seed_run.seconds,
+        }
+        write_json(unfinished / SEED_METRICS, facts)
+        unfinished.replace(folder)
+
+    def predict(self, model: PreTrainedModel) -> dict[str, Predictions]:
+        """Return what a model says of every dev split."""
+        return {
+            suffix: predict(
+                self.encoding,
+                model,
+                examples,
+                batch_size=_EVALUATION_BATCH,
+                autocast=self.compute.autocast,
+            )
+            for suffix, examples in self.dev_sets.items()
+        }
+
+    def score(self, found: Mapping[str, Predictions]) -> dict[str, float]:
+        """Return every metric of every dev split."""
+        return {
+            name + suffix: value
+            for suffix, predictions in found.items()
+            for name, value in scores(self.task, predictions.values, self.dev_sets[suffix]).items()
+        }
+
+    def _save_predictions(self, path: Path, found: Mapping[str, Predictions]) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            for suffix, predictions in found.items():
+                split = self.task.dev_splits[suffix]
+                for row in prediction_rows(self.task, predictions, self.dev_sets[suffix]):
+                    file.write(json.dumps({"split": split} | row) + "\n")
+
+
+class _SeedRun:
+    """One seed: a model that is trained, epoch by epoch, with its pruned weights at zero.
+
+    Attributes:
+        epoch_scores: With ``select="best"``, every metric after each epoch.
+        seconds: Of training, without scoring.
+    """
+
+    def __init__(
+        self, of: _Finetuning, model: PreTrainedModel, pruned: Mapping[str, Tensor], seed: int
+    ) -> None:
+        self._of, self._model, self._seed = of, model, seed
+        self._masked = MaskedTraining(model, pruned, of.task.learning_rate, of.plan.steps)
+        self._best: dict[str, Tensor] | None = None
+        self.epoch_scores: list[dict[str, float]] = []
+        self.seconds = 0.0
+
+    def train(self, report: Any) -> None:
+        """Train to the last step; with ``select="best"``, score after every epoch."""
+        of = self._of
+        torch.manual_seed(self._seed)  # of dropout
+        started = time.perf_counter()
+        scoring = 0.0
+
+        def update(step: int) -> float:
+            nonlocal scoring
+            learning_rate = self._masked.step(step)
+            if of.config.select == "best" and (step + 1) % (of.plan.steps // of.plan.epochs) == 0:
+                before = time.perf_counter()
+                self._keep_if_best()
+                scoring += time.perf_counter() - before
+            return learning_rate
+
+        self._model.train()
+        train(
+            steps=of.plan.steps,
+            batches=of.features.training_batches(of.task.batch_size, self._seed),
+            backward=self._backward,
+            update=update,
+            flips=lambda: 0.0,
+            report=report,
+        )
+        self.seconds = time.perf_counter() - started - scoring
+
+    def finish(self) -> dict[str, Predictions]:
+        """Return the predictions of the checkpoint to report, which the model then holds."""
+        if self._best is not None:
+            self._model.load_state_dict(self._best)
+        return self._of.predict(self._model)
+
+    def _backward(self, batch: TaskBatch) -> dict[str, Tensor]:
+        with self._of.compute.autocast():
+            mean = loss(self._of.task, self._model, batch.to(self._of.compute.device))
+        mean.backward()  # type: ignore[no-untyped-call]
+        return {"training": mean.detach()}
+
+    def _keep_if_best(self) -> None:
+        of, metric = self._of, self._of.task.primary_metric
+        self.epoch_scores.append(of.score(of.predict(self._model)))
+        self._model.train()
+        earlier = [found[metric] for found in self.epoch_scores[:-1]]
+        if not earlier or self.epoch_scores[-1][metric] > max(earlier):
+            self._best = {n: t.cpu().clone() for n, t in self._model.state_dict().items()}
+
+
+class MaskedTraining:
+    """AdamW on a masked model: linear decay, clipping at 1.0, and no step for pruned weights.
+
+    Attributes:
+        learning_rate: Peak rate.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pruned: Mapping[str, Tensor],
+        learning_rate: float,
+        steps: int,
+    ) -> None:
+        """Prepare to train every parameter of ``model``.
+
+        Args:
+            model: With its pruned weights at zero, on its device.
+            pruned: Name → boolean mask of a matrix; True prunes.
+            learning_rate: Peak rate.
+            steps: After how many it has fallen to 0.
+        """
+        self.learning_rate, self._steps = learning_rate, steps
+        matrices = maskable_matrices(model)
+        self._pruned = [(matrices[name], m.to(matrices[name].device)) for name, m in pruned.items()]
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        self._parameters = parameters
+        self._optimizer = ScoreOptimizer(
+            parameters,
+            epsilon=1e-8,
+            weight_decay=0.0,
+            bias_correction=True,
+            clip="global",
+            max_grad_norm=1.0,
+        )
+
+    def step(self, step: int) -> float:
+        """Apply the gradients of step ``step`` (from 0), forget them, return the learning rate."""
+        for parameter, pruned in self._pruned:
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(pruned, 0.0)
+        learning_rate = linear_decay(self.learning_rate, step, self._steps)
+        self._optimizer.step(learning_rate)
+        for parameter in self._parameters:
+            parameter.grad = None
+        return learning_rate
+
+
+def prediction_rows(
+    task: Task, predictions: Predictions, examples: Examples
+) -> list[dict[str, Any]]:
+    """Return one JSON object per example: what was predicted, and what was to be."""
+    rows = zip(
+        examples.ids, predictions.values, predictions.confidences, examples.labels, strict=True
+    )
+    return [
+        {
+            "id": name,
+            "prediction": task.labels[value] if task.labels else value,
+            "confidence": confidence,
+            "label": list(label.texts)
+            if task.kind == "span"
+            else (task.labels[label] if task.labels else label),
+        }
+        for name, value, confidence, label in rows
+    ]
+
+
+def _sparsity(pruned: Mapping[str, Tensor]) -> float:
+    total = sum(mask.numel() for mask in pruned.values())
+    return sum(int(mask.sum()) for mask in pruned.values()) / total if total else 0.0

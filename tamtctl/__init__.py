@@ -17,8 +17,22 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tamtctl.config import EvaluateConfig as EvaluateConfig
+    from tamtctl.config import FinetuneConfig as FinetuneConfig
     from tamtctl.config import SearchConfig as SearchConfig
     from tamtctl.errors import TamtctlError as TamtctlError
+    from tamtctl.evaluation import Evaluation as Evaluation
+    from tamtctl.evaluation import evaluate as evaluate
+    from tamtctl.exporting import export as export
+    from tamtctl.finetuning import FinetuneResult as FinetuneResult
+    from tamtctl.finetuning import finetune as finetune
+    from tamtctl.hub import published_tickets as published_tickets
+    from tamtctl.hub import pull as pull
+    from tamtctl.hub import push as push
+    from tamtctl.importing import import_ticket as import_ticket
+    from tamtctl.inspecting import compare_masks as compare_masks
+    from tamtctl.inspecting import inspect_ticket as inspect_ticket
+    from tamtctl.inspecting import known_tickets as known_tickets
     from tamtctl.nano import nano_path as nano_path
     from tamtctl.searching import SearchPlan as SearchPlan
     from tamtctl.searching import SearchResult as SearchResult
@@ -27,12 +41,26 @@ if TYPE_CHECKING:
     from tamtctl.ticket import Ticket as Ticket
 
 _MODULE_OF = {
+    "EvaluateConfig": "config",
+    "Evaluation": "evaluation",
+    "FinetuneConfig": "config",
+    "FinetuneResult": "finetuning",
     "SearchConfig": "config",
     "SearchPlan": "searching",
     "SearchResult": "searching",
     "TamtctlError": "errors",
     "Ticket": "ticket",
+    "evaluate": "evaluation",
+    "finetune": "finetuning",
+    "compare_masks": "inspecting",
+    "export": "exporting",
+    "import_ticket": "importing",
+    "inspect_ticket": "inspecting",
+    "known_tickets": "inspecting",
     "nano_path": "nano",
+    "published_tickets": "hub",
+    "pull": "hub",
+    "push": "hub",
     "plan_search": "searching",
     "search": "searching",
 }

@@ -48,6 +48,7 @@ def card(
     repo: str | None = None,
     license_id: str | None = None,
     existing: str = "",
+    draft: str = "",
 ) -> str:
     """Return the text of a ticket's model card: YAML metadata, then Markdown.
 
@@ -56,11 +57,13 @@ def card(
         repo: The Hub id under which it is published, for the examples.
         license_id: As the Hub names licences (``apache-2.0``); by default that of ``existing``.
         existing: An earlier card, whose own text and further metadata are kept.
+        draft: Another one, used where ``existing`` has nothing of its own.
 
     Raises:
         TicketError: The metadata of the existing card are not well-formed.
     """
-    old_data, own_text = _parse(existing)
+    (old_data, own), (draft_data, own_draft) = _parse(existing), _parse(draft)
+    old_data, own = old_data or draft_data, own if any(own) else own_draft
     data = _merge(_metadata(ticket, repo, license_id), old_data)
     sections = [
         _introduction(ticket),
@@ -71,7 +74,7 @@ def card(
         f"## Citation\n\n```bibtex\n{_CITATION}```",
     ]
     text = "\n\n".join(section for section in sections if section)
-    before, after = own_text
+    before, after = own
     parts = [before, f"{_BEGIN}\n\n{text}\n\n{_END}", after]
     # Sorted, so that pushing the same again gives the same bytes.
     head = yaml.safe_dump(data, sort_keys=True, allow_unicode=True, width=10**6)
@@ -204,9 +207,9 @@ def _introduction(ticket: TicketMetadata) -> str:
 
 A binary mask over the pre-trained weights of `{_base_name(ticket)}`{at}: it keeps
 {ticket.kept:,} of {ticket.total:,} weights in {len(ticket.parameters)} matrices and sets the
-others to zero. It was found by `{ticket.method}`{objective}, on unlabelled text and for no task in particular. The
-repository holds the mask only, not the weights. Zeros spread over a matrix do not by themselves
-make a model faster or its files smaller."""
+others to zero. It was found by `{ticket.method}`{objective}, on unlabelled text and for no task
+in particular. The repository holds the mask only, not the weights. Zeros spread over a matrix do
+not by themselves make a model faster or its files smaller."""
 
 
 def _base_name(ticket: TicketMetadata) -> str:

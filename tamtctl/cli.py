@@ -5,6 +5,7 @@ Imports nothing heavy at the top, so that ``tamtctl --help`` answers at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -15,8 +16,21 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from tamtctl.config import DEVICES, METHODS, OBJECTIVES, PRECISIONS, RECIPES, SearchConfig
-from tamtctl.errors import TamtctlError, explain
+from tamtctl.config import (
+    DEVICES,
+    HEADS,
+    LABEL_KINDS,
+    METHODS,
+    OBJECTIVES,
+    PRECISIONS,
+    RECIPES,
+    SELECTIONS,
+    EvaluateConfig,
+    FinetuneConfig,
+    SearchConfig,
+)
+from tamtctl.errors import TamtctlError, UsageError, explain
+from tamtctl.tasks import STSB_ZERO_SHOT, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +55,29 @@ QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print only the
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 DeviceOption = Annotated[str, typer.Option(help=f"One of {', '.join(DEVICES)}.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads.", min=1)]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(help="Hub token; by default that of hf auth login, or HF_TOKEN."),
+]
+TicketArgument = Annotated[
+    str, typer.Argument(help="A ticket: its folder, packaged name or Hub id org/name[@revision].")
+]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(help="How to store the masks: bits, zstd, or delta (needs the base model)."),
+]
+DataDirOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of the task's files, or GLUE's of all tasks: tsv, jsonl, csv, parquet, or "
+        "SQuAD's json; by default they come from the Hub."
+    ),
+]
+TextColumnsOption = Annotated[
+    list[str] | None,
+    typer.Option("--text-column", help="Column of the text; give it twice for pairs."),
+]
+PrecisionOption = Annotated[str, typer.Option(help=f"One of {', '.join(PRECISIONS)}.")]
 SeedOption = Annotated[int, typer.Option(help="Of noise, order, random masks and dropout.")]
 
 
@@ -168,38 +205,441 @@ def search(
     output.result(result.to_dict(), str(result.ticket))
 
 
-@app.command(epilog="Example: tamtctl inspect nano-0.8")
-def inspect(
-    ticket: Annotated[str, typer.Argument(help="Folder or packaged name of a ticket.")],
+@app.command(
+    help="Fine-tune a ticket, or the dense model, on a task, and score it.\n\nTasks: "
+    + "; ".join(f"{task.name} ({task.summary})" for task in TASKS.values())
+    + ".",
+    epilog="Example: tamtctl finetune sst2 --ticket nano-0.7 --limit 1000 --seeds 1,2,3",
+)
+def finetune(
+    task: Annotated[
+        str | None,
+        typer.Argument(help="A task; with --train and --dev, a name for your own."),
+    ] = None,
+    ticket: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder, packaged name or Hub id; by default the newest under runs/, else the "
+            "packaged one at sparsity 0.7."
+        ),
+    ] = None,
+    dense: Annotated[bool, typer.Option("--dense", help="The full model, no ticket.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Hub id, folder, or nano; by default the ticket's.")
+    ] = None,
+    data_dir: DataDirOption = None,
+    train: Annotated[
+        str | None,
+        typer.Option(help="Labelled examples of your own task: tsv, csv, jsonl or parquet."),
+    ] = None,
+    dev: Annotated[str | None, typer.Option(help="The examples to score it on.")] = None,
+    text_column: TextColumnsOption = None,
+    label_column: Annotated[str, typer.Option(help="Column of the label.")] = "label",
+    label_kind: Annotated[
+        str | None,
+        typer.Option(help=f"{' or '.join(LABEL_KINDS)}; by default as the labels look."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Train on so many examples; smaller sets are part of larger ones."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="By default the task's; 8 with --limit up to 1000.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak rate; by default the task's.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Examples per step; by default the task's.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens per example; by default the task's.")
+    ] = None,
+    select: Annotated[
+        str,
+        typer.Option(
+            help=f"Checkpoint to report: {' or '.join(SELECTIONS)}. The best epoch is selected on "
+            "the dev set itself, and its scores say so."
+        ),
+    ] = "last",
+    seeds: Annotated[str, typer.Option(help="One run each, for example 1,2,3.")] = "1",
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="The run's folder; by default one under runs/.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Redo a finished run.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Look into a ticket: where it comes from, what each matrix keeps, whether it is intact."""
+    """Fine-tune a ticket, or the dense model, on a task, and score it."""
+    if task is None and not (train or dev):
+        raise UsageError(f"which task? one of {', '.join(TASKS)}, or --train and --dev of your own")
+    config = FinetuneConfig(
+        task=task or "own",
+        ticket=ticket,
+        dense=dense,
+        model=model,
+        data_dir=data_dir,
+        train=train,
+        dev=dev,
+        text_columns=tuple(text_column or ["text"]),
+        label_column=label_column,
+        label_kind=label_kind,
+        limit=limit,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        max_length=max_length,
+        select=select,
+        seeds=_seeds(seeds),
+        precision=precision,
+        device=device,
+        threads=threads,
+    )
     output = _output(as_json, quiet)
-    from tamtctl.inspecting import inspect_ticket, show_inspection
+    _hush_libraries()
+    from tamtctl import finetuning
+    from tamtctl.console import FinetuneView, show_finetune_result
 
-    inspection = inspect_ticket(ticket)
-    show_inspection(output, inspection)
-    output.result(inspection.to_dict(), "valid" if inspection.is_valid else "invalid")
-    if not inspection.is_valid:
+    config, chosen = finetuning.with_default_ticket(config)
+    output.line(chosen)
+    view = FinetuneView(output)
+    try:
+        result = finetuning.finetune(config, output_dir=output_dir, force=force, watcher=view)
+    finally:
+        view.close()
+    show_finetune_result(output, result)
+    output.result(result.to_dict(), f"{result.mean:.4f}")
+
+
+@app.command(epilog="Example: tamtctl evaluate nano-0.8 --task mlm --corpus python-docs")
+def evaluate(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A ticket, a model or a fine-tuned checkpoint: folder, name or Hub id."
+        ),
+    ],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(OBJECTIVES)} (loss on held-out text), {STSB_ZERO_SHOT} (sentence "
+            f"embeddings), or what a checkpoint was fine-tuned on: {', '.join(TASKS)}."
+        ),
+    ] = None,
+    predict: Annotated[
+        Path | None,
+        typer.Option(help="Label this text: lines, or a tsv, csv, jsonl or parquet file."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The ticket's model, if it is not where it was.")
+    ] = None,
+    data_dir: DataDirOption = None,
+    dev: Annotated[
+        str | None, typer.Option(help="Another labelled file for a task of your own.")
+    ] = None,
+    text_column: TextColumnsOption = None,
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Text for mlm and kd, of which the held-out tenth is used; as in search. "
+            "By default python-docs."
+        ),
+    ] = None,
+    head: Annotated[
+        str, typer.Option(help=f"The masked-LM head, {' or '.join(HEADS)}'s own.")
+    ] = "pretrained",
+    sequence_length: Annotated[int | None, typer.Option(help="Tokens per block of text.")] = None,
+    blocks: Annotated[int, typer.Option(help="Blocks of text at most.")] = 512,
+    batch_size: Annotated[int, typer.Option(help="Examples or blocks at once.")] = 16,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Score a ticket or a model on held-out text, a fine-tuned checkpoint on its task."""
+    config = EvaluateConfig(
+        name=name,
+        task=task,
+        model=model,
+        data_dir=data_dir,
+        dev=dev,
+        text_columns=tuple(text_column or ()),
+        corpus=tuple(corpus or ["python-docs"]),
+        head=head,
+        sequence_length=sequence_length,
+        blocks=blocks,
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
+        threads=threads,
+    )
+    output = _output(as_json, quiet)
+    _hush_libraries()
+    from tamtctl import evaluation
+    from tamtctl.console import show_evaluation, show_labelled
+
+    if predict is not None:
+        labelled = evaluation.label(config, predict)
+        show_labelled(output, labelled)
+        output.result(labelled.to_dict(), "\n".join(map(str, labelled.predictions)))
+        return
+    result = evaluation.evaluate(config)
+    show_evaluation(output, result)
+    output.result(result.to_dict(), f"{result.score:.4f}")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--seeds must be numbers between commas, got {text!r}") from error
+
+
+@app.command(epilog="Example: tamtctl push runs/search-nano-0.8-tamt-mlm-1a2b3c4d/ticket me/nano")
+def push(
+    ticket: TicketArgument,
+    repo: Annotated[str, typer.Argument(help="Where to: org/name.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Create the repository private.")
+    ] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch; created if it does not exist.")
+    ] = None,
+    commit_message: Annotated[str | None, typer.Option(help="What the commit says.")] = None,
+    create_pr: Annotated[
+        bool, typer.Option("--create-pr", help="Open a pull request instead.")
+    ] = False,
+    license_id: Annotated[
+        str | None, typer.Option("--license", help="As the Hub names it: apache-2.0, mit, …")
+    ] = None,
+    encoding: EncodingOption = None,
+    token: TokenOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be sent; send nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Publish a ticket on the Hugging Face Hub, with a model card."""
+    output = _output(as_json, quiet)
+    _hush_hub(output)
+    from tamtctl import hub
+    from tamtctl.console import show_push
+
+    result = hub.push(
+        ticket,
+        repo,
+        private=private,
+        revision=revision,
+        commit_message=commit_message,
+        create_pr=create_pr,
+        license_id=license_id,
+        encoding=encoding,
+        token=token,
+        dry_run=dry_run,
+    )
+    show_push(output, result)
+    output.result(result.to_dict(), result.url)
+
+
+@app.command(epilog="Example: tamtctl pull org/name --local-dir ticket")
+def pull(
+    repo: Annotated[str, typer.Argument(help="Hub id: org/name.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    local_dir: Annotated[
+        Path | None, typer.Option(help="Also copy the ticket to this folder.")
+    ] = None,
+    force_download: Annotated[
+        bool, typer.Option("--force-download", help="Fetch again what the cache holds.")
+    ] = False,
+    token: TokenOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be fetched; fetch nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fetch a ticket from the Hugging Face Hub and verify it."""
+    output = _output(as_json, quiet)
+    _hush_hub(output)
+    from tamtctl import hub
+    from tamtctl.console import show_pull
+
+    result = hub.pull(
+        repo,
+        revision=revision,
+        local_dir=local_dir,
+        force_download=force_download,
+        token=token,
+        dry_run=dry_run,
+    )
+    show_pull(output, result)
+    output.result(result.to_dict(), str(result.path))
+
+
+@app.command(epilog="Example: tamtctl inspect nano-0.8 me/ticket --figure overlap.svg")
+def inspect(
+    tickets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TICKET...",
+            help="One or more tickets: folder, packaged name or Hub id org/name[@revision].",
+        ),
+    ],
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Also draw sparsity and overlap by layer and matrix: FILE.png or .svg."),
+    ] = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Look into tickets: where they come from, what they keep, whether they are intact, how alike.
+
+    Similarity is that of the paper: per matrix, then averaged, with what two random masks of the
+    same sparsity would have beside it.
+    """
+    output = _output(as_json, quiet)
+    _hush_hub(output)
+    from tamtctl import heat_map, inspecting
+
+    if figure:
+        heat_map.check_figure(figure)
+    if len(tickets) > 1:
+        _hush_libraries()
+        comparison = inspecting.compare_masks(tickets, token=token)
+        inspecting.show_comparison(output, comparison)
+        result = comparison.to_dict()
+        essence = "\n".join(f"{one.average.jaccard:.6f}" for one in comparison.similarities)
+        drawn, similar = comparison.tickets, comparison.similarities
+    else:
+        inspection = inspecting.inspect_ticket(tickets[0], token=token)
+        inspecting.show_inspection(output, inspection)
+        result = inspection.to_dict()
+        essence = "valid" if inspection.is_valid else "invalid"
+        drawn, similar = [inspection.ticket] if inspection.ticket else [], []
+    if figure and drawn:
+        heat_map.save_heat_map(figure, tickets, drawn, similar)
+        output.line(f"figure  {figure}")
+    output.result(result, essence)
+    if not drawn:
         raise TamtctlError(inspection.problem)
 
 
-@app.command("list", epilog="Example: tamtctl list --json")
-def list_tickets(
-    as_json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False
+@app.command(epilog="Example: tamtctl export nano-0.8 --output-dir sparse-nano --head masked-lm")
+def export(
+    ticket: TicketArgument,
+    output_dir: Annotated[Path, typer.Option(help="The checkpoint's folder; new or empty.")],
+    head: Annotated[
+        str,
+        typer.Option(
+            help="masked-lm, none, sequence-classification, token-classification, "
+            "question-answering or multiple-choice."
+        ),
+    ] = "masked-lm",
+    model: Annotated[
+        str | None, typer.Option(help="Where the ticket's base model is, if elsewhere.")
+    ] = None,
+    trained_head: Annotated[
+        bool, typer.Option("--trained-head", help="Use the head that was trained with the mask.")
+    ] = False,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
 ) -> None:
-    """List the tickets at hand: packaged ones and those under runs/."""
+    """Write a plain transformers checkpoint with zeros where the ticket prunes."""
     output = _output(as_json, quiet)
-    from tamtctl.inspecting import known_tickets, show_tickets
+    _hush_hub(output)
+    _hush_libraries()
+    from tamtctl import exporting
+    from tamtctl.console import show_export
 
-    tickets = known_tickets()
-    show_tickets(output, tickets)
-    output.result(
-        {"tickets": [ticket.to_dict() for ticket in tickets]},
-        "\n".join(ticket.name for ticket in tickets),
+    result = exporting.export(
+        ticket, output_dir, head=head, model=model, trained_head=trained_head, token=token
     )
+    show_export(output, result)
+    output.result(result.to_dict(), str(result.path))
+
+
+@app.command(
+    "import",
+    epilog="Example: tamtctl import mask.pt --model bert-base-uncased "
+    "--output-dir ticket --encoding delta",
+)
+def import_masks(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="mask.pt, a pruned checkpoint (.bin, .pt, .safetensors or folder), or a ticket."
+        ),
+    ],
+    output_dir: Annotated[Path, typer.Option(help="The ticket's folder.")],
+    model: Annotated[
+        str | None, typer.Option(help="Pre-trained model of the masks: Hub id, folder, or nano.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Of the model on the Hub.")] = None,
+    method: Annotated[str, typer.Option(help="How the masks were found.")] = "imported",
+    encoding: EncodingOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a ticket of masks from elsewhere, or of a ticket in another encoding."""
+    output = _output(as_json, quiet)
+    _hush_hub(output)
+    _hush_libraries()
+    from tamtctl.console import show_import
+    from tamtctl.importing import import_ticket
+
+    result = import_ticket(
+        source,
+        output_dir,
+        model=model,
+        revision=revision,
+        method=method,
+        encoding=encoding or "bits",
+    )
+    show_import(output, result)
+    output.result(result.to_dict(), str(result.ticket))
+
+
+@app.command("list", epilog="Example: tamtctl list --hub")
+def list_tickets(
+    on_hub: Annotated[
+        bool, typer.Option("--hub", help="List the tickets published on the Hub instead.")
+    ] = False,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List the tickets at hand: packaged ones, those under runs/ and those pulled."""
+    output = _output(as_json, quiet)
+    _hush_hub(output)
+    if on_hub:
+        from tamtctl.console import show_published
+        from tamtctl.hub import published_tickets
+
+        published = published_tickets(token=token)
+        show_published(output, published)
+        values, names = [one.to_dict() for one in published], [one.repo for one in published]
+    else:
+        from tamtctl.inspecting import known_tickets, show_tickets
+
+        tickets = known_tickets()
+        show_tickets(output, tickets)
+        values, names = [one.to_dict() for one in tickets], [one.name for one in tickets]
+    output.result({"tickets": values}, "\n".join(names))
 
 
 @app.command(epilog="Example: tamtctl env > report.txt")
@@ -219,6 +659,19 @@ def _output(as_json: bool, quiet: bool) -> Output:
     from tamtctl.console import Output
 
     return Output(as_json=as_json, quiet=quiet)
+
+
+def _hush_hub(output: Output) -> None:
+    """Let the Hub's client show its bars to people only, and its notes to nobody.
+
+    It notes its retries and, where they fail, raises; then one line says what happened.
+    """
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    is_watched = sys.stderr.isatty() and not (output.as_json or output.quiet)
+    if not is_watched and not are_progress_bars_disabled():
+        disable_progress_bars()
 
 
 def _hush_libraries() -> None:

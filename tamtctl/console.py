@@ -14,6 +14,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from tamtctl.evaluation import Evaluation, Labelled
+    from tamtctl.exporting import ExportResult
+    from tamtctl.finetuning import FinetunePlan, FinetuneResult
+    from tamtctl.hub import PublishedTicket, PullResult, PushResult
+    from tamtctl.importing import ImportResult
     from tamtctl.searching import SearchPlan, SearchResult
     from tamtctl.training import StepReport
 
@@ -75,16 +80,8 @@ class SearchView:
     def plan(self, plan: SearchPlan) -> None:
         """Say what will be done."""
         show_plan(self._out, plan)
-        if self._out.console.is_terminal and plan.steps and not self._out.quiet:
-            self._bar = Progress(
-                TextColumn("{task.completed}/{task.total}"),
-                BarColumn(),
-                TextColumn("{task.description}"),
-                TimeRemainingColumn(),
-                console=self._out.console,
-            )
-            self._task = self._bar.add_task("training the mask", total=plan.steps)
-            self._bar.start()
+        if plan.steps:
+            self._open_bar("training the mask", plan.steps)
 
     def progress(self, report: StepReport) -> None:
         """Show loss, flips and speed."""
@@ -92,6 +89,9 @@ class SearchView:
             f"loss {report.loss:.3f}  flips {report.flips:.1%}  "
             f"{report.tokens_per_second:,.0f} tokens/s"
         )
+        self._advance(report, text)
+
+    def _advance(self, report: StepReport, text: str) -> None:
         if self._bar:
             self._bar.update(self._task, completed=report.step, description=text)
             return
@@ -104,10 +104,38 @@ class SearchView:
         """Leave the terminal as it was; also after an error."""
         self._close_bar()
 
+    def _open_bar(self, description: str, steps: int) -> None:
+        if not self._out.console.is_terminal or self._out.quiet:
+            return
+        self._bar = Progress(
+            TextColumn("{task.completed}/{task.total}"),
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=self._out.console,
+        )
+        self._task = self._bar.add_task(description, total=steps)
+        self._bar.start()
+
     def _close_bar(self) -> None:
         if self._bar:
             self._bar.stop()
             self._bar = None
+
+
+class FinetuneView(SearchView):
+    """Shows fine-tuning as it goes: the plan, and a progress bar or plain lines for each seed."""
+
+    def finetune_plan(self, plan: FinetunePlan) -> None:
+        """Say what will be done."""
+        show_finetune_plan(self._out, plan)
+
+    def progress(self, report: StepReport) -> None:
+        """Show loss and speed."""
+        if not self._bar:
+            self._open_bar("training", report.steps)
+        text = f"loss {report.loss:.3f}  {report.tokens_per_second:,.0f} tokens/s"
+        self._advance(report, text)
 
 
 def show_plan(output: Output, plan: SearchPlan) -> None:
@@ -128,7 +156,7 @@ def show_plan(output: Output, plan: SearchPlan) -> None:
             "mask": f"{plan.weights:,} weights in {plan.matrices} matrices, "
             f"sparsity {config.sparsity:g} in each",
             "training": training,
-            "device": f"{plan.device}, {plan.precision}, {plan.threads} threads",
+            "device": f"{plan.device}, {plan.precision}, {_count(plan.threads, 'thread')}",
             "run folder": str(plan.run_folder),
         }
     )
@@ -139,9 +167,9 @@ def show_search_result(output: Output, result: SearchResult) -> None:
     if result.already_done:
         output.line("This search was done before; --force does it again.")
     unit = "nats per masked token" if "mlm" in result.objective else "1 - cosine"
-    title = f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g} ({unit})"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("mask")
+    output.line()
+    output.line(f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g}, {unit}")
+    table = Table("mask")
     table.add_column("loss", justify="right")
     table.add_column("± s.e.", justify="right")
     if result.check_losses:
@@ -154,6 +182,10 @@ def show_search_result(output: Output, result: SearchResult) -> None:
         table.add_row(*row, style=style)
     output.table(table)
     if result.steps:
+        gap = result.losses["magnitude"] - result.losses["dense"]
+        if gap > 0:
+            closed = (result.losses["magnitude"] - result.losses["ticket"]) / gap
+            output.line(f"The ticket closes {closed:.0%} of the gap from magnitude to dense.")
         output.line(
             f"{result.steps} steps in {_duration(result.seconds)} "
             f"({result.tokens_per_second:,.0f} tokens/s), {result.flips:.1%} of the mask flipped"
@@ -162,12 +194,159 @@ def show_search_result(output: Output, result: SearchResult) -> None:
     output.line(f"next    tamtctl inspect {result.ticket}")
 
 
+def show_finetune_plan(output: Output, plan: FinetunePlan) -> None:
+    """Print what fine-tuning will do."""
+    task = plan.task
+    subject = plan.model + (
+        f" with ticket {plan.ticket}, sparsity {plan.sparsity:.4g}" if plan.ticket else ", dense"
+    )
+    output.facts(
+        {
+            "task": f"{task.name}: {task.summary}",
+            "model": subject,
+            "data": f"{plan.data} ({plan.train_examples:,} to train on, {plan.dev_examples:,} dev)",
+            "training": f"{plan.epochs} epochs, {plan.steps:,} steps of {task.batch_size} × up to "
+            f"{plan.max_length} tokens, learning rate {task.learning_rate:g}",
+            "seeds": ", ".join(map(str, plan.seeds)),
+            "device": f"{plan.compute.device.type}, {plan.compute.precision}",
+            "run folder": str(plan.run_folder),
+        }
+    )
+
+
+def show_finetune_result(output: Output, result: FinetuneResult) -> None:
+    """Print the table of scores, the checkpoints, and what to type next."""
+    if result.already_done:
+        output.line("This run was done before; --force does it again.")
+    elif result.resumed_from:
+        output.line(f"{result.resumed_from} of {len(result.seeds)} seeds had been done before.")
+    subject = f"sparsity {result.sparsity:.4g}" if result.ticket else "dense"
+    chosen = ", best epoch SELECTED ON THE DEV SET" if result.dev_selected else ""
+    title = f"{result.task}, {result.model} {subject}: dev scores{chosen}"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("metric")
+    for seed in result.seeds:
+        table.add_column(f"seed {seed}", justify="right")
+    table.add_column("mean", justify="right")
+    table.add_column("std", justify="right")
+    for name, metric in result.metrics.items():
+        std = "-" if metric.std is None else f"{metric.std:.4f}"
+        label = name + (" (dev-selected)" if result.dev_selected else "")
+        table.add_row(label, *(f"{s:.4f}" for s in metric.scores), f"{metric.mean:.4f}", std)
+    output.table(table)
+    for checkpoint in result.checkpoint:
+        output.line(f"checkpoint  {checkpoint}")
+    output.line(f"next        tamtctl evaluate {result.checkpoint[0]} --predict FILE")
+
+
+def show_evaluation(output: Output, result: Evaluation) -> None:
+    """Print the scores."""
+    facts = {"task": result.task, "data": f"{result.data} ({result.examples:,} examples or blocks)"}
+    if result.sparsity is not None:
+        facts["sparsity"] = f"{result.sparsity:.4g}"
+    if result.head:
+        facts["head"] = result.head
+    label = " (dev-selected)" if result.dev_selected else ""
+    for name, value in result.metrics.items():
+        error = result.standard_errors.get(name)
+        facts[name + label] = f"{value:.4f}" + ("" if error is None else f" ± {error:.4f} s.e.")
+    output.facts(facts)
+
+
+def show_labelled(output: Output, labelled: Labelled) -> None:
+    """Print a prediction and its text a line, a tab between them."""
+    for prediction, texts in zip(labelled.predictions, labelled.texts, strict=True):
+        shown = f"{prediction:.4f}" if isinstance(prediction, float) else str(prediction)
+        output.line("\t".join([shown, *texts]))
+
+
+def show_push(output: Output, result: PushResult) -> None:
+    """Print what was or would be published, and what to type next."""
+    _show_files(output, result.files)
+    for note in result.notes:
+        output.line(f"note    {note}")
+    if result.dry_run:
+        output.line(f"would be pushed to {result.url}; nothing was sent")
+        return
+    output.line(f"{'pushed ' if result.changed else 'unchanged, no new commit'} {result.url}")
+    output.line(f"next    tamtctl pull {result.repo}")
+
+
+def show_pull(output: Output, result: PullResult) -> None:
+    """Print what was or would be fetched, and what to type next."""
+    _show_files(output, result.files)
+    if result.dry_run:
+        output.line(f"would be pulled at {result.commit}; nothing was fetched")
+        return
+    if result.from_cache:
+        output.line("The Hub cannot be reached; this is the copy fetched earlier.")
+    output.line(f"commit  {result.commit}")
+    output.line(f"ticket  {result.path} (verified)")
+    output.line(f"next    tamtctl inspect {result.path}")
+
+
+def show_export(output: Output, result: ExportResult) -> None:
+    """Print what was written, and what not to expect of it."""
+    output.facts(
+        {
+            "checkpoint": f"{result.path} ({result.model_class}, {size(result.bytes)})",
+            "zeros": f"{result.zeros:,} of {result.weights:,} weights in the masked matrices",
+        }
+    )
+    if result.skipped:
+        output.line(f"not in this class: {', '.join(result.skipped)}")
+    if result.new:
+        output.line(f"random until trained: {', '.join(result.new)}")
+    output.line(
+        "It was loaded again and gives the same logits. Zeros are stored like other numbers:"
+    )
+    output.line("spread over a matrix, they do not by themselves make a model smaller or faster.")
+
+
+def show_import(output: Output, result: ImportResult) -> None:
+    """Print what was read, and what to type next."""
+    output.facts(
+        {
+            "read": result.kind,
+            "mask": f"sparsity {result.sparsity:.4f} in {result.matrices} matrices",
+            "encoding": f"{result.encoding}, {size(result.bytes)}",
+        }
+    )
+    if result.dense:
+        shown = ", ".join(result.dense[:3]) + (" …" if len(result.dense) > 3 else "")
+        output.line(f"not masked: {len(result.dense)} matrices of the model ({shown})")
+    if result.ignored:
+        output.line(f"ignored: {result.ignored} tensors that are of no maskable matrix")
+    output.line(f"ticket  {result.ticket}")
+    output.line(f"next    tamtctl inspect {result.ticket}")
+
+
+def show_published(output: Output, tickets: list[PublishedTicket]) -> None:
+    """Print a listing of the Hub."""
+    table = Table("ticket", "base model", "updated")
+    for column in ("downloads", "likes"):
+        table.add_column(column, justify="right")
+    for ticket in tickets:
+        row = [escape(ticket.repo), escape(ticket.base_model), ticket.updated]
+        table.add_row(*row, str(ticket.downloads), str(ticket.likes))
+    output.table(table)
+
+
+def _show_files(output: Output, files: Mapping[str, int]) -> None:
+    for name, count in files.items():
+        output.line(f"{size(count):>10}  {name}")
+
+
 def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _tokens(count: int) -> str:

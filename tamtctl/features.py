@@ -182,7 +182,7 @@ class Windows:
 def span_windows(
     questions: Sequence[str],
     contexts: Sequence[str],
-    answers: Sequence[Answers] | None,
+    answers: Sequence[Answers],
     tokenizer: PreTrainedTokenizerFast,
     *,
     max_length: int,
@@ -194,7 +194,7 @@ def span_windows(
     Args:
         questions: Read up to their 64th token.
         contexts: One for each question.
-        answers: None if they are not known.
+        answers: One for each question; empty where it is not known.
         tokenizer: Fast.
         max_length: Tokens of question, window and special tokens.
         stride: Tokens from the start of one window to the next.
@@ -237,7 +237,7 @@ def span_windows(
                 spans[~is_context] = 0
                 owners.append(part[member])
                 offsets.append(spans)
-                labels.append(_span_label(spans, answers and answers[part[member]]))
+                labels.append(_span_label(spans, answers[part[member]]))
     order = np.argsort(owners, kind="stable")
     features = Features(
         [ids[i] for i in order],
@@ -261,9 +261,9 @@ def _shortened(
     return texts, sizes
 
 
-def _span_label(spans: NDArray[np.int32], answers: Answers | None) -> tuple[int, int]:
+def _span_label(spans: NDArray[np.int32], answers: Answers) -> tuple[int, int]:
     """Return the first and last token of the first answer, or (0, 0) if it is not wholly there."""
-    if not answers:
+    if not answers.starts:
         return 0, 0
     start, end = answers.starts[0], answers.starts[0] + len(answers.texts[0])
     inside = np.flatnonzero((spans[:, 1] > start) & (spans[:, 0] < end))

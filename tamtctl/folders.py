@@ -14,12 +14,14 @@ from tamtctl.untrusted import reason
 
 
 @contextmanager
-def replacing(folder: Path | str, marker: str, own_files: Collection[str]) -> Iterator[Path]:
+def replacing(
+    folder: Path | str, marker: str | None = None, own_files: Collection[str] = ()
+) -> Iterator[Path]:
     """Yield a new folder beside ``folder`` that takes its name if the block ends well.
 
     Args:
-        folder: May exist if it is empty or holds the file ``marker``, and is then replaced.
-        marker: The file that makes a folder one of this kind.
+        folder: May exist if it is empty, or if it holds the file ``marker`` and may be replaced.
+        marker: The file by which a folder to be replaced is known; None if none may be.
         own_files: What a replaced folder loses; its other files move along.
 
     Raises:
@@ -65,8 +67,9 @@ def _swap(new: Path, folder: Path, old: Path, own_files: Collection[str]) -> Non
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _refuse_other_content(folder: Path, marker: str) -> None:
-    occupied = folder.exists() and not (folder / marker).exists()
-    if occupied and (not folder.is_dir() or any(folder.iterdir())):
-        kind = "ticket" if marker == "ticket.json" else "earlier result"
-        raise TicketError(f"{str(folder)!r} exists and is no {kind}; give a new or an empty folder")
+def _refuse_other_content(folder: Path, marker: str | None) -> None:
+    if not folder.exists() or (marker and (folder / marker).exists()):
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        what = "exists and is no ticket" if marker else "is not empty"
+        raise TicketError(f"{str(folder)!r} {what}; give a new or an empty folder")

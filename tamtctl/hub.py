@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
+import secrets
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is httpx's
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
@@ -33,6 +35,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo, RepoFile
 
+from tamtctl.bases import recode
 from tamtctl.card import HUB_TAG, card, is_hub_id, own_text
 from tamtctl.errors import HubError, TicketError, UsageError
 from tamtctl.folders import replacing, write_to_disk
@@ -141,6 +144,7 @@ def push(
     commit_message: str | None = None,
     create_pr: bool = False,
     license_id: str | None = None,
+    encoding: str | None = None,
     token: str | None = None,
     dry_run: bool = False,
     endpoint: str | None = None,
@@ -155,12 +159,14 @@ def push(
         commit_message: By default one that says what the ticket is.
         create_pr: Open a pull request instead of changing ``main``.
         license_id: As the Hub names licences; by default what the card on the Hub says.
+        encoding: Publish the masks in this encoding; by default in the ticket's own.
         token: By default the one of ``hf auth login`` or ``HF_TOKEN``.
         dry_run: Return what would be sent; nothing is sent or asked.
         endpoint: Another Hub; by default ``HF_ENDPOINT``.
 
     Raises:
         TicketError: The ticket is not valid.
+        ModelError: The encoding needs the base model, and it cannot be loaded.
         UsageError: The options contradict each other.
         HubError: The Hub refuses it or cannot be reached.
     """
@@ -169,41 +175,48 @@ def push(
         raise UsageError("--create-pr proposes a change of main; leave --revision out")
     folder = resolve_ticket(ticket).path
     loaded = Ticket.load(folder)
+    files = _files_to_send(folder, loaded, encoding)
+    draft = _read_card(folder / CARD_FILE)
     hub = _Hub(repo, revision, token, endpoint)
-    paths = {name: folder / name for name in TICKET_FILES if (folder / name).exists()}
-    paths.pop(CARD_FILE, None)
-    local_card = _read_card(folder / CARD_FILE)
+    describe = partial(card, loaded, repo=repo, license_id=license_id, draft=draft)
     if dry_run:
-        text = card(loaded, repo=repo, license_id=license_id, existing=local_card)
-        files = _sizes(paths) | {CARD_FILE: len(text.encode())}
-        return PushResult(repo, f"{hub.endpoint}/{repo}", None, False, files, dry_run=True)
+        files[CARD_FILE] = describe().encode()
+        url = f"{hub.endpoint}/{repo}"
+        return PushResult(repo, url, None, False, _lengths(files), dry_run=True)
     hub.need_token("pushing")
     info = hub.info_or_create(private=private)
     present = hub.files(info)
-    hub_card = _read_card(hub.fetch(present, CARD_FILE, info)) if CARD_FILE in present else ""
-    existing = hub_card if own_text(hub_card) else local_card
-    notes = ()
-    if own_text(hub_card) and own_text(local_card) not in ("", own_text(hub_card)):
-        notes = (
-            "the text that is on the card in the Hub was kept; yours in README.md was not sent",
-        )
-    text = card(loaded, repo=repo, license_id=license_id, existing=existing or hub_card)
-    additions = [CommitOperationAdd(name, str(path)) for name, path in paths.items()]
-    additions.append(CommitOperationAdd(CARD_FILE, text.encode()))
-    stale = [CommitOperationDelete(name) for name in present if name not in {*paths, CARD_FILE}]
+    published = _read_card(hub.fetch(present, CARD_FILE, info)) if CARD_FILE in present else ""
+    files[CARD_FILE] = describe(existing=published).encode()
+    notes: list[str] = []
+    if own_text(published) and own_text(draft) not in ("", own_text(published)):
+        notes.append("kept the text that is on the Hub's card; yours in README.md was not sent")
+    additions = [CommitOperationAdd(name, content) for name, content in files.items()]
+    stale = [CommitOperationDelete(name) for name in present if name not in files]
     message = commit_message or (
         f"Ticket of {loaded.base_model.id} at sparsity {loaded.sparsity:.4g}, {loaded.method}"
     )
-    commit = hub.commit([*additions, *stale], message, info, create_pr=create_pr)
+    with warnings.catch_warnings(record=True) as warned:  # what the Hub thinks of the card
+        warnings.simplefilter("always")
+        commit = hub.commit([*additions, *stale], message, info, create_pr=create_pr)
+    notes += [" ".join(str(w.message).split()) for w in warned if w.category is UserWarning]
     return PushResult(
         repo,
         commit.pr_url or f"{hub.endpoint}/{repo}",
         commit.oid,
         commit.oid != info.sha,
-        _sizes(paths) | {CARD_FILE: len(text.encode())},
+        _lengths(files),
         dry_run=False,
-        notes=notes,
+        notes=tuple(notes),
     )
+
+
+def _files_to_send(folder: Path, ticket: Ticket, encoding: str | None) -> dict[str, bytes]:
+    """Return name → content of a ticket's files but the card."""
+    if encoding not in (None, ticket.encoding):
+        return recode(ticket, encoding).files()
+    names = [name for name in TICKET_FILES if name != CARD_FILE and (folder / name).exists()]
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 def pull(
@@ -240,21 +253,24 @@ def pull(
         info = hub.info()
     except _UnreachableError as error:
         snapshot = _cached_snapshot(repo, revision or "main")
-        if snapshot is None or force_download:
+        if force_download:
             raise
+        if snapshot is None:
+            wanted = f"{repo} at {revision}" if revision else repo
+            raise HubError(f"{wanted} was not fetched before, and {error}") from error
         if dry_run:
             raise HubError(f"{error}; a dry run asks the Hub") from error
-        result = PullResult(
-            repo, snapshot.name, snapshot, _ticket_sizes(snapshot), dry_run=False, from_cache=True
-        )
         Ticket.load(snapshot)
+        names = [name for name in TICKET_FILES if (snapshot / name).exists()]
+        files = {name: (snapshot / name).stat().st_size for name in names}
+        result = PullResult(repo, snapshot.name, snapshot, files, dry_run=False, from_cache=True)
     else:
         present = hub.files(info)
         files = {name: file.size for name, file in present.items()}
         commit = str(info.sha)
         if dry_run:
-            where = _snapshot_path(repo, commit)
-            return PullResult(repo, commit, where, files, dry_run=True)
+            future = _storage(repo) / "snapshots" / commit
+            return PullResult(repo, commit, future, files, dry_run=True)
         snapshot = _fetch_verified(hub, info, present, force_download=force_download)
         _name_commit(repo, revision or "main", commit)
         result = PullResult(repo, commit, snapshot, files, dry_run=False)
@@ -443,12 +459,7 @@ class _Hub:
         """Turn whatever the client raises into one line that holds no token."""
         try:
             yield
-        except (
-            RevisionNotFoundError,
-            EntryNotFoundError,
-            HTTPError,
-            OfflineModeIsEnabled,
-        ) as error:
+        except (EntryNotFoundError, HTTPError, OfflineModeIsEnabled) as error:
             raise self._explained(error) from error
         except OSError as error:
             if error.errno is not None:
@@ -463,9 +474,7 @@ class _Hub:
         where = f"{self.repo} at revision {self.revision}" if self.revision else self.repo
         match error:
             case OfflineModeIsEnabled():
-                return _UnreachableError(
-                    f"{where} is not in the cache, and HF_HUB_OFFLINE is set; unset it to ask the Hub"
-                )
+                return _UnreachableError("HF_HUB_OFFLINE is set; unset it to ask the Hub")
             case LocalEntryNotFoundError():
                 cause = error.__cause__
                 if isinstance(cause, HTTPError | OfflineModeIsEnabled):
@@ -533,6 +542,8 @@ class _Hub:
         if "Invalid metadata in README.md" in str(error):
             said = self._safe(" ".join(str(error).split()))
             return HubError(f"the Hub does not accept the card: {said}")
+        if isinstance(error.__cause__, HTTPError | OfflineModeIsEnabled):
+            return self._explained(error.__cause__)
         return HubError(
             f"the Hub at {self.endpoint} gives an answer that is none of the Hub's "
             f"({type(error).__name__}: {self._safe(error)}); check HF_ENDPOINT and the network"
@@ -572,7 +583,7 @@ def _seconds_to_wait(error: HfHubHTTPError, attempt: int) -> float | None:
 def _fetch_verified(
     hub: _Hub, info: ModelInfo, present: dict[str, RepoFile], *, force_download: bool
 ) -> Path:
-    """Fetch a ticket's files, the small one that describes the others first; return their folder."""
+    """Fetch a ticket's files, the one that describes the others first; return their folder."""
     for name in (METADATA_FILE, MASK_FILE):
         if name not in present:
             raise TicketError(f"{hub.repo} is no ticket: it has no {name}")
@@ -581,8 +592,10 @@ def _fetch_verified(
         paths.append(hub.fetch(present, METADATA_FILE, info, force=force_download))
         snapshot = paths[0].parent
         _check_announced(hub.repo, snapshot, present)
-        for name in present.keys() - {METADATA_FILE}:
-            paths.append(hub.fetch(present, name, info, force=force_download))
+        others = sorted(present.keys() - {METADATA_FILE})
+        for name in others:
+            path = hub.fetch(present, name, info, force=force_download)
+            paths.append(path)
         Ticket.load(snapshot)
     except TicketError as error:
         for path in paths:
@@ -627,10 +640,6 @@ def _storage(repo: str) -> Path:
     return Path(constants.HF_HUB_CACHE) / name
 
 
-def _snapshot_path(repo: str, commit: str) -> Path:
-    return _storage(repo) / "snapshots" / commit
-
-
 def _cached_snapshot(repo: str, revision: str) -> Path | None:
     found = huggingface_hub.try_to_load_from_cache(repo, METADATA_FILE, revision=revision)
     return Path(found).parent if isinstance(found, str) else None
@@ -644,8 +653,10 @@ def _name_commit(repo: str, revision: str, commit: str) -> None:
     if revision == commit:
         return
     ref = _storage(repo) / "refs" / revision
+    if ref.is_file() and ref.read_text(encoding="utf-8") == commit:
+        return
     ref.parent.mkdir(parents=True, exist_ok=True)
-    new = ref.with_name(f".{ref.name}.{os.getpid()}")
+    new = _storage(repo) / f".ref-{secrets.token_hex(4)}"
     new.write_text(commit, encoding="utf-8")
     new.replace(ref)
 
@@ -661,12 +672,8 @@ def _read_card(path: Path) -> str:
         raise TicketError(f"{path.name} is not UTF-8; save it as such") from error
 
 
-def _sizes(paths: dict[str, Path]) -> dict[str, int]:
-    return {name: path.stat().st_size for name, path in paths.items()}
-
-
-def _ticket_sizes(folder: Path) -> dict[str, int]:
-    return _sizes({name: folder / name for name in TICKET_FILES if (folder / name).exists()})
+def _lengths(files: dict[str, bytes]) -> dict[str, int]:
+    return {name: len(content) for name, content in files.items()}
 
 
 def _plain(text: str) -> str:

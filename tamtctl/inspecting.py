@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
+from tamtctl.bases import with_masks
 from tamtctl.console import Output, size
 from tamtctl.errors import TicketError
+from tamtctl.hub import pulled_tickets
 from tamtctl.runs import RUNS, TICKET
+from tamtctl.similarity import Share, Similarity, by_layer, by_type, similarities
 from tamtctl.ticket import Ticket, packaged_tickets, resolve_ticket
 from tamtctl.ticket_format import METADATA_FILE, Check, TicketMetadata, TicketReader
 
@@ -39,7 +43,7 @@ class Inspection:
 
     Attributes:
         path: Its folder.
-        kind: How its name was found: ``path`` or ``packaged``.
+        kind: How its name was found: ``path``, ``packaged`` or ``hub``.
         checks: What verifying it found.
         ticket: None if it is not valid.
         bytes: Size of its files.
@@ -53,7 +57,7 @@ class Inspection:
 
     @property
     def is_valid(self) -> bool:
-        """Whether every check passed."""
+        """Whether no check failed."""
         return self.ticket is not None
 
     @property
@@ -71,23 +75,72 @@ class Inspection:
             "bytes": self.bytes,
             "checks": [asdict(check) for check in self.checks],
             "ticket": ticket and ticket.describe(),
+            "layers": _sparsities(by_layer(ticket)) if ticket else None,
+            "types": _sparsities(by_type(ticket)) if ticket else None,
         }
 
 
-def inspect_ticket(name: str) -> Inspection:
+def inspect_ticket(name: str, *, token: str | None = None) -> Inspection:
     """Return what is known of a ticket; a damaged one is described, not refused.
 
     Raises:
         TicketError: There is no such ticket.
     """
-    found = resolve_ticket(name)
+    found = resolve_ticket(name, token=token)
     checks = Ticket.verify(found.path)
-    ticket = Ticket.load(found.path) if all(check.passed for check in checks) else None
+    is_valid = not any(check.passed is False for check in checks)
+    ticket = Ticket.load(found.path) if is_valid else None
     return Inspection(found.path, found.kind, checks, ticket, folder_size(found.path))
 
 
+@dataclass(frozen=True)
+class TicketComparison:
+    """Several tickets side by side.
+
+    Attributes:
+        names: As they were asked for.
+        inspections: What is known of each; all are valid.
+        similarities: Of every two of them.
+    """
+
+    names: list[str]
+    inspections: list[Inspection]
+    similarities: list[Similarity]
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """The tickets, in the encoding that they came in."""
+        return [inspection.ticket for inspection in self.inspections if inspection.ticket]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "tickets": [one.to_dict() for one in self.inspections],
+            "similarities": [
+                one.to_dict() | {"a": self.names[one.a], "b": self.names[one.b]}
+                for one in self.similarities
+            ],
+        }
+
+
+def compare_masks(names: Sequence[str], *, token: str | None = None) -> TicketComparison:
+    """Inspect several tickets and compare their masks.
+
+    Raises:
+        TicketError: One is missing or not valid, or two have no matrix in common.
+        ModelError: A ticket is encoded as ``delta`` and its base model cannot be loaded.
+    """
+    inspections = [inspect_ticket(name, token=token) for name in names]
+    tickets = []
+    for name, inspection in zip(names, inspections, strict=True):
+        if inspection.ticket is None:
+            raise TicketError(f"ticket {name!r}: {inspection.problem}")
+        tickets.append(with_masks(inspection.ticket))
+    return TicketComparison(list(names), inspections, similarities(tickets))
+
+
 def known_tickets() -> list[TicketLine]:
-    """Return the packaged tickets, then those of the runs below the working directory.
+    """Return the packaged tickets, those of the runs below the working directory, those pulled.
 
     Only their metadata is read; a folder whose metadata are broken is left out (`inspect_ticket`
     says what is wrong with it).
@@ -104,6 +157,7 @@ def _lines() -> Iterator[TicketLine]:
     places = dict(packaged_tickets())
     for file in sorted(RUNS.glob(f"*/{TICKET}/{METADATA_FILE}")):
         places[str(file.parent)] = file.parent
+    places |= pulled_tickets()
     for name, folder in places.items():
         try:
             metadata = TicketReader(folder).read_metadata()
@@ -128,9 +182,53 @@ def show_inspection(output: Output, inspection: Inspection) -> None:
     output.facts(facts)
     if ticket:
         output.table(_matrix_table(ticket))
+        output.table(_group_table("layer", [""], [by_layer(ticket)]))
+        output.table(_group_table("type of matrix", [""], [by_type(ticket)]))
     for check in inspection.checks:
         mark = {True: "ok", False: "FAILED", None: "-"}[check.passed]
         output.line(f"{mark:<7} {check.name}: {check.detail}")
+
+
+def show_comparison(output: Output, comparison: TicketComparison) -> None:
+    """Print several tickets side by side."""
+    columns = [str(number) for number in range(1, len(comparison.names) + 1)]
+    for column, name, one in zip(columns, comparison.names, comparison.inspections, strict=True):
+        if ticket := one.ticket:
+            output.line(
+                f"{column}  {name} ({one.kind}): {ticket.method} of {ticket.base_model.id}, "
+                f"sparsity {ticket.sparsity:.4f}"
+            )
+    tickets = comparison.tickets
+    output.table(_similarity_table(comparison.similarities))
+    if not all(one.same_base for one in comparison.similarities):
+        output.line("Not all are masks of the same weights.")
+    output.table(_group_table("layer", columns, [by_layer(t) for t in tickets]))
+    output.table(_group_table("type of matrix", columns, [by_type(t) for t in tickets]))
+
+
+def _similarity_table(similar: Sequence[Similarity]) -> Table:
+    table = Table("tickets", title="Similarity, average over matrices", title_justify="left")
+    for column in ("Jaccard", "by chance", "Hamming", "by chance"):
+        table.add_column(column, justify="right")
+    for one in similar:
+        o = one.average
+        values = (o.jaccard, o.chance_jaccard, o.hamming, o.chance_hamming)
+        table.add_row(f"{one.a + 1} and {one.b + 1}", *(f"{value:.4f}" for value in values))
+    return table
+
+
+def _group_table(title: str, columns: Sequence[str], groups: Sequence[dict[str, Share]]) -> Table:
+    table = Table(title)
+    for column in columns:
+        table.add_column(f"sparsity {column}".strip(), justify="right")
+    for group in dict.fromkeys(name for shares in groups for name in shares):
+        found = (shares.get(group) for shares in groups)
+        table.add_row(escape(group), *(f"{s.sparsity:.4f}" if s else "-" for s in found))
+    return table
+
+
+def _sparsities(groups: dict[str, Share]) -> dict[str, float]:
+    return {group: share.sparsity for group, share in groups.items()}
 
 
 def _facts(ticket: TicketMetadata) -> dict[str, str]:

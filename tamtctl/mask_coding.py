@@ -66,9 +66,9 @@ def decode_mask(
     if encoding == "bits":
         return unpack(stored, shape)
     if encoding == "zstd":
-        return unpack(torch.from_numpy(_decompressed(stored, packed_size(numel))), shape)
+        return unpack(torch.from_numpy(decompressed(stored, packed_size(numel))), shape)
     mask = magnitude_mask(_needed(weight), kept)
-    flip(mask, positions(_decompressed(stored, numel)))
+    flip(mask, positions(decompressed(stored, numel)))
     if int(mask.sum()) != kept:
         raise Defect("the difference belongs to other weights")
     return mask
@@ -124,6 +124,11 @@ def flip(mask: Tensor, where: NDArray[np.int64]) -> None:
     flat[where] ^= True
 
 
+def decompressed(stored: Tensor, limit: int) -> NDArray[np.uint8]:
+    """Return the content of a zstd frame; more than ``limit`` bytes are refused."""
+    return np.frombuffer(bytearray().join(_chunks(stored, limit)), dtype=np.uint8)
+
+
 def _needed(weight: Tensor | None) -> Tensor:
     if weight is None:
         raise ValueError("encoding 'delta' needs the pre-trained weight")
@@ -133,10 +138,6 @@ def _needed(weight: Tensor | None) -> Tensor:
 def _compressed(content: NDArray[np.uint8]) -> Tensor:
     frame = zstandard.ZstdCompressor(level=_LEVEL).compress(content.tobytes())
     return torch.from_numpy(np.frombuffer(bytearray(frame), dtype=np.uint8))
-
-
-def _decompressed(stored: Tensor, limit: int) -> NDArray[np.uint8]:
-    return np.frombuffer(bytearray().join(_chunks(stored, limit)), dtype=np.uint8)
 
 
 def _chunks(stored: Tensor, limit: int) -> Iterator[bytes]:

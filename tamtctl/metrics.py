@@ -1,4 +1,7 @@
-"""The official metrics of the tasks, by `torchmetrics`; scores are in [0, 1] or [-1, 1]."""
+"""The official metrics of the tasks, by `torchmetrics`; scores are in [0, 1] or [-1, 1].
+
+It is imported where it is used: that takes seconds, which a run should not begin with.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_f1_score,
-    binary_matthews_corrcoef,
-    multiclass_accuracy,
-    multiclass_f1_score,
-)
-from torchmetrics.functional.regression import pearson_corrcoef, spearman_corrcoef
-from torchmetrics.functional.text import squad
 
 from tamtctl.task_data import Answers, Examples
 from tamtctl.tasks import Task
@@ -30,15 +25,17 @@ def scores(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[s
     """
     if task.kind == "span":
         return span_scores(predictions, examples)
+    from torchmetrics.functional import classification, pearson_corrcoef, spearman_corrcoef
+
     dtype = torch.float64 if task.kind == "regression" else torch.int64
     predicted = torch.tensor(predictions, dtype=dtype)
     wanted = torch.tensor(examples.labels, dtype=dtype)
     classes = len(task.labels)
     functions: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "accuracy": lambda p, w: multiclass_accuracy(p, w, classes, average="micro"),
-        "f1": binary_f1_score,
-        "macro_f1": lambda p, w: multiclass_f1_score(p, w, classes, average="macro"),
-        "matthews_correlation": _correlation(binary_matthews_corrcoef),
+        "accuracy": lambda p, w: classification.multiclass_accuracy(p, w, classes, average="micro"),
+        "f1": classification.binary_f1_score,
+        "macro_f1": lambda p, w: classification.multiclass_f1_score(p, w, classes, average="macro"),
+        "matthews_correlation": _correlation(classification.binary_matthews_corrcoef),
         "pearson": _correlation(pearson_corrcoef),
         "spearman": _correlation(spearman_corrcoef),
     }
@@ -47,12 +44,14 @@ def scores(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[s
 
 def span_scores(predictions: Sequence[str], examples: Examples) -> dict[str, float]:
     """Return ``f1`` and ``exact_match`` of SQuAD v1.1: the best over the accepted answers."""
-    found = [
+    from torchmetrics.functional.text import squad
+
+    found: list[dict[str, Any]] = [
         {"id": name, "prediction_text": text}
         for name, text in zip(examples.ids, predictions, strict=True)
     ]
     answers: list[Answers] = examples.labels
-    wanted = [
+    wanted: list[dict[str, Any]] = [
         {"id": name, "answers": {"text": list(a.texts), "answer_start": list(a.starts)}}
         for name, a in zip(examples.ids, answers, strict=True)
     ]

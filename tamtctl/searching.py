@@ -18,7 +18,7 @@ from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches, training_b
 from tamtctl.config import SearchConfig
 from tamtctl.corpus import Corpus, load_corpus
 from tamtctl.devices import Compute
-from tamtctl.errors import TicketError, UsageError
+from tamtctl.errors import TamtctlError, TicketError, UsageError
 from tamtctl.evaluation import held_out_losses
 from tamtctl.masking import FoldedWeights, fold
 from tamtctl.models import Encoder, fingerprint, load_encoder, max_sequence_length
@@ -161,9 +161,8 @@ def search(
         TamtctlError: Anything that stops the search, before training where it can be known.
     """
     run = _run_folder(config, output_dir)
-    if done := run.finished(force=force):
-        folders = {"ticket": run.ticket, "run_folder": run.path}
-        return SearchResult(**(done | folders | {"already_done": True}))
+    if done := _earlier_result(run, force=force):
+        return done
     watcher = watcher or _NoWatcher()
     prepared = _Search.prepare(config, run, watcher)
     watcher.plan(prepared.plan())
@@ -187,6 +186,21 @@ def default_recipe(config: SearchConfig) -> tuple[str, str]:
     if Compute.choose(config.device, "fp32").device.type == "cuda":
         return "paper", "a CUDA GPU is present; --recipe nano takes a minute"
     return "nano", "no CUDA GPU is used; --recipe paper is the paper's, for GPUs"
+
+
+def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
+    """Return what a finished run of this configuration found, if its ticket is still intact."""
+    values = run.finished(force=force)
+    if values is None:
+        return None
+    try:
+        Ticket.load(run.ticket)
+        folders = {"ticket": run.ticket, "run_folder": run.path}
+        return SearchResult(**(values | folders | {"already_done": True}))
+    except (TicketError, TypeError) as error:  # TypeError: fields of another version
+        raise TamtctlError(
+            f"the finished run in {str(run.path)!r} is damaged ({error}); --force redoes it"
+        ) from error
 
 
 def _run_folder(config: SearchConfig, output_dir: Path | None) -> RunFolder:
@@ -445,7 +459,9 @@ class _Search:
                 "flips": self._flips(),
                 **{name: dict(values) for name, values in losses.items()},
             },
-            mlm_head={n: p.cpu() for n, p in trained_head.items()} if training.steps else None,
+            mlm_head={n: p.cpu() for n, p in trained_head.items()}
+            if training.steps and trained_head
+            else None,
         )
 
 

@@ -164,12 +164,8 @@ def open_own_task(
     Raises:
         TaskError: A file cannot be read, a column is missing, or there is but one label.
     """
-    files = {TRAIN: train, "validation": dev}
-    for file in files.values():
-        if not file.is_file():
-            raise TaskError(f"no file {str(file)!r}; check --train and --dev")
-        if _kind_of(file) not in _SUFFIXES:
-            raise TaskError(f"{file} is of no kind that can be read: use {', '.join(_SUFFIXES)}")
+    for file in (train, dev):
+        _check_file(file)
     task = own_task(name, tuple(text_columns), label_column, kind or "classification")
     values = [
         _cell(task, place, record, label_column) for place, record in _file_records(task, train)
@@ -178,8 +174,30 @@ def open_own_task(
         task = own_task(name, task.columns, label_column, "regression")
     if task.kind == "classification":
         task = replace(task, labels=_class_names(train, values))
+    return _of_files(task, {TRAIN: train, "validation": dev})
+
+
+def open_dev_file(task: Task, dev: Path) -> TaskData:
+    """Find one labelled file of a task of which all else is known, its labels included.
+
+    Raises:
+        TaskError: There is no such file, or it is of a kind that cannot be read.
+    """
+    _check_file(dev)
+    return _of_files(replace(task, dev_splits={"": "validation"}), {"validation": dev})
+
+
+def _check_file(file: Path) -> None:
+    if not file.is_file():
+        raise TaskError(f"no file {str(file)!r}; check --train and --dev")
+    if _kind_of(file) not in _SUFFIXES:
+        raise TaskError(f"{file} is of no kind that can be read: use {', '.join(_SUFFIXES)}")
+
+
+def _of_files(task: Task, files: Mapping[str, Path]) -> TaskData:
+    name = ", ".join(map(str, files.values()))
     records = partial(_split_records, task, {split: [file] for split, file in files.items()})
-    return TaskData(task, f"{train}, {dev}", _digest(files.values()), records)
+    return TaskData(task, name, _digest(files.values()), records)
 
 
 def _are_measurements(values: Iterable[Any]) -> bool:
@@ -437,8 +455,12 @@ def _digest(files: Iterable[Path]) -> str:
 
 def _hub_records(dataset: str, config: str | None, split: str) -> Iterator[Record]:
     import datasets
+    from huggingface_hub import HfApi
 
     with _hub_errors(dataset, config):
+        cached = Path(datasets.config.HF_DATASETS_CACHE, dataset.replace("/", "___"))
+        if not cached.exists():
+            HfApi().dataset_info(dataset)  # fails at once where `datasets` would try for long
         rows = datasets.load_dataset(dataset, config, split=split)
     return ((f"{dataset} {split} row {number}", row) for number, row in enumerate(rows))
 

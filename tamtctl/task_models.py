@@ -30,6 +30,9 @@ from tamtctl.models import load_config, load_with_task_head, max_sequence_length
 from tamtctl.task_data import Examples
 from tamtctl.tasks import Task
 
+# What a checkpoint was fine-tuned on, and how; written last, it makes a seed's folder complete.
+SEED_METRICS = "metrics.json"
+
 # SQuAD's n-best search: so many starts and ends of each window, and so many tokens at most.
 _N_BEST, _LONGEST_ANSWER = 20, 30
 
@@ -175,8 +178,10 @@ class Encoding:
 
     def windows(self, examples: Examples) -> Windows:
         """Return the windows of questions."""
+        questions, contexts = examples.texts
         return span_windows(
-            *examples.texts,
+            questions,
+            contexts,
             examples.labels,
             self.tokenizer,
             max_length=self.max_length,
@@ -216,7 +221,7 @@ def predict(
     if encoding.task.kind == "span":
         return _predict_spans(encoding.windows(examples), model, examples, batch_size, autocast)
     features = encoding.texts(examples)
-    logits = torch.empty(len(features), model.config.num_labels)  # (n, C)
+    logits = torch.empty(len(features), len(encoding.task.labels) or 1)  # (n, C)
     for batch, output in _outputs(features, model, batch_size, autocast):
         logits[batch.rows] = output.logits.float().cpu()
     if encoding.task.kind == "regression":

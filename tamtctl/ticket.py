@@ -189,13 +189,17 @@ class Ticket(TicketMetadata):
         Raises:
             TicketError: The folder holds something else, or cannot be written.
         """
-        files = {MASK_FILE: safetensors.torch.save(dict(self.stored))}
-        if self.mlm_head is not None:
-            files[HEAD_FILE] = safetensors.torch.save(dict(self.mlm_head))
-        files |= {METADATA_FILE: self.to_json(files).encode(), CARD_FILE: card(self).encode()}
+        files = self.files() | {CARD_FILE: card(self).encode()}
         with replacing(folder, METADATA_FILE, TICKET_FILES) as new:
             for name, content in files.items():
                 write_to_disk(new / name, content)
+
+    def files(self) -> dict[str, bytes]:
+        """Return name → content of the files of the ticket's folder, all but the card."""
+        files = {MASK_FILE: safetensors.torch.save(dict(self.stored))}
+        if self.mlm_head is not None:
+            files[HEAD_FILE] = safetensors.torch.save(dict(self.mlm_head))
+        return files | {METADATA_FILE: self.to_json(files).encode()}
 
     def push_to_hub(self, repo: str, **options: Any) -> PushResult:
         """Publish the ticket on the Hub; the options are those of `tamtctl.hub.push`.

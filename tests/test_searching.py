@@ -148,6 +148,10 @@ def test_a_finished_run_is_returned_at_once(
     assert (first.ticket / "ticket.json").stat().st_mtime_ns > written
     with pytest.raises(UsageError, match="not empty"):
         search(replace(wanted, seed=3), output_dir=tmp_path / "run")
+    (first.ticket / "mask.safetensors").unlink()
+    with pytest.raises(TamtctlError, match="damaged.*--force"):
+        search(wanted, output_dir=tmp_path / "run")
+    assert search(wanted, output_dir=tmp_path / "run", force=True).losses == first.losses
 
 
 def test_the_check_corpus_is_reported(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:

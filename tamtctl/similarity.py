@@ -1,0 +1,167 @@
+"""How alike two tickets are, and where in the encoder a ticket keeps its weights.
+
+Similarity is computed per matrix and then averaged over the matrices (TAMT, §5.3), so that the word
+embeddings, a fifth of BERT's weights, do not drown the others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tamtctl.errors import TicketError
+from tamtctl.packing import count_kept, pack
+from tamtctl.ticket import Ticket
+from tamtctl.ticket_format import ParameterEntry, TicketMetadata
+
+_LAYER = re.compile(r"(?P<before>\D*?)\.?(?P<layer>\d+)\.(?P<type>.+)\.weight")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How alike the masks of one matrix, or of all on average, are.
+
+    Attributes:
+        jaccard: Weights that both keep, as a share of those that either keeps.
+        hamming: Share of weights on which both agree, kept or pruned.
+        chance_jaccard: What two random masks of the same densities have on average.
+        chance_hamming: The same.
+    """
+
+    jaccard: float
+    hamming: float
+    chance_jaccard: float
+    chance_hamming: float
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Two tickets side by side.
+
+    Attributes:
+        a: Index of one ticket.
+        b: Index of the other.
+        average: Over the matrices that both have.
+        matrices: Name → overlap of each of them.
+        same_base: Whether they are masks of the same weights.
+    """
+
+    a: int
+    b: int
+    average: Overlap
+    matrices: Mapping[str, Overlap]
+    same_base: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the encoder a matrix is.
+
+    Attributes:
+        layer: Its number from 0; None outside the layers.
+        type: What it is in its layer (``attention.self.query``).
+    """
+
+    layer: int | None
+    type: str
+
+
+def place_of(name: str) -> Place:
+    """Return layer and type of a matrix by its name."""
+    if match := _LAYER.fullmatch(name):
+        return Place(int(match["layer"]), match["type"])
+    return Place(None, name.removesuffix(".weight"))
+
+
+def similarities(tickets: Sequence[Ticket]) -> list[Similarity]:
+    """Compare every two tickets.
+
+    Raises:
+        TicketError: Two of them have no matrix in common, or one is still encoded as ``delta``.
+    """
+    return [
+        _similarity(i, j, tickets[i], tickets[j])
+        for i, j in itertools.combinations(range(len(tickets)), 2)
+    ]
+
+
+def _similarity(i: int, j: int, a: Ticket, b: Ticket) -> Similarity:
+    common = [
+        name
+        for name, entry in a.parameters.items()
+        if name in b.parameters and b.parameters[name].shape == entry.shape
+    ]
+    if not common:
+        raise TicketError(
+            f"tickets of {a.base_model.id} and {b.base_model.id} have no matrix of the same name "
+            "and shape; compare tickets of the same model"
+        )
+    matrices = {name: _overlap(a, b, name) for name in common}
+    values = np.array([list(asdict(overlap).values()) for overlap in matrices.values()])  # (m, 4)
+    average = Overlap(*map(float, values.mean(0)))
+    same_base = a.base_model.fingerprint == b.base_model.fingerprint
+    return Similarity(i, j, average, matrices, same_base)
+
+
+def _overlap(a: Ticket, b: Ticket, name: str) -> Overlap:
+    entry = a.parameters[name]
+    bits_a, bits_b = _bits(a, name), _bits(b, name)
+    kept_a, kept_b = count_kept(bits_a), count_kept(bits_b)
+    both = count_kept(bits_a & bits_b)
+    either = kept_a + kept_b - both
+    density_a, density_b = kept_a / entry.numel, kept_b / entry.numel
+    chance_both = density_a * density_b
+    chance_either = density_a + density_b - chance_both
+    return Overlap(
+        jaccard=both / either if either else 1.0,
+        hamming=1 - (either - both) / entry.numel,
+        chance_jaccard=chance_both / chance_either if chance_either else 1.0,
+        chance_hamming=1 - (chance_either - chance_both),
+    )
+
+
+def _bits(ticket: Ticket, name: str) -> Any:
+    return ticket.stored[name] if ticket.encoding == "bits" else pack(ticket.mask(name))
+
+
+@dataclass(frozen=True)
+class Share:
+    """The sparsity of a part of the encoder."""
+
+    total: int
+    kept: int
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros."""
+        return 1 - self.kept / self.total
+
+
+def by_layer(ticket: TicketMetadata) -> dict[str, Share]:
+    """Return the sparsity of every layer, and of what is outside the layers as ``-``."""
+    groups = _grouped(ticket, lambda place: "-" if place.layer is None else str(place.layer))
+    return dict(sorted(groups.items(), key=lambda item: -1 if item[0] == "-" else int(item[0])))
+
+
+def by_type(ticket: TicketMetadata) -> dict[str, Share]:
+    """Return the sparsity of every type of matrix."""
+    return _grouped(ticket, lambda place: place.type)
+
+
+def _grouped(ticket: TicketMetadata, key: Any) -> dict[str, Share]:
+    groups: dict[str, list[ParameterEntry]] = {}
+    for name, entry in ticket.parameters.items():
+        groups.setdefault(key(place_of(name)), []).append(entry)
+    return {
+        group: Share(sum(e.numel for e in entries), sum(e.kept for e in entries))
+        for group, entries in groups.items()
+    }

@@ -1,0 +1,311 @@
+"""Evaluation: metrics by their definitions, checkpoints, losses with fixed noise, embeddings."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from samples import own_config, squad_folder, ticket_for
+from transformers import AutoModel
+
+from tamtctl.config import EvaluateConfig, FinetuneConfig
+from tamtctl.errors import ModelError, TamtctlError, TaskError, TicketError, UsageError
+from tamtctl.evaluation import HeldOutLoss, evaluate, label
+from tamtctl.finetuning import finetune
+from tamtctl.metrics import scores
+from tamtctl.models import load_encoder
+from tamtctl.task_data import Answers, Examples
+from tamtctl.tasks import TASKS
+from tamtctl.ticket import Ticket
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("models") / "bert", "bert")
+
+
+@pytest.fixture(scope="module")
+def ticket(bert: Path) -> Path:
+    return ticket_for(bert, bert.parent / "ticket")
+
+
+# --- metrics ---------------------------------------------------------------------------------
+
+
+def examples(labels: list[Any]) -> Examples:
+    ids = [str(i) for i in range(len(labels))]
+    return Examples(ids, (ids,), labels)
+
+
+def test_classification_metrics_by_hand() -> None:
+    predictions, labels = [1, 1, 1, 0, 0, 0, 1, 0], [1, 1, 0, 0, 0, 1, 1, 1]
+    tp, fp, fn, tn = 3, 1, 2, 2
+    found = scores(TASKS["mrpc"], predictions, examples(labels))
+    assert found["accuracy"] == pytest.approx((tp + tn) / 8)
+    assert found["f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+    matthews = (tp * tn - fp * fn) / math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    found = scores(TASKS["cola"], predictions, examples(labels))
+    assert found == {"matthews_correlation": pytest.approx(matthews)}
+
+
+def test_correlations_by_hand() -> None:
+    predictions, labels = [1.0, 2.0, 2.0, 5.0], [0.5, 3.0, 2.5, 2.75]
+    found = scores(TASKS["stsb"], predictions, examples(labels))
+    assert found["pearson"] == pytest.approx(np.corrcoef(predictions, labels)[0, 1])
+    ranks = [1, 2.5, 2.5, 4], [1, 4, 2, 3]
+    assert found["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
+
+
+def test_who_always_says_the_same_correlates_with_nothing() -> None:
+    found = scores(TASKS["cola"], [1] * 8, examples([1, 1, 1, 1, 1, 0, 0, 0]))
+    assert found == {"matthews_correlation": 0}  # torchmetrics itself says 0.18
+    assert set(scores(TASKS["stsb"], [2.0] * 4, examples([1.0, 2, 3, 4])).values()) == {0}
+
+
+def test_squad_takes_the_best_accepted_answer_and_ignores_articles() -> None:
+    answers = [
+        Answers(("cat", "black cat"), (0, 0)),
+        Answers(("1973",), (0,)),
+        Answers(("in May",), (0,)),
+    ]
+    found = scores(TASKS["squad"], ["The black cat!", "in 1973", ""], examples(answers))
+    assert found["exact_match"] == pytest.approx(1 / 3)
+    assert found["f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+def test_standard_error_of_a_ratio() -> None:
+    generator = np.random.default_rng(0)
+    counts = generator.integers(10, 30, 4000)
+    sums = np.array([generator.normal(2, 1, n).sum() for n in counts])
+    loss = HeldOutLoss(sums, counts)
+    assert loss.mean == pytest.approx(2, abs=0.02)
+    assert loss.standard_error == pytest.approx(1 / math.sqrt(counts.sum()), rel=0.1)
+
+
+# --- fine-tuned checkpoints ------------------------------------------------------------------
+
+
+def test_a_checkpoint_scores_what_its_run_said(bert: Path, ticket: Path) -> None:
+    result = finetune(own_config(bert, ticket=str(ticket), epochs=8))
+    found = evaluate(EvaluateConfig(name=str(result.checkpoint[0])))
+    assert (found.task, found.metric, found.examples) == ("own", "accuracy", 24)
+    assert found.metrics == pytest.approx({n: m.mean for n, m in result.metrics.items()})
+    assert found.sparsity == result.sparsity
+    Path("half.jsonl").write_text("\n".join(Path("own.jsonl").read_text().splitlines()[:12]))
+    half = evaluate(EvaluateConfig(name=str(result.checkpoint[0]), dev="half.jsonl"))
+    assert half.examples == 12
+
+
+def test_a_checkpoint_labels_text_of_ones_own(bert: Path) -> None:
+    checkpoint = finetune(own_config(bert, dense=True, epochs=15)).checkpoint[0]
+    rows = [json.loads(line) for line in Path("own.jsonl").read_text().splitlines()]
+    Path("new.txt").write_text("\n".join(row["text"] for row in rows))
+    found = label(EvaluateConfig(name=str(checkpoint)), Path("new.txt"))
+    saved = [json.loads(x) for x in (checkpoint / "predictions.jsonl").read_text().splitlines()]
+    assert found.predictions == [row["prediction"] for row in saved]
+    assert set(found.confidences[0]) == {"file", "list"}
+    config = EvaluateConfig(name=str(checkpoint), text_columns=("text",))
+    assert label(config, Path("own.jsonl")).predictions == found.predictions
+    with pytest.raises(UsageError, match="give --text-column 1 times, not 2"):
+        label(EvaluateConfig(name=str(checkpoint), text_columns=("a", "b")), Path("new.txt"))
+
+
+def test_questions_of_ones_own_are_answered(bert: Path, tmp_path: Path) -> None:
+    folder = str(squad_folder(tmp_path / "squad"))
+    config = FinetuneConfig(
+        task="squad", data_dir=folder, model=str(bert), dense=True, learning_rate=1e-2, epochs=30
+    )
+    result = finetune(config)
+    assert result.mean == 1  # six times the same question
+    context = json.loads((tmp_path / "squad" / "dev-v1.1.json").read_text())
+    paragraph = context["data"][0]["paragraphs"][0]
+    row = {"question": "which name", "context": paragraph["context"]}
+    Path("new.jsonl").write_text(json.dumps(row))
+    found = label(EvaluateConfig(name=str(result.checkpoint[0])), Path("new.jsonl"))
+    assert found.predictions == ["a list"]
+
+
+def test_a_foreign_checkpoint_may_have_its_classes_in_another_order(
+    bert: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "SST-2"
+    folder.mkdir()
+    rows = "".join(f"{w}\t{i % 2}\n" for i, w in enumerate(tiny.WORDS))
+    for split in ("train", "dev"):
+        (folder / f"{split}.tsv").write_text("sentence\tlabel\n" + rows)
+    config = FinetuneConfig(
+        task="sst2", data_dir=".", model=str(bert), dense=True, learning_rate=1e-2, epochs=20
+    )
+    checkpoint = finetune(config).checkpoint[0]
+    first = evaluate(EvaluateConfig(name=str(checkpoint)))
+    assert first.score > 0.7
+
+    def foreign(labels: dict[str, str]) -> EvaluateConfig:
+        (checkpoint / "metrics.json").unlink(missing_ok=True)
+        saved = json.loads((checkpoint / "config.json").read_text())
+        ids = {name: int(i) for i, name in labels.items()}
+        text = json.dumps(saved | {"id2label": labels, "label2id": ids})
+        (checkpoint / "config.json").write_text(text)
+        return EvaluateConfig(name=str(checkpoint), task="sst2", data_dir=".")
+
+    assert evaluate(foreign({"0": "LABEL_0", "1": "LABEL_1"})).score == first.score
+    swapped = evaluate(foreign({"0": "POSITIVE", "1": "NEGATIVE"}))
+    assert swapped.score == pytest.approx(1 - first.score)
+    with pytest.raises(ModelError, match=r"\(good, bad\) are not those of sst2 \(negative"):
+        evaluate(foreign({"0": "good", "1": "bad"}))
+    with pytest.raises(UsageError, match="give its --task"):
+        label(EvaluateConfig(name=str(checkpoint)), Path("any.txt"))
+
+
+# --- pre-training losses ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def corpus() -> str:
+    generator = np.random.default_rng(1)
+    lines = [" ".join(map(str, generator.choice(tiny.WORDS, 30))) for _ in range(300)]
+    Path("corpus.txt").write_text("\n".join(lines))
+    return "corpus.txt"
+
+
+def test_two_tickets_see_the_same_masked_tokens(bert: Path, ticket: Path, corpus: str) -> None:
+    def loss(name: Path, **changes: Any) -> float:
+        values: dict[str, Any] = {"task": "mlm", "corpus": (corpus,), "sequence_length": 32}
+        return evaluate(EvaluateConfig(name=str(name), **(values | changes))).score
+
+    nothing_pruned = ticket_for(bert, Path("all"), sparsity=0.0)
+    dense = loss(bert)
+    assert loss(nothing_pruned) == dense  # the same questions to both
+    assert loss(bert, batch_size=3) == pytest.approx(dense, abs=1e-6)
+    assert loss(ticket) != dense
+    kd = evaluate(EvaluateConfig(name=str(ticket), task="kd", corpus=(corpus,), sequence_length=32))
+    assert 0 < kd.score < 2
+    assert kd.standard_error is not None
+    assert 0 < kd.standard_error < kd.score
+    assert loss(nothing_pruned, task="kd") == pytest.approx(0, abs=1e-6)
+    both = evaluate(
+        EvaluateConfig(name=str(ticket), task="mlm+kd", corpus=(corpus,), sequence_length=32)
+    )
+    assert both.score == pytest.approx(both.metrics["mlm"] + both.metrics["kd"])
+    assert both.metrics["kd"] == pytest.approx(kd.score, abs=0.1)
+
+
+def test_the_tickets_own_head(bert: Path, corpus: str) -> None:
+    encoder = load_encoder(str(bert), with_head=True)
+    plain = Ticket.load(ticket_for(bert, Path("plain")))
+    head = {
+        name: torch.zeros_like(p)
+        for name, p in encoder.model.named_parameters()
+        if name.startswith("cls.") and "decoder.weight" not in name
+    }
+    with_head = Ticket.create(
+        encoder.weights | load_encoder(str(bert), with_head=False).weights,
+        dict(plain.masks),
+        base_model_id=str(bert),
+        revision=None,
+        model_type="bert",
+        target_sparsity=0.5,
+        method="tamt",
+        objective="mlm",
+        search={"sequence_length": 24},
+        metrics={},
+        mlm_head=head,
+    )
+    with_head.save_pretrained("own")
+    own = evaluate(EvaluateConfig(name="own", corpus=(corpus,), head="ticket"))
+    assert (own.task, own.head) == ("mlm", "ticket")
+    assert own.score == pytest.approx(math.log(len(tiny.VOCABULARY)), abs=1e-4)  # it knows nothing
+    assert evaluate(EvaluateConfig(name="own", corpus=(corpus,))).score != own.score
+    with pytest.raises(UsageError, match="has no masked-LM head of its own"):
+        evaluate(EvaluateConfig(name="plain", corpus=(corpus,), head="ticket"))
+    with pytest.raises(UsageError, match="is no ticket"):
+        evaluate(EvaluateConfig(name=str(bert), corpus=(corpus,), head="ticket"))
+
+
+# --- sentence embeddings ---------------------------------------------------------------------
+
+
+def test_zero_shot_similarity_is_the_cosine_of_mean_embeddings(
+    bert: Path, ticket: Path, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(2)
+    pairs = [
+        [" ".join(map(str, generator.choice(tiny.WORDS, n))) for n in generator.integers(2, 9, 2)]
+        for _ in range(12)
+    ]
+    rows = [f"{a}\t{b}\t{i % 6}\n" for i, (a, b) in enumerate(pairs)]
+    (tmp_path / "dev.tsv").write_text("sentence1\tsentence2\tscore\n" + "".join(rows))
+    config = EvaluateConfig(name=str(bert), task="stsb-zero-shot", data_dir=".")
+    found = evaluate(config)
+    model, tokenizer = AutoModel.from_pretrained(bert, dtype=torch.float32), tiny.tokenizer()
+    cosines = []
+    with torch.no_grad():
+        for pair in pairs:
+            inputs = [tokenizer(text, return_tensors="pt") for text in pair]
+            first, second = (model(**i).last_hidden_state.mean(1) for i in inputs)
+            cosines.append(float(torch.cosine_similarity(first, second)))
+    wanted = np.corrcoef(cosines, [i % 6 for i in range(12)])[0, 1]
+    assert found.metrics["pearson"] == pytest.approx(wanted, abs=1e-4)
+    assert evaluate(EvaluateConfig(name=str(ticket), task="stsb-zero-shot", data_dir=".")) != found
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+def test_evaluations_that_are_refused(bert: Path, ticket: Path, corpus: str) -> None:
+    own = finetune(own_config(bert, dense=True)).checkpoint[0]
+    other = tiny.save(Path("other"), "bert", seed=5)
+    (Path("broken")).mkdir()
+    Path("broken/metrics.json").write_text("{")
+    refusals: list[tuple[type[TamtctlError], str, dict[str, Any]]] = [
+        (UsageError, "did you mean sst2", {"name": str(bert), "task": "sst3"}),
+        (UsageError, "is not fine-tuned on sst2 yet", {"name": str(ticket), "task": "sst2"}),
+        (UsageError, "is no ticket", {"name": str(bert), "task": "kd"}),
+        (
+            ModelError,
+            "is not fine-tuned for sst2",
+            {"name": str(bert), "task": "sst2", "data_dir": "."},
+        ),
+        (ModelError, "fine-tuned on own, not on sst2", {"name": str(own), "task": "sst2"}),
+        (ModelError, "no pre-trained masked-LM head", {"name": str(own), "task": "mlm"}),
+        (
+            TicketError,
+            "give the ticket's own --model",
+            {"name": str(ticket), "model": str(other), "corpus": (corpus,)},
+        ),
+        (UsageError, "at most 40", {"name": str(bert), "sequence_length": 64}),
+        (ModelError, "neither a folder nor", {"name": "no/such"}),
+        (ModelError, "is damaged", {"name": "broken"}),
+        (
+            TaskError,
+            "no data of stsb",
+            {"name": str(bert), "task": "stsb-zero-shot", "data_dir": "."},
+        ),
+    ]
+    Path("dev.tsv").write_text("sentence\tlabel\na\t1\n")
+    for error, message, values in refusals:
+        if values.get("task") == "stsb-zero-shot":
+            Path("dev.tsv").unlink()
+        with pytest.raises(error, match=message) as raised:
+            evaluate(EvaluateConfig(**values))
+        assert "\n" not in str(raised.value)
+    wrongs: list[dict[str, Any]] = [
+        {"head": "x"},
+        {"blocks": 0},
+        {"sequence_length": 4},
+        {"device": "tpu"},
+    ]
+    for wrong in wrongs:
+        with pytest.raises(UsageError):
+            EvaluateConfig(**({"name": "nano"} | wrong))

@@ -1,0 +1,270 @@
+"""Export to a checkpoint, and import of masks that other programs wrote."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+from torch.nn.utils import prune
+from transformers import AutoModel, AutoModelForMaskedLM
+
+from tamtctl.errors import ModelError, TamtctlError, TicketError, UsageError
+from tamtctl.exporting import HEADS, export
+from tamtctl.importing import import_ticket
+from tamtctl.models import load_encoder, maskable_matrices
+from tamtctl.pruning import random_masks
+from tamtctl.ticket import Ticket
+
+IDS = torch.tensor([[1, 8, 9, 10, 30, 2], [1, 12, 11, 2, 0, 0]])
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole BERT checkpoint with its masked-LM head; it has no pooler."""
+    return tiny.save(tmp_path_factory.mktemp("base") / "bert", "bert")
+
+
+@pytest.fixture(scope="module")
+def masks(base: Path) -> dict[str, Tensor]:
+    return random_masks(load_encoder(str(base), with_head=True).weights, 0.5, seed=1)
+
+
+@pytest.fixture(scope="module")
+def ticket(base: Path, masks: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = AutoModelForMaskedLM.from_pretrained(base, dtype=torch.float32)
+    encoder = {id(p) for p in model.base_model.parameters()}
+    head = {n: p + 1 for n, p in model.named_parameters() if id(p) not in encoder}
+    folder = tmp_path_factory.mktemp("tickets") / "ticket"
+    make(load_encoder(str(base), with_head=True).weights, masks, base, head).save_pretrained(folder)
+    return folder
+
+
+def make(
+    weights: dict[str, Tensor], masks: dict[str, Tensor], base: Path, head: Any = None
+) -> Ticket:
+    return Ticket.create(
+        weights, masks, base_model_id=str(base), revision=None, model_type="bert", method="random",
+        target_sparsity=0.5, objective=None, search={}, metrics={}, mlm_head=head,
+    )  # fmt: skip
+
+
+def first_output(model: Any, ids: Tensor = IDS) -> Tensor:
+    with torch.no_grad():
+        return model.eval()(input_ids=ids)[0]  # type: ignore[no-any-return]
+
+
+# --- export -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_loads_again(
+    ticket: Path, masks: dict[str, Tensor], tmp_path: Path, head: str
+) -> None:
+    done = export(ticket, tmp_path / "out", head=head)
+    assert done.bytes == sum(f.stat().st_size for f in (tmp_path / "out").iterdir())
+    again = HEADS[head].from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert type(again).__name__ == done.model_class
+    matrices = maskable_matrices(again)
+    assert done.zeros == sum(int((~mask).sum()) for mask in masks.values())
+    assert all(bool((matrices[n][~mask] == 0).all()) for n, mask in masks.items())
+    assert bool(done.new) == (head not in ("none", "masked-lm"))
+    assert load_encoder(str(tmp_path / "out"), with_head=False).tokenizer("the file")["input_ids"]
+
+
+def test_the_decoder_stays_dense(ticket: Path, base: Path, tmp_path: Path) -> None:
+    """The logits are those of the masked encoder under the dense, pre-trained head."""
+    export(ticket, tmp_path / "out")
+    again = AutoModelForMaskedLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    dense = AutoModelForMaskedLM.from_pretrained(base, dtype=torch.float32).eval()
+    embeddings = again.get_input_embeddings().weight
+    assert again.get_output_embeddings().weight is not embeddings
+    assert torch.equal(again.get_output_embeddings().weight, dense.get_input_embeddings().weight)
+
+    masked = AutoModelForMaskedLM.from_pretrained(base, dtype=torch.float32).eval()
+    Ticket.load(ticket).apply(masked)
+    with torch.no_grad():
+        states = masked.base_model(input_ids=IDS)[0]
+        expected = dense.cls(states)
+    torch.testing.assert_close(first_output(again), expected, rtol=0, atol=1e-6)
+
+
+def test_the_trained_head(ticket: Path, tmp_path: Path) -> None:
+    export(ticket, tmp_path / "out", trained_head=True)
+    again = dict(AutoModelForMaskedLM.from_pretrained(tmp_path / "out").named_parameters())
+    head = Ticket.load(ticket).mlm_head
+    assert head
+    assert all(torch.equal(again[name], tensor) for name, tensor in head.items())
+    with pytest.raises(TicketError, match="goes with --head masked-lm"):
+        export(ticket, tmp_path / "none", head="none", trained_head=True)
+
+
+def test_what_export_refuses(ticket: Path, masks: dict[str, Tensor], tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(TicketError, match="is not empty; give a new"):
+        export(ticket, tmp_path / "full")
+    with pytest.raises(UsageError, match="did you mean masked-lm"):
+        export(ticket, tmp_path / "out", head="masked_lm")
+    other = tiny.save(tmp_path / "other", "bert", seed=5)
+    with pytest.raises(TicketError, match="does not hold the pre-trained weights"):
+        export(ticket, tmp_path / "out", model=str(other))
+    headless = tiny.save(tmp_path / "headless", "bert", with_head=False)
+    with pytest.raises(ModelError, match="has no masked-LM head"):
+        export(ticket, tmp_path / "out", model=str(headless))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "headless", "other"]
+
+
+def test_export_of_a_delta_ticket(ticket: Path, base: Path, tmp_path: Path) -> None:
+    weights = load_encoder(str(base), with_head=True).weights
+    Ticket.load(ticket).encode("delta", weights).save_pretrained(tmp_path / "delta")
+    export(ticket, tmp_path / "a", head="none")
+    export(tmp_path / "delta", tmp_path / "b", head="none")
+    contents = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
+    assert contents[0] == contents[1]
+
+
+# --- import -------------------------------------------------------------------------------------
+
+
+def save_masks(path: Path, masks: dict[str, Tensor], name: str, dtype: torch.dtype) -> Path:
+    content = {name.format(n.removesuffix(".weight")): m.to(dtype) for n, m in masks.items()}
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("bert.{}.weight", torch.bool),
+        ("bert.{}.weight", torch.float32),
+        ("bert.{}.weight_mask", torch.float32),
+        ("module.bert.{}.weight_mask", torch.uint8),
+        ("{}.weight_mask", torch.bool),
+    ],
+)
+def test_mask_files(
+    base: Path, masks: dict[str, Tensor], tmp_path: Path, name: str, dtype: torch.dtype
+) -> None:
+    source = save_masks(tmp_path / "mask.pt", masks, name, dtype)
+    done = import_ticket(source, tmp_path / "t", model=str(base), method="imp")
+    assert done.kind == "masks"
+    loaded = Ticket.load(tmp_path / "t")
+    assert all(torch.equal(loaded.mask(n), mask) for n, mask in masks.items())
+    assert (loaded.method, loaded.allocation, loaded.target_sparsity) == ("imp", "uniform", 0.5)
+    assert loaded.apply(AutoModel.from_pretrained(base, dtype=torch.float32)).applied
+
+
+def test_some_matrices_and_a_classifier(
+    base: Path, masks: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """BERT-Tickets leaves the embeddings dense; a classifier's mask is of no use here."""
+    some = {n: m for n, m in masks.items() if "embeddings" not in n}
+    source = save_masks(
+        tmp_path / "m.pt", some | {"classifier.weight": torch.ones(2, 16)}, "{}.weight_mask",
+        torch.float32,
+    )  # fmt: skip
+    done = import_ticket(source, tmp_path / "t", model=str(base))
+    assert done.dense == ("embeddings.word_embeddings.weight",)
+    assert done.ignored == 1
+    model = AutoModel.from_pretrained(base, dtype=torch.float32)
+    assert "embeddings.word_embeddings.weight" in Ticket.load(tmp_path / "t").apply(model).unmasked
+
+
+@pytest.mark.parametrize("form", ["pruned.bin", "zeros.bin", "folder"])
+def test_checkpoints(base: Path, masks: dict[str, Tensor], tmp_path: Path, form: str) -> None:
+    model = AutoModelForMaskedLM.from_pretrained(base, dtype=torch.float32)
+    modules = dict(model.base_model.named_modules())
+    for name, mask in masks.items():
+        prune.custom_from_mask(modules[name.removesuffix(".weight")], "weight", mask)
+        if form != "pruned.bin":
+            prune.remove(modules[name.removesuffix(".weight")], "weight")
+    source = tmp_path / form
+    if form == "folder":
+        model.config.tie_word_embeddings = False
+        model.save_pretrained(source)
+    else:
+        torch.save({"state_dict": model.state_dict()}, source)
+    done = import_ticket(source, tmp_path / "t", model=str(base), encoding="zstd")
+    assert done.kind == (
+        "torch.nn.utils.prune" if form == "pruned.bin" else "zeros of a checkpoint"
+    )
+    assert done.encoding == "zstd"
+    loaded = Ticket.load(tmp_path / "t")
+    assert all(torch.equal(loaded.mask(n), mask) for n, mask in masks.items())
+
+
+def test_there_and_back(ticket: Path, base: Path, masks: dict[str, Tensor], tmp_path: Path) -> None:
+    export(ticket, tmp_path / "checkpoint")
+    done = import_ticket(tmp_path / "checkpoint", tmp_path / "t", model=str(base))
+    loaded = Ticket.load(done.ticket)
+    assert all(torch.equal(loaded.mask(n), mask) for n, mask in masks.items())
+
+
+def test_zeros_of_the_base_model_are_not_pruned(tmp_path: Path) -> None:
+    """RoBERTa's row of padding is zero from the start."""
+    base = tiny.save(tmp_path / "base", "roberta")
+    model = AutoModelForMaskedLM.from_pretrained(base, dtype=torch.float32)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[0] = 0
+    model.save_pretrained(base)
+    with torch.no_grad():
+        model.base_model.encoder.layer[0].output.dense.weight[0, 0] = 0
+    model.save_pretrained(tmp_path / "pruned")
+    done = import_ticket(tmp_path / "pruned", tmp_path / "t", model=str(base))
+    assert done.matrices == 1
+    with pytest.raises(TicketError, match="no zeros"):
+        import_ticket(base, tmp_path / "u", model=str(base))
+
+
+def test_another_encoding_of_a_ticket(ticket: Path, tmp_path: Path) -> None:
+    done = import_ticket(ticket, tmp_path / "t", encoding="zstd")
+    assert (done.kind, done.encoding) == ("ticket", "zstd")
+    import_ticket(tmp_path / "t", tmp_path / "back")
+    for name in ("ticket.json", "mask.safetensors", "mlm_head.safetensors"):
+        assert (tmp_path / "back" / name).read_bytes() == (ticket / name).read_bytes()
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("pwned"),))
+
+
+def test_what_import_refuses(
+    base: Path, masks: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil()))
+    torch.save({"a.weight": Evil()}, tmp_path / "evil2.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "empty.safetensors").touch()
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"x.weight": torch.ones(2)}, tmp_path / "other.pt")
+    save_masks(
+        tmp_path / "two.pt", {n: m * 2 for n, m in masks.items()}, "{}.weight_mask", torch.int8
+    )
+    save_masks(tmp_path / "small.pt", {n: m[:1] for n, m in masks.items()}, "{}.weight", torch.bool)
+    (tmp_path / "folder").mkdir()
+    for source, message in {
+        "evil.pt": "without running code in it",
+        "evil2.pt": "without running code in it",
+        "text.pt": "without running code in it",
+        "empty.safetensors": "is damaged",
+        "list.pt": "holds no tensors by name",
+        "other.pt": "names no matrix of",
+        "two.pt": "more than zeros and ones",
+        "small.pt": "has the shape",
+        "folder": "holds none of model.safetensors",
+        "nothing": "there is no file or folder",
+    }.items():
+        with pytest.raises(TamtctlError, match=message) as raised:
+            import_ticket(source, tmp_path / "t", model=str(base))
+        assert "\n" not in str(raised.value)
+    with pytest.raises(UsageError, match="--model is needed"):
+        import_ticket("two.pt", tmp_path / "t")
+    assert not (tmp_path / "pwned").exists()
+    assert not (tmp_path / "t").exists()

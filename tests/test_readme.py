@@ -1,0 +1,92 @@
+"""The README is a promise: every command and every Python block in it is run here.
+
+Its test command is what runs this; its first command is a test of the slow set.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+COMMANDS = re.findall(r"^\$ (.+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+SET_UP = ["pip install . && tamtctl search --sparsity 0.8", "pip install nox && nox -s tests"]
+# What stands for the reader's own things, and keeps a run short that would take a GPU hours.
+INSTEAD = {"bert-base-uncased": "tiny-bert", "my-text.txt": "text.txt"}
+SHORT = "--steps 2 --batch-size 2 --sequence-length 16 --device cpu"
+
+
+@pytest.fixture
+def here(
+    tiny_model: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A working directory that holds what the commands name."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny-bert").symlink_to(tiny_model)
+    Path("text.txt").symlink_to(text_file)
+    return tmp_path
+
+
+def test_the_set_up_commands_are_the_ones_promised() -> None:
+    assert [command for command in COMMANDS if command.startswith("pip")] == SET_UP
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in SET_UP])
+def test_commands_run(command: str, here: Path) -> None:
+    words = [INSTEAD.get(word, word) for word in shlex.split(command)]
+    assert words[0] == "tamtctl"
+    if words[1] == "search":
+        words += SHORT.split()
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=here, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\| `(tamtctl .+?)`", README.read_text(), re.M))
+def test_commands_of_the_table_exist(command: str, here: Path) -> None:
+    words = shlex.split(command)
+    done = subprocess.run(
+        [sys.executable, "-m", *words[:2], "-h"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "code", re.findall(r"^```python\n(.+?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+)
+def test_python_runs(code: str, here: Path) -> None:
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_first_command_does_what_the_readme_shows(tmp_path: Path) -> None:
+    """In an environment of its own, away from the checkout, the wheel does the main job."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    binaries = tmp_path / "venv" / "bin"
+    subprocess.run([binaries / "pip", "install", "-q", README.parent], check=True)
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(
+        [binaries / "tamtctl", "search", "--sparsity", "0.8", "--json"],
+        cwd=tmp_path / "empty",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    losses = json.loads(done.stdout)["losses"]
+    assert losses["dense"] < losses["ticket"] < min(losses["magnitude"], losses["random"])
+    shown = dict(re.findall(r"│ (\w+) +│ +(\d\.\d{3})", README.read_text(encoding="utf-8")))
+    assert shown.keys() == losses.keys()
+    for name, loss in shown.items():  # the documentation differs a little between Pythons
+        assert losses[name] == pytest.approx(float(loss), abs=0.3)

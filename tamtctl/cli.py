@@ -720,8 +720,10 @@ def _run() -> int:
         return _fail(error.format_message(), 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", _INTERRUPTED)
-    except SystemExit:  # raised by our handler of SIGTERM
-        return _fail("terminated", _TERMINATED)
+    except SystemExit as ending:
+        if ending.code == _TERMINATED:  # raised by our handler
+            return _fail("terminated", _TERMINATED)
+        raise  # by the parser: who read the output has gone
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115, its reader has gone
         return 1

@@ -15,6 +15,7 @@ from tamtctl.console import size
 
 _PACKAGES = (
     "torch", "transformers", "datasets", "tokenizers", "huggingface-hub", "safetensors", "numpy",
+    "torchmetrics", "zstandard",
     "typer", "rich",
 )  # fmt: skip
 

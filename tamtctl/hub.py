@@ -37,8 +37,10 @@ from huggingface_hub.hf_api import ModelInfo, RepoFile
 
 from tamtctl.bases import recode
 from tamtctl.card import HUB_TAG, card, is_hub_id, own_text
+from tamtctl.config import one_of
 from tamtctl.errors import HubError, TicketError, UsageError
 from tamtctl.folders import replacing, write_to_disk
+from tamtctl.mask_coding import ENCODINGS
 from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import (
     CARD_FILE,
@@ -171,6 +173,8 @@ def push(
         HubError: The Hub refuses it or cannot be reached.
     """
     _check_names(repo, revision)
+    if encoding is not None:
+        one_of("encoding", encoding, ENCODINGS)
     if create_pr and revision not in (None, "main"):
         raise UsageError("--create-pr proposes a change of main; leave --revision out")
     folder = resolve_ticket(ticket).path
@@ -231,8 +235,8 @@ def pull(
 ) -> PullResult:
     """Fetch a ticket from the Hub into the Hub's cache and verify it.
 
-    If the Hub cannot be reached, a ticket that was fetched earlier is taken from the cache; if the
-    Hub refuses the request, it is not.
+    If the Hub cannot be reached or has a problem of its own, a ticket that was fetched earlier is
+    taken from the cache; if the Hub refuses the request, it is not.
 
     Args:
         repo: ``org/name``.
@@ -534,7 +538,9 @@ class _Hub:
             again = f" in {seconds} seconds" if seconds and seconds.isdigit() else " later"
             return HubError(f"the Hub asks for fewer requests (status 429); try again{again}")
         if status >= 500:
-            return HubError(f"the Hub has a problem of its own (status {status}); try again later")
+            return _UnreachableError(
+                f"the Hub has a problem of its own (status {status}); try again later"
+            )
         said = self._safe(error.server_message or error)
         return HubError(f"the Hub refuses the request for {self.repo} (status {status}: {said})")
 

@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tamtctl.bases import recode
+from tamtctl.config import one_of
 from tamtctl.errors import TicketError, UsageError
+from tamtctl.mask_coding import ENCODINGS
 from tamtctl.masking import keep_count
 from tamtctl.models import Encoder, load_encoder
 from tamtctl.ticket import Ticket
@@ -85,6 +87,7 @@ def import_ticket(
         ModelError: It cannot be loaded.
         TicketError: The source cannot be read, or holds no masks for this model.
     """
+    one_of("encoding", encoding, ENCODINGS)
     path = Path(source).expanduser()
     if (path / METADATA_FILE).exists():
         ticket = recode(Ticket.load(path), encoding)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tamtctl.card import card
-from tamtctl.errors import TicketError
+from tamtctl.errors import HubError, TicketError
 from tamtctl.folders import replacing, write_to_disk
 from tamtctl.mask_coding import ENCODINGS, decode_mask, encode_mask
 from tamtctl.models import base_encoder, fingerprint, maskable_matrices, sha256_of_weight
@@ -241,20 +241,18 @@ class Ticket(TicketMetadata):
             raise TicketError(f"no encoding {show(encoding)}; there are {', '.join(ENCODINGS)}")
         if encoding == self.encoding:
             return self
+        weights = weights or {}
         if "delta" in (encoding, self.encoding):
-            self._check_weights(weights or {})
-        names = list(self.parameters)
-        masks = (self._decoded(name, (weights or {}).get(name)) for name in names)
-        if encoding != "delta":
-            stored = {n: encode_mask(m, encoding) for n, m in zip(names, masks, strict=True)}
-            return replace(self, encoding=encoding, stored=stored)
-        candidates: dict[str, dict[str, Tensor]] = {"delta": {}, "zstd": {}}
-        for name, mask in zip(names, masks, strict=True):
-            for candidate, masks_so_far in candidates.items():
-                weight = (weights or {})[name]
-                masks_so_far[name] = encode_mask(mask, candidate, weight)
-        best = min(candidates, key=lambda c: sum(map(len, candidates[c].values())))
-        return replace(self, encoding=best, stored=candidates[best])
+            self._check_weights(weights)
+        candidates = ("delta", "zstd") if encoding == "delta" else (encoding,)
+        stored: dict[str, dict[str, Tensor]] = {candidate: {} for candidate in candidates}
+        for name in self.parameters:
+            weight = weights.get(name)
+            mask = self._decoded(name, weight)
+            for candidate, masks in stored.items():
+                masks[name] = encode_mask(mask, candidate, weight)
+        smallest = min(stored, key=lambda candidate: sum(map(len, stored[candidate].values())))
+        return replace(self, encoding=smallest, stored=stored[smallest])
 
     def decode(self, weights: Mapping[str, Tensor]) -> Self:
         """Return this ticket with one bit per weight, whatever its encoding.
@@ -265,7 +263,8 @@ class Ticket(TicketMetadata):
         Raises:
             TicketError: They are not the weights that the masks belong to.
         """
-        self._check_weights(weights)
+        if self.encoding != "delta":  # which checks them itself
+            self._check_weights(weights)
         return self.encode("bits", weights)
 
     @property
@@ -279,6 +278,16 @@ class Ticket(TicketMetadata):
             return decode_mask(self.stored[name], self.encoding, entry.shape, entry.kept, weight)
         except Defect as defect:
             raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
+
+    def _masks_over(self, weights: Mapping[str, Tensor]) -> Self:
+        """Return this ticket with the masks of some matrices known, as bits if they were not.
+
+        All are decoded before a weight changes, so that damage leaves a model untouched.
+        """
+        if self.encoding != "delta":
+            return self
+        masks = {name: pack(self._decoded(name, weight)) for name, weight in weights.items()}
+        return replace(self, encoding="bits", stored=masks)
 
     def _check_weights(self, weights: Mapping[str, Tensor]) -> None:
         for name in self.parameters:
@@ -317,12 +326,11 @@ class Ticket(TicketMetadata):
             self._check_form(name, parameter)
         for name, parameter in present.items():
             self._check_values(name, parameter)
-        # All are decoded before the first weight changes: damage must leave the model untouched.
-        masks = {name: self._decoded(name, parameter) for name, parameter in present.items()}
+        masks = self._masks_over(present)
         untied = _untie(model, present)
         with torch.no_grad():
             for name, parameter in present.items():
-                parameter.masked_fill_(~masks[name].to(parameter.device), 0.0)
+                parameter.masked_fill_(~masks.mask(name).to(parameter.device), 0.0)
         unmasked = tuple(name for name in matrices if name not in present)
         return Applied(tuple(present), tuple(missing), unmasked, untied)
 
@@ -412,7 +420,10 @@ def resolve_ticket(
         from tamtctl.hub import pull
 
         wanted = revision or match["revision"]
-        return ResolvedTicket(pull(match["repo"], revision=wanted, token=token).path, "hub")
+        try:
+            return ResolvedTicket(pull(match["repo"], revision=wanted, token=token).path, "hub")
+        except HubError as error:
+            raise HubError(f"no folder {str(name)!r} here, and {error}") from error
     known = ", ".join(packaged) or "none"
     raise TicketError(f"no ticket {show(str(name))}: no such folder, and packaged are: {known}")
 

@@ -21,6 +21,8 @@ from test_ticket import rewrite_json, small_ticket
 
 from tamtctl.errors import HubError, TamtctlError, TicketError, UsageError
 from tamtctl.hub import PullResult, published_tickets, pull, pulled_tickets, push
+from tamtctl.models import load_encoder, maskable_matrices
+from tamtctl.pruning import magnitude_masks
 from tamtctl.ticket import Ticket, resolve_ticket
 
 SENT_AS_IS = ("ticket.json", "mask.safetensors", "mlm_head.safetensors")
@@ -157,6 +159,33 @@ def test_from_python(regular_hub: Hub) -> None:
     assert ticket.push_to_hub("org/name", token=TOKEN, private=True).changed
     assert regular_hub.repos["org/name"].private
     assert Ticket.from_pretrained("org/name", token=READ_TOKEN).metrics == {"seed": 3}
+
+
+def test_another_encoding_on_the_hub(regular_hub: Hub, tmp_path: Path) -> None:
+    """Pushed as a difference to the magnitude masks, and applied to the model it belongs to."""
+    encoder = load_encoder("nano", with_head=False)
+    weights = {name: weight.clone() for name, weight in encoder.weights.items()}
+    masks = magnitude_masks(encoder.weights, 0.7)
+    ticket = Ticket.create(
+        encoder.weights, masks, base_model_id="nano", revision=None, model_type="bert",
+        target_sparsity=0.7, method="magnitude", objective=None, search={}, metrics={},
+    )  # fmt: skip
+    ticket.save_pretrained(tmp_path / "bits")
+    pushed = push(tmp_path / "bits", "org/name", token=TOKEN, encoding="delta")
+    assert pushed.files["mask.safetensors"] < ticket.stored_bytes / 10
+    pulled = Ticket.from_pretrained("org/name")
+    assert pulled.encoding == "delta"
+    model = encoder.base
+    pulled.apply(model)
+    for name, parameter in maskable_matrices(model).items():
+        if name in masks:
+            expected = torch.where(masks[name], weights[name], torch.zeros(()))
+            assert torch.equal(parameter, expected)
+    fails(
+        lambda: push(tmp_path / "bits", "org/name", token=TOKEN, encoding="delt"),
+        "did you mean delta",
+        UsageError,
+    )
 
 
 def test_branches_tags_and_commits(regular_hub: Hub, folder: Path) -> None:
@@ -447,6 +476,14 @@ def test_a_hub_that_is_down(
     fails(lambda: push(folder, "org/name", token=TOKEN), "HF_HUB_OFFLINE is set")
     with pytest.raises(HubError, match="was not fetched before"):
         resolve_ticket("runs/typo")
+
+
+def test_a_hub_with_a_problem_is_as_good_as_down(regular_hub: Hub, folder: Path) -> None:
+    published(regular_hub, folder)
+    fetched = pull("org/name")
+    regular_hub.faults.append(Fault("GET /api/.*", 503))
+    assert pull("org/name") == dataclasses.replace(fetched, from_cache=True)
+    assert Ticket.from_pretrained("org/name").method == "tamt"
 
 
 def test_a_cached_ticket_that_was_damaged(regular_hub: Hub, folder: Path) -> None:

@@ -137,6 +137,31 @@ def test_bombs_and_garbage_are_refused() -> None:
     check_stored(good, "delta", 1000, 300)
 
 
+@settings(max_examples=400, deadline=None)
+@given(
+    encoding=st.sampled_from(["zstd", "delta"]),
+    position=st.integers(0, 200),
+    bit=st.integers(0, 7),
+    cut=st.integers(0, 3),
+)
+def test_damage_is_refused_or_gives_a_mask(
+    encoding: str, position: int, bit: int, cut: int
+) -> None:
+    weight = torch.randn(30, 20, generator=torch.Generator().manual_seed(0))
+    mask = trained_mask(weight, 0.7, 0.1)
+    kept = int(mask.sum())
+    stored = encode_mask(mask, encoding, weight)
+    stored[position % len(stored)] ^= 1 << bit
+    stored = stored[: len(stored) - cut]
+    try:
+        check_stored(stored, encoding, mask.numel(), kept)
+        decoded = decode_mask(stored, encoding, (30, 20), kept, weight)
+    except Defect as defect:
+        assert str(defect).isprintable()
+    else:
+        assert int(decoded.sum()) == kept
+
+
 # --- tickets ------------------------------------------------------------------------------------
 
 

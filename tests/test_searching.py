@@ -149,7 +149,7 @@ def test_a_finished_run_is_returned_at_once(
     with pytest.raises(UsageError, match="not empty"):
         search(replace(wanted, seed=3), output_dir=tmp_path / "run")
     (first.ticket / "mask.safetensors").unlink()
-    with pytest.raises(TamtctlError, match="damaged.*--force"):
+    with pytest.raises(TamtctlError, match=r"damaged.*--force"):
         search(wanted, output_dir=tmp_path / "run")
     assert search(wanted, output_dir=tmp_path / "run", force=True).losses == first.losses
 

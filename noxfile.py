@@ -11,7 +11,7 @@ nox.options.default_venv_backend = "venv"
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
-    session.install("ruff>=0.14")
+    session.install("ruff>=0.17,<0.18")
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
 

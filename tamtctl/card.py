@@ -278,7 +278,7 @@ def _losses(metrics: Mapping[str, Any]) -> str:
         return ""
     rows = [
         [mask, *(column.get(mask, "") for column in present.values())]
-        for mask in present["held-out loss"]
+        for mask in sorted(present["held-out loss"])
     ]
     return _table(["mask", *present], rows)
 
@@ -293,18 +293,26 @@ def _search(ticket: TicketMetadata) -> str:
 def _matrices(ticket: TicketMetadata) -> str:
     rows = [
         (f"`{name}`", " x ".join(map(str, entry.shape)), f"{1 - entry.kept / entry.numel:.4f}")
-        for name, entry in ticket.parameters.items()
+        for name, entry in sorted(ticket.parameters.items(), key=lambda item: _natural(item[0]))
     ]
     return "## Sparsity of each matrix\n\n" + _table(["matrix", "shape", "zeros"], rows)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the single values of nested ones under dotted names."""
-    for name, value in values.items():
+    """Yield the single values of nested ones under dotted names.
+
+    In order of the names, as in ``ticket.json``: a card does not change when a ticket is loaded.
+    """
+    for name, value in sorted(values.items()):
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts ``layer.10`` behind ``layer.9``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

@@ -502,4 +502,4 @@ def _ticket_masks(name: str, encoder: Encoder) -> dict[str, Tensor]:
             f"--init {name} is a ticket of {ticket.base_model.id!r}, whose weights are not those "
             f"of model {encoder.id!r}; give a ticket of the same model"
         )
-    return {matrix: ticket.mask(matrix) for matrix in encoder.matrices}
+    return {matrix: ticket.mask(matrix, weight) for matrix, weight in encoder.matrices.items()}

@@ -156,10 +156,9 @@ def test_damage_is_refused_or_gives_a_mask(
     try:
         check_stored(stored, encoding, mask.numel(), kept)
         decoded = decode_mask(stored, encoding, (30, 20), kept, weight)
-    except Defect as defect:
-        assert str(defect).isprintable()
-    else:
-        assert int(decoded.sum()) == kept
+    except Defect:
+        return
+    assert int(decoded.sum()) == kept
 
 
 # --- tickets ------------------------------------------------------------------------------------

@@ -128,6 +128,11 @@ def test_a_search_may_start_from_a_ticket(
     still = config(tiny_model, text_file, init=str(first.ticket), learning_rate=1e-12)
     again = search(still, output_dir=tmp_path / "again")
     assert same_masks(Ticket.load(first.ticket), Ticket.load(again.ticket))
+    # However the masks are stored.
+    weights = load_encoder(str(tiny_model), with_head=False).weights
+    Ticket.load(first.ticket).encode("delta", weights).save_pretrained(tmp_path / "delta")
+    delta = search(replace(still, init=str(tmp_path / "delta")), output_dir=tmp_path / "third")
+    assert same_masks(Ticket.load(first.ticket), Ticket.load(delta.ticket))
     other = tiny.save(tmp_path / "other", "bert", hidden_size=24)
     with pytest.raises(TicketError, match="ticket of the same model"):
         search(replace(still, model=str(other)), output_dir=tmp_path / "wrong")

@@ -186,7 +186,7 @@ def test_card_has_metadata_the_hub_can_read(folder: Path, tmp_path: Path) -> Non
     hub = small_ticket(base_model_id="org/bert", revision="c0ffee")
     hub.save_pretrained(tmp_path / "hub")
     assert ModelCard.load(tmp_path / "hub" / "README.md").data.base_model == "org/bert"
-    assert "| losses.ticket | 2.75 |" in card.text
+    assert "| ticket | 2.75 |" in card.text
     assert "`layer.0.weight`" in card.text
 
 

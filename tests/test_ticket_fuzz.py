@@ -20,7 +20,7 @@ from tamtctl.ticket import Ticket
 
 FILES = ("ticket.json", "mask.safetensors", "mlm_head.safetensors")
 fuzz = settings(
-    max_examples=1000,
+    max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 # Tiny matrices gain nothing from threads, and lose much to them on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A shell's background job ignores Ctrl-C, and so would everything that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -292,12 +292,11 @@ class _Start:
         model, _ = load_for_training(task, self.model, self.revision)
         if self.ticket is None:
             return model, {}
-        pretrained = {n: p.detach().clone() for n, p in maskable_matrices(model).items()}
         try:
             applied = self.ticket.apply(model)
         except TicketError as error:
             raise TicketError(f"the ticket does not fit model {self.model!r}: {error}") from error
-        return model, {n: ~self.ticket.mask(n, pretrained[n]) for n in applied.applied}
+        return model, {name: ~self.ticket.mask(name) for name in applied.applied}
 
 
 def _open_data(config: FinetuneConfig) -> TaskData:

@@ -19,7 +19,11 @@ README = Path(__file__).parent.parent / "README.md"
 COMMANDS = re.findall(r"^\$ (.+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
 SET_UP = ["pip install . && tamtctl search --sparsity 0.8", "pip install nox && nox -s tests"]
 # What stands for the reader's own things, and keeps a run short that would take a GPU hours.
-INSTEAD = {"bert-base-uncased": "tiny-bert", "my-text.txt": "english.txt"}
+INSTEAD = {
+    "bert-base-uncased": "tiny-bert",
+    "my-text.txt": "english.txt",
+    "wikipedia.txt.xz": "english.txt",
+}
 SHORT = "--steps 2 --batch-size 2 --sequence-length 16 --device cpu"
 
 

@@ -20,7 +20,7 @@ from tamtctl.ticket import Ticket
 
 FILES = ("ticket.json", "mask.safetensors", "mlm_head.safetensors")
 fuzz = settings(
-    max_examples=300,
+    max_examples=600,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -203,7 +203,7 @@ def test_changed_headers_under_a_right_checksum(
     attempt(with_files_listed(good | {name: content}))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=st.binary(max_size=200) | json_values.map(lambda v: json.dumps(v).encode()))
 def test_any_document(
     good: Folder, attempt: Callable[[Folder], Ticket | None], content: bytes

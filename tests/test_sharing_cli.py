@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import torch
+from command_line import Outcome, Run, runner
 from huggingface_hub import constants
 from test_ticket import small_ticket
 
-from tamtctl import cli
 from tamtctl.models import load_encoder
 from tamtctl.pruning import magnitude_masks
 from tamtctl.ticket import Ticket
-
-
-class Outcome(NamedTuple):
-    code: Any
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-
-    def command(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["tamtctl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Outcome(ended.value.code, *capsys.readouterr())
-
-    return command
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -47,11 +47,12 @@ def run_and(action: Callable[[], None], arguments: list[str], output: Path) -> N
     def look(_number: int, _frame: FrameType | None) -> None:
         checkpoint = output / pretrain.CHECKPOINT
         if checkpoint.exists() and torch.load(checkpoint)["step"] > 2:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             action()
+        else:  # only now, or on a slow machine one look would begin within another
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
 
     before = signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
         pretrain.main(arguments)
     finally:

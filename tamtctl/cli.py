@@ -532,7 +532,7 @@ def inspect(
         output.line(f"figure  {figure}")
     output.result(result, essence)
     if not drawn:
-        raise TamtctlError(inspection.problem)
+        raise TamtctlError(f"ticket {str(inspection.path)!r}: {inspection.problem}")
 
 
 @app.command(epilog="Example: tamtctl export nano-0.8 --output-dir sparse-nano --head masked-lm")

@@ -21,7 +21,7 @@ from transformers import (
 
 from tamtctl.config import one_of
 from tamtctl.errors import ModelError, TicketError
-from tamtctl.folders import replacing
+from tamtctl.folders import folder_size, replacing
 from tamtctl.models import load_tokenizer, load_with_task_head, maskable_matrices
 from tamtctl.ticket import Ticket, resolve_ticket
 
@@ -111,7 +111,7 @@ def export(
         network.save_pretrained(new, state_dict=state)
         load_tokenizer(name, revision).save_pretrained(new)
         _check_reloaded(network, new, head)
-        size = sum(file.stat().st_size for file in new.iterdir())
+        size = folder_size(new)
     matrices = maskable_matrices(network)
     return ExportResult(
         path=Path(output_dir).expanduser(),

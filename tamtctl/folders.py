@@ -73,3 +73,8 @@ def _refuse_other_content(folder: Path, marker: str | None) -> None:
     if not folder.is_dir() or any(folder.iterdir()):
         what = "exists and is no ticket" if marker else "is not empty"
         raise TicketError(f"{str(folder)!r} {what}; give a new or an empty folder")
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of the files in a folder."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())

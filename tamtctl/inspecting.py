@@ -13,6 +13,7 @@ from rich.table import Table
 from tamtctl.bases import with_masks
 from tamtctl.console import Output, size
 from tamtctl.errors import TicketError
+from tamtctl.folders import folder_size
 from tamtctl.hub import pulled_tickets
 from tamtctl.runs import RUNS, TICKET
 from tamtctl.similarity import Share, Similarity, by_layer, by_type, similarities
@@ -146,11 +147,6 @@ def known_tickets() -> list[TicketLine]:
     says what is wrong with it).
     """
     return list(_lines())
-
-
-def folder_size(folder: Path) -> int:
-    """Return the bytes of the files in a folder."""
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
 
 def _lines() -> Iterator[TicketLine]:

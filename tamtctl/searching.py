@@ -20,6 +20,7 @@ from tamtctl.corpus import Corpus, load_corpus
 from tamtctl.devices import Compute
 from tamtctl.errors import TamtctlError, TicketError, UsageError
 from tamtctl.evaluation import held_out_losses
+from tamtctl.folders import folder_size
 from tamtctl.masking import FoldedWeights, fold
 from tamtctl.models import Encoder, fingerprint, load_encoder, max_sequence_length
 from tamtctl.objectives import Objective
@@ -307,7 +308,7 @@ class _Search:
             standard_errors=losses["standard_errors"],
             check_losses=losses.get("check_losses", {}),
             flips=self._flips(),
-            bytes=sum(file.stat().st_size for file in self.run.ticket.iterdir()),
+            bytes=folder_size(self.run.ticket),
         )
 
     def _train_mask(self, watcher: Watcher) -> TrainingRun:
@@ -502,4 +503,5 @@ def _ticket_masks(name: str, encoder: Encoder) -> dict[str, Tensor]:
             f"--init {name} is a ticket of {ticket.base_model.id!r}, whose weights are not those "
             f"of model {encoder.id!r}; give a ticket of the same model"
         )
-    return {matrix: ticket.mask(matrix, weight) for matrix, weight in encoder.matrices.items()}
+    masks = ticket.decode(encoder.weights).masks
+    return {matrix: masks[matrix] for matrix in encoder.matrices}

@@ -213,25 +213,18 @@ class Ticket(TicketMetadata):
             self.save_pretrained(folder)
             return push(folder, repo, **options)
 
-    def mask(self, name: str, weight: Tensor | None = None) -> Tensor:
+    def mask(self, name: str) -> Tensor:
         """Return one boolean mask, of the shape of its weight; True keeps.
 
-        Args:
-            name: The matrix.
-            weight: Its pre-trained weight; encoding ``delta`` needs it.
-
         Raises:
-            TicketError: It is encoded as ``delta`` and the weight is missing or another one.
+            TicketError: It is encoded as ``delta``; `decode` the ticket first.
         """
-        if self.encoding == "delta" and weight is None:
+        if self.encoding == "delta":
             raise TicketError(
                 "the masks are stored as what differs from the magnitude masks of "
                 f"{self._base_line}; decode(weights) gives the ticket with masks of its own"
             )
-        if self.encoding == "delta" and weight is not None:
-            self._check_form(name, weight)
-            self._check_values(name, weight)
-        return self._decoded(name, weight)
+        return self._decoded(name, None)
 
     def encode(self, encoding: str, weights: Mapping[str, Tensor] | None = None) -> Self:
         """Return this ticket in another encoding.

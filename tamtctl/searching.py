@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,22 +13,20 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches, training_batches
+from tamtctl.batches import Blocks, evaluation_batches
 from tamtctl.config import SearchConfig
 from tamtctl.corpus import Corpus, load_corpus
 from tamtctl.devices import Compute
 from tamtctl.errors import TamtctlError, TicketError, UsageError
 from tamtctl.evaluation import held_out_losses
 from tamtctl.folders import folder_size
-from tamtctl.masking import FoldedWeights, fold
+from tamtctl.mask_training import MaskTraining
+from tamtctl.masking import fold
 from tamtctl.models import Encoder, fingerprint, load_encoder, max_sequence_length
-from tamtctl.objectives import Objective
 from tamtctl.pruning import magnitude_masks, random_masks
 from tamtctl.runs import RUNS, RunFolder
 from tamtctl.ticket import Ticket
-from tamtctl.training import ScoreOptimizer, StepReport, TrainingRun, linear_decay, train
-
-_TIMED_TOKENS = 2048  # a probe large enough to be timed, small enough not to be waited for
+from tamtctl.training import StepReport, TrainingRun
 
 
 @dataclass(frozen=True)
@@ -220,12 +217,8 @@ class _Search:
     compute: Compute
     encoder: Encoder
     corpus: Corpus
-    train_blocks: Blocks
     held_out: dict[str, Blocks]  # by the field of `SearchResult` that its losses go into
-    noise: Noise | None
-    initial_masks: dict[str, Tensor]
-    folded: FoldedWeights
-    objective: Objective
+    training: MaskTraining
     pretrained_head: dict[str, Tensor]
 
     @classmethod
@@ -243,21 +236,16 @@ class _Search:
         initial_masks = _initial_masks(config, encoder)
         corpus, train_blocks, held_out = _read_text(config, encoder, watcher)
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
-        folded = FoldedWeights(encoder.matrices, initial_masks, config.sparsity)
-        objective = Objective(encoder, config.objective, folded.frozen)
+        training = MaskTraining(config, compute, encoder, train_blocks, initial_masks)
         return cls(
             config=config,
             run=run,
             compute=compute,
             encoder=encoder,
             corpus=corpus,
-            train_blocks=train_blocks,
             held_out=held_out,
-            noise=Noise.of(encoder.tokenizer) if config.has_mlm else None,
-            initial_masks=initial_masks,
-            folded=folded,
-            objective=objective,
-            pretrained_head={n: p.detach().clone() for n, p in objective.head.items()},
+            training=training,
+            pretrained_head=_copies(training.objective.head),
         )
 
     def plan(self) -> SearchPlan:
@@ -276,18 +264,18 @@ class _Search:
             train_tokens=len(self.corpus.train),
             held_out_tokens=len(self.corpus.held_out),
             steps=steps,
-            estimated_seconds=steps * self._seconds_per_step() if steps else 0.0,
+            estimated_seconds=steps * self.training.seconds_per_step() if steps else 0.0,
         )
 
     def run_to_result(self, watcher: Watcher) -> SearchResult:
         """Train, evaluate and save."""
         config = self.config
         training = TrainingRun(steps=0, seconds=0.0, tokens_per_second=0.0)
-        masks = self.initial_masks
+        masks = self.training.initial_masks
         if config.method == "tamt":
             training = self._train_mask(watcher)
-            masks = masks | self.folded.masks  # the pooler keeps its initial one
-        trained_head = {n: p.detach().clone() for n, p in self.objective.head.items()}
+            masks = masks | self.training.folded.masks  # the pooler keeps its initial one
+        trained_head = _copies(self.training.objective.head)
         watcher.status("evaluating on held-out text")
         losses = self._losses(masks)
         ticket = self._ticket(masks, losses, training, trained_head)
@@ -307,104 +295,24 @@ class _Search:
             losses=losses["losses"],
             standard_errors=losses["standard_errors"],
             check_losses=losses.get("check_losses", {}),
-            flips=self._flips(),
+            flips=self.training.flips(),
             bytes=folder_size(self.run.ticket),
         )
 
     def _train_mask(self, watcher: Watcher) -> TrainingRun:
-        config = self.config
-        torch.manual_seed(config.seed)  # of dropout; noise and order have their own
-        scores = [*self.folded.scores.values(), *self.objective.head.values()]
-        optimizer = ScoreOptimizer(
-            scores,
-            epsilon=config.adam_epsilon,
-            weight_decay=config.weight_decay,
-            bias_correction=config.bias_correction,
-            clip=config.clip,
-            max_grad_norm=config.max_grad_norm,
-        )
-        decay_steps = config.steps
-        if config.schedule_epochs:
-            epoch = len(self.train_blocks) / config.batch_size
-            decay_steps = max(math.ceil(config.schedule_epochs * epoch), config.steps)
-
-        def update(step: int) -> float:
-            learning_rate = linear_decay(config.learning_rate, step, decay_steps)
-            self.folded.set_score_gradients()
-            optimizer.step(learning_rate)
-            self.folded.select()
-            self._clear_gradients()
-            return learning_rate
-
         with self.run.open_metrics() as metrics:
 
             def report(step: StepReport) -> None:
                 metrics.write(json.dumps(asdict(step) | {"loss": step.loss}) + "\n")
                 watcher.progress(step)
 
-            return train(
-                steps=config.steps,
-                batches=self._batches(),
-                backward=self._backward,
-                update=update,
-                flips=self._flips,
-                report=report,
-                max_seconds=(config.max_minutes or math.inf) * 60,
-            )
-
-    def _batches(self) -> Iterator[Batch]:
-        config = self.config
-        return training_batches(self.train_blocks, config.batch_size, config.seed, noise=self.noise)
-
-    def _backward(self, batch: Batch) -> dict[str, Tensor]:
-        """Leave the gradients of a batch behind; return its mean losses, still on the device.
-
-        Every loss is summed and divided by the number of targets in the whole batch: micro-batches
-        differ in their numbers of masked tokens, so a mean of their means would be another loss.
-        """
-        targets = self.objective.targets(batch)
-        means: dict[str, Tensor] = {}
-        for part in batch.split(self.config.micro_batch_size or self.config.batch_size):
-            with self.compute.autocast():
-                terms = self.objective.terms(
-                    part.to(self.compute.device), dropout=self.config.dropout
-                )
-            losses = {term: values.sum() / targets[term] for term, values in terms.items()}
-            torch.stack(list(losses.values())).sum().backward()
-            for term, loss in losses.items():
-                means[term] = means.get(term, 0) + loss.detach()
-        return means
-
-    def _clear_gradients(self) -> None:
-        self.folded.clear_gradients()
-        for parameter in self.objective.head.values():
-            parameter.grad = None
-
-    def _seconds_per_step(self) -> float:
-        """Time forward and backward of a few sequences, and scale to a batch."""
-        rows = max(1, min(self.config.batch_size, _TIMED_TOKENS // self.config.sequence_length))
-        batch = next(self._batches()).split(rows)[0]
-        for _ in range(2):  # the first one warms up
-            started = time.perf_counter()
-            self._backward(batch)
-            self.compute.synchronize()
-            seconds = time.perf_counter() - started
-        self._clear_gradients()
-        return seconds * self.config.batch_size / rows
-
-    def _flips(self) -> float:
-        """Share of mask bits that differ from the initial mask."""
-        masks = self.folded.masks
-        flipped = sum(
-            int((masks[n] != self.initial_masks[n].to(m.device)).sum()) for n, m in masks.items()
-        )
-        return flipped / sum(mask.numel() for mask in masks.values())
+            return self.training.run(report)
 
     def _losses(self, masks: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
         """Evaluate the masks and the baselines at their sparsity, with the pre-trained head."""
-        config, frozen = self.config, self.folded.frozen
+        config, frozen = self.config, self.training.folded.frozen
         with torch.no_grad():
-            for name, parameter in self.objective.head.items():
+            for name, parameter in self.training.objective.head.items():
                 parameter.copy_(self.pretrained_head[name])
         candidates: dict[str, Callable[[], Mapping[str, Tensor]]] = {
             "dense": lambda: {n: torch.ones_like(w, dtype=torch.bool) for n, w in frozen.items()},
@@ -423,10 +331,10 @@ class _Search:
             )
             for name, blocks in self.held_out.items():
                 batches = evaluation_batches(
-                    blocks, 16, noise=self.noise, limit=config.evaluation_blocks
+                    blocks, 16, noise=self.training.noise, limit=config.evaluation_blocks
                 )
                 terms = held_out_losses(
-                    self.objective, batches, self.compute.autocast, self.compute.device
+                    self.training.objective, batches, self.compute.autocast, self.compute.device
                 )
                 if candidate == "dense" and "kd" in terms:
                     del terms["kd"]  # the teacher's distance to itself, 0 but for rounding
@@ -444,7 +352,7 @@ class _Search:
         trained_head: dict[str, Tensor],
     ) -> Ticket:
         config = self.config
-        weights = self.folded.frozen | self.encoder.pooler
+        weights = self.training.folded.frozen | self.encoder.pooler
         return Ticket.create(
             {name: weight.cpu() for name, weight in weights.items()},
             {name: masks[name].cpu() for name in weights},
@@ -457,13 +365,17 @@ class _Search:
             search=config.to_dict(),
             metrics={
                 "steps": training.steps,
-                "flips": self._flips(),
+                "flips": self.training.flips(),
                 **{name: dict(values) for name, values in losses.items()},
             },
             mlm_head={n: p.cpu() for n, p in trained_head.items()}
             if training.steps and trained_head
             else None,
         )
+
+
+def _copies(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
 
 def _read_text(

@@ -1,0 +1,141 @@
+"""Training the mask of one encoder: scores, head and optimiser, and the steps that move them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from tamtctl.batches import Batch, Blocks, Noise, training_batches
+from tamtctl.config import SearchConfig
+from tamtctl.devices import Compute
+from tamtctl.masking import FoldedWeights
+from tamtctl.models import Encoder
+from tamtctl.objectives import Objective
+from tamtctl.training import ScoreOptimizer, StepReport, TrainingRun, linear_decay, train
+
+_TIMED_TOKENS = 2048  # a probe large enough to be timed, small enough not to be waited for
+
+
+class MaskTraining:
+    """All that changes while a mask is trained, and what it is trained on.
+
+    Attributes:
+        initial_masks: What the search started from.
+        folded: Scores and masks over the frozen weights; the encoder holds W ⊙ m.
+        objective: The loss, and the head that trains along.
+        noise: Of the objective's batches; None for clean text.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        compute: Compute,
+        encoder: Encoder,
+        blocks: Blocks,
+        initial_masks: Mapping[str, Tensor],
+    ) -> None:
+        """Fold the initial masks into an encoder that is on its device.
+
+        Args:
+            config: The whole search.
+            compute: Where and in which precision.
+            encoder: Loaded with its head if the objective needs one.
+            blocks: The text to train on.
+            initial_masks: A mask for every matrix in ``encoder.matrices``, at least.
+        """
+        self.initial_masks = dict(initial_masks)
+        self.folded = FoldedWeights(encoder.matrices, self.initial_masks, config.sparsity)
+        self.objective = Objective(encoder, config.objective, self.folded.frozen)
+        self.noise = Noise.of(encoder.tokenizer) if config.has_mlm else None
+        self._config, self._compute, self._blocks = config, compute, blocks
+        self._optimizer = ScoreOptimizer(
+            [*self.folded.scores.values(), *self.objective.head.values()],
+            epsilon=config.adam_epsilon,
+            weight_decay=config.weight_decay,
+            bias_correction=config.bias_correction,
+            clip=config.clip,
+            max_grad_norm=config.max_grad_norm,
+        )
+
+    def run(self, report: Callable[[StepReport], None]) -> TrainingRun:
+        """Train for the configured steps; ``report`` is called every few of them."""
+        config = self._config
+        torch.manual_seed(config.seed)  # of dropout; noise and order have their own
+        return train(
+            steps=config.steps,
+            batches=self._batches(),
+            backward=self._backward,
+            update=self._update,
+            flips=self.flips,
+            report=report,
+            max_seconds=(config.max_minutes or math.inf) * 60,
+        )
+
+    def flips(self) -> float:
+        """Return the share of mask bits that differ from the initial mask."""
+        masks = self.folded.masks
+        flipped = sum(
+            int((masks[n] != self.initial_masks[n].to(m.device)).sum()) for n, m in masks.items()
+        )
+        return flipped / sum(mask.numel() for mask in masks.values())
+
+    def seconds_per_step(self) -> float:
+        """Time forward and backward of a few sequences, and scale to a batch."""
+        rows = max(1, min(self._config.batch_size, _TIMED_TOKENS // self._config.sequence_length))
+        batch = next(self._batches()).split(rows)[0]
+        for _ in range(2):  # the first one warms up
+            started = time.perf_counter()
+            self._backward(batch)
+            self._compute.synchronize()
+            seconds = time.perf_counter() - started
+        self._clear_gradients()
+        return seconds * self._config.batch_size / rows
+
+    def _batches(self) -> Iterator[Batch]:
+        config = self._config
+        return training_batches(self._blocks, config.batch_size, config.seed, noise=self.noise)
+
+    def _backward(self, batch: Batch) -> dict[str, Tensor]:
+        """Leave the gradients of a batch behind; return its mean losses, still on the device.
+
+        Every loss is summed and divided by the number of targets in the whole batch: micro-batches
+        differ in their numbers of masked tokens, so a mean of their means would be another loss.
+        """
+        targets = self.objective.targets(batch)
+        means: dict[str, Tensor] = {}
+        for part in batch.split(self._config.micro_batch_size or self._config.batch_size):
+            with self._compute.autocast():
+                terms = self.objective.terms(
+                    part.to(self._compute.device), dropout=self._config.dropout
+                )
+            losses = {term: values.sum() / targets[term] for term, values in terms.items()}
+            torch.stack(list(losses.values())).sum().backward()
+            for term, loss in losses.items():
+                means[term] = means.get(term, 0) + loss.detach()
+        return means
+
+    def _update(self, step: int) -> float:
+        """Apply the gradients of a step (from 0); return its learning rate."""
+        learning_rate = linear_decay(self._config.learning_rate, step, self._decay_steps)
+        self.folded.set_score_gradients()
+        self._optimizer.step(learning_rate)
+        self.folded.select()
+        self._clear_gradients()
+        return learning_rate
+
+    @property
+    def _decay_steps(self) -> int:
+        """Steps until the learning rate is 0; the run may be cut before."""
+        if not self._config.schedule_epochs:
+            return self._config.steps
+        epoch = len(self._blocks) / self._config.batch_size
+        return max(math.ceil(self._config.schedule_epochs * epoch), self._config.steps)
+
+    def _clear_gradients(self) -> None:
+        self.folded.clear_gradients()
+        for parameter in self.objective.head.values():
+            parameter.grad = None

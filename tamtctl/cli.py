@@ -335,7 +335,11 @@ def evaluate(
         typer.Option(help="Label this text: lines, or a tsv, csv, jsonl or parquet file."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The ticket's model, if it is not where it was.")
+        str | None,
+        typer.Option(
+            help="The ticket's model, if it is not where it was; for kd of an encoder that is no "
+            "ticket, the dense model to compare it with."
+        ),
     ] = None,
     data_dir: DataDirOption = None,
     dev: Annotated[

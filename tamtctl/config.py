@@ -262,7 +262,8 @@ class EvaluateConfig:
         name: A ticket, a model or a fine-tuned checkpoint: folder, packaged name or Hub id.
         task: A task, ``mlm``, ``kd``, ``mlm+kd`` or ``stsb-zero-shot``; None: what ``name`` was
             fine-tuned on, else what a ticket was trained for, else ``mlm``.
-        model: The model that a ticket is for, where it is not where it was.
+        model: The model that a ticket is for, where it is not where it was; with ``kd``, the dense
+            model that any other encoder is compared with.
         data_dir: A folder of the task's files; by default as in fine-tuning, or the Hub.
         dev: Another labelled file for a checkpoint of a task of one's own.
         text_columns: Columns of a corpus or of text to label; by default the task's.

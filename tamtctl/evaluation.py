@@ -23,7 +23,7 @@ from tamtctl.devices import Compute
 from tamtctl.errors import ModelError, TamtctlError, TicketError, UsageError
 from tamtctl.features import text_features
 from tamtctl.masking import fold
-from tamtctl.metrics import scores
+from tamtctl.metrics import scores, standard_errors
 from tamtctl.models import (
     Encoder,
     fingerprint,
@@ -105,9 +105,9 @@ class Evaluation:
         task: On what.
         metric: The primary metric; ``score`` and ``standard_error`` are its.
         score: Losses are per target (``mlm``: nats per masked token; ``kd``: 1 - cosine).
-        standard_error: Of a loss; None of a task's metric.
+        standard_error: How far another held-out text or dev set of this size would move it.
         metrics: Every metric.
-        standard_errors: Of every loss.
+        standard_errors: Of every metric.
         examples: Examples, or blocks of text, that were scored.
         sparsity: Share of zeros in the masked matrices of a ticket; None if unknown.
         data: What was read.
@@ -119,7 +119,7 @@ class Evaluation:
     task: str
     metric: str
     score: float
-    standard_error: float | None
+    standard_error: float
     metrics: dict[str, float]
     standard_errors: dict[str, float]
     examples: int
@@ -173,7 +173,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     if task is None:
         task = ticket.objective if ticket and ticket.objective in OBJECTIVES else "mlm"
     if task in OBJECTIVES:
-        return _evaluate_loss(config, task, ticket)
+        return _evaluate_loss(config, task, ticket, fine_tuned)
     if task == STSB_ZERO_SHOT:
         return _evaluate_zero_shot(config, ticket)
     if ticket:
@@ -323,21 +323,21 @@ def _in_order_of(task: Task, model: PreTrainedModel, name: str, found: Predictio
 
 def _evaluate_task(config: EvaluateConfig, fine_tuned: _FineTuned) -> Evaluation:
     data = fine_tuned.data(config)
-    found, count = {}, 0
+    found, errors, count = {}, {}, 0
     for suffix, examples in data.dev().items():
-        predictions = fine_tuned.predict(config, examples)
+        said = fine_tuned.predict(config, examples).values
         count += len(examples)
-        for name, value in scores(data.task, predictions.values, examples).items():
-            found[name + suffix] = value
+        found |= {n + suffix: v for n, v in scores(data.task, said, examples).items()}
+        errors |= {n + suffix: v for n, v in standard_errors(data.task, said, examples).items()}
     metric = data.task.primary_metric
     return Evaluation(
         name=config.name,
         task=data.task.name,
         metric=metric,
         score=found[metric],
-        standard_error=None,
+        standard_error=errors[metric],
         metrics=found,
-        standard_errors={},
+        standard_errors=errors,
         examples=count,
         sparsity=fine_tuned.sparsity,
         data=data.name,
@@ -348,12 +348,11 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: _FineTuned) -> Evaluation
 # --- pre-training losses ---------------------------------------------------------------------
 
 
-def _evaluate_loss(config: EvaluateConfig, task: str, ticket: Ticket | None) -> Evaluation:
+def _evaluate_loss(
+    config: EvaluateConfig, task: str, ticket: Ticket | None, fine_tuned: _FineTuned | None
+) -> Evaluation:
     """Score on held-out text, with noise that depends on nothing but the text."""
-    if ticket is None and "kd" in task:
-        raise UsageError(
-            f"kd measures how far a ticket is from its dense model, and {config.name} is no ticket"
-        )
+    dense = None if ticket else _dense_model(config, task, fine_tuned)
     compute = Compute.choose(config.device, config.precision, config.threads)
     encoder = _load_for(config, ticket, with_head="mlm" in task)
     longest = max_sequence_length(encoder.model)
@@ -365,9 +364,10 @@ def _evaluate_loss(config: EvaluateConfig, task: str, ticket: Ticket | None) -> 
     column = config.text_columns[0] if config.text_columns else None
     corpus = load_corpus(config.corpus, encoder.tokenizer, text_column=column)
     blocks = Blocks.of(corpus.held_out, length, encoder.tokenizer)
+    teacher = _teacher(dense, encoder, compute.device) if dense else None
     cast(nn.Module, encoder.model).to(compute.device)
     frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
-    objective = Objective(encoder, task, frozen)
+    objective = Objective(encoder, task, frozen, teacher)
     if ticket:
         masks = _masks(ticket, encoder)
         fold(encoder.matrices, frozen, {n: masks[n].to(compute.device) for n in frozen})
@@ -388,10 +388,40 @@ def _evaluate_loss(config: EvaluateConfig, task: str, ticket: Ticket | None) -> 
         metrics=means,
         standard_errors=errors,
         examples=min(config.blocks, len(blocks)),
-        sparsity=ticket.sparsity if ticket else None,
+        sparsity=ticket.sparsity if ticket else fine_tuned and fine_tuned.sparsity,
         data=" ".join(config.corpus),
         head=config.head if "mlm" in task else None,
     )
+
+
+def _dense_model(config: EvaluateConfig, task: str, fine_tuned: _FineTuned | None) -> str | None:
+    """Return the dense model that an encoder is compared with, None if the task needs none."""
+    if "kd" not in task:
+        if config.model:
+            raise UsageError(f"--model is for a ticket and for kd, and {config.name} is no ticket")
+        return None
+    used = fine_tuned.facts.get("model", {}).get("id") if fine_tuned else None
+    if not (config.model or used):
+        raise UsageError(
+            f"kd measures how far an encoder is from the dense model it was made of, and "
+            f"{config.name} does not say which that is; give it with --model"
+        )
+    return config.model or used
+
+
+def _teacher(dense: str, encoder: Encoder, device: torch.device) -> dict[str, Tensor]:
+    """Return the weights of a dense model as ones that the encoder can run on."""
+    teacher = load_encoder(dense, with_head=False)
+    weights = {name: p.detach().to(device) for name, p in teacher.base.named_parameters()}
+    own = dict(encoder.base.named_parameters())
+    for name, parameter in own.items():
+        if name not in weights or weights[name].shape != parameter.shape:
+            raise ModelError(
+                f"{encoder.id} is not made of model {dense!r}, whose {name} is "
+                f"{'missing' if name not in weights else list(weights[name].shape)}; "
+                "give the right --model"
+            )
+    return {name: weights[name] for name in own}
 
 
 def _sequence_length(ticket: Ticket | None) -> int:
@@ -402,7 +432,7 @@ def _sequence_length(ticket: Ticket | None) -> int:
 
 def _load_for(config: EvaluateConfig, ticket: Ticket | None, *, with_head: bool) -> Encoder:
     if ticket is None:
-        return load_encoder(config.model or config.name, with_head=with_head)
+        return load_encoder(config.name, with_head=with_head)
     if config.model:
         return load_encoder(config.model, with_head=with_head)
     base = ticket.base_model
@@ -453,15 +483,16 @@ def _evaluate_zero_shot(config: EvaluateConfig, ticket: Ticket | None) -> Evalua
     )
     cosines = F.cosine_similarity(first, second)  # (n,)
     found = scores(data.task, cosines.tolist(), examples)
+    errors = standard_errors(data.task, cosines.tolist(), examples)
     metric = data.task.primary_metric
     return Evaluation(
         name=config.name,
         task=STSB_ZERO_SHOT,
         metric=metric,
         score=found[metric],
-        standard_error=None,
+        standard_error=errors[metric],
         metrics=found,
-        standard_errors={},
+        standard_errors=errors,
         examples=len(examples),
         sparsity=ticket.sparsity if ticket else None,
         data=data.name,

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from tamtctl.task_data import Answers, Examples
 from tamtctl.tasks import Task
+
+_RESAMPLES = 200  # give a standard error to within 5 %
 
 
 def scores(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
@@ -40,6 +44,27 @@ def scores(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[s
         "spearman": _correlation(spearman_corrcoef),
     }
     return {name: float(functions[name](predicted, wanted)) for name in task.metrics}
+
+
+def standard_errors(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
+    """Return the standard error of every metric: what another dev set of this size would change.
+
+    Most metrics are no means over examples, so theirs is the bootstrap's (fixed resamples).
+    """
+    if task.kind == "span":  # means over examples, and too slow to resample
+        each = [span_scores([p], examples.take([i])) for i, p in enumerate(predictions)]
+        found = {name: np.array([one[name] for one in each]) for name in each[0]}
+        return {name: _deviation(v) / len(v) ** 0.5 for name, v in found.items()}
+    generator = np.random.Generator(np.random.Philox(key=0))
+    resampled = []
+    for _ in range(_RESAMPLES):
+        rows = generator.integers(len(examples), size=len(examples)).tolist()
+        resampled.append(scores(task, [predictions[i] for i in rows], examples.take(rows)))
+    return {name: _deviation([one[name] for one in resampled]) for name in task.metrics}
+
+
+def _deviation(values: ArrayLike) -> float:
+    return float(np.std(values, ddof=1)) if np.size(values) > 1 else float("nan")
 
 
 def span_scores(predictions: Sequence[str], examples: Examples) -> dict[str, float]:

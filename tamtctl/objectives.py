@@ -30,7 +30,13 @@ class Objective:
             bias, never the decoder's matrix. Empty for ``kd``.
     """
 
-    def __init__(self, encoder: Encoder, name: str, dense: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        name: str,
+        dense: Mapping[str, Tensor],
+        teacher: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Prepare ``encoder`` for the objective ``name``.
 
         Args:
@@ -38,11 +44,14 @@ class Objective:
             name: ``mlm``, ``kd`` or ``mlm+kd``.
             dense: Name → pre-trained weight of every matrix in ``encoder.matrices``; kept, not
                 copied, and never written.
+            teacher: Name → weight of ``encoder.base`` with which it is the teacher; by default
+                ``dense``.
         """
         self.name = name
         self._has_mlm, self._has_kd = "mlm" in name, "kd" in name
         self._model, self._base = encoder.model, encoder.base
         self._dense = dict(dense)
+        self._teacher = self._dense if teacher is None else dict(teacher)
         self._positions: Tensor | None = None
         self._base.register_forward_hook(self._keep_masked_positions)
         self.head = self._untied_head() if self._has_mlm else {}
@@ -91,7 +100,7 @@ class Objective:
         """
         self._model.eval()
         options = {"input_ids": input_ids, "output_hidden_states": True, "return_dict": True}
-        output = functional_call(self._base, self._dense, (), options)
+        output = functional_call(self._base, self._teacher, (), options)
         return output.hidden_states[1:]  # type: ignore[no-any-return]
 
     def _keep_masked_positions(self, module: nn.Module, inputs: Any, output: Any) -> Any:

@@ -67,11 +67,14 @@ class Examples:
     def subset(self, limit: int) -> Examples:
         """Return ``limit`` random examples; a smaller subset is always part of a larger one."""
         order = np.random.Generator(np.random.Philox(key=0)).permutation(len(self))
-        chosen = np.sort(order[:limit]).tolist()
+        return self.take(np.sort(order[:limit]).tolist())
+
+    def take(self, rows: Sequence[int]) -> Examples:
+        """Return the examples of these rows, in their order."""
         return Examples(
-            [self.ids[i] for i in chosen],
-            tuple([column[i] for i in chosen] for column in self.texts),
-            [self.labels[i] for i in chosen],
+            [self.ids[i] for i in rows],
+            tuple([column[i] for i in rows] for column in self.texts),
+            [self.labels[i] for i in rows],
         )
 
     @property

@@ -16,9 +16,10 @@ from transformers import AutoModel
 
 from tamtctl.config import EvaluateConfig, FinetuneConfig
 from tamtctl.errors import ModelError, TamtctlError, TaskError, TicketError, UsageError
-from tamtctl.evaluation import HeldOutLoss, evaluate, label
+from tamtctl.evaluation import Evaluation, HeldOutLoss, evaluate, label
+from tamtctl.exporting import export
 from tamtctl.finetuning import finetune
-from tamtctl.metrics import scores
+from tamtctl.metrics import scores, standard_errors
 from tamtctl.models import load_encoder
 from tamtctl.task_data import Answers, Examples
 from tamtctl.tasks import TASKS
@@ -82,6 +83,26 @@ def test_squad_takes_the_best_accepted_answer_and_ignores_articles() -> None:
     found = scores(TASKS["squad"], ["The black cat!", "in 1973", ""], examples(answers))
     assert found["exact_match"] == pytest.approx(1 / 3)
     assert found["f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+def test_standard_errors_of_metrics_are_those_of_resampling() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 400)
+    predictions = np.where(generator.random(400) < 0.8, labels, 1 - labels)
+    found = standard_errors(TASKS["mrpc"], predictions.tolist(), examples(labels.tolist()))
+    share = float(np.mean(predictions == labels))
+    assert found["accuracy"] == pytest.approx(math.sqrt(share * (1 - share) / 400), rel=0.15)
+    numbers = generator.normal(size=400)
+    noisy = numbers + generator.normal(size=400)
+    found = standard_errors(TASKS["stsb"], noisy.tolist(), examples(numbers.tolist()))
+    assert found["pearson"] == pytest.approx((1 - 0.5) / math.sqrt(400), rel=0.25)  # (1 - r²) / √n
+
+
+def test_standard_error_of_spans_is_that_of_a_mean() -> None:
+    answers = [Answers(("a cat",), (0,)), Answers(("dog",), (0,)), Answers(("owl",), (0,))] * 4
+    found = standard_errors(TASKS["squad"], ["cat", "dog", "fox"] * 4, examples(answers))
+    wanted = np.std([1, 1, 0] * 4, ddof=1) / math.sqrt(12)
+    assert found == {name: pytest.approx(wanted) for name in ("exact_match", "f1")}
 
 
 def test_standard_error_of_a_ratio() -> None:
@@ -191,7 +212,6 @@ def test_two_tickets_see_the_same_masked_tokens(bert: Path, ticket: Path, corpus
     assert loss(ticket) != dense
     kd = evaluate(EvaluateConfig(name=str(ticket), task="kd", corpus=(corpus,), sequence_length=32))
     assert 0 < kd.score < 2
-    assert kd.standard_error is not None
     assert 0 < kd.standard_error < kd.score
     assert loss(nothing_pruned, task="kd") == pytest.approx(0, abs=1e-6)
     both = evaluate(
@@ -233,6 +253,24 @@ def test_the_tickets_own_head(bert: Path, corpus: str) -> None:
         evaluate(EvaluateConfig(name=str(bert), corpus=(corpus,), head="ticket"))
 
 
+def test_any_encoder_is_compared_with_the_dense_model_it_was_made_of(
+    bert: Path, ticket: Path, corpus: str
+) -> None:
+    def kd(name: Path, **changes: Any) -> Evaluation:
+        values = {"task": "kd", "corpus": (corpus,), "sequence_length": 32}
+        return evaluate(EvaluateConfig(**(values | {"name": str(name)} | changes)))
+
+    export(str(ticket), Path("pruned"))
+    pruned = kd(Path("pruned"), model=str(bert))
+    assert pruned.score == pytest.approx(kd(ticket).score, abs=1e-6)
+    assert kd(bert, model=str(bert)).score == pytest.approx(0, abs=1e-6)
+    run = finetune(own_config(bert, ticket=str(ticket), learning_rate=1e-3))
+    fine_tuned = kd(run.checkpoint[0])  # its run says what it was made of
+    assert fine_tuned.score > 0
+    assert fine_tuned.score != pytest.approx(pruned.score, abs=1e-4)
+    assert fine_tuned.sparsity == run.sparsity
+
+
 # --- sentence embeddings ---------------------------------------------------------------------
 
 
@@ -271,7 +309,13 @@ def test_evaluations_that_are_refused(bert: Path, ticket: Path, corpus: str) -> 
     refusals: list[tuple[type[TamtctlError], str, dict[str, Any]]] = [
         (UsageError, "did you mean sst2", {"name": str(bert), "task": "sst3"}),
         (UsageError, "is not fine-tuned on sst2 yet", {"name": str(ticket), "task": "sst2"}),
-        (UsageError, "is no ticket", {"name": str(bert), "task": "kd"}),
+        (UsageError, "give it with --model", {"name": str(bert), "task": "kd"}),
+        (UsageError, "--model is for a ticket", {"name": str(bert), "model": "x"}),
+        (
+            ModelError,
+            "is not made of model 'nano'",
+            {"name": str(bert), "task": "kd", "model": "nano"},
+        ),
         (
             ModelError,
             "is not fine-tuned for sst2",

@@ -323,7 +323,9 @@ def _in_order_of(task: Task, model: PreTrainedModel, name: str, found: Predictio
 
 def _evaluate_task(config: EvaluateConfig, fine_tuned: _FineTuned) -> Evaluation:
     data = fine_tuned.data(config)
-    found, errors, count = {}, {}, 0
+    found: dict[str, float] = {}
+    errors: dict[str, float] = {}
+    count = 0
     for suffix, examples in data.dev().items():
         said = fine_tuned.predict(config, examples).values
         count += len(examples)
@@ -352,6 +354,7 @@ def _evaluate_loss(
     config: EvaluateConfig, task: str, ticket: Ticket | None, fine_tuned: _FineTuned | None
 ) -> Evaluation:
     """Score on held-out text, with noise that depends on nothing but the text."""
+    pruned = ticket or fine_tuned
     dense = None if ticket else _dense_model(config, task, fine_tuned)
     compute = Compute.choose(config.device, config.precision, config.threads)
     encoder = _load_for(config, ticket, with_head="mlm" in task)
@@ -388,7 +391,7 @@ def _evaluate_loss(
         metrics=means,
         standard_errors=errors,
         examples=min(config.blocks, len(blocks)),
-        sparsity=ticket.sparsity if ticket else fine_tuned and fine_tuned.sparsity,
+        sparsity=pruned.sparsity if pruned else None,
         data=" ".join(config.corpus),
         head=config.head if "mlm" in task else None,
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from tamtctl.task_data import Answers, Examples
@@ -53,7 +52,7 @@ def standard_errors(task: Task, predictions: Sequence[Any], examples: Examples) 
     """
     if task.kind == "span":  # means over examples, and too slow to resample
         each = [span_scores([p], examples.take([i])) for i, p in enumerate(predictions)]
-        found = {name: np.array([one[name] for one in each]) for name in each[0]}
+        found = {name: [one[name] for one in each] for name in each[0]}
         return {name: _deviation(v) / len(v) ** 0.5 for name, v in found.items()}
     generator = np.random.Generator(np.random.Philox(key=0))
     resampled = []
@@ -63,8 +62,8 @@ def standard_errors(task: Task, predictions: Sequence[Any], examples: Examples) 
     return {name: _deviation([one[name] for one in resampled]) for name in task.metrics}
 
 
-def _deviation(values: ArrayLike) -> float:
-    return float(np.std(values, ddof=1)) if np.size(values) > 1 else float("nan")
+def _deviation(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def span_scores(predictions: Sequence[str], examples: Examples) -> dict[str, float]:

@@ -257,8 +257,11 @@ def test_any_encoder_is_compared_with_the_dense_model_it_was_made_of(
     bert: Path, ticket: Path, corpus: str
 ) -> None:
     def kd(name: Path, **changes: Any) -> Evaluation:
-        values = {"task": "kd", "corpus": (corpus,), "sequence_length": 32}
-        return evaluate(EvaluateConfig(**(values | {"name": str(name)} | changes)))
+        return evaluate(
+            EvaluateConfig(
+                name=str(name), task="kd", corpus=(corpus,), sequence_length=32, **changes
+            )
+        )
 
     export(str(ticket), Path("pruned"))
     pruned = kd(Path("pruned"), model=str(bert))

@@ -135,13 +135,24 @@ def search(
         str | None,
         typer.Option(help=f"Preset: {', '.join(RECIPES)}, or a TOML file of settings."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; not of imp.")] = None,
+    prune_every: Annotated[
+        int | None, typer.Option(help="imp: steps between two cuts of 10 % of the weights.")
+    ] = None,
+    rewind: Annotated[
+        str | None,
+        typer.Option(
+            help="imp: after a cut, go back to the pre-trained weights, or train on (none)."
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Sequences per step.")] = None,
     micro_batch_size: Annotated[
         int | None, typer.Option(help="Sequences per forward pass (gradient accumulation).")
     ] = None,
     sequence_length: Annotated[int | None, typer.Option(help="Tokens per sequence.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak rate of the scores.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak rate of the scores, or of the weights (imp).")
+    ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop training after so long.")] = None,
     precision: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRECISIONS)}.")] = None,
     device: DeviceOption = "auto",
@@ -171,6 +182,8 @@ def search(
         "objective": objective,
         "init": init,
         "steps": steps,
+        "prune_every": prune_every,
+        "rewind": rewind,
         "batch_size": batch_size,
         "micro_batch_size": micro_batch_size,
         "sequence_length": sequence_length,

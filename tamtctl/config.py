@@ -19,7 +19,8 @@ from typing import Any, Self
 from tamtctl.errors import UsageError
 from tamtctl.tasks import TASKS, find_task
 
-METHODS = ("tamt", "magnitude", "random")
+METHODS = ("tamt", "imp", "magnitude", "random")
+REWINDS = ("weights", "none")
 OBJECTIVES = ("mlm", "kd", "mlm+kd")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -40,16 +41,20 @@ class SearchConfig:
         held_out: Text to evaluate on; by default a stable tenth of ``corpus``.
         check_corpus: Text of a second domain to evaluate on besides.
         text_column: Column of the text in jsonl, parquet and datasets.
-        method: ``tamt`` trains the mask; ``magnitude`` and ``random`` are the one-shot baselines.
+        method: ``tamt`` trains the mask; ``imp`` is iterative magnitude pruning; ``magnitude`` and
+            ``random`` are the one-shot baselines.
         objective: ``mlm``, ``kd`` or ``mlm+kd`` (TAMT, §3.2).
         init: Initial mask: ``magnitude``, ``random``, or a ticket.
-        steps: Optimiser steps.
+        steps: Optimiser steps; those of ``imp`` follow from ``prune_every``, see `imp_steps`.
+        prune_every: ``imp``: steps between two cuts of 10 % of the weights.
+        rewind: ``imp``: after a cut go back to the pre-trained ``weights``, or train on (``none``).
         schedule_epochs: The learning rate falls linearly to 0 over this many passes of the corpus
-            (the run is cut at ``steps``); None: over ``steps``.
+            (the run is cut at ``steps``); None: over ``steps``, or ``prune_every`` of ``imp``.
         batch_size: Sequences per optimiser step.
         micro_batch_size: Sequences per forward pass (gradient accumulation); None: the whole batch.
         sequence_length: Tokens per sequence, special tokens included.
-        learning_rate: Peak rate of scores and head. Kept and pruned scores start ``0.02`` apart.
+        learning_rate: Peak rate of scores and head, or of the weights that ``imp`` trains. Kept and
+            pruned scores start ``0.02`` apart.
         weight_decay: Decoupled, on scores and head.
         adam_epsilon: Added outside the bias correction, as in the paper's AdamW.
         bias_correction: Of Adam's moments.
@@ -74,6 +79,8 @@ class SearchConfig:
     objective: str = "mlm"
     init: str = "magnitude"
     steps: int
+    prune_every: int | None = None
+    rewind: str = "weights"
     schedule_epochs: float | None = None
     batch_size: int = 16
     micro_batch_size: int | None = None
@@ -105,7 +112,7 @@ class SearchConfig:
         one_of("precision", self.precision, PRECISIONS)
         one_of("clip", self.clip, CLIPPING)
         _require("corpus", bool(self.corpus), "at least one source", self.corpus)
-        _require("steps", self.steps >= 1, "at least 1", self.steps)
+        self._check_pruning()
         _require("batch-size", self.batch_size >= 1, "at least 1", self.batch_size)
         _require("sequence-length", self.sequence_length >= 8, "at least 8", self.sequence_length)
         _require("seed", 0 <= self.seed < 2**32, "in [0, 2**32)", self.seed)
@@ -118,10 +125,35 @@ class SearchConfig:
         decay = self.weight_decay
         _require("weight-decay", math.isfinite(decay) and decay >= 0, "at least 0", decay)
 
+    def _check_pruning(self) -> None:
+        one_of("rewind", self.rewind, REWINDS)
+        if self.method != "imp":
+            _require("steps", self.steps >= 1, "at least 1", self.steps)
+            if self.prune_every is not None or self.rewind != "weights":
+                raise UsageError("--prune-every and --rewind are for --method imp")
+            return
+        if self.objective != "mlm":
+            raise UsageError(f"--method imp trains on mlm, not on --objective {self.objective}")
+        if self.init != "magnitude":
+            raise UsageError(f"--method imp starts from the full model, not --init {self.init}")
+        if self.max_minutes is not None:
+            raise UsageError(
+                "--max-minutes would stop imp before its last cut; give a smaller --prune-every"
+            )
+        every = self.prune_every
+        _require("prune-every", every is not None and every >= 1, "at least 1", every)
+        wanted = imp_steps(self.sparsity, every or 0)
+        _require("steps", self.steps == wanted, f"{wanted} for this --prune-every", self.steps)
+
     @staticmethod
     def _positive(option: str, value: float) -> None:
         good = math.isfinite(value) and value > 0
         _require(option.replace("_", "-"), good, "greater than 0", value)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the method takes training, and is not one-shot."""
+        return self.method in ("tamt", "imp")
 
     @property
     def has_mlm(self) -> bool:
@@ -157,9 +189,18 @@ class SearchConfig:
         if "sparsity" not in changes:
             raise UsageError("--sparsity is needed, for example --sparsity 0.8")
         check_sparsity(changes["sparsity"])
+        method = changes.setdefault("method", "tamt")
+        one_of("method", method, METHODS)
         objective = changes.setdefault("objective", "mlm")
         one_of("objective", objective, OBJECTIVES)
-        return cls(**(RECIPES[recipe](objective, changes["sparsity"]) | changes))
+        values = RECIPES[recipe](method, objective, changes["sparsity"]) | changes
+        if method == "imp":
+            if "steps" in changes:
+                raise UsageError("--steps is not for --method imp; give its --prune-every")
+            every = values["prune_every"]
+            _require("prune-every", every >= 1, "at least 1", every)
+            values["steps"] = imp_steps(values["sparsity"], every)
+        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,6 +377,20 @@ def check_sparsity(value: float) -> None:
         raise UsageError(f"--sparsity must be at least 0 and below 1, got {value:g}{hint}")
 
 
+def cut_sparsities(sparsity: float) -> tuple[float, ...]:
+    """Return the sparsity after each cut of iterative magnitude pruning: 0.1, 0.2, … ``sparsity``.
+
+    Every cut takes a tenth of the original weights; the last one takes what is left to take.
+    """
+    tenths = (count / 10 for count in range(1, 10))
+    return (*(tenth for tenth in tenths if tenth < sparsity), sparsity)
+
+
+def imp_steps(sparsity: float, prune_every: int) -> int:
+    """Return the steps that iterative magnitude pruning needs: the first cut precedes training."""
+    return (len(cut_sparsities(sparsity)) - 1) * prune_every
+
+
 def one_of(option: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) -> None:
     """Raise UsageError, suggesting the nearest, unless ``value`` is one of the ``known`` names."""
     if value not in known:
@@ -349,14 +404,14 @@ def _require(option: str, condition: bool, wanted: str, value: object) -> None:
         raise UsageError(f"--{option} must be {wanted}, got {value!r}")
 
 
-def _nano(objective: str, sparsity: float) -> dict[str, Any]:
+def _nano(method: str, objective: str, sparsity: float) -> dict[str, Any]:
     """The embedded model on the embedded text: about a minute on two cores.
 
     The denser the mask, the better is the magnitude mask that it starts from: fewer weights must
     change sides. With a rate that suits 0.8, a search at 0.5 flips needlessly many, and what they
     gain on its own text they lose on any other.
     """
-    return {
+    settings = {
         "model": "nano",
         "corpus": ("python-docs",),
         "steps": 240,
@@ -365,9 +420,12 @@ def _nano(objective: str, sparsity: float) -> dict[str, Any]:
         "learning_rate": 1e-3 * max(sparsity, 0.1) ** 2,
         "dropout": False,
     }
+    if method == "imp":  # 240 steps to sparsity 0.9
+        settings |= {"prune_every": 30, "learning_rate": 1e-3}
+    return settings
 
 
-def _paper(objective: str, sparsity: float) -> dict[str, Any]:
+def _paper(method: str, objective: str, sparsity: float) -> dict[str, Any]:
     """BERT-base on WikiText-103 with the hyperparameters of TAMT's code (appendix A)."""
     settings = {
         "model": "bert-base-uncased",
@@ -378,6 +436,8 @@ def _paper(objective: str, sparsity: float) -> dict[str, Any]:
         "sequence_length": 512,
         "learning_rate": 5e-5,
     }
+    if method == "imp":
+        settings |= {"prune_every": 2792, "schedule_epochs": None}
     if objective == "kd":
         settings |= {
             "learning_rate": 2e-5,
@@ -402,7 +462,7 @@ def _paper_steps(sparsity: float) -> int:
     return points[-1][1] * 1000
 
 
-RECIPES: dict[str, Callable[[str, float], dict[str, Any]]] = {"nano": _nano, "paper": _paper}
+RECIPES: dict[str, Callable[[str, str, float], dict[str, Any]]] = {"nano": _nano, "paper": _paper}
 
 
 def _read_recipe(name: str) -> tuple[str, dict[str, Any]]:

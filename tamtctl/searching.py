@@ -20,6 +20,7 @@ from tamtctl.devices import Compute
 from tamtctl.errors import TamtctlError, TicketError, UsageError
 from tamtctl.evaluation import held_out_losses
 from tamtctl.folders import folder_size
+from tamtctl.iterative_pruning import IterativePruning
 from tamtctl.mask_training import MaskTraining
 from tamtctl.masking import fold
 from tamtctl.models import Encoder, fingerprint, load_encoder, max_sequence_length
@@ -78,7 +79,7 @@ class SearchResult:
         run_folder: The run's folder.
         model: As asked for.
         corpus: As asked for.
-        method: ``tamt``, ``magnitude`` or ``random``.
+        method: ``tamt``, ``imp``, ``magnitude`` or ``random``.
         objective: What the losses measure.
         sparsity: Share of zeros, measured over all masked weights.
         target_sparsity: As asked for.
@@ -236,7 +237,8 @@ class _Search:
         initial_masks = _initial_masks(config, encoder)
         corpus, train_blocks, held_out = _read_text(config, encoder, watcher)
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
-        training = MaskTraining(config, compute, encoder, train_blocks, initial_masks)
+        kind = IterativePruning if config.method == "imp" else MaskTraining
+        training = kind(config, compute, encoder, train_blocks, initial_masks)
         return cls(
             config=config,
             run=run,
@@ -251,7 +253,7 @@ class _Search:
     def plan(self) -> SearchPlan:
         """Describe what `run_to_result` will do."""
         weights = self.encoder.weights
-        steps = self.config.steps if self.config.method == "tamt" else 0
+        steps = self.config.steps if self.config.is_trained else 0
         return SearchPlan(
             config=self.config,
             run_folder=self.run.path,
@@ -272,7 +274,7 @@ class _Search:
         config = self.config
         training = TrainingRun(steps=0, seconds=0.0, tokens_per_second=0.0)
         masks = self.training.initial_masks
-        if config.method == "tamt":
+        if config.is_trained:
             training = self._train_mask(watcher)
             masks = masks | self.training.folded.masks  # the pooler keeps its initial one
         trained_head = _copies(self.training.objective.head)
@@ -369,7 +371,7 @@ class _Search:
                 **{name: dict(values) for name, values in losses.items()},
             },
             mlm_head={n: p.cpu() for n, p in trained_head.items()}
-            if training.steps and trained_head
+            if config.method == "tamt" and trained_head
             else None,
         )
 

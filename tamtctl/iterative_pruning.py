@@ -1,0 +1,134 @@
+"""Iterative magnitude pruning: train all weights, prune the smallest, rewind, repeat (TAMT, §2).
+
+A tenth of the original weights of every matrix goes at a time, the first one before any training.
+Between two cuts the whole model is trained on masked language modelling. The trained weights only
+say what to prune next: what is left then goes back to its pre-trained values, and optimiser and
+schedule start over, so that all that a cut hands on is its mask.
+
+    train     W' ← Adam(W', dL/dW'), starting from W ⊙ m; pruned weights stay 0
+    cut       m ← the largest |W'| among the weights in m, a tenth of all weights fewer
+    rewind    W' ← W ⊙ m
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tamtctl.batches import Blocks
+from tamtctl.config import SearchConfig, cut_sparsities
+from tamtctl.devices import Compute
+from tamtctl.mask_training import MaskTraining
+from tamtctl.masking import fold, keep_count, keep_largest
+from tamtctl.models import Encoder
+from tamtctl.training import ScoreOptimizer, StepReport, TrainingRun, linear_decay
+
+
+class IterativePruning(MaskTraining):
+    """All that changes while a model is trained and pruned in turns, and what it is trained on.
+
+    ``folded.masks`` are those of the last cut, ``folded.parameters`` hold the trained weights. The
+    masked-LM decoder, which no mask covers, trains as a matrix of its own.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        compute: Compute,
+        encoder: Encoder,
+        blocks: Blocks,
+        initial_masks: Mapping[str, Tensor],
+    ) -> None:
+        """Make the first cut in an encoder that is on its device; see `MaskTraining`."""
+        super().__init__(config, compute, encoder, blocks, initial_masks)
+        assert config.prune_every is not None  # SearchConfig sees to it
+        self._interval = config.prune_every
+        self._cuts = cut_sparsities(config.sparsity)
+        self._weights = _all_trainable(encoder.model, self.folded.frozen)
+        matrices = {id(parameter) for parameter in self.folded.parameters.values()}
+        self._others = [
+            (weight, weight.detach().clone())
+            for weight in self._weights
+            if id(weight) not in matrices
+        ]
+        self.folded.masks = {n: w.new_ones(w.shape).bool() for n, w in self.folded.frozen.items()}
+        self._rewind()
+        self._cut(self._cuts[0])
+
+    def run(self, report: Callable[[StepReport], None]) -> TrainingRun:
+        """Train and cut until the sparsity is reached; then only the masks differ from before."""
+        try:
+            return super().run(report)
+        finally:
+            self._rewind()
+
+    def _update(self, step: int) -> float:
+        """Apply the gradients of a step (from 0), and cut at the end of every interval."""
+        for name, parameter in self.folded.parameters.items():
+            if parameter.grad is not None:
+                parameter.grad.mul_(self._kept[name])
+        cuts_since, place = divmod(step, self._interval)
+        learning_rate = linear_decay(self._config.learning_rate, place, self._decay_steps)
+        self._optimizer.step(learning_rate)
+        self._clear_gradients()
+        if place + 1 == self._interval:
+            self._cut(self._cuts[cuts_since + 1])
+        return learning_rate
+
+    def _cut(self, sparsity: float) -> None:
+        """Prune the smallest of the weights that are left, and start over from the rest."""
+        folded = self.folded
+        for name, parameter in folded.parameters.items():
+            # What is pruned comes before any weight that is left, be it 0 itself.
+            size = parameter.detach().abs().where(folded.masks[name], -torch.ones(()))
+            folded.masks[name] = keep_largest(size, keep_count(size.numel(), sparsity))
+        if self._config.rewind == "weights":
+            self._rewind()
+        else:
+            fold(
+                folded.parameters,
+                {n: p.detach() for n, p in folded.parameters.items()},
+                folded.masks,
+            )
+        # As numbers: with booleans the product takes twenty times as long on a CPU.
+        self._kept = {n: mask.to(folded.frozen[n].dtype) for n, mask in folded.masks.items()}
+        self._optimizer = ScoreOptimizer(
+            self._weights,
+            epsilon=self._config.adam_epsilon,
+            weight_decay=self._config.weight_decay,
+            bias_correction=self._config.bias_correction,
+            clip=self._config.clip,
+            max_grad_norm=self._config.max_grad_norm,
+        )
+
+    @torch.no_grad()
+    def _rewind(self) -> None:
+        """Give every weight its pre-trained value again, and 0 to what is pruned."""
+        fold(self.folded.parameters, self.folded.frozen, self.folded.masks)
+        for weight, pretrained in self._others:
+            weight.copy_(pretrained)
+
+    @property
+    def _decay_steps(self) -> int:
+        """Steps of an interval until the learning rate is 0; the interval may end before."""
+        if not self._config.schedule_epochs:
+            return self._interval
+        epoch = len(self._blocks) / self._config.batch_size
+        return max(math.ceil(self._config.schedule_epochs * epoch), self._interval)
+
+    def _clear_gradients(self) -> None:
+        for weight in self._weights:
+            weight.grad = None
+
+
+def _all_trainable(model: nn.Module, frozen: Mapping[str, Tensor]) -> list[nn.Parameter]:
+    """Let every parameter train; one that shares memory with a frozen weight gets its own."""
+    held = {weight.data_ptr() for weight in frozen.values()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+        if parameter.data_ptr() in held:
+            parameter.data = parameter.data.clone()
+    return list(model.parameters())

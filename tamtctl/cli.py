@@ -20,6 +20,7 @@ from tamtctl.config import (
     DEVICES,
     HEADS,
     LABEL_KINDS,
+    LOGS,
     METHODS,
     OBJECTIVES,
     PRECISIONS,
@@ -154,6 +155,19 @@ def search(
         float | None, typer.Option(help="Peak rate of the scores, or of the weights (imp).")
     ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop training after so long.")] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints; by default, every 5 minutes.")
+    ] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(help="Steps between evaluations on held-out text.")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many evaluations in a row without a lower loss."),
+    ] = None,
+    log_to: Annotated[
+        str | None, typer.Option(help=f"Besides metrics.jsonl: {', '.join(LOGS)}.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRECISIONS)}.")] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -189,6 +203,10 @@ def search(
         "sequence_length": sequence_length,
         "learning_rate": learning_rate,
         "max_minutes": max_minutes,
+        "checkpoint_every": checkpoint_every,
+        "eval_every": eval_every,
+        "patience": patience,
+        "log_to": log_to,
         "precision": precision,
         "device": device,
         "threads": threads,

@@ -26,8 +26,12 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 CLIPPING = ("global", "per-tensor")
 SELECTIONS = ("last", "best")
+LOGS = ("tensorboard",)
 LABEL_KINDS = ("classification", "regression")
 HEADS = ("pretrained", "ticket")
+
+# Fields that do not change what a search finds, unless ``patience`` stops it.
+_WATCHING = ("checkpoint_every", "eval_every", "patience", "log_to")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,13 @@ class SearchConfig:
         threads: CPU threads; None leaves torch's choice.
         seed: Of noise, order, random masks and dropout.
         max_minutes: Stop training after so long.
+        checkpoint_every: Steps between two checkpoints; None: five minutes.
+        eval_every: Steps between two evaluations of the mask on held-out text; None: only at the
+            end.
+        patience: Stop after so many evaluations in a row without a lower loss. The ticket is that
+            of the last step, not of the best evaluation: choosing it by the very losses that are
+            reported would flatter it.
+        log_to: ``tensorboard``, besides ``metrics.jsonl``.
     """
 
     sparsity: float
@@ -98,6 +109,10 @@ class SearchConfig:
     threads: int | None = None
     seed: int = 1
     max_minutes: float | None = None
+    checkpoint_every: int | None = None
+    eval_every: int | None = None
+    patience: int | None = None
+    log_to: str | None = None
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -122,6 +137,7 @@ class SearchConfig:
         for option in ("micro_batch_size", "threads", "schedule_epochs", "max_minutes"):
             if getattr(self, option) is not None:
                 self._positive(option, getattr(self, option))
+        self._check_watching()
         decay = self.weight_decay
         _require("weight-decay", math.isfinite(decay) and decay >= 0, "at least 0", decay)
 
@@ -145,6 +161,25 @@ class SearchConfig:
         wanted = imp_steps(self.sparsity, every or 0)
         _require("steps", self.steps == wanted, f"{wanted} for this --prune-every", self.steps)
 
+    def _check_watching(self) -> None:
+        for field_name in _WATCHING:
+            value = getattr(self, field_name)
+            if value is None:
+                continue
+            option = field_name.replace("_", "-")
+            if self.method == "imp" and field_name in ("eval_every", "patience"):
+                raise UsageError(
+                    f"--{option} is for --method tamt: what imp trains, it gives up at the next cut"
+                )
+            if not self.is_trained:
+                raise UsageError(f"--{option} is for methods that train, not for {self.method}")
+            if field_name == "log_to":
+                one_of(option, value, LOGS)
+            else:
+                _require(option, value >= 1, "at least 1", value)
+        if self.patience and not self.eval_every:
+            raise UsageError("--patience counts evaluations: give --eval-every, too")
+
     @staticmethod
     def _positive(option: str, value: float) -> None:
         good = math.isfinite(value) and value > 0
@@ -161,8 +196,12 @@ class SearchConfig:
         return "mlm" in self.objective
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, for ``ticket.json`` and the run folder."""
-        return _plain(self)
+        """Return what determines the ticket as plain JSON values, for ``ticket.json`` and the run.
+
+        How a search is watched is left out: with other such options, it is still the same search.
+        """
+        left_out = _WATCHING if self.patience is None else {"checkpoint_every", "log_to"}
+        return {key: value for key, value in _plain(self).items() if key not in left_out}
 
     @property
     def hash(self) -> str:

@@ -77,6 +77,11 @@ class SearchView:
         self._close_bar()
         self._out.console.print(f"[dim]{escape(message)} …[/dim]", soft_wrap=True)
 
+    def note(self, message: str) -> None:
+        """Say what a person should know."""
+        self._close_bar()
+        self._out.line(message)
+
     def plan(self, plan: SearchPlan) -> None:
         """Say what will be done."""
         show_plan(self._out, plan)
@@ -89,6 +94,8 @@ class SearchView:
             f"loss {report.loss:.3f}  flips {report.flips:.1%}  "
             f"{report.tokens_per_second:,.0f} tokens/s"
         )
+        if report.eval_losses:
+            text += f"  held-out loss {sum(report.eval_losses.values()):.3f}"
         self._advance(report, text)
 
     def _advance(self, report: StepReport, text: str) -> None:
@@ -96,7 +103,8 @@ class SearchView:
             self._bar.update(self._task, completed=report.step, description=text)
             return
         now = time.monotonic()
-        if now - self._last_line >= _PLAIN_SECONDS or report.step == report.steps:
+        is_due = now - self._last_line >= _PLAIN_SECONDS
+        if is_due or report.is_last or report.eval_losses:
             self._last_line = now
             self._out.line(f"step {report.step}/{report.steps}  {text}")
 
@@ -186,6 +194,8 @@ def show_search_result(output: Output, result: SearchResult) -> None:
         if gap > 0:
             closed = (result.losses["magnitude"] - result.losses["ticket"]) / gap
             output.line(f"The ticket closes {closed:.0%} of the gap from magnitude to dense.")
+        if result.stopped_early:
+            output.line("Stopped early, as --patience asks; the ticket is that of the last step.")
         output.line(
             f"{result.steps} steps in {_duration(result.seconds)} "
             f"({result.tokens_per_second:,.0f} tokens/s), {result.flips:.1%} of the mask flipped"

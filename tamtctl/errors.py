@@ -40,6 +40,10 @@ class ModelError(TamtctlError):
     """A model cannot be loaded, or is not an encoder that the request can use."""
 
 
+class DivergedError(TamtctlError):
+    """A training has lost its way: its loss exploded or is no number."""
+
+
 def explain(error: BaseException) -> str | None:
     """Return one line for a foreign error that a user can meet anywhere, or None if it is ours.
 

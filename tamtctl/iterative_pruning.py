@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from tamtctl.batches import Blocks
+from tamtctl.checkpoints import State
 from tamtctl.config import SearchConfig, cut_sparsities
 from tamtctl.devices import Compute
 from tamtctl.mask_training import MaskTraining
 from tamtctl.masking import fold, keep_count, keep_largest
 from tamtctl.models import Encoder
-from tamtctl.training import ScoreOptimizer, StepReport, TrainingRun, linear_decay
+from tamtctl.training import ScoreOptimizer, StepReport, TrainingRun, every_tenth, linear_decay
 
 
 class IterativePruning(MaskTraining):
@@ -58,12 +59,34 @@ class IterativePruning(MaskTraining):
         self._rewind()
         self._cut(self._cuts[0])
 
-    def run(self, report: Callable[[StepReport], None]) -> TrainingRun:
+    def run(
+        self,
+        report: Callable[[StepReport], bool | None],
+        *,
+        is_due: Callable[[int], bool] = every_tenth,
+        after: StepReport | None = None,
+    ) -> TrainingRun:
         """Train and cut until the sparsity is reached; then only the masks differ from before."""
         try:
-            return super().run(report)
+            return super().run(report, is_due=is_due, after=after)
         finally:
             self._rewind()
+
+    def state_dict(self) -> State:
+        """Return all that the next step depends on, but the step's number."""
+        return {
+            "weights": {str(i): weight for i, weight in enumerate(self._weights)},
+            "masks": self.folded.masks,
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: State) -> None:
+        """Go on where `state_dict` was taken, with the same model and the same text."""
+        for i, weight in enumerate(self._weights):
+            weight.copy_(state["weights"][str(i)])
+        self._keep_only({n: m.to(self._compute.device) for n, m in state["masks"].items()})
+        self._optimizer.load_state_dict(state["optimizer"])
 
     def _update(self, step: int) -> float:
         """Apply the gradients of a step (from 0), and cut at the end of every interval."""
@@ -80,11 +103,12 @@ class IterativePruning(MaskTraining):
 
     def _cut(self, sparsity: float) -> None:
         """Prune the smallest of the weights that are left, and start over from the rest."""
-        folded = self.folded
+        folded, masks = self.folded, {}
         for name, parameter in folded.parameters.items():
             # What is pruned comes before any weight that is left, be it 0 itself.
             size = parameter.detach().abs().where(folded.masks[name], -torch.ones(()))
-            folded.masks[name] = keep_largest(size, keep_count(size.numel(), sparsity))
+            masks[name] = keep_largest(size, keep_count(size.numel(), sparsity))
+        self._keep_only(masks)
         if self._config.rewind == "weights":
             self._rewind()
         else:
@@ -93,8 +117,6 @@ class IterativePruning(MaskTraining):
                 {n: p.detach() for n, p in folded.parameters.items()},
                 folded.masks,
             )
-        # As numbers: with booleans the product takes twenty times as long on a CPU.
-        self._kept = {n: mask.to(folded.frozen[n].dtype) for n, mask in folded.masks.items()}
         self._optimizer = ScoreOptimizer(
             self._weights,
             epsilon=self._config.adam_epsilon,
@@ -103,6 +125,11 @@ class IterativePruning(MaskTraining):
             clip=self._config.clip,
             max_grad_norm=self._config.max_grad_norm,
         )
+
+    def _keep_only(self, masks: Mapping[str, Tensor]) -> None:
+        self.folded.masks = dict(masks)
+        # As numbers: with booleans the product takes twenty times as long on a CPU.
+        self._kept = {n: mask.to(self.folded.frozen[n].dtype) for n, mask in masks.items()}
 
     @torch.no_grad()
     def _rewind(self) -> None:

@@ -5,17 +5,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tamtctl.batches import Batch, Blocks, Noise, training_batches
+from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches, training_batches
+from tamtctl.checkpoints import State
 from tamtctl.config import SearchConfig
 from tamtctl.devices import Compute
+from tamtctl.evaluation import HeldOutLoss, held_out_losses
 from tamtctl.masking import FoldedWeights
 from tamtctl.models import Encoder
 from tamtctl.objectives import Objective
-from tamtctl.training import ScoreOptimizer, StepReport, TrainingRun, linear_decay, train
+from tamtctl.training import (
+    ScoreOptimizer,
+    StepReport,
+    TrainingRun,
+    every_tenth,
+    linear_decay,
+    train,
+)
 
 _TIMED_TOKENS = 2048  # a probe large enough to be timed, small enough not to be waited for
 
@@ -27,7 +38,6 @@ class MaskTraining:
         initial_masks: What the search started from.
         folded: Scores and masks over the frozen weights; the encoder holds W ⊙ m.
         objective: The loss, and the head that trains along.
-        noise: Of the objective's batches; None for clean text.
     """
 
     def __init__(
@@ -50,8 +60,10 @@ class MaskTraining:
         self.initial_masks = dict(initial_masks)
         self.folded = FoldedWeights(encoder.matrices, self.initial_masks, config.sparsity)
         self.objective = Objective(encoder, config.objective, self.folded.frozen)
-        self.noise = Noise.of(encoder.tokenizer) if config.has_mlm else None
+        self._noise = Noise.of(encoder.tokenizer) if config.has_mlm else None
+        self._pretrained_head = _copies(self.objective.head)
         self._config, self._compute, self._blocks = config, compute, blocks
+        self._step = 0  # of them are done
         self._optimizer = ScoreOptimizer(
             [*self.folded.scores.values(), *self.objective.head.values()],
             epsilon=config.adam_epsilon,
@@ -61,18 +73,70 @@ class MaskTraining:
             max_grad_norm=config.max_grad_norm,
         )
 
-    def run(self, report: Callable[[StepReport], None]) -> TrainingRun:
-        """Train for the configured steps; ``report`` is called every few of them."""
-        config = self._config
-        torch.manual_seed(config.seed)  # of dropout; noise and order have their own
+    def run(
+        self,
+        report: Callable[[StepReport], bool | None],
+        *,
+        is_due: Callable[[int], bool] = every_tenth,
+        after: StepReport | None = None,
+    ) -> TrainingRun:
+        """Train for the configured steps.
+
+        Args:
+            report: As in `tamtctl.training.train`.
+            is_due: As there.
+            after: Go on after this report, where `state_dict` was taken.
+        """
+        self._step = after.step if after else 0
+
+        def update(step: int) -> float:
+            learning_rate = self._update(step)
+            self._step = step + 1
+            return learning_rate
+
         return train(
-            steps=config.steps,
+            steps=self._config.steps,
             batches=self._batches(),
             backward=self._backward,
-            update=self._update,
+            update=update,
             flips=self.flips,
             report=report,
-            max_seconds=(config.max_minutes or math.inf) * 60,
+            is_due=is_due,
+            max_seconds=(self._config.max_minutes or math.inf) * 60,
+            after=after,
+        )
+
+    def state_dict(self) -> State:
+        """Return all that the next step depends on, but the step's number."""
+        return {
+            "folded": self.folded.state_dict(),
+            "head": self.objective.head,
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on where `state_dict` was taken, with the same model and the same text."""
+        self.folded.load_state_dict(state["folded"])
+        _copy(state["head"], self.objective.head)
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    @contextmanager
+    def pretrained_head(self) -> Iterator[None]:
+        """Put the pre-trained head into the model for a while, as held-out losses are taken."""
+        trained = _copies(self.objective.head)
+        _copy(self._pretrained_head, self.objective.head)
+        try:
+            yield
+        finally:
+            _copy(trained, self.objective.head)
+
+    def held_out_losses(self, blocks: Blocks) -> dict[str, HeldOutLoss]:
+        """Return the loss of each term on held-out text, of the model as it is now folded."""
+        batches = evaluation_batches(
+            blocks, 16, noise=self._noise, limit=self._config.evaluation_blocks
+        )
+        return held_out_losses(
+            self.objective, batches, self._compute.autocast, self._compute.device
         )
 
     def flips(self) -> float:
@@ -97,7 +161,9 @@ class MaskTraining:
 
     def _batches(self) -> Iterator[Batch]:
         config = self._config
-        return training_batches(self._blocks, config.batch_size, config.seed, noise=self.noise)
+        return training_batches(
+            self._blocks, config.batch_size, config.seed, noise=self._noise, start_step=self._step
+        )
 
     def _backward(self, batch: Batch) -> dict[str, Tensor]:
         """Leave the gradients of a batch behind; return its mean losses, still on the device.
@@ -105,6 +171,8 @@ class MaskTraining:
         Every loss is summed and divided by the number of targets in the whole batch: micro-batches
         differ in their numbers of masked tokens, so a mean of their means would be another loss.
         """
+        if self._config.dropout:  # keyed by the step, so that there is no state to be saved
+            torch.manual_seed(_dropout_seed(self._config.seed, self._step))
         targets = self.objective.targets(batch)
         means: dict[str, Tensor] = {}
         for part in batch.split(self._config.micro_batch_size or self._config.batch_size):
@@ -139,3 +207,18 @@ class MaskTraining:
         self.folded.clear_gradients()
         for parameter in self.objective.head.values():
             parameter.grad = None
+
+
+def _dropout_seed(seed: int, step: int) -> int:
+    """Torch's generator on a CPU takes 32 bits."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
+def _copies(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+@torch.no_grad()
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    for name, tensor in target.items():
+        tensor.copy_(source[name])

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tamtctl.errors import TamtctlError
+from tamtctl.errors import DivergedError
 
 # Initial score of a kept weight; a pruned one starts at 0 (TAMT, appendix A).
 KEPT_SCORE = 0.02
@@ -76,7 +76,7 @@ class FoldedWeights:
             if int(mask.sum()) != self.keep[name]:  # else the last threshold still separates them
                 threshold = kth_smallest(scores, scores.numel() - self.keep[name])
                 if math.isnan(threshold):
-                    raise TamtctlError(
+                    raise DivergedError(
                         f"the scores of {name} are no longer numbers; "
                         "try a lower --learning-rate, or --precision fp32"
                     )
@@ -84,6 +84,16 @@ class FoldedWeights:
                 mask = keep_largest(scores, self.keep[name], among_equals=self.frozen[name].abs())
             self.masks[name] = mask
         fold(self.parameters, self.frozen, self.masks)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what the masks follow from, name → tensor; the frozen weights are not part."""
+        return dict(self.scores)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state_dict` returned, in place, and fold its masks in."""
+        for name, scores in self.scores.items():
+            scores.copy_(state[name])
+        self.select()
 
 
 def fold(

@@ -7,17 +7,22 @@ presence is what makes a run finished.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from tamtctl.errors import TamtctlError, UsageError
+from tamtctl.locks import locked
 
 RUNS = Path("runs")
 CONFIG, RESULT, METRICS, TICKET = "config.json", "result.json", "metrics.jsonl", "ticket"
+CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ class RunFolder:
             return None
         if not self.path.is_dir():
             raise UsageError(f"output folder {str(self.path)!r} is a file; choose another")
-        if not any(self.path.iterdir()):
-            self._check_writable()
+        if all(entry.match(f".{CONFIG}-*") for entry in self.path.iterdir()):
+            self._check_writable()  # empty, but for what a killed `start` may leave
             return None
         if _read(self.path / CONFIG) != self.config:
             raise UsageError(
@@ -64,14 +69,42 @@ class RunFolder:
         self._check_writable()
         return None if force else _read(self.path / RESULT)
 
-    def start(self) -> None:
-        """Create the folder, or empty it of an earlier attempt, and write the configuration."""
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Create the folder, and keep other processes from running the same in it.
+
+        Raises:
+            TamtctlError: Another one is at it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path))
+            except BlockingIOError as error:
+                raise TamtctlError(
+                    f"another process is at this very run in {str(self.path)!r}; wait for it, or "
+                    "choose another --output-dir"
+                ) from error
+            yield
+
+    def start(self, *, after_step: int = 0) -> None:
+        """Create the folder, or prepare the one of an earlier attempt, and write the configuration.
+
+        Args:
+            after_step: The step that the run goes on after: what was written later goes.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / RESULT).unlink(missing_ok=True)
+        for name in (CONFIG, RESULT, METRICS, TICKET):
+            for leftover in self.path.glob(f".{name}[-.]*"):  # of a process killed while it wrote
+                _remove(leftover)
         write_json(self.path / CONFIG, self.config)
-        (self.path / METRICS).unlink(missing_ok=True)
-        if self.ticket.exists():
-            shutil.rmtree(self.ticket)
+        _remove(self.ticket)
+        if after_step:
+            self._truncate_metrics(after_step)
+        else:
+            (self.path / METRICS).unlink(missing_ok=True)
+            _remove(self.path / TENSORBOARD)
 
     def open_metrics(self) -> TextIO:
         """Open ``metrics.jsonl`` for appending, line-buffered."""
@@ -80,6 +113,15 @@ class RunFolder:
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result: from now on the run is finished."""
         write_json(self.path / RESULT, result)
+
+    def _truncate_metrics(self, last_step: int) -> None:
+        """Forget the steps that will be taken again, and the line that a crash may have cut."""
+        try:
+            lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
+        except FileNotFoundError:
+            return
+        kept = [line for line in lines if line.endswith("\n") and _step(line) <= last_step]
+        _replace(self.path / METRICS, "".join(kept))
 
     def _check_writable(self) -> None:
         existing = next(p for p in [self.path, *self.path.absolute().parents] if p.exists())
@@ -92,13 +134,16 @@ class RunFolder:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON file so that a crash leaves the old one or the new one."""
+    _replace(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
     ) as file:
         temporary = Path(file.name)
         try:
-            json.dump(value, file, indent=2, sort_keys=True)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
             temporary.chmod(0o644)
@@ -106,6 +151,21 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _step(line: str) -> float:
+    """Return the step of a line of metrics; of one that a crash has damaged, one past them all."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -13,19 +12,21 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from tamtctl.batches import Blocks, evaluation_batches
+from tamtctl.batches import Blocks
+from tamtctl.checkpoints import Checkpoints
 from tamtctl.config import SearchConfig
 from tamtctl.corpus import Corpus, load_corpus
 from tamtctl.devices import Compute
 from tamtctl.errors import TamtctlError, TicketError, UsageError
-from tamtctl.evaluation import held_out_losses
 from tamtctl.folders import folder_size
 from tamtctl.iterative_pruning import IterativePruning
 from tamtctl.mask_training import MaskTraining
 from tamtctl.masking import fold
 from tamtctl.models import Encoder, fingerprint, load_encoder, max_sequence_length
 from tamtctl.pruning import magnitude_masks, random_masks
-from tamtctl.runs import RUNS, RunFolder
+from tamtctl.run_log import RunLog, check_log_to
+from tamtctl.runs import CHECKPOINTS, RUNS, RunFolder
+from tamtctl.supervision import Supervisor
 from tamtctl.ticket import Ticket
 from tamtctl.training import StepReport, TrainingRun
 
@@ -91,6 +92,7 @@ class SearchResult:
         check_losses: The same on ``check_corpus``; empty without one.
         flips: Share of the mask that differs from the initial one.
         bytes: Size of the ticket's files.
+        stopped_early: Whether ``patience`` ended the training.
         resumed_from: The step that the run went on from; 0 if from the start.
         already_done: Whether an earlier run had found it.
     """
@@ -111,6 +113,7 @@ class SearchResult:
     check_losses: dict[str, float]
     flips: float
     bytes: int
+    stopped_early: bool = False
     resumed_from: int = 0
     already_done: bool = False
 
@@ -125,6 +128,9 @@ class Watcher(Protocol):
     def status(self, message: str) -> None:
         """Be told what is being done now, where it may take long."""
 
+    def note(self, message: str) -> None:
+        """Be told a line that a person should know."""
+
     def plan(self, plan: SearchPlan) -> None:
         """Be told what will be done."""
 
@@ -134,6 +140,7 @@ class Watcher(Protocol):
 
 class _NoWatcher:
     def status(self, message: str) -> None: ...
+    def note(self, message: str) -> None: ...
     def plan(self, plan: SearchPlan) -> None: ...
     def progress(self, report: StepReport) -> None: ...
 
@@ -147,10 +154,12 @@ def search(
 ) -> SearchResult:
     """Find a ticket and save it (TAMT, §3).
 
+    A search that was interrupted, in whatever way, goes on from its last checkpoint.
+
     Args:
         config: What to do.
         output_dir: The run's folder; by default one under ``runs/`` named after the configuration.
-        force: Redo a finished run.
+        force: Redo a finished run; start an interrupted one anew.
         watcher: Is told of the plan and the progress.
 
     Returns:
@@ -162,12 +171,19 @@ def search(
     run = _run_folder(config, output_dir)
     if done := _earlier_result(run, force=force):
         return done
+    check_log_to(config.log_to)
     watcher = watcher or _NoWatcher()
     prepared = _Search.prepare(config, run, watcher)
-    watcher.plan(prepared.plan())
-    run.start()
-    result = prepared.run_to_result(watcher)
-    run.finish(result.to_dict())
+    with run.locked():
+        if done := _earlier_result(run, force=force):  # while this process was loading
+            return done
+        if force:
+            prepared.supervisor.checkpoints.remove()
+        prepared.supervisor.resume(watcher.note)
+        watcher.plan(prepared.plan())
+        result = prepared.run_to_result(watcher)
+        run.finish(result.to_dict())
+        prepared.supervisor.checkpoints.remove()
     return result
 
 
@@ -177,6 +193,7 @@ def plan_search(
     """Return what `search` would do, after the same checks; nothing is written but caches."""
     run = _run_folder(config, output_dir)
     run.finished()
+    check_log_to(config.log_to)
     return _Search.prepare(config, run, watcher or _NoWatcher()).plan()
 
 
@@ -220,7 +237,7 @@ class _Search:
     corpus: Corpus
     held_out: dict[str, Blocks]  # by the field of `SearchResult` that its losses go into
     training: MaskTraining
-    pretrained_head: dict[str, Tensor]
+    supervisor: Supervisor
 
     @classmethod
     def prepare(cls, config: SearchConfig, run: RunFolder, watcher: Watcher) -> _Search:
@@ -237,8 +254,17 @@ class _Search:
         initial_masks = _initial_masks(config, encoder)
         corpus, train_blocks, held_out = _read_text(config, encoder, watcher)
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
+        # Before the model holds folded weights.
+        inputs = {"model": fingerprint(encoder.weights)[0], "corpus": corpus.fingerprint}
         kind = IterativePruning if config.method == "imp" else MaskTraining
         training = kind(config, compute, encoder, train_blocks, initial_masks)
+
+        def evaluate() -> dict[str, float]:
+            with training.pretrained_head():
+                losses = training.held_out_losses(held_out["losses"])
+            return {term: loss.mean for term, loss in losses.items()}
+
+        checkpoints = Checkpoints(run.path / CHECKPOINTS, inputs)
         return cls(
             config=config,
             run=run,
@@ -247,13 +273,14 @@ class _Search:
             corpus=corpus,
             held_out=held_out,
             training=training,
-            pretrained_head=_copies(training.objective.head),
+            supervisor=Supervisor(config, training, checkpoints, evaluate),
         )
 
     def plan(self) -> SearchPlan:
         """Describe what `run_to_result` will do."""
         weights = self.encoder.weights
         steps = self.config.steps if self.config.is_trained else 0
+        to_do = steps - self.supervisor.step
         return SearchPlan(
             config=self.config,
             run_folder=self.run.path,
@@ -266,21 +293,23 @@ class _Search:
             train_tokens=len(self.corpus.train),
             held_out_tokens=len(self.corpus.held_out),
             steps=steps,
-            estimated_seconds=steps * self.training.seconds_per_step() if steps else 0.0,
+            estimated_seconds=to_do * self.training.seconds_per_step() if to_do else 0.0,
         )
 
     def run_to_result(self, watcher: Watcher) -> SearchResult:
         """Train, evaluate and save."""
         config = self.config
+        resumed_from = self.supervisor.step
+        self.run.start(after_step=resumed_from)
         training = TrainingRun(steps=0, seconds=0.0, tokens_per_second=0.0)
         masks = self.training.initial_masks
         if config.is_trained:
-            training = self._train_mask(watcher)
+            with RunLog(self.run, config.log_to, resumed_from) as log:
+                training = self.supervisor.run(log, watcher.progress, watcher.note)
             masks = masks | self.training.folded.masks  # the pooler keeps its initial one
-        trained_head = _copies(self.training.objective.head)
         watcher.status("evaluating on held-out text")
         losses = self._losses(masks)
-        ticket = self._ticket(masks, losses, training, trained_head)
+        ticket = self._ticket(masks, losses, training)
         ticket.save_pretrained(self.run.ticket)
         return SearchResult(
             ticket=self.run.ticket,
@@ -299,23 +328,13 @@ class _Search:
             check_losses=losses.get("check_losses", {}),
             flips=self.training.flips(),
             bytes=folder_size(self.run.ticket),
+            stopped_early=self.supervisor.stopped_early,
+            resumed_from=resumed_from,
         )
-
-    def _train_mask(self, watcher: Watcher) -> TrainingRun:
-        with self.run.open_metrics() as metrics:
-
-            def report(step: StepReport) -> None:
-                metrics.write(json.dumps(asdict(step) | {"loss": step.loss}) + "\n")
-                watcher.progress(step)
-
-            return self.training.run(report)
 
     def _losses(self, masks: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
         """Evaluate the masks and the baselines at their sparsity, with the pre-trained head."""
         config, frozen = self.config, self.training.folded.frozen
-        with torch.no_grad():
-            for name, parameter in self.training.objective.head.items():
-                parameter.copy_(self.pretrained_head[name])
         candidates: dict[str, Callable[[], Mapping[str, Tensor]]] = {
             "dense": lambda: {n: torch.ones_like(w, dtype=torch.bool) for n, w in frozen.items()},
             "random": lambda: random_masks(frozen, config.sparsity, config.seed),
@@ -332,12 +351,8 @@ class _Search:
                 {n: m.to(self.compute.device) for n, m in make().items()},
             )
             for name, blocks in self.held_out.items():
-                batches = evaluation_batches(
-                    blocks, 16, noise=self.training.noise, limit=config.evaluation_blocks
-                )
-                terms = held_out_losses(
-                    self.training.objective, batches, self.compute.autocast, self.compute.device
-                )
+                with self.training.pretrained_head():
+                    terms = self.training.held_out_losses(blocks)
                 if candidate == "dense" and "kd" in terms:
                     del terms["kd"]  # the teacher's distance to itself, 0 but for rounding
                 losses[name][candidate] = math.fsum(term.mean for term in terms.values())
@@ -351,9 +366,8 @@ class _Search:
         masks: Mapping[str, Tensor],
         losses: Mapping[str, Mapping[str, float]],
         training: TrainingRun,
-        trained_head: dict[str, Tensor],
     ) -> Ticket:
-        config = self.config
+        config, head = self.config, self.training.objective.head
         weights = self.training.folded.frozen | self.encoder.pooler
         return Ticket.create(
             {name: weight.cpu() for name, weight in weights.items()},
@@ -368,16 +382,13 @@ class _Search:
             metrics={
                 "steps": training.steps,
                 "flips": self.training.flips(),
+                **({"stopped_early": True} if self.supervisor.stopped_early else {}),
                 **{name: dict(values) for name, values in losses.items()},
             },
-            mlm_head={n: p.cpu() for n, p in trained_head.items()}
-            if config.method == "tamt" and trained_head
+            mlm_head={n: p.detach().cpu() for n, p in head.items()}
+            if config.method == "tamt" and head
             else None,
         )
-
-
-def _copies(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
 
 def _read_text(

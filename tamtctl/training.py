@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from tamtctl.errors import TamtctlError
+from tamtctl.errors import DivergedError
 
 _WARM_UP_STEPS = 5  # left out of the measured speed
 
@@ -38,6 +38,9 @@ class StepReport:
         learning_rate: Of this step.
         flips: Share of the mask that differs from the initial one.
         tokens_per_second: Batch positions per second since the start, without the first steps.
+        seconds: Since the start, without what lay between an interruption and going on.
+        is_last: No step follows.
+        eval_losses: Of each term on held-out text, if it was evaluated after this step.
     """
 
     step: int
@@ -46,6 +49,9 @@ class StepReport:
     learning_rate: float
     flips: float
     tokens_per_second: float
+    seconds: float
+    is_last: bool
+    eval_losses: dict[str, float] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -105,10 +111,33 @@ class ScoreOptimizer:
         options["weight_decay"] = self._weight_decay / scale
         self._adam.step()
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all that the next step depends on, but the parameters: name → tensor."""
+        state: dict[int, dict[str, Tensor]] = self._adam.state_dict()["state"]
+        moments = {
+            f"{i}.{key}": value for i, values in state.items() for key, value in values.items()
+        }
+        return moments | {"step": torch.tensor(self._step)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state_dict` was taken, with the same parameters."""
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.items():
+            if name != "step":
+                index, key = name.split(".")
+                moments.setdefault(int(index), {})[key] = value
+        self._adam.load_state_dict(self._adam.state_dict() | {"state": moments})
+        self._step = int(state["step"])
+
 
 def linear_decay(peak: float, step: int, steps: int) -> float:
     """Return the learning rate of a step (from 0): linear from the peak to 0, no warm-up."""
     return peak * max(0.0, 1 - step / steps)
+
+
+def every_tenth(step: int) -> bool:
+    """Tell whether the step is one to report on: between reports nothing waits for the device."""
+    return step % 10 == 0
 
 
 def train(
@@ -118,46 +147,62 @@ def train(
     backward: Callable[[AnyBatch], dict[str, Tensor]],
     update: Callable[[int], float],
     flips: Callable[[], float],
-    report: Callable[[StepReport], None],
-    report_every: int = 10,
+    report: Callable[[StepReport], bool | None],
+    is_due: Callable[[int], bool] = every_tenth,
     max_seconds: float = math.inf,
+    after: StepReport | None = None,
 ) -> TrainingRun:
     """Run the loop.
 
     Args:
         steps: Optimiser steps.
-        batches: At least as many batches, on their device.
+        batches: At least as many batches, on their device, from the first step to be done.
         backward: Leaves the step's gradients behind and returns each term's mean loss.
         update: Applies the gradients of step ``i`` (from 0) and returns its learning rate.
         flips: Measures the share of flipped mask bits.
-        report: Is called every ``report_every`` steps and after the last one.
-        report_every: Between reports nothing waits for the device.
+        report: Is called after each step that is due and after the last one, when all losses up
+            to there are known to be finite; what it returns says whether to stop.
+        is_due: Tells, after step ``i`` (from 1), whether to report.
         max_seconds: Stop after the step in which so much time has passed.
+        after: Go on after this report of an earlier process.
 
     Raises:
-        TamtctlError: The loss is not finite; the message names the step.
+        DivergedError: The loss is not finite; the message names the step.
     """
+    if after and after.is_last:
+        return TrainingRun(after.step, after.seconds, after.tokens_per_second)
+    if steps == 0:
+        return TrainingRun(0, 0.0, 0.0)
+    first, earlier_seconds = (after.step, after.seconds) if after else (0, 0.0)
     started = measured_from = time.perf_counter()
     tokens = 0
     pending: list[dict[str, Tensor]] = []
-    for step, batch in zip(range(1, steps + 1), batches, strict=False):
+    for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
         losses = backward(batch)
         if all(loss.device.type == "cpu" for loss in losses.values()):
             _mean_terms([losses], step)  # on a GPU, looking would wait for it: there, at reports
         pending.append(losses)
         learning_rate = update(step - 1)
         tokens += batch.input_ids.numel()
-        if step == _WARM_UP_STEPS and steps > _WARM_UP_STEPS:
+        if step == first + _WARM_UP_STEPS and steps > step:
             measured_from, tokens = time.perf_counter(), 0
-        is_last = step == steps or time.perf_counter() - started > max_seconds
-        if step % report_every == 0 or is_last:
+        seconds = earlier_seconds + time.perf_counter() - started
+        is_last = step == steps or seconds > max_seconds
+        if is_due(step) or is_last:
             terms = _mean_terms(pending, step)
             pending.clear()
-            speed = tokens / (time.perf_counter() - measured_from)
-            report(StepReport(step, steps, terms, learning_rate, flips(), speed))
+            now = time.perf_counter()
+            speed = tokens / (now - measured_from)
+            seconds = earlier_seconds + now - started
+            is_last |= bool(
+                report(
+                    StepReport(step, steps, terms, learning_rate, flips(), speed, seconds, is_last)
+                )
+            )
+            measured_from += time.perf_counter() - now  # reports do not count
         if is_last:
             break
-    return TrainingRun(step, time.perf_counter() - started, speed)
+    return TrainingRun(step, seconds, speed)
 
 
 def _mean_terms(pending: Sequence[dict[str, Tensor]], step: int) -> dict[str, float]:
@@ -167,7 +212,7 @@ def _mean_terms(pending: Sequence[dict[str, Tensor]], step: int) -> dict[str, fl
         values = torch.stack([losses[term] for losses in pending]).tolist()
         for at, value in enumerate(values, start=step - len(values) + 1):
             if not math.isfinite(value):
-                raise TamtctlError(
+                raise DivergedError(
                     f"the {term} loss became {value} at step {at}; "
                     "try a lower --learning-rate, or --precision fp32"
                 )

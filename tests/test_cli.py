@@ -200,12 +200,19 @@ def test_signals_end_a_search_cleanly(
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert word in err
     assert "Traceback" not in err
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {"config.json", "metrics.jsonl"}
+    assert left == {"checkpoints", "config.json", "metrics.jsonl"}
+    last = json.loads(metrics.read_text().splitlines()[-1])["step"]
+    assert f"step {last} is saved; the same command goes on from there" in out
+    again = subprocess.Popen(process.args, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert again.stdout is not None
+    assert any(line.startswith(f"going on from step {last} of") for line in again.stdout)
+    again.kill()
+    again.communicate()
 
 
 def test_a_full_disk_is_named_and_leaves_no_ticket(

@@ -226,7 +226,7 @@ def test_the_watcher_sees_plan_and_steps(tiny_model: Path, text_file: Path, tmp_
     seen: list[object] = []
 
     class Notes:
-        status = plan = progress = staticmethod(seen.append)
+        status = note = plan = progress = staticmethod(seen.append)
 
     search(config(tiny_model, text_file), output_dir=tmp_path / "run", watcher=Notes())
     (report,) = (item for item in seen if isinstance(item, StepReport))

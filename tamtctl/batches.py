@@ -237,11 +237,7 @@ def training_batches(
         rank: Which slice of the global batch is wanted.
         world_size: Into how many slices the global batch is cut.
 
-    Raises:
-        UsageError: There are more ranks than blocks in a batch.
     """
-    if batch_size < world_size:
-        raise UsageError(f"a batch of {batch_size} cannot be shared by {world_size} processes")
     for step in itertools.count(start_step):
         first = step * batch_size
         examples = np.arange(

@@ -49,6 +49,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+PARALLEL_COMMANDS = ("search", "finetune")  # what torchrun may start
+
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")
 ]
@@ -92,12 +94,17 @@ def _shown_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_shown_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Find, compare, fine-tune and share lottery tickets of pre-trained encoders."""
+    if _is_one_of_several() and context.invoked_subcommand not in PARALLEL_COMMANDS:
+        raise UsageError(
+            f"{context.invoked_subcommand} runs in one process; start it without torchrun"
+        )
 
 
 @app.command(
@@ -738,6 +745,24 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+@contextmanager
+def _all_processes() -> Iterator[None]:
+    """Join the other processes if ``torchrun`` started several; only the first one is heard."""
+    if not _is_one_of_several():
+        yield
+        return
+    from tamtctl import distributed
+
+    with distributed.joined() as world:
+        if not world.is_first:
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115, until it ends
+        yield
+
+
+def _is_one_of_several() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def main() -> None:
     """Run the command line; every error ends here as one line and an exit code."""
     with _sigterm_raises():
@@ -746,9 +771,11 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        code: int = app(standalone_mode=False) or 0
-        # The parser turns Ctrl-C into this code, and says nothing.
-        return _fail("interrupted", code) if code == _INTERRUPTED else code
+        with _all_processes():
+            code: int = app(standalone_mode=False) or 0
+            if code == _INTERRUPTED:  # what the parser turns Ctrl-C into
+                raise KeyboardInterrupt
+        return code
     except TamtctlError as error:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:  # a usage error of the parser
@@ -772,10 +799,22 @@ def _run() -> int:
 
 
 def _fail(message: str, code: int) -> int:
+    if _is_one_of_several() and not _speaks_for_all():
+        return code
     if "--debug" in sys.argv:
         traceback.print_exc()
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     return code
+
+
+def _speaks_for_all() -> bool:
+    """Tell whether this process is the one that says what went wrong, and let it be heard."""
+    from tamtctl import distributed
+
+    speaks = distributed.may_report()
+    if speaks and sys.__stderr__:
+        sys.stderr = sys.__stderr__
+    return speaks
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 
+from tamtctl.distributed import world
 from tamtctl.errors import UsageError
 
 
@@ -65,4 +66,15 @@ def _choose_device(name: str) -> torch.device:
         name = next(device for device, is_there in available.items() if is_there)
     if not available[name]:
         raise UsageError(f"--device {name} is not available here; use --device cpu")
-    return torch.device(name)
+    return _own_gpu() if name == "cuda" and world().size > 1 else torch.device(name)
+
+
+def _own_gpu() -> torch.device:
+    """Return the GPU of this process, from now on its default one."""
+    number, count = world().local_rank, torch.cuda.device_count()
+    if number >= count:
+        raise UsageError(
+            f"more processes than GPUs on a machine; start {count} there (--nproc-per-node)"
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 
 
 class TamtctlError(Exception):
@@ -54,6 +55,11 @@ def explain(error: BaseException) -> str | None:
         return _OS_ERRORS[error.errno] + where
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "not enough memory; use a smaller --batch-size, --micro-batch-size or model"
+    if isinstance(error, RuntimeError) and re.search(r"gloo|NCCL", str(error)):
+        return (
+            "lost another process of this run; if it did not say why, the system may have killed "
+            "it, for example for its memory"
+        )
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,11 +32,13 @@ class TaskBatch:
         inputs: What the model is called with: ``input_ids``, ``attention_mask`` and, where the
             model takes them, ``token_type_ids``, each of shape (B, T).
         labels: Class ids or numbers of shape (B,), or start and end tokens of shape (B, 2).
+        share: How much of its step it is: below 1 where several processes take slices.
     """
 
     rows: Tensor
     inputs: dict[str, Tensor]
     labels: Tensor
+    share: float = 1.0
 
     @property
     def input_ids(self) -> Tensor:
@@ -48,7 +50,8 @@ class TaskBatch:
         inputs = {
             name: values.to(device, non_blocking=True) for name, values in self.inputs.items()
         }
-        return TaskBatch(self.rows, inputs, self.labels.to(device, non_blocking=True))
+        labels = self.labels.to(device, non_blocking=True)
+        return replace(self, inputs=inputs, labels=labels)
 
 
 class Features:
@@ -98,10 +101,13 @@ class Features:
         chosen = torch.from_numpy(rows)
         return TaskBatch(chosen, inputs, self.labels[chosen])
 
-    def training_batches(self, batch_size: int, seed: int) -> Iterator[TaskBatch]:
+    def training_batches(
+        self, batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
+    ) -> Iterator[TaskBatch]:
         """Yield epoch after epoch without end, each in an order of its own.
 
-        Every example occurs once in an epoch; the last batch of an epoch may be smaller.
+        Every example occurs once in an epoch; the last batch of an epoch may be smaller. Each rank
+        gets its slice of the batch; where none is left for it, one example that counts for nothing.
         """
         for epoch in itertools.count():
             generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
@@ -117,7 +123,10 @@ class Features:
                 ordered[start : start + batch_size] for start in range(0, len(order), batch_size)
             ]
             for number in generator.permutation(len(batches)):
-                yield self.batch(batches[number])
+                whole = batches[number]
+                start, end = (len(whole) * r // world_size for r in (rank, rank + 1))
+                own = self.batch(whole[start : max(end, start + 1)])
+                yield replace(own, share=(end - start) / len(whole))
 
     def evaluation_batches(self, batch_size: int) -> Iterator[TaskBatch]:
         """Yield everything once, longest first, so that memory runs out at once or never."""

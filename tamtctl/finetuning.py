@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tamtctl.config import FinetuneConfig
 from tamtctl.devices import Compute
+from tamtctl.distributed import world
 from tamtctl.environment import environment
 from tamtctl.errors import TamtctlError, TicketError
 from tamtctl.features import Features, TaskBatch
@@ -209,16 +210,14 @@ def finetune(
     """
     watcher = watcher or _NoWatcher()
     config, _ = with_default_ticket(config)
-    start = _Start.of(config)
+    start = world().in_turn(lambda: _Start.of(config))
     watcher.status(f"finding the data of {config.task}")
-    data = _open_data(config)
+    data = world().in_turn(lambda: _open_data(config))
     run = _run_folder(config, start, data, output_dir)
-    if done := run.finished(force=force):
+    if done := world().on_first(lambda: run.finished(force=force)):
         return replace(FinetuneResult.from_dict(done), already_done=True)
-    prepared = _Finetuning.prepare(config, start, data, run, watcher)
-    if force or not (run.path / CONFIG).exists():
-        _remove_seeds(run.path)
-        run.start()
+    prepared = world().in_turn(lambda: _Finetuning.prepare(config, start, data, run, watcher))
+    world().on_first(lambda: _start_run(run, force=force))
     return prepared.run_all(watcher)
 
 
@@ -235,7 +234,8 @@ def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
         return config, f"ticket {config.ticket}"
     if config.dense and config.model:
         return config, f"dense model {config.model}"
-    tickets = [t for t in known_tickets() if config.model in (None, t.base_model)]
+    known = world().on_first(known_tickets)  # where every process would look at its own disk
+    tickets = [t for t in known if config.model in (None, t.base_model)]
     under_runs = [t for t in tickets if t.path.parent.parent == RUNS]
     if under_runs:
         ticket = max(under_runs, key=lambda t: (t.path / METADATA_FILE).stat().st_mtime_ns)
@@ -321,9 +321,19 @@ def _run_folder(
     return RunFolder(output_dir or RUNS / f"finetune-{name}", identity)
 
 
-def _remove_seeds(folder: Path) -> None:
-    for seed in folder.glob("seed-*"):
-        shutil.rmtree(seed)
+def _empty(unfinished: Path, folder: Path) -> None:
+    """Remove a seed that is not complete, and make room for a new attempt."""
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.mkdir()
+
+
+def _start_run(run: RunFolder, *, force: bool) -> None:
+    """Create the run's folder; one that holds an unfinished run keeps the seeds that are done."""
+    if force or not (run.path / CONFIG).exists():
+        for seed in run.path.glob("seed-*"):
+            shutil.rmtree(seed)
+        run.start()
 
 
 def _with_values(task: Task, config: FinetuneConfig) -> Task:
@@ -366,6 +376,7 @@ class _Finetuning:
         compute = Compute.choose(config.device, config.precision, config.threads)
         watcher.status(f"loading model {start.model}")
         task = _with_values(data.task, config)
+        world().check_batch(task.batch_size)
         tokenizer = load_tokenizer(start.model, start.revision)
         model, pruned = start.load(task, config.seeds[0])
         encoding = Encoding.of(task, model, tokenizer, config.max_length)
@@ -431,11 +442,17 @@ class _Finetuning:
     def run_all(self, watcher: FinetuneWatcher) -> FinetuneResult:
         """Run the seeds that are not complete yet, and put all together."""
         folders = {seed: self.run.path / f"seed-{seed}" for seed in self.config.seeds}
-        open_seeds = [s for s, folder in folders.items() if not (folder / SEED_METRICS).is_file()]
+        open_seeds = world().on_first(
+            lambda: [s for s, folder in folders.items() if not (folder / SEED_METRICS).is_file()]
+        )
         watcher.finetune_plan(self.plan)
         for seed in open_seeds:
             watcher.status(f"seed {seed}")
             self._run_seed(seed, folders[seed], watcher)
+        return world().on_first(lambda: self._result(folders, len(folders) - len(open_seeds)))
+
+    def _result(self, folders: Mapping[int, Path], done_before: int) -> FinetuneResult:
+        """Put the seeds together and write that the run is finished."""
         found = [
             json.loads((folder / SEED_METRICS).read_text(encoding="utf-8"))
             for folder in folders.values()
@@ -461,21 +478,28 @@ class _Finetuning:
             seconds=[seed["seconds"] for seed in found],
             checkpoint=list(folders.values()),
             run_folder=self.run.path,
-            resumed_from=len(folders) - len(open_seeds),
+            resumed_from=done_before,
         )
         self.run.finish(result.to_dict())
         return result
 
     def _run_seed(self, seed: int, folder: Path, watcher: FinetuneWatcher) -> None:
         """Fine-tune, score and save one seed; its folder appears whole or not at all."""
-        unfinished = folder.with_name(f".{folder.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.mkdir()
-        model, pruned = self.start.load(self.task, seed)
+        model, pruned = world().in_turn(lambda: self.start.load(self.task, seed))
         cast(nn.Module, model).to(self.compute.device)
         seed_run = _SeedRun(self, model, pruned, seed)
-        with (unfinished / METRICS).open("w", encoding="utf-8", buffering=1) as metrics:
+        unfinished = folder.with_name(f".{folder.name}.unfinished")
+        world().on_first(lambda: _empty(unfinished, folder))
+        if world().is_first:
+            self._train_and_report(seed_run, unfinished / METRICS, watcher)
+        else:
+            seed_run.train(watcher.progress)
+        world().on_first(lambda: self._save_seed(seed_run, unfinished, folder, watcher))
+
+    def _train_and_report(
+        self, seed_run: _SeedRun, metrics_file: Path, watcher: FinetuneWatcher
+    ) -> None:
+        with metrics_file.open("w", encoding="utf-8", buffering=1) as metrics:
 
             def report(step: StepReport) -> None:
                 line = {"step": step.step, "loss": step.loss, "learning_rate": step.learning_rate}
@@ -483,13 +507,17 @@ class _Finetuning:
                 watcher.progress(step)
 
             seed_run.train(report)
-        watcher.status(f"scoring seed {seed}")
+
+    def _save_seed(
+        self, seed_run: _SeedRun, unfinished: Path, folder: Path, watcher: FinetuneWatcher
+    ) -> None:
+        watcher.status(f"scoring seed {seed_run.seed}")
         found = seed_run.finish()
-        model.save_pretrained(unfinished)
+        seed_run.model.save_pretrained(unfinished)
         self.tokenizer.save_pretrained(unfinished)
         self._save_predictions(unfinished / PREDICTIONS, found)
         facts = self.facts | {
-            "seed": seed,
+            "seed": seed_run.seed,
             "scores": self.score(found),
             "dev_selected": self.config.select == "best",
             "epoch_scores": seed_run.epoch_scores,
@@ -532,6 +560,8 @@ class _SeedRun:
     """One seed: a model that is trained, epoch by epoch, with its pruned weights at zero.
 
     Attributes:
+        model: What is trained.
+        seed: Of the head, the order and dropout.
         epoch_scores: With ``select="best"``, every metric after each epoch.
         seconds: Of training, without scoring.
     """
@@ -539,8 +569,10 @@ class _SeedRun:
     def __init__(
         self, of: _Finetuning, model: PreTrainedModel, pruned: Mapping[str, Tensor], seed: int
     ) -> None:
-        self._of, self._model, self._seed = of, model, seed
+        self._of, self.model, self.seed = of, model, seed
         self._masked = MaskedTraining(model, pruned, of.task.learning_rate, of.plan.steps)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self._loss = world().parallel(self._loss_of_share, trained, some_unused=True)
         self._best: dict[str, Tensor] | None = None
         self.epoch_scores: list[dict[str, float]] = []
         self.seconds = 0.0
@@ -548,7 +580,7 @@ class _SeedRun:
     def train(self, report: Any) -> None:
         """Train to the last step; with ``select="best"``, score after every epoch."""
         of = self._of
-        torch.manual_seed(self._seed)  # of dropout
+        torch.manual_seed(self.seed * world().size + world().rank)  # of dropout, each its own
         started = time.perf_counter()
         scoring = 0.0
 
@@ -557,14 +589,17 @@ class _SeedRun:
             learning_rate = self._masked.step(step)
             if of.config.select == "best" and (step + 1) % (of.plan.steps // of.plan.epochs) == 0:
                 before = time.perf_counter()
-                self._keep_if_best()
+                if world().is_first:
+                    self._keep_if_best()
                 scoring += time.perf_counter() - before
             return learning_rate
 
-        self._model.train()
+        self.model.train()
         train(
             steps=of.plan.steps,
-            batches=of.features.training_batches(of.task.batch_size, self._seed),
+            batches=of.features.training_batches(
+                of.task.batch_size, self.seed, rank=world().rank, world_size=world().size
+            ),
             backward=self._backward,
             update=update,
             flips=lambda: 0.0,
@@ -575,22 +610,27 @@ class _SeedRun:
     def finish(self) -> dict[str, Predictions]:
         """Return the predictions of the checkpoint to report, which the model then holds."""
         if self._best is not None:
-            self._model.load_state_dict(self._best)
-        return self._of.predict(self._model)
+            self.model.load_state_dict(self._best)
+        return self._of.predict(self.model)
 
     def _backward(self, batch: TaskBatch) -> dict[str, Tensor]:
+        device = self._of.compute.device
+        part = self._loss(batch.to(device))
+        part.backward()
+        return world().totals({f"seed {self.seed} training": part.detach()}, device)
+
+    def _loss_of_share(self, batch: TaskBatch) -> Tensor:
+        """Return what a batch contributes to the mean loss of its step."""
         with self._of.compute.autocast():
-            mean = loss(self._of.task, self._model, batch.to(self._of.compute.device))
-        mean.backward()
-        return {f"seed {self._seed} training": mean.detach()}
+            return loss(self._of.task, self.model, batch) * batch.share
 
     def _keep_if_best(self) -> None:
         of, metric = self._of, self._of.task.primary_metric
-        self.epoch_scores.append(of.score(of.predict(self._model)))
-        self._model.train()
+        self.epoch_scores.append(of.score(of.predict(self.model)))
+        self.model.train()
         earlier = [found[metric] for found in self.epoch_scores[:-1]]
         if not earlier or self.epoch_scores[-1][metric] > max(earlier):
-            self._best = {n: t.cpu().clone() for n, t in self._model.state_dict().items()}
+            self._best = {n: t.cpu().clone() for n, t in self.model.state_dict().items()}
 
 
 class MaskedTraining:

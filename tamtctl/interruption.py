@@ -19,7 +19,14 @@ class DeferredSignals:
         number: Of the signal that is held back, if one is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, are_repeated: bool = False) -> None:
+        """Prepare to hold back.
+
+        Args:
+            are_repeated: A second signal may be the first one again, as where ``torchrun`` passes
+                on what its processes have got from the terminal as well: it is held back, too.
+        """
+        self._are_repeated = are_repeated
         self.number: int | None = None
         self._previous: dict[int, Callable[[int, FrameType | None], Any] | int] = {}
 
@@ -52,7 +59,7 @@ class DeferredSignals:
             signal.raise_signal(number)
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
-        is_second = self.number is not None
+        is_second = self.number is not None and not self._are_repeated
         self.number = number
         if is_second:
             self.deliver()

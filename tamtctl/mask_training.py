@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches, training_b
 from tamtctl.checkpoints import State
 from tamtctl.config import SearchConfig
 from tamtctl.devices import Compute
+from tamtctl.distributed import without_sum, world
 from tamtctl.evaluation import HeldOutLoss, held_out_losses
 from tamtctl.masking import FoldedWeights
 from tamtctl.models import Encoder
@@ -63,6 +65,7 @@ class MaskTraining:
         self._noise = Noise.of(encoder.tokenizer) if config.has_mlm else None
         self._pretrained_head = _copies(self.objective.head)
         self._config, self._compute, self._blocks = config, compute, blocks
+        self._model = encoder.model
         self._step = 0  # of them are done
         self._optimizer = ScoreOptimizer(
             [*self.folded.scores.values(), *self.objective.head.values()],
@@ -149,42 +152,63 @@ class MaskTraining:
 
     def seconds_per_step(self) -> float:
         """Time forward and backward of a few sequences, and scale to a batch."""
-        rows = max(1, min(self._config.batch_size, _TIMED_TOKENS // self._config.sequence_length))
-        batch = next(self._batches()).split(rows)[0]
+        own = next(self._batches())
+        rows = max(1, min(len(own.input_ids), _TIMED_TOKENS // self._config.sequence_length))
+        batch = own.split(rows)[0]
         for _ in range(2):  # the first one warms up
             started = time.perf_counter()
             self._backward(batch)
             self._compute.synchronize()
             seconds = time.perf_counter() - started
         self._clear_gradients()
-        return seconds * self._config.batch_size / rows
+        return seconds * len(own.input_ids) / rows
 
     def _batches(self) -> Iterator[Batch]:
         config = self._config
         return training_batches(
-            self._blocks, config.batch_size, config.seed, noise=self._noise, start_step=self._step
+            self._blocks,
+            config.batch_size,
+            config.seed,
+            noise=self._noise,
+            start_step=self._step,
+            rank=world().rank,
+            world_size=world().size,
         )
 
     def _backward(self, batch: Batch) -> dict[str, Tensor]:
-        """Leave the gradients of a batch behind; return its mean losses, still on the device.
+        """Leave the gradients of a step behind; return its mean losses, still on the device.
 
-        Every loss is summed and divided by the number of targets in the whole batch: micro-batches
-        differ in their numbers of masked tokens, so a mean of their means would be another loss.
+        Every loss is summed and divided by the number of targets in the whole step: micro-batches
+        and the slices of the processes differ in their numbers of masked tokens, so a mean of their
+        means would be another loss.
         """
         if self._config.dropout:  # keyed by the step, so that there is no state to be saved
-            torch.manual_seed(_dropout_seed(self._config.seed, self._step))
-        targets = self.objective.targets(batch)
+            torch.manual_seed(_dropout_seed(self._config.seed, self._step, world().rank))
+        device = self._compute.device
+        targets = world().totals(self.objective.targets(batch), device)
+        parts = batch.split(self._config.micro_batch_size or self._config.batch_size)
         means: dict[str, Tensor] = {}
-        for part in batch.split(self._config.micro_batch_size or self._config.batch_size):
-            with self._compute.autocast():
-                terms = self.objective.terms(
-                    part.to(self._compute.device), dropout=self._config.dropout
-                )
-            losses = {term: values.sum() / targets[term] for term, values in terms.items()}
-            torch.stack(list(losses.values())).sum().backward()
+        for part in parts:
+            with nullcontext() if part is parts[-1] else without_sum(self._losses):
+                losses = self._losses(part.to(device), targets)
+                torch.stack(list(losses.values())).sum().backward()
             for term, loss in losses.items():
                 means[term] = means.get(term, 0) + loss.detach()
-        return means
+        return world().totals(means, device)
+
+    @cached_property
+    def _losses(self) -> Callable[[Batch, Mapping[str, int | Tensor]], dict[str, Tensor]]:
+        trained = [p for p in self._model.parameters() if p.requires_grad]
+        return world().parallel(self._losses_of_part, trained)
+
+    def _losses_of_part(
+        self, part: Batch, targets: Mapping[str, int | Tensor]
+    ) -> dict[str, Tensor]:
+        """Return what a micro-batch contributes to the mean losses of its step."""
+        with self._compute.autocast():
+            terms = self.objective.terms(part, dropout=self._config.dropout)
+        counts = {term: torch.as_tensor(count).clamp(min=1) for term, count in targets.items()}
+        return {term: values.sum() / counts[term] for term, values in terms.items()}
 
     def _update(self, step: int) -> float:
         """Apply the gradients of a step (from 0); return its learning rate."""
@@ -209,9 +233,9 @@ class MaskTraining:
             parameter.grad = None
 
 
-def _dropout_seed(seed: int, step: int) -> int:
+def _dropout_seed(seed: int, step: int, rank: int) -> int:
     """Torch's generator on a CPU takes 32 bits."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 
 def _copies(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -80,7 +80,7 @@ class Objective:
     def targets(self, batch: Batch) -> dict[str, int]:
         """Return how many targets each term of a batch has: its loss is the mean over them."""
         counts = {"mlm": batch.masked.numel(), "kd": batch.input_ids.numel()}
-        return {term: max(counts[term], 1) for term in self.name.split("+")}
+        return {term: counts[term] for term in self.name.split("+")}
 
     def _student(self, batch: Batch) -> Any:
         module = self._model if self._has_mlm else self._base

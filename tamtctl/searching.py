@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from tamtctl.checkpoints import Checkpoints
 from tamtctl.config import SearchConfig
 from tamtctl.corpus import Corpus, load_corpus
 from tamtctl.devices import Compute
+from tamtctl.distributed import world
 from tamtctl.errors import TamtctlError, TicketError, UsageError
 from tamtctl.folders import folder_size
 from tamtctl.iterative_pruning import IterativePruning
@@ -169,22 +171,22 @@ def search(
         TamtctlError: Anything that stops the search, before training where it can be known.
     """
     run = _run_folder(config, output_dir)
-    if done := _earlier_result(run, force=force):
+    earlier_result = partial(_earlier_result, run, force=force)
+    if done := world().on_first(earlier_result):
         return done
     check_log_to(config.log_to)
     watcher = watcher or _NoWatcher()
     prepared = _Search.prepare(config, run, watcher)
-    with run.locked():
-        if done := _earlier_result(run, force=force):  # while this process was loading
+    with ExitStack() as locks:
+        world().on_first(lambda: locks.enter_context(run.locked()))
+        if done := world().on_first(earlier_result):  # while this process was loading
             return done
         if force:
-            prepared.supervisor.checkpoints.remove()
+            world().on_first(prepared.supervisor.checkpoints.remove)
         prepared.supervisor.resume(watcher.note)
         watcher.plan(prepared.plan())
-        result = prepared.run_to_result(watcher)
-        run.finish(result.to_dict())
-        prepared.supervisor.checkpoints.remove()
-    return result
+        training = prepared.train(watcher)
+        return world().on_first(lambda: prepared.finish(training, watcher))
 
 
 def plan_search(
@@ -192,7 +194,7 @@ def plan_search(
 ) -> SearchPlan:
     """Return what `search` would do, after the same checks; nothing is written but caches."""
     run = _run_folder(config, output_dir)
-    run.finished()
+    world().on_first(run.finished)
     check_log_to(config.log_to)
     return _Search.prepare(config, run, watcher or _NoWatcher()).plan()
 
@@ -242,17 +244,20 @@ class _Search:
     @classmethod
     def prepare(cls, config: SearchConfig, run: RunFolder, watcher: Watcher) -> _Search:
         """Load the model and the text, and check that they fit the request."""
+        world().check_batch(config.batch_size)
         compute = Compute.choose(config.device, config.precision, config.threads)
         watcher.status(f"loading model {config.model}")
-        encoder = load_encoder(config.model, with_head=config.has_mlm)
+        encoder = world().in_turn(lambda: load_encoder(config.model, with_head=config.has_mlm))
         longest = max_sequence_length(encoder.model)
         if config.sequence_length > longest:
             raise UsageError(
                 f"--sequence-length {config.sequence_length} is more than model "
                 f"{config.model!r} can take; give at most {longest}"
             )
-        initial_masks = _initial_masks(config, encoder)
-        corpus, train_blocks, held_out = _read_text(config, encoder, watcher)
+        initial_masks = world().in_turn(lambda: _initial_masks(config, encoder))
+        corpus, train_blocks, held_out = world().in_turn(
+            lambda: _read_text(config, encoder, watcher)
+        )
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
         # Before the model holds folded weights.
         inputs = {"model": fingerprint(encoder.weights)[0], "corpus": corpus.fingerprint}
@@ -277,7 +282,7 @@ class _Search:
         )
 
     def plan(self) -> SearchPlan:
-        """Describe what `run_to_result` will do."""
+        """Describe what `train` will do."""
         weights = self.encoder.weights
         steps = self.config.steps if self.config.is_trained else 0
         to_do = steps - self.supervisor.step
@@ -296,22 +301,28 @@ class _Search:
             estimated_seconds=to_do * self.training.seconds_per_step() if to_do else 0.0,
         )
 
-    def run_to_result(self, watcher: Watcher) -> SearchResult:
-        """Train, evaluate and save."""
+    def train(self, watcher: Watcher) -> TrainingRun:
+        """Train if the method does; the first process keeps the log."""
+        after_step = self.supervisor.step
+        world().on_first(lambda: self.run.start(after_step=after_step))
+        if not self.config.is_trained:
+            return TrainingRun(steps=0, seconds=0.0, tokens_per_second=0.0)
+        if not world().is_first:
+            return self.supervisor.run(None, watcher.progress, watcher.note)
+        with RunLog(self.run, self.config.log_to, after_step) as log:
+            return self.supervisor.run(log, watcher.progress, watcher.note)
+
+    def finish(self, training: TrainingRun, watcher: Watcher) -> SearchResult:
+        """Evaluate and save: from now on the run is finished."""
         config = self.config
-        resumed_from = self.supervisor.step
-        self.run.start(after_step=resumed_from)
-        training = TrainingRun(steps=0, seconds=0.0, tokens_per_second=0.0)
         masks = self.training.initial_masks
         if config.is_trained:
-            with RunLog(self.run, config.log_to, resumed_from) as log:
-                training = self.supervisor.run(log, watcher.progress, watcher.note)
             masks = masks | self.training.folded.masks  # the pooler keeps its initial one
         watcher.status("evaluating on held-out text")
         losses = self._losses(masks)
         ticket = self._ticket(masks, losses, training)
         ticket.save_pretrained(self.run.ticket)
-        return SearchResult(
+        result = SearchResult(
             ticket=self.run.ticket,
             run_folder=self.run.path,
             model=config.model,
@@ -329,8 +340,11 @@ class _Search:
             flips=self.training.flips(),
             bytes=folder_size(self.run.ticket),
             stopped_early=self.supervisor.stopped_early,
-            resumed_from=resumed_from,
+            resumed_from=self.supervisor.step,
         )
+        self.run.finish(result.to_dict())
+        self.supervisor.checkpoints.remove()
+        return result
 
     def _losses(self, masks: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
         """Evaluate the masks and the baselines at their sparsity, with the pre-trained head."""

@@ -10,6 +10,7 @@ import torch
 
 from tamtctl.checkpoints import Checkpoints
 from tamtctl.config import SearchConfig
+from tamtctl.distributed import world
 from tamtctl.errors import DivergedError
 from tamtctl.interruption import DeferredSignals
 from tamtctl.mask_training import MaskTraining
@@ -72,7 +73,7 @@ class Supervisor:
         Raises:
             TamtctlError: There is one, but not of this model and this text.
         """
-        checkpoint = self.checkpoints.newest(note)
+        checkpoint = world().on_first(lambda: self.checkpoints.newest(note))
         if checkpoint is None:
             return
         self._training.load_state_dict(checkpoint.state)
@@ -82,10 +83,13 @@ class Supervisor:
         self._since_best = facts["since_best"]
         note(f"going on from step {self.step} of {self._last.steps}, saved in {checkpoint.path}")
 
-    def run(self, log: RunLog, progress: Callable[[StepReport], None], note: Note) -> TrainingRun:
+    def run(
+        self, log: RunLog | None, progress: Callable[[StepReport], None], note: Note
+    ) -> TrainingRun:
         """Train to the end.
 
-        A signal to stop is obeyed after the step that is under way, once that is saved.
+        A signal to stop is obeyed after the step that is under way, once that is saved. Of several
+        processes the first one evaluates and saves; the others train until it stops.
 
         Args:
             log: Takes every report.
@@ -97,22 +101,25 @@ class Supervisor:
                 last good checkpoint.
         """
         self._saved_at = time.monotonic()
-        with DeferredSignals() as signals:
+        is_first = world().is_first
+        with DeferredSignals(are_repeated=world().size > 1) as signals:
 
             def is_due(step: int) -> bool:
                 return (
                     every_tenth(step)
                     or self._evaluation_is_due(step)
-                    or self._checkpoint_is_due(step)
-                    or signals.number is not None
+                    or (is_first and (self._checkpoint_is_due(step) or signals.number is not None))
                 )
 
             def report(report: StepReport) -> bool:
                 if self._evaluation_is_due(report.step):
                     report = self._evaluated(report)
-                log.write(report)
+                if log:
+                    log.write(report)
                 progress(report)
                 self._check_loss(report)
+                if not is_first:
+                    return report.is_last
                 is_asked_to_stop = signals.number is not None
                 if is_asked_to_stop or report.is_last or self._checkpoint_is_due(report.step):
                     self._save(report)
@@ -140,7 +147,7 @@ class Supervisor:
         return time.monotonic() - self._saved_at >= _SECONDS_BETWEEN_CHECKPOINTS
 
     def _evaluated(self, report: StepReport) -> StepReport:
-        losses = self._evaluate()
+        losses = world().on_first(self._evaluate)
         loss = sum(losses.values())
         if self._best_loss is None or loss < self._best_loss:
             self._best_loss, self._since_best = loss, 0

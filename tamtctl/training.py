@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from tamtctl.distributed import world
 from tamtctl.errors import DivergedError
 
 _WARM_UP_STEPS = 5  # left out of the measured speed
@@ -37,7 +38,8 @@ class StepReport:
         terms: Mean loss of each term since the last report.
         learning_rate: Of this step.
         flips: Share of the mask that differs from the initial one.
-        tokens_per_second: Batch positions per second since the start, without the first steps.
+        tokens_per_second: Batch positions per second since the start, without the first steps; of
+            all processes, their slices taken to be as large as this one's.
         seconds: Since the start, without what lay between an interruption and going on.
         is_last: No step follows.
         eval_losses: Of each term on held-out text, if it was evaluated after this step.
@@ -183,11 +185,13 @@ def train(
             _mean_terms([losses], step)  # on a GPU, looking would wait for it: there, at reports
         pending.append(losses)
         learning_rate = update(step - 1)
-        tokens += batch.input_ids.numel()
+        tokens += batch.input_ids.numel() * world().size
         if step == first + _WARM_UP_STEPS and steps > step:
             measured_from, tokens = time.perf_counter(), 0
         seconds = earlier_seconds + time.perf_counter() - started
-        is_last = step == steps or seconds > max_seconds
+        is_last = step == steps
+        if max_seconds < math.inf:  # the processes must stop together
+            is_last |= world().any(seconds > max_seconds)
         if is_due(step) or is_last:
             terms = _mean_terms(pending, step)
             pending.clear()

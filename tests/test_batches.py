@@ -164,11 +164,6 @@ def test_ranks_share_the_batch(noise: Noise, world_size: int) -> None:
         assert all(len(part.input_ids) > 0 for part in parts)
 
 
-def test_more_ranks_than_blocks_in_a_batch() -> None:
-    with pytest.raises(UsageError, match="a batch of 2 cannot be shared by 3 processes"):
-        next(training_batches(blocks(3), 2, 0, noise=None, world_size=3))
-
-
 def test_clean_batches_have_no_targets() -> None:
     some = blocks(3)
     (batch,) = evaluation_batches(some, 3, noise=None)

@@ -1,0 +1,98 @@
+"""Several processes: the same result as one, one voice, and no process left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import tiny
+import torch
+import train_in_parallel
+from safetensors.torch import load_file
+from samples import examples_file
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+SEARCH = "-m tamtctl search --sparsity 0.7 --sequence-length 16 --device cpu".split()
+
+
+def torchrun(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*TORCHRUN, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_give_what_one_gives(text_file: Path, tmp_path: Path) -> None:
+    # Without dropout, which is a seed's and a process's own.
+    model = tiny.save(
+        tmp_path / "model", "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    examples = examples_file(tmp_path / "own.jsonl", count=31)  # the last batch has one example
+    inputs = [model, text_file, examples]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    running = torchrun(train_in_parallel.__file__, *inputs, tmp_path / "two")
+    train_in_parallel.main(model, text_file, examples, tmp_path / "one")
+    _, errors = running.communicate()
+    assert running.returncode == 0, errors
+
+    for search in train_in_parallel.SEARCHES:
+        one, two = (load_file(tmp_path / name / f"{search}.safetensors") for name in ("one", "two"))
+        assert one.keys() == two.keys()
+        masks = [name for name in one if name.startswith("mask.")]
+        differing = sum(int((one[name] != two[name]).sum()) for name in masks)
+        assert differing <= 1e-4 * sum(one[name].numel() for name in masks), search
+        for name in one.keys() - set(masks):
+            torch.testing.assert_close(one[name], two[name], atol=1e-6, rtol=0, msg=search)
+    weights = [
+        load_file(tmp_path / name / "finetune/seed-1/model.safetensors") for name in ("one", "two")
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1][name], atol=1e-5, rtol=0)
+    metrics = [
+        json.loads((tmp_path / n / "finetune/result.json").read_text()) for n in ("one", "two")
+    ]
+    assert metrics[0]["scores"] == metrics[1]["scores"]
+
+
+def test_a_refusal_is_one_line(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    options = ["--model", tiny_model, "--corpus", text_file, "--output-dir", tmp_path / "run"]
+    output, errors = torchrun(*SEARCH, *options, "--batch-size", 1).communicate()
+    assert [line for line in errors.splitlines() if line.startswith("error: ")] == [
+        "error: a batch of 1 cannot be shared by 2 processes; give a larger --batch-size, "
+        "or start fewer"
+    ]
+    assert output.count("recipe nano") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_killed_process_ends_the_run(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--model", tiny_model, "--corpus", text_file, "--output-dir", run]
+    running = torchrun(*SEARCH, *options, "--steps", 100_000, "--batch-size", 2)
+    metrics = run / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.1)
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(running.pid)], capture_output=True, text=True, check=True
+    )
+    first, second = sorted(map(int, listed.stdout.split()))
+    os.kill(second, signal.SIGKILL)
+    output, errors = running.communicate(timeout=60)
+    assert running.returncode != 0
+    assert sum(line.startswith("error: ") for line in errors.splitlines()) <= 1
+    assert errors.count("Traceback") == 1  # torchrun's own
+    assert output.count("loading model") == output.count("mask        ") == 1
+    assert not (run / "result.json").exists()
+    assert not (run / "ticket").exists()
+    for process in (first, second):
+        assert not Path(f"/proc/{process}").exists()

@@ -1,0 +1,76 @@
+"""Trains in one process or, started by ``torchrun``, in several; saves scores and weights.
+
+Usage: train_in_parallel.py MODEL TEXT EXAMPLES OUTPUT; the configurations are those of the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from tamtctl import distributed
+from tamtctl.config import FinetuneConfig, SearchConfig
+from tamtctl.finetuning import finetune
+from tamtctl.runs import RunFolder
+from tamtctl.searching import _NoWatcher, _Search
+
+SEARCHES: dict[str, dict[str, Any]] = {
+    # Slices and micro-batches of unequal size, numbers of masked tokens that differ in all of them.
+    "mlm": {"objective": "mlm", "batch_size": 5, "micro_batch_size": 2},
+    "kd": {"objective": "kd", "batch_size": 4},
+    "mlm+kd": {"objective": "mlm+kd", "batch_size": 4, "micro_batch_size": 1},
+    "imp": {"method": "imp", "steps": None, "sparsity": 0.3, "prune_every": 12},
+}
+
+
+def search_config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
+    small: dict[str, Any] = {
+        "sparsity": 0.7,
+        "model": str(model),
+        "corpus": (str(text),),
+        "steps": 24,
+        "batch_size": 4,
+        "sequence_length": 16,
+        "learning_rate": 5e-3,
+        "evaluation_blocks": 8,
+        "device": "cpu",
+        "dropout": False,
+    }
+    return SearchConfig.from_recipe("nano", **(small | changes))
+
+
+def main(model: Path, text: Path, examples: Path, folder: Path) -> None:
+    for name, changes in SEARCHES.items():
+        config = search_config(model, text, **changes)
+        search = _Search.prepare(config, RunFolder(folder / name, {}), _NoWatcher())
+        search.training.run(lambda _: None)
+        folded = search.training.folded
+        state = folded.scores | {f"mask.{n}": m for n, m in folded.masks.items()}
+        state |= {f"head.{n}": p.detach() for n, p in search.training.objective.head.items()}
+        distributed.world().on_first(partial(save_file, state, folder / f"{name}.safetensors"))
+    finetune(
+        FinetuneConfig(
+            task="own",
+            train=str(examples),
+            dev=str(examples),
+            dense=True,
+            model=str(model),
+            epochs=2,
+            batch_size=5,
+            learning_rate=1e-3,
+            select="best",
+            threads=1,
+        ),
+        output_dir=folder / "finetune",
+    )
+
+
+if __name__ == "__main__":
+    with distributed.joined() if "WORLD_SIZE" in os.environ else nullcontext():
+        main(*map(Path, sys.argv[1:]))

@@ -12,7 +12,7 @@ import sys
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
@@ -31,13 +31,16 @@ from tamtctl.config import (
     SearchConfig,
 )
 from tamtctl.errors import TamtctlError, UsageError, explain
+from tamtctl.sweep import DEFAULT_METHODS, SWEEP_METHODS, CompareConfig, parse_shard
 from tamtctl.tasks import STSB_ZERO_SHOT, TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from tamtctl.console import Output
+
+_Value = TypeVar("_Value")
 
 app = typer.Typer(
     name="tamtctl",
@@ -243,6 +246,137 @@ def search(
     output.result(result.to_dict(), str(result.ticket))
 
 
+@app.command(epilog="Example: tamtctl compare --sparsity 0.5,0.7,0.9 --recipe nano")
+def compare(
+    tickets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TICKET]...",
+            help="Tickets to set beside the dense model, random and magnitude masks: folder, "
+            "packaged name or Hub id. Without any, --sparsity says what to find.",
+        ),
+    ] = None,
+    sparsity: Annotated[
+        str | None,
+        typer.Option(help="Sweep these sparsities, for example 0.5,0.7,0.9, above 0.1."),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Of a sweep: {', '.join(SWEEP_METHODS)}. By default {','.join(DEFAULT_METHODS)}, "
+            "of which a model without masked-LM head leaves out those that need it."
+        ),
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Of the searches of a sweep; random masks take at least three.")
+    ] = "1",
+    recipe: Annotated[
+        str, typer.Option(help=f"Of a sweep: {', '.join(RECIPES)}, or a TOML file of settings.")
+    ] = "nano",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Hub id, folder, or nano; by default the recipe's, or the tickets'."),
+    ] = None,
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Text as in search, whose held-out tenth is evaluated on; by default the "
+            "recipe's, or that of the first ticket. May be given several times."
+        ),
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the text in jsonl, parquet and datasets.")
+    ] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="Tokens per sequence.")] = None,
+    prune_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps between two cuts of iterative magnitude pruning; mask training gets as "
+            "many steps as that takes to the same sparsity."
+        ),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Also fine-tune on these, for example sst2,mrpc: " + ", ".join(TASKS)),
+    ] = None,
+    task_seeds: Annotated[str, typer.Option(help="Of fine-tuning.")] = "1",
+    data_dir: DataDirOption = None,
+    limit: Annotated[int | None, typer.Option(help="Fine-tune on so many examples.")] = None,
+    blocks: Annotated[int, typer.Option(help="Held-out sequences at most.")] = 512,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Make only a part of a sweep's runs, for example 2/8, and no report; the same "
+            "command without it puts all together."
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="The report's folder; by default one under runs/.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Rebuild damaged run folders; else they are left out.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be run, and how long, and stop.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare tickets, or whole sweeps, with the baselines at the same sparsity, in a report.
+
+    A sweep finds what is missing under runs/ and repeats nothing. Mask training, iterative
+    magnitude pruning, magnitude and random masks are measured on the same held-out text, with the
+    pre-trained head, and with --tasks fine-tuned.
+    """
+    config = CompareConfig(
+        tickets=tuple(tickets or ()),
+        sparsities=_listed("sparsity", sparsity, float),
+        methods=_listed("methods", methods, str),
+        seeds=_listed("seeds", seeds, int),
+        recipe=recipe,
+        model=model,
+        corpus=tuple(corpus or ()),
+        text_column=text_column,
+        sequence_length=sequence_length,
+        prune_every=prune_every,
+        tasks=_listed("tasks", tasks, str),
+        task_seeds=_listed("task-seeds", task_seeds, int),
+        data_dir=data_dir,
+        limit=limit,
+        evaluation_blocks=blocks,
+        precision=precision,
+        device=device,
+        threads=threads,
+    )
+    part = parse_shard(shard, config) if shard else None
+    output = _output(as_json, quiet)
+    _hush_libraries()
+    from tamtctl import comparison
+    from tamtctl.console import CompareView, show_comparison, show_comparison_plan
+
+    view = CompareView(output)
+    try:
+        if dry_run:
+            plan = comparison.plan_comparison(config, shard=part, watcher=view)
+            show_comparison_plan(output, plan)
+            output.result({"runs": [run.to_dict() for run in plan]}, "")
+            return
+        if part:
+            runs = comparison.make_part(config, shard=part, force=force, watcher=view)
+            output.line("The same command without --shard puts the parts together.")
+            output.result(runs.to_dict(), str(len(runs.searches)))
+            return
+        result = comparison.compare(config, output_dir=output_dir, force=force, watcher=view)
+    finally:
+        view.close()
+    show_comparison(output, result)
+    output.result(result.to_dict(), str(result.folder))
+
+
 @app.command(
     help="Fine-tune a ticket, or the dense model, on a task, and score it.\n\nTasks: "
     + "; ".join(f"{task.name} ({task.summary})" for task in TASKS.values())
@@ -332,7 +466,7 @@ def finetune(
         batch_size=batch_size,
         max_length=max_length,
         select=select,
-        seeds=_seeds(seeds),
+        seeds=_listed("seeds", seeds, int),
         precision=precision,
         device=device,
         threads=threads,
@@ -436,11 +570,14 @@ def evaluate(
     output.result(result.to_dict(), f"{result.score:.4f}")
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def _listed(option: str, text: str | None, kind: Callable[[str], _Value]) -> tuple[_Value, ...]:
+    """Return the values between the commas."""
+    if text is None:
+        return ()
     try:
-        return tuple(int(number) for number in text.split(","))
+        return tuple(kind(part.strip()) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--seeds must be numbers between commas, got {text!r}") from error
+        raise UsageError(f"--{option} must be numbers between commas, got {text!r}") from error
 
 
 @app.command(epilog="Example: tamtctl push runs/search-nano-0.8-tamt-mlm-1a2b3c4d/ticket me/nano")

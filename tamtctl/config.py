@@ -214,8 +214,9 @@ class SearchConfig:
         """Return a recipe's configuration with some values changed; None leaves the recipe's.
 
         Args:
-            recipe: A name in `RECIPES`, or a TOML file of `SearchConfig` values (which may name the
-                recipe it builds on as ``recipe``).
+            recipe: A name in `RECIPES`, or a TOML file of `SearchConfig` values, which may name the
+                recipe it builds on as ``recipe``; those in a table such as ``[imp]`` are for that
+                method alone.
             **changes: `SearchConfig` values; ``sparsity`` is needed.
 
         Raises:
@@ -223,8 +224,9 @@ class SearchConfig:
         """
         changes = {key: value for key, value in changes.items() if value is not None}
         if recipe not in RECIPES:
-            recipe, from_file = _read_recipe(recipe)
-            changes = from_file | changes
+            recipe, from_file, by_method = _read_recipe(recipe)
+            merged = from_file | changes
+            changes = from_file | by_method.get(merged.get("method", "tamt"), {}) | changes
         if "sparsity" not in changes:
             raise UsageError("--sparsity is needed, for example --sparsity 0.8")
         check_sparsity(changes["sparsity"])
@@ -504,8 +506,11 @@ def _paper_steps(sparsity: float) -> int:
 RECIPES: dict[str, Callable[[str, str, float], dict[str, Any]]] = {"nano": _nano, "paper": _paper}
 
 
-def _read_recipe(name: str) -> tuple[str, dict[str, Any]]:
-    """Return the base recipe and the values of a TOML recipe file."""
+_Values = dict[str, Any]
+
+
+def _read_recipe(name: str) -> tuple[str, _Values, dict[str, _Values]]:
+    """Return the base recipe of a TOML recipe file, its values, and those of single methods."""
     path = Path(name).expanduser()
     if not path.is_file():
         one_of("recipe", name, RECIPES | {"FILE.toml": None})
@@ -513,17 +518,26 @@ def _read_recipe(name: str) -> tuple[str, dict[str, Any]]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"recipe file {name!r} is not readable TOML: {error}") from error
-    values = {key.replace("-", "_"): value for key, value in values.items()}
     base = values.pop("recipe", "nano")
     one_of("recipe", base, RECIPES)
+    tables = {method: values.pop(method) for method in METHODS if method in values}
+    by_method = {method: _checked_values(name, table) for method, table in tables.items()}
+    return base, _checked_values(name, values), by_method
+
+
+def _checked_values(file: str, values: object) -> _Values:
+    if not isinstance(values, dict):
+        raise UsageError(f"recipe file {file!r}: the name of a method is for a table, like [imp]")
     types = {field.name: str(field.type) for field in fields(SearchConfig)}
+    checked = {}
     for key, value in values.items():
-        if key not in types:
-            near = difflib.get_close_matches(key, types, n=1)
+        name = key.replace("-", "_")
+        if name not in types:
+            near = difflib.get_close_matches(name, types, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise UsageError(f"recipe file {name!r} has an unknown key {key!r}{hint}")
-        values[key] = _checked(name, key, value, types[key])
-    return base, values
+            raise UsageError(f"recipe file {file!r} has an unknown key {name!r}{hint}")
+        checked[name] = _checked(file, name, value, types[name])
+    return checked
 
 
 def _checked(file: str, key: str, value: Any, declared: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,12 +14,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from tamtctl.comparison import Comparison
     from tamtctl.evaluation import Evaluation, Labelled
     from tamtctl.exporting import ExportResult
     from tamtctl.finetuning import FinetunePlan, FinetuneResult
     from tamtctl.hub import PublishedTicket, PullResult, PushResult
     from tamtctl.importing import ImportResult
     from tamtctl.searching import SearchPlan, SearchResult
+    from tamtctl.sweeping import PlannedRun
     from tamtctl.training import StepReport
 
 _PLAIN_WIDTH = 100
@@ -144,6 +146,57 @@ class FinetuneView(SearchView):
             self._open_bar("training", report.steps)
         text = f"loss {report.loss:.3f}  {report.tokens_per_second:,.0f} tokens/s"
         self._advance(report, text)
+
+
+class CompareView(FinetuneView):
+    """Shows a sweep as it goes: a line for every run, and its progress."""
+
+    def status(self, message: str) -> None:
+        """Leave out what every search of a sweep does alike."""
+        self._close_bar()
+
+    def plan(self, plan: SearchPlan) -> None:
+        """Say what a search will do; most of it is the same for all."""
+        if plan.steps:
+            self._out.line(f"{plan.steps:,} steps, about {_duration(plan.estimated_seconds)}")
+            self._open_bar("searching", plan.steps)
+
+    def finetune_plan(self, plan: FinetunePlan) -> None:
+        """Say what fine-tuning will do."""
+        self._out.line(f"fine-tuning on {plan.task.name}: {plan.steps:,} steps a seed")
+
+
+def show_comparison_plan(output: Output, plan: Sequence[PlannedRun]) -> None:
+    """Print the runs of a sweep, and what is left to do."""
+    table = Table("run", "state")
+    table.add_column("steps", justify="right")
+    table.add_column("training", justify="right")
+    for run in plan:
+        left = [f"{run.steps:,}", _duration(run.estimated_seconds)] if run.steps else ["–", "–"]
+        table.add_row(str(run.cell), run.state, *left)
+    output.table(table)
+    todo = sum(run.state != "done" for run in plan)
+    seconds = sum(run.estimated_seconds for run in plan)
+    output.line(f"{todo} of {_count(len(plan), 'run')} to do, training about {_duration(seconds)}")
+
+
+def show_comparison(output: Output, comparison: Comparison) -> None:
+    """Print the table of results, what it says, and where the report is."""
+    from tamtctl.report import REPORT, summary
+
+    heading, rows = summary(comparison)
+    table = Table(*heading[:2])
+    for column in heading[2:]:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    output.line()
+    output.table(table)
+    for sentence in comparison.sentences:
+        output.line(sentence)
+    for cell, why in comparison.left_out.items():
+        output.line(f"left out: {cell}: {why}")
+    output.line(f"report  {comparison.folder / REPORT}")
 
 
 def show_plan(output: Output, plan: SearchPlan) -> None:

@@ -45,6 +45,14 @@ class DivergedError(TamtctlError):
     """A training has lost its way: its loss exploded or is no number."""
 
 
+class DamagedRunError(TamtctlError):
+    """A run's folder does not hold what its name and its files say."""
+
+
+class NoHeadError(ModelError):
+    """A model has no pre-trained masked-LM head, and the request needs one."""
+
+
 def explain(error: BaseException) -> str | None:
     """Return one line for a foreign error that a user can meet anywhere, or None if it is ours.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamtctl.errors import TamtctlError, UsageError
+from tamtctl.errors import UsageError
+from tamtctl.figures import require_plotting
 from tamtctl.similarity import Similarity, place_of
 from tamtctl.ticket_format import TicketMetadata
 
@@ -30,12 +31,7 @@ def check_figure(path: Path) -> None:
         raise UsageError(f"--figure must end in {' or '.join(FORMATS)}, got {str(path)!r}")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--figure {str(path)!r}: there is no folder {str(path.parent)!r}")
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise TamtctlError(
-            "--figure needs matplotlib; install it with pip install 'tamtctl[report]'"
-        ) from error
+    require_plotting("--figure")
 
 
 def save_heat_map(

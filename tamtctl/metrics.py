@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tamtctl.task_data import Answers, Examples
@@ -50,20 +51,32 @@ def standard_errors(task: Task, predictions: Sequence[Any], examples: Examples) 
 
     Most metrics are no means over examples, so theirs is the bootstrap's (fixed resamples).
     """
-    if task.kind == "span":  # means over examples, and too slow to resample
-        each = [span_scores([p], examples.take([i])) for i, p in enumerate(predictions)]
-        found = {name: [one[name] for one in each] for name in each[0]}
-        return {name: _deviation(v) / len(v) ** 0.5 for name, v in found.items()}
+    if len(examples) < 2:
+        return dict.fromkeys(task.metrics, float("nan"))
+    found = resampled_scores(task, predictions, examples, _RESAMPLES)
+    return {name: float(np.std(values, ddof=1)) for name, values in found.items()}
+
+
+def resampled_scores(
+    task: Task, predictions: Sequence[Any], examples: Examples, resamples: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return every metric on resamples of the examples, (resamples,), drawn with replacement.
+
+    The resamples depend on nothing but their number and that of the examples: any two checkpoints
+    are scored on the same ones.
+    """
     generator = np.random.Generator(np.random.Philox(key=0))
-    resampled = []
-    for _ in range(_RESAMPLES):
-        rows = generator.integers(len(examples), size=len(examples)).tolist()
-        resampled.append(scores(task, [predictions[i] for i in rows], examples.take(rows)))
-    return {name: _deviation([one[name] for one in resampled]) for name in task.metrics}
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    count = len(examples)
+    drawn = [generator.integers(count, size=count) for _ in range(resamples)]
+    if task.kind == "span":  # means over examples, and too slow to compute for every resample
+        each = [span_scores([p], examples.take([i])) for i, p in enumerate(predictions)]
+        table = {name: np.array([one[name] for one in each]) for name in each[0]}
+        return {name: np.array([v[rows].mean() for rows in drawn]) for name, v in table.items()}
+    found = [
+        scores(task, [predictions[i] for i in rows], examples.take(rows))
+        for rows in (rows.tolist() for rows in drawn)
+    ]
+    return {name: np.array([one[name] for one in found]) for name in task.metrics}
 
 
 def span_scores(predictions: Sequence[str], examples: Examples) -> dict[str, float]:

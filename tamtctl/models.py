@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-from tamtctl.errors import ModelError
+from tamtctl.errors import ModelError, NoHeadError
 from tamtctl.nano import nano_path
 
 
@@ -127,8 +127,8 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
         revision: Branch, tag or commit on the Hub.
 
     Raises:
-        ModelError: Not found, no network, not an encoder, no weights, no fast tokenizer, or (with
-            ``with_head``) a checkpoint without a masked-LM head.
+        ModelError: Not found, no network, not an encoder, no weights, or no fast tokenizer.
+        NoHeadError: With ``with_head``, a checkpoint without a masked-LM head.
     """
     source = _source(name)
     config = load_config(name, revision)
@@ -154,7 +154,7 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
     if with_head:
         model, loading = _load_weights(AutoModelForMaskedLM, name, source, pinned)
         if loading["missing_keys"]:
-            raise ModelError(
+            raise NoHeadError(
                 f"model {name!r} has no pre-trained masked-LM head (the checkpoint lacks "
                 f"{min(loading['missing_keys'])}); use --objective kd, which needs none"
             )

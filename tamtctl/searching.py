@@ -19,7 +19,7 @@ from tamtctl.config import SearchConfig
 from tamtctl.corpus import Corpus, load_corpus
 from tamtctl.devices import Compute
 from tamtctl.distributed import world
-from tamtctl.errors import TamtctlError, TicketError, UsageError
+from tamtctl.errors import DamagedRunError, TicketError, UsageError
 from tamtctl.folders import folder_size
 from tamtctl.iterative_pruning import IterativePruning
 from tamtctl.mask_training import MaskTraining
@@ -199,6 +199,27 @@ def plan_search(
     return _Search.prepare(config, run, watcher or _NoWatcher()).plan()
 
 
+def search_folder(config: SearchConfig) -> Path:
+    """Return the run folder of a search that is asked for none."""
+    return _run_folder(config, None).path
+
+
+def find_search(config: SearchConfig) -> SearchResult | None:
+    """Return what a finished search of this configuration found, None if there is none.
+
+    Raises:
+        DamagedRunError: Its folder holds something else, or not all of it.
+    """
+    run = _run_folder(config, None)
+    try:
+        return _earlier_result(run, force=False)
+    except UsageError as error:
+        raise DamagedRunError(
+            f"the run folder {str(run.path)!r} holds no run of its own configuration; "
+            "--force rebuilds it"
+        ) from error
+
+
 def default_recipe(config: SearchConfig) -> tuple[str, str]:
     """Return the recipe to use where none is asked for, and why, for the first line printed."""
     if Compute.choose(config.device, "fp32").device.type == "cuda":
@@ -216,7 +237,7 @@ def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
         folders = {"ticket": run.ticket, "run_folder": run.path}
         return SearchResult(**(values | folders | {"already_done": True}))
     except (TicketError, TypeError) as error:  # TypeError: fields of another version
-        raise TamtctlError(
+        raise DamagedRunError(
             f"the finished run in {str(run.path)!r} is damaged ({error}); --force redoes it"
         ) from error
 

@@ -1,0 +1,452 @@
+"""Subnetworks side by side: what a sweep lacks is searched for, then all are measured alike."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tamtctl.config import SearchConfig
+from tamtctl.devices import Compute
+from tamtctl.downstream import TaskScore, fine_tune, score_of
+from tamtctl.errors import TicketError
+from tamtctl.figures import require_plotting
+from tamtctl.finetuning import FinetunePlan, FinetuneResult
+from tamtctl.held_out import HeldOutText
+from tamtctl.report import write_report
+from tamtctl.runs import RUNS, RunFolder
+from tamtctl.searching import SearchPlan
+from tamtctl.similarity import similarities
+from tamtctl.statistics import Interval, Spread, correlation, loss_difference, score_difference
+from tamtctl.subnetworks import (
+    DENSE,
+    Subnetwork,
+    baseline_cells,
+    dense,
+    of_cell,
+    of_ticket,
+)
+from tamtctl.sweep import ONE_SHOT, Cell, CompareConfig
+from tamtctl.sweeping import CompareWatcher, PlannedRun, Runs, make_runs, plan_runs
+from tamtctl.ticket import Ticket, resolve_ticket
+from tamtctl.training import StepReport
+
+_UNITS = {"mlm": "nats", "kd": "(1 − cosine)"}
+_WORDS = {"mlm": "MLM loss", "kd": "KD loss"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two methods at one sparsity; ``interval`` is by how much ``a`` has more than ``b``.
+
+    Attributes:
+        a: One method, as a text names it.
+        b: The other one.
+        sparsity: Of both.
+        measure: ``mlm`` or ``kd``, of which less is better, or a task, of which more is.
+        interval: From a paired bootstrap over blocks of text, or over dev examples.
+        is_headline: Whether it says how a method does at what it was trained for.
+    """
+
+    a: str
+    b: str
+    sparsity: float
+    measure: str
+    interval: Interval
+    is_headline: bool
+
+    def __str__(self) -> str:
+        unit = f" {_UNITS[self.measure]}" if self.measure in _UNITS else ""
+        where = f"at {self.sparsity:g} in {_WORDS.get(self.measure, self.measure)}"
+        value, *bounds = self.interval.value, self.interval.low, self.interval.high
+        if not self.interval.is_significant:
+            low, high = (f"{bound + 0.0:.3f}" for bound in bounds)  # no minus before a zero
+            return (
+                f"{self.a} and {self.b} cannot be told apart {where}: a difference of "
+                f"{value + 0.0:.3f}{unit}, 95 % interval [{low}, {high}]"
+            )
+        a_is_better = (value < 0) == (self.measure in _UNITS)  # a lower loss, a higher score
+        better, worse = (self.a, self.b) if a_is_better else (self.b, self.a)
+        low, high = (f"{bound:.3f}" for bound in sorted(map(abs, bounds)))
+        return (
+            f"{better} beats {worse} {where} by {abs(value):.3f}{unit}, "
+            f"95 % interval [{low}, {high}]"
+        )
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Jaccard similarities of the subnetworks of one sparsity (None: of all tickets).
+
+    Attributes:
+        sparsity: Of all of them.
+        names: Of each.
+        jaccard: The similarity of every two, 1 on the diagonal.
+        chance: What two random masks would have, for every two.
+    """
+
+    sparsity: float | None
+    names: list[str]
+    jaccard: list[list[float]]
+    chance: list[list[float]]
+
+    @classmethod
+    def of(cls, sparsity: float | None, subnetworks: Sequence[Subnetwork]) -> Overlaps:
+        """Compare every two of several subnetworks."""
+        names = [one.name if sparsity else f"{one.name} {one.sparsity:g}" for one in subnetworks]
+        jaccard, chance = np.eye(len(names)), np.eye(len(names))
+        for pair in similarities([one.ticket for one in subnetworks if one.ticket]):
+            for i, j in ((pair.a, pair.b), (pair.b, pair.a)):
+                jaccard[i, j] = pair.average.jaccard
+                chance[i, j] = pair.average.chance_jaccard
+        return cls(sparsity, names, jaccard.tolist(), chance.tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        config: As asked for.
+        model: What the masks are of.
+        corpus: What the held-out text is of.
+        blocks: Sequences of text that the losses were measured on.
+        terms: The losses: ``mlm`` and ``kd``, or ``kd`` alone.
+        subnetworks: The dense model first.
+        differences: Every two methods at the same sparsity, but for two one-shot ones.
+        overlaps: How alike the masks are.
+        correlations: Task → term → correlation of the loss with the score over the subnetworks.
+        left_out: Cell → why it is missing: its run folder is damaged.
+        folder: Of the report.
+    """
+
+    config: CompareConfig
+    model: str
+    corpus: str
+    blocks: int
+    terms: tuple[str, ...]
+    subnetworks: list[Subnetwork]
+    differences: list[Difference]
+    overlaps: list[Overlaps]
+    correlations: dict[str, dict[str, Interval | None]]
+    left_out: dict[str, str]
+    folder: Path
+
+    @property
+    def groups(self) -> dict[tuple[str, float], list[Subnetwork]]:
+        """Method and sparsity → the subnetworks that differ in their seed alone."""
+        return _groups(self.subnetworks)
+
+    def spread(self, group: Sequence[Subnetwork], term: str) -> Spread:
+        """Return a loss over the seeds of a group."""
+        return Spread.of([one.losses[term].mean for one in group])
+
+    def score(self, group: Sequence[Subnetwork], task: str) -> Spread:
+        """Return a task's score over the seeds of a group and of its fine-tuning."""
+        return Spread.of([run.score for one in group for run in one.scores[task].runs])
+
+    @property
+    def sentences(self) -> list[str]:
+        """What there is to say, one comparison a line."""
+        return [str(difference) for difference in self.differences if difference.is_headline]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "config": self.config.to_dict(),
+            "model": self.model,
+            "corpus": self.corpus,
+            "blocks": self.blocks,
+            "results": [one.row() for one in self.subnetworks],
+            "differences": [
+                {
+                    "a": one.a,
+                    "b": one.b,
+                    "sparsity": one.sparsity,
+                    "measure": one.measure,
+                    **one.interval.to_dict(),
+                }
+                for one in self.differences
+            ],
+            "sentences": self.sentences,
+            "similarities": [
+                {"sparsity": one.sparsity, "names": one.names, "jaccard": one.jaccard}
+                | {"chance": one.chance}
+                for one in self.overlaps
+            ],
+            "correlations": {
+                task: {term: r and r.to_dict() for term, r in terms.items()}
+                for task, terms in self.correlations.items()
+            },
+            "left_out": self.left_out,
+            "folder": str(self.folder),
+        }
+
+
+class _NoWatcher:
+    def status(self, message: str) -> None: ...
+    def note(self, message: str) -> None: ...
+    def plan(self, plan: SearchPlan) -> None: ...
+    def finetune_plan(self, plan: FinetunePlan) -> None: ...
+    def progress(self, report: StepReport) -> None: ...
+
+
+def compare(
+    config: CompareConfig,
+    *,
+    output_dir: Path | None = None,
+    force: bool = False,
+    watcher: CompareWatcher | None = None,
+) -> Comparison:
+    """Compare tickets, or a sweep whose missing runs are made first, and write the report.
+
+    Args:
+        config: What to compare.
+        output_dir: The report's folder; by default one under ``runs/``.
+        force: Rebuild run folders that are damaged, instead of leaving them out.
+        watcher: Is told how it goes.
+
+    Raises:
+        TamtctlError: The request, the model, the text or a ticket are refused, matplotlib is
+            missing, or a search fails.
+    """
+    require_plotting("tamtctl compare")
+    watcher = watcher or _NoWatcher()
+    folder = RunFolder(output_dir or RUNS / _name(config), config.to_dict())
+    folder.finished(force=True)  # refuses the folder of something else
+    opened = open_comparison(config, watcher)
+    runs = make_runs(opened.config, opened.cells, opened.model, force=force, watcher=watcher)
+    subnetworks = _measured(opened, runs, watcher)
+    groups = _groups(subnetworks)
+    comparison = Comparison(
+        config=config,
+        model=opened.model,
+        corpus=" ".join(opened.config.corpus),
+        blocks=min(opened.text.limit, len(opened.text.blocks)),
+        terms=opened.text.terms,
+        subnetworks=subnetworks,
+        differences=list(_differences(groups, opened.text.terms, config.tasks)),
+        overlaps=_overlaps(config, subnetworks),
+        correlations=_correlations(subnetworks, opened.text.terms, config.tasks),
+        left_out={str(cell): why for cell, why in runs.left_out.items()},
+        folder=folder.path,
+    )
+    folder.start()
+    write_report(comparison)
+    return comparison
+
+
+def plan_comparison(
+    config: CompareConfig,
+    *,
+    shard: tuple[int, int] | None = None,
+    watcher: CompareWatcher | None = None,
+) -> list[PlannedRun]:
+    """Return the runs that `compare` would find or make, after the same checks."""
+    watcher = watcher or _NoWatcher()
+    opened = open_comparison(config, watcher)
+    return plan_runs(opened.config, opened.cells, shard=shard, watcher=watcher)
+
+
+def make_part(
+    config: CompareConfig,
+    *,
+    shard: tuple[int, int],
+    force: bool = False,
+    watcher: CompareWatcher | None = None,
+) -> Runs:
+    """Make one part of the runs of a sweep, without a report; `compare` puts the parts together.
+
+    Args:
+        config: The sweep.
+        shard: Which part, from 1, and of how many.
+        force: Rebuild run folders that are damaged, instead of leaving them out.
+        watcher: Is told how it goes.
+    """
+    watcher = watcher or _NoWatcher()
+    opened = open_comparison(config, watcher)
+    return make_runs(
+        opened.config, opened.cells, opened.model, shard=shard, force=force, watcher=watcher
+    )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A comparison whose request, tickets, model and text have been checked.
+
+    Attributes:
+        config: As asked for, with the model and the corpus that it is about.
+        cells: Of the sweep; of tickets, their baselines.
+        tickets: By the name that they were asked for.
+        text: The model and the held-out text.
+    """
+
+    config: CompareConfig
+    cells: list[Cell]
+    tickets: dict[str, Ticket]
+    text: HeldOutText
+
+    @property
+    def model(self) -> str:
+        """What the masks are of."""
+        return self.text.encoder.id
+
+
+def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
+    """Check a request, and load what it is about; nothing is written but caches.
+
+    Raises:
+        TamtctlError: The request, the model, the text or a ticket are refused.
+    """
+    tickets = {name: Ticket.load(resolve_ticket(name).path) for name in config.tickets}
+    watcher.note("loading the model and the held-out text …")
+    if tickets:
+        return _open_tickets(config, tickets)
+    search = config.search_config(config.cells()[0])
+    text = _open_text(config, search, revision=None)
+    config = replace(config, model=search.model, corpus=search.corpus)
+    return Opened(config, config.cells(has_head="mlm" in text.terms), {}, text)
+
+
+def _open_tickets(config: CompareConfig, tickets: Mapping[str, Ticket]) -> Opened:
+    first = next(iter(tickets.values()))
+    base = first.base_model
+    for name, ticket in tickets.items():
+        if ticket.base_model.fingerprint != base.fingerprint:
+            raise TicketError(
+                f"{next(iter(tickets))} is a ticket of {base.id!r}, and {name} one of "
+                f"{ticket.base_model.id!r}, with other weights; compare tickets of one model"
+            )
+    length = config.sequence_length or first.search.get("sequence_length")
+    config = replace(
+        config,
+        model=config.model or base.id,
+        corpus=config.corpus or tuple(first.search.get("corpus", ())),
+        sequence_length=length,
+    )
+    sparsities = sorted({ticket.target_sparsity for ticket in tickets.values()})
+    cells = baseline_cells(sparsities)
+    search = config.search_config(cells[0])
+    revision = base.revision if config.model == base.id else None
+    text = _open_text(config, search, revision=revision)
+    if text.fingerprint != base.fingerprint:
+        raise TicketError(
+            f"the tickets are of {base.id!r}, whose weights are not those of model "
+            f"{config.model!r}; give their own --model"
+        )
+    return Opened(replace(config, corpus=search.corpus), cells, dict(tickets), text)
+
+
+def _open_text(config: CompareConfig, search: SearchConfig, revision: str | None) -> HeldOutText:
+    return HeldOutText.open(
+        search.model,
+        search.corpus,
+        revision=revision,
+        held_out=search.held_out,
+        text_column=search.text_column,
+        sequence_length=search.sequence_length,
+        limit=search.evaluation_blocks,
+        compute=Compute.choose(config.device, config.precision, config.threads),
+    )
+
+
+def _name(config: CompareConfig) -> str:
+    """Return the name of the report's folder."""
+    about = config.tickets or (config.model or config.recipe,)
+    more = f"-and-{len(about) - 1}-more" if len(about) > 1 else ""
+    return f"compare-{Path(about[0]).name}{more}-{config.hash}"
+
+
+def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnetwork]:
+    """Measure every subnetwork of a comparison, the dense model first."""
+    config, text = opened.config, opened.text
+
+    def scores(found: Mapping[str, FinetuneResult]) -> dict[str, TaskScore]:
+        return {task: score_of(result) for task, result in found.items()}
+
+    def of(cell: Cell | None) -> dict[str, FinetuneResult]:
+        return {task: found[cell] for task, found in runs.fine_tuned.items()}
+
+    count = 1 + len(opened.cells) - len(runs.left_out) + len(opened.tickets)
+    watcher.note(f"measuring {count} subnetworks on held-out text …")
+    measured = [replace(dense(text), scores=scores(of(None)))]
+    for cell in opened.cells:
+        if cell in runs.left_out:
+            continue
+        one = of_cell(cell, runs.searches.get(cell), text)
+        measured.append(replace(one, scores=scores(of(cell))))
+    for name, ticket in opened.tickets.items():
+        one = of_ticket(name, ticket, text)
+        found = {t: fine_tune(config, t, opened.model, one.path, watcher) for t in config.tasks}
+        measured.append(replace(one, scores=scores(found)))
+    return measured
+
+
+def _groups(subnetworks: Sequence[Subnetwork]) -> dict[tuple[str, float], list[Subnetwork]]:
+    groups: dict[tuple[str, float], list[Subnetwork]] = {}
+    for one in subnetworks:
+        groups.setdefault((one.method, one.sparsity), []).append(one)
+    return groups
+
+
+def _differences(
+    groups: Mapping[tuple[str, float], Sequence[Subnetwork]],
+    terms: Sequence[str],
+    tasks: Sequence[str],
+) -> Iterator[Difference]:
+    """Yield the differences of every two methods at the same sparsity, one-shot ones aside."""
+    for (first, first_group), (second, second_group) in itertools.combinations(groups.items(), 2):
+        # What takes more work comes first.
+        if first[0] in ONE_SHOT:
+            first, first_group, second, second_group = second, second_group, first, first_group
+        if first[1] != second[1] or DENSE in (first[0], second[0]) or first[0] in ONE_SHOT:
+            continue
+        a, b = first_group[0], second_group[0]
+        wanted = (a.objective or "mlm").split("+")
+        for measure in (*terms, *tasks):
+            if measure in terms:
+                interval = loss_difference(
+                    [one.losses[measure] for one in first_group],
+                    [one.losses[measure] for one in second_group],
+                )
+            else:
+                interval = score_difference(
+                    [run for one in first_group for run in one.scores[measure].runs],
+                    [run for one in second_group for run in one.scores[measure].runs],
+                )
+            is_headline = (measure in tasks or measure in wanted) and b.method in (
+                "magnitude",
+                "imp",
+            )
+            yield Difference(a.label, b.label, a.sparsity, measure, interval, is_headline)
+
+
+def _overlaps(config: CompareConfig, subnetworks: Sequence[Subnetwork]) -> list[Overlaps]:
+    """Return how alike masks are: within each sparsity of a sweep, or of all tickets."""
+    masked = [one for one in subnetworks if one.ticket]
+    sparsities: list[float | None] = [*sorted(config.sparsities)] or [None]
+    return [
+        Overlaps.of(sparsity, [one for one in masked if sparsity in (None, one.sparsity)])
+        for sparsity in sparsities
+    ]
+
+
+def _correlations(
+    subnetworks: Sequence[Subnetwork], terms: Sequence[str], tasks: Sequence[str]
+) -> dict[str, dict[str, Interval | None]]:
+    """Return how each task's score goes with each loss, over all subnetworks but the dense one."""
+    masked = [one for one in subnetworks if one.ticket]
+    return {
+        task: {
+            term: correlation(
+                [one.losses[term].mean for one in masked],
+                [one.scores[task].scores.mean for one in masked],
+            )
+            for term in terms
+        }
+        for task in tasks
+    }

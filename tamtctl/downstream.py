@@ -1,0 +1,94 @@
+"""Fine-tuned scores of the subnetworks of a comparison, and those of resampled dev sets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tamtctl.config import FinetuneConfig
+from tamtctl.finetuning import PREDICTIONS, FinetuneResult, FinetuneWatcher, finetune
+from tamtctl.metrics import resampled_scores
+from tamtctl.statistics import Resampled, Spread
+from tamtctl.sweep import CompareConfig
+from tamtctl.task_data import Answers, Examples
+from tamtctl.task_models import SEED_METRICS
+from tamtctl.tasks import Task
+
+_RESAMPLES = 1000  # of a dev set; each is scored anew
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """A subnetwork's score on one task.
+
+    Attributes:
+        metric: The task's primary one.
+        scores: Over the seeds of fine-tuning.
+        runs: The score of each seed, on the dev set and on resamples of it.
+    """
+
+    metric: str
+    scores: Spread
+    runs: list[Resampled]
+
+
+def fine_tune(
+    config: CompareConfig, task: str, model: str, ticket: Path | None, watcher: FinetuneWatcher
+) -> FinetuneResult:
+    """Fine-tune a ticket, or the dense model, or return what an earlier run came to."""
+    return finetune(
+        FinetuneConfig(
+            task=task,
+            ticket=None if ticket is None else str(ticket),
+            dense=ticket is None,
+            model=model,
+            data_dir=config.data_dir,
+            limit=config.limit,
+            seeds=config.task_seeds,
+            precision=config.precision,
+            device=config.device,
+            threads=config.threads,
+        ),
+        watcher=watcher,
+    )
+
+
+def score_of(result: FinetuneResult) -> TaskScore:
+    """Return the scores of a fine-tuning run, from the predictions that it left."""
+    runs = [
+        Resampled(score, _resampled(folder, result.metric))
+        for score, folder in zip(result.scores, result.checkpoint, strict=True)
+    ]
+    return TaskScore(result.metric, Spread.of(result.scores), runs)
+
+
+def _resampled(checkpoint: Path, metric: str) -> Any:
+    """Score resamples of the dev set that the primary metric is of."""
+    task = _task(checkpoint)
+    suffix, split = next(iter(task.dev_splits.items()))
+    lines = (checkpoint / PREDICTIONS).read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["split"] == split]
+    said = [_value(task, row["prediction"]) for row in rows]
+    examples = Examples(
+        [row["id"] for row in rows], (), [_label(task, row["label"]) for row in rows]
+    )
+    return resampled_scores(task, said, examples, _RESAMPLES)[metric.removesuffix(suffix)]
+
+
+def _task(checkpoint: Path) -> Task:
+    """Return the task as the run had it: a task of labelled files has its own classes."""
+    values = json.loads((checkpoint / SEED_METRICS).read_text(encoding="utf-8"))["task"]
+    tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return Task(**(values | tuples))
+
+
+def _value(task: Task, prediction: Any) -> Any:
+    return task.labels.index(prediction) if task.labels else prediction
+
+
+def _label(task: Task, label: Any) -> Any:
+    if task.kind == "span":
+        return Answers(tuple(label), (0,) * len(label))
+    return _value(task, label)

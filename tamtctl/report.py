@@ -1,0 +1,210 @@
+"""The report of a comparison: one HTML file, Markdown, CSV, JSON, and the figures as files."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tamtctl.environment import environment
+from tamtctl.figures import figures_of, render
+from tamtctl.runs import write_json
+from tamtctl.subnetworks import DENSE
+from tamtctl.sweep import ONE_SHOT
+
+if TYPE_CHECKING:
+    from tamtctl.comparison import Comparison
+
+REPORT, MARKDOWN, CSV, JSON, FIGURES = (
+    "report.html",
+    "report.md",
+    "results.csv",
+    "results.json",
+    "figures",
+)
+_HEADINGS = {"mlm": "MLM loss (nats)", "kd": "KD loss (1 − cosine)"}
+
+Table = tuple[list[str], list[list[str]]]  # heading and rows
+
+
+def write_report(comparison: Comparison) -> None:
+    """Write all files of the report into the comparison's folder."""
+    folder = comparison.folder
+    (folder / FIGURES).mkdir(exist_ok=True)
+    figures = figures_of(comparison)
+    pictures = {}
+    for name, (caption, draw) in figures.items():
+        light = render(draw, "svg")
+        (folder / FIGURES / f"{name}.svg").write_bytes(light)
+        (folder / FIGURES / f"{name}.png").write_bytes(render(draw, "png"))
+        pictures[caption] = (light, render(draw, "svg", dark=True))
+    (folder / REPORT).write_text(_html(comparison, pictures), encoding="utf-8")
+    captions = {name: caption for name, (caption, _) in figures.items()}
+    (folder / MARKDOWN).write_text(_markdown(comparison, captions), encoding="utf-8")
+    (folder / CSV).write_text(_csv(comparison), encoding="utf-8")
+    write_json(folder / JSON, comparison.to_dict() | {"environment": environment()})
+
+
+def summary(comparison: Comparison) -> Table:
+    """Return the table of the results: a row for every method and sparsity."""
+    terms, tasks = comparison.terms, comparison.config.tasks
+    first = comparison.subnetworks[0]
+    heading = ["sparsity", "method", *(_HEADINGS[term] for term in terms)]
+    heading += [f"{task} ({first.scores[task].metric.replace('_', ' ')})" for task in tasks]
+    heading += ["mask flipped", "steps"]
+    rows = []
+    for (method, sparsity), group in comparison.groups.items():
+        one = group[0]
+        row = ["–" if method == DENSE else f"{sparsity:g}", one.label]
+        row += [str(comparison.spread(group, term)) for term in terms]
+        row += [str(comparison.score(group, task)) for task in tasks]
+        flips = [one.flips["all"] for one in group if one.flips and method not in ONE_SHOT]
+        row.append(f"{sum(flips) / len(flips):.1%}" if flips else "–")
+        row.append("–" if not one.steps else f"{one.steps:,}")
+        rows.append(row)
+    rows.sort(key=lambda row: (row[0] != "–", row[0]))
+    return heading, rows
+
+
+def _differences(comparison: Comparison) -> Table:
+    heading = ["sparsity", "measure", "a", "b", "a − b", "95 % interval"]
+    rows = []
+    for one in comparison.differences:
+        i = one.interval
+        interval = f"[{i.low:.3f}, {i.high:.3f}]"
+        rows.append([f"{one.sparsity:g}", one.measure, one.a, one.b, f"{i.value:.3f}", interval])
+    return heading, rows
+
+
+def _correlations(comparison: Comparison) -> Table:
+    rows = [
+        [task, term, *((f"{r.value:.3f}", f"[{r.low:.3f}, {r.high:.3f}]") if r else "––")]
+        for task, terms in comparison.correlations.items()
+        for term, r in terms.items()
+    ]
+    return ["task", "loss", "correlation", "95 % interval"], rows
+
+
+def _facts(comparison: Comparison) -> list[str]:
+    config = comparison.config
+    facts = [
+        f"Model {comparison.model}, held-out text of {comparison.corpus}: {comparison.blocks} "
+        "sequences, every subnetwork with the same masked tokens and the pre-trained head.",
+        "Values are means ± standard deviations over seeds, where there are several. Intervals of "
+        "losses are from a paired bootstrap over the sequences, those of scores over the dev "
+        "examples: they say how another text would move a difference, not another seed.",
+    ]
+    if config.sparsities:
+        facts.append(
+            "Equal budget: mask training (TAMT) gets the optimiser steps that iterative magnitude "
+            "pruning (IMP) needs to reach the same sparsity."
+        )
+    facts += [f"Left out: {cell}: {why}" for cell, why in comparison.left_out.items()]
+    return facts
+
+
+def _csv(comparison: Comparison) -> str:
+    rows = [one.row() for one in comparison.subnetworks]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+# --- Markdown --------------------------------------------------------------------------------
+
+
+def _markdown(comparison: Comparison, captions: Mapping[str, str]) -> str:
+    parts = [f"# {_title(comparison)}", *_facts(comparison), _pipes(summary(comparison))]
+    parts.append("\n".join(f"- {sentence}" for sentence in comparison.sentences))
+    for name, caption in captions.items():
+        parts.append(f"![{caption}]({FIGURES}/{name}.png)\n\n{caption}")
+    if comparison.correlations:
+        parts.append("## Does the loss foretell the score?\n\n" + _pipes(_correlations(comparison)))
+    parts.append("## Every difference\n\n" + _pipes(_differences(comparison)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _pipes(table: Table) -> str:
+    heading, rows = table
+    lines = [heading, ["---"] * len(heading), *rows]
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def _title(comparison: Comparison) -> str:
+    return f"Lottery tickets of {Path(comparison.model).name} compared"
+
+
+# --- HTML ------------------------------------------------------------------------------------
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1f2328; --paper: #fff; --rule: #d0d7de; --soft: #59636e }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --ink: #e6edf3; --paper: #0d1117; --rule: #30363d; --soft: #9198a1 }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0 }
+th, td { text-align: right; padding: .3rem .8rem; border-bottom: 1px solid var(--rule) }
+th { border-bottom: 2px solid var(--rule) }
+.wide { overflow-x: auto }
+.words { text-align: left }
+figure { margin: 2rem 0; break-inside: avoid }
+figure img { width: 100%; height: auto }
+figcaption, .facts { color: var(--soft); font-size: .9rem }
+tr { break-inside: avoid }
+@media print { body { max-width: none; margin: 0; font-size: 10pt } details > * { display: block } }
+"""
+
+
+def _html(comparison: Comparison, pictures: Mapping[str, tuple[bytes, bytes]]) -> str:
+    title = html.escape(_title(comparison))
+    facts = "".join(f"<p class='facts'>{html.escape(fact)}</p>" for fact in _facts(comparison))
+    sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in comparison.sentences)
+    figures = "".join(_figure(caption, *both) for caption, both in pictures.items())
+    correlations = (
+        "<h2>Does the loss foretell the score?</h2>" + _rows(_correlations(comparison), 2)
+        if comparison.correlations
+        else ""
+    )
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<style>{_STYLE}</style><h1>{title}</h1>{facts}{_rows(summary(comparison), 2)}"
+        f"<ul>{sentences}</ul>{figures}{correlations}"
+        f"<h2>Every difference</h2>{_rows(_differences(comparison), 4)}</html>\n"
+    )
+
+
+def _rows(table: Table, words: int) -> str:
+    """Return a table whose first columns are words, and the others numbers."""
+    heading, rows = table
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "".join(
+            f"<{tag}{' class=words' if i < words else ''}>{html.escape(cell)}</{tag}>"
+            for i, cell in enumerate(cells)
+        )
+
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
+    return f"<div class='wide'><table><tr>{line(heading, 'th')}</tr>{body}</table></div>"
+
+
+def _figure(caption: str, light: bytes, dark: bytes) -> str:
+    """Return a figure for light and for dark screens; paper is always light."""
+    text = html.escape(caption, quote=True)
+    return (
+        "<figure><picture><source media='screen and (prefers-color-scheme: dark)' "
+        f"srcset='{_data_url(dark)}'><img src='{_data_url(light)}' alt='{text}'></picture>"
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _data_url(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()

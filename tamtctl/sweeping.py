@@ -1,0 +1,190 @@
+"""Making the runs of a sweep: those that exist are found, the others are searched for."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tamtctl.downstream import fine_tune
+from tamtctl.errors import DamagedRunError
+from tamtctl.finetuning import FinetunePlan, FinetuneResult
+from tamtctl.searching import (
+    SearchPlan,
+    SearchResult,
+    find_search,
+    plan_search,
+    search,
+    search_folder,
+)
+from tamtctl.sweep import Cell, CompareConfig, units_of_work
+from tamtctl.training import StepReport
+
+
+class CompareWatcher(Protocol):
+    """Who wants to know how a comparison is going."""
+
+    def status(self, message: str) -> None:
+        """Be told what is being done now, where it may take long."""
+
+    def note(self, message: str) -> None:
+        """Be told what a person should know."""
+
+    def plan(self, plan: SearchPlan) -> None:
+        """Be told what a search will do."""
+
+    def finetune_plan(self, plan: FinetunePlan) -> None:
+        """Be told what fine-tuning will do."""
+
+    def progress(self, report: StepReport) -> None:
+        """Be told of a step."""
+
+
+@dataclass
+class Runs:
+    """The runs of a sweep.
+
+    Attributes:
+        searches: Cell → what its search found.
+        fine_tuned: Task → cell (None: the dense model) → what fine-tuning came to.
+        left_out: Cell → what is wrong with its run folder.
+    """
+
+    searches: dict[Cell, SearchResult] = field(default_factory=dict)
+    fine_tuned: dict[str, dict[Cell | None, FinetuneResult]] = field(default_factory=dict)
+    left_out: dict[Cell, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "runs": [found.to_dict() for found in self.searches.values()],
+            "left_out": {str(cell): why for cell, why in self.left_out.items()},
+        }
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """The search of a cell: where it is, whether it is ``done``, and what is left to do."""
+
+    cell: Cell
+    run_folder: Path
+    state: str
+    steps: int
+    estimated_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"cell": str(self.cell), "run_folder": str(self.run_folder)}
+
+
+def plan_runs(
+    config: CompareConfig,
+    cells: Sequence[Cell],
+    *,
+    shard: tuple[int, int] | None = None,
+    watcher: CompareWatcher,
+) -> list[PlannedRun]:
+    """Return what `make_runs` would do, with times from a probe of every method."""
+    seconds_per_step: dict[str, float] = {}
+    planned = []
+    for cell in itertools.chain.from_iterable(_units(config, cells, shard)):
+        if cell is None:
+            continue
+        wanted = config.search_config(cell)
+        try:
+            state = "to do" if find_search(wanted) is None else "done"
+        except DamagedRunError:
+            state = "damaged"
+        steps = wanted.steps if state == "to do" and wanted.is_trained else 0
+        if steps and cell.method not in seconds_per_step:
+            watcher.status(f"timing {cell.method}")
+            probe = plan_search(wanted)
+            seconds_per_step[cell.method] = probe.estimated_seconds / probe.steps
+        seconds = steps * seconds_per_step.get(cell.method, 0.0)
+        planned.append(PlannedRun(cell, search_folder(wanted), state, steps, seconds))
+    return planned
+
+
+def make_runs(
+    config: CompareConfig,
+    cells: Sequence[Cell],
+    model: str,
+    *,
+    shard: tuple[int, int] | None = None,
+    force: bool = False,
+    watcher: CompareWatcher,
+) -> Runs:
+    """Find or make the runs of a sweep.
+
+    Args:
+        config: The comparison.
+        cells: Of its sweep.
+        model: What is fine-tuned for the dense scores.
+        shard: Make only part i (from 1) of n.
+        force: Rebuild run folders that are damaged, instead of leaving them out.
+        watcher: Is told how it goes.
+
+    Raises:
+        TamtctlError: A search or fine-tuning fails.
+    """
+    runs = Runs()
+    units = _units(config, cells, shard)
+    numbers = itertools.count(1)
+    total = sum(map(len, units))
+    for unit in units:
+        for cell in unit:
+            step = f"[{next(numbers)}/{total}]"
+            if cell is None:
+                watcher.note(f"{step} dense model")
+                _fine_tune(config, runs, None, model, watcher)
+                continue
+            found = _found(config, cell, step, force=force, watcher=watcher)
+            if isinstance(found, str):
+                runs.left_out[cell] = found
+                continue
+            runs.searches[cell] = found
+            _fine_tune(config, runs, cell, model, watcher)
+    return runs
+
+
+def _units(
+    config: CompareConfig, cells: Sequence[Cell], shard: tuple[int, int] | None
+) -> list[tuple[Cell | None, ...]]:
+    """Return the cells that take a run, and None for the dense model, as they can run apart.
+
+    A one-shot mask takes a run only for fine-tuning, which wants a ticket on disk.
+    """
+    wanted = [cell for cell in cells if cell.is_trained or config.tasks]
+    units: list[tuple[Cell | None, ...]] = [*units_of_work(wanted)]
+    if config.tasks:
+        units.append((None,))
+    return units if shard is None else units[shard[0] - 1 :: shard[1]]
+
+
+def _found(
+    config: CompareConfig, cell: Cell, step: str, *, force: bool, watcher: CompareWatcher
+) -> SearchResult | str:
+    """Return a cell's search, made if there is none, or what is wrong with its folder."""
+    wanted = config.search_config(cell)
+    try:
+        found = find_search(wanted)
+    except DamagedRunError as error:
+        watcher.note(f"{step} {cell}: {error}")
+        if not force:
+            return str(error)
+        shutil.rmtree(search_folder(wanted))
+        found = None
+    watcher.note(f"{step} {cell}: " + ("searching" if found is None else "done before"))
+    return found or search(wanted, watcher=watcher)
+
+
+def _fine_tune(
+    config: CompareConfig, runs: Runs, cell: Cell | None, model: str, watcher: CompareWatcher
+) -> None:
+    ticket = None if cell is None else runs.searches[cell].ticket
+    for task in config.tasks:
+        found = fine_tune(config, task, model, ticket, watcher)
+        runs.fine_tuned.setdefault(task, {})[cell] = found

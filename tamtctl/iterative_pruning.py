@@ -117,6 +117,16 @@ class IterativePruning(MaskTraining):
                 {n: p.detach() for n, p in folded.parameters.items()},
                 folded.masks,
             )
+        self._start_over()
+
+    def follow(self, masks: Mapping[str, Tensor]) -> None:
+        """Go on from the masks of a cut like the run that made it, if weights are rewound."""
+        self._keep_only({n: masks[n].to(self._compute.device) for n in self.folded.parameters})
+        self._rewind()
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Forget the moments of the last interval."""
         self._optimizer = ScoreOptimizer(
             self._weights,
             epsilon=self._config.adam_epsilon,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tamtctl.batches import Blocks
 from tamtctl.checkpoints import Checkpoints
-from tamtctl.config import SearchConfig
+from tamtctl.config import SearchConfig, cut_sparsities
 from tamtctl.corpus import Corpus, load_corpus
 from tamtctl.devices import Compute
 from tamtctl.distributed import world
@@ -152,6 +152,7 @@ def search(
     *,
     output_dir: Path | None = None,
     force: bool = False,
+    after: SearchResult | None = None,
     watcher: Watcher | None = None,
 ) -> SearchResult:
     """Find a ticket and save it (TAMT, §3).
@@ -162,6 +163,8 @@ def search(
         config: What to do.
         output_dir: The run's folder; by default one under ``runs/`` named after the configuration.
         force: Redo a finished run; start an interrupted one anew.
+        after: Go on from this search by ``imp``, which differs in its lower sparsity alone: what is
+            found is the same as from the start. See `can_follow`.
         watcher: Is told of the plan and the progress.
 
     Returns:
@@ -184,9 +187,24 @@ def search(
         if force:
             world().on_first(prepared.supervisor.checkpoints.remove)
         prepared.supervisor.resume(watcher.note)
+        if after and not prepared.supervisor.step:
+            prepared.follow(after)
         watcher.plan(prepared.plan())
         training = prepared.train(watcher)
         return world().on_first(lambda: prepared.finish(training, watcher))
+
+
+def can_follow(config: SearchConfig, earlier: SearchConfig) -> bool:
+    """Tell whether a search can go on from an earlier one, see `search`.
+
+    Iterative magnitude pruning that rewinds hands nothing but masks from one cut to the next.
+    """
+    return (
+        config.method == "imp"
+        and config.rewind == "weights"
+        and earlier.sparsity in cut_sparsities(config.sparsity)[:-1]
+        and replace(config, sparsity=earlier.sparsity, steps=earlier.steps) == earlier
+    )
 
 
 def plan_search(
@@ -321,6 +339,18 @@ class _Search:
             steps=steps,
             estimated_seconds=to_do * self.training.seconds_per_step() if to_do else 0.0,
         )
+
+    def follow(self, earlier: SearchResult) -> None:
+        """Go on from the ticket of an earlier search by iterative magnitude pruning.
+
+        Raises:
+            TicketError: It is not of this model.
+        """
+        assert isinstance(self.training, IterativePruning)
+        weights = self.training.folded.frozen | self.encoder.pooler
+        ticket = Ticket.load(earlier.ticket).decode({n: w.cpu() for n, w in weights.items()})
+        self.training.follow(ticket.masks)
+        self.supervisor.follow(earlier.steps, earlier.seconds, earlier.tokens_per_second)
 
     def train(self, watcher: Watcher) -> TrainingRun:
         """Train if the method does; the first process keeps the log."""

@@ -83,6 +83,19 @@ class Supervisor:
         self._since_best = facts["since_best"]
         note(f"going on from step {self.step} of {self._last.steps}, saved in {checkpoint.path}")
 
+    def follow(self, step: int, seconds: float, tokens_per_second: float) -> None:
+        """Go on after the last step of another run, which the training has been set to."""
+        self._last = StepReport(
+            step=step,
+            steps=self._config.steps,
+            terms={},
+            learning_rate=0.0,
+            flips=self._training.flips(),
+            tokens_per_second=tokens_per_second,
+            seconds=seconds,
+            is_last=False,
+        )
+
     def run(
         self, log: RunLog | None, progress: Callable[[StepReport], None], note: Note
     ) -> TrainingRun:

@@ -15,6 +15,7 @@ from tamtctl.finetuning import FinetunePlan, FinetuneResult
 from tamtctl.searching import (
     SearchPlan,
     SearchResult,
+    can_follow,
     find_search,
     plan_search,
     search,
@@ -141,7 +142,7 @@ def make_runs(
                 watcher.note(f"{step} dense model")
                 _fine_tune(config, runs, None, model, watcher)
                 continue
-            found = _found(config, cell, step, force=force, watcher=watcher)
+            found = _found(config, cell, step, runs, force=force, watcher=watcher)
             if isinstance(found, str):
                 runs.left_out[cell] = found
                 continue
@@ -165,7 +166,13 @@ def _units(
 
 
 def _found(
-    config: CompareConfig, cell: Cell, step: str, *, force: bool, watcher: CompareWatcher
+    config: CompareConfig,
+    cell: Cell,
+    step: str,
+    runs: Runs,
+    *,
+    force: bool,
+    watcher: CompareWatcher,
 ) -> SearchResult | str:
     """Return a cell's search, made if there is none, or what is wrong with its folder."""
     wanted = config.search_config(cell)
@@ -178,7 +185,18 @@ def _found(
         shutil.rmtree(search_folder(wanted))
         found = None
     watcher.note(f"{step} {cell}: " + ("searching" if found is None else "done before"))
-    return found or search(wanted, watcher=watcher)
+    return found or search(wanted, after=_followed(config, cell, runs), watcher=watcher)
+
+
+def _followed(config: CompareConfig, cell: Cell, runs: Runs) -> SearchResult | None:
+    """Return the finished run that the search of a cell can go on from, if there is one."""
+    wanted = config.search_config(cell)
+    earlier = [
+        (other.sparsity, found)
+        for other, found in runs.searches.items()
+        if can_follow(wanted, config.search_config(other))
+    ]
+    return max(earlier, key=lambda pair: pair[0])[1] if earlier else None
 
 
 def _fine_tune(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tamtctl.iterative_pruning import IterativePruning
 from tamtctl.masking import keep_count
 from tamtctl.models import Encoder, load_encoder
 from tamtctl.pruning import magnitude_masks
+from tamtctl.searching import can_follow, search
 from tamtctl.ticket import Ticket
 
 
@@ -160,3 +162,22 @@ def test_a_search_leaves_a_ticket_like_any_other(
 def test_what_does_not_go_together_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         SearchConfig.from_recipe("nano", **({"sparsity": 0.5, "method": "imp"} | changes))
+
+
+def test_going_on_from_a_lower_sparsity_gives_the_same_bits(
+    tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    low, high = (config(tiny_model, text_file, sparsity=s, dropout=True) for s in (0.4, 0.65))
+    assert can_follow(high, low)
+    assert not can_follow(replace(high, seed=2), low)
+    assert not can_follow(replace(high, rewind="none"), replace(low, rewind="none"))
+    assert not can_follow(low, high)
+    odd = config(tiny_model, text_file, sparsity=0.45, dropout=True)
+    assert not can_follow(high, odd)  # which stopped where a run to 0.65 never is
+    first = search(low, output_dir=tmp_path / "low")
+    whole = search(high, output_dir=tmp_path / "whole")
+    onward = search(high, output_dir=tmp_path / "onward", after=first)
+    assert (onward.steps, onward.resumed_from, first.steps) == (18, 9, 9)
+    assert onward.losses == whole.losses
+    one, other = Ticket.load(whole.ticket), Ticket.load(onward.ticket)
+    assert all(torch.equal(one.mask(name), other.mask(name)) for name in one.parameters)

@@ -12,8 +12,9 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from tamtctl.cache import cache_dir
 from tamtctl.encoding import Encoder
 from tamtctl.errors import CorpusError
+from tamtctl.locks import locked
 from tamtctl.text import Document, Source, open_source
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ TRAIN_FILE = "train.bin"
 HELD_OUT_FILE = "held_out.bin"
 
 _CHARACTERS_AT_ONCE = 2**20
+
+_UNFINISHED, _LOCK = ".unfinished-", ".lock"
+_LOCKED_AFTER_SECONDS = 60
 
 TokenStream = NDArray[np.unsignedinteger[Any]]
 Progress = Callable[[int], None]
@@ -237,8 +242,10 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     unfinished = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
-        yield unfinished
+        _remove_abandoned(folder.parent)
+        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
+        with locked(unfinished / _LOCK):
+            yield unfinished
         _move_into_place(unfinished, folder)
     except OSError as error:
         remedy = "set TAMTCTL_CACHE to another folder"
@@ -250,6 +257,17 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     finally:
         if unfinished is not None:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove what processes that were killed have left unfinished, but nothing that is at work."""
+    for folder in parent.glob(f"{_UNFINISHED}*"):
+        # One that was made or moved just now may not be locked.
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _LOCKED_AFTER_SECONDS:
+                with locked(folder / _LOCK) as is_abandoned:
+                    if is_abandoned:
+                        shutil.rmtree(folder)
 
 
 def _move_into_place(unfinished: Path, folder: Path) -> None:

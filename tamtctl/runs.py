@@ -23,6 +23,7 @@ from tamtctl.locks import locked
 RUNS = Path("runs")
 CONFIG, RESULT, METRICS, TICKET = "config.json", "result.json", "metrics.jsonl", "ticket"
 CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class RunFolder:
             return None
         if not self.path.is_dir():
             raise UsageError(f"output folder {str(self.path)!r} is a file; choose another")
-        if all(entry.match(f".{CONFIG}-*") for entry in self.path.iterdir()):
-            self._check_writable()  # empty, but for what a killed `start` may leave
+        if all(e.name == _LOCK or e.match(f".{CONFIG}-*") for e in self.path.iterdir()):
+            self._check_writable()  # empty, but for what a process killed early may leave
             return None
         if _read(self.path / CONFIG) != self.config:
             raise UsageError(
@@ -79,7 +80,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             try:
-                stack.enter_context(locked(self.path))
+                stack.enter_context(locked(self.path / _LOCK))
             except BlockingIOError as error:
                 raise TamtctlError(
                     f"another process is at this very run in {str(self.path)!r}; wait for it, or "

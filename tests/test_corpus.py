@@ -226,6 +226,37 @@ def test_an_interruption_leaves_nothing(
     assert folders(cache) == []
 
 
+KILLED = """
+import os, signal, sys
+from transformers import BertTokenizer
+from tamtctl.corpus import load_corpus
+tokenizer = BertTokenizer.from_pretrained(sys.argv[2])
+load_corpus(sys.argv[1], tokenizer, progress=lambda _: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(
+    tmp_path: Path, file: Path, cache: Path, bert_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    bert_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    command = [sys.executable, "-c", KILLED, str(file), str(tmp_path / "tokenizer")]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    (abandoned,) = cache.iterdir()
+    other = write(tmp_path / "other.txt", LINES[:400])
+    seen = []
+
+    def look(_: int) -> None:
+        (mine,) = (path for path in cache.glob(".unfinished-*") if path != abandoned)
+        for path in (abandoned, mine):  # of an age at which it can be locked
+            os.utime(path, (0, 0))
+        seen.append(load_corpus(str(other), bert_tokenizer).fingerprint)
+        assert mine.exists()
+        assert not abandoned.exists()
+
+    corpus = load_corpus(str(file), bert_tokenizer, progress=look)
+    assert folders(cache) == sorted([corpus.fingerprint, *set(seen)])
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_line(
     tmp_path: Path,

@@ -4,73 +4,27 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import subprocess
 import time
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import processes
 import pytest
+from small_search import STEPS, Interrupting, bits, command, interrupted, small_config
 
 from tamtctl.config import SearchConfig
+from tamtctl.errors import DivergedError, TamtctlError
 from tamtctl.searching import search
 from tamtctl.training import StepReport
-
-STEPS = 40
 
 
 @pytest.fixture
 def config(tiny_model: Path, text_file: Path) -> SearchConfig:
-    return SearchConfig.from_recipe(
-        "nano",
-        sparsity=0.7,
-        model=str(tiny_model),
-        corpus=(str(text_file),),
-        steps=STEPS,
-        batch_size=4,
-        sequence_length=16,
-        learning_rate=5e-3,
-        evaluation_blocks=8,
-        device="cpu",
-        checkpoint_every=4,
-    )
-
-
-class Interrupting:
-    """A watcher that ends the search by an error of its own after a step."""
-
-    class Ended(Exception):  # noqa: N818, it is none
-        pass
-
-    def __init__(self, after: int = STEPS + 1) -> None:
-        self.after = after
-        self.notes: list[str] = []
-
-    def status(self, message: str) -> None: ...
-    def plan(self, plan: object) -> None: ...
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def progress(self, report: StepReport) -> None:
-        if report.step >= self.after:
-            raise self.Ended
-
-
-def interrupted(config: SearchConfig, run: Path, after: int) -> list[Path]:
-    """Run a search that ends in step ``after``; return its checkpoints, oldest first."""
-    with pytest.raises(Interrupting.Ended):
-        search(config, output_dir=run, watcher=Interrupting(after))
-    return sorted((run / "checkpoints").iterdir())
-
-
-def bits(ticket: Path) -> dict[str, Any]:
-    """Return all of a ticket but when it was made."""
-    metadata = json.loads((ticket / "ticket.json").read_text())
-    del metadata["created"]
-    return {"metadata": metadata} | {
-        file.name: file.read_bytes() for file in ticket.glob("*.safetensors")
-    }
+    return small_config(tiny_model, text_file, checkpoint_every=4)
 
 
 def check_metrics(run: Path) -> None:
@@ -87,13 +41,6 @@ def await_write(run: Path, process: BaseProcess, count: int) -> None:
     seen: set[Path] = set()
     while process.is_alive() and len(seen) < count:
         seen.update(run.glob("checkpoints/.step-*"))
-
-
-def command(config: SearchConfig, *more: object) -> list[object]:
-    options: list[object] = ["search", "--output-dir", "run", "--json", *more]
-    for name in ("sparsity", "model", "steps", "batch_size", "sequence_length", "learning_rate"):
-        options += ["--" + name.replace("_", "-"), getattr(config, name)]
-    return [*options, "--corpus", config.corpus[0], "--device", "cpu"]
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
@@ -127,3 +74,146 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(
     assert {p.name for p in run.iterdir()} == {
         "config.json", "metrics.jsonl", "result.json", "ticket",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("saved", "changes"),
+    [
+        (4, {}),
+        (
+            20,
+            {"objective": "kd", "bias_correction": False, "clip": "per-tensor"}
+            | {"weight_decay": 0.01, "precision": "bf16"},
+        ),
+        (20, {"objective": "mlm+kd", "dropout": True, "micro_batch_size": 3, "init": "random"}),
+        (16, {"method": "imp", "prune_every": 10, "sparsity": 0.45, "dropout": True}),
+        (20, {"method": "imp", "prune_every": 10, "sparsity": 0.45, "rewind": "none"}),
+    ],
+)
+def test_every_kind_of_search_goes_on_with_the_same_bits(
+    saved: int, changes: dict[str, Any], config: SearchConfig, tmp_path: Path
+) -> None:
+    config = replace(config, **changes)
+    whole = search(replace(config, checkpoint_every=None), output_dir=tmp_path / "whole")
+    interrupted(config, tmp_path / "run", saved + 1)
+    watcher = Interrupting()
+    result = search(config, output_dir=tmp_path / "run", watcher=watcher)
+    assert result.resumed_from == saved
+    (note,) = watcher.notes
+    assert note.startswith(f"going on from step {saved} of {STEPS}, saved in ")
+    assert bits(result.ticket) == bits(whole.ticket)
+    check_metrics(tmp_path / "run")
+
+
+def test_the_last_two_are_kept_and_a_damaged_one_is_named(
+    config: SearchConfig, tmp_path: Path
+) -> None:
+    whole = search(config, output_dir=tmp_path / "whole")
+    run = tmp_path / "run"
+    before, last = interrupted(config, run, 22)
+    assert [path.name[:13] for path in (before, last)] == ["step-00000016", "step-00000020"]
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    watcher = Interrupting()
+    result = search(config, output_dir=run, watcher=watcher)
+    assert result.resumed_from == 16
+    assert f"checkpoint {last} is damaged" in watcher.notes[0]
+    assert "the one before is used" in watcher.notes[0]
+    assert bits(result.ticket) == bits(whole.ticket)
+    shutil.rmtree(run)
+    for path in interrupted(config, run, 22):
+        path.write_bytes(path.read_bytes()[:1000])
+    watcher = Interrupting()
+    result = search(config, output_dir=run, watcher=watcher)
+    assert result.resumed_from == 0
+    assert "there is none before" in watcher.notes[-1]
+    assert bits(result.ticket) == bits(whole.ticket)
+    check_metrics(run)
+
+
+def test_force_starts_anew(config: SearchConfig, tmp_path: Path) -> None:
+    interrupted(config, tmp_path / "run", 22)
+    assert search(config, output_dir=tmp_path / "run", force=True).resumed_from == 0
+
+
+def test_a_search_goes_on_with_nothing_but_its_own_inputs(
+    config: SearchConfig, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    shutil.copy(config.corpus[0], text)
+    config = replace(config, corpus=(str(text),))
+    _, last = interrupted(config, tmp_path / "run", 22)
+    original = text.read_text()
+    text.write_text(original.replace("a", "the"))
+    with pytest.raises(TamtctlError, match=rf"the corpus changed since '.*{last.name}' was saved"):
+        search(config, output_dir=tmp_path / "run")
+    text.write_text(original)
+    assert search(config, output_dir=tmp_path / "run").resumed_from == 20
+
+
+def test_what_follows_the_training_does_not_lose_it(config: SearchConfig, tmp_path: Path) -> None:
+    class Evaluating(Interrupting):
+        def status(self, message: str) -> None:
+            if message.startswith("evaluating"):
+                raise self.Ended
+
+    with pytest.raises(Interrupting.Ended):
+        search(config, output_dir=tmp_path / "run", watcher=Evaluating())
+    result = search(config, output_dir=tmp_path / "run")
+    assert result.resumed_from == result.steps == STEPS
+    assert result.tokens_per_second > 0
+    assert bits(result.ticket) == bits(search(config, output_dir=tmp_path / "whole").ticket)
+
+
+def test_a_run_is_for_one_process_at_a_time(config: SearchConfig, tmp_path: Path) -> None:
+    class Meddling(Interrupting):
+        def progress(self, report: StepReport) -> None:
+            with pytest.raises(TamtctlError, match="another process is at this very run"):
+                search(config, output_dir=tmp_path / "run")
+
+    assert search(config, output_dir=tmp_path / "run", watcher=Meddling()).steps == STEPS
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(config: SearchConfig, tmp_path: Path) -> None:
+    mount = shutil.which("mount")
+    small = tmp_path / "small"
+    small.mkdir()
+
+    def mounted(options: str) -> bool:
+        wanted = [mount or "", "-t", "tmpfs", "-o", options, "tmpfs", str(small)]
+        return subprocess.run(wanted, capture_output=True, check=False).returncode == 0
+
+    if not mount or not mounted("size=400k"):
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        (size,) = {path.stat().st_size for path in interrupted(config, tmp_path / "any", 10)}
+        assert mounted(f"remount,size={(5 * size // 2 + 20_000) // 1024}k")
+        with pytest.raises(TamtctlError) as raised:
+            search(config, output_dir=small / "run")
+        (_, last) = sorted((small / "run" / "checkpoints").iterdir())
+        assert str(raised.value).startswith(
+            "the checkpoint of step 12 was not written: no space left on the disk"
+        )
+        assert f"{last} is intact" in str(raised.value)
+        assert mounted("remount,size=20M")
+        result = search(config, output_dir=small / "run")
+        assert result.resumed_from == 8
+        assert bits(result.ticket) == bits(search(config, output_dir=tmp_path / "whole").ticket)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "message"),
+    [(1e30, r"mlm loss became nan at step \d+"), (30.0, r"the loss exploded: .* at step \d+")],
+)
+def test_a_loss_that_is_lost_names_the_last_good_checkpoint(
+    learning_rate: float, message: str, config: SearchConfig, tmp_path: Path
+) -> None:
+    lost = replace(config, learning_rate=learning_rate, checkpoint_every=1, steps=400)
+    with pytest.raises(DivergedError, match=message) as raised:
+        search(lost, output_dir=tmp_path / "run")
+    paths = sorted((tmp_path / "run").glob("checkpoints/step-*"))
+    expected = f"the last good checkpoint is {paths[-1]}" if paths else "none was saved before"
+    assert str(raised.value).endswith(expected)

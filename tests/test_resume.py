@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -74,6 +76,45 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(
     assert {p.name for p in run.iterdir()} == {
         "config.json", "metrics.jsonl", "result.json", "ticket",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_search_after_the_step_under_way(
+    number: signal.Signals, code: int, config: SearchConfig, tmp_path: Path
+) -> None:
+    whole = search(replace(config, steps=400), output_dir=tmp_path / "whole")
+    arguments = command(config, "--steps", 400)
+    process = processes.start(arguments, tmp_path)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while process.is_alive() and not (metrics.exists() and metrics.stat().st_size):
+        pass
+    assert process.pid
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == code
+    last = json.loads(metrics.read_text().splitlines()[-1])["step"]
+    assert 0 < last < 400
+    said = f"step {last} is saved; the same command goes on from there"
+    assert said in (tmp_path / "err").read_text()
+    process = processes.start(arguments, tmp_path)
+    process.join()
+    assert json.loads((tmp_path / "out").read_text())["resumed_from"] == last
+    found = bits(tmp_path / "run" / "ticket")
+    assert {name: found[name] for name in found if name != "metadata"} == {
+        name: value for name, value in bits(whole.ticket).items() if name != "metadata"
+    }
+
+
+def test_a_second_signal_does_not_wait(config: SearchConfig, tmp_path: Path) -> None:
+    class Impatient(Interrupting):
+        def progress(self, report: StepReport) -> None:
+            signal.raise_signal(signal.SIGINT)  # is kept until the step is saved
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("not here")
+
+    with pytest.raises(KeyboardInterrupt):
+        search(replace(config, checkpoint_every=None), output_dir=tmp_path, watcher=Impatient())
+    assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,8 @@ def _read(path: Path) -> tuple[dict[str, Any], State]:
         state: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
         for key in opened.keys():  # noqa: SIM118, it is no mapping
             part, _, name = key.partition("/")
-            state[part][name] = opened.get_tensor(key)
+            # Else it would live in the file, which goes when there are newer ones.
+            state[part][name] = opened.get_tensor(key).clone()
     return header, state
 
 

@@ -21,8 +21,8 @@ from tamtctl.bases import recode
 from tamtctl.config import one_of
 from tamtctl.errors import TicketError, UsageError
 from tamtctl.mask_coding import ENCODINGS
-from tamtctl.masking import keep_count
 from tamtctl.models import Encoder, load_encoder
+from tamtctl.selection import keep_count
 from tamtctl.ticket import Ticket
 from tamtctl.ticket_format import METADATA_FILE
 from tamtctl.untrusted import reason, show

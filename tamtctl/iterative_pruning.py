@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +24,16 @@ from tamtctl.checkpoints import State
 from tamtctl.config import SearchConfig, cut_sparsities
 from tamtctl.devices import Compute
 from tamtctl.mask_training import MaskTraining
-from tamtctl.masking import fold, keep_count, keep_largest
+from tamtctl.masking import fold
 from tamtctl.models import Encoder
+from tamtctl.selection import keep_count, keep_largest
 from tamtctl.training import ScoreOptimizer, StepReport, TrainingRun, every_tenth, linear_decay
 
 
 class IterativePruning(MaskTraining):
     """All that changes while a model is trained and pruned in turns, and what it is trained on.
 
-    ``folded.masks`` are those of the last cut, ``folded.parameters`` hold the trained weights. The
+    ``masks`` are those of the last cut; ``folded.parameters`` hold the trained weights. The
     masked-LM decoder, which no mask covers, trains as a matrix of its own.
     """
 
@@ -55,7 +57,7 @@ class IterativePruning(MaskTraining):
             for weight in self._weights
             if id(weight) not in matrices
         ]
-        self.folded.masks = {n: w.new_ones(w.shape).bool() for n, w in self.folded.frozen.items()}
+        self._masks = {n: w.new_ones(w.shape).bool() for n, w in self.folded.frozen.items()}
         self._rewind()
         self._cut(self._cuts[0])
 
@@ -76,7 +78,7 @@ class IterativePruning(MaskTraining):
         """Return all that the next step depends on, but the step's number."""
         return {
             "weights": {str(i): weight for i, weight in enumerate(self._weights)},
-            "masks": self.folded.masks,
+            "masks": self._masks,
             "optimizer": self._optimizer.state_dict(),
         }
 
@@ -87,6 +89,14 @@ class IterativePruning(MaskTraining):
             weight.copy_(state["weights"][str(i)])
         self._keep_only({n: m.to(self._compute.device) for n, m in state["masks"].items()})
         self._optimizer.load_state_dict(state["optimizer"])
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Name → mask of the last cut; True keeps."""
+        return self._masks
+
+    def _taking_gradients(self) -> AbstractContextManager[None]:
+        return nullcontext()  # the weights need their own
 
     def _update(self, step: int) -> float:
         """Apply the gradients of a step (from 0), and cut at the end of every interval."""
@@ -106,7 +116,7 @@ class IterativePruning(MaskTraining):
         folded, masks = self.folded, {}
         for name, parameter in folded.parameters.items():
             # What is pruned comes before any weight that is left, be it 0 itself.
-            size = parameter.detach().abs().where(folded.masks[name], -torch.ones(()))
+            size = parameter.detach().abs().where(self._masks[name], -torch.ones(()))
             masks[name] = keep_largest(size, keep_count(size.numel(), sparsity))
         self._keep_only(masks)
         if self._config.rewind == "weights":
@@ -115,7 +125,7 @@ class IterativePruning(MaskTraining):
             fold(
                 folded.parameters,
                 {n: p.detach() for n, p in folded.parameters.items()},
-                folded.masks,
+                self._masks,
             )
         self._start_over()
 
@@ -137,14 +147,14 @@ class IterativePruning(MaskTraining):
         )
 
     def _keep_only(self, masks: Mapping[str, Tensor]) -> None:
-        self.folded.masks = dict(masks)
+        self._masks = dict(masks)
         # As numbers: with booleans the product takes twenty times as long on a CPU.
         self._kept = {n: mask.to(self.folded.frozen[n].dtype) for n, mask in masks.items()}
 
     @torch.no_grad()
     def _rewind(self) -> None:
         """Give every weight its pre-trained value again, and 0 to what is pruned."""
-        fold(self.folded.parameters, self.folded.frozen, self.folded.masks)
+        fold(self.folded.parameters, self.folded.frozen, self._masks)
         for weight, pretrained in self._others:
             weight.copy_(pretrained)
 
@@ -168,4 +178,7 @@ def _all_trainable(model: nn.Module, frozen: Mapping[str, Tensor]) -> list[nn.Pa
         parameter.requires_grad_(True)
         if parameter.data_ptr() in held:
             parameter.data = parameter.data.clone()
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):  # weights, other than scores, have dense gradients
+            module.sparse = False
     return list(model.parameters())

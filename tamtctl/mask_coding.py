@@ -26,8 +26,8 @@ import zstandard
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamtctl.masking import keep_largest
 from tamtctl.packing import count_kept, has_spare_bits_set, pack, packed_size, unpack
+from tamtctl.selection import keep_largest
 from tamtctl.untrusted import Defect
 
 ENCODINGS = ("bits", "zstd", "delta")

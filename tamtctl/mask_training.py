@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches, training_batches
 from tamtctl.checkpoints import State
@@ -62,6 +63,8 @@ class MaskTraining:
         self.initial_masks = dict(initial_masks)
         self.folded = FoldedWeights(encoder.matrices, self.initial_masks, config.sparsity)
         self.objective = Objective(encoder, config.objective, self.folded.frozen)
+        if compute.device.type == "cpu" and world().size == 1:  # most words are in no batch
+            cast(nn.Embedding, encoder.base.get_input_embeddings()).sparse = True
         self._noise = Noise.of(encoder.tokenizer) if config.has_mlm else None
         self._pretrained_head = _copies(self.objective.head)
         self._config, self._compute, self._blocks = config, compute, blocks
@@ -142,9 +145,14 @@ class MaskTraining:
             self.objective, batches, self._compute.autocast, self._compute.device
         )
 
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Name → mask as it is now; True keeps."""
+        return self.folded.masks
+
     def flips(self) -> float:
         """Return the share of mask bits that differ from the initial mask."""
-        masks = self.folded.masks
+        masks = self.masks
         flipped = sum(
             int((masks[n] != self.initial_masks[n].to(m.device)).sum()) for n, m in masks.items()
         )
@@ -160,7 +168,7 @@ class MaskTraining:
             self._backward(batch)
             self._compute.synchronize()
             seconds = time.perf_counter() - started
-        self._clear_gradients()
+            self._clear_gradients()
         return seconds * len(own.input_ids) / rows
 
     def _batches(self) -> Iterator[Batch]:
@@ -189,7 +197,8 @@ class MaskTraining:
         parts = batch.split(self._config.micro_batch_size or self._config.batch_size)
         means: dict[str, Tensor] = {}
         for part in parts:
-            with nullcontext() if part is parts[-1] else without_sum(self._losses):
+            is_last = part is parts[-1]
+            with self._taking_gradients() if is_last else without_sum(self._losses):
                 losses = self._losses(part.to(device), targets)
                 torch.stack(list(losses.values())).sum().backward()
             for term, loss in losses.items():
@@ -209,6 +218,11 @@ class MaskTraining:
             terms = self.objective.terms(part, dropout=self._config.dropout)
         counts = {term: torch.as_tensor(count).clamp(min=1) for term, count in targets.items()}
         return {term: values.sum() / counts[term] for term, values in terms.items()}
+
+    def _taking_gradients(self) -> AbstractContextManager[None]:
+        """Return the context for the last backward pass of a step."""
+        # Several processes sum their gradients first.
+        return nullcontext() if world().size > 1 else self.folded.taking_gradients()
 
     def _update(self, step: int) -> float:
         """Apply the gradients of a step (from 0); return its learning rate."""

@@ -16,15 +16,15 @@ special happens once per optimiser step, here.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tamtctl.errors import DivergedError
+from tamtctl.selection import Cut, keep_count, keep_largest
 
 # Initial score of a kept weight; a pruned one starts at 0 (TAMT, appendix A).
 KEPT_SCORE = 0.02
@@ -33,11 +33,14 @@ KEPT_SCORE = 0.02
 class FoldedWeights:
     """Scores over frozen weights, folded into the parameters of a live model.
 
+    A parameter is not needed any more once its own gradient is there, and is written anew at the
+    end of the step. In between it gives its place to the gradient of its scores, so that a step
+    has no buffers of gradients beside it.
+
     Attributes:
         parameters: The model's own parameters; they hold W ⊙ m.
         frozen: W, the pre-trained weights; never written.
-        scores: S, what training updates.
-        masks: m, boolean; True keeps. All four map name → tensor of the matrix's shape.
+        scores: S, what training updates. All three map name → tensor of the matrix's shape.
         keep: Number of weights each matrix keeps; the same before and after every step.
     """
 
@@ -54,36 +57,92 @@ class FoldedWeights:
             for name, weight in self.frozen.items()
         }
         self.keep = {name: keep_count(w.numel(), sparsity) for name, w in self.frozen.items()}
-        self._thresholds = dict.fromkeys(self.parameters, KEPT_SCORE / 2)
-        self.masks: dict[str, Tensor] = {}
+        self._cuts = {name: Cut(keep, KEPT_SCORE / 2) for name, keep in self.keep.items()}
         self.select()
 
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Name → m, boolean; True keeps."""
+        masks = {name: self._mask(name) for name in self.scores}
+        for name, mask in masks.items():
+            if int(mask.sum()) != self.keep[name]:
+                raise _not_numbers(name)
+        return masks
+
+    @contextmanager
+    def taking_gradients(self) -> Iterator[None]:
+        """Turn gradients into those of scores as a backward pass in this context makes them.
+
+        Of a step with several backward passes it is for the last one.
+        """
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(partial(self._take_gradient, name))
+            for name, parameter in self.parameters.items()
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
     def set_score_gradients(self) -> None:
-        """Turn each parameter's gradient into its score's, in place: dL/dS = dL/d(W ⊙ m) ⊙ W."""
+        """Turn each parameter's gradient into its score's: dL/dS = dL/d(W ⊙ m) ⊙ W.
+
+        Until `select`, parameters hold the gradients of their scores.
+        """
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
-                self.scores[name].grad = parameter.grad.mul_(self.frozen[name])
+                self._take_gradient(name, parameter)
+
+    @torch.no_grad()
+    def _take_gradient(self, name: str, parameter: Tensor) -> None:
+        place, weight, gradient = parameter.detach(), self.frozen[name], parameter.grad
+        assert gradient is not None
+        if gradient.is_sparse:  # of an embedding: its rows that were looked up, some repeatedly
+            rows, values = gradient._indices()[0], gradient._values()
+            place.zero_().index_add_(0, rows, values * weight[rows])
+        else:
+            torch.mul(gradient, weight, out=place)
+        self.scores[name].grad, parameter.grad = place, None
 
     def clear_gradients(self) -> None:
-        """Forget the gradients of parameters and scores, which share their memory."""
+        """Forget the gradients of parameters and scores."""
         for name, parameter in self.parameters.items():
-            parameter.grad = self.scores[name].grad = None
+            parameter.grad = None
+            if self.scores[name].grad is not None:
+                self.scores[name].grad = None
+                self._fold(name)
 
     def select(self) -> None:
         """Keep the largest scores of every matrix, exactly as many as before, and fold them in."""
         for name, scores in self.scores.items():
-            mask = scores > self._thresholds[name]
-            if int(mask.sum()) != self.keep[name]:  # else the last threshold still separates them
-                threshold = kth_smallest(scores, scores.numel() - self.keep[name])
-                if math.isnan(threshold):
-                    raise DivergedError(
-                        f"the scores of {name} are no longer numbers; "
-                        "try a lower --learning-rate, or --precision fp32"
-                    )
-                self._thresholds[name] = threshold
-                mask = keep_largest(scores, self.keep[name], among_equals=self.frozen[name].abs())
-            self.masks[name] = mask
-        fold(self.parameters, self.frozen, self.masks)
+            scores.grad = None
+            if scores.device.type == "cpu":
+                try:
+                    self._cuts[name].follow(scores, self.frozen[name])
+                except ValueError as error:
+                    raise _not_numbers(name) from error
+            self._fold(name)
+
+    @torch.no_grad()
+    def _fold(self, name: str) -> None:
+        """Write W ⊙ m into a parameter, in place."""
+        parameter, weight, scores = self.parameters[name], self.frozen[name], self.scores[name]
+        if scores.device.type != "cpu":
+            torch.mul(weight, self._mask(name), out=parameter)
+            return
+        # The gradient of a rectifier, W where S > τ and 0 elsewhere, is the one fused kernel.
+        cut = self._cuts[name]
+        torch.ops.aten.threshold_backward.grad_input(
+            weight, scores, cut.threshold, grad_input=parameter
+        )
+        parameter.view(-1)[cut.kept_equals] = weight.view(-1)[cut.kept_equals]
+
+    def _mask(self, name: str) -> Tensor:
+        scores = self.scores[name]
+        if scores.device.type == "cpu":
+            return self._cuts[name].mask(scores)
+        return keep_largest(scores, self.keep[name], among_equals=self.frozen[name].abs())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the masks follow from, name → tensor; the frozen weights are not part."""
@@ -96,6 +155,13 @@ class FoldedWeights:
         self.select()
 
 
+def _not_numbers(name: str) -> DivergedError:
+    return DivergedError(
+        f"the scores of {name} are no longer numbers; "
+        "try a lower --learning-rate, or --precision fp32"
+    )
+
+
 def fold(
     parameters: Mapping[str, nn.Parameter],
     frozen: Mapping[str, Tensor],
@@ -106,39 +172,3 @@ def fold(
         for name, parameter in parameters.items():
             weight = frozen[name]
             torch.where(masks[name], weight, weight.new_zeros(()), out=parameter)
-
-
-def keep_count(numel: int, sparsity: float) -> int:
-    """Return how many of ``numel`` weights a sparsity keeps: numel − ⌊numel · sparsity⌋.
-
-    The product is taken in decimal: in binary, 100 · 0.29 would prune 28.
-    """
-    return numel - int(numel * Decimal(repr(float(sparsity))))
-
-
-def keep_largest(values: Tensor, keep: int, among_equals: Tensor | None = None) -> Tensor:
-    """Return the mask of exactly ``keep`` largest values, of the shape of ``values``.
-
-    Equal values are the normal case: the scores of a vocabulary row that never occurs never move.
-    Among them the larger ``among_equals`` is kept, and then the lower flat index.
-    """
-    flat = values.flatten()  # (n,)
-    if keep == 0:
-        return torch.zeros_like(values, dtype=torch.bool)
-    if keep == flat.numel():
-        return torch.ones_like(values, dtype=torch.bool)
-    threshold = kth_smallest(flat, flat.numel() - keep)  # the largest value to prune
-    mask = flat > threshold
-    if missing := keep - int(mask.sum()):
-        tied = (flat == threshold).nonzero().squeeze(1)  # ascending flat indices
-        if among_equals is not None:
-            tied = tied[keep_largest(among_equals.flatten()[tied], missing)]
-        mask[tied[:missing]] = True
-    return mask.view_as(values)
-
-
-def kth_smallest(values: Tensor, k: int) -> float:
-    """Return the k-th smallest value, k from 1."""
-    if values.device.type == "cpu":  # torch's own takes ten times as long on a CPU
-        return float(np.partition(values.numpy(force=True).ravel(), k - 1)[k - 1])
-    return float(values.flatten().kthvalue(k).values)

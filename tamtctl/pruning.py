@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tamtctl.masking import keep_count, keep_largest
+from tamtctl.selection import keep_count, keep_largest
 
 
 def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:

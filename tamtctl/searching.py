@@ -368,7 +368,7 @@ class _Search:
         config = self.config
         masks = self.training.initial_masks
         if config.is_trained:
-            masks = masks | self.training.folded.masks  # the pooler keeps its initial one
+            masks = masks | self.training.masks  # the pooler keeps its initial one
         watcher.status("evaluating on held-out text")
         losses = self._losses(masks)
         ticket = self._ticket(masks, losses, training)

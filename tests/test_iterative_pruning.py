@@ -18,10 +18,10 @@ from tamtctl.corpus import load_corpus
 from tamtctl.devices import Compute
 from tamtctl.errors import UsageError
 from tamtctl.iterative_pruning import IterativePruning
-from tamtctl.masking import keep_count
 from tamtctl.models import Encoder, load_encoder
 from tamtctl.pruning import magnitude_masks
 from tamtctl.searching import can_follow, search
+from tamtctl.selection import keep_count
 from tamtctl.ticket import Ticket
 
 
@@ -80,11 +80,11 @@ def test_rewinding_restores_the_pretrained_bits_and_none_does_not(
 
     class Watched(IterativePruning):
         def _cut(self, sparsity: float) -> None:
-            before, masks = _values(self._weights), dict(self.folded.masks)
+            before, masks = _values(self._weights), dict(self.masks)
             super()._cut(sparsity)
             seen.append((before, _values(self._weights)))
             assert not self._optimizer._adam.state  # the moments are gone
-            for name, mask in self.folded.masks.items():
+            for name, mask in self.masks.items():
                 assert int(mask.sum()) == keep_count(mask.numel(), sparsity)
                 assert not (mask & ~masks[name]).any()  # pruned stays pruned
 
@@ -107,7 +107,7 @@ def test_rewinding_restores_the_pretrained_bits_and_none_does_not(
         moved = [n for at, n in names.items() if not torch.equal(before[at], seen[0][1][at])]
         assert matrices < set(moved)  # everything was trained, the head, too
     for name, parameter in imp.folded.parameters.items():  # in the end only the masks are left
-        assert torch.equal(parameter, imp.folded.frozen[name] * imp.folded.masks[name])
+        assert torch.equal(parameter, imp.folded.frozen[name] * imp.masks[name])
     for at, name in names.items():
         if name in pretrained and name not in matrices:
             assert torch.equal(_values(imp._weights)[at], pretrained[name])
@@ -116,7 +116,7 @@ def test_rewinding_restores_the_pretrained_bits_and_none_does_not(
 def test_the_first_cut_is_by_the_pretrained_magnitude(tiny_model: Path, text_file: Path) -> None:
     imp, _ = pruning(config(tiny_model, text_file, sparsity=0.1))
     expected = magnitude_masks(imp.folded.frozen, 0.1)
-    assert all(torch.equal(imp.folded.masks[name], mask) for name, mask in expected.items())
+    assert all(torch.equal(imp.masks[name], mask) for name, mask in expected.items())
 
 
 def test_a_search_leaves_a_ticket_like_any_other(

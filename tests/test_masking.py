@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import nullcontext
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,15 +14,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from tamtctl.batches import Batch
-from tamtctl.masking import FoldedWeights, keep_count, keep_largest
+from tamtctl.masking import FoldedWeights
 from tamtctl.models import Encoder, maskable_matrices
 from tamtctl.objectives import Objective
 from tamtctl.pruning import magnitude_masks, random_masks
+from tamtctl.selection import Cut, keep_count, keep_largest, keep_largest_on_device
 from tamtctl.training import ScoreOptimizer, linear_decay
 
 SPARSITY = 0.6
@@ -90,20 +93,26 @@ def test_score_gradient_equals_dense_straight_through(
     folded = FoldedWeights(encoder.matrices, masks, SPARSITY)
     loss = Objective(encoder, objective, folded.frozen)
     targets = loss.targets(batch)
-    for part in batch.split(rows_at_once):
+    parts = batch.split(rows_at_once)
+    if len(parts) > 1:  # as the search does it on a CPU
+        cast(nn.Embedding, encoder.base.get_input_embeddings()).sparse = True
+    for part in parts:
         sums = [values.sum() / targets[term] for term, values in loss.terms(part).items()]
-        torch.stack(sums).sum().backward()
-    folded.set_score_gradients()
+        with folded.taking_gradients() if len(parts) > 1 and part is parts[-1] else nullcontext():
+            torch.stack(sums).sum().backward()
+    folded.set_score_gradients()  # those that are not taken yet
 
     assert expected.keys() == {n for n, s in folded.scores.items() if s.grad is not None}
     for name, gradient in expected.items():
         torch.testing.assert_close(
             folded.scores[name].grad, gradient, rtol=1e-9, atol=1e-9, msg=name
         )
-        pruned = ~masks[name]
-        assert (folded.parameters[name][pruned] == 0).all()
         # Straight-through: a pruned weight's score has a gradient too.
-        assert (gradient[pruned] != 0).any() or "embeddings" in name
+        assert (gradient[~masks[name]] != 0).any() or "embeddings" in name
+    folded.clear_gradients()
+    for name, weight in folded.frozen.items():
+        assert torch.equal(folded.parameters[name], weight * masks[name])
+        assert folded.scores[name].grad is folded.parameters[name].grad is None
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -298,8 +307,36 @@ def test_ties_go_to_the_larger_weight_then_the_lower_index(
     order = np.lexsort((np.arange(len(scores)), -np.abs(weights), -scores))
     expected = np.zeros(len(scores), bool)
     expected[order[:keep]] = True
-    found = keep_largest(torch.from_numpy(scores), keep, torch.from_numpy(weights).abs())
-    assert np.array_equal(found.numpy(), expected)
+    for select in (keep_largest, keep_largest_on_device):
+        found = select(torch.from_numpy(scores), keep, torch.from_numpy(weights).abs())
+        assert np.array_equal(found.numpy(), expected)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 400),
+    st.floats(0, 1, exclude_max=True),
+    st.sampled_from([1e-3, 1e-6, 0.0]),  # how finely scores differ
+    st.sampled_from([1e-4, 1e-2, 10.0]),  # how far they move in a step
+)
+def test_following_a_threshold_is_selecting_anew(
+    seed: int, numel: int, sparsity: float, grain: float, pace: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    weights = torch.from_numpy(generator.choice([-1.0, 0.5, 1.0, 2.0], numel).astype(np.float32))
+    scores = torch.from_numpy(generator.choice([0.0, 0.02], numel).astype(np.float32))
+    keep = keep_count(numel, sparsity)
+    cut = Cut(keep, 0.01)
+    for _ in range(6):
+        cut.follow(scores, weights)
+        expected = keep_largest(scores, keep, weights.abs())
+        assert torch.equal(cut.mask(scores), expected)
+        assert torch.equal(keep_largest_on_device(scores, keep, weights.abs()), expected)
+        moves = generator.random(numel) < generator.choice([0.0, 0.1, 1.0])
+        scores = scores + torch.from_numpy(moves * generator.normal(0, pace, numel)).float()
+        if grain:
+            scores = (scores / grain).round() * grain
 
 
 def test_random_masks_depend_on_seed_and_name_alone() -> None:

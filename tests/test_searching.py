@@ -12,10 +12,10 @@ from transformers import AutoModel
 
 from tamtctl.config import SearchConfig
 from tamtctl.errors import CorpusError, ModelError, TamtctlError, TicketError, UsageError
-from tamtctl.masking import keep_count
 from tamtctl.models import load_encoder
 from tamtctl.pruning import magnitude_masks, random_masks
 from tamtctl.searching import plan_search, search
+from tamtctl.selection import keep_count
 from tamtctl.ticket import Ticket
 from tamtctl.training import StepReport
 

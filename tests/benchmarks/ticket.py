@@ -26,8 +26,8 @@ from tamtctl.mask_coding import (
     magnitude_mask,
     positions,
 )
-from tamtctl.masking import keep_count
 from tamtctl.packing import pack, unpack
+from tamtctl.selection import keep_count
 
 EMBEDDINGS, LAYERS, POOLER = [(30522, 768)], [(768, 768)] * 4 + [(3072, 768)] * 2, [(768, 768)]
 REPEATS = 9

@@ -204,7 +204,8 @@ def show_plan(output: Output, plan: SearchPlan) -> None:
     config = plan.config
     training = (
         f"{plan.steps:,} steps of {config.batch_size} × {config.sequence_length} tokens, "
-        f"about {_duration(plan.estimated_seconds)}"
+        + (f"{plan.resumed_from:,} of them done, " if plan.resumed_from else "")
+        + f"about {_duration(plan.estimated_seconds)}"
         if plan.steps
         else "none, a one-shot mask"
     )

@@ -49,7 +49,8 @@ class SearchPlan:
         train_tokens: Size of the training text.
         held_out_tokens: Size of the held-out text.
         steps: Optimiser steps; 0 for one-shot methods.
-        estimated_seconds: Of training, from a timed probe.
+        resumed_from: So many of them are done.
+        estimated_seconds: Of the rest, from a timed probe.
     """
 
     config: SearchConfig
@@ -63,6 +64,7 @@ class SearchPlan:
     train_tokens: int
     held_out_tokens: int
     steps: int
+    resumed_from: int
     estimated_seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -337,6 +339,7 @@ class _Search:
             train_tokens=len(self.corpus.train),
             held_out_tokens=len(self.corpus.held_out),
             steps=steps,
+            resumed_from=self.supervisor.step,
             estimated_seconds=to_do * self.training.seconds_per_step() if to_do else 0.0,
         )
 

@@ -65,10 +65,13 @@ def test_a_recipe_file_changes_its_base_and_the_command_line_changes_both(tmp_pa
     file = tmp_path / "mine.toml"
     file.write_text(
         'recipe = "paper"\nsteps = 7\nlearning-rate = 1\ncorpus = "a.txt"\nsparsity = 0.3\n'
+        'eval-every = 5\npatience = 2\ncheckpoint-every = 9\nlog-to = "tensorboard"\n'
     )
     config = SearchConfig.from_recipe(str(file), steps=9)
     assert (config.steps, config.learning_rate, config.corpus) == (9, 1.0, ("a.txt",))
     assert (config.model, config.sparsity) == ("bert-base-uncased", 0.3)
+    assert (config.eval_every, config.patience) == (5, 2)
+    assert (config.checkpoint_every, config.log_to) == (9, "tensorboard")
 
 
 @pytest.mark.parametrize(

@@ -475,8 +475,9 @@ def finetune(
     _hush_libraries()
     from tamtctl import finetuning
     from tamtctl.console import FinetuneView, show_finetune_result
+    from tamtctl.starting_point import with_default_ticket
 
-    config, chosen = finetuning.with_default_ticket(config)
+    config, chosen = with_default_ticket(config)
     output.line(chosen)
     view = FinetuneView(output)
     try:

@@ -251,7 +251,7 @@ class FinetuneConfig:
     Attributes:
         task: A name in `tamtctl.tasks.TASKS`, or any other with ``train`` and ``dev``.
         ticket: Folder, packaged name or Hub id; None: the one at hand, see
-            `tamtctl.finetuning.with_default_ticket`.
+            `tamtctl.starting_point.with_default_ticket`.
         dense: Fine-tune the full model, without a ticket.
         model: ``nano``, a folder or a Hub id; by default what the ticket is for.
         data_dir: A folder of the task's files; by default the Hub.

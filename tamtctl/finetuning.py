@@ -1,8 +1,7 @@
 """From a ticket and a task to a fine-tuned model and its scores (TAMT, §4.1).
 
 The mask is applied to the pre-trained weights; the weights that are left and everything outside of
-the mask are trained. What is pruned stays exactly zero: its gradient is set to zero before it is
-clipped, so that Adam, which decays nothing here, never moves it.
+the mask are trained.
 """
 
 from __future__ import annotations
@@ -26,30 +25,26 @@ from tamtctl.config import FinetuneConfig
 from tamtctl.devices import Compute
 from tamtctl.distributed import world
 from tamtctl.environment import environment
-from tamtctl.errors import TamtctlError, TicketError
 from tamtctl.features import Features, TaskBatch
-from tamtctl.inspecting import known_tickets
 from tamtctl.metrics import scores
-from tamtctl.models import fingerprint, load_encoder, load_tokenizer, maskable_matrices
-from tamtctl.runs import CONFIG, METRICS, RUNS, TICKET, RunFolder, write_json
+from tamtctl.models import load_tokenizer
+from tamtctl.runs import CONFIG, METRICS, RUNS, RunFolder, write_json
+from tamtctl.sparse_training import SparseTraining
+from tamtctl.starting_point import StartingPoint, with_default_ticket
 from tamtctl.task_data import Examples, TaskData, open_own_task, open_task
 from tamtctl.task_models import (
     SEED_METRICS,
     Encoding,
     Predictions,
-    load_for_training,
     loss,
     predict,
 )
 from tamtctl.tasks import Task, find_task
-from tamtctl.ticket import Ticket, resolve_ticket
-from tamtctl.ticket_format import METADATA_FILE
-from tamtctl.training import ScoreOptimizer, StepReport, linear_decay, train
+from tamtctl.training import StepReport, train
 
 PREDICTIONS = "predictions.jsonl"
 
 _EVALUATION_BATCH = 64
-_DEFAULT_SPARSITY = 0.7  # of the packaged ticket that is taken where there is no other
 
 
 @dataclass(frozen=True)
@@ -210,7 +205,7 @@ def finetune(
     """
     watcher = watcher or _NoWatcher()
     config, _ = with_default_ticket(config)
-    start = world().in_turn(lambda: _Start.of(config))
+    start = world().in_turn(lambda: StartingPoint.of(config))
     watcher.status(f"finding the data of {config.task}")
     data = world().in_turn(lambda: _open_data(config))
     run = _run_folder(config, start, data, output_dir)
@@ -219,84 +214,6 @@ def finetune(
     prepared = world().in_turn(lambda: _Finetuning.prepare(config, start, data, run, watcher))
     world().on_first(lambda: _start_run(run, force=force))
     return prepared.run_all(watcher)
-
-
-def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
-    """Return the configuration with a ticket or a model, and a line that says which and why.
-
-    Without either it is the newest ticket of the runs below the working directory, else the
-    packaged one whose sparsity is nearest to 0.7; with ``dense``, the model that it is for.
-
-    Raises:
-        TamtctlError: There is none at hand.
-    """
-    if config.ticket:
-        return config, f"ticket {config.ticket}"
-    if config.dense and config.model:
-        return config, f"dense model {config.model}"
-    known = world().on_first(known_tickets)  # where every process would look at its own disk
-    tickets = [t for t in known if config.model in (None, t.base_model)]
-    under_runs = [t for t in tickets if t.path.parent.parent == RUNS]
-    if under_runs:
-        ticket = max(under_runs, key=lambda t: (t.path / METADATA_FILE).stat().st_mtime_ns)
-        why = "the newest under runs/"
-    elif tickets:
-        ticket = min(tickets, key=lambda t: abs(t.sparsity - _DEFAULT_SPARSITY))
-        why = "packaged, as there is none under runs/"
-    else:
-        of_model = f" of model {config.model}" if config.model else ""
-        raise TamtctlError(
-            f"no ticket{of_model} at hand; give one with --ticket, find one with tamtctl search "
-            "--sparsity 0.7, or fine-tune the full model with --dense --model"
-        )
-    if config.dense:
-        line = f"dense model {ticket.base_model}, which {ticket.name} is for ({why})"
-        return replace(config, model=ticket.base_model), line
-    line = f"ticket {ticket.name} ({why}); choose with --ticket or --dense"
-    return replace(config, ticket=ticket.name), line
-
-
-@dataclass(frozen=True)
-class _Start:
-    """What is fine-tuned: a model, and a ticket to apply to it."""
-
-    model: str
-    revision: str | None
-    ticket: Ticket | None
-    digest: str | None  # of the ticket's metadata, which hold the checksums of all the rest
-    short_name: str
-
-    @classmethod
-    def of(cls, config: FinetuneConfig) -> _Start:
-        if config.ticket is None:
-            assert config.model is not None
-            return cls(config.model, None, None, None, f"dense-{Path(config.model).name}")
-        path = resolve_ticket(config.ticket).path
-        ticket = Ticket.load(path)
-        model = config.model or ticket.base_model.id
-        revision = ticket.base_model.revision if config.model is None else None
-        digest = hashlib.sha256((path / METADATA_FILE).read_bytes()).hexdigest()
-        folder = path.parent if path.name == TICKET else path
-        if ticket.encoding == "delta":  # its masks are stored relative to the model's weights
-            weights = load_encoder(model, with_head=False, revision=revision).weights
-            ticket = ticket.decode(weights)
-        return cls(model, revision, ticket, digest, folder.name.removeprefix("search-"))
-
-    def load(self, task: Task, seed: int) -> tuple[PreTrainedModel, dict[str, Tensor]]:
-        """Load the model with a new head and apply the ticket.
-
-        Returns:
-            The model, and name → mask of its pruned weights (True prunes) on the CPU.
-        """
-        torch.manual_seed(seed)  # of what the checkpoint lacks: the head
-        model, _ = load_for_training(task, self.model, self.revision)
-        if self.ticket is None:
-            return model, {}
-        try:
-            applied = self.ticket.apply(model)
-        except TicketError as error:
-            raise TicketError(f"the ticket does not fit model {self.model!r}: {error}") from error
-        return model, {name: ~self.ticket.mask(name) for name in applied.applied}
 
 
 def _open_data(config: FinetuneConfig) -> TaskData:
@@ -313,7 +230,7 @@ def _open_data(config: FinetuneConfig) -> TaskData:
 
 
 def _run_folder(
-    config: FinetuneConfig, start: _Start, data: TaskData, output_dir: Path | None
+    config: FinetuneConfig, start: StartingPoint, data: TaskData, output_dir: Path | None
 ) -> RunFolder:
     identity = config.to_dict() | {"ticket_sha256": start.digest, "data_sha256": data.digest}
     text = json.dumps(identity, sort_keys=True)
@@ -351,7 +268,7 @@ class _Finetuning:
     """Everything the seeds share, loaded and checked."""
 
     config: FinetuneConfig
-    start: _Start
+    start: StartingPoint
     task: Task
     run: RunFolder
     compute: Compute
@@ -367,7 +284,7 @@ class _Finetuning:
     def prepare(
         cls,
         config: FinetuneConfig,
-        start: _Start,
+        start: StartingPoint,
         data: TaskData,
         run: RunFolder,
         watcher: FinetuneWatcher,
@@ -401,29 +318,7 @@ class _Finetuning:
             compute=compute,
             run_folder=run.path,
         )
-        weights = {n: p.detach() for n, p in maskable_matrices(model).items()}
-        base = fingerprint(weights)[0] if start.ticket is None else None
-        facts = {
-            "config": run.config,
-            "environment": environment(),
-            "model": {
-                "id": start.model,
-                "fingerprint": start.ticket.base_model.fingerprint if start.ticket else base,
-            },
-            "ticket": start.ticket and start.ticket.describe(),
-            "sparsity": plan.sparsity,
-            "data": {"source": data.name}
-            | {
-                name: {"examples": len(examples), "sha256": examples.sha256}
-                for name, examples in [
-                    ("train", train_set),
-                    *((data.task.dev_splits[suffix], e) for suffix, e in dev_sets.items()),
-                ]
-            },
-            "task": asdict(task) | {"max_length": encoding.max_length},
-            "device": compute.device.type,
-            "precision": compute.precision,
-        }
+        splits = {"train": train_set} | {task.dev_splits[s]: e for s, e in dev_sets.items()}
         return cls(
             config=config,
             start=start,
@@ -436,7 +331,7 @@ class _Finetuning:
             dev_sets=dev_sets,
             features=features,
             plan=plan,
-            facts=facts,
+            facts=_facts(run, start.describe(model), plan, splits),
         )
 
     def run_all(self, watcher: FinetuneWatcher) -> FinetuneResult:
@@ -570,7 +465,7 @@ class _SeedRun:
         self, of: _Finetuning, model: PreTrainedModel, pruned: Mapping[str, Tensor], seed: int
     ) -> None:
         self._of, self.model, self.seed = of, model, seed
-        self._masked = MaskedTraining(model, pruned, of.task.learning_rate, of.plan.steps)
+        self._masked = SparseTraining(model, pruned, of.task.learning_rate, of.plan.steps)
         trained = [p for p in model.parameters() if p.requires_grad]
         self._loss = world().parallel(self._loss_of_share, trained, some_unused=True)
         self._best: dict[str, Tensor] | None = None
@@ -633,58 +528,6 @@ class _SeedRun:
             self._best = {n: t.cpu().clone() for n, t in self.model.state_dict().items()}
 
 
-class MaskedTraining:
-    """AdamW on a masked model: linear decay, clipping at 1.0, and no step for pruned weights.
-
-    Attributes:
-        learning_rate: Peak rate.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        pruned: Mapping[str, Tensor],
-        learning_rate: float,
-        steps: int,
-    ) -> None:
-        """Prepare to train every parameter of ``model``.
-
-        Args:
-            model: With its pruned weights at zero, on its device.
-            pruned: Name → boolean mask of a matrix; True prunes.
-            learning_rate: Peak rate.
-            steps: After how many it has fallen to 0.
-        """
-        self.learning_rate, self._steps = learning_rate, steps
-        matrices = maskable_matrices(model)
-        # As numbers: with booleans this is twenty times slower on a CPU.
-        self._kept = [
-            (parameter := matrices[name], (~mask).to(parameter.device, parameter.dtype))
-            for name, mask in pruned.items()
-        ]
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        self._parameters = parameters
-        self._optimizer = ScoreOptimizer(
-            parameters,
-            epsilon=1e-8,
-            weight_decay=0.0,
-            bias_correction=True,
-            clip="global",
-            max_grad_norm=1.0,
-        )
-
-    def step(self, step: int) -> float:
-        """Apply the gradients of step ``step`` (from 0), forget them, return the learning rate."""
-        for parameter, kept in self._kept:
-            if parameter.grad is not None:
-                parameter.grad.mul_(kept)
-        learning_rate = linear_decay(self.learning_rate, step, self._steps)
-        self._optimizer.step(learning_rate)
-        for parameter in self._parameters:
-            parameter.grad = None
-        return learning_rate
-
-
 def prediction_rows(
     task: Task, predictions: Predictions, examples: Examples
 ) -> list[dict[str, Any]]:
@@ -705,6 +548,23 @@ def prediction_rows(
         }
         for name, value, confidence, label in rows
     ]
+
+
+def _facts(
+    run: RunFolder, start: Mapping[str, Any], plan: FinetunePlan, splits: Mapping[str, Examples]
+) -> dict[str, Any]:
+    """Return what every seed's ``metrics.json`` says of how it came about."""
+    return {
+        "config": run.config,
+        "environment": environment(),
+        **start,
+        "sparsity": plan.sparsity,
+        "data": {"source": plan.data}
+        | {name: {"examples": len(e), "sha256": e.sha256} for name, e in splits.items()},
+        "task": asdict(plan.task) | {"max_length": plan.max_length},
+        "device": plan.compute.device.type,
+        "precision": plan.compute.precision,
+    }
 
 
 def _sparsity(pruned: Mapping[str, Tensor]) -> float:

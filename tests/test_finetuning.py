@@ -25,9 +25,11 @@ from tamtctl import cli
 from tamtctl.config import FinetuneConfig
 from tamtctl.errors import ModelError, TamtctlError, TaskError, TicketError, UsageError
 from tamtctl.features import Features, span_windows
-from tamtctl.finetuning import MaskedTraining, finetune, with_default_ticket
+from tamtctl.finetuning import finetune
 from tamtctl.models import load_encoder, maskable_matrices
 from tamtctl.pruning import magnitude_masks
+from tamtctl.sparse_training import SparseTraining
+from tamtctl.starting_point import with_default_ticket
 from tamtctl.task_data import Answers
 from tamtctl.task_models import best_span, load_for_training
 from tamtctl.tasks import own_task
@@ -55,7 +57,7 @@ def test_pruned_weights_are_exactly_zero_after_every_step_and_in_the_checkpoint(
     pruned = {name: ~ticket.mask(name) for name in ticket.apply(model).applied}
     assert len(pruned) >= 8
     before = {name: p.detach().clone() for name, p in maskable_matrices(model).items()}
-    training = MaskedTraining(model, pruned, learning_rate=1e-2, steps=4)
+    training = SparseTraining(model, pruned, learning_rate=1e-2, steps=4)
     model.train()
     for step in range(4):
         output = model(input_ids=torch.randint(5, 60, (4, 12)), labels=torch.tensor([0, 1, 0, 1]))
@@ -162,7 +164,7 @@ def test_the_gradient_of_pruned_weights_does_not_count_in_clipping(bert: Path) -
         pruned[0] = True
         with torch.no_grad():
             matrix[pruned] = 0
-        training = MaskedTraining(
+        training = SparseTraining(
             model, {"encoder.layer.0.output.dense.weight": pruned}, learning_rate=1e-3, steps=9
         )
         for parameter in model.parameters():

@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tamtctl.features import TaskBatch
-from tamtctl.finetuning import MaskedTraining
 from tamtctl.models import load_tokenizer, maskable_matrices
 from tamtctl.pruning import magnitude_masks
+from tamtctl.sparse_training import SparseTraining
 from tamtctl.task_data import Examples, open_task
 from tamtctl.task_models import Encoding, load_for_training, loss
 from tamtctl.tasks import TASKS, Task
@@ -101,7 +101,7 @@ def _encoding(task: Task) -> tuple[Encoding, PreTrainedModel]:
 
 
 def _step(task: Task, model: PreTrainedModel, pruned: Mapping[str, Tensor]) -> Step:
-    training = MaskedTraining(model, pruned, learning_rate=1e-6, steps=10**6)
+    training = SparseTraining(model, pruned, learning_rate=1e-6, steps=10**6)
 
     def step(batch: TaskBatch) -> None:
         loss(task, model, batch).backward()

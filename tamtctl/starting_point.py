@@ -1,0 +1,128 @@
+"""Where fine-tuning starts: at a pre-trained model with a ticket applied, or at the dense one."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tamtctl.config import FinetuneConfig
+from tamtctl.distributed import world
+from tamtctl.errors import TamtctlError, TicketError
+from tamtctl.inspecting import known_tickets
+from tamtctl.models import fingerprint, load_encoder, maskable_matrices
+from tamtctl.runs import RUNS, TICKET
+from tamtctl.task_models import load_for_training
+from tamtctl.tasks import Task
+from tamtctl.ticket import Ticket, resolve_ticket
+from tamtctl.ticket_format import METADATA_FILE
+
+_DEFAULT_SPARSITY = 0.7  # of the packaged ticket that is taken where there is no other
+
+
+def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
+    """Return the configuration with a ticket or a model, and a line that says which and why.
+
+    Without either it is the newest ticket of the runs below the working directory, else the
+    packaged one whose sparsity is nearest to 0.7; with ``dense``, the model that it is for.
+
+    Raises:
+        TamtctlError: There is none at hand.
+    """
+    if config.ticket:
+        return config, f"ticket {config.ticket}"
+    if config.dense and config.model:
+        return config, f"dense model {config.model}"
+    known = world().on_first(known_tickets)  # where every process would look at its own disk
+    tickets = [t for t in known if config.model in (None, t.base_model)]
+    under_runs = [t for t in tickets if t.path.parent.parent == RUNS]
+    if under_runs:
+        ticket = max(under_runs, key=lambda t: (t.path / METADATA_FILE).stat().st_mtime_ns)
+        why = "the newest under runs/"
+    elif tickets:
+        ticket = min(tickets, key=lambda t: abs(t.sparsity - _DEFAULT_SPARSITY))
+        why = "packaged, as there is none under runs/"
+    else:
+        of_model = f" of model {config.model}" if config.model else ""
+        raise TamtctlError(
+            f"no ticket{of_model} at hand; give one with --ticket, find one with tamtctl search "
+            "--sparsity 0.7, or fine-tune the full model with --dense --model"
+        )
+    if config.dense:
+        line = f"dense model {ticket.base_model}, which {ticket.name} is for ({why})"
+        return replace(config, model=ticket.base_model), line
+    line = f"ticket {ticket.name} ({why}); choose with --ticket or --dense"
+    return replace(config, ticket=ticket.name), line
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """What is fine-tuned: a model, and a ticket to apply to it.
+
+    Attributes:
+        model: ``nano``, a folder or a Hub id.
+        revision: The commit that the ticket is for; None for the newest.
+        ticket: Decoded; None for the dense model.
+        digest: Of the ticket's metadata, which hold the checksums of all the rest.
+        short_name: For the run's folder.
+    """
+
+    model: str
+    revision: str | None
+    ticket: Ticket | None
+    digest: str | None
+    short_name: str
+
+    @classmethod
+    def of(cls, config: FinetuneConfig) -> StartingPoint:
+        """Find what a configuration names, and verify the ticket."""
+        if config.ticket is None:
+            assert config.model is not None
+            return cls(config.model, None, None, None, f"dense-{Path(config.model).name}")
+        path = resolve_ticket(config.ticket).path
+        ticket = Ticket.load(path)
+        model = config.model or ticket.base_model.id
+        revision = ticket.base_model.revision if config.model is None else None
+        digest = hashlib.sha256((path / METADATA_FILE).read_bytes()).hexdigest()
+        folder = path.parent if path.name == TICKET else path
+        if ticket.encoding == "delta":  # its masks are stored relative to the model's weights
+            weights = load_encoder(model, with_head=False, revision=revision).weights
+            ticket = ticket.decode(weights)
+        return cls(model, revision, ticket, digest, folder.name.removeprefix("search-"))
+
+    def load(self, task: Task, seed: int) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+        """Load the model with a new head and apply the ticket.
+
+        Returns:
+            The model, and name → mask of its pruned weights (True prunes) on the CPU.
+        """
+        torch.manual_seed(seed)  # of what the checkpoint lacks: the head
+        model, _ = load_for_training(task, self.model, self.revision)
+        if self.ticket is None:
+            return model, {}
+        try:
+            applied = self.ticket.apply(model)
+        except TicketError as error:
+            raise TicketError(f"the ticket does not fit model {self.model!r}: {error}") from error
+        return model, {name: ~self.ticket.mask(name) for name in applied.applied}
+
+    def describe(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Return ``model`` and ``ticket`` as plain JSON values.
+
+        Args:
+            model: As `load` returned it.
+        """
+        if self.ticket:
+            base = self.ticket.base_model.fingerprint
+        else:
+            weights = {name: p.detach() for name, p in maskable_matrices(model).items()}
+            base = fingerprint(weights)[0]
+        return {
+            "model": {"id": self.model, "fingerprint": base},
+            "ticket": self.ticket and self.ticket.describe(),
+        }

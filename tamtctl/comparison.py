@@ -29,6 +29,7 @@ from tamtctl.subnetworks import (
     dense,
     of_cell,
     of_ticket,
+    short_name,
 )
 from tamtctl.sweep import ONE_SHOT, Cell, CompareConfig
 from tamtctl.sweeping import CompareWatcher, PlannedRun, Runs, make_runs, plan_runs
@@ -358,7 +359,7 @@ def _name(config: CompareConfig) -> str:
     """Return the name of the report's folder."""
     about = config.tickets or (config.model or config.recipe,)
     more = f"-and-{len(about) - 1}-more" if len(about) > 1 else ""
-    return f"compare-{Path(about[0]).name}{more}-{config.hash}"
+    return f"compare-{short_name(about[0])}{more}-{config.hash}"
 
 
 def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnetwork]:
@@ -429,10 +430,11 @@ def _overlaps(config: CompareConfig, subnetworks: Sequence[Subnetwork]) -> list[
     """Return how alike masks are: within each sparsity of a sweep, or of all tickets."""
     masked = [one for one in subnetworks if one.ticket]
     sparsities: list[float | None] = [*sorted(config.sparsities)] or [None]
-    return [
-        Overlaps.of(sparsity, [one for one in masked if sparsity in (None, one.sparsity)])
+    groups = [
+        (sparsity, [one for one in masked if sparsity in (None, one.sparsity)])
         for sparsity in sparsities
     ]
+    return [Overlaps.of(sparsity, group) for sparsity, group in groups if len(group) > 1]
 
 
 def _correlations(

@@ -65,18 +65,20 @@ def figures_of(comparison: Comparison) -> dict[str, tuple[str, Draw]]:
             "Held-out loss against sparsity, with the pre-trained head. Bars: standard deviation "
             "over seeds. The dashed line is the dense model.",
             lambda: _losses(comparison),
-        ),
-        "flips": (
+        )
+    }
+    if set(_by_method(comparison)) - set(ONE_SHOT):
+        found["flips"] = (
             "Share of each layer's mask that differs from the magnitude mask of the same sparsity; "
             "“emb.” is what lies outside the layers. Bars: standard deviation over seeds.",
             lambda: _flips(comparison),
-        ),
-        "similarity": (
+        )
+    if comparison.overlaps:
+        found["similarity"] = (
             "Jaccard similarity of the kept weights, averaged over the matrices; two random masks "
             "have d / (2 − d) for a density d.",
             lambda: _similarity(comparison),
-        ),
-    }
+        )
     if comparison.config.tasks:
         found["score"] = (
             "Fine-tuned dev score against held-out loss, one point per subnetwork; r is their "
@@ -223,7 +225,9 @@ def _place(layer: str) -> int:
 
 
 def _similarity(comparison: Comparison) -> Figure:
-    side = 1.6 + 0.32 * max(len(one.names) for one in comparison.overlaps)
+    names = [name for one in comparison.overlaps for name in one.names]
+    side = 0.6 + 0.07 * max(map(len, names))  # inches: of the labels
+    side += 0.32 * max(len(one.names) for one in comparison.overlaps)
     figure, panels = _panels(len(comparison.overlaps), side, side, columns=2)
     for axes, one in zip(panels, comparison.overlaps, strict=True):
         grid = np.array(one.jaccard)

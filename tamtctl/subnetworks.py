@@ -14,6 +14,7 @@ from tamtctl.errors import TicketError
 from tamtctl.evaluation import HeldOutLoss
 from tamtctl.held_out import HeldOutText
 from tamtctl.pruning import magnitude_masks, random_masks
+from tamtctl.runs import TICKET
 from tamtctl.searching import SearchResult
 from tamtctl.similarity import place_of
 from tamtctl.sweep import RANDOM_SEEDS, Cell
@@ -62,8 +63,8 @@ class Subnetwork:
 
     @property
     def label(self) -> str:
-        """The method as a text names it."""
-        return LABELS.get(self.method, self.method)
+        """The method as a text names it; the ticket of a search is called after its run."""
+        return LABELS.get(self.method) or short_name(self.method)
 
     @property
     def name(self) -> str:
@@ -90,6 +91,13 @@ class Subnetwork:
             "seconds": self.seconds,
             "ticket": None if self.path is None else str(self.path),
         }
+
+
+def short_name(ticket: str) -> str:
+    """Return what to call a ticket: that of a search is called after its run."""
+    path = Path(ticket)
+    called = path.parent.name if path.name == TICKET else ""
+    return called.removeprefix("search-") or path.name
 
 
 def dense(text: HeldOutText) -> Subnetwork:

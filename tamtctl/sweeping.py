@@ -90,7 +90,7 @@ def plan_runs(
 ) -> list[PlannedRun]:
     """Return what `make_runs` would do, with times from a probe of every method."""
     seconds_per_step: dict[str, float] = {}
-    planned = []
+    planned: list[PlannedRun] = []
     for cell in itertools.chain.from_iterable(_units(config, cells, shard)):
         if cell is None:
             continue
@@ -99,7 +99,11 @@ def plan_runs(
             state = "to do" if find_search(wanted) is None else "done"
         except DamagedRunError:
             state = "damaged"
-        steps = wanted.steps if state == "to do" and wanted.is_trained else 0
+        steps = 0
+        if state == "to do" and wanted.is_trained:
+            earlier = (config.search_config(run.cell) for run in planned if run.state != "damaged")
+            passed = [one.steps for one in earlier if can_follow(wanted, one)]
+            steps = wanted.steps - max(passed, default=0)
         if steps and cell.method not in seconds_per_step:
             watcher.status(f"timing {cell.method}")
             probe = plan_search(wanted)

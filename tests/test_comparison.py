@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import re
+import time
 from pathlib import Path
 
+import processes
 import pytest
+import tiny
 from command_line import Run, runner
+from samples import ticket_for
 
 RECIPE = """
 batch-size = 4
@@ -34,8 +39,9 @@ def sweep(tiny_model: Path, text_file: Path) -> list[object]:
     return [*words, "--model", tiny_model, "--corpus", text_file]
 
 
-def times(pattern: str) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in Path("runs").glob(pattern)}
+def runs() -> dict[Path, int]:
+    """Return the finished searches and when each was finished."""
+    return {path: path.stat().st_mtime_ns for path in Path("runs").glob("search-*/result.json")}
 
 
 def test_a_sweep_reports_every_method_and_repeats_no_run(run: Run, sweep: list[object]) -> None:
@@ -67,12 +73,179 @@ def test_a_sweep_reports_every_method_and_repeats_no_run(run: Run, sweep: list[o
     assert not re.search(r"(src|href)=.(?!data:)", page)  # self-contained
     assert "| 0.5 | TAMT-MLM |" in (folder / "report.md").read_text()
 
-    runs = times("search-*/result.json")
-    assert len(runs) == 12
+    finished = runs()
+    assert len(finished) == 12
     again = run(*sweep, *methods, "--json")
     assert json.loads(again.out)["results"] == result["results"]
     assert again.err.count("done before") == 12
     more = run(*sweep, "--methods", "tamt-mlm,tamt-mlm+kd,imp,magnitude", "--seeds", "1")
     assert more.code == 0, more.err
     assert more.out.count("searching") == 2  # what is new: tamt-mlm+kd at two sparsities
-    assert runs.items() <= times("search-*/result.json").items()
+    assert finished.items() <= runs().items()
+
+
+def test_tickets_stand_beside_their_baselines(run: Run, tiny_model: Path, text_file: Path) -> None:
+    found = run(
+        *"search --sparsity 0.7 --steps 20 --recipe tiny.toml --device cpu --json".split(),
+        *("--model", tiny_model, "--corpus", text_file),
+    )
+    search = json.loads(found.out)
+    done = run("compare", search["ticket"], "--device", "cpu")
+    assert done.code == 0, done.err
+    ticket = Path(search["run_folder"]).name.removeprefix("search-")
+    for row in ("dense", "random", "magnitude"):
+        assert f"│ {row} " in done.out
+    (folder,) = Path("runs").glob(f"compare-{ticket}-*")
+    result = json.loads((folder / "results.json").read_text())
+    rows = result["results"]
+    assert [row["seed"] for row in rows if row["method"] == "random"] == [1, 2, 3]
+    # The same text, noise and head as in the search, which compares with the random mask of seed 1.
+    losses = {row["method"]: row["mlm_loss"] for row in rows if row["seed"] in (None, 1)}
+    assert losses == pytest.approx(
+        {
+            "dense": search["losses"]["dense"],
+            "magnitude": search["losses"]["magnitude"],
+            "random": search["losses"]["random"],
+            "tamt": search["losses"]["ticket"],
+        },
+        abs=1e-6,
+    )
+    assert any("at 0.7 in MLM loss" in sentence for sentence in result["sentences"])
+    assert list(Path("runs").glob("search-*")) == [Path(search["run_folder"])]  # no other run
+
+
+def test_parts_of_a_sweep_are_put_together(run: Run, sweep: list[object]) -> None:
+    sweep += ["--methods", "tamt-mlm,imp,magnitude", "--seeds", "1,2"]
+    plan = run(*sweep, "--dry-run", "--json")
+    assert plan.code == 0, plan.err
+    planned = json.loads(plan.out)["runs"]
+    assert {one["state"] for one in planned} == {"to do"}
+    assert sum(one["steps"] for one in planned) == 2 * (8 + 12) + 2 * (8 + 4)  # imp goes on
+    assert all(one["estimated_seconds"] > 0 for one in planned)
+    assert not Path("runs").exists()
+    parts = [json.loads(run(*sweep, "--shard", f"{i}/3", "--json").out)["runs"] for i in (1, 2, 3)]
+    folders = [one["run_folder"] for part in parts for one in part]
+    assert sorted(folders) == sorted(one["run_folder"] for one in planned)  # each in one part
+    assert all(parts)
+    assert not list(Path("runs").glob("compare-*"))
+    finished = runs()
+    again = run(*sweep, "--dry-run")
+    assert "0 of 8 runs to do" in again.out
+    done = run(*sweep)
+    assert done.code == 0, done.err
+    assert runs() == finished
+
+
+def test_a_killed_sweep_goes_on(run: Run, sweep: list[object], tmp_path: Path) -> None:
+    sweep += ["--methods", "tamt-mlm,tamt-kd"]
+    process = processes.start(sweep, tmp_path)
+    while not runs() and process.is_alive():
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    finished = runs()
+    assert 0 < len(finished) < 4
+    done = run(*sweep)
+    assert done.code == 0, done.err
+    assert done.out.count("done before") == len(finished)
+    assert finished.items() < runs().items()
+    assert len(runs()) == 4
+
+
+@pytest.mark.parametrize("damaged", ["ticket/mask.safetensors", "config.json"])
+def test_a_damaged_run_is_named_and_left_out_or_rebuilt(
+    damaged: str, run: Run, sweep: list[object]
+) -> None:
+    sweep += ["--methods", "tamt-mlm"]
+    before = json.loads(run(*sweep, "--json").out)["results"]
+    (victim,) = Path("runs").glob("search-*-0.5-*")
+    (victim / damaged).write_text("{}")
+    assert "damaged" in run(*sweep, "--dry-run").out
+    done = run(*sweep, "--json")
+    assert done.code == 0, done.err
+    (why,) = json.loads(done.out)["left_out"].values()
+    assert str(victim) in why
+    assert [row["sparsity"] for row in json.loads(done.out)["results"]] == [0.0, 0.7]
+    rebuilt = json.loads(run(*sweep, "--force", "--json").out)
+    assert not rebuilt["left_out"]
+    seconds = {"seconds": None}
+    assert [row | seconds for row in rebuilt["results"]] == [row | seconds for row in before]
+
+
+def test_tasks_are_fine_tuned_and_correlated(run: Run, sweep: list[object], tmp_path: Path) -> None:
+    folder = tmp_path / "SST-2"
+    folder.mkdir()
+    words = random.Random(0)
+    for name, count in (("train", 40), ("dev", 30)):
+        lines = (
+            f"{'the list of' if label else 'a file to'} {' '.join(words.choices(tiny.WORDS, k=5))}"
+            f"\t{label}"
+            for label in words.choices((0, 1), k=count)
+        )
+        (folder / f"{name}.tsv").write_text("sentence\tlabel\n" + "\n".join(lines) + "\n")
+    sweep += ["--methods", "tamt-mlm,magnitude", "--tasks", "sst2", "--data-dir", folder]
+    done = run(*sweep, "--task-seeds", "1,2", "--json")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert all(0 <= row["sst2_accuracy"] <= 1 for row in result["results"])
+    assert len({row["ticket"] for row in result["results"]}) == 5  # one-shot ones, too; dense: none
+    assert result["correlations"]["sst2"].keys() == {"mlm", "kd"}
+    measures = {one["measure"] for one in result["differences"]}
+    assert measures == {"mlm", "kd", "sst2"}
+    assert (Path(result["folder"]) / "figures" / "score.png").exists()
+    again = run(*sweep, "--task-seeds", "1,2", "--json")
+    assert json.loads(again.out)["results"] == result["results"]
+
+
+def test_a_model_without_head_is_compared_by_kd(run: Run, text_file: Path, tmp_path: Path) -> None:
+    bare = tiny.save(tmp_path / "bare", "bert", with_head=False)
+    words = "compare --sparsity 0.5 --recipe tiny.toml --blocks 8 --device cpu --json".split()
+    done = run(*words, "--model", bare, "--corpus", text_file)
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)["results"]
+    assert [row["method"] for row in rows] == ["dense", "tamt", "magnitude", *["random"] * 3]
+    assert all("mlm_loss" not in row and "kd_loss" in row for row in rows)
+    refused = run(*words, "--model", bare, "--corpus", text_file, "--methods", "imp,magnitude")
+    assert (refused.code, "imp needs a masked-LM head" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("", 2, "give tickets to compare, or --sparsity"),
+        ("nano-0.7 --sparsity 0.5", 2, "give tickets to compare, or --sparsity"),
+        ("nano-0.7 --methods imp", 2, "are for a sweep"),
+        ("nano-0.7 --shard 1/2", 2, "--shard is for a sweep"),
+        ("nano-0.77", 1, "packaged are"),
+        ("--sparsity 0.5,0.7 --methods tamt-mlm,magnitud", 2, "did you mean magnitude"),
+        ("--sparsity 0.5 --tasks sst", 2, "did you mean sst2"),
+        ("--sparsity 0.5,x", 2, "--sparsity must be numbers between commas"),
+        ("--sparsity 70", 2, "did you mean 0.7"),
+        ("--sparsity 0.1", 2, "no equal budget"),
+        ("--sparsity 0.5 --seeds 1,1", 2, "--seeds has a value twice"),
+        ("--sparsity 0.5 --shard 3/2", 2, "--shard must be like 2/8"),
+        ("--sparsity 0.5 --recipe steps.toml", 2, "give its --prune-every"),
+        ("--sparsity 0.5 --recipe none.toml", 2, "must be one of nano, paper"),
+    ],
+)
+def test_a_bad_request_is_refused_in_one_line(
+    words: str, code: int, message: str, run: Run
+) -> None:
+    Path("steps.toml").write_text("steps = 100")
+    done = run("compare", *words.split())
+    assert done.code == code
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_tickets_of_different_models_are_refused(
+    run: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    other = tiny.save(tmp_path / "other", "bert", seed=1)
+    for model, name in ((tiny_model, "one"), (other, "two")):
+        ticket_for(model, tmp_path / name)
+    done = run("compare", "one", "two")
+    assert done.code == 1
+    assert "compare tickets of one model" in done.err
+    assert not Path("runs").exists()

@@ -60,7 +60,7 @@ JsonOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print only the essential line.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 DeviceOption = Annotated[str, typer.Option(help=f"One of {', '.join(DEVICES)}.")]
-ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads.", min=1)]
+ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of each process.", min=1)]
 TokenOption = Annotated[
     str | None,
     typer.Option(help="Hub token; by default that of hf auth login, or HF_TOKEN."),
@@ -126,6 +126,14 @@ def search(
             "or a Hub dataset id[:config]. May be given several times."
         ),
     ] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Read the corpus, a Hub dataset, while training on it: for one too large for the "
+            "disk. The learning rate falls over --steps.",
+        ),
+    ] = False,
     held_out: Annotated[
         list[str] | None,
         typer.Option(help="Text to evaluate on; by default a stable tenth of the corpus."),
@@ -199,6 +207,7 @@ def search(
         "sparsity": sparsity,
         "model": model,
         "corpus": tuple(corpus) if corpus else None,
+        "stream": stream or None,
         "held_out": tuple(held_out) if held_out else None,
         "check_corpus": tuple(check_corpus) if check_corpus else None,
         "text_column": text_column,

@@ -42,6 +42,8 @@ class SearchConfig:
         sparsity: Share of zeros in every masked matrix, in [0, 1).
         model: ``nano``, a folder, or a Hub id.
         corpus: What to train on: ``python-docs``, files, folders, or Hub datasets ``id[:config]``.
+        stream: Read the corpus, one Hub dataset, while training on it, in an order that depends on
+            the number of processes; only its first held-out documents are kept on the disk.
         held_out: Text to evaluate on; by default a stable tenth of ``corpus``.
         check_corpus: Text of a second domain to evaluate on besides.
         text_column: Column of the text in jsonl, parquet and datasets.
@@ -83,6 +85,7 @@ class SearchConfig:
     sparsity: float
     model: str
     corpus: tuple[str, ...]
+    stream: bool = False
     held_out: tuple[str, ...] = ()
     check_corpus: tuple[str, ...] = ()
     text_column: str | None = None
@@ -138,6 +141,7 @@ class SearchConfig:
             if getattr(self, option) is not None:
                 self._positive(option, getattr(self, option))
         self._check_watching()
+        self._check_stream()
         decay = self.weight_decay
         _require("weight-decay", math.isfinite(decay) and decay >= 0, "at least 0", decay)
 
@@ -160,6 +164,16 @@ class SearchConfig:
         _require("prune-every", every is not None and every >= 1, "at least 1", every)
         wanted = imp_steps(self.sparsity, every or 0)
         _require("steps", self.steps == wanted, f"{wanted} for this --prune-every", self.steps)
+
+    def _check_stream(self) -> None:
+        if not self.stream:
+            return
+        if len(self.corpus) > 1 or not self.is_trained:
+            raise UsageError("--stream is for training on one --corpus, a Hub dataset")
+        if self.schedule_epochs is not None:
+            raise UsageError(
+                "--stream does not know how long the corpus is: schedule_epochs is not for it"
+            )
 
     def _check_watching(self) -> None:
         for field_name in _WATCHING:
@@ -241,6 +255,8 @@ class SearchConfig:
             every = values["prune_every"]
             _require("prune-every", every >= 1, "at least 1", every)
             values["steps"] = imp_steps(values["sparsity"], every)
+        if values.get("stream") and "schedule_epochs" not in changes:
+            values["schedule_epochs"] = None  # the length of an epoch is not known
         return cls(**values)
 
 

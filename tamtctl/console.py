@@ -202,6 +202,7 @@ def show_comparison(output: Output, comparison: Comparison) -> None:
 def show_plan(output: Output, plan: SearchPlan) -> None:
     """Print what a search will do."""
     config = plan.config
+    train = "streamed" if plan.train_tokens is None else f"{_tokens(plan.train_tokens)} tokens"
     training = (
         f"{plan.steps:,} steps of {config.batch_size} × {config.sequence_length} tokens, "
         + (f"{plan.resumed_from:,} of them done, " if plan.resumed_from else "")
@@ -212,7 +213,7 @@ def show_plan(output: Output, plan: SearchPlan) -> None:
     output.facts(
         {
             "model": f"{config.model} ({plan.model_type})",
-            "corpus": f"{' '.join(config.corpus)} ({_tokens(plan.train_tokens)} tokens, "
+            "corpus": f"{' '.join(config.corpus)} ({train}, "
             f"{_tokens(plan.held_out_tokens)} held out)",
             "method": f"{config.method}, objective {config.objective}, seed {config.seed}",
             "mask": f"{plan.weights:,} weights in {plan.matrices} matrices, "

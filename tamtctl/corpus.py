@@ -36,7 +36,7 @@ METADATA_FILE = "corpus.json"
 TRAIN_FILE = "train.bin"
 HELD_OUT_FILE = "held_out.bin"
 
-_CHARACTERS_AT_ONCE = 2**20
+CHARACTERS_AT_ONCE = 2**20
 
 _UNFINISHED, _LOCK = ".unfinished-", ".lock"
 _LOCKED_AFTER_SECONDS = 60
@@ -87,7 +87,7 @@ def load_corpus(
         tokenizer: A fast tokenizer.
         held_out: Text to evaluate on, named as ``source`` is.
         text_column: The column of records that holds the text; see `tamtctl.text.open_source`.
-        max_tokens: Stop reading when there are so many training tokens.
+        max_tokens: Stop reading when there are so many training tokens, or held-out ones.
         progress: Called with the number of tokens so far while text is tokenised.
 
     Raises:
@@ -158,9 +158,9 @@ class _StreamWriter:
     def add(self, document: Document) -> bool:
         """Append the document; return whether tokens were written."""
         self.documents += 1
-        self._lines += [line for line in document.text.split("\n") if line and not line.isspace()]
+        self._lines += document.lines
         self._characters += len(document.text)
-        if self._characters < _CHARACTERS_AT_ONCE:
+        if self._characters < CHARACTERS_AT_ONCE:
             return False
         self.flush()
         return True
@@ -184,8 +184,8 @@ def _write_corpus(
 ) -> None:
     with (folder / TRAIN_FILE).open("wb") as file, (folder / HELD_OUT_FILE).open("wb") as apart:
         train = _StreamWriter(file, encoder, max_tokens)
-        kept_apart = _StreamWriter(apart, encoder)
-        for is_apart, document in _split(sources, held_out, lambda: train.is_full):
+        kept_apart = _StreamWriter(apart, encoder, max_tokens)
+        for is_apart, document in _split(sources, held_out, train, kept_apart):
             has_written = (kept_apart if is_apart else train).add(document)
             if has_written and progress is not None:
                 progress(train.tokens + kept_apart.tokens)
@@ -206,19 +206,31 @@ def _write_corpus(
 
 
 def _split(
-    sources: Iterable[Source], held_out: Iterable[Source] | None, is_full: Callable[[], bool]
+    sources: Iterable[Source],
+    held_out: Iterable[Source] | None,
+    train: _StreamWriter,
+    kept_apart: _StreamWriter,
 ) -> Iterator[tuple[bool, Document]]:
-    """Yield every document with whether it is held out; stop training text when it is full."""
+    """Yield every document with whether it is held out, until its stream is full."""
     for source in sources:
         by_hash = held_out is None and source.held_out is None
         for document in source.documents():
-            if is_full():
+            if train.is_full:
                 break
             yield by_hash and is_held_out(document.key), document
         if held_out is None and source.held_out is not None:
-            yield from ((True, document) for document in source.held_out())
+            yield from _all_held_out(source.held_out(), kept_apart)
     for source in held_out or ():
-        yield from ((True, document) for document in source.documents())
+        yield from _all_held_out(source.documents(), kept_apart)
+
+
+def _all_held_out(
+    documents: Iterable[Document], kept_apart: _StreamWriter
+) -> Iterator[tuple[bool, Document]]:
+    for document in documents:
+        if kept_apart.is_full:
+            break
+        yield True, document
 
 
 def _check_not_empty(

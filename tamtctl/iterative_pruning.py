@@ -27,6 +27,7 @@ from tamtctl.mask_training import MaskTraining
 from tamtctl.masking import fold
 from tamtctl.models import Encoder
 from tamtctl.selection import keep_count, keep_largest
+from tamtctl.streaming import StreamedText
 from tamtctl.training import ScoreOptimizer, StepReport, TrainingRun, every_tenth, linear_decay
 
 
@@ -42,11 +43,11 @@ class IterativePruning(MaskTraining):
         config: SearchConfig,
         compute: Compute,
         encoder: Encoder,
-        blocks: Blocks,
+        text: Blocks | StreamedText,
         initial_masks: Mapping[str, Tensor],
     ) -> None:
         """Make the first cut in an encoder that is on its device; see `MaskTraining`."""
-        super().__init__(config, compute, encoder, blocks, initial_masks)
+        super().__init__(config, compute, encoder, text, initial_masks)
         assert config.prune_every is not None  # SearchConfig sees to it
         self._interval = config.prune_every
         self._cuts = cut_sparsities(config.sparsity)
@@ -161,9 +162,9 @@ class IterativePruning(MaskTraining):
     @property
     def _decay_steps(self) -> int:
         """Steps of an interval until the learning rate is 0; the interval may end before."""
-        if not self._config.schedule_epochs:
+        if not self._config.schedule_epochs or isinstance(self._text, StreamedText):
             return self._interval
-        epoch = len(self._blocks) / self._config.batch_size
+        epoch = len(self._text) / self._config.batch_size
         return max(math.ceil(self._config.schedule_epochs * epoch), self._interval)
 
     def _clear_gradients(self) -> None:

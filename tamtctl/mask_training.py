@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast
 
 import numpy as np
@@ -22,6 +22,7 @@ from tamtctl.evaluation import HeldOutLoss, held_out_losses
 from tamtctl.masking import FoldedWeights
 from tamtctl.models import Encoder
 from tamtctl.objectives import Objective
+from tamtctl.streaming import StreamedText
 from tamtctl.training import (
     ScoreOptimizer,
     StepReport,
@@ -48,7 +49,7 @@ class MaskTraining:
         config: SearchConfig,
         compute: Compute,
         encoder: Encoder,
-        blocks: Blocks,
+        text: Blocks | StreamedText,
         initial_masks: Mapping[str, Tensor],
     ) -> None:
         """Fold the initial masks into an encoder that is on its device.
@@ -57,7 +58,7 @@ class MaskTraining:
             config: The whole search.
             compute: Where and in which precision.
             encoder: Loaded with its head if the objective needs one.
-            blocks: The text to train on.
+            text: What to train on.
             initial_masks: A mask for every matrix in ``encoder.matrices``, at least.
         """
         self.initial_masks = dict(initial_masks)
@@ -67,7 +68,7 @@ class MaskTraining:
             cast(nn.Embedding, encoder.base.get_input_embeddings()).sparse = True
         self._noise = Noise.of(encoder.tokenizer) if config.has_mlm else None
         self._pretrained_head = _copies(self.objective.head)
-        self._config, self._compute, self._blocks = config, compute, blocks
+        self._config, self._compute, self._text = config, compute, text
         self._model = encoder.model
         self._step = 0  # of them are done
         self._optimizer = ScoreOptimizer(
@@ -172,11 +173,14 @@ class MaskTraining:
         return seconds * len(own.input_ids) / rows
 
     def _batches(self) -> Iterator[Batch]:
-        config = self._config
-        return training_batches(
-            self._blocks,
-            config.batch_size,
-            config.seed,
+        batches = (
+            self._text.training_batches
+            if isinstance(self._text, StreamedText)
+            else partial(training_batches, self._text)
+        )
+        return batches(
+            self._config.batch_size,
+            self._config.seed,
             noise=self._noise,
             start_step=self._step,
             rank=world().rank,
@@ -236,9 +240,9 @@ class MaskTraining:
     @property
     def _decay_steps(self) -> int:
         """Steps until the learning rate is 0; the run may be cut before."""
-        if not self._config.schedule_epochs:
+        if not self._config.schedule_epochs or isinstance(self._text, StreamedText):
             return self._config.steps
-        epoch = len(self._blocks) / self._config.batch_size
+        epoch = len(self._text) / self._config.batch_size
         return max(math.ceil(self._config.schedule_epochs * epoch), self._config.steps)
 
     def _clear_gradients(self) -> None:

@@ -28,6 +28,7 @@ from tamtctl.models import Encoder, fingerprint, load_encoder, max_sequence_leng
 from tamtctl.pruning import magnitude_masks, random_masks
 from tamtctl.run_log import RunLog, check_log_to
 from tamtctl.runs import CHECKPOINTS, RUNS, RunFolder
+from tamtctl.streaming import StreamedText
 from tamtctl.supervision import Supervisor
 from tamtctl.ticket import Ticket
 from tamtctl.training import StepReport, TrainingRun
@@ -46,7 +47,7 @@ class SearchPlan:
         model_type: The encoder's family.
         matrices: How many matrices are masked.
         weights: How many weights they hold.
-        train_tokens: Size of the training text.
+        train_tokens: Size of the training text; None if it is streamed.
         held_out_tokens: Size of the held-out text.
         steps: Optimiser steps; 0 for one-shot methods.
         resumed_from: So many of them are done.
@@ -61,7 +62,7 @@ class SearchPlan:
     model_type: str
     matrices: int
     weights: int
-    train_tokens: int
+    train_tokens: int | None
     held_out_tokens: int
     steps: int
     resumed_from: int
@@ -296,14 +297,12 @@ class _Search:
                 f"{config.model!r} can take; give at most {longest}"
             )
         initial_masks = world().in_turn(lambda: _initial_masks(config, encoder))
-        corpus, train_blocks, held_out = world().in_turn(
-            lambda: _read_text(config, encoder, watcher)
-        )
+        corpus, text, held_out = world().in_turn(lambda: _read_text(config, encoder, watcher))
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
         # Before the model holds folded weights.
         inputs = {"model": fingerprint(encoder.weights)[0], "corpus": corpus.fingerprint}
         kind = IterativePruning if config.method == "imp" else MaskTraining
-        training = kind(config, compute, encoder, train_blocks, initial_masks)
+        training = kind(config, compute, encoder, text, initial_masks)
 
         def evaluate() -> dict[str, float]:
             with training.pretrained_head():
@@ -336,7 +335,7 @@ class _Search:
             model_type=self.encoder.model.config.model_type,
             matrices=len(weights),
             weights=sum(w.numel() for w in weights.values()),
-            train_tokens=len(self.corpus.train),
+            train_tokens=None if self.config.stream else len(self.corpus.train),
             held_out_tokens=len(self.corpus.held_out),
             steps=steps,
             resumed_from=self.supervisor.step,
@@ -461,17 +460,32 @@ class _Search:
 
 def _read_text(
     config: SearchConfig, encoder: Encoder, watcher: Watcher
-) -> tuple[Corpus, Blocks, dict[str, Blocks]]:
-    """Return the corpus, its blocks to train on, and those of every held-out text."""
+) -> tuple[Corpus, Blocks | StreamedText, dict[str, Blocks]]:
+    """Return the corpus, what to train on, and the blocks of every held-out text."""
     load = partial(load_corpus, tokenizer=encoder.tokenizer, text_column=config.text_column)
     cut = partial(Blocks.of, sequence_length=config.sequence_length, tokenizer=encoder.tokenizer)
     watcher.status(f"reading corpus {' '.join(config.corpus)}")
-    corpus = load(config.corpus, held_out=config.held_out or None)
+    streamed = None
+    if config.stream:
+        streamed = StreamedText.open(
+            config.corpus[0],
+            encoder.tokenizer,
+            config.sequence_length,
+            text_column=config.text_column,
+            has_held_out=bool(config.held_out),
+        )
+    # Of a stream so much is kept that a tenth of it is enough to evaluate on.
+    enough = 10 * config.evaluation_blocks * config.sequence_length
+    corpus = load(
+        config.corpus,
+        held_out=config.held_out or None,
+        max_tokens=enough if streamed else None,
+    )
     held_out = {"losses": cut(corpus.held_out)}
     if config.check_corpus:
         watcher.status(f"reading check corpus {' '.join(config.check_corpus)}")
         held_out["check_losses"] = cut(load(config.check_corpus).held_out)
-    return corpus, cut(corpus.train), held_out
+    return corpus, streamed or cut(corpus.train), held_out
 
 
 def _initial_masks(config: SearchConfig, encoder: Encoder) -> dict[str, Tensor]:

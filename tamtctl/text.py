@@ -35,6 +35,9 @@ KINDS = ".txt, .md, .jsonl (plain, .gz or .xz) or .parquet"
 # is cut at a space and a longer block between two lines.
 LONGEST_DOCUMENT = 2**20
 
+# Documents of a stream that are held in memory to draw the next one from.
+_SHUFFLED_TOGETHER = 10_000
+
 _HUB_ID = re.compile(r"(?P<id>\w[\w.-]*(/[\w.-]+)?)(:(?P<config>\S+))?")
 
 
@@ -43,6 +46,11 @@ class Document(NamedTuple):
 
     key: str
     text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines that are not blank."""
+        return [line for line in self.text.split("\n") if _is_text(line)]
 
 
 @dataclass(frozen=True)
@@ -54,12 +62,15 @@ class Source:
         digest: Identifies the content: equal digests, equal documents.
         documents: Reads the documents from the start.
         held_out: Reads the held-out documents, where the source brings its own.
+        share: Reads one of several shares of the documents (seed, epoch, number of the share from
+            0, number of shares), in an order that seed and epoch shuffle; where a source can.
     """
 
     name: str
     digest: str
     documents: Callable[[], Iterator[Document]]
     held_out: Callable[[], Iterator[Document]] | None = None
+    share: Callable[[int, int, int, int], Iterator[Document]] | None = None
 
 
 def open_source(source: str, text_column: str | None = None) -> list[Source]:
@@ -352,19 +363,37 @@ def _hub_dataset(name: str, repo_id: str, config: str | None, text_column: str |
         digest=f"{repo_id}:{config or ''}@{revision}",
         documents=partial(_dataset_documents, name, splits["train"], text_column),
         held_out=held_out and partial(_dataset_documents, name, held_out, text_column),
+        share=partial(_dataset_share, name, splits["train"], text_column),
     )
 
 
 def _dataset_documents(
     name: str, dataset: datasets.IterableDataset, text_column: str | None
 ) -> Iterator[Document]:
-    with _hub_errors(name):
+    with _hub_errors(name, is_found=True):
         records = ((f"{name} row {row}", record) for row, record in enumerate(dataset))
         yield from _record_documents(records, text_column)
 
 
+def _dataset_share(
+    name: str,
+    dataset: datasets.IterableDataset,
+    text_column: str | None,
+    seed: int,
+    epoch: int,
+    share: int,
+    shares: int,
+) -> Iterator[Document]:
+    """Read a share: of the files, where they can be shared evenly, else of the rows."""
+    from datasets.distributed import split_dataset_by_node
+
+    shuffled = dataset.shuffle(seed=seed, buffer_size=_SHUFFLED_TOGETHER)
+    shuffled.set_epoch(epoch)
+    return _dataset_documents(name, split_dataset_by_node(shuffled, share, shares), text_column)
+
+
 @contextmanager
-def _hub_errors(name: str) -> Iterator[None]:
+def _hub_errors(name: str, *, is_found: bool = False) -> Iterator[None]:
     """Whatever goes wrong out there becomes one line that says what to use instead."""
     from huggingface_hub import errors
 
@@ -385,6 +414,10 @@ def _hub_errors(name: str) -> Iterator[None]:
             "(a private one needs `hf auth login`)"
         ) from error
     except (http_error, ConnectionError, TimeoutError) as error:
+        if is_found:
+            raise CorpusError(
+                f"lost the connection to the Hub while reading the dataset {name}; try again"
+            ) from error
         raise CorpusError(
             f"no file or folder {name!r} here, and no network to the Hub to look there; {instead}"
         ) from error

@@ -152,7 +152,7 @@ def test_progress_counts_tokens(
 ) -> None:
     expected = load_corpus(str(file), bert_tokenizer)
     # Written in many small parts, the streams are the same.
-    monkeypatch.setattr(tamtctl.corpus, "_CHARACTERS_AT_ONCE", 1000)
+    monkeypatch.setattr(tamtctl.corpus, "CHARACTERS_AT_ONCE", 1000)
     monkeypatch.setenv("TAMTCTL_CACHE", os.environ["TAMTCTL_CACHE"] + "2")
     reports: list[int] = []
     corpus = load_corpus(str(file), bert_tokenizer, progress=reports.append)

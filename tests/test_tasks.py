@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import lzma
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any, ClassVar
+from typing import Any
 
+import dataset_server
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -305,51 +301,6 @@ def test_smaller_subsets_are_part_of_larger_ones() -> None:
 # --- the Hub, over loopback ------------------------------------------------------------------
 
 
-class Hub(BaseHTTPRequestHandler):
-    """Just enough of the Hub for the unmodified client to fetch one dataset."""
-
-    SHA = "0123456789abcdef0123456789abcdef01234567"
-    FILES: ClassVar[dict[str, bytes]] = {}
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        if "/tree/" in path:
-            return self.answer(200, json.dumps(self.listing(in_folder="sst2" in path)).encode())
-        if path.startswith("/api/datasets/nyu-mll/glue"):
-            siblings = [{"rfilename": name} for name in self.FILES]
-            info = {"id": "nyu-mll/glue", "sha": self.SHA, "private": False, "tags": []}
-            return self.answer(200, json.dumps({**info, "siblings": siblings}).encode())
-        for name, data in self.FILES.items():
-            if path.endswith(f"/{name}"):
-                return self.answer(200, data)
-        return self.answer(404, b"", "EntryNotFound")
-
-    def listing(self, *, in_folder: bool) -> list[dict[str, Any]]:
-        files = [
-            {"type": "file", "path": name, "size": len(data), "oid": name}
-            for name, data in self.FILES.items()
-            if ("/" in name) == in_folder
-        ]
-        return files if in_folder else [*files, {"type": "directory", "path": "sst2", "oid": "d"}]
-
-    def answer(self, status: int, body: bytes, error: str | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Repo-Commit", self.SHA)
-        self.send_header("ETag", f'"{len(body)}"')
-        if error:
-            self.send_header("X-Error-Code", error)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[str]:
     readme = (
@@ -361,11 +312,8 @@ def hub(tmp_path: Path) -> Iterator[str]:
         sentences = [f"{split} {i}" for i in range(len(labels))]
         path = write_parquet(tmp_path / f"{split}.parquet", sentence=sentences, label=labels)
         files[f"sst2/{split}-00000-of-00001.parquet"] = path.read_bytes()
-    Hub.FILES = files
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with dataset_server.serve("nyu-mll/glue", files) as endpoint:
+        yield endpoint
 
 
 READ = """
@@ -382,30 +330,14 @@ except TaskError as error:
 """
 
 
-def read_from_hub(endpoint: str, home: Path) -> Any:
-    # In a process of its own, since the libraries read the address when they are imported.
-    kept = {
-        k: v for k, v in os.environ.items() if not k.startswith("HF_") and "proxy" not in k.lower()
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", READ],
-        env={**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
-
-
 def test_glue_from_the_hub(hub: str, tmp_path: Path) -> None:
-    train, dev = read_from_hub(hub, tmp_path / "home")
+    train, dev = dataset_server.run(READ, hub, tmp_path / "home")
     assert train == [["train 0", "train 1", "train 2"], [0, 1, 1]]
     assert dev == [["validation 0"], [1]]
 
 
 def test_without_a_network_the_alternatives_are_named(tmp_path: Path) -> None:
-    message = read_from_hub("http://127.0.0.1:9", tmp_path / "home")
+    message = dataset_server.run(READ, "http://127.0.0.1:9", tmp_path / "home")
     assert "no network to the Hub to fetch nyu-mll/glue:sst2; give its files" in message
     assert "--data-dir" in message
 

@@ -4,14 +4,10 @@ import gzip
 import json
 import lzma
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any, ClassVar
 
+import dataset_server
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -230,60 +226,10 @@ def test_python_docs() -> None:
 
 # --- a Hub on this machine -------------------------------------------------------------------
 
-
-class Hub(BaseHTTPRequestHandler):
-    """Answers what the unmodified client libraries ask about one data set of JSON lines."""
-
-    SHA: ClassVar = "a" * 40
-    FILES: ClassVar = {
-        "train.jsonl": "".join(f'{{"text": "row {i}"}}\n' for i in range(30)).encode(),
-        "validation.jsonl": b'{"text": "kept apart"}\n',
-    }
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.split("?")[0]
-        if "/owner/data" not in path or "missing" in path:
-            return self.answer(404, b"{}", "RepoNotFound" if "missing" in path else "EntryNotFound")
-        if "/tree/" in path:
-            files = [
-                {"type": "file", "path": name, "size": len(data), "oid": "b" * 40}
-                for name, data in self.FILES.items()
-            ]
-            return self.answer(200, json.dumps(files).encode())
-        if path.startswith("/api/datasets/"):
-            siblings = [{"rfilename": name} for name in self.FILES]
-            info = {"id": "owner/data", "sha": self.SHA, "private": False, "tags": []}
-            return self.answer(200, json.dumps({**info, "siblings": siblings}).encode())
-        if (data := self.FILES.get(path.rsplit("/", 1)[-1])) is not None:
-            return self.answer(200, data)
-        return self.answer(404, b"", "EntryNotFound")
-
-    def answer(self, status: int, body: bytes, error: str | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Repo-Commit", self.SHA)
-        self.send_header("ETag", f'"{len(body)}"')
-        if error:
-            self.send_header("X-Error-Code", error)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def hub() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
+FILES = {
+    "train.jsonl": "".join(f'{{"text": "row {i}"}}\n' for i in range(30)).encode(),
+    "validation.jsonl": b'{"text": "kept apart"}\n',
+}
 READ = """
 import json, sys
 from tamtctl.errors import CorpusError
@@ -291,38 +237,34 @@ from tamtctl.text import open_source
 try:
     source, = open_source(sys.argv[1])
     parts = [source.documents, source.held_out or (lambda: [])]
+    parts += [lambda i=i: source.share(5, 0, i, 2) for i in range(2)]
     print(json.dumps([source.digest, *[[d.text for d in part()] for part in parts]]))
 except CorpusError as error:
     print(json.dumps(str(error)))
 """
 
 
-def read_from_hub(endpoint: str, home: Path, source: str) -> Any:
-    # In a process of its own, since the libraries read the address when they are imported.
-    kept = {
-        k: v for k, v in os.environ.items() if not k.startswith("HF_") and "proxy" not in k.lower()
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", READ, source],
-        env={**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
+@pytest.fixture
+def hub() -> Iterator[str]:
+    with dataset_server.serve("owner/data", FILES) as endpoint:
+        yield endpoint
 
 
 def test_a_hub_dataset_is_streamed_with_its_validation_split(hub: str, tmp_path: Path) -> None:
-    digest, train, held_out = read_from_hub(hub, tmp_path, "owner/data")
-    assert digest == f"owner/data:@{Hub.SHA}"
+    digest, train, held_out, *shares = dataset_server.run(READ, hub, tmp_path, "owner/data")
+    assert digest == f"owner/data:@{dataset_server.SHA}"
     assert train == [f"row {i}" for i in range(30)]
     assert held_out == ["kept apart"]
+    assert sorted(shares[0] + shares[1]) == sorted(train)
+    assert len(shares[0]) == 15
+    assert shares[0] != sorted(shares[0], key=train.index)  # shuffled
 
 
 def test_hub_datasets_that_cannot_be_read(hub: str, tmp_path: Path) -> None:
-    assert "no such dataset on the Hub" in str(read_from_hub(hub, tmp_path, "owner/missing"))
-    assert "cannot read the dataset owner/data:other: BuilderConfig 'other' not found" in str(
-        read_from_hub(hub, tmp_path, "owner/data:other")
-    )
-    assert "no network to the Hub" in str(read_from_hub("http://127.0.0.1:9", tmp_path, "a/b"))
+    def message(endpoint: str, source: str) -> str:
+        return str(dataset_server.run(READ, endpoint, tmp_path, source))
+
+    assert "no such dataset on the Hub" in message(hub, "owner/missing")
+    other = message(hub, "owner/data:other")
+    assert "cannot read the dataset owner/data:other: BuilderConfig 'other' not found" in other
+    assert "no network to the Hub" in message("http://127.0.0.1:9", "a/b")

@@ -1,0 +1,114 @@
+"""Text that streams from the Hub: reproducible, in shares, never what is held out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import dataset_server
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from tamtctl.batches import Batch, Noise
+from tamtctl.corpus import is_held_out
+from tamtctl.errors import CorpusError, UsageError
+from tamtctl.streaming import StreamedText
+from tamtctl.text import Document, Source
+
+PAIRS = [f"{a} {b}" for a, b in itertools.permutations(tiny.WORDS, 2)]  # each its own document
+LENGTH = 10  # tokens of a block, two of them special
+
+
+def share(texts: list[str], seed: int, epoch: int, number: int, numbers: int) -> Iterator[Document]:
+    order = np.random.default_rng((seed, epoch)).permutation(len(texts))
+    return (Document(texts[i], texts[i]) for i in order[number::numbers])
+
+
+def streamed(texts: list[str] = PAIRS, *, by_hash: bool = True) -> StreamedText:
+    source = Source("pairs", "digest", lambda: iter(()), share=partial(share, texts))
+    return StreamedText(source, tiny.tokenizer(), LENGTH, leaves_out_held_out=by_hash)
+
+
+def take(text: StreamedText, count: int, **options: int) -> list[Batch]:
+    noise = Noise.of(tiny.tokenizer())
+    return list(itertools.islice(text.training_batches(6, 1, noise=noise, **options), count))
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return torch.equal(one.input_ids, other.input_ids) and torch.equal(one.labels, other.labels)
+
+
+def pairs(batches: list[Batch]) -> list[str]:
+    """Return the documents that batches of clean text are made of."""
+    rows = torch.cat([batch.input_ids for batch in batches])
+    assert (rows[:, 0] == 1).all()  # [CLS]
+    assert (rows[:, -1] == 2).all()  # [SEP]
+    assert rows.shape[1] == LENGTH
+    words = tiny.tokenizer().convert_ids_to_tokens(rows[:, 1:-1].flatten().tolist())
+    return [f"{a} {b}" for a, b in zip(words[::2], words[1::2], strict=True)]
+
+
+def test_it_follows_from_the_seed_and_goes_on_at_any_step() -> None:
+    whole = take(streamed(), 130)  # more than an epoch
+    assert all(map(same, whole, take(streamed(), 130)))
+    assert all(map(same, whole[111:], take(streamed(), 19, start_step=111)))
+    other = next(streamed().training_batches(6, 2, noise=None))
+    assert not torch.equal(other.input_ids, whole[0].input_ids)
+
+
+@pytest.mark.parametrize("by_hash", [True, False])
+def test_shares_are_the_corpus_without_what_is_held_out(by_hash: bool) -> None:
+    seen: list[str] = []
+    for rank in range(3):
+        batches = streamed(by_hash=by_hash).training_batches(
+            7, 1, noise=None, rank=rank, world_size=3
+        )
+        own = [next(batches) for _ in range(80)]
+        assert len(own[0].input_ids) == (2, 2, 3)[rank]
+        seen += pairs(own)
+    expected = {pair for pair in PAIRS if not (by_hash and is_held_out(pair))}
+    assert set(seen) <= expected
+    # An epoch leaves a ragged tail behind.
+    assert len(set(seen)) > 0.95 * len(expected)
+    assert seen[:50] != sorted(seen[:50], key=PAIRS.index)
+
+
+def test_too_short_a_stream() -> None:
+    with pytest.raises(CorpusError, match="too short to be streamed to 4 processes"):
+        take(streamed(PAIRS[:12]), 1, rank=1, world_size=4)
+
+
+def test_files_are_not_streamed(text_file: Path) -> None:
+    with pytest.raises(UsageError, match="--stream is for a Hub dataset"):
+        StreamedText.open(
+            str(text_file), tiny.tokenizer(), LENGTH, text_column=None, has_held_out=False
+        )
+
+
+def test_two_processes_search_on_a_stream(tiny_model: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"{pair} " * 8}) for pair in PAIRS]
+    files = {"train.jsonl": "\n".join(lines).encode()}
+    command = (
+        "-m torch.distributed.run --standalone --nproc-per-node 2 -m tamtctl search --stream "
+        "--corpus owner/data --sparsity 0.7 --steps 3 --batch-size 3 --sequence-length 16 "
+        "--device cpu --json --output-dir run"
+    )
+    with dataset_server.serve("owner/data", files) as endpoint:
+        done = subprocess.run(
+            [sys.executable, *command.split(), "--model", str(tiny_model)],
+            env=dataset_server.environment(endpoint, tmp_path / "home"),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 3
+    assert "owner/data (streamed, " in done.stderr

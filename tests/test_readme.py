@@ -6,6 +6,7 @@ Its test command is what runs this; its first command is a test of the slow set.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -45,13 +46,41 @@ def test_the_set_up_commands_are_the_ones_promised() -> None:
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in SET_UP])
 def test_commands_run(command: str, here: Path) -> None:
     words = [INSTEAD.get(word, word) for word in shlex.split(command)]
-    assert words[0] == "tamtctl"
-    if words[1] == "search":
+    if words[0] == "torchrun":
+        words[0:1] = "torch.distributed.run --standalone".split()
+    else:
+        assert words[0] == "tamtctl"
+    if "search" in words:
         words += SHORT.split()
     done = subprocess.run(
         [sys.executable, "-m", *words], cwd=here, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_slurm_script_runs(here: Path) -> None:
+    """With one machine, two processes, and what stands for Slurm's own commands."""
+    (script,) = re.findall(r"^```bash\n(.+?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    for name, does in (("srun", 'exec "$@"'), ("scontrol", "echo localhost")):
+        (here / name).write_text(f"#!/bin/sh\n{does}\n")
+        (here / name).chmod(0o755)
+    (here / "job.sh").write_text(
+        script.replace("--nproc-per-node 4", "--nproc-per-node 2").rstrip()
+        + f" {SHORT} --model tiny-bert --corpus english.txt\n"
+    )
+    path = f"{here}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    slurm = {"SLURM_NNODES": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "localhost"}
+    done = subprocess.run(
+        ["bash", "job.sh"],
+        cwd=here,
+        env=os.environ | slurm | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(here.glob("runs/*/ticket/ticket.json"))
 
 
 @pytest.mark.parametrize("command", re.findall(r"^\| `(tamtctl .+?)`", README.read_text(), re.M))

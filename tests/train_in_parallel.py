@@ -51,7 +51,7 @@ def main(model: Path, text: Path, examples: Path, folder: Path) -> None:
         search = _Search.prepare(config, RunFolder(folder / name, {}), _NoWatcher())
         search.training.run(lambda _: None)
         folded = search.training.folded
-        state = folded.scores | {f"mask.{n}": m for n, m in folded.masks.items()}
+        state = folded.scores | {f"mask.{n}": m for n, m in search.training.masks.items()}
         state |= {f"head.{n}": p.detach() for n, p in search.training.objective.head.items()}
         distributed.world().on_first(partial(save_file, state, folder / f"{name}.safetensors"))
     finetune(

@@ -94,7 +94,7 @@ class Checkpoints:
         try:
             self.folder.mkdir(exist_ok=True)
             save_file(tensors, temporary, metadata={"checkpoint": json.dumps(header)})
-            with temporary.open("rb") as file:
+            with temporary.open("r+b") as file:
                 checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
                 os.fsync(file.fileno())
             path = self.folder / f"step-{step:08d}-{checksum}.safetensors"
@@ -110,12 +110,16 @@ class Checkpoints:
     def newest(self, note: Callable[[str], None]) -> Checkpoint | None:
         """Return the last checkpoint that is intact; name and remove those that are not.
 
+        What a process that was killed has left half-written goes, too.
+
         Args:
             note: Is told a line of what a person should know.
 
         Raises:
             TamtctlError: It is of another format, or of other inputs.
         """
+        for leftover in self.folder.glob(".step-*"):
+            leftover.unlink()
         for path in reversed(self.paths()):
             try:
                 header, state = _read(path)

@@ -164,7 +164,7 @@ class Supervisor:
         loss = sum(losses.values())
         if self._best_loss is None or loss < self._best_loss:
             self._best_loss, self._since_best = loss, 0
-        else:
+        elif not report.is_last:  # then it ends in any case
             self._since_best += 1
         return replace(report, eval_losses=losses, is_last=report.is_last or self.stopped_early)
 

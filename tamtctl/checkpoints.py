@@ -57,15 +57,23 @@ class Checkpoints:
         folder: Where they are; it need not exist.
     """
 
-    def __init__(self, folder: Path, inputs: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, inputs: Mapping[str, str], circumstances: Mapping[str, str | int]
+    ) -> None:
         """Know the checkpoints in a folder.
 
         Args:
             folder: Of this run alone.
             inputs: Name → fingerprint of what the run reads; it goes on from no other.
+            circumstances: Name → value of what its last bits depend on; a change is noted.
         """
         self.folder = folder
         self._inputs = dict(inputs)
+        self._circumstances = {
+            "tamtctl": importlib.metadata.version("tamtctl"),
+            "torch": str(torch.__version__),
+            **circumstances,
+        }
 
     def paths(self) -> list[Path]:
         """Return the files, oldest first."""
@@ -82,7 +90,7 @@ class Checkpoints:
         header = {
             "format_version": FORMAT_VERSION,
             "inputs": self._inputs,
-            "software": _software(),
+            "circumstances": self._circumstances,
             "facts": dict(facts),
         }
         temporary = self.folder / f".step-{step:08d}"
@@ -148,9 +156,13 @@ class Checkpoints:
                 f"the {' and the '.join(changed)} changed since {str(path)!r} was saved; "
                 "bring back what it was, or start anew with --force"
             )
-        if header["software"] != _software():
-            versions = ", ".join(f"{name} {v}" for name, v in header["software"].items())
-            note(f"this run was begun with {versions}: its last bits may depend on that")
+        before = header["circumstances"]
+        now = self._circumstances
+        if other := [f"{name} was {before[name]}" for name in now if before[name] != now[name]]:
+            note(
+                f"when {path} was saved, {', '.join(other)}: the last bits of the ticket may "
+                "depend on that"
+            )
 
     def _not_written(self, step: int, error: Exception) -> TamtctlError:
         earlier = self.paths()
@@ -176,10 +188,6 @@ def _read(path: Path) -> tuple[dict[str, Any], State]:
             # Else it would live in the file, which goes when there are newer ones.
             state[part][name] = opened.get_tensor(key).clone()
     return header, state
-
-
-def _software() -> dict[str, str]:
-    return {"tamtctl": importlib.metadata.version("tamtctl"), "torch": torch.__version__}
 
 
 def _reason(error: Exception) -> str:

@@ -309,7 +309,13 @@ class _Search:
                 losses = training.held_out_losses(held_out["losses"])
             return {term: loss.mean for term, loss in losses.items()}
 
-        checkpoints = Checkpoints(run.path / CHECKPOINTS, inputs)
+        circumstances: dict[str, str | int] = {
+            "device": compute.device.type,
+            "precision": compute.precision,
+            "threads": torch.get_num_threads(),
+            "processes": world().size,
+        }
+        checkpoints = Checkpoints(run.path / CHECKPOINTS, inputs, circumstances)
         return cls(
             config=config,
             run=run,

@@ -16,6 +16,7 @@ from typing import Any
 
 import processes
 import pytest
+import torch
 from small_search import STEPS, Interrupting, bits, command, interrupted, small_config
 
 from tamtctl.config import SearchConfig
@@ -191,6 +192,24 @@ def test_a_search_goes_on_with_nothing_but_its_own_inputs(
         search(config, output_dir=tmp_path / "run")
     text.write_text(original)
     assert search(config, output_dir=tmp_path / "run").resumed_from == 20
+
+
+def test_other_circumstances_are_noted_and_another_format_is_refused(
+    config: SearchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(config, tmp_path / "run", 10)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        watcher = Interrupting(after=20)
+        with pytest.raises(Interrupting.Ended):
+            search(config, output_dir=tmp_path / "run", watcher=watcher)
+    finally:
+        torch.set_num_threads(threads)
+    assert f"threads was {threads}: the last bits of the ticket may" in watcher.notes[0]
+    monkeypatch.setattr("tamtctl.checkpoints.FORMAT_VERSION", 2)
+    with pytest.raises(TamtctlError, match=r"of another version of tamtctl.*--force"):
+        search(config, output_dir=tmp_path / "run")
 
 
 def test_what_follows_the_training_does_not_lose_it(config: SearchConfig, tmp_path: Path) -> None:

@@ -304,6 +304,10 @@ def compare(
             "many steps as that takes to the same sparsity."
         ),
     ] = None,
+    at_steps: Annotated[
+        str | None,
+        typer.Option(help="Also evaluate mask training after so many steps, such as 50,100,200."),
+    ] = None,
     tasks: Annotated[
         str | None,
         typer.Option(help="Also fine-tune on these, for example sst2,mrpc: " + ", ".join(TASKS)),
@@ -352,6 +356,7 @@ def compare(
         text_column=text_column,
         sequence_length=sequence_length,
         prune_every=prune_every,
+        at_steps=_listed("at-steps", at_steps, int),
         tasks=_listed("tasks", tasks, str),
         task_seeds=_listed("task-seeds", task_seeds, int),
         data_dir=data_dir,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,36 @@ class Overlaps:
         return cls(sparsity, names, jaccard.tolist(), chance.tolist())
 
 
+@dataclass(frozen=True)
+class StepsToEqual:
+    """How many steps of mask training do what iterative magnitude pruning does.
+
+    Attributes:
+        method: The mask training.
+        sparsity: Of both.
+        seed: Of the mask training.
+        term: The loss that it trains for.
+        loss: That of iterative pruning, the mean over its seeds.
+        imp_steps: What iterative pruning took.
+        steps: The first of ``--at-steps`` at which the loss was no higher; None if at none.
+    """
+
+    method: str
+    sparsity: float
+    seed: int | None
+    term: str
+    loss: float
+    imp_steps: int
+    steps: int | None
+
+    def __str__(self) -> str:
+        at = f"{self.method} at {self.sparsity:g}, seed {self.seed}"
+        imp = f"the {self.term.upper()} loss that IMP has after {self.imp_steps} ({self.loss:.3f})"
+        if self.steps is None:
+            return f"{at}: at none of the evaluated steps as good as {imp}"
+        return f"{at}: {self.steps} steps reach {imp}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """What a comparison found.
@@ -121,6 +151,7 @@ class Comparison:
         differences: Every two methods at the same sparsity, but for two one-shot ones.
         overlaps: How alike the masks are.
         correlations: Task → term → correlation of the loss with the score over the subnetworks.
+        steps_to_equal: With ``at_steps``, for every mask training beside iterative pruning.
         left_out: Cell → why it is missing: its run folder is damaged.
         folder: Of the report.
     """
@@ -134,6 +165,7 @@ class Comparison:
     differences: list[Difference]
     overlaps: list[Overlaps]
     correlations: dict[str, dict[str, Interval | None]]
+    steps_to_equal: list[StepsToEqual]
     left_out: dict[str, str]
     folder: Path
 
@@ -153,7 +185,8 @@ class Comparison:
     @property
     def sentences(self) -> list[str]:
         """What there is to say, one comparison a line."""
-        return [str(difference) for difference in self.differences if difference.is_headline]
+        headlines = [one for one in self.differences if one.is_headline]
+        return [*map(str, headlines), *map(str, self.steps_to_equal)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -183,6 +216,13 @@ class Comparison:
                 task: {term: r and r.to_dict() for term, r in terms.items()}
                 for task, terms in self.correlations.items()
             },
+            "at_steps": [
+                {"method": one.label, "sparsity": one.sparsity, "seed": one.seed, "step": step}
+                | {f"{term}_loss": loss for term, loss in losses.items()}
+                for one in self.subnetworks
+                for step, losses in one.along.items()
+            ],
+            "steps_to_equal": [asdict(one) for one in self.steps_to_equal],
             "left_out": self.left_out,
             "folder": str(self.folder),
         }
@@ -233,6 +273,7 @@ def compare(
         differences=list(_differences(groups, opened.text.terms, config.tasks)),
         overlaps=_overlaps(config, subnetworks),
         correlations=_correlations(subnetworks, opened.text.terms, config.tasks),
+        steps_to_equal=list(_steps_to_equal(config, groups)),
         left_out={str(cell): why for cell, why in runs.left_out.items()},
         folder=folder.path,
     )
@@ -435,6 +476,22 @@ def _overlaps(config: CompareConfig, subnetworks: Sequence[Subnetwork]) -> list[
         for sparsity in sparsities
     ]
     return [Overlaps.of(sparsity, group) for sparsity, group in groups if len(group) > 1]
+
+
+def _steps_to_equal(
+    config: CompareConfig, groups: Mapping[tuple[str, float], Sequence[Subnetwork]]
+) -> Iterator[StepsToEqual]:
+    for (_, sparsity), group in groups.items():
+        rivals = groups.get(("imp", sparsity))
+        for one in group:
+            if not (rivals and one.along and one.objective in ("mlm", "kd")):
+                continue
+            term = one.objective
+            loss = float(np.mean([rival.losses[term].mean for rival in rivals]))
+            good = [s for s in config.at_steps if s in one.along and one.along[s][term] <= loss]
+            first = min(good, default=None)
+            steps = rivals[0].steps or 0
+            yield StepsToEqual(one.label, sparsity, one.seed, term, loss, steps, first)
 
 
 def _correlations(

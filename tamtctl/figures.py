@@ -41,6 +41,12 @@ _STYLES = {  # method → colour, marker
 _ON_DARK = {"#0072B2": "#56B4E9"}  # a blue that can be seen on black
 _LIGHT = ("#1f2328", "#ffffff", "#d0d7de")  # ink, paper, rules
 _DARK = ("#e6edf3", "#0d1117", "#30363d")
+_STEPS_CAPTION = {
+    True: "Held-out loss along each mask training, one line per seed; the dotted line is what "
+    "iterative magnitude pruning ends with.",
+    False: "Training loss along each search, one line per seed; mask training and the weight "
+    "training of iterative magnitude pruning, which starts over after every cut.",
+}
 _PANEL = (4.6, 3.6)  # inches
 
 
@@ -72,6 +78,11 @@ def figures_of(comparison: Comparison) -> dict[str, tuple[str, Draw]]:
             "Share of each layer's mask that differs from the magnitude mask of the same sparsity; "
             "“emb.” is what lies outside the layers. Bars: standard deviation over seeds.",
             lambda: _flips(comparison),
+        )
+    if any(one.training for one in comparison.subnetworks):
+        found["steps"] = (
+            _STEPS_CAPTION[bool(comparison.config.at_steps)],
+            lambda: _steps(comparison),
         )
     if comparison.overlaps:
         found["similarity"] = (
@@ -217,6 +228,36 @@ def _flips(comparison: Comparison) -> Figure:
             ylim=(0, None),
         )
     _legend(figure, panels[0], 4)
+    return figure
+
+
+def _steps(comparison: Comparison) -> Figure:
+    """Draw held-out losses along the searches if they were evaluated, else training losses."""
+    is_held_out = bool(comparison.config.at_steps)
+    lines: dict[tuple[float, str], list[tuple[Subnetwork, dict[int, float]]]] = {}
+    for one in comparison.subnetworks:
+        log = one.along if is_held_out else one.training
+        term = one.objective
+        if log and term in comparison.terms:
+            losses = {step: losses[term] for step, losses in log.items()}
+            lines.setdefault((one.sparsity, term), []).append((one, losses))
+    order = sorted(lines, key=lambda key: (comparison.terms.index(key[1]), key[0]))
+    figure, panels = _panels(len(lines), columns=len({sparsity for sparsity, _ in lines}))
+    styles = _styles(comparison)
+    for axes, (sparsity, term) in zip(panels, order, strict=True):
+        for one, losses in lines[sparsity, term]:
+            style = {"color": styles[one.method]["color"]}
+            if is_held_out:
+                style["marker"] = styles[one.method]["marker"]
+            axes.plot(list(losses), list(losses.values()), label=one.label, linewidth=1.2, **style)
+        rivals = comparison.groups.get(("imp", sparsity))
+        if is_held_out and rivals:
+            loss = comparison.spread(rivals, term).mean
+            axes.axhline(loss, color=styles["imp"]["color"], linestyle=":", label="IMP")
+        axes.set(title=f"sparsity {sparsity:g}", xlabel="optimiser steps", ylabel=AXIS_LABELS[term])
+        handles, labels = axes.get_legend_handles_labels()
+        unique = dict(zip(labels, handles, strict=True))  # seeds share a label
+        axes.legend(unique.values(), unique.keys())
     return figure
 
 

@@ -18,6 +18,7 @@ from tamtctl.runs import TICKET
 from tamtctl.searching import SearchResult
 from tamtctl.similarity import place_of
 from tamtctl.sweep import RANDOM_SEEDS, Cell
+from tamtctl.sweeping import losses_along, training_losses
 from tamtctl.ticket import Ticket, resolve_ticket
 
 DENSE = "dense"
@@ -47,6 +48,8 @@ class Subnetwork:
         flips: By layer and over ``all``, the share of the mask that differs from the magnitude mask
             of the same sparsity.
         scores: By task.
+        training: Step → training loss by term, of its search.
+        along: Step → held-out loss by term, where its search was evaluated on its way.
     """
 
     method: str
@@ -60,6 +63,8 @@ class Subnetwork:
     seconds: float | None = None
     flips: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, TaskScore] = field(default_factory=dict)
+    training: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    along: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -131,6 +136,8 @@ def of_cell(cell: Cell, found: SearchResult | None, text: HeldOutText) -> Subnet
         steps=found.steps if found else 0,
         seconds=found.seconds if found else 0.0,
         flips=_flips(ticket, magnitude_masks(weights, cell.sparsity)),
+        training=training_losses(found) if found else {},
+        along=losses_along(found) if found else {},
     )
 
 

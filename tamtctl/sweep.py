@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -74,6 +75,7 @@ class CompareConfig:
         sequence_length: Tokens per sequence; by default the recipe's, or that of the first ticket.
         prune_every: Steps between two cuts of iterative magnitude pruning; by default the recipe's.
             Mask training gets as many steps as that takes to the same sparsity.
+        at_steps: Also evaluate mask training after so many steps.
         tasks: Also fine-tune every subnetwork on these.
         task_seeds: Of fine-tuning.
         data_dir: Folder of the tasks' files; by default the Hub.
@@ -94,6 +96,7 @@ class CompareConfig:
     text_column: str | None = None
     sequence_length: int | None = None
     prune_every: int | None = None
+    at_steps: tuple[int, ...] = ()
     tasks: tuple[str, ...] = ()
     task_seeds: tuple[int, ...] = (1,)
     data_dir: str | None = None
@@ -117,6 +120,10 @@ class CompareConfig:
             raise UsageError(
                 "--methods, --seeds and --prune-every are for a sweep, with --sparsity"
             )
+        if self.tickets and self.at_steps:
+            raise UsageError("--at-steps is for a sweep, with --sparsity")
+        if any(step < 1 for step in self.at_steps):
+            raise UsageError(f"--at-steps must be at least 1, got {min(self.at_steps)}")
         for sparsity in self.sparsities:
             check_sparsity(sparsity)
             if len(cut_sparsities(sparsity)) == 1:
@@ -130,7 +137,7 @@ class CompareConfig:
             find_task(name)
         one_of("device", self.device, DEVICES)
         one_of("precision", self.precision, PRECISIONS)
-        for option in ("sparsities", "methods", "seeds", "tasks", "task_seeds"):
+        for option in ("sparsities", "methods", "seeds", "at_steps", "tasks", "task_seeds"):
             values = getattr(self, option)
             if len(set(values)) != len(values):
                 raise UsageError(f"--{option.replace('_', '-')} has a value twice")
@@ -180,6 +187,8 @@ class CompareConfig:
         )
         if method == "imp":
             return equal
+        if method == "tamt" and self.at_steps:
+            changes["eval_every"] = math.gcd(*self.at_steps)
         return SearchConfig.from_recipe(
             self.recipe, method=method, objective=objective, steps=equal.steps, **changes
         )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tamtctl.config import SearchConfig
 from tamtctl.downstream import fine_tune
 from tamtctl.errors import DamagedRunError
 from tamtctl.finetuning import FinetunePlan, FinetuneResult
+from tamtctl.runs import METRICS
 from tamtctl.searching import (
     SearchPlan,
     SearchResult,
@@ -188,8 +191,35 @@ def _found(
             return str(error)
         shutil.rmtree(search_folder(wanted))
         found = None
+    if found and not set(_evaluated_steps(config, wanted)) <= losses_along(found).keys():
+        watcher.note(f"{step} {cell}: done before without evaluations on the way; once more")
+        return search(wanted, force=True, watcher=watcher)
     watcher.note(f"{step} {cell}: " + ("searching" if found is None else "done before"))
     return found or search(wanted, after=_followed(config, cell, runs), watcher=watcher)
+
+
+def _evaluated_steps(config: CompareConfig, search: SearchConfig) -> list[int]:
+    """Return the steps that a search is to be evaluated at on its way."""
+    return [step for step in config.at_steps if search.method == "tamt" and step <= search.steps]
+
+
+def losses_along(found: SearchResult) -> dict[int, dict[str, float]]:
+    """Return step → held-out losses by term, of the evaluations on the way of a search."""
+    return {step: one["eval_losses"] for step, one in _log(found).items() if one["eval_losses"]}
+
+
+def training_losses(found: SearchResult) -> dict[int, dict[str, float]]:
+    """Return step → mean training losses by term since the step before."""
+    return {step: one["terms"] for step, one in _log(found).items()}
+
+
+def _log(found: SearchResult) -> dict[int, dict[str, Any]]:
+    """Return step → line of the log of a search; nothing if the log is gone."""
+    try:
+        lines = (found.run_folder / METRICS).read_text(encoding="utf-8").splitlines()
+        return {one["step"]: one for one in map(json.loads, lines)}
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def _followed(config: CompareConfig, cell: Cell, runs: Runs) -> SearchResult | None:

@@ -66,7 +66,7 @@ def test_a_sweep_reports_every_method_and_repeats_no_run(run: Run, sweep: list[o
         if key != "environment"
     }
     names = {path.name for path in (folder / "figures").iterdir()}
-    assert {"loss.png", "loss.svg", "flips.png", "similarity.svg"} <= names
+    assert {"loss.png", "loss.svg", "flips.png", "similarity.svg", "steps.png"} <= names
     assert (folder / "figures" / "loss.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "report.html").read_text()
     assert "prefers-color-scheme: dark" in page
@@ -172,6 +172,27 @@ def test_a_damaged_run_is_named_and_left_out_or_rebuilt(
     assert [row | seconds for row in rebuilt["results"]] == [row | seconds for row in before]
 
 
+def test_searches_are_evaluated_on_their_way(run: Run, sweep: list[object]) -> None:
+    sweep += ["--methods", "tamt-mlm,imp", "--json"]
+    before = json.loads(run(*sweep).out)["results"]
+    done = run(*sweep, "--at-steps", "4,8")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert done.err.count("once more") == 2  # they had not been evaluated
+    seconds = {"seconds": None}
+    assert [row | seconds for row in result["results"]] == [row | seconds for row in before]
+    along = {(one["sparsity"], one["step"]): one["mlm_loss"] for one in result["at_steps"]}
+    assert along.keys() == {(0.5, 4), (0.5, 8), (0.7, 4), (0.7, 8), (0.7, 12)}
+    final = {row["sparsity"]: row["mlm_loss"] for row in before if row["method"] == "tamt"}
+    assert along[0.5, 8] == pytest.approx(final[0.5], abs=1e-6)  # after the last step
+    imp = {row["sparsity"]: row["mlm_loss"] for row in before if row["method"] == "imp"}
+    for one in result["steps_to_equal"]:
+        reached = [s for s in (4, 8) if along[one["sparsity"], s] <= imp[one["sparsity"]]]
+        assert one["steps"] == min(reached, default=None)
+    assert "IMP has after 8" in " ".join(result["sentences"])
+    assert "once more" not in run(*sweep, "--at-steps", "4,8").err
+
+
 def test_tasks_are_fine_tuned_and_correlated(run: Run, sweep: list[object], tmp_path: Path) -> None:
     folder = tmp_path / "SST-2"
     folder.mkdir()
@@ -223,6 +244,8 @@ def test_a_model_without_head_is_compared_by_kd(run: Run, text_file: Path, tmp_p
         ("--sparsity 70", 2, "did you mean 0.7"),
         ("--sparsity 0.1", 2, "no equal budget"),
         ("--sparsity 0.5 --seeds 1,1", 2, "--seeds has a value twice"),
+        ("--sparsity 0.5 --at-steps 0,5", 2, "--at-steps must be at least 1"),
+        ("nano-0.7 --at-steps 5", 2, "--at-steps is for a sweep"),
         ("--sparsity 0.5 --shard 3/2", 2, "--shard must be like 2/8"),
         ("--sparsity 0.5 --recipe steps.toml", 2, "give its --prune-every"),
         ("--sparsity 0.5 --recipe none.toml", 2, "must be one of nano, paper"),

@@ -12,7 +12,7 @@ import sys
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -29,6 +29,7 @@ from tamtctl.config import (
     EvaluateConfig,
     FinetuneConfig,
     SearchConfig,
+    derived_config,
 )
 from tamtctl.errors import TamtctlError, UsageError, explain
 from tamtctl.sweep import DEFAULT_METHODS, SWEEP_METHODS, CompareConfig, parse_shard
@@ -186,6 +187,16 @@ def search(
     log_to: Annotated[
         str | None, typer.Option(help=f"Besides metrics.jsonl: {', '.join(LOGS)}.")
     ] = None,
+    keep_scores: Annotated[
+        bool, typer.Option("--keep-scores", help="Keep the trained scores in the run's folder.")
+    ] = False,
+    from_scores: Annotated[
+        str | None,
+        typer.Option(
+            help="The folder of a search that kept its scores: derive the ticket of --sparsity "
+            "from them, without training. All else is as it was there."
+        ),
+    ] = None,
     precision: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRECISIONS)}.")] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -226,18 +237,23 @@ def search(
         "eval_every": eval_every,
         "patience": patience,
         "log_to": log_to,
+        "keep_scores": keep_scores or None,
         "precision": precision,
         "device": device,
         "threads": threads,
         "seed": seed,
     }
-    config = SearchConfig.from_recipe(recipe or "nano", **asked)
+    config = (
+        SearchConfig.from_recipe(recipe or "nano", **asked)
+        if from_scores is None
+        else _derived(from_scores, recipe, asked)
+    )
     output = _output(as_json, quiet)
     _hush_libraries()
     from tamtctl import searching
     from tamtctl.console import SearchView, show_plan, show_search_result
 
-    if recipe is None:
+    if recipe is None and from_scores is None:
         recipe, why = searching.default_recipe(config)
         output.line(f"recipe {recipe}: {why}")
         config = SearchConfig.from_recipe(recipe, **asked)
@@ -253,6 +269,19 @@ def search(
         view.close()
     show_search_result(output, result)
     output.result(result.to_dict(), str(result.ticket))
+
+
+def _derived(run: str, recipe: str | None, asked: dict[str, Any]) -> SearchConfig:
+    """Return the configuration of a ticket derived from a run, of which nothing may be changed."""
+    free = {"sparsity", "precision", "device", "threads", "seed"}
+    given = [name for name, value in asked.items() if value is not None and name not in free]
+    if recipe or given:
+        option = (given or ["recipe"])[0].replace("_", "-")
+        raise UsageError(f"--from-scores takes all from that run; leave out --{option}")
+    if asked["sparsity"] is None:
+        raise UsageError("--sparsity is needed, too: that of the ticket to derive")
+    where = {name: asked[name] for name in ("precision", "device", "threads")}
+    return derived_config(run, asked["sparsity"], **where)
 
 
 @app.command(epilog="Example: tamtctl compare --sparsity 0.5,0.7,0.9 --recipe nano")

@@ -12,7 +12,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +31,7 @@ LABEL_KINDS = ("classification", "regression")
 HEADS = ("pretrained", "ticket")
 
 # Fields that do not change what a search finds, unless ``patience`` stops it.
-_WATCHING = ("checkpoint_every", "eval_every", "patience", "log_to")
+_WATCHING = ("checkpoint_every", "eval_every", "patience", "log_to", "keep_scores")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,8 @@ class SearchConfig:
         patience: Stop after so many evaluations in a row without a lower loss. The ticket is that
             of the last step, not of the best evaluation: choosing it by the very losses that are
             reported would flatter it.
+        keep_scores: Keep the trained scores in the run's folder.
+        from_scores: A run that kept its scores: derive the ticket from them, without training.
         log_to: ``tensorboard``, besides ``metrics.jsonl``.
     """
 
@@ -116,6 +118,8 @@ class SearchConfig:
     eval_every: int | None = None
     patience: int | None = None
     log_to: str | None = None
+    keep_scores: bool | None = None
+    from_scores: str | None = None
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -187,7 +191,10 @@ class SearchConfig:
                 )
             if not self.is_trained:
                 raise UsageError(f"--{option} is for methods that train, not for {self.method}")
-            if field_name == "log_to":
+            if field_name == "keep_scores":
+                if self.method == "imp":
+                    raise UsageError("--keep-scores is for --method tamt: imp trains no scores")
+            elif field_name == "log_to":
                 one_of(option, value, LOGS)
             else:
                 _require(option, value >= 1, "at least 1", value)
@@ -201,8 +208,8 @@ class SearchConfig:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the method takes training, and is not one-shot."""
-        return self.method in ("tamt", "imp")
+        """Whether it takes training, and is neither one-shot nor derived from a search."""
+        return self.method in ("tamt", "imp") and self.from_scores is None
 
     @property
     def has_mlm(self) -> bool:
@@ -214,7 +221,11 @@ class SearchConfig:
 
         How a search is watched is left out: with other such options, it is still the same search.
         """
-        left_out = _WATCHING if self.patience is None else {"checkpoint_every", "log_to"}
+        left_out = {"checkpoint_every", "log_to", "keep_scores"}
+        if self.patience is None:
+            left_out.update(_WATCHING)
+        if self.from_scores is None:
+            left_out.add("from_scores")
         return {key: value for key, value in _plain(self).items() if key not in left_out}
 
     @property
@@ -258,6 +269,33 @@ class SearchConfig:
         if values.get("stream") and "schedule_epochs" not in changes:
             values["schedule_epochs"] = None  # the length of an epoch is not known
         return cls(**values)
+
+
+def derived_config(run: str, sparsity: float, **changes: Any) -> SearchConfig:
+    """Return the configuration of a ticket derived from the scores of a search.
+
+    Args:
+        run: The folder of the search, which kept its scores.
+        sparsity: Of the derived ticket.
+        **changes: Where to compute; None leaves what the search had.
+
+    Raises:
+        UsageError: There is no run of a search by mask training.
+    """
+    try:
+        values = json.loads((Path(run).expanduser() / "config.json").read_text(encoding="utf-8"))
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        config = SearchConfig(**values)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"--from-scores {run!r} is not the folder of a search; give one made with --keep-scores"
+        ) from error
+    if config.method != "tamt" or not config.is_trained:
+        raise UsageError(f"--from-scores {run!r} is not the run of a mask training")
+    asked = {key: value for key, value in changes.items() if value is not None}
+    return replace(
+        config, sparsity=sparsity, from_scores=run, eval_every=None, patience=None, **asked
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -481,8 +519,8 @@ def _nano(method: str, objective: str, sparsity: float) -> dict[str, Any]:
         "learning_rate": 1e-3 * max(sparsity, 0.1) ** 2,
         "dropout": False,
     }
-    if method == "imp":  # 240 steps to sparsity 0.9
-        settings |= {"prune_every": 30, "learning_rate": 8e-3}
+    if method == "imp":  # 320 steps to sparsity 0.9
+        settings |= {"prune_every": 40, "learning_rate": 8e-3}
     return settings
 
 

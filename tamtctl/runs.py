@@ -22,7 +22,7 @@ from tamtctl.locks import locked
 
 RUNS = Path("runs")
 CONFIG, RESULT, METRICS, TICKET = "config.json", "result.json", "metrics.jsonl", "ticket"
-CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
+CHECKPOINTS, TENSORBOARD, SCORES = "checkpoints", "tensorboard", "scores.safetensors"
 _LOCK = ".lock"
 
 
@@ -96,11 +96,12 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / RESULT).unlink(missing_ok=True)
-        for name in (CONFIG, RESULT, METRICS, TICKET):
+        for name in (CONFIG, RESULT, METRICS, TICKET, SCORES):
             for leftover in self.path.glob(f".{name}[-.]*"):  # of a process killed while it wrote
                 _remove(leftover)
         write_json(self.path / CONFIG, self.config)
         _remove(self.ticket)
+        (self.path / SCORES).unlink(missing_ok=True)
         if after_step:
             self._truncate_metrics(after_step)
         else:

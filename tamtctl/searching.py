@@ -19,7 +19,7 @@ from tamtctl.config import SearchConfig, cut_sparsities
 from tamtctl.corpus import Corpus, load_corpus
 from tamtctl.devices import Compute
 from tamtctl.distributed import world
-from tamtctl.errors import DamagedRunError, TicketError, UsageError
+from tamtctl.errors import DamagedRunError, TamtctlError, TicketError, UsageError
 from tamtctl.folders import folder_size
 from tamtctl.iterative_pruning import IterativePruning
 from tamtctl.mask_training import MaskTraining
@@ -27,7 +27,8 @@ from tamtctl.masking import fold
 from tamtctl.models import Encoder, fingerprint, load_encoder, max_sequence_length
 from tamtctl.pruning import magnitude_masks, random_masks
 from tamtctl.run_log import RunLog, check_log_to
-from tamtctl.runs import CHECKPOINTS, RUNS, RunFolder
+from tamtctl.runs import CHECKPOINTS, RUNS, SCORES, RunFolder
+from tamtctl.scores import masks_from_scores, save_scores
 from tamtctl.streaming import StreamedText
 from tamtctl.supervision import Supervisor
 from tamtctl.ticket import Ticket
@@ -179,6 +180,11 @@ def search(
     run = _run_folder(config, output_dir)
     earlier_result = partial(_earlier_result, run, force=force)
     if done := world().on_first(earlier_result):
+        if config.keep_scores and not (run.path / SCORES).is_file():
+            raise TamtctlError(
+                f"the search in {str(run.path)!r} was done without keeping its scores; --force "
+                "does it again"
+            )
         return done
     check_log_to(config.log_to)
     watcher = watcher or _NoWatcher()
@@ -381,6 +387,8 @@ class _Search:
         losses = self._losses(masks)
         ticket = self._ticket(masks, losses, training)
         ticket.save_pretrained(self.run.ticket)
+        if config.keep_scores:
+            save_scores(self.run.path, self.training.folded.scores)
         result = SearchResult(
             ticket=self.run.ticket,
             run_folder=self.run.path,
@@ -459,7 +467,7 @@ class _Search:
                 **{name: dict(values) for name, values in losses.items()},
             },
             mlm_head={n: p.detach().cpu() for n, p in head.items()}
-            if config.method == "tamt" and head
+            if config.method == "tamt" and config.is_trained and head
             else None,
         )
 
@@ -503,7 +511,10 @@ def _initial_masks(config: SearchConfig, encoder: Encoder) -> dict[str, Tensor]:
         masks = magnitude_masks(weights, config.sparsity)
     if config.method != "tamt":
         return masks
-    if config.init not in ("magnitude", "random"):
+    if config.from_scores is not None:
+        reached = {name: weights[name] for name in encoder.matrices}
+        masks |= masks_from_scores(Path(config.from_scores), reached, config.sparsity)
+    elif config.init not in ("magnitude", "random"):
         masks |= _ticket_masks(config.init, encoder)
     # No gradient reaches the pooler: what it starts with is what it stays.
     return masks | magnitude_masks(encoder.pooler, config.sparsity)

@@ -337,6 +337,14 @@ def compare(
         str | None,
         typer.Option(help="Also evaluate mask training after so many steps, such as 50,100,200."),
     ] = None,
+    keep_scores: Annotated[
+        bool,
+        typer.Option(
+            "--keep-scores",
+            help="Keep the scores of every mask training, and derive the other sparsities' tickets "
+            "from them: what that costs against a search of their own.",
+        ),
+    ] = False,
     tasks: Annotated[
         str | None,
         typer.Option(help="Also fine-tune on these, for example sst2,mrpc: " + ", ".join(TASKS)),
@@ -386,6 +394,7 @@ def compare(
         sequence_length=sequence_length,
         prune_every=prune_every,
         at_steps=_listed("at-steps", at_steps, int),
+        keep_scores=keep_scores,
         tasks=_listed("tasks", tasks, str),
         task_seeds=_listed("task-seeds", task_seeds, int),
         data_dir=data_dir,

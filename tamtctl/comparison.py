@@ -19,6 +19,7 @@ from tamtctl.finetuning import FinetunePlan, FinetuneResult
 from tamtctl.held_out import HeldOutText
 from tamtctl.report import write_report
 from tamtctl.runs import RUNS, RunFolder
+from tamtctl.scores import masks_from_scores
 from tamtctl.searching import SearchPlan
 from tamtctl.similarity import similarities
 from tamtctl.statistics import Interval, Spread, correlation, loss_difference, score_difference
@@ -137,6 +138,29 @@ class StepsToEqual:
         return f"{at}: {self.steps} steps reach {imp}"
 
 
+@dataclass(frozen=True)
+class Derived:
+    """A ticket that was derived from the scores of a search at another sparsity.
+
+    Attributes:
+        method: Of the search.
+        seed: Of the search.
+        searched: The sparsity of the search.
+        sparsity: Of the ticket.
+        term: What the search trained for.
+        loss: Of the derived ticket.
+        cost: By how much its loss is above that of a search at its own sparsity.
+    """
+
+    method: str
+    seed: int | None
+    searched: float
+    sparsity: float
+    term: str
+    loss: float
+    cost: Interval
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """What a comparison found.
@@ -151,6 +175,7 @@ class Comparison:
         differences: Every two methods at the same sparsity, but for two one-shot ones.
         overlaps: How alike the masks are.
         correlations: Task → term → correlation of the loss with the score over the subnetworks.
+        derived: With ``keep_scores``, what every mask training gives at the other sparsities.
         steps_to_equal: With ``at_steps``, for every mask training beside iterative pruning.
         left_out: Cell → why it is missing: its run folder is damaged.
         folder: Of the report.
@@ -165,6 +190,7 @@ class Comparison:
     differences: list[Difference]
     overlaps: list[Overlaps]
     correlations: dict[str, dict[str, Interval | None]]
+    derived: list[Derived]
     steps_to_equal: list[StepsToEqual]
     left_out: dict[str, str]
     folder: Path
@@ -222,6 +248,7 @@ class Comparison:
                 for one in self.subnetworks
                 for step, losses in one.along.items()
             ],
+            "derived": [asdict(one) for one in self.derived],
             "steps_to_equal": [asdict(one) for one in self.steps_to_equal],
             "left_out": self.left_out,
             "folder": str(self.folder),
@@ -273,6 +300,7 @@ def compare(
         differences=list(_differences(groups, opened.text.terms, config.tasks)),
         overlaps=_overlaps(config, subnetworks),
         correlations=_correlations(subnetworks, opened.text.terms, config.tasks),
+        derived=list(_derived(opened, subnetworks)),
         steps_to_equal=list(_steps_to_equal(config, groups)),
         left_out={str(cell): why for cell, why in runs.left_out.items()},
         folder=folder.path,
@@ -476,6 +504,25 @@ def _overlaps(config: CompareConfig, subnetworks: Sequence[Subnetwork]) -> list[
         for sparsity in sparsities
     ]
     return [Overlaps.of(sparsity, group) for sparsity, group in groups if len(group) > 1]
+
+
+def _derived(opened: Opened, subnetworks: Sequence[Subnetwork]) -> Iterator[Derived]:
+    """Yield the tickets that the kept scores give, beside those of a search of their own."""
+    if not opened.config.keep_scores:
+        return
+    text = opened.text
+    reached = {name: weight.cpu() for name, weight in text.frozen.items()}
+    trained = [one for one in subnetworks if one.ticket and one.ticket.method == "tamt"]
+    for one, own in itertools.permutations(trained, 2):
+        if (one.method, one.seed) != (own.method, own.seed) or one.path is None:
+            continue
+        masks = masks_from_scores(one.path.parent, reached, own.sparsity)
+        losses = text.losses(masks)
+        for term in (one.objective or "").split("+"):
+            cost = loss_difference([losses[term]], [own.losses[term]])
+            yield Derived(
+                one.label, one.seed, one.sparsity, own.sparsity, term, losses[term].mean, cost
+            )
 
 
 def _steps_to_equal(

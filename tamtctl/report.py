@@ -6,7 +6,7 @@ import base64
 import csv
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,26 @@ def _correlations(comparison: Comparison) -> Table:
     return ["task", "loss", "correlation", "95 % interval"], rows
 
 
+def _derived(comparison: Comparison) -> Table:
+    heading = "method,seed,loss,searched at,ticket at,its loss,cost,95 % interval".split(",")
+    rows = []
+    for one in comparison.derived:
+        cost, seed = one.cost, "–" if one.seed is None else str(one.seed)
+        row = [one.method, seed, one.term, f"{one.searched:g}", f"{one.sparsity:g}"]
+        row += [f"{one.loss:.3f}", f"{cost.value:+.3f}", f"[{cost.low:.3f}, {cost.high:.3f}]"]
+        rows.append(row)
+    return heading, rows
+
+
+def _tables(comparison: Comparison) -> Iterator[tuple[str, Table, int]]:
+    """Yield headline, table and how many of its columns are words, of what there is."""
+    if comparison.correlations:
+        yield "Does the loss foretell the score?", _correlations(comparison), 2
+    if comparison.derived:
+        yield "One search for many sparsities: its cost against their own", _derived(comparison), 3
+    yield "Every difference", _differences(comparison), 4
+
+
 def _facts(comparison: Comparison) -> list[str]:
     config = comparison.config
     facts = [
@@ -124,9 +144,7 @@ def _markdown(comparison: Comparison, captions: Mapping[str, str]) -> str:
     parts.append("\n".join(f"- {sentence}" for sentence in comparison.sentences))
     for name, caption in captions.items():
         parts.append(f"![{caption}]({FIGURES}/{name}.png)\n\n{caption}")
-    if comparison.correlations:
-        parts.append("## Does the loss foretell the score?\n\n" + _pipes(_correlations(comparison)))
-    parts.append("## Every difference\n\n" + _pipes(_differences(comparison)))
+    parts += [f"## {title}\n\n{_pipes(table)}" for title, table, _ in _tables(comparison)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -168,17 +186,15 @@ def _html(comparison: Comparison, pictures: Mapping[str, tuple[bytes, bytes]]) -
     facts = "".join(f"<p class='facts'>{html.escape(fact)}</p>" for fact in _facts(comparison))
     sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in comparison.sentences)
     figures = "".join(_figure(caption, *both) for caption, both in pictures.items())
-    correlations = (
-        "<h2>Does the loss foretell the score?</h2>" + _rows(_correlations(comparison), 2)
-        if comparison.correlations
-        else ""
+    tables = "".join(
+        f"<h2>{html.escape(title)}</h2>{_rows(table, words)}"
+        for title, table, words in _tables(comparison)
     )
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
         "<meta name='viewport' content='width=device-width'>"
         f"<style>{_STYLE}</style><h1>{title}</h1>{facts}{_rows(summary(comparison), 2)}"
-        f"<ul>{sentences}</ul>{figures}{correlations}"
-        f"<h2>Every difference</h2>{_rows(_differences(comparison), 4)}</html>\n"
+        f"<ul>{sentences}</ul>{figures}{tables}</html>\n"
     )
 
 

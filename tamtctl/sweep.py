@@ -76,6 +76,8 @@ class CompareConfig:
         prune_every: Steps between two cuts of iterative magnitude pruning; by default the recipe's.
             Mask training gets as many steps as that takes to the same sparsity.
         at_steps: Also evaluate mask training after so many steps.
+        keep_scores: Keep the scores of every mask training, and derive from them what it would give
+            at the other sparsities.
         tasks: Also fine-tune every subnetwork on these.
         task_seeds: Of fine-tuning.
         data_dir: Folder of the tasks' files; by default the Hub.
@@ -97,6 +99,7 @@ class CompareConfig:
     sequence_length: int | None = None
     prune_every: int | None = None
     at_steps: tuple[int, ...] = ()
+    keep_scores: bool = False
     tasks: tuple[str, ...] = ()
     task_seeds: tuple[int, ...] = (1,)
     data_dir: str | None = None
@@ -120,8 +123,8 @@ class CompareConfig:
             raise UsageError(
                 "--methods, --seeds and --prune-every are for a sweep, with --sparsity"
             )
-        if self.tickets and self.at_steps:
-            raise UsageError("--at-steps is for a sweep, with --sparsity")
+        if self.tickets and (self.at_steps or self.keep_scores):
+            raise UsageError("--at-steps and --keep-scores are for a sweep, with --sparsity")
         if any(step < 1 for step in self.at_steps):
             raise UsageError(f"--at-steps must be at least 1, got {min(self.at_steps)}")
         for sparsity in self.sparsities:
@@ -187,8 +190,9 @@ class CompareConfig:
         )
         if method == "imp":
             return equal
-        if method == "tamt" and self.at_steps:
-            changes["eval_every"] = math.gcd(*self.at_steps)
+        if method == "tamt":
+            changes["eval_every"] = math.gcd(*self.at_steps) or None
+            changes["keep_scores"] = self.keep_scores or None
         return SearchConfig.from_recipe(
             self.recipe, method=method, objective=objective, steps=equal.steps, **changes
         )

@@ -14,7 +14,7 @@ from tamtctl.config import SearchConfig
 from tamtctl.downstream import fine_tune
 from tamtctl.errors import DamagedRunError
 from tamtctl.finetuning import FinetunePlan, FinetuneResult
-from tamtctl.runs import METRICS
+from tamtctl.runs import METRICS, SCORES
 from tamtctl.searching import (
     SearchPlan,
     SearchResult,
@@ -191,16 +191,22 @@ def _found(
             return str(error)
         shutil.rmtree(search_folder(wanted))
         found = None
-    if found and not set(_evaluated_steps(config, wanted)) <= losses_along(found).keys():
-        watcher.note(f"{step} {cell}: done before without evaluations on the way; once more")
+    if found and (missing := _missing(config, wanted, found)):
+        watcher.note(f"{step} {cell}: done before without {missing}; once more")
         return search(wanted, force=True, watcher=watcher)
     watcher.note(f"{step} {cell}: " + ("searching" if found is None else "done before"))
     return found or search(wanted, after=_followed(config, cell, runs), watcher=watcher)
 
 
-def _evaluated_steps(config: CompareConfig, search: SearchConfig) -> list[int]:
-    """Return the steps that a search is to be evaluated at on its way."""
-    return [step for step in config.at_steps if search.method == "tamt" and step <= search.steps]
+def _missing(config: CompareConfig, wanted: SearchConfig, found: SearchResult) -> str | None:
+    """Return what a finished search did not leave that is asked for now."""
+    if wanted.method != "tamt":
+        return None
+    if not {step for step in config.at_steps if step <= wanted.steps} <= losses_along(found).keys():
+        return "evaluations on its way"
+    if config.keep_scores and not (found.run_folder / SCORES).is_file():
+        return "keeping its scores"
+    return None
 
 
 def losses_along(found: SearchResult) -> dict[int, dict[str, float]]:

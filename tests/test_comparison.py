@@ -193,6 +193,20 @@ def test_searches_are_evaluated_on_their_way(run: Run, sweep: list[object]) -> N
     assert "once more" not in run(*sweep, "--at-steps", "4,8").err
 
 
+def test_one_search_gives_the_other_sparsities(run: Run, sweep: list[object]) -> None:
+    done = run(*sweep, "--methods", "tamt-mlm,magnitude", "--keep-scores", "--json")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    losses = {row["sparsity"]: row["mlm_loss"] for row in result["results"] if row["seed"] == 1}
+    derived = result["derived"]
+    assert [(one["searched"], one["sparsity"]) for one in derived] == [(0.5, 0.7), (0.7, 0.5)]
+    for one in derived:
+        cost = one["loss"] - losses[one["sparsity"]]
+        assert one["cost"]["value"] == pytest.approx(cost)
+        assert one["cost"]["low"] <= cost <= one["cost"]["high"]
+    assert "One search for many sparsities" in (Path(result["folder"]) / "report.html").read_text()
+
+
 def test_tasks_are_fine_tuned_and_correlated(run: Run, sweep: list[object], tmp_path: Path) -> None:
     folder = tmp_path / "SST-2"
     folder.mkdir()
@@ -245,7 +259,7 @@ def test_a_model_without_head_is_compared_by_kd(run: Run, text_file: Path, tmp_p
         ("--sparsity 0.1", 2, "no equal budget"),
         ("--sparsity 0.5 --seeds 1,1", 2, "--seeds has a value twice"),
         ("--sparsity 0.5 --at-steps 0,5", 2, "--at-steps must be at least 1"),
-        ("nano-0.7 --at-steps 5", 2, "--at-steps is for a sweep"),
+        ("nano-0.7 --at-steps 5", 2, "--at-steps and --keep-scores are for a sweep"),
         ("--sparsity 0.5 --shard 3/2", 2, "--shard must be like 2/8"),
         ("--sparsity 0.5 --recipe steps.toml", 2, "give its --prune-every"),
         ("--sparsity 0.5 --recipe none.toml", 2, "must be one of nano, paper"),

@@ -17,6 +17,8 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tamtctl.comparison import Comparison as Comparison
+    from tamtctl.comparison import compare as compare
     from tamtctl.config import EvaluateConfig as EvaluateConfig
     from tamtctl.config import FinetuneConfig as FinetuneConfig
     from tamtctl.config import SearchConfig as SearchConfig
@@ -38,9 +40,12 @@ if TYPE_CHECKING:
     from tamtctl.searching import SearchResult as SearchResult
     from tamtctl.searching import plan_search as plan_search
     from tamtctl.searching import search as search
+    from tamtctl.sweep import CompareConfig as CompareConfig
     from tamtctl.ticket import Ticket as Ticket
 
 _MODULE_OF = {
+    "CompareConfig": "sweep",
+    "Comparison": "comparison",
     "EvaluateConfig": "config",
     "Evaluation": "evaluation",
     "FinetuneConfig": "config",
@@ -50,6 +55,7 @@ _MODULE_OF = {
     "SearchResult": "searching",
     "TamtctlError": "errors",
     "Ticket": "ticket",
+    "compare": "comparison",
     "evaluate": "evaluation",
     "finetune": "finetuning",
     "compare_masks": "inspecting",

@@ -32,7 +32,7 @@ from tamtctl.config import (
     derived_config,
 )
 from tamtctl.errors import TamtctlError, UsageError, explain
-from tamtctl.sweep import DEFAULT_METHODS, SWEEP_METHODS, CompareConfig, parse_shard
+from tamtctl.sweep import BUDGETS, DEFAULT_METHODS, SWEEP_METHODS, CompareConfig, parse_shard
 from tamtctl.tasks import STSB_ZERO_SHOT, TASKS
 
 if TYPE_CHECKING:
@@ -333,6 +333,12 @@ def compare(
             "many steps as that takes to the same sparsity."
         ),
     ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(
+            help=f"What mask training gets of what imp takes, {' or '.join(BUDGETS)} of training."
+        ),
+    ] = "steps",
     at_steps: Annotated[
         str | None,
         typer.Option(help="Also evaluate mask training after so many steps, such as 50,100,200."),
@@ -393,6 +399,7 @@ def compare(
         text_column=text_column,
         sequence_length=sequence_length,
         prune_every=prune_every,
+        budget=budget,
         at_steps=_listed("at-steps", at_steps, int),
         keep_scores=keep_scores,
         tasks=_listed("tasks", tasks, str),

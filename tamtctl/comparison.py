@@ -12,8 +12,9 @@ import numpy as np
 
 from tamtctl.config import SearchConfig
 from tamtctl.devices import Compute
+from tamtctl.distributed import world
 from tamtctl.downstream import TaskScore, fine_tune, score_of
-from tamtctl.errors import TicketError
+from tamtctl.errors import TicketError, UsageError
 from tamtctl.figures import require_plotting
 from tamtctl.finetuning import FinetunePlan, FinetuneResult
 from tamtctl.held_out import HeldOutText
@@ -372,6 +373,8 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
     Raises:
         TamtctlError: The request, the model, the text or a ticket are refused.
     """
+    if world().size > 1:
+        raise UsageError("compare runs in one process; spread a sweep over several with --shard")
     tickets = {name: Ticket.load(resolve_ticket(name).path) for name in config.tickets}
     watcher.note("loading the model and the held-out text …")
     if tickets:

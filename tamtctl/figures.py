@@ -44,8 +44,9 @@ _DARK = ("#e6edf3", "#0d1117", "#30363d")
 _STEPS_CAPTION = {
     True: "Held-out loss along each mask training, one line per seed; the dotted line is what "
     "iterative magnitude pruning ends with.",
-    False: "Training loss along each search, one line per seed; mask training and the weight "
-    "training of iterative magnitude pruning, which starts over after every cut.",
+    False: "Training loss along each search, one line per seed: of mask training, and of the "
+    "weights of iterative magnitude pruning, which start over after every cut; its run to a "
+    "sparsity goes on from the one before.",
 }
 _PANEL = (4.6, 3.6)  # inches
 

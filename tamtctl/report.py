@@ -120,8 +120,9 @@ def _facts(comparison: Comparison) -> list[str]:
     ]
     if config.sparsities:
         facts.append(
-            "Equal budget: mask training (TAMT) gets the optimiser steps that iterative magnitude "
-            "pruning (IMP) needs to reach the same sparsity."
+            "Equal budget: mask training (TAMT) gets the "
+            f"{'optimiser steps' if config.budget == 'steps' else 'seconds of training'} that "
+            "iterative magnitude pruning (IMP) needs to reach the same sparsity."
         )
     facts += [f"Left out: {cell}: {why}" for cell, why in comparison.left_out.items()]
     return facts

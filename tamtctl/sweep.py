@@ -32,6 +32,7 @@ SWEEP_METHODS: dict[str, tuple[str, str]] = {
 }
 DEFAULT_METHODS = ("tamt-mlm", "tamt-kd", "imp", "magnitude", "random")
 ONE_SHOT = ("magnitude", "random")
+BUDGETS = ("steps", "seconds")
 RANDOM_SEEDS = (1, 2, 3)  # at least: random masks differ more than any others, and cost nothing
 
 
@@ -58,6 +59,14 @@ class Cell:
         return f"{self.method} at {self.sparsity:g}{seed}"
 
 
+@dataclass(frozen=True)
+class TimedBudget:
+    """What mask training gets: so many seconds, in which about so many steps are done."""
+
+    seconds: float
+    steps: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
     """What to compare: tickets that exist, or a sweep of methods, sparsities and seeds.
@@ -75,6 +84,8 @@ class CompareConfig:
         sequence_length: Tokens per sequence; by default the recipe's, or that of the first ticket.
         prune_every: Steps between two cuts of iterative magnitude pruning; by default the recipe's.
             Mask training gets as many steps as that takes to the same sparsity.
+        budget: Instead of the ``steps``, mask training may get the ``seconds`` that the training of
+            iterative magnitude pruning took.
         at_steps: Also evaluate mask training after so many steps.
         keep_scores: Keep the scores of every mask training, and derive from them what it would give
             at the other sparsities.
@@ -98,6 +109,7 @@ class CompareConfig:
     text_column: str | None = None
     sequence_length: int | None = None
     prune_every: int | None = None
+    budget: str = "steps"
     at_steps: tuple[int, ...] = ()
     keep_scores: bool = False
     tasks: tuple[str, ...] = ()
@@ -138,6 +150,9 @@ class CompareConfig:
             one_of("methods", name, tuple(SWEEP_METHODS))
         for name in self.tasks:
             find_task(name)
+        one_of("budget", self.budget, BUDGETS)
+        if self.budget == "seconds" and "imp" not in (self.methods or DEFAULT_METHODS):
+            raise UsageError("--budget seconds is what imp takes; give it among the --methods")
         one_of("device", self.device, DEVICES)
         one_of("precision", self.precision, PRECISIONS)
         for option in ("sparsities", "methods", "seeds", "at_steps", "tasks", "task_seeds"):
@@ -166,8 +181,12 @@ class CompareConfig:
             for seed in self._seeds_of(method)
         ]
 
-    def search_config(self, cell: Cell) -> SearchConfig:
+    def search_config(self, cell: Cell, timed: TimedBudget | None = None) -> SearchConfig:
         """Return the search that finds a cell.
+
+        Args:
+            cell: The cell.
+            timed: What mask training gets if the budget is counted in seconds.
 
         Raises:
             UsageError: The recipe or a value is refused.
@@ -193,8 +212,11 @@ class CompareConfig:
         if method == "tamt":
             changes["eval_every"] = math.gcd(*self.at_steps) or None
             changes["keep_scores"] = self.keep_scores or None
+        steps = equal.steps
+        if timed:
+            steps, changes["max_minutes"] = timed.steps, timed.seconds / 60
         return SearchConfig.from_recipe(
-            self.recipe, method=method, objective=objective, steps=equal.steps, **changes
+            self.recipe, method=method, objective=objective, steps=steps, **changes
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -250,4 +272,6 @@ def parse_shard(text: str, config: CompareConfig) -> tuple[int, int]:
         raise UsageError(f"--shard must be like 2/8, from 1/8 to 8/8, got {text!r}")
     if config.tickets:
         raise UsageError("--shard is for a sweep, with --sparsity")
+    if config.budget == "seconds":
+        raise UsageError("--shard cannot know the --budget seconds that imp takes in another part")
     return part, parts

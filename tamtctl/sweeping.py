@@ -6,7 +6,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from tamtctl.config import SearchConfig
 from tamtctl.downstream import fine_tune
 from tamtctl.errors import DamagedRunError
 from tamtctl.finetuning import FinetunePlan, FinetuneResult
-from tamtctl.runs import METRICS, SCORES
+from tamtctl.runs import METRICS, SCORES, write_json
 from tamtctl.searching import (
     SearchPlan,
     SearchResult,
@@ -24,7 +24,7 @@ from tamtctl.searching import (
     search,
     search_folder,
 )
-from tamtctl.sweep import Cell, CompareConfig, units_of_work
+from tamtctl.sweep import Cell, CompareConfig, TimedBudget, units_of_work
 from tamtctl.training import StepReport
 
 
@@ -97,7 +97,7 @@ def plan_runs(
     for cell in itertools.chain.from_iterable(_units(config, cells, shard)):
         if cell is None:
             continue
-        wanted = config.search_config(cell)
+        wanted = config.search_config(cell, _known_budget(config, cell))
         try:
             state = "to do" if find_search(wanted) is None else "done"
         except DamagedRunError:
@@ -167,6 +167,8 @@ def _units(
     """
     wanted = [cell for cell in cells if cell.is_trained or config.tasks]
     units: list[tuple[Cell | None, ...]] = [*units_of_work(wanted)]
+    if config.budget == "seconds":  # which are known once imp is done
+        units.sort(key=lambda unit: unit[0] is not None and unit[0].method != "imp")
     if config.tasks:
         units.append((None,))
     return units if shard is None else units[shard[0] - 1 :: shard[1]]
@@ -182,7 +184,11 @@ def _found(
     watcher: CompareWatcher,
 ) -> SearchResult | str:
     """Return a cell's search, made if there is none, or what is wrong with its folder."""
-    wanted = config.search_config(cell)
+    try:
+        wanted = config.search_config(cell, _budget(config, cell, runs))
+    except DamagedRunError as error:
+        watcher.note(f"{step} {cell}: {error}")
+        return str(error)
     try:
         found = find_search(wanted)
     except DamagedRunError as error:
@@ -196,6 +202,46 @@ def _found(
         return search(wanted, force=True, watcher=watcher)
     watcher.note(f"{step} {cell}: " + ("searching" if found is None else "done before"))
     return found or search(wanted, after=_followed(config, cell, runs), watcher=watcher)
+
+
+def _budget(config: CompareConfig, cell: Cell, runs: Runs) -> TimedBudget | None:
+    """Return what a mask training gets if the budget is counted in seconds.
+
+    The seconds are those of the run of iterative pruning with the same seed. How many steps that
+    makes is measured once, and written down beside it: a budget must not change with the weather.
+    """
+    file = _budget_file(config, cell)
+    if file is None:
+        return None
+    imp = runs.searches.get(replace(cell, method="imp"))
+    if imp is None:
+        raise DamagedRunError(f"{cell} has no budget without the run of imp; rebuild it by --force")
+    if (known := _known_budget(config, cell)) and known.seconds == imp.seconds:
+        return known
+    probe = plan_search(config.search_config(cell))
+    steps = max(1, round(imp.seconds * probe.steps / probe.estimated_seconds))
+    write_json(file, asdict(TimedBudget(imp.seconds, steps)))
+    return TimedBudget(imp.seconds, steps)
+
+
+def _known_budget(config: CompareConfig, cell: Cell) -> TimedBudget | None:
+    """Return the budget in seconds that was written down, if it was."""
+    file = _budget_file(config, cell)
+    if file is None:
+        return None
+    try:
+        return TimedBudget(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _budget_file(config: CompareConfig, cell: Cell) -> Path | None:
+    """Return where the budget of a mask training is written down: in the run of imp."""
+    if config.budget == "steps" or not cell.method.startswith("tamt"):
+        return None
+    equal = config.search_config(cell)
+    imp = config.search_config(replace(cell, method="imp"))
+    return search_folder(imp) / f"budget-{equal.objective}-{equal.hash}.json"
 
 
 def _missing(config: CompareConfig, wanted: SearchConfig, found: SearchResult) -> str | None:

@@ -193,6 +193,24 @@ def test_searches_are_evaluated_on_their_way(run: Run, sweep: list[object]) -> N
     assert "once more" not in run(*sweep, "--at-steps", "4,8").err
 
 
+def test_a_budget_in_seconds_is_what_imp_took(run: Run, sweep: list[object]) -> None:
+    sweep += ["--methods", "tamt-mlm,imp", "--prune-every", "20", "--budget", "seconds"]
+    assert "4 of 4 runs to do" in run(*sweep, "--dry-run").out
+    done = run(*sweep, "--json")
+    assert done.code == 0, done.err
+    rows = {(r["method"], r["sparsity"]): r for r in json.loads(done.out)["results"]}
+    for sparsity in (0.5, 0.7):
+        tamt, imp = rows["tamt", sparsity], rows["imp", sparsity]
+        assert 0 < tamt["seconds"] < 1.2 * imp["seconds"]
+        assert tamt["steps"] > 1
+        config = json.loads((Path(tamt["ticket"]).parent / "config.json").read_text())
+        assert config["max_minutes"] * 60 == pytest.approx(imp["seconds"])
+    assert "0 of 4 runs to do" in run(*sweep, "--dry-run").out  # the budget stays what it was
+    finished = runs()
+    assert run(*sweep).code == 0
+    assert runs() == finished
+
+
 def test_one_search_gives_the_other_sparsities(run: Run, sweep: list[object]) -> None:
     done = run(*sweep, "--methods", "tamt-mlm,magnitude", "--keep-scores", "--json")
     assert done.code == 0, done.err
@@ -258,6 +276,9 @@ def test_a_model_without_head_is_compared_by_kd(run: Run, text_file: Path, tmp_p
         ("--sparsity 70", 2, "did you mean 0.7"),
         ("--sparsity 0.1", 2, "no equal budget"),
         ("--sparsity 0.5 --seeds 1,1", 2, "--seeds has a value twice"),
+        ("--sparsity 0.5 --budget minutes", 2, "--budget must be one of steps, seconds"),
+        ("--sparsity 0.5 --budget seconds --methods tamt-kd", 2, "give it among the --methods"),
+        ("--sparsity 0.5 --budget seconds --shard 1/2", 2, "--shard cannot know"),
         ("--sparsity 0.5 --at-steps 0,5", 2, "--at-steps must be at least 1"),
         ("nano-0.7 --at-steps 5", 2, "--at-steps and --keep-scores are for a sweep"),
         ("--sparsity 0.5 --shard 3/2", 2, "--shard must be like 2/8"),
@@ -286,3 +307,24 @@ def test_tickets_of_different_models_are_refused(
     assert done.code == 1
     assert "compare tickets of one model" in done.err
     assert not Path("runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_papers_order_holds_on_nano(run: Run) -> None:
+    """The default sweep, whose table is in the README."""
+    done = run(*"compare --recipe nano --sparsity 0.5,0.7,0.9 --device cpu --json".split())
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)["results"]
+    for sparsity in (0.5, 0.7, 0.9):
+        mlm, kd = (
+            {
+                f"{row['method']}-{row['objective']}": row[f"{term}_loss"]
+                for row in rows
+                if row["sparsity"] == sparsity and row["seed"] in (None, 1)
+            }
+            for term in ("mlm", "kd")
+        )
+        assert min(mlm, key=lambda name: mlm[name]) == "tamt-mlm"
+        assert mlm["tamt-mlm"] < mlm["imp-mlm"] < mlm["magnitude-None"] < mlm["random-None"]
+        assert min(kd, key=lambda name: kd[name]) == "tamt-kd"

@@ -25,6 +25,10 @@ INSTEAD = {
     "my-text.txt": "english.txt",
     "wikipedia.txt.xz": "english.txt",
 }
+SHORT_SWEEP = (
+    "--prune-every 1 --sequence-length 16 --blocks 4 --device cpu --model tiny-bert "
+    "--corpus english.txt"
+)
 SHORT = "--steps 2 --batch-size 2 --sequence-length 16 --device cpu"
 
 
@@ -52,6 +56,8 @@ def test_commands_run(command: str, here: Path) -> None:
         assert words[0] == "tamtctl"
     if "search" in words:
         words += SHORT.split()
+    if "compare" in words:
+        words += SHORT_SWEEP.split() if "--sparsity" in words else ["--blocks", "4"]
     done = subprocess.run(
         [sys.executable, "-m", *words], cwd=here, capture_output=True, text=True, check=False
     )

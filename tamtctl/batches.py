@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
@@ -132,8 +133,16 @@ class Batch:
             self.labels.to(device, non_blocking=True),
         )
 
+    def pin_memory(self) -> Batch:
+        """Return the batch in memory that a GPU reads by itself."""
+        return Batch(
+            self.input_ids.pin_memory(), self.masked.pin_memory(), self.labels.pin_memory()
+        )
+
     def split(self, rows: int) -> list[Batch]:
         """Cut into micro-batches of at most so many rows; the targets go with their rows."""
+        if rows >= len(self.input_ids):
+            return [self]
         length = self.input_ids.shape[1]
         starts = range(0, len(self.input_ids), rows)
         edges = torch.tensor([*starts, len(self.input_ids)]) * length
@@ -253,6 +262,15 @@ def training_batches(
         )
         rows = blocks.rows(indices)
         yield clean(rows) if noise is None else noise.noised(rows, indices, seed, epochs)
+
+
+def prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield the same batches; each is made by another thread while the one before is in use."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        upcoming = thread.submit(next, batches, None)
+        while (batch := upcoming.result()) is not None:
+            upcoming = thread.submit(next, batches, None)
+            yield batch
 
 
 @lru_cache(maxsize=2)

@@ -198,6 +198,20 @@ def search(
         ),
     ] = None,
     precision: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRECISIONS)}.")] = None,
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the encoder: minutes at first, then faster steps on a GPU."
+        ),
+    ] = False,
+    low_memory: Annotated[
+        bool,
+        typer.Option(
+            "--low-memory",
+            help="On a CPU, keep the frozen weights in a file: 16 bytes per weight instead of 20, "
+            "the same ticket, and as fast where the system has memory left to cache the file.",
+        ),
+    ] = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     seed: SeedOption = 1,
@@ -239,6 +253,8 @@ def search(
         "log_to": log_to,
         "keep_scores": keep_scores or None,
         "precision": precision,
+        "compile": compile_ or None,
+        "low_memory": low_memory or None,
         "device": device,
         "threads": threads,
         "seed": seed,

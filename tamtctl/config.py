@@ -69,6 +69,9 @@ class SearchConfig:
         dropout: Leave the student's dropout on.
         evaluation_blocks: Held-out sequences to evaluate on at most.
         precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast).
+        compile: Compile the encoder with ``torch.compile``: minutes at first, then faster steps.
+        low_memory: Keep the frozen weights in a file instead of in memory, on a CPU; the ticket is
+            the same.
         device: ``auto`` takes cuda, then mps, then cpu.
         threads: CPU threads; None leaves torch's choice.
         seed: Of noise, order, random masks and dropout.
@@ -110,6 +113,8 @@ class SearchConfig:
     dropout: bool = True
     evaluation_blocks: int = 512
     precision: str = "auto"
+    compile: bool = False
+    low_memory: bool = False
     device: str = "auto"
     threads: int | None = None
     seed: int = 1
@@ -146,6 +151,8 @@ class SearchConfig:
                 self._positive(option, getattr(self, option))
         self._check_watching()
         self._check_stream()
+        if self.method != "tamt" and (self.compile or self.low_memory):
+            raise UsageError("--compile and --low-memory are for --method tamt")
         decay = self.weight_decay
         _require("weight-decay", math.isfinite(decay) and decay >= 0, "at least 0", decay)
 
@@ -219,13 +226,15 @@ class SearchConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return what determines the ticket as plain JSON values, for ``ticket.json`` and the run.
 
-        How a search is watched is left out: with other such options, it is still the same search.
+        How a search is watched and where its weights lie is left out: it is still the same search.
         """
-        left_out = {"checkpoint_every", "log_to", "keep_scores"}
+        left_out = {"checkpoint_every", "log_to", "keep_scores", "low_memory"}
         if self.patience is None:
             left_out.update(_WATCHING)
         if self.from_scores is None:
             left_out.add("from_scores")
+        if not self.compile:
+            left_out.add("compile")
         return {key: value for key, value in _plain(self).items() if key not in left_out}
 
     @property

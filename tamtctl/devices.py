@@ -50,6 +50,18 @@ class Compute:
         """Return the context to run a forward pass in."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
+    def check_compiler(self) -> None:
+        """Compile a function of one line.
+
+        Raises:
+            UsageError: ``torch.compile`` does not work here.
+        """
+        try:
+            torch.compile(_one_more)(torch.zeros(1, device=self.device))
+        except Exception as error:  # what goes wrong depends on the compilers that are there
+            reason = str(error).strip().partition("\n")[0]
+            raise UsageError(f"--compile does not work here: {reason}") from error
+
     def synchronize(self) -> None:
         """Wait until the device has done what it was given, so that it can be timed."""
         if self.device.type == "cuda":
@@ -78,3 +90,7 @@ def _own_gpu() -> torch.device:
         )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
+
+
+def _one_more(values: torch.Tensor) -> torch.Tensor:
+    return values + 1

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches, training_batches
+from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches, prefetched, training_batches
+from tamtctl.cache import cache_dir
 from tamtctl.checkpoints import State
 from tamtctl.config import SearchConfig
 from tamtctl.devices import Compute
@@ -22,6 +23,7 @@ from tamtctl.evaluation import HeldOutLoss, held_out_losses
 from tamtctl.masking import FoldedWeights
 from tamtctl.models import Encoder
 from tamtctl.objectives import Objective
+from tamtctl.packing import pack, unpack
 from tamtctl.streaming import StreamedText
 from tamtctl.training import (
     ScoreOptimizer,
@@ -39,7 +41,6 @@ class MaskTraining:
     """All that changes while a mask is trained, and what it is trained on.
 
     Attributes:
-        initial_masks: What the search started from.
         folded: Scores and masks over the frozen weights; the encoder holds W ⊙ m.
         objective: The loss, and the head that trains along.
     """
@@ -61,10 +62,15 @@ class MaskTraining:
             text: What to train on.
             initial_masks: A mask for every matrix in ``encoder.matrices``, at least.
         """
-        self.initial_masks = dict(initial_masks)
-        self.folded = FoldedWeights(encoder.matrices, self.initial_masks, config.sparsity)
+        self._initial_bits = {n: (pack(mask), mask.shape) for n, mask in initial_masks.items()}
+        frozen_in = cache_dir() if config.low_memory else None
+        self.folded = FoldedWeights(
+            encoder.matrices, initial_masks, config.sparsity, frozen_in=frozen_in
+        )
         self.objective = Objective(encoder, config.objective, self.folded.frozen)
-        if compute.device.type == "cpu" and world().size == 1:  # most words are in no batch
+        if config.compile:
+            encoder.base.compile()
+        elif compute.device.type == "cpu" and world().size == 1:  # most words are in no batch
             cast(nn.Embedding, encoder.base.get_input_embeddings()).sparse = True
         self._noise = Noise.of(encoder.tokenizer) if config.has_mlm else None
         self._pretrained_head = _copies(self.objective.head)
@@ -101,9 +107,12 @@ class MaskTraining:
             self._step = step + 1
             return learning_rate
 
+        batches = self._batches()
+        if self._compute.device.type == "cuda":
+            batches = prefetched(batch.pin_memory() for batch in batches)
         return train(
             steps=self._config.steps,
-            batches=self._batches(),
+            batches=batches,
             backward=self._backward,
             update=update,
             flips=self.flips,
@@ -147,17 +156,22 @@ class MaskTraining:
         )
 
     @property
+    def initial_masks(self) -> dict[str, Tensor]:
+        """Name → mask that the search started from."""
+        return {name: unpack(*packed) for name, packed in self._initial_bits.items()}
+
+    @property
     def masks(self) -> dict[str, Tensor]:
         """Name → mask as it is now; True keeps."""
         return self.folded.masks
 
     def flips(self) -> float:
         """Return the share of mask bits that differ from the initial mask."""
-        masks = self.masks
-        flipped = sum(
-            int((masks[n] != self.initial_masks[n].to(m.device)).sum()) for n, m in masks.items()
-        )
-        return flipped / sum(mask.numel() for mask in masks.values())
+        flipped = weights = 0
+        for name, mask in self.masks.items():
+            flipped += int((mask.cpu() != unpack(*self._initial_bits[name])).sum())
+            weights += mask.numel()
+        return flipped / weights
 
     def seconds_per_step(self) -> float:
         """Time forward and backward of a few sequences, and scale to a batch."""

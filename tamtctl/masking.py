@@ -19,11 +19,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from tamtctl.errors import DivergedError
+from tamtctl.mapping import mapped_copies
 from tamtctl.selection import Cut, keep_count, keep_largest
 
 # Initial score of a kept weight; a pruned one starts at 0 (TAMT, appendix A).
@@ -49,9 +51,22 @@ class FoldedWeights:
         parameters: Mapping[str, nn.Parameter],
         initial_masks: Mapping[str, Tensor],
         sparsity: float,
+        *,
+        frozen_in: Path | None = None,
     ) -> None:
+        """Fold initial masks into parameters, which hold the pre-trained weights.
+
+        Args:
+            parameters: Name → parameter of every matrix.
+            initial_masks: A mask for every one of them, at least.
+            sparsity: Share of zeros in every matrix.
+            frozen_in: A folder for W to stay in, on disk instead of in memory; on a CPU only.
+        """
         self.parameters = dict(parameters)
-        self.frozen = {name: p.detach().clone() for name, p in self.parameters.items()}
+        if frozen_in is None:
+            self.frozen = {name: p.detach().clone() for name, p in self.parameters.items()}
+        else:
+            self.frozen = mapped_copies(self.parameters, frozen_in)
         self.scores = {
             name: KEPT_SCORE * initial_masks[name].to(weight.device, weight.dtype)
             for name, weight in self.frozen.items()

@@ -294,6 +294,14 @@ class _Search:
         """Load the model and the text, and check that they fit the request."""
         world().check_batch(config.batch_size)
         compute = Compute.choose(config.device, config.precision, config.threads)
+        if config.low_memory and compute.device.type != "cpu":
+            raise UsageError(
+                f"--low-memory is for --device cpu: on {compute.device.type} the frozen weights "
+                "are needed where the model is"
+            )
+        if config.compile:
+            watcher.status("trying the compiler")
+            compute.check_compiler()
         watcher.status(f"loading model {config.model}")
         encoder = world().in_turn(lambda: load_encoder(config.model, with_head=config.has_mlm))
         longest = max_sequence_length(encoder.model)

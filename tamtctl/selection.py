@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _BLOCK = 2**18  # values looked at together: what is made of them stays in the processor's cache
+_FAIR_SHARE = 1 / 64  # of the values may be in a window: ranking takes time, and memory
 _NARROWEST, _WIDEST = 1e-6, 1.0  # of windows that are tried; beyond, everything is ranked
 
 
@@ -123,7 +124,9 @@ class Cut:
         chosen = _keep_largest(candidates, missing, np.abs(weights.numpy().ravel()[near]))
         threshold = low if chosen.all() else candidates[~chosen].max()
         self.kept_equals = near[chosen & (candidates == threshold)]
-        self._reach = max(self._reach / 2, 2 * abs(float(threshold) - self.threshold))
+        moved = abs(float(threshold) - self.threshold)
+        fair = reach * _FAIR_SHARE * flat.size / max(near.size, 1)
+        self._reach = min(max(self._reach / 2, 2 * moved), fair)
         self.threshold = float(threshold)
 
     def mask(self, values: Tensor) -> Tensor:

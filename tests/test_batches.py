@@ -13,6 +13,7 @@ from tamtctl.batches import (
     Blocks,
     Noise,
     evaluation_batches,
+    prefetched,
     special_tokens_around,
     training_batches,
 )
@@ -195,3 +196,21 @@ def test_a_tokenizer_without_a_mask_token(bert_tokenizer: PreTrainedTokenizerBas
     plain = PreTrainedTokenizerFast(tokenizer_object=bert_tokenizer.backend_tokenizer)
     with pytest.raises(ModelError, match=r"no mask token .*--objective kd"):
         Noise.of(plain)
+
+
+def test_prefetched_batches_are_the_same(noise: Noise) -> None:
+    ahead = prefetched(training_batches(blocks(10), 4, 1, noise=noise))
+    plain = training_batches(blocks(10), 4, 1, noise=noise)
+    assert all(map(same, take(ahead, 6), take(plain, 6)))
+    assert len(list(prefetched(iter(take(plain, 3))))) == 3
+
+
+def test_what_goes_wrong_ahead_is_raised(noise: Noise) -> None:
+    def broken() -> Iterator[Batch]:
+        yield from take(training_batches(blocks(10), 4, 1, noise=noise), 2)
+        raise CorpusError("the text is gone")
+
+    ahead = prefetched(broken())
+    take(ahead, 2)
+    with pytest.raises(CorpusError, match="the text is gone"):
+        next(ahead)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,6 +179,52 @@ def test_gradient_accumulation_and_bf16_run(
     assert parts.losses["ticket"] == pytest.approx(whole.losses["ticket"], abs=1e-3)
     half = search(config(tiny_model, text_file, precision="bf16"), output_dir=tmp_path / "bf16")
     assert half.losses["dense"] == pytest.approx(whole.losses["dense"], abs=0.1)
+
+
+def test_low_memory_is_the_same_search(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    for objective in ("mlm", "kd"):
+        wanted = config(tiny_model, text_file, objective=objective)
+        saving = replace(wanted, low_memory=True)
+        assert saving.hash == wanted.hash
+        one = search(wanted, output_dir=tmp_path / objective)
+        two = search(saving, output_dir=tmp_path / f"{objective}-low")
+        assert same_masks(Ticket.load(one.ticket), Ticket.load(two.ticket))
+        assert one.losses == two.losses
+
+
+def test_compile_and_low_memory_are_for_tamt() -> None:
+    for option in ("compile", "low_memory"):
+        with pytest.raises(UsageError, match="are for --method tamt"):
+            SearchConfig.from_recipe("nano", sparsity=0.5, method="random", **{option: True})
+
+
+@pytest.mark.slow  # the compiler takes a minute
+@pytest.mark.filterwarnings("ignore::Warning")  # the compiler looks into everything
+def test_a_compiled_search_finds_what_an_eager_one_does(
+    tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    eager = search(config(tiny_model, text_file), output_dir=tmp_path / "eager")
+    compiled = config(tiny_model, text_file, compile=True)
+    result = search(compiled, output_dir=tmp_path / "compiled")
+    assert result.losses["ticket"] == pytest.approx(eager.losses["ticket"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_without_a_compiler_compile_is_refused(
+    tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    command = f"search --sparsity 0.7 --model {tiny_model} --corpus {text_file} --compile"
+    done = subprocess.run(
+        [sys.executable, "-m", "tamtctl", *command.split(), "--device", "cpu"],
+        cwd=tmp_path,
+        env=os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "--compile does not work here" in line
+    assert not (tmp_path / "runs").exists()
 
 
 def test_time_limit_stops_training(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:

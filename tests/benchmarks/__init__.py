@@ -1,0 +1,1 @@
+"""Speed and size against yardsticks: ``python -m tests.benchmarks NAME``."""

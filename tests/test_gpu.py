@@ -1,0 +1,57 @@
+"""What only a CUDA device can show: no step waits for it, and its masks are those of a CPU."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from tamtctl.batches import Batch, Blocks
+from tamtctl.config import SearchConfig
+from tamtctl.devices import Compute
+from tamtctl.mask_training import MaskTraining
+from tamtctl.models import Encoder, maskable_matrices
+from tamtctl.pruning import magnitude_masks
+from tamtctl.selection import keep_count, keep_largest
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here"),
+]
+
+
+def mask_training(objective: str) -> MaskTraining:
+    model = tiny.build("bert")
+    encoder = Encoder("tiny", None, model, tiny.tokenizer(), maskable_matrices(model), {})
+    masks = magnitude_masks(encoder.weights, 0.7)
+    torch.nn.Module.cuda(model)
+    ids = torch.randint(5, len(tiny.VOCABULARY), (2000,)).numpy().astype("<u2")
+    config = SearchConfig(
+        sparsity=0.7,
+        model="tiny",
+        corpus=("tiny",),
+        objective=objective,
+        steps=10,
+        batch_size=4,
+        sequence_length=16,
+        learning_rate=5e-3,
+    )
+    blocks = Blocks(ids, 16, [1], [2])
+    return MaskTraining(config, Compute.choose("cuda", "auto"), encoder, blocks, masks)
+
+
+@pytest.mark.parametrize("objective", ["mlm", "kd", "mlm+kd"])
+def test_no_step_waits_for_the_device(objective: str) -> None:
+    training = mask_training(objective)
+    batches: list[Batch] = [next(training._batches()).pin_memory() for _ in range(5)]
+    for step, batch in enumerate(batches):
+        if step == 2:  # the first ones set things up
+            torch.cuda.set_sync_debug_mode("error")
+        training._backward(batch)
+        training._update(step)
+    torch.cuda.set_sync_debug_mode("default")
+    for name, mask in training.masks.items():
+        scores, weights = training.folded.scores[name].cpu(), training.folded.frozen[name].cpu()
+        keep = keep_count(scores.numel(), 0.7)
+        assert torch.equal(mask.cpu(), keep_largest(scores, keep, weights.abs()))
+        assert torch.equal(training.folded.parameters[name].cpu(), weights * mask.cpu())

@@ -17,7 +17,6 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tamtctl.comparison import Comparison as Comparison
     from tamtctl.comparison import compare as compare
     from tamtctl.config import EvaluateConfig as EvaluateConfig
     from tamtctl.config import FinetuneConfig as FinetuneConfig
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from tamtctl.evaluation import Evaluation as Evaluation
     from tamtctl.evaluation import evaluate as evaluate
     from tamtctl.exporting import export as export
+    from tamtctl.findings import Comparison as Comparison
     from tamtctl.finetuning import FinetuneResult as FinetuneResult
     from tamtctl.finetuning import finetune as finetune
     from tamtctl.hub import published_tickets as published_tickets
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "CompareConfig": "sweep",
-    "Comparison": "comparison",
+    "Comparison": "findings",
     "EvaluateConfig": "config",
     "Evaluation": "evaluation",
     "FinetuneConfig": "config",

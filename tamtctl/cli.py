@@ -438,7 +438,8 @@ def compare(
         if dry_run:
             plan = comparison.plan_comparison(config, shard=part, watcher=view)
             show_comparison_plan(output, plan)
-            output.result({"runs": [run.to_dict() for run in plan]}, "")
+            todo = sum(run.state != "done" for run in plan)
+            output.result({"runs": [run.to_dict() for run in plan]}, str(todo))
             return
         if part:
             runs = comparison.make_part(config, shard=part, force=force, watcher=view)

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from tamtctl.comparison import Comparison
     from tamtctl.evaluation import Evaluation, Labelled
     from tamtctl.exporting import ExportResult
+    from tamtctl.findings import Comparison
     from tamtctl.finetuning import FinetunePlan, FinetuneResult
     from tamtctl.hub import PublishedTicket, PullResult, PushResult
     from tamtctl.importing import ImportResult

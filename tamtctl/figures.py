@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from tamtctl.comparison import Comparison
+    from tamtctl.findings import Comparison
 
 Draw = Callable[[], "Figure"]
 

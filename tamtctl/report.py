@@ -17,7 +17,7 @@ from tamtctl.subnetworks import DENSE
 from tamtctl.sweep import ONE_SHOT
 
 if TYPE_CHECKING:
-    from tamtctl.comparison import Comparison
+    from tamtctl.findings import Comparison
 
 REPORT, MARKDOWN, CSV, JSON, FIGURES = (
     "report.html",

@@ -99,7 +99,8 @@ def plan_runs(
             continue
         wanted = config.search_config(cell, _known_budget(config, cell))
         try:
-            state = "to do" if find_search(wanted) is None else "done"
+            found = find_search(wanted)
+            state = "to do" if found is None or _missing(config, wanted, found) else "done"
         except DamagedRunError:
             state = "damaged"
         steps = 0
@@ -248,7 +249,7 @@ def _missing(config: CompareConfig, wanted: SearchConfig, found: SearchResult) -
     """Return what a finished search did not leave that is asked for now."""
     if wanted.method != "tamt":
         return None
-    if not {step for step in config.at_steps if step <= wanted.steps} <= losses_along(found).keys():
+    if not {step for step in config.at_steps if step <= found.steps} <= losses_along(found).keys():
         return "evaluations on its way"
     if config.keep_scores and not (found.run_folder / SCORES).is_file():
         return "keeping its scores"

@@ -17,6 +17,7 @@ special happens once per optimiser step, here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -130,14 +131,19 @@ class FoldedWeights:
 
     def select(self) -> None:
         """Keep the largest scores of every matrix, exactly as many as before, and fold them in."""
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            list(threads.map(self._follow, self.scores))
         for name, scores in self.scores.items():
             scores.grad = None
-            if scores.device.type == "cpu":
-                try:
-                    self._cuts[name].follow(scores, self.frozen[name])
-                except ValueError as error:
-                    raise _not_numbers(name) from error
             self._fold(name)
+
+    def _follow(self, name: str) -> None:
+        scores = self.scores[name]
+        if scores.device.type == "cpu":
+            try:
+                self._cuts[name].follow(scores, self.frozen[name])
+            except ValueError as error:
+                raise _not_numbers(name) from error
 
     @torch.no_grad()
     def _fold(self, name: str) -> None:

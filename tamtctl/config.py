@@ -511,9 +511,9 @@ def _require(option: str, condition: bool, wanted: str, value: object) -> None:
 def _nano(method: str, objective: str, sparsity: float) -> dict[str, Any]:
     """The embedded model on the embedded text: about a minute on two cores.
 
-    Iterative pruning has the rate that suits it best: of 5e-5, 2e-4, … 1.6e-2, its ticket at 0.7
-    had the lowest held-out loss with 8e-3 (5.49; 6.48 with the 5e-5 of the paper, whose intervals
-    are a hundred times as long).
+    Iterative pruning has the rate that suits it best: of eight from 5e-5 to 1.6e-2, with a cut
+    every 30 steps, its ticket at 0.7 had the lowest held-out loss with 8e-3 (5.49; 6.48 with the
+    5e-5 of the paper, whose intervals are a hundred times as long).
 
     The denser the mask, the better is the magnitude mask that it starts from: fewer weights must
     change sides. With a rate that suits 0.8, a search at 0.5 flips needlessly many, and what they

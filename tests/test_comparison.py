@@ -193,6 +193,7 @@ def test_searches_are_evaluated_on_their_way(run: Run, sweep: list[object]) -> N
     assert "once more" not in run(*sweep, "--at-steps", "4,8").err
 
 
+@pytest.mark.slow
 def test_a_budget_in_seconds_is_what_imp_took(run: Run, sweep: list[object]) -> None:
     sweep += ["--methods", "tamt-mlm,imp", "--prune-every", "20", "--budget", "seconds"]
     assert "4 of 4 runs to do" in run(*sweep, "--dry-run").out

@@ -47,7 +47,14 @@ def test_the_set_up_commands_are_the_ones_promised() -> None:
     assert [command for command in COMMANDS if command.startswith("pip")] == SET_UP
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in SET_UP])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(c, marks=[pytest.mark.slow] if c.startswith("torchrun") else [])
+        for c in COMMANDS
+        if c not in SET_UP
+    ],
+)
 def test_commands_run(command: str, here: Path) -> None:
     words = [INSTEAD.get(word, word) for word in shlex.split(command)]
     if words[0] == "torchrun":

@@ -22,6 +22,7 @@ SET_UP = ["pip install . && tamtctl search --sparsity 0.8", "pip install nox && 
 # What stands for the reader's own things, and keeps a run short that would take a GPU hours.
 INSTEAD = {
     "bert-base-uncased": "tiny-bert",
+    "all-MiniLM-L6-v2": "tiny-bert",
     "my-text.txt": "english.txt",
     "wikipedia.txt.xz": "english.txt",
 }

@@ -374,6 +374,13 @@ def compare(
     task_seeds: Annotated[str, typer.Option(help="Of fine-tuning.")] = "1",
     data_dir: DataDirOption = None,
     limit: Annotated[int | None, typer.Option(help="Fine-tune on so many examples.")] = None,
+    task_learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Of fine-tuning; by default the task's, which suits BERT-base."),
+    ] = None,
+    task_epochs: Annotated[
+        int | None, typer.Option(help="Of fine-tuning; by default as in finetune.")
+    ] = None,
     blocks: Annotated[int, typer.Option(help="Held-out sequences at most.")] = 512,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
@@ -422,6 +429,8 @@ def compare(
         task_seeds=_listed("task-seeds", task_seeds, int),
         data_dir=data_dir,
         limit=limit,
+        task_learning_rate=task_learning_rate,
+        task_epochs=task_epochs,
         evaluation_blocks=blocks,
         precision=precision,
         device=device,

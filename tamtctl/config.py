@@ -145,10 +145,9 @@ class SearchConfig:
         _require("seed", 0 <= self.seed < 2**32, "in [0, 2**32)", self.seed)
         _require("evaluation-blocks", self.evaluation_blocks >= 1, ">= 1", self.evaluation_blocks)
         for option in ("learning_rate", "adam_epsilon", "max_grad_norm"):
-            self._positive(option, getattr(self, option))
+            positive(option, getattr(self, option))
         for option in ("micro_batch_size", "threads", "schedule_epochs", "max_minutes"):
-            if getattr(self, option) is not None:
-                self._positive(option, getattr(self, option))
+            positive(option, getattr(self, option))
         self._check_watching()
         self._check_stream()
         if self.method != "tamt" and (self.compile or self.low_memory):
@@ -207,11 +206,6 @@ class SearchConfig:
                 _require(option, value >= 1, "at least 1", value)
         if self.patience and not self.eval_every:
             raise UsageError("--patience counts evaluations: give --eval-every, too")
-
-    @staticmethod
-    def _positive(option: str, value: float) -> None:
-        good = math.isfinite(value) and value > 0
-        _require(option.replace("_", "-"), good, "greater than 0", value)
 
     @property
     def is_trained(self) -> bool:
@@ -378,10 +372,7 @@ class FinetuneConfig:
         if self.label_kind is not None:
             one_of("label-kind", self.label_kind, LABEL_KINDS)
         for option in ("limit", "epochs", "batch_size", "learning_rate", "threads"):
-            value = getattr(self, option)
-            if value is not None:
-                good = math.isfinite(value) and value > 0
-                _require(option.replace("_", "-"), good, "greater than 0", value)
+            positive(option, getattr(self, option))
         length = self.max_length
         _require("max-length", length is None or length >= 8, "at least 8", length)
         _require("seeds", bool(self.seeds), "one or more numbers", self.seeds)
@@ -501,6 +492,12 @@ def one_of(option: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) 
         near = difflib.get_close_matches(str(value), known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"--{option} must be one of {', '.join(known)}, got {value!r}{hint}")
+
+
+def positive(field_name: str, value: float | None) -> None:
+    """Raise UsageError, naming the option, unless ``value`` is a number above 0, or None."""
+    good = value is None or (math.isfinite(value) and value > 0)
+    _require(field_name.replace("_", "-"), good, "greater than 0", value)
 
 
 def _require(option: str, condition: bool, wanted: str, value: object) -> None:

@@ -46,6 +46,8 @@ def fine_tune(
             model=model,
             data_dir=config.data_dir,
             limit=config.limit,
+            learning_rate=config.task_learning_rate,
+            epochs=config.task_epochs,
             seeds=config.task_seeds,
             precision=config.precision,
             device=config.device,

@@ -17,6 +17,7 @@ from tamtctl.config import (
     check_sparsity,
     cut_sparsities,
     one_of,
+    positive,
 )
 from tamtctl.errors import UsageError
 from tamtctl.tasks import find_task
@@ -93,6 +94,8 @@ class CompareConfig:
         task_seeds: Of fine-tuning.
         data_dir: Folder of the tasks' files; by default the Hub.
         limit: Fine-tune on so many examples.
+        task_learning_rate: Of fine-tuning; by default each task's, which suits BERT-base.
+        task_epochs: Of fine-tuning; by default each task's.
         evaluation_blocks: Held-out sequences to evaluate on at most.
         precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast).
         device: ``auto`` takes cuda, then mps, then cpu.
@@ -116,6 +119,8 @@ class CompareConfig:
     task_seeds: tuple[int, ...] = (1,)
     data_dir: str | None = None
     limit: int | None = None
+    task_learning_rate: float | None = None
+    task_epochs: int | None = None
     evaluation_blocks: int = 512
     precision: str = "auto"
     device: str = "auto"
@@ -150,6 +155,8 @@ class CompareConfig:
             one_of("methods", name, tuple(SWEEP_METHODS))
         for name in self.tasks:
             find_task(name)
+        for option in ("limit", "task_learning_rate", "task_epochs", "threads"):
+            positive(option, getattr(self, option))
         one_of("budget", self.budget, BUDGETS)
         if self.budget == "seconds" and "imp" not in (self.methods or DEFAULT_METHODS):
             raise UsageError("--budget seconds is what imp takes; give it among the --methods")

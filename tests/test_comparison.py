@@ -238,9 +238,12 @@ def test_tasks_are_fine_tuned_and_correlated(run: Run, sweep: list[object], tmp_
         )
         (folder / f"{name}.tsv").write_text("sentence\tlabel\n" + "\n".join(lines) + "\n")
     sweep += ["--methods", "tamt-mlm,magnitude", "--tasks", "sst2", "--data-dir", folder]
+    sweep += ["--task-learning-rate", "1e-2", "--task-epochs", "1"]
     done = run(*sweep, "--task-seeds", "1,2", "--json")
     assert done.code == 0, done.err
     result = json.loads(done.out)
+    fine_tuned = [json.loads(f.read_text()) for f in Path("runs").glob("finetune-*/config.json")]
+    assert {(one["learning_rate"], one["epochs"]) for one in fine_tuned} == {(1e-2, 1)}
     assert all(0 <= row["sst2_accuracy"] <= 1 for row in result["results"])
     assert len({row["ticket"] for row in result["results"]}) == 5  # one-shot ones, too; dense: none
     assert result["correlations"]["sst2"].keys() == {"mlm", "kd"}
@@ -273,6 +276,8 @@ def test_a_model_without_head_is_compared_by_kd(run: Run, text_file: Path, tmp_p
         ("nano-0.77", 1, "packaged are"),
         ("--sparsity 0.5,0.7 --methods tamt-mlm,magnitud", 2, "did you mean magnitude"),
         ("--sparsity 0.5 --tasks sst", 2, "did you mean sst2"),
+        ("--sparsity 0.5 --task-epochs 0", 2, "--task-epochs must be greater than 0, got 0"),
+        ("--sparsity 0.5 --limit -1", 2, "--limit must be greater than 0"),
         ("--sparsity 0.5,x", 2, "--sparsity must be numbers between commas"),
         ("--sparsity 70", 2, "did you mean 0.7"),
         ("--sparsity 0.1", 2, "no equal budget"),

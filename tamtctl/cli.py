@@ -208,8 +208,8 @@ def search(
         bool,
         typer.Option(
             "--low-memory",
-            help="On a CPU, keep the frozen weights in a file: 16 bytes per weight instead of 20, "
-            "the same ticket, and as fast where the system has memory left to cache the file.",
+            help="On a CPU, keep the frozen weights in a file and Adam's first moments in "
+            "bfloat16: 14 bytes per weight instead of 20, where dense training takes 16.",
         ),
     ] = False,
     device: DeviceOption = "auto",

@@ -70,8 +70,8 @@ class SearchConfig:
         evaluation_blocks: Held-out sequences to evaluate on at most.
         precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast).
         compile: Compile the encoder with ``torch.compile``: minutes at first, then faster steps.
-        low_memory: Keep the frozen weights in a file instead of in memory, on a CPU; the ticket is
-            the same.
+        low_memory: Keep the frozen weights in a file instead of in memory and Adam's first moments
+            in bfloat16, on a CPU.
         device: ``auto`` takes cuda, then mps, then cpu.
         threads: CPU threads; None leaves torch's choice.
         seed: Of noise, order, random masks and dropout.
@@ -220,15 +220,14 @@ class SearchConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return what determines the ticket as plain JSON values, for ``ticket.json`` and the run.
 
-        How a search is watched and where its weights lie is left out: it is still the same search.
+        How a search is watched is left out: it is still the same search.
         """
-        left_out = {"checkpoint_every", "log_to", "keep_scores", "low_memory"}
+        left_out = {"checkpoint_every", "log_to", "keep_scores"}
         if self.patience is None:
             left_out.update(_WATCHING)
         if self.from_scores is None:
             left_out.add("from_scores")
-        if not self.compile:
-            left_out.add("compile")
+        left_out.update(option for option in ("compile", "low_memory") if not getattr(self, option))
         return {key: value for key, value in _plain(self).items() if key not in left_out}
 
     @property

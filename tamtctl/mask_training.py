@@ -84,6 +84,7 @@ class MaskTraining:
             bias_correction=config.bias_correction,
             clip=config.clip,
             max_grad_norm=config.max_grad_norm,
+            low_memory=config.low_memory,
         )
 
     def run(

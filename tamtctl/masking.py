@@ -131,17 +131,19 @@ class FoldedWeights:
 
     def select(self) -> None:
         """Keep the largest scores of every matrix, exactly as many as before, and fold them in."""
-        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-            list(threads.map(self._follow, self.scores))
+        count = torch.get_num_threads()
+        # Those that share a large matrix wait for nobody, so that those that wait cannot starve.
+        with ThreadPoolExecutor(count) as threads, ThreadPoolExecutor(count) as sharing:
+            list(threads.map(partial(self._follow, threads=sharing), self.scores))
         for name, scores in self.scores.items():
             scores.grad = None
             self._fold(name)
 
-    def _follow(self, name: str) -> None:
+    def _follow(self, name: str, threads: ThreadPoolExecutor) -> None:
         scores = self.scores[name]
         if scores.device.type == "cpu":
             try:
-                self._cuts[name].follow(scores, self.frozen[name])
+                self._cuts[name].follow(scores, self.frozen[name], threads)
             except ValueError as error:
                 raise _not_numbers(name) from error
 

@@ -6,15 +6,18 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from tamtctl.distributed import world
 from tamtctl.errors import DivergedError
 
 _WARM_UP_STEPS = 5  # left out of the measured speed
+_PIECE = 2**20  # weights updated together in little memory: they stay in the processor's cache
 
 
 class HasInputIds(Protocol):
@@ -88,52 +91,106 @@ class ScoreOptimizer:
         bias_correction: bool,
         clip: str,
         max_grad_norm: float,
+        low_memory: bool = False,
     ) -> None:
+        """Take charge of parameters.
+
+        Args:
+            parameters: What is updated in place.
+            epsilon: As in the paper's formula.
+            weight_decay: Decoupled.
+            bias_correction: Of the moments.
+            clip: ``global`` norm, or ``per-tensor``.
+            max_grad_norm: The norm to clip to.
+            low_memory: Keep first moments in bfloat16, on a CPU. The second ones stay as they are:
+                a step changes them by a thousandth, which bfloat16 would round away.
+        """
         self._parameters = list(parameters)
         self._epsilon, self._weight_decay = epsilon, weight_decay
         self._bias_correction = bias_correction
         self._clip, self._max_grad_norm = clip, max_grad_norm
-        self._adam = torch.optim.AdamW(self._parameters, betas=(0.9, 0.999), fused=True)
+        self._low_memory = low_memory
+        self._moments: dict[int, tuple[Tensor, Tensor]] = {}  # parameter's index → first, second
         self._step = 0
 
     def step(self, learning_rate: float) -> None:
         """Clip the gradients and update."""
         self._step += 1
-        if self._clip == "per-tensor":
-            for parameter in self._parameters:
-                torch.nn.utils.clip_grad_norm_(parameter, self._max_grad_norm)
-        else:
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients)
-            # The kernel divides by this, which spares a pass over the gradients.
-            divisor = ((norm + 1e-6) / self._max_grad_norm).clamp(min=1.0)
-            self._adam.grad_scale = divisor.float()  # type: ignore[attr-defined]
+        divisor = self._clipped()
         first = 1 - 0.9**self._step
         second = math.sqrt(1 - 0.999**self._step)
         scale = 1.0 if self._bias_correction else first / second
-        (options,) = self._adam.param_groups
-        options["lr"] = learning_rate * scale
-        options["eps"] = self._epsilon / second
-        options["weight_decay"] = self._weight_decay / scale
-        self._adam.step()
+        update = partial(
+            adamw,
+            max_exp_avg_sqs=[],
+            fused=True,
+            grad_scale=divisor,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=learning_rate * scale,
+            weight_decay=self._weight_decay / scale,
+            eps=self._epsilon / second,
+            maximize=False,
+        )
+        with torch.no_grad():
+            if self._low_memory:
+                self._update_in_pieces(update)
+            else:
+                self._update_at_once(update)
+
+    def _clipped(self) -> Tensor | None:
+        """Clip the gradients, or return what the kernel shall divide them by: it spares a pass."""
+        if self._clip == "per-tensor":
+            for parameter in self._parameters:
+                torch.nn.utils.clip_grad_norm_(parameter, self._max_grad_norm)
+            return None
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        return ((norm + 1e-6) / self._max_grad_norm).clamp(min=1.0).float()
+
+    def _update_at_once(self, update: Callable[..., None]) -> None:
+        found = list(self._with_gradients())
+        parameters, gradients, firsts, seconds = map(list, zip(*found, strict=True))
+        steps = torch.full([len(found)], self._step - 1.0, device=parameters[0].device)
+        update(parameters, gradients, firsts, seconds, state_steps=list(steps))
+
+    def _update_in_pieces(self, update: Callable[..., None]) -> None:
+        """The kernel wants moments in float32: so they are, a piece at a time."""
+        for tensors in self._with_gradients():
+            for piece in zip(*(t.view(-1).split(_PIECE) for t in tensors), strict=True):
+                parameter, gradient, stored, second = piece
+                first = stored.float()
+                step = torch.full((), self._step - 1.0)
+                update([parameter], [gradient], [first], [second], state_steps=[step])
+                stored.copy_(first)
+
+    def _with_gradients(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Yield every parameter that has a gradient, the gradient, and its two moments."""
+        first_type = torch.bfloat16 if self._low_memory else None
+        for i, parameter in enumerate(self._parameters):
+            if parameter.grad is None:
+                continue
+            if i not in self._moments:
+                first = torch.zeros_like(parameter, dtype=first_type)
+                self._moments[i] = first, torch.zeros_like(parameter)
+            yield parameter, parameter.grad, *self._moments[i]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that the next step depends on, but the parameters: name → tensor."""
-        state: dict[int, dict[str, Tensor]] = self._adam.state_dict()["state"]
-        moments = {
-            f"{i}.{key}": value for i, values in state.items() for key, value in values.items()
-        }
-        return moments | {"step": torch.tensor(self._step)}
+        state = {"step": torch.tensor(self._step)}
+        for i, (first, second) in self._moments.items():
+            state |= {f"{i}.exp_avg": first, f"{i}.exp_avg_sq": second}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on where `state_dict` was taken, with the same parameters."""
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            if name != "step":
-                index, key = name.split(".")
-                moments.setdefault(int(index), {})[key] = value
-        self._adam.load_state_dict(self._adam.state_dict() | {"state": moments})
         self._step = int(state["step"])
+        for i, parameter in enumerate(self._parameters):
+            if f"{i}.exp_avg" in state:
+                moments = (state[f"{i}.{name}"] for name in ("exp_avg", "exp_avg_sq"))
+                first, second = (moment.to(parameter.device, copy=True) for moment in moments)
+                self._moments[i] = first, second
 
 
 def linear_decay(peak: float, step: int, steps: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import cast
 
@@ -258,10 +259,12 @@ def paper_adam(
     return -size * first / (np.sqrt(second) + epsilon)
 
 
+@pytest.mark.parametrize("low_memory", [False, True])
 @pytest.mark.parametrize("bias_correction", [True, False])
-def test_the_update_is_the_papers_adam(bias_correction: bool) -> None:
+def test_the_update_is_the_papers_adam(bias_correction: bool, low_memory: bool) -> None:
     generator = np.random.default_rng(0)
     plain = 0.02 * generator.normal(size=(50, 40))  # scores start 0.02 apart
+    start = plain.copy()
     scores = torch.from_numpy(plain.astype(np.float32))
     decay = 0.01
     optimizer = ScoreOptimizer(
@@ -271,6 +274,7 @@ def test_the_update_is_the_papers_adam(bias_correction: bool) -> None:
         bias_correction=bias_correction,
         clip="per-tensor",
         max_grad_norm=1e9,
+        low_memory=low_memory,
     )
     state: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for step in range(1, 9):
@@ -279,7 +283,38 @@ def test_the_update_is_the_papers_adam(bias_correction: bool) -> None:
         optimizer.step(1e-2)
         change = paper_adam(state, "s", gradient, step, 1e-2, 1e-6, bias_correction=bias_correction)
         plain = plain * (1 - 1e-2 * decay) + change
-    assert np.abs(scores.numpy() - plain).max() < 1e-6
+    moved = np.abs(plain - start).max()
+    # bfloat16 has 8 significant bits.
+    assert np.abs(scores.numpy() - plain).max() < (moved * 2**-8 if low_memory else 1e-6)
+
+
+def test_low_memory_updates_large_matrices_piece_by_piece_and_goes_on_from_its_state() -> None:
+    def optimizer(scores: Tensor, low_memory: bool) -> ScoreOptimizer:
+        return ScoreOptimizer(
+            [scores],
+            epsilon=1e-8,
+            weight_decay=0.0,
+            bias_correction=True,
+            clip="global",
+            max_grad_norm=1.0,
+            low_memory=low_memory,
+        )
+
+    generator = torch.Generator().manual_seed(0)
+    whole, saving = torch.zeros(3, 2**19), torch.zeros(3, 2**19)  # larger than a piece
+    one, two = optimizer(whole, False), optimizer(saving, True)
+    for step in range(4):
+        gradient = torch.randn(whole.shape, generator=generator)
+        for scores, its in ((whole, one), (saving, two)):
+            scores.grad = gradient.clone()
+            its.step(1e-3)
+        if step == 1:
+            state = {name: tensor.clone() for name, tensor in two.state_dict().items()}
+            assert state["0.exp_avg"].dtype == torch.bfloat16
+            two = optimizer(saving, True)
+            two.load_state_dict(state)
+    assert (whole - saving).abs().max() < 2**-8 * whole.abs().max()
+    assert whole.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -337,6 +372,20 @@ def test_following_a_threshold_is_selecting_anew(
         scores = scores + torch.from_numpy(moves * generator.normal(0, pace, numel)).float()
         if grain:
             scores = (scores / grain).round() * grain
+
+
+def test_several_threads_follow_a_large_matrix() -> None:
+    generator = torch.Generator().manual_seed(0)
+    numel = 2**21 + 77
+    weights = torch.randn(numel, generator=generator)
+    scores = 0.02 * (weights.abs() > 1)
+    keep, tail = int((scores > 0).sum()) - 5, slice(-1000, None)
+    cut = Cut(keep, 0.01)
+    with ThreadPoolExecutor(3) as threads:
+        for _ in range(3):
+            cut.follow(scores, weights, threads)
+            assert torch.equal(cut.mask(scores), keep_largest(scores, keep, weights.abs()))
+            scores[tail] += 0.02 * torch.randn(1000, generator=generator)
 
 
 def test_random_masks_depend_on_seed_and_name_alone() -> None:

@@ -181,15 +181,19 @@ def test_gradient_accumulation_and_bf16_run(
     assert half.losses["dense"] == pytest.approx(whole.losses["dense"], abs=0.1)
 
 
-def test_low_memory_is_the_same_search(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+def test_low_memory_finds_almost_the_same(
+    tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
     for objective in ("mlm", "kd"):
         wanted = config(tiny_model, text_file, objective=objective)
         saving = replace(wanted, low_memory=True)
-        assert saving.hash == wanted.hash
+        assert saving.hash != wanted.hash
         one = search(wanted, output_dir=tmp_path / objective)
         two = search(saving, output_dir=tmp_path / f"{objective}-low")
-        assert same_masks(Ticket.load(one.ticket), Ticket.load(two.ticket))
-        assert one.losses == two.losses
+        assert one.losses["magnitude"] == two.losses["magnitude"]
+        assert one.losses["ticket"] == pytest.approx(two.losses["ticket"], rel=1e-2)
+        assert one.flips == pytest.approx(two.flips, rel=0.1)
+        assert two.flips > 0
 
 
 def test_compile_and_low_memory_are_for_tamt() -> None:

@@ -34,7 +34,7 @@ MORE_THAN_DENSE, LOW_MEMORY = 1.6, 1.0  # times dense training, at most
 STATED = {
     "dense": "16: weights, gradients, 2 moments",
     "mask": "20: frozen, folded (or gradients), scores, 2 moments",
-    "mask, low memory": "16, and 4 in a file",
+    "mask, low memory": "14, and 4 in a file",  # first moments are 2
 }
 
 

@@ -28,8 +28,9 @@ SWEEP_METHODS: dict[str, tuple[str, str]] = {
     "tamt-kd": ("tamt", "kd"),
     "tamt-mlm+kd": ("tamt", "mlm+kd"),
     "imp": ("imp", "mlm"),
-    "magnitude": ("magnitude", "mlm"),
-    "random": ("random", "mlm"),
+    # A one-shot mask has no objective; of the losses it may be searched with, kd needs no head.
+    "magnitude": ("magnitude", "kd"),
+    "random": ("random", "kd"),
 }
 DEFAULT_METHODS = ("tamt-mlm", "tamt-kd", "imp", "magnitude", "random")
 ONE_SHOT = ("magnitude", "random")

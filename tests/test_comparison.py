@@ -39,6 +39,22 @@ def sweep(tiny_model: Path, text_file: Path) -> list[object]:
     return [*words, "--model", tiny_model, "--corpus", text_file]
 
 
+@pytest.fixture
+def sst2(tmp_path: Path) -> Path:
+    """SST-2's files with a few sentences that the tiny tokenizer knows."""
+    folder = tmp_path / "SST-2"
+    folder.mkdir()
+    words = random.Random(0)
+    for name, count in (("train", 40), ("dev", 30)):
+        lines = (
+            f"{'the list of' if label else 'a file to'} {' '.join(words.choices(tiny.WORDS, k=5))}"
+            f"\t{label}"
+            for label in words.choices((0, 1), k=count)
+        )
+        (folder / f"{name}.tsv").write_text("sentence\tlabel\n" + "\n".join(lines) + "\n")
+    return folder
+
+
 def runs() -> dict[Path, int]:
     """Return the finished searches and when each was finished."""
     return {path: path.stat().st_mtime_ns for path in Path("runs").glob("search-*/result.json")}
@@ -226,18 +242,8 @@ def test_one_search_gives_the_other_sparsities(run: Run, sweep: list[object]) ->
     assert "One search for many sparsities" in (Path(result["folder"]) / "report.html").read_text()
 
 
-def test_tasks_are_fine_tuned_and_correlated(run: Run, sweep: list[object], tmp_path: Path) -> None:
-    folder = tmp_path / "SST-2"
-    folder.mkdir()
-    words = random.Random(0)
-    for name, count in (("train", 40), ("dev", 30)):
-        lines = (
-            f"{'the list of' if label else 'a file to'} {' '.join(words.choices(tiny.WORDS, k=5))}"
-            f"\t{label}"
-            for label in words.choices((0, 1), k=count)
-        )
-        (folder / f"{name}.tsv").write_text("sentence\tlabel\n" + "\n".join(lines) + "\n")
-    sweep += ["--methods", "tamt-mlm,magnitude", "--tasks", "sst2", "--data-dir", folder]
+def test_tasks_are_fine_tuned_and_correlated(run: Run, sweep: list[object], sst2: Path) -> None:
+    sweep += ["--methods", "tamt-mlm,magnitude", "--tasks", "sst2", "--data-dir", sst2]
     sweep += ["--task-learning-rate", "1e-2", "--task-epochs", "1"]
     done = run(*sweep, "--task-seeds", "1,2", "--json")
     assert done.code == 0, done.err
@@ -254,7 +260,9 @@ def test_tasks_are_fine_tuned_and_correlated(run: Run, sweep: list[object], tmp_
     assert json.loads(again.out)["results"] == result["results"]
 
 
-def test_a_model_without_head_is_compared_by_kd(run: Run, text_file: Path, tmp_path: Path) -> None:
+def test_a_model_without_head_is_compared_by_kd(
+    run: Run, text_file: Path, sst2: Path, tmp_path: Path
+) -> None:
     bare = tiny.save(tmp_path / "bare", "bert", with_head=False)
     words = "compare --sparsity 0.5 --recipe tiny.toml --blocks 8 --device cpu --json".split()
     done = run(*words, "--model", bare, "--corpus", text_file)
@@ -262,6 +270,10 @@ def test_a_model_without_head_is_compared_by_kd(run: Run, text_file: Path, tmp_p
     rows = json.loads(done.out)["results"]
     assert [row["method"] for row in rows] == ["dense", "tamt", "magnitude", *["random"] * 3]
     assert all("mlm_loss" not in row and "kd_loss" in row for row in rows)
+    tasks = ["--tasks", "sst2", "--data-dir", sst2, "--task-epochs", "1"]
+    done = run(*words, "--model", bare, "--corpus", text_file, *tasks)  # of one-shot masks, too
+    assert done.code == 0, done.err
+    assert all("sst2_accuracy" in row for row in json.loads(done.out)["results"])
     refused = run(*words, "--model", bare, "--corpus", text_file, "--methods", "imp,magnitude")
     assert (refused.code, "imp needs a masked-LM head" in refused.err) == (2, True)
 

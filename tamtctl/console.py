@@ -219,7 +219,7 @@ def show_plan(output: Output, plan: SearchPlan) -> None:
             "mask": f"{plan.weights:,} weights in {plan.matrices} matrices, "
             f"sparsity {config.sparsity:g} in each",
             "training": training,
-            "device": f"{plan.device}, {plan.precision}, {_count(plan.threads, 'thread')}",
+            "device": _place(plan.device, plan.precision) + f", {_count(plan.threads, 'thread')}",
             "run folder": str(plan.run_folder),
         }
     )
@@ -259,6 +259,12 @@ def show_search_result(output: Output, result: SearchResult) -> None:
     output.line(f"next    tamtctl inspect {result.ticket}")
 
 
+def _place(device: str, precision: str) -> str:
+    from tamtctl.devices import precision_hint  # and with it torch, which help can do without
+
+    return f"{device}, {precision}" + precision_hint(device, precision)
+
+
 def show_finetune_plan(output: Output, plan: FinetunePlan) -> None:
     """Print what fine-tuning will do."""
     task = plan.task
@@ -273,7 +279,7 @@ def show_finetune_plan(output: Output, plan: FinetunePlan) -> None:
             "training": f"{plan.epochs} epochs, {plan.steps:,} steps of {task.batch_size} × up to "
             f"{plan.max_length} tokens, learning rate {task.learning_rate:g}",
             "seeds": ", ".join(map(str, plan.seeds)),
-            "device": f"{plan.compute.device.type}, {plan.compute.precision}",
+            "device": _place(plan.compute.device.type, plan.compute.precision),
             "run folder": str(plan.run_folder),
         }
     )

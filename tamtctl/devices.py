@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,6 +11,8 @@ import torch
 
 from tamtctl.distributed import world
 from tamtctl.errors import UsageError
+
+Autocast = Callable[[], AbstractContextManager[object]]  # makes the context of a forward pass
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class Compute:
     def choose(cls, device: str, precision: str, threads: int | None = None) -> Self:
         """Resolve ``auto``: cuda, then mps, then cpu; bf16 on GPUs that compute in it.
 
+        A CPU computes in fp32 unless it is asked for bf16, so that the same command has the same
+        result, but for rounding, on every CPU.
+
         Args:
             device: A name in `tamtctl.config.DEVICES`.
             precision: A name in `tamtctl.config.PRECISIONS`.
@@ -39,16 +46,17 @@ class Compute:
             torch.set_num_threads(threads)
         chosen = _choose_device(device)
         if precision == "auto":
-            # On a CPU without units for it, bf16 is five times slower than fp32.
             is_fast = chosen.type == "cuda" and torch.cuda.is_bf16_supported(
                 including_emulation=False
             )
             precision = "bf16" if is_fast else "fp32"
         return cls(chosen, precision)
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[object]:
         """Return the context to run a forward pass in."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def check_compiler(self) -> None:
         """Compile a function of one line.
@@ -79,6 +87,13 @@ def _choose_device(name: str) -> torch.device:
     if not available[name]:
         raise UsageError(f"--device {name} is not available here; use --device cpu")
     return _own_gpu() if name == "cuda" and world().size > 1 else torch.device(name)
+
+
+def precision_hint(device: str, precision: str) -> str:
+    """Return what to say of a faster precision: without units for it, bf16 is slow on a CPU."""
+    has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    is_slower = device == "cpu" and precision == "fp32" and has_units
+    return " (--precision bf16 is faster here)" if is_slower else ""
 
 
 def _own_gpu() -> torch.device:

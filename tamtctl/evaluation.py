@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches
 from tamtctl.config import OBJECTIVES, EvaluateConfig
 from tamtctl.corpus import load_corpus
-from tamtctl.devices import Compute
+from tamtctl.devices import Autocast, Compute
 from tamtctl.errors import ModelError, TamtctlError, TicketError, UsageError
 from tamtctl.features import text_features
 from tamtctl.masking import fold
@@ -72,7 +72,7 @@ class HeldOutLoss:
 def held_out_losses(
     objective: Objective,
     batches: Iterable[Batch],
-    forward_context: Callable[[], torch.autocast],
+    forward_context: Autocast,
     device: torch.device,
 ) -> dict[str, HeldOutLoss]:
     """Return each term's loss of the model as it is now folded, without dropout."""

@@ -36,7 +36,7 @@ def keep_largest(values: Tensor, keep: int, among_equals: Tensor | None = None) 
 
     Among equal values the larger ``among_equals`` is kept, and then the lower flat index.
     """
-    if values.device.type == "cuda":
+    if values.device.type not in ("cpu", "mps"):
         return keep_largest_on_device(values, keep, among_equals)
     flat = values.numpy(force=True).ravel()  # (n,)
     rank = None if among_equals is None else among_equals.numpy(force=True).ravel()

@@ -7,7 +7,7 @@ the first and last token of its answer.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tamtctl.devices import Autocast
 from tamtctl.errors import ModelError, UsageError
 from tamtctl.features import Features, TaskBatch, Windows, span_windows, text_features
 from tamtctl.models import load_config, load_with_task_head, max_sequence_length
@@ -35,8 +36,6 @@ SEED_METRICS = "metrics.json"
 
 # SQuAD's n-best search: so many starts and ends of each window, and so many tokens at most.
 _N_BEST, _LONGEST_ANSWER = 20, 30
-
-Autocast = Callable[[], torch.autocast]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""What only a CUDA device can show: no step waits for it, and its masks are those of a CPU."""
+"""No step waits for a GPU, and its masks are those of a CPU.
+
+Without a GPU the same code runs on torch's meta device, whose tensors have shapes but no numbers:
+whoever looks at one, as a step that waits for it must, fails.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,14 @@ from tamtctl.models import Encoder, maskable_matrices
 from tamtctl.pruning import magnitude_masks
 from tamtctl.selection import keep_count, keep_largest
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here"),
-]
+OBJECTIVES = pytest.mark.parametrize("objective", ["mlm", "kd", "mlm+kd"])
 
 
-def mask_training(objective: str) -> MaskTraining:
+def mask_training(objective: str, compute: Compute) -> MaskTraining:
     model = tiny.build("bert")
+    masks = magnitude_masks({n: p.detach() for n, p in maskable_matrices(model).items()}, 0.7)
+    torch.nn.Module.to(model, compute.device)
     encoder = Encoder("tiny", None, model, tiny.tokenizer(), maskable_matrices(model), {})
-    masks = magnitude_masks(encoder.weights, 0.7)
-    torch.nn.Module.cuda(model)
     ids = torch.randint(5, len(tiny.VOCABULARY), (2000,)).numpy().astype("<u2")
     config = SearchConfig(
         sparsity=0.7,
@@ -33,16 +34,29 @@ def mask_training(objective: str) -> MaskTraining:
         objective=objective,
         steps=10,
         batch_size=4,
+        micro_batch_size=2,
         sequence_length=16,
         learning_rate=5e-3,
     )
-    blocks = Blocks(ids, 16, [1], [2])
-    return MaskTraining(config, Compute.choose("cuda", "auto"), encoder, blocks, masks)
+    return MaskTraining(config, compute, encoder, Blocks(ids, 16, [1], [2]), masks)
 
 
-@pytest.mark.parametrize("objective", ["mlm", "kd", "mlm+kd"])
+@OBJECTIVES
+def test_no_step_looks_at_a_number(objective: str) -> None:
+    training = mask_training(objective, Compute(torch.device("meta"), "fp32"))
+    for step in range(2):
+        losses = training._backward(next(training._batches()))
+        training._update(step)
+    assert losses.keys() == set(objective.split("+"))
+    with pytest.raises(RuntimeError, match="meta"):
+        next(iter(losses.values())).item()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+@OBJECTIVES
 def test_no_step_waits_for_the_device(objective: str) -> None:
-    training = mask_training(objective)
+    training = mask_training(objective, Compute.choose("cuda", "auto"))
     batches: list[Batch] = [next(training._batches()).pin_memory() for _ in range(5)]
     for step, batch in enumerate(batches):
         if step == 2:  # the first ones set things up

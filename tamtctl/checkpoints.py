@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from torch import Tensor
 from tamtctl.errors import TamtctlError, explain
 
 FORMAT_VERSION = 1
+_SECONDS = 300.0  # between two checkpoints, unless it is said otherwise
 KEPT = 2  # the last one, and the one before in case that is damaged
 
 # Part of what is trained → name → tensor; an empty part may be missing after loading.
@@ -171,6 +173,24 @@ class Checkpoints:
             f"the checkpoint of step {step} was not written: {_reason(error)}; {kept}; "
             "the same command goes on from there"
         )
+
+
+class Timetable:
+    """When to save: every so many steps, or every five minutes."""
+
+    def __init__(self, every: int | None) -> None:
+        self._every = every
+        self.saved()
+
+    def is_due(self, step: int) -> bool:
+        """Tell whether to save after a step (from 1)."""
+        if self._every is not None:
+            return step % self._every == 0
+        return time.monotonic() - self._saved_at >= _SECONDS
+
+    def saved(self) -> None:
+        """Start counting the minutes anew."""
+        self._saved_at = time.monotonic()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], State]:

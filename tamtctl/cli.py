@@ -85,6 +85,9 @@ TextColumnsOption = Annotated[
     typer.Option("--text-column", help="Column of the text; give it twice for pairs."),
 ]
 PrecisionOption = Annotated[str, typer.Option(help=f"One of {', '.join(PRECISIONS)}.")]
+CheckpointOption = Annotated[
+    int | None, typer.Option(help="Steps between checkpoints; by default, every 5 minutes.")
+]
 SeedOption = Annotated[int, typer.Option(help="Of noise, order, random masks and dropout.")]
 
 
@@ -174,9 +177,7 @@ def search(
         float | None, typer.Option(help="Peak rate of the scores, or of the weights (imp).")
     ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop training after so long.")] = None,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(help="Steps between checkpoints; by default, every 5 minutes.")
-    ] = None,
+    checkpoint_every: CheckpointOption = None,
     eval_every: Annotated[
         int | None, typer.Option(help="Steps between evaluations on held-out text.")
     ] = None,
@@ -520,6 +521,7 @@ def finetune(
         ),
     ] = "last",
     seeds: Annotated[str, typer.Option(help="One run each, for example 1,2,3.")] = "1",
+    checkpoint_every: CheckpointOption = None,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -552,6 +554,7 @@ def finetune(
         max_length=max_length,
         select=select,
         seeds=_listed("seeds", seeds, int),
+        checkpoint_every=checkpoint_every,
         precision=precision,
         device=device,
         threads=threads,

@@ -326,6 +326,7 @@ class FinetuneConfig:
         precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast).
         device: ``auto`` takes cuda, then mps, then cpu.
         threads: CPU threads; None leaves torch's choice.
+        checkpoint_every: Steps between two checkpoints; None: five minutes.
     """
 
     task: str
@@ -348,6 +349,7 @@ class FinetuneConfig:
     precision: str = "auto"
     device: str = "auto"
     threads: int | None = None
+    checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -370,7 +372,9 @@ class FinetuneConfig:
         one_of("precision", self.precision, PRECISIONS)
         if self.label_kind is not None:
             one_of("label-kind", self.label_kind, LABEL_KINDS)
-        for option in ("limit", "epochs", "batch_size", "learning_rate", "threads"):
+        for option in (
+            "limit", "epochs", "batch_size", "learning_rate", "threads", "checkpoint_every",
+        ):  # fmt: skip
             positive(option, getattr(self, option))
         length = self.max_length
         _require("max-length", length is None or length >= 8, "at least 8", length)
@@ -385,8 +389,8 @@ class FinetuneConfig:
         return bool(self.train or self.dev)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return _plain(self)
+        """Return what determines the run as plain JSON values."""
+        return {key: value for key, value in _plain(self).items() if key != "checkpoint_every"}
 
 
 @dataclass(frozen=True, kw_only=True)

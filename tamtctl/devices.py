@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Self
@@ -57,6 +57,19 @@ class Compute:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+    def random_state(self) -> dict[str, torch.Tensor]:
+        """Return the states of torch's random numbers: device type → bytes."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type != "cpu":
+            states[self.device.type] = torch.get_device_module(self.device).get_rng_state()
+        return states
+
+    def set_random_state(self, states: Mapping[str, torch.Tensor]) -> None:
+        """Go on with the random numbers where `random_state` was taken."""
+        torch.set_rng_state(states["cpu"])
+        if self.device.type in states and self.device.type != "cpu":
+            torch.get_device_module(self.device).set_rng_state(states[self.device.type])
 
     def check_compiler(self) -> None:
         """Compile a function of one line.

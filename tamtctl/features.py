@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -102,14 +103,22 @@ class Features:
         return TaskBatch(chosen, inputs, self.labels[chosen])
 
     def training_batches(
-        self, batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
+        self,
+        batch_size: int,
+        seed: int,
+        *,
+        start_step: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Iterator[TaskBatch]:
         """Yield epoch after epoch without end, each in an order of its own.
 
         Every example occurs once in an epoch; the last batch of an epoch may be smaller. Each rank
         gets its slice of the batch; where none is left for it, one example that counts for nothing.
+        Starting at a step gives what a run from step 0 would see there.
         """
-        for epoch in itertools.count():
+        first_epoch, skipped = divmod(start_step, math.ceil(len(self) / batch_size))
+        for epoch in itertools.count(first_epoch):
             generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
             order = generator.permutation(len(self))
             groups = [
@@ -122,11 +131,12 @@ class Features:
             batches = [
                 ordered[start : start + batch_size] for start in range(0, len(order), batch_size)
             ]
-            for number in generator.permutation(len(batches)):
+            for number in generator.permutation(len(batches))[skipped:]:
                 whole = batches[number]
                 start, end = (len(whole) * r // world_size for r in (rank, rank + 1))
                 own = self.batch(whole[start : max(end, start + 1)])
                 yield replace(own, share=(end - start) / len(whole))
+            skipped = 0
 
     def evaluation_batches(self, batch_size: int) -> Iterator[TaskBatch]:
         """Yield everything once, longest first, so that memory runs out at once or never."""

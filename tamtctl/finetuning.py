@@ -7,12 +7,13 @@ the mask are trained.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import shutil
 import statistics
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -21,26 +22,20 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tamtctl.checkpoints import Checkpoints
 from tamtctl.config import FinetuneConfig
 from tamtctl.devices import Compute
 from tamtctl.distributed import world
 from tamtctl.environment import environment
-from tamtctl.features import Features, TaskBatch
 from tamtctl.metrics import scores
 from tamtctl.models import load_tokenizer
-from tamtctl.runs import CONFIG, METRICS, RUNS, RunFolder, write_json
-from tamtctl.sparse_training import SparseTraining
+from tamtctl.runs import CHECKPOINTS, CONFIG, RUNS, RunFolder, write_json
+from tamtctl.seed_run import Schedule, SeedRun
 from tamtctl.starting_point import StartingPoint, with_default_ticket
 from tamtctl.task_data import Examples, TaskData, open_own_task, open_task
-from tamtctl.task_models import (
-    SEED_METRICS,
-    Encoding,
-    Predictions,
-    loss,
-    predict,
-)
+from tamtctl.task_models import SEED_METRICS, Encoding, Predictions, predict
 from tamtctl.tasks import Task, find_task
-from tamtctl.training import StepReport, train
+from tamtctl.training import StepReport
 
 PREDICTIONS = "predictions.jsonl"
 
@@ -169,6 +164,9 @@ class FinetuneWatcher(Protocol):
     def status(self, message: str) -> None:
         """Be told what is being done now, where it may take long."""
 
+    def note(self, message: str) -> None:
+        """Be told a line that a person should know."""
+
     def finetune_plan(self, plan: FinetunePlan) -> None:
         """Be told what will be done."""
 
@@ -178,6 +176,7 @@ class FinetuneWatcher(Protocol):
 
 class _NoWatcher:
     def status(self, message: str) -> None: ...
+    def note(self, message: str) -> None: ...
     def finetune_plan(self, plan: FinetunePlan) -> None: ...
     def progress(self, report: StepReport) -> None: ...
 
@@ -191,7 +190,8 @@ def finetune(
 ) -> FinetuneResult:
     """Fine-tune a ticket or a dense model on a task, and score it (TAMT, §4.1).
 
-    A run that was interrupted goes on with the first seed that is not complete.
+    A run that was interrupted goes on with the first seed that is not complete, from its last
+    checkpoint.
 
     Args:
         config: What to fine-tune on what.
@@ -209,11 +209,20 @@ def finetune(
     watcher.status(f"finding the data of {config.task}")
     data = world().in_turn(lambda: _open_data(config))
     run = _run_folder(config, start, data, output_dir)
-    if done := world().on_first(lambda: run.finished(force=force)):
-        return replace(FinetuneResult.from_dict(done), already_done=True)
+
+    def earlier() -> FinetuneResult | None:
+        done = run.finished(force=force)
+        return replace(FinetuneResult.from_dict(done), already_done=True) if done else None
+
+    if done := world().on_first(earlier):
+        return done
     prepared = world().in_turn(lambda: _Finetuning.prepare(config, start, data, run, watcher))
-    world().on_first(lambda: _start_run(run, force=force))
-    return prepared.run_all(watcher)
+    with ExitStack() as locks:
+        world().on_first(lambda: locks.enter_context(run.locked()))
+        if done := world().on_first(earlier):  # while this process was loading
+            return done
+        world().on_first(lambda: _start_run(run, force=force))
+        return prepared.run_all(watcher)
 
 
 def _open_data(config: FinetuneConfig) -> TaskData:
@@ -238,17 +247,16 @@ def _run_folder(
     return RunFolder(output_dir or RUNS / f"finetune-{name}", identity)
 
 
-def _empty(unfinished: Path, folder: Path) -> None:
-    """Remove a seed that is not complete, and make room for a new attempt."""
-    shutil.rmtree(unfinished, ignore_errors=True)
+def _make_room(unfinished: Path, folder: Path) -> None:
+    """Prepare for a seed that is not complete, which may go on from a checkpoint."""
     shutil.rmtree(folder, ignore_errors=True)
-    unfinished.mkdir()
+    unfinished.mkdir(exist_ok=True)
 
 
 def _start_run(run: RunFolder, *, force: bool) -> None:
     """Create the run's folder; one that holds an unfinished run keeps the seeds that are done."""
     if force or not (run.path / CONFIG).exists():
-        for seed in run.path.glob("seed-*"):
+        for seed in itertools.chain(run.path.glob("seed-*"), run.path.glob(".seed-*")):
             shutil.rmtree(seed)
         run.start()
 
@@ -276,9 +284,10 @@ class _Finetuning:
     encoding: Encoding
     train_set: Examples
     dev_sets: dict[str, Examples]
-    features: Features
+    schedule: Schedule
     plan: FinetunePlan
     facts: dict[str, Any]  # for each seed's metrics.json
+    inputs: dict[str, str]  # fingerprints of what is read
 
     @classmethod
     def prepare(
@@ -318,6 +327,7 @@ class _Finetuning:
             compute=compute,
             run_folder=run.path,
         )
+        described = start.describe(model)
         splits = {"train": train_set} | {task.dev_splits[s]: e for s, e in dev_sets.items()}
         return cls(
             config=config,
@@ -329,9 +339,17 @@ class _Finetuning:
             encoding=encoding,
             train_set=train_set,
             dev_sets=dev_sets,
-            features=features,
+            schedule=Schedule(
+                task=task,
+                features=features,
+                steps=plan.steps,
+                compute=compute,
+                select_best=config.select == "best",
+                checkpoint_every=config.checkpoint_every,
+            ),
             plan=plan,
-            facts=_facts(run, start.describe(model), plan, splits),
+            facts=_facts(run, described, plan, splits),
+            inputs={"model": described["model"]["fingerprint"], "data": data.digest},
         )
 
     def run_all(self, watcher: FinetuneWatcher) -> FinetuneResult:
@@ -382,45 +400,42 @@ class _Finetuning:
         """Fine-tune, score and save one seed; its folder appears whole or not at all."""
         model, pruned = world().in_turn(lambda: self.start.load(self.task, seed))
         cast(nn.Module, model).to(self.compute.device)
-        seed_run = _SeedRun(self, model, pruned, seed)
         unfinished = folder.with_name(f".{folder.name}.unfinished")
-        world().on_first(lambda: _empty(unfinished, folder))
-        if world().is_first:
-            self._train_and_report(seed_run, unfinished / METRICS, watcher)
-        else:
-            seed_run.train(watcher.progress)
-        world().on_first(lambda: self._save_seed(seed_run, unfinished, folder, watcher))
-
-    def _train_and_report(
-        self, seed_run: _SeedRun, metrics_file: Path, watcher: FinetuneWatcher
-    ) -> None:
-        with metrics_file.open("w", encoding="utf-8", buffering=1) as metrics:
-
-            def report(step: StepReport) -> None:
-                line = {"step": step.step, "loss": step.loss, "learning_rate": step.learning_rate}
-                metrics.write(json.dumps(line) + "\n")
-                watcher.progress(step)
-
-            seed_run.train(report)
+        world().on_first(lambda: _make_room(unfinished, folder))
+        circumstances: dict[str, str | int] = {
+            "device": self.compute.device.type,
+            "precision": self.compute.precision,
+            "threads": torch.get_num_threads(),
+            "processes": world().size,
+        }
+        checkpoints = Checkpoints(unfinished / CHECKPOINTS, self.inputs, circumstances)
+        seed_run = SeedRun(
+            self.schedule, model, pruned, seed, lambda model: self.score(self.predict(model))
+        )
+        seed_run.resume(checkpoints, watcher.note)
+        seed_run.train(unfinished, checkpoints, watcher.progress, watcher.note)
+        world().on_first(lambda: self._save_seed(seed, seed_run, unfinished, watcher))
+        world().on_first(checkpoints.remove)
+        world().on_first(lambda: unfinished.replace(folder))
 
     def _save_seed(
-        self, seed_run: _SeedRun, unfinished: Path, folder: Path, watcher: FinetuneWatcher
+        self, seed: int, seed_run: SeedRun, folder: Path, watcher: FinetuneWatcher
     ) -> None:
-        watcher.status(f"scoring seed {seed_run.seed}")
-        found = seed_run.finish()
-        seed_run.model.save_pretrained(unfinished)
-        self.tokenizer.save_pretrained(unfinished)
-        self._save_predictions(unfinished / PREDICTIONS, found)
+        watcher.status(f"scoring seed {seed}")
+        seed_run.select()
+        found = self.predict(seed_run.model)
+        seed_run.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        self._save_predictions(folder / PREDICTIONS, found)
         facts = self.facts | {
-            "seed": seed_run.seed,
+            "seed": seed,
             "scores": self.score(found),
             "dev_selected": self.config.select == "best",
             "epoch_scores": seed_run.epoch_scores,
             "steps": self.plan.steps,
             "seconds": seed_run.seconds,
         }
-        write_json(unfinished / SEED_METRICS, facts)
-        unfinished.replace(folder)
+        write_json(folder / SEED_METRICS, facts)
 
     def predict(self, model: PreTrainedModel) -> dict[str, Predictions]:
         """Return what a model says of every dev split."""
@@ -449,83 +464,6 @@ class _Finetuning:
                 split = self.task.dev_splits[suffix]
                 for row in prediction_rows(self.task, predictions, self.dev_sets[suffix]):
                     file.write(json.dumps({"split": split} | row) + "\n")
-
-
-class _SeedRun:
-    """One seed: a model that is trained, epoch by epoch, with its pruned weights at zero.
-
-    Attributes:
-        model: What is trained.
-        seed: Of the head, the order and dropout.
-        epoch_scores: With ``select="best"``, every metric after each epoch.
-        seconds: Of training, without scoring.
-    """
-
-    def __init__(
-        self, of: _Finetuning, model: PreTrainedModel, pruned: Mapping[str, Tensor], seed: int
-    ) -> None:
-        self._of, self.model, self.seed = of, model, seed
-        self._masked = SparseTraining(model, pruned, of.task.learning_rate, of.plan.steps)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        self._loss = world().parallel(self._loss_of_share, trained, some_unused=True)
-        self._best: dict[str, Tensor] | None = None
-        self.epoch_scores: list[dict[str, float]] = []
-        self.seconds = 0.0
-
-    def train(self, report: Any) -> None:
-        """Train to the last step; with ``select="best"``, score after every epoch."""
-        of = self._of
-        torch.manual_seed(self.seed * world().size + world().rank)  # of dropout, each its own
-        started = time.perf_counter()
-        scoring = 0.0
-
-        def update(step: int) -> float:
-            nonlocal scoring
-            learning_rate = self._masked.step(step)
-            if of.config.select == "best" and (step + 1) % (of.plan.steps // of.plan.epochs) == 0:
-                before = time.perf_counter()
-                if world().is_first:
-                    self._keep_if_best()
-                scoring += time.perf_counter() - before
-            return learning_rate
-
-        self.model.train()
-        train(
-            steps=of.plan.steps,
-            batches=of.features.training_batches(
-                of.task.batch_size, self.seed, rank=world().rank, world_size=world().size
-            ),
-            backward=self._backward,
-            update=update,
-            flips=lambda: 0.0,
-            report=report,
-        )
-        self.seconds = time.perf_counter() - started - scoring
-
-    def finish(self) -> dict[str, Predictions]:
-        """Return the predictions of the checkpoint to report, which the model then holds."""
-        if self._best is not None:
-            self.model.load_state_dict(self._best)
-        return self._of.predict(self.model)
-
-    def _backward(self, batch: TaskBatch) -> dict[str, Tensor]:
-        device = self._of.compute.device
-        part = self._loss(batch.to(device))
-        part.backward()
-        return world().totals({f"seed {self.seed} training": part.detach()}, device)
-
-    def _loss_of_share(self, batch: TaskBatch) -> Tensor:
-        """Return what a batch contributes to the mean loss of its step."""
-        with self._of.compute.autocast():
-            return loss(self._of.task, self.model, batch) * batch.share
-
-    def _keep_if_best(self) -> None:
-        of, metric = self._of, self._of.task.primary_metric
-        self.epoch_scores.append(of.score(of.predict(self.model)))
-        self.model.train()
-        earlier = [found[metric] for found in self.epoch_scores[:-1]]
-        if not earlier or self.epoch_scores[-1][metric] > max(earlier):
-            self._best = {n: t.cpu().clone() for n, t in self.model.state_dict().items()}
 
 
 def prediction_rows(

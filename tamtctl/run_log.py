@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tamtctl.errors import UsageError
-from tamtctl.runs import TENSORBOARD, RunFolder
+from tamtctl.runs import METRICS, TENSORBOARD
 from tamtctl.training import StepReport
 
 if TYPE_CHECKING:
@@ -25,15 +26,15 @@ def check_log_to(log_to: str | None) -> None:
 class RunLog:
     """Writes each report of a run, as soon as it is made."""
 
-    def __init__(self, run: RunFolder, log_to: str | None, after_step: int) -> None:
+    def __init__(self, folder: Path, log_to: str | None, after_step: int) -> None:
         """Open the files of a run that is about to take the step after ``after_step``."""
-        self._metrics = run.open_metrics()
+        self._metrics = (folder / METRICS).open("a", encoding="utf-8", buffering=1)
         self._writer: SummaryWriter | None = None
         if log_to == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter
 
             purge = after_step + 1 if after_step else None
-            self._writer = SummaryWriter(run.path / TENSORBOARD, purge_step=purge)
+            self._writer = SummaryWriter(folder / TENSORBOARD, purge_step=purge)
 
     def __enter__(self) -> Self:
         """Write until the end of the block."""

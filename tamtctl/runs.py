@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tamtctl.errors import TamtctlError, UsageError
 from tamtctl.locks import locked
@@ -103,27 +103,14 @@ class RunFolder:
         _remove(self.ticket)
         (self.path / SCORES).unlink(missing_ok=True)
         if after_step:
-            self._truncate_metrics(after_step)
+            truncate_metrics(self.path, after_step)
         else:
             (self.path / METRICS).unlink(missing_ok=True)
             _remove(self.path / TENSORBOARD)
 
-    def open_metrics(self) -> TextIO:
-        """Open ``metrics.jsonl`` for appending, line-buffered."""
-        return (self.path / METRICS).open("a", encoding="utf-8", buffering=1)
-
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result: from now on the run is finished."""
         write_json(self.path / RESULT, result)
-
-    def _truncate_metrics(self, last_step: int) -> None:
-        """Forget the steps that will be taken again, and the line that a crash may have cut."""
-        try:
-            lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
-        except FileNotFoundError:
-            return
-        kept = [line for line in lines if line.endswith("\n") and _step(line) <= last_step]
-        _replace(self.path / METRICS, "".join(kept))
 
     def _check_writable(self) -> None:
         existing = next(p for p in [self.path, *self.path.absolute().parents] if p.exists())
@@ -137,6 +124,17 @@ class RunFolder:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON file so that a crash leaves the old one or the new one."""
     _replace(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def truncate_metrics(folder: Path, last_step: int) -> None:
+    """Forget the steps that will be taken again, and the line that a crash may have cut."""
+    path = folder / METRICS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    kept = [line for line in lines if line.endswith("\n") and _step(line) <= last_step]
+    _replace(path, "".join(kept))
 
 
 def _replace(path: Path, text: str) -> None:

@@ -382,7 +382,7 @@ class _Search:
             return TrainingRun(steps=0, seconds=0.0, tokens_per_second=0.0)
         if not world().is_first:
             return self.supervisor.run(None, watcher.progress, watcher.note)
-        with RunLog(self.run, self.config.log_to, after_step) as log:
+        with RunLog(self.run.path, self.config.log_to, after_step) as log:
             return self.supervisor.run(log, watcher.progress, watcher.note)
 
     def finish(self, training: TrainingRun, watcher: Watcher) -> SearchResult:

@@ -65,3 +65,11 @@ class SparseTraining:
         for parameter in self._parameters:
             parameter.grad = None
         return learning_rate
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what the next step depends on besides the model: name → tensor."""
+        return self._optimizer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state_dict` was taken."""
+        self._optimizer.load_state_dict(state)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import torch
 
-from tamtctl.checkpoints import Checkpoints
+from tamtctl.checkpoints import Checkpoints, Timetable
 from tamtctl.config import SearchConfig
 from tamtctl.distributed import world
 from tamtctl.errors import DivergedError
@@ -17,7 +16,6 @@ from tamtctl.mask_training import MaskTraining
 from tamtctl.run_log import RunLog
 from tamtctl.training import StepReport, TrainingRun, every_tenth
 
-_SECONDS_BETWEEN_CHECKPOINTS = 300.0
 _EXPLODED = 10.0  # times the first loss, if that was not below 1
 
 Note = Callable[[str], None]
@@ -54,7 +52,7 @@ class Supervisor:
         self._first_loss: float | None = None
         self._best_loss: float | None = None
         self._since_best = 0  # evaluations
-        self._saved_at = time.monotonic()
+        self._timetable = Timetable(config.checkpoint_every)
 
     @property
     def step(self) -> int:
@@ -113,7 +111,7 @@ class Supervisor:
             DivergedError: The loss exploded or is no number; the message names the step and the
                 last good checkpoint.
         """
-        self._saved_at = time.monotonic()
+        self._timetable.saved()
         is_first = world().is_first
         with DeferredSignals(are_repeated=world().size > 1) as signals:
 
@@ -121,7 +119,7 @@ class Supervisor:
                 return (
                     every_tenth(step)
                     or self._evaluation_is_due(step)
-                    or (is_first and (self._checkpoint_is_due(step) or signals.number is not None))
+                    or (is_first and (self._timetable.is_due(step) or signals.number is not None))
                 )
 
             def report(report: StepReport) -> bool:
@@ -134,7 +132,7 @@ class Supervisor:
                 if not is_first:
                     return report.is_last
                 is_asked_to_stop = signals.number is not None
-                if is_asked_to_stop or report.is_last or self._checkpoint_is_due(report.step):
+                if is_asked_to_stop or report.is_last or self._timetable.is_due(report.step):
                     self._save(report)
                 if is_asked_to_stop:
                     note(f"step {report.step} is saved; the same command goes on from there")
@@ -153,11 +151,6 @@ class Supervisor:
     def _evaluation_is_due(self, step: int) -> bool:
         every = self._config.eval_every
         return every is not None and step % every == 0
-
-    def _checkpoint_is_due(self, step: int) -> bool:
-        if self._config.checkpoint_every is not None:
-            return step % self._config.checkpoint_every == 0
-        return time.monotonic() - self._saved_at >= _SECONDS_BETWEEN_CHECKPOINTS
 
     def _evaluated(self, report: StepReport) -> StepReport:
         losses = world().on_first(self._evaluate)
@@ -192,4 +185,4 @@ class Supervisor:
             "since_best": self._since_best,
         }
         self.checkpoints.save(report.step, state, facts)
-        self._saved_at = time.monotonic()
+        self._timetable.saved()

@@ -1,0 +1,230 @@
+"""One seed of fine-tuning: a model that is trained, epoch by epoch, through interruptions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tamtctl.checkpoints import Checkpoints, State, Timetable
+from tamtctl.devices import Compute
+from tamtctl.distributed import world
+from tamtctl.features import Features, TaskBatch
+from tamtctl.interruption import DeferredSignals
+from tamtctl.run_log import RunLog
+from tamtctl.runs import truncate_metrics
+from tamtctl.sparse_training import SparseTraining
+from tamtctl.task_models import loss
+from tamtctl.tasks import Task
+from tamtctl.training import StepReport, every_tenth, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """What every seed of a run is trained on, and how.
+
+    Attributes:
+        task: With the learning rate, batch size and epochs to use.
+        features: Of the training set.
+        steps: Optimiser steps.
+        compute: Where and in which precision.
+        select_best: Report the best epoch instead of the last.
+        checkpoint_every: Steps between two checkpoints; None: five minutes.
+    """
+
+    task: Task
+    features: Features
+    steps: int
+    compute: Compute
+    select_best: bool
+    checkpoint_every: int | None
+
+
+class SeedRun:
+    """One seed: a model that is trained, with its pruned weights at zero.
+
+    Attributes:
+        model: What is trained.
+        epoch_scores: If the best epoch is reported, every metric after each.
+        step: Steps that `resume` found done and saved.
+        seconds: Of training, without scoring.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        model: PreTrainedModel,
+        pruned: Mapping[str, Tensor],
+        seed: int,
+        score: Callable[[PreTrainedModel], dict[str, float]],
+    ) -> None:
+        """Prepare to train.
+
+        Args:
+            schedule: What to train on.
+            model: With its pruned weights at zero, on its device.
+            pruned: Name → boolean mask of a matrix; True prunes.
+            seed: Of the head, the order and dropout.
+            score: Returns every metric of a model on the dev set.
+        """
+        self.model = model
+        self.epoch_scores: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._schedule, self._seed, self._score = schedule, seed, score
+        self._masked = SparseTraining(model, pruned, schedule.task.learning_rate, schedule.steps)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self._loss = world().parallel(self._loss_of_share, trained, some_unused=True)
+        self._best: dict[str, Tensor] = {}
+        self._scoring_seconds = 0.0
+        self._last: StepReport | None = None
+        torch.manual_seed(seed * world().size + world().rank)  # of dropout, each its own
+
+    @property
+    def step(self) -> int:
+        """Steps that are done and saved."""
+        return self._last.step if self._last else 0
+
+    def resume(self, checkpoints: Checkpoints, note: Callable[[str], None]) -> None:
+        """Go on from the last checkpoint, if there is one.
+
+        A single process gets the very result of an uninterrupted run, of several each goes on with
+        another dropout.
+        """
+        checkpoint = world().on_first(lambda: checkpoints.newest(note))
+        if checkpoint is None:
+            return
+        state, facts = checkpoint.state, checkpoint.facts
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(state["model"][name])
+        self._masked.load_state_dict(state["optimizer"])
+        self._best = dict(state.get("best", {}))
+        self._last, self.epoch_scores = StepReport(**facts["report"]), facts["epoch_scores"]
+        self._scoring_seconds = facts["scoring_seconds"]
+        if world().size == 1:
+            self._schedule.compute.set_random_state(state["random"])
+        else:
+            own = [self._seed, self.step, world().rank]
+            torch.manual_seed(int(np.random.SeedSequence(own).generate_state(1)[0]))
+        note(f"going on from step {self.step} of {self._last.steps}, saved in {checkpoint.path}")
+
+    def train(
+        self,
+        folder: Path,
+        checkpoints: Checkpoints,
+        progress: Callable[[StepReport], None],
+        note: Callable[[str], None],
+    ) -> None:
+        """Train to the last step; if the best epoch is reported, score after every one.
+
+        A signal to stop is obeyed after the step that is under way, once that is saved. Of several
+        processes the first one writes.
+
+        Args:
+            folder: For the log.
+            checkpoints: Where it saves.
+            progress: Is told every report.
+            note: Is told a line of what a person should know.
+        """
+        timetable = Timetable(self._schedule.checkpoint_every)
+        is_first = world().is_first
+        with ExitStack() as stack:
+            signals = stack.enter_context(DeferredSignals(are_repeated=world().size > 1))
+            if is_first:
+                truncate_metrics(folder, self.step)
+                log = stack.enter_context(RunLog(folder, None, self.step))
+
+            def is_due(step: int) -> bool:
+                return every_tenth(step) or (
+                    is_first and (timetable.is_due(step) or signals.number is not None)
+                )
+
+            def report(report: StepReport) -> None:
+                if not is_first:
+                    return
+                log.write(report)
+                progress(report)
+                if signals.number is None and not timetable.is_due(report.step):
+                    return
+                self._save(report, checkpoints)
+                timetable.saved()
+                if signals.number is not None:
+                    note(f"step {report.step} is saved; the same command goes on from there")
+                    signals.deliver()
+
+            self._train(is_due, report)
+
+    def _train(self, is_due: Callable[[int], bool], report: Callable[[StepReport], None]) -> None:
+        schedule = self._schedule
+        batches = schedule.features.training_batches(
+            schedule.task.batch_size,
+            self._seed,
+            start_step=self.step,
+            rank=world().rank,
+            world_size=world().size,
+        )
+        self.model.train()
+        done = train(
+            steps=schedule.steps,
+            batches=batches,
+            backward=self._backward,
+            update=self._update,
+            flips=lambda: 0.0,
+            report=report,
+            is_due=is_due,
+            after=self._last,
+        )
+        self.seconds = done.seconds - self._scoring_seconds
+
+    def select(self) -> None:
+        """Give the model the weights of the checkpoint to report."""
+        if self._best:
+            self.model.load_state_dict(self._best)
+
+    def _update(self, step: int) -> float:
+        learning_rate = self._masked.step(step)
+        epoch = self._schedule.steps // self._schedule.task.epochs
+        if self._schedule.select_best and (step + 1) % epoch == 0 and world().is_first:
+            self._keep_if_best()
+        return learning_rate
+
+    def _backward(self, batch: TaskBatch) -> dict[str, Tensor]:
+        device = self._schedule.compute.device
+        part = self._loss(batch.to(device))
+        part.backward()
+        return world().totals({f"seed {self._seed} training": part.detach()}, device)
+
+    def _loss_of_share(self, batch: TaskBatch) -> Tensor:
+        """Return what a batch contributes to the mean loss of its step."""
+        with self._schedule.compute.autocast():
+            return loss(self._schedule.task, self.model, batch) * batch.share
+
+    def _keep_if_best(self) -> None:
+        started, metric = time.perf_counter(), self._schedule.task.primary_metric
+        self.epoch_scores.append(self._score(self.model))
+        self.model.train()
+        earlier = [found[metric] for found in self.epoch_scores[:-1]]
+        if not earlier or self.epoch_scores[-1][metric] > max(earlier):
+            self._best = {n: t.cpu().clone() for n, t in self.model.state_dict().items()}
+        self._scoring_seconds += time.perf_counter() - started
+
+    def _save(self, report: StepReport, checkpoints: Checkpoints) -> None:
+        state: State = {
+            "model": dict(self.model.named_parameters()),
+            "optimizer": self._masked.state_dict(),
+            "best": self._best,
+            "random": self._schedule.compute.random_state(),
+        }
+        facts = {
+            "report": asdict(report),
+            "epoch_scores": self.epoch_scores,
+            "scoring_seconds": self._scoring_seconds,
+        }
+        checkpoints.save(report.step, state, facts)

@@ -573,7 +573,8 @@ def finetune(
     finally:
         view.close()
     show_finetune_result(output, result)
-    output.result(result.to_dict(), f"{result.mean:.4f}")
+    label = " selected on the dev set" if result.dev_selected else ""
+    output.result(result.to_dict(), f"{result.mean:.4f}{label}")
 
 
 @app.command(epilog="Example: tamtctl evaluate nano-0.8 --task mlm --corpus python-docs")

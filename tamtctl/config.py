@@ -365,6 +365,8 @@ class FinetuneConfig:
                 "give another name, or --data-dir with its files"
             )
         _require_own_files(self)
+        for option in ("ticket", "model", "data_dir", "train", "dev"):
+            _require(option.replace("_", "-"), getattr(self, option) != "", "not empty", "")
         if self.dense and self.ticket:
             raise UsageError("--dense is without a --ticket; give the --model instead")
         one_of("select", self.select, SELECTIONS)

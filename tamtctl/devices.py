@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import torch
 
 from tamtctl.distributed import world
 from tamtctl.errors import UsageError
+
+_MOST_THREADS = 16  # for each processor: thousands of idle ones end the process
 
 Autocast = Callable[[], AbstractContextManager[object]]  # makes the context of a forward pass
 
@@ -40,9 +43,14 @@ class Compute:
             threads: CPU threads for the whole process; None leaves torch's choice.
 
         Raises:
-            UsageError: There is no such device here.
+            UsageError: There is no such device here, or far fewer processors than threads.
         """
         if threads:
+            if threads > (most := _MOST_THREADS * (os.cpu_count() or 1)):
+                raise UsageError(
+                    f"--threads {threads} is more than this machine can do with; give at most "
+                    f"{most}, or better one for each processor"
+                )
             torch.set_num_threads(threads)
         chosen = _choose_device(device)
         if precision == "auto":

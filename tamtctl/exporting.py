@@ -22,7 +22,7 @@ from transformers import (
 from tamtctl.config import one_of
 from tamtctl.errors import ModelError, TicketError
 from tamtctl.folders import folder_size, replacing
-from tamtctl.models import load_tokenizer, load_with_task_head, maskable_matrices
+from tamtctl.models import load_tokenizer, load_with_task_head, maskable_matrices, save_model
 from tamtctl.ticket import Ticket, resolve_ticket
 
 HEADS = {
@@ -108,8 +108,7 @@ def export(
         # A random pooler is no part of the encoder; a random head is there to be trained.
         left_out = missing if head == "none" else set()
         state = {n: t for n, t in network.state_dict().items() if n not in left_out}
-        network.save_pretrained(new, state_dict=state)
-        load_tokenizer(name, revision).save_pretrained(new)
+        save_model(network, load_tokenizer(name, revision), new, state)
         _check_reloaded(network, new, head)
         size = folder_size(new)
     matrices = maskable_matrices(network)

@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -27,9 +28,10 @@ from tamtctl.config import FinetuneConfig
 from tamtctl.devices import Compute
 from tamtctl.distributed import world
 from tamtctl.environment import environment
+from tamtctl.errors import DamagedRunError
 from tamtctl.metrics import scores
-from tamtctl.models import load_tokenizer
-from tamtctl.runs import CHECKPOINTS, CONFIG, RUNS, RunFolder, write_json
+from tamtctl.models import load_tokenizer, save_model
+from tamtctl.runs import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
 from tamtctl.seed_run import Schedule, SeedRun
 from tamtctl.starting_point import StartingPoint, with_default_ticket
 from tamtctl.task_data import Examples, TaskData, open_own_task, open_task
@@ -209,20 +211,55 @@ def finetune(
     watcher.status(f"finding the data of {config.task}")
     data = world().in_turn(lambda: _open_data(config))
     run = _run_folder(config, start, data, output_dir)
-
-    def earlier() -> FinetuneResult | None:
-        done = run.finished(force=force)
-        return replace(FinetuneResult.from_dict(done), already_done=True) if done else None
-
-    if done := world().on_first(earlier):
+    earlier_result = partial(_earlier_result, run, force=force)
+    if done := world().on_first(earlier_result):
         return done
     prepared = world().in_turn(lambda: _Finetuning.prepare(config, start, data, run, watcher))
     with ExitStack() as locks:
         world().on_first(lambda: locks.enter_context(run.locked()))
-        if done := world().on_first(earlier):  # while this process was loading
+        if done := world().on_first(earlier_result):  # while this process was loading
             return done
         world().on_first(lambda: _start_run(run, force=force))
         return prepared.run_all(watcher)
+
+
+def _earlier_result(run: RunFolder, *, force: bool) -> FinetuneResult | None:
+    """Return what a finished run of this configuration came to, if its checkpoints are there."""
+    values = run.finished(force=force)
+    if values is None:
+        return None
+    try:
+        done = FinetuneResult.from_dict(values)
+    except (TypeError, KeyError, AttributeError) as error:  # or fields of another version
+        raise DamagedRunError(
+            f"{str(run.path / RESULT)!r} is damaged; --force does the run again"
+        ) from error
+    folders = [_seed_folder(run, seed) for seed in done.seeds]
+    for folder in folders:
+        if not (folder / SEED_METRICS).is_file():
+            raise DamagedRunError(
+                f"the finished run in {str(run.path)!r} has lost {str(folder)!r}; "
+                "--force does it again"
+            )
+    return replace(done, checkpoint=folders, run_folder=run.path, already_done=True)
+
+
+def _seed_folder(run: RunFolder, seed: int) -> Path:
+    return run.path / f"seed-{seed}"
+
+
+def _seed_facts(folder: Path) -> dict[str, Any] | None:
+    """Return what the folder of a seed says of it, None if it is not complete."""
+    file = folder / SEED_METRICS
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        return {"scores": facts["scores"], "seconds": facts["seconds"]}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedRunError(
+            f"{str(file)!r} is damaged; remove {str(folder)!r} and run the same command again"
+        ) from error
 
 
 def _open_data(config: FinetuneConfig) -> TaskData:
@@ -354,9 +391,9 @@ class _Finetuning:
 
     def run_all(self, watcher: FinetuneWatcher) -> FinetuneResult:
         """Run the seeds that are not complete yet, and put all together."""
-        folders = {seed: self.run.path / f"seed-{seed}" for seed in self.config.seeds}
+        folders = {seed: _seed_folder(self.run, seed) for seed in self.config.seeds}
         open_seeds = world().on_first(
-            lambda: [s for s, folder in folders.items() if not (folder / SEED_METRICS).is_file()]
+            lambda: [seed for seed, folder in folders.items() if _seed_facts(folder) is None]
         )
         watcher.finetune_plan(self.plan)
         for seed in open_seeds:
@@ -366,10 +403,7 @@ class _Finetuning:
 
     def _result(self, folders: Mapping[int, Path], done_before: int) -> FinetuneResult:
         """Put the seeds together and write that the run is finished."""
-        found = [
-            json.loads((folder / SEED_METRICS).read_text(encoding="utf-8"))
-            for folder in folders.values()
-        ]
+        found = [facts for folder in folders.values() if (facts := _seed_facts(folder))]
         metrics = {
             name: Scores.of([seed["scores"][name] for seed in found]) for name in found[0]["scores"]
         }
@@ -424,8 +458,7 @@ class _Finetuning:
         watcher.status(f"scoring seed {seed}")
         seed_run.select()
         found = self.predict(seed_run.model)
-        seed_run.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        save_model(seed_run.model, self.tokenizer, folder)
         self._save_predictions(folder / PREDICTIONS, found)
         facts = self.facts | {
             "seed": seed,

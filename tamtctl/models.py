@@ -24,6 +24,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     logging,
 )
@@ -213,6 +214,26 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
             f"model {name!r} has no fast tokenizer; save one beside it (tokenizer.json)"
         )
     return cast(PreTrainedTokenizerFast, tokenizer)
+
+
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint that ``from_pretrained`` loads.
+
+    Args:
+        model: Its class is written down, too.
+        tokenizer: The model's.
+        folder: Is there.
+        state: What to save of the model; by default everything.
+    """
+    model.save_pretrained(folder, state_dict=None if state is None else dict(state))
+    tokenizer.save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)  # safetensors keeps it from other users
 
 
 def _source(name: str) -> str:

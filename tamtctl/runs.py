@@ -115,9 +115,10 @@ class RunFolder:
     def _check_writable(self) -> None:
         existing = next(p for p in [self.path, *self.path.absolute().parents] if p.exists())
         if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+            why = "no permission in" if existing.is_dir() else "there is a file"
             raise TamtctlError(
-                f"output folder {str(self.path)!r} cannot be written: no permission in "
-                f"{str(existing)!r}; choose another --output-dir"
+                f"output folder {str(self.path)!r} cannot be written: {why} {str(existing)!r}; "
+                "choose another --output-dir"
             )
 
 

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from tamtctl.devices import Autocast
-from tamtctl.errors import ModelError, UsageError
+from tamtctl.errors import DivergedError, ModelError, UsageError
 from tamtctl.features import Features, TaskBatch, Windows, span_windows, text_features
 from tamtctl.models import load_config, load_with_task_head, max_sequence_length
 from tamtctl.task_data import Examples
@@ -113,6 +113,18 @@ def _refuse_other_head(task: Task, name: str, config: PreTrainedConfig) -> None:
         raise ModelError(
             f"{found} with {config.num_labels} outputs, and {task.name} needs {wanted}; {instead}"
         )
+    names = class_names(config) if is_text and task.labels else None
+    if names and set(names) != {label.lower() for label in task.labels}:
+        raise ModelError(f"{found} of the classes {', '.join(names)}; {instead}")
+
+
+def class_names(config: PreTrainedConfig) -> list[str] | None:
+    """Return the classes of a checkpoint in lower case, by their ids; None if they have no names.
+
+    By default they are called LABEL_0 and so on.
+    """
+    names = [str(label).lower() for _, label in sorted((config.id2label or {}).items())]
+    return None if all(name.startswith("label_") for name in names) else names
 
 
 @dataclass(frozen=True)
@@ -234,6 +246,11 @@ def _outputs(
     for batch in features.evaluation_batches(batch_size):
         with autocast():
             output = model(**batch.to(model.device).inputs, return_dict=True)
+        if not all(bool(values.isfinite().all()) for values in output.values()):
+            raise DivergedError(
+                "what the model says is no number: its training has diverged; fine-tune it with a "
+                "lower --learning-rate"
+            )
         yield batch, output
 
 

@@ -23,7 +23,15 @@ from transformers import (
 
 from tamtctl import cli
 from tamtctl.config import FinetuneConfig
-from tamtctl.errors import ModelError, TamtctlError, TaskError, TicketError, UsageError
+from tamtctl.errors import (
+    DamagedRunError,
+    DivergedError,
+    ModelError,
+    TamtctlError,
+    TaskError,
+    TicketError,
+    UsageError,
+)
 from tamtctl.features import Features, span_windows
 from tamtctl.finetuning import finetune
 from tamtctl.models import load_encoder, maskable_matrices
@@ -399,6 +407,7 @@ def test_the_best_span_is_in_order_short_and_in_the_context() -> None:
         ({"text_columns": ("a", "b", "c")}, "given once, or twice"),
         ({"dense": True, "ticket": "x"}, "--dense is without a --ticket"),
         ({"max_length": 3}, "--max-length must be at least 8"),
+        ({"ticket": ""}, "--ticket must be not empty"),
     ],
 )
 def test_configurations_that_are_refused(bert: Path, changes: dict[str, Any], message: str) -> None:
@@ -413,6 +422,8 @@ def test_what_is_refused_leaves_nothing_behind(bert: Path, ticket: Path, tmp_pat
         "\n".join(json.dumps({"text": w, "label": w}) for w in ("a", "the", "of"))
     )
     three = {"train": "three.jsonl", "dev": "three.jsonl"}
+    Path("two.jsonl").write_text("\n".join(Path("three.jsonl").read_text().splitlines()[:2]))
+    other_two = {"train": "two.jsonl", "dev": "two.jsonl"}
     refusals: list[tuple[type[TamtctlError], str, Callable[[], FinetuneConfig]]] = [
         (TicketError, "does not fit model", lambda: own_config(other, ticket=str(ticket))),
         (TicketError, "does not fit model", lambda: own_config(regression, ticket=str(ticket))),
@@ -420,6 +431,11 @@ def test_what_is_refused_leaves_nothing_behind(bert: Path, ticket: Path, tmp_pat
             ModelError,
             "2 outputs, and own needs 3",
             lambda: own_config(regression, dense=True, **three),
+        ),
+        (
+            ModelError,
+            "of the classes file, list; give a pre-trained model",
+            lambda: own_config(regression, dense=True, **other_two),
         ),
         (TaskError, "no column 'x'", lambda: own_config(bert, dense=True, text_columns=("x",))),
         (TaskError, "no column 'y'", lambda: own_config(bert, dense=True, label_column="y")),
@@ -443,6 +459,38 @@ def test_a_loss_that_is_no_number_stops_the_run(bert: Path) -> None:
     with pytest.raises(TamtctlError, match=r"seed 1 training loss became (nan|inf) at step \d+"):
         finetune(own_config(bert, dense=True, learning_rate=1e30, epochs=5))
     assert not list(Path("runs").glob("*/seed-1"))
+
+
+def test_a_model_that_the_last_step_ruined_is_not_scored(bert: Path) -> None:
+    with pytest.raises(DivergedError, match="what the model says is no number"):
+        finetune(own_config(bert, dense=True, learning_rate=1e38, batch_size=24))
+    assert not list(Path("runs").glob("*/seed-1"))
+
+
+def test_a_damaged_run_is_named(bert: Path) -> None:
+    config = own_config(bert, dense=True, seeds=(1, 2))
+    done = finetune(config, output_dir=Path("run"))
+    metrics = Path("run/seed-1/metrics.json")
+    for file in (metrics, Path("run/seed-2/model.safetensors")):
+        assert file.stat().st_mode & 0o077 == 0o044  # others may read
+    Path("run").rename("moved")
+    moved = finetune(config, output_dir=Path("moved"))
+    assert (moved.already_done, moved.scores) == (True, done.scores)
+    assert moved.checkpoint == [Path("moved/seed-1"), Path("moved/seed-2")]
+    Path("moved").rename("run")
+    (Path("run") / "seed-2").rename("elsewhere")
+    with pytest.raises(DamagedRunError, match=r"has lost 'run/seed-2'; --force"):
+        finetune(config, output_dir=Path("run"))
+    Path("run/result.json").write_text('{"x": 1}')
+    with pytest.raises(DamagedRunError, match=r"'run/result.json' is damaged; --force"):
+        finetune(config, output_dir=Path("run"))
+    Path("run/result.json").unlink()
+    for content in ("{bad", "{}"):
+        metrics.write_text(content)
+        with pytest.raises(DamagedRunError, match=r"'run/seed-1/metrics.json' is damaged; remove"):
+            finetune(config, output_dir=Path("run"))
+    with pytest.raises(UsageError, match="more than this machine can do with"):
+        finetune(replace(config, threads=10**8))
 
 
 # --- the command -----------------------------------------------------------------------------

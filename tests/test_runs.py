@@ -34,7 +34,7 @@ def test_another_configuration_or_other_content_is_refused(tmp_path: Path) -> No
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="is a file"):
         RunFolder(tmp_path / "file", {}).finished()
-    with pytest.raises(TamtctlError, match="cannot be written"):
+    with pytest.raises(TamtctlError, match=r"cannot be written: there is a file .*/file'"):
         RunFolder(tmp_path / "file" / "run", {}).finished()
 
 

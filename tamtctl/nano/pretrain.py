@@ -34,6 +34,7 @@ from transformers import PreTrainedTokenizerBase
 from tamtctl.batches import Batch
 from tamtctl.corpus import Corpus, TokenStream, load_corpus
 from tamtctl.errors import ModelError, TamtctlError, UsageError
+from tamtctl.models import save_model
 from tamtctl.nano.evaluate import held_out_loss, talk_plainly, target_loss
 from tamtctl.nano.start import LONGEST_SEQUENCE, load_bert, new_model, train_vocabulary
 from tamtctl.text import PYTHON_DOCS
@@ -152,7 +153,7 @@ class Run:
             lr=options.peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True,
         )  # fmt: skip
         if checkpoint is None:
-            self._save_model(self.output / START)
+            save_model(self.model, self.tokenizer, self.output / START)
             self._write_checkpoint()
         else:
             self._restore(checkpoint)
@@ -291,16 +292,11 @@ class Run:
         torch.save(state, unfinished)
         unfinished.replace(self.output / CHECKPOINT)
 
-    def _save_model(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder)
-        self.model.save_pretrained(folder)
-
     def _finish(self) -> None:
         """Save the weights in float16; the output folder then holds them and nothing else."""
         final = self.output / "final"
         self.model.half()
-        self._save_model(final)
-        (final / WEIGHTS).chmod(0o644)  # safetensors keeps it from other users
+        save_model(self.model, self.tokenizer, final)
         # The weights come last: a folder that has them is complete.
         for file in sorted(final.iterdir(), key=lambda file: file.name == WEIGHTS):
             file.replace(self.output / file.name)

@@ -27,7 +27,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the default suite: offline, a few minutes on two cores."""
     session.install(".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)  # one thread in each process
 
 
 @nox.session(default=False)

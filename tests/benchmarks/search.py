@@ -33,14 +33,17 @@ from tamtctl.config import SearchConfig
 from tamtctl.corpus import load_corpus
 from tamtctl.devices import Compute
 from tamtctl.mask_training import MaskTraining
+from tamtctl.masking import KEPT_SCORE
 from tamtctl.models import Encoder, load_tokenizer, maskable_matrices
 from tamtctl.objectives import Objective
 from tamtctl.pruning import magnitude_masks
 
 VOCABULARY = 30_522
 SPARSITY = 0.7
-# Scores of a search at work: many within reach of the threshold, so that the masks move.
-SCORES, RATE = (0.01, 0.01), 5e-5
+# Scores of a search at work: many within reach of the threshold, so that the masks move, and as
+# many above the first one as are kept.
+SPREAD, RATE = 0.01, 5e-5
+SCORES = KEPT_SCORE / 2 - SPREAD * statistics.NormalDist().inv_cdf(SPARSITY), SPREAD
 NEAR_FLOOR, NEAR_FAIR_DENSE, THRESHOLD_SHARE = 1.10, 1.10, 0.05
 # What an update moves between memory and processor: bytes per weight of a linear layer in fp32,
 # by its passes. At least, each of five tensors is read once and each of four written once.

@@ -499,8 +499,10 @@ def one_of(option: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) 
 
 def positive(field_name: str, value: float | None) -> None:
     """Raise UsageError, naming the option, unless ``value`` is a number above 0, or None."""
-    good = value is None or (math.isfinite(value) and value > 0)
-    _require(field_name.replace("_", "-"), good, "greater than 0", value)
+    is_finite = value is None or math.isfinite(value)
+    wanted = "greater than 0" if is_finite else "a finite number greater than 0"
+    good = value is None or (is_finite and value > 0)
+    _require(field_name.replace("_", "-"), good, wanted, value)
 
 
 def _require(option: str, condition: bool, wanted: str, value: object) -> None:

@@ -389,7 +389,9 @@ def test_the_best_span_is_in_order_short_and_in_the_context() -> None:
     [
         ({"epochs": 0}, "--epochs must be greater than 0"),
         ({"limit": 0}, "--limit must be greater than 0"),
-        ({"learning_rate": math.nan}, "--learning-rate must be greater than 0"),
+        ({"learning_rate": 0.0}, "--learning-rate must be greater than 0, got 0.0"),
+        ({"learning_rate": math.nan}, "--learning-rate must be a finite number greater than 0"),
+        ({"learning_rate": math.inf}, "must be a finite number greater than 0, got inf"),
         ({"seeds": ()}, "--seeds must be one or more"),
         ({"seeds": (1, 1)}, "--seeds must be different"),
         ({"select": "bset"}, "did you mean best"),

@@ -25,9 +25,10 @@ import numpy as np
 
 from tamtctl.errors import TaskError, UsageError
 from tamtctl.tasks import PYTHON_DOCS_TOPIC, TASKS, Kind, Task, own_task
-from tamtctl.text import open_binary, read_jsonl, read_lines, reading
+from tamtctl.text import open_binary, read_jsonl, read_lines, read_whole_lines, reading
 
 Record = tuple[str, Mapping[str, Any]]  # where it is from, for messages, and its columns
+_Row = tuple[int, list[str]]  # the number of its line in a file, and its cells
 
 TRAIN = "train"
 _SUFFIXES = (".tsv", ".jsonl", ".csv", ".parquet")
@@ -366,7 +367,7 @@ def _file_records(task: Task, file: Path) -> Iterator[Record]:
     readers: dict[str, Callable[[Path], Iterator[Record]]] = {
         ".tsv": partial(_tsv_records, task),
         ".jsonl": read_jsonl,
-        ".csv": _csv_records,
+        ".csv": partial(_csv_records, task),
         ".parquet": _parquet_records,
         ".json": _squad_records,
     }
@@ -380,32 +381,86 @@ def _kind_of(file: Path) -> str:
 def _tsv_records(task: Task, file: Path) -> Iterator[Record]:
     """Read GLUE's TSV: a quote is a quote, only line feeds end lines, only tabs columns."""
     lines = enumerate(read_lines(file), start=1)
-    columns = list(task.unnamed_columns)
-    for number, line in lines:
-        cells = line.split("\t")
-        if not columns:
-            columns = cells
-            continue
-        if len(cells) >= len(columns):
-            yield f"{file}:{number}", dict(zip(columns, cells, strict=False))
-        elif not task.has_broken_rows:
+    return _table_records(
+        task,
+        file,
+        ((number, line.split("\t")) for number, line in lines if line),
+        "a TSV file has its columns between tabs, one example a line",
+        columns=task.unnamed_columns,
+        is_glues_own=task.name in TASKS,
+    )
+
+
+def _csv_records(task: Task, file: Path) -> Iterator[Record]:
+    advice = "a CSV file has its columns between commas; quote a field that holds a comma"
+    return _table_records(task, file, _csv_rows(file), advice)
+
+
+def _csv_rows(file: Path) -> Iterator[_Row]:
+    rows = csv.reader(_csv_lines(file), strict=True)
+    while True:
+        number = rows.line_num + 1
+        try:
+            with _fields_of_any_length():
+                cells = next(rows, None)
+        except csv.Error as error:
             raise TaskError(
-                f"{file}:{number} has {len(cells)} columns, not {len(columns)}; "
-                "a TSV file has its columns between tabs, one example a line"
+                f"{file}:{number} is not CSV: {error}; a field with a comma, a quote or a line "
+                "break stands in quotes, and a quote in it is written twice"
+            ) from error
+        if cells is None:
+            return
+        if cells:
+            yield number, cells
+
+
+def _csv_lines(file: Path) -> Iterator[str]:
+    """Yield lines as the csv module wants them: with their ends, a carriage return being one."""
+    for line in read_whole_lines(file):
+        yield from io.StringIO(line, newline="")
+
+
+@contextmanager
+def _fields_of_any_length() -> Iterator[None]:
+    """Lift the csv module's limit, which is one for the whole process, while a row is read."""
+    limit = csv.field_size_limit(2**31 - 1)  # the largest that every platform takes
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _table_records(
+    task: Task,
+    file: Path,
+    rows: Iterable[_Row],
+    advice: str,
+    *,
+    columns: Sequence[str] = (),
+    is_glues_own: bool = False,
+) -> Iterator[Record]:
+    """Name the cells of every row by the header, which is the first row unless there are columns.
+
+    Of GLUE's own rows everybody drops the cells that have no name, and the rows that are broken.
+    """
+    for number, cells in rows:
+        if not columns:
+            _check_header(task, file, cells)
+            columns = cells
+        elif len(cells) == len(columns) or (is_glues_own and len(cells) > len(columns)):
+            yield f"{file}:{number}", dict(zip(columns, cells, strict=False))
+        elif not (is_glues_own and task.has_broken_rows):
+            raise TaskError(
+                f"{file}:{number} has {len(cells)} columns, not {len(columns)}; {advice}"
             )
 
 
-def _csv_records(file: Path) -> Iterator[Record]:
-    with reading(file), open_binary(file) as binary:
-        rows = csv.DictReader(io.TextIOWrapper(binary, "utf-8-sig", newline=""), strict=True)
-        try:
-            for row in rows:
-                if None in row or None in row.values():
-                    columns = len(rows.fieldnames or ())
-                    raise TaskError(f"{file}:{rows.line_num} does not have {columns} columns")
-                yield f"{file}:{rows.line_num}", row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise TaskError(f"{file}:{rows.line_num} is not UTF-8 CSV: {error}") from error
+def _check_header(task: Task, file: Path, columns: Sequence[str]) -> None:
+    """Refuse a header that has a name twice, unless nobody reads these columns."""
+    used = {*task.columns, task.label_column, *task.other_names} - {""}  # "": there is no label
+    for name in columns:
+        if name in used and (count := columns.count(name)) > 1:
+            raise TaskError(f"{file} has {count} columns {name!r}; rename all but the one to read")
 
 
 def _parquet_records(file: Path) -> Iterator[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import lzma
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tamtctl.errors import TaskError, UsageError
-from tamtctl.task_data import Answers, Examples, open_own_task, open_task, read_texts
+from tamtctl.errors import TamtctlError, TaskError, UsageError
+from tamtctl.task_data import Answers, Examples, TaskData, open_own_task, open_task, read_texts
 from tamtctl.tasks import TASKS, find_task
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -257,9 +258,68 @@ def test_own_pairs_in_csv_and_a_dev_label_that_training_has_not(tmp_path: Path) 
         open_own_task("m", train, dev, text_columns=["x"], label_column="z")
     with pytest.raises(TaskError, match="no file"):
         open_own_task("m", train, tmp_path / "none.csv", text_columns=["x"], label_column="l")
-    write(dev, "x,y,l\na,b\n")
-    with pytest.raises(TaskError, match=r"b\.csv:2 does not have 3 columns"):
-        data.dev()
+
+
+def own_file(path: Path, content: bytes) -> TaskData:
+    path.write_bytes(content)
+    return open_own_task("own", path, path, text_columns=["x"], label_column="y")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tsv", b"x\ty\na\t0\nb\t1\tmore\n", r"a\.tsv:3 has 3 columns, not 2; .* between tabs"),
+        ("a.tsv", b"x\ty\na\t0\nb\n", r"a\.tsv:3 has 1 columns, not 2; .* between tabs"),
+        ("a.csv", b"x,y\na,0\nb,1,\n", r"a\.csv:3 has 3 columns, not 2; .* between commas"),
+        ("a.csv", b'x,y\n"a\nb",0\n\nc\n', r"a\.csv:5 has 1 columns, not 2; .* between commas"),
+        ("a.csv", b'x,y\na,0\n"b,1\nc,0\n', r"a\.csv:3 is not CSV: .*; a field with a comma, a q"),
+        ("a.csv", b'x,y\n"a"b,0\n', r"a\.csv:2 is not CSV: .* is written twice"),
+        (
+            "a.csv",
+            "x,y\nna\u00efve,0\n".encode("latin-1"),
+            r"a\.csv is not UTF-8 \(byte 6\); .*iconv",
+        ),
+        (
+            "a.tsv",
+            "x\ty\n\u00ef\t0\n".encode("latin-1"),
+            r"a\.tsv is not UTF-8 \(byte 4\); .*iconv",
+        ),
+        ("a.csv", b"x,y\na\0,0\n", r"a\.csv is a binary file \(a zero at byte 5\), not text"),
+        ("a.tsv", b"x\ty\na\0\t0\n", r"a\.tsv is a binary file \(a zero at byte 5\), not text"),
+        ("a.csv", b"x,y,y\na,0,1\n", r"a\.csv has 2 columns 'y'; rename all but the one"),
+        ("a.tsv", b"x\tx\tx\ty\na\tb\tc\t1\n", r"a\.tsv has 3 columns 'x'; rename all but the one"),
+    ],
+)
+def test_tables_that_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(TamtctlError, match=message) as caught:
+        own_file(tmp_path / name, content)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_blank_line_and_two_columns_that_nobody_reads_are_no_fault(tmp_path: Path) -> None:
+    for separator, suffix in [("\t", "tsv"), (",", "csv")]:
+        lines = ["x,y,,", "a,0,,", "", "b,1,,", "", ""]
+        for end in ("\n", "\r\n"):
+            content = end.join(lines).replace(",", separator).encode()
+            train = own_file(tmp_path / f"own.{suffix}", content).train()
+            assert (train.texts, train.labels) == ((["a", "b"],), [0, 1])
+        assert read_texts(tmp_path / f"own.{suffix}", ["x"]) == [("a",), ("b",)]
+
+
+def test_fields_of_csv_are_read_whole(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    long = "many words " * 20_000
+    rows = f'\ufeffx,y\r\n"two\r\nlines, ""quoted""\n",0\r\n{long},1\r\n'
+    assert own_file(tmp_path / "a.csv", rows.encode()).train().texts == (
+        ['two\r\nlines, "quoted"\n', long],
+    )
+    assert csv.field_size_limit() == limit
+    assert own_file(tmp_path / "mac.csv", b"x,y\ra,0\rb,1\r").train().texts == (["a", "b"],)
+
+
+def test_of_glues_own_tsv_cells_without_a_name_are_dropped(tmp_path: Path) -> None:
+    write(tmp_path / "dev.tsv", "sentence\tlabel\na\t1\tmore\n")
+    assert open_task(TASKS["sst2"], tmp_path).dev()[""].labels == [1]
 
 
 def test_text_to_label_is_read_from_lines_or_columns(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -171,9 +172,7 @@ def open_own_task(
     for file in (train, dev):
         _check_file(file)
     task = own_task(name, tuple(text_columns), label_column, kind or "classification")
-    values = [
-        _cell(task, place, record, label_column) for place, record in _file_records(task, train)
-    ]
+    values = [_label(task, place, record) for place, record in _file_records(task, train)]
     if kind is None and _are_measurements(values):
         task = own_task(name, task.columns, label_column, "regression")
     if task.kind == "classification":
@@ -232,7 +231,7 @@ def _example(
     task: Task, place: str, record: Mapping[str, Any]
 ) -> tuple[str | None, tuple[str, ...], Any]:
     texts = tuple(_text(task, place, record, column) for column in task.columns)
-    value = _cell(task, place, record, task.label_column)
+    value = _label(task, place, record)
     if task.kind == "span":
         return str(record.get("id", place)), texts, _answers(place, value, context=texts[1])
     label = _number(task, place, value) if task.kind == "regression" else _class(task, place, value)
@@ -242,12 +241,27 @@ def _example(
 def _cell(task: Task, place: str, record: Mapping[str, Any], column: str) -> Any:
     for name in (column, *(other for other, own in task.other_names.items() if own == column)):
         if name in record:
-            if record[name] is None:
-                raise TaskError(f"{place} has nothing in column {name!r}")
-            return record[name]
+            value = record[name]
+            is_blank = isinstance(value, str) and not value.strip()
+            if value is None or (is_blank and column == task.label_column):  # a text may be blank
+                raise TaskError(
+                    f"{place} has nothing in column {name!r}; fill it in, or leave the example out"
+                )
+            return value
     columns = ", ".join(map(repr, record)) or "none at all"
     option = "" if task.name in TASKS else "; name yours with --text-column and --label-column"
     raise TaskError(f"{place} has no column {column!r}, but {columns}{option}")
+
+
+def _label(task: Task, place: str, record: Mapping[str, Any]) -> Any:
+    value = _cell(task, place, record, task.label_column)
+    is_infinite = isinstance(value, float) and not math.isfinite(value)  # or NaN
+    if task.kind != "span" and (is_infinite or not isinstance(value, str | Number)):
+        raise TaskError(
+            f"{place}: the label {value!r} is neither a name nor a number; correct it, or leave "
+            "the example out"
+        )
+    return value
 
 
 def _text(task: Task, place: str, record: Mapping[str, Any], column: str) -> str:
@@ -269,7 +283,8 @@ def _class(task: Task, place: str, value: Any) -> int:
     if task.name in TASKS and name in (ids := [str(i) for i in range(len(task.labels))]):
         return ids.index(name)
     known = ", ".join(task.labels[:20]) + (", …" if len(task.labels) > 20 else "")
-    raise TaskError(f"{place}: the label {value!r} is none of {task.name}'s: {known}")
+    advice = _advice(task, "correct it, or give examples of it to train on, too")
+    raise TaskError(f"{place}: the label {value!r} is none of {task.name}'s: {known}; {advice}")
 
 
 def _number(task: Task, place: str, value: Any) -> float:
@@ -280,8 +295,14 @@ def _number(task: Task, place: str, value: Any) -> float:
     low, high = task.label_range or (-math.inf, math.inf)
     if not (math.isfinite(number) and low <= number <= high):
         wanted = f"a number from {low:g} to {high:g}" if task.label_range else "a finite number"
-        raise TaskError(f"{place}: the label {value!r} is not {wanted}")
+        advice = _advice(task, "correct it, or use --label-kind classification if it is a name")
+        raise TaskError(f"{place}: the label {value!r} is not {wanted}; {advice}")
     return number
+
+
+def _advice(task: Task, own: str) -> str:
+    """Return what to do about a label that does not fit: a known task's labels cannot change."""
+    return f"check that the file is one of {task.name}" if task.name in TASKS else own
 
 
 def _answers(place: str, value: Any, context: str) -> Answers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import lzma
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -182,8 +183,14 @@ def test_squad_json_that_is_refused(tmp_path: Path, text: str, message: str) -> 
     [
         ("sst2", "text\tlabel\na\t1\n", "has no column 'sentence', but 'text', 'label'"),
         ("sst2", "sentence\tlabel\na\t2\n", r"dev\.tsv:2: the label '2' is none of sst2's: neg"),
+        ("sst2", "sentence\tlabel\na\t2\n", "positive; check that the file is one of sst2"),
+        ("mrpc", "Quality\t#1 String\t#2 String\n\ta\tb\n", "nothing in column 'Quality'"),
         ("sst2", "sentence\tlabel\n", "the split 'validation' of sst2 is empty"),
-        ("stsb", "sentence1\tsentence2\tscore\na\tb\tnan\n", "'nan' is not a number from 0 to 5"),
+        (
+            "stsb",
+            "sentence1\tsentence2\tscore\na\tb\tnan\n",
+            "'nan' is not a number from 0 to 5; check",
+        ),
         ("stsb", "sentence1\tsentence2\tscore\na\tb\t5.1\n", "is not a number from 0 to 5"),
     ],
 )
@@ -198,7 +205,11 @@ def test_examples_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"sentence": "a", "label": None}, "nothing in column 'label'"),
+        (
+            {"sentence": "a", "label": None},
+            r"dev\.jsonl:1 has nothing in column 'label'; fill it in",
+        ),
+        ({"sentence": "a", "label": " "}, "nothing in column 'label'"),
         ({"sentence": 3, "label": 1}, "is not a string"),
         ({"sentence": "\ud800", "label": 1}, "not valid Unicode"),
         ({"sentence": "a", "label": -1}, "the label -1"),
@@ -258,6 +269,44 @@ def test_own_pairs_in_csv_and_a_dev_label_that_training_has_not(tmp_path: Path) 
         open_own_task("m", train, dev, text_columns=["x"], label_column="z")
     with pytest.raises(TaskError, match="no file"):
         open_own_task("m", train, tmp_path / "none.csv", text_columns=["x"], label_column="l")
+
+
+@pytest.mark.parametrize("separator", ["\t", ","])
+@pytest.mark.parametrize("labels", [("pos", "", "neg"), ("0.5", "1.5", " ")])
+def test_an_example_without_a_label_is_refused(
+    tmp_path: Path, separator: str, labels: tuple[str, ...]
+) -> None:
+    file = tmp_path / ("own.csv" if separator == "," else "own.tsv")
+    rows = ["x,y", *(f"text,{label}" for label in labels)]
+    line = 2 + next(i for i, label in enumerate(labels) if not label.strip())
+    message = rf"own\..sv:{line} has nothing in column 'y'; fill it in, or leave the example out"
+    with pytest.raises(TaskError, match=message):
+        own_file(file, "\n".join(rows).replace(",", separator).encode())
+
+
+@pytest.mark.parametrize("label", [math.nan, math.inf, ["x"], {"a": 1}])
+@pytest.mark.parametrize("kind", [None, "classification", "regression"])
+def test_a_label_that_is_neither_a_name_nor_a_number_is_refused(
+    tmp_path: Path, label: object, kind: str | None
+) -> None:
+    with pytest.raises(
+        TaskError, match=r"own\.jsonl:2: the label .* neither a name nor a number; c"
+    ):
+        own(tmp_path, 1, label, 2, kind=kind)
+
+
+def test_labels_of_the_dev_set_that_do_not_fit_say_what_to_do(tmp_path: Path) -> None:
+    train = write(tmp_path / "a.csv", "x,y\na,neg\nb,pos\n")
+    dev = write(tmp_path / "b.csv", "x,y\na,meh\n")
+
+    def read_dev() -> dict[str, Examples]:
+        return open_own_task("m", train, dev, text_columns=["x"], label_column="y").dev()
+
+    with pytest.raises(TaskError, match="'meh' is none of m's: neg, pos; correct it, or give exam"):
+        read_dev()
+    write(train, "x,y\na,0.5\n")
+    with pytest.raises(TaskError, match="'meh' is not a finite number; correct it, or use --label"):
+        read_dev()
 
 
 def own_file(path: Path, content: bytes) -> TaskData:

@@ -172,7 +172,8 @@ def open_own_task(
     for file in (train, dev):
         _check_file(file)
     task = own_task(name, tuple(text_columns), label_column, kind or "classification")
-    values = [_label(task, place, record) for place, record in _file_records(task, train)]
+    records = _split_records(task, {TRAIN: [train]}, TRAIN)
+    values = [_label(task, place, record) for place, record in records]
     if kind is None and _are_measurements(values):
         task = own_task(name, task.columns, label_column, "regression")
     if task.kind == "classification":
@@ -336,14 +337,15 @@ def _local(task: Task, data_dir: Path) -> TaskData:
         if any(found for split, found in files.items() if split != TRAIN):
             break
     else:
-        stems = " or ".join(_stems(next(iter(task.dev_splits.values()))))
-        suffixes = _JSON_SUFFIXES[:2] if task.kind == "span" else _SUFFIXES
+        expected = " and ".join(map(_names, (TRAIN, *task.dev_splits.values())))
         raise TaskError(
             f"no data of {task.name} in {str(data_dir)!r}, nor in its folder {task.folder}: "
-            f"expected train and {stems}, each as {', '.join(suffixes)}"
+            f"expected {expected}, each as {_kinds(task)}"
         )
-    if not all(files.get(split) for split in task.dev_splits.values()):  # MNLI with one dev set
-        task = replace(task, dev_splits={"": "validation"})
+    if missing := [split for split in task.dev_splits.values() if split not in files]:
+        if "validation" not in files:
+            raise _no_split(task, missing[0], folder)
+        task = replace(task, dev_splits={"": "validation"})  # MNLI with one dev set
     found = list(itertools.chain.from_iterable(files.values()))
     return TaskData(task, str(folder), _digest(found), partial(_split_records, task, files))
 
@@ -362,7 +364,7 @@ def _split_files(task: Task, folder: Path, split: str) -> list[Path]:
             for suffix in _JSON_SUFFIXES:
                 if found := sorted(folder.glob(f"{stem}*{suffix}")):
                     return found[:1]
-        for suffix in _SUFFIXES:
+        for suffix in _suffixes(task):
             if (file := folder / f"{stem}{suffix}").is_file():
                 return [file]
         if found := sorted(folder.glob(f"{stem}-*-of-*.parquet")):
@@ -374,14 +376,45 @@ def _stems(split: str) -> tuple[str, ...]:
     return (split,) if split == TRAIN else (split.replace("validation", "dev"), split)
 
 
+def _names(split: str) -> str:
+    return " or ".join(_stems(split))
+
+
+def _suffixes(task: Task) -> tuple[str, ...]:
+    """Return the suffixes of a split's file; the answers to a question fit no cell of a table."""
+    return (".jsonl", ".parquet") if task.kind == "span" else _SUFFIXES
+
+
+def _kinds(task: Task) -> str:
+    json_files = [f"*{suffix}" for suffix in _JSON_SUFFIXES] if task.kind == "span" else []
+    return ", ".join([*json_files, *_suffixes(task)])
+
+
+def _no_split(task: Task, split: str, folder: Path) -> TaskError:
+    return TaskError(
+        f"no {split} file of {task.name} in {str(folder)!r}: expected {_names(split)} as "
+        f"{_kinds(task)}"
+    )
+
+
 def _split_records(task: Task, files: Mapping[str, list[Path]], split: str) -> Iterator[Record]:
     if split not in files:
-        raise TaskError(
-            f"no {split} file of {task.name} beside {next(iter(files.values()))[0]}; expected "
-            f"{split}.tsv, .jsonl, .csv or .parquet"
-        )
+        raise _no_split(task, split, next(iter(files.values()))[0].parent)
+    is_empty = True
     for file in files[split]:
-        yield from _file_records(task, file)
+        for record in _file_records(task, file):
+            is_empty = False
+            yield record
+    if is_empty:
+        raise _no_examples(files[split])
+
+
+def _no_examples(files: Sequence[Path]) -> TaskError:
+    found = "holds no examples" if any(file.stat().st_size for file in files) else "is empty"
+    return TaskError(
+        f"{', '.join(map(str, files))} {found}; it needs at least one (the first line of a tsv or "
+        "csv file is its header)"
+    )
 
 
 def _file_records(task: Task, file: Path) -> Iterator[Record]:

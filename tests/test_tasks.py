@@ -185,7 +185,7 @@ def test_squad_json_that_is_refused(tmp_path: Path, text: str, message: str) -> 
         ("sst2", "sentence\tlabel\na\t2\n", r"dev\.tsv:2: the label '2' is none of sst2's: neg"),
         ("sst2", "sentence\tlabel\na\t2\n", "positive; check that the file is one of sst2"),
         ("mrpc", "Quality\t#1 String\t#2 String\n\ta\tb\n", "nothing in column 'Quality'"),
-        ("sst2", "sentence\tlabel\n", "the split 'validation' of sst2 is empty"),
+        ("sst2", "sentence\tlabel\n", r"dev\.tsv holds no examples; it needs at least one"),
         (
             "stsb",
             "sentence1\tsentence2\tscore\na\tb\tnan\n",
@@ -230,8 +230,25 @@ def test_a_folder_without_the_files_says_which_it_should_have(tmp_path: Path) ->
     with pytest.raises(TaskError, match="is no folder"):
         open_task(TASKS["sst2"], tmp_path / "none")
     write(tmp_path / "dev.tsv", "sentence\tlabel\na\t1\n")
-    with pytest.raises(TaskError, match="no train file of sst2"):
+    with pytest.raises(TaskError, match=r"no train file of sst2 in .*: expected train as \.tsv, "):
         open_task(TASKS["sst2"], tmp_path).train()
+    squad = r"expected train and dev or validation, each as \*\.json, .*\.jsonl, \.parquet$"
+    with pytest.raises(TaskError, match=squad):  # the table there cannot be its data
+        open_task(TASKS["squad"], tmp_path)
+
+
+def test_mnli_without_one_of_its_two_dev_files_says_which(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"train and dev_matched or .* and dev_mismatched or "):
+        open_task(TASKS["mnli"], tmp_path)
+    for there, missing in [("matched", "mismatched"), ("mismatched", "matched")]:
+        row = "sentence1\tsentence2\tgold_label\na\tb\tneutral\n"
+        file = write(tmp_path / f"dev_{there}.tsv", row)
+        message = f"no validation_{missing} file of mnli in .*: expected dev_{missing} or valid"
+        with pytest.raises(TaskError, match=message):
+            open_task(TASKS["mnli"], tmp_path)
+        file.rename(tmp_path / "dev.tsv")  # one set, whichever it is
+        assert open_task(TASKS["mnli"], tmp_path).dev()[""].labels == [1]
+        (tmp_path / "dev.tsv").unlink()
 
 
 # --- a user's own ----------------------------------------------------------------------------
@@ -353,6 +370,19 @@ def test_a_blank_line_and_two_columns_that_nobody_reads_are_no_fault(tmp_path: P
             train = own_file(tmp_path / f"own.{suffix}", content).train()
             assert (train.texts, train.labels) == ((["a", "b"],), [0, 1])
         assert read_texts(tmp_path / f"own.{suffix}", ["x"]) == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.tsv", "x\ty\n"), ("a.csv", "x,y\r\n"), ("a.jsonl", "\n"), ("a.csv", "")],
+)
+def test_a_file_without_examples_is_named(tmp_path: Path, name: str, content: str) -> None:
+    none = write(tmp_path / name, content)
+    full = write(tmp_path / "full.csv", "x,y\na,0\nb,1\n")
+    message = f"^{none} {'holds no examples' if content else 'is empty'}; it needs at least one"
+    for train, dev in [(none, full), (full, none)]:
+        with pytest.raises(TaskError, match=message):
+            open_own_task("m", train, dev, text_columns=["x"], label_column="y").dev()
 
 
 def test_fields_of_csv_are_read_whole(tmp_path: Path) -> None:

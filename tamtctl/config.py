@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -305,7 +306,8 @@ class FinetuneConfig:
     """Everything that determines a fine-tuning run; None leaves the task's own value.
 
     Attributes:
-        task: A name in `tamtctl.tasks.TASKS`, or any other with ``train`` and ``dev``.
+        task: A name in `tamtctl.tasks.TASKS`, or with ``train`` and ``dev`` any other of letters,
+            digits, ``-``, ``_`` and ``.``, for it names a folder.
         ticket: Folder, packaged name or Hub id; None: the one at hand, see
             `tamtctl.starting_point.with_default_ticket`.
         dense: Fine-tune the full model, without a ticket.
@@ -458,9 +460,14 @@ def _plain(config: SearchConfig | FinetuneConfig | EvaluateConfig) -> dict[str, 
 
 
 def _require_own_files(config: FinetuneConfig) -> None:
-    """A task of one's own needs both of its files, and no others."""
+    """A task of one's own needs both of its files, no others, and a name that can be a folder's."""
     if not config.has_own_files:
         return
+    if not re.fullmatch(r"[\w.-]{1,64}", config.task):
+        raise UsageError(
+            f"a task of your own cannot be called {config.task!r}: its name must be letters, "
+            "digits, -, _ and ., at most 64 of them"
+        )
     if not (config.train and config.dev):
         missing = "--dev" if config.train else "--train"
         raise UsageError(f"{missing} is needed, too: a task of your own has a --train and a --dev")
@@ -501,8 +508,10 @@ def one_of(option: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) 
 
 def positive(field_name: str, value: float | None) -> None:
     """Raise UsageError, naming the option, unless ``value`` is a number above 0, or None."""
-    good = value is None or (math.isfinite(value) and value > 0)
-    _require(field_name.replace("_", "-"), good, "greater than 0", value)
+    is_finite = value is None or math.isfinite(value)
+    wanted = "greater than 0" if is_finite else "a finite number greater than 0"
+    good = value is None or (is_finite and value > 0)
+    _require(field_name.replace("_", "-"), good, wanted, value)
 
 
 def _require(option: str, condition: bool, wanted: str, value: object) -> None:

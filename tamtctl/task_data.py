@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ import numpy as np
 
 from tamtctl.errors import TaskError, UsageError
 from tamtctl.tasks import PYTHON_DOCS_TOPIC, TASKS, Kind, Task, own_task
-from tamtctl.text import open_binary, read_jsonl, read_lines, reading
+from tamtctl.text import open_binary, read_jsonl, read_lines, read_whole_lines, reading
 
 Record = tuple[str, Mapping[str, Any]]  # where it is from, for messages, and its columns
+_Row = tuple[int, list[str]]  # the number of its line in a file, and its cells
 
 TRAIN = "train"
 _SUFFIXES = (".tsv", ".jsonl", ".csv", ".parquet")
@@ -170,9 +172,8 @@ def open_own_task(
     for file in (train, dev):
         _check_file(file)
     task = own_task(name, tuple(text_columns), label_column, kind or "classification")
-    values = [
-        _cell(task, place, record, label_column) for place, record in _file_records(task, train)
-    ]
+    records = _split_records(task, {TRAIN: [train]}, TRAIN)
+    values = [_label(task, place, record) for place, record in records]
     if kind is None and _are_measurements(values):
         task = own_task(name, task.columns, label_column, "regression")
     if task.kind == "classification":
@@ -231,7 +232,7 @@ def _example(
     task: Task, place: str, record: Mapping[str, Any]
 ) -> tuple[str | None, tuple[str, ...], Any]:
     texts = tuple(_text(task, place, record, column) for column in task.columns)
-    value = _cell(task, place, record, task.label_column)
+    value = _label(task, place, record)
     if task.kind == "span":
         return str(record.get("id", place)), texts, _answers(place, value, context=texts[1])
     label = _number(task, place, value) if task.kind == "regression" else _class(task, place, value)
@@ -241,12 +242,27 @@ def _example(
 def _cell(task: Task, place: str, record: Mapping[str, Any], column: str) -> Any:
     for name in (column, *(other for other, own in task.other_names.items() if own == column)):
         if name in record:
-            if record[name] is None:
-                raise TaskError(f"{place} has nothing in column {name!r}")
-            return record[name]
+            value = record[name]
+            is_blank = isinstance(value, str) and not value.strip()
+            if value is None or (is_blank and column == task.label_column):  # a text may be blank
+                raise TaskError(
+                    f"{place} has nothing in column {name!r}; fill it in, or leave the example out"
+                )
+            return value
     columns = ", ".join(map(repr, record)) or "none at all"
     option = "" if task.name in TASKS else "; name yours with --text-column and --label-column"
     raise TaskError(f"{place} has no column {column!r}, but {columns}{option}")
+
+
+def _label(task: Task, place: str, record: Mapping[str, Any]) -> Any:
+    value = _cell(task, place, record, task.label_column)
+    is_infinite = isinstance(value, float) and not math.isfinite(value)  # or NaN
+    if task.kind != "span" and (is_infinite or not isinstance(value, str | Number)):
+        raise TaskError(
+            f"{place}: the label {value!r} is neither a name nor a number; correct it, or leave "
+            "the example out"
+        )
+    return value
 
 
 def _text(task: Task, place: str, record: Mapping[str, Any], column: str) -> str:
@@ -268,7 +284,8 @@ def _class(task: Task, place: str, value: Any) -> int:
     if task.name in TASKS and name in (ids := [str(i) for i in range(len(task.labels))]):
         return ids.index(name)
     known = ", ".join(task.labels[:20]) + (", …" if len(task.labels) > 20 else "")
-    raise TaskError(f"{place}: the label {value!r} is none of {task.name}'s: {known}")
+    advice = _advice(task, "correct it, or give examples of it to train on, too")
+    raise TaskError(f"{place}: the label {value!r} is none of {task.name}'s: {known}; {advice}")
 
 
 def _number(task: Task, place: str, value: Any) -> float:
@@ -279,8 +296,14 @@ def _number(task: Task, place: str, value: Any) -> float:
     low, high = task.label_range or (-math.inf, math.inf)
     if not (math.isfinite(number) and low <= number <= high):
         wanted = f"a number from {low:g} to {high:g}" if task.label_range else "a finite number"
-        raise TaskError(f"{place}: the label {value!r} is not {wanted}")
+        advice = _advice(task, "correct it, or use --label-kind classification if it is a name")
+        raise TaskError(f"{place}: the label {value!r} is not {wanted}; {advice}")
     return number
+
+
+def _advice(task: Task, own: str) -> str:
+    """Return what to do about a label that does not fit: a known task's labels cannot change."""
+    return f"check that the file is one of {task.name}" if task.name in TASKS else own
 
 
 def _answers(place: str, value: Any, context: str) -> Answers:
@@ -314,14 +337,15 @@ def _local(task: Task, data_dir: Path) -> TaskData:
         if any(found for split, found in files.items() if split != TRAIN):
             break
     else:
-        stems = " or ".join(_stems(next(iter(task.dev_splits.values()))))
-        suffixes = _JSON_SUFFIXES[:2] if task.kind == "span" else _SUFFIXES
+        expected = " and ".join(map(_names, (TRAIN, *task.dev_splits.values())))
         raise TaskError(
             f"no data of {task.name} in {str(data_dir)!r}, nor in its folder {task.folder}: "
-            f"expected train and {stems}, each as {', '.join(suffixes)}"
+            f"expected {expected}, each as {_kinds(task)}"
         )
-    if not all(files.get(split) for split in task.dev_splits.values()):  # MNLI with one dev set
-        task = replace(task, dev_splits={"": "validation"})
+    if missing := [split for split in task.dev_splits.values() if split not in files]:
+        if "validation" not in files:
+            raise _no_split(task, missing[0], folder)
+        task = replace(task, dev_splits={"": "validation"})  # MNLI with one dev set
     found = list(itertools.chain.from_iterable(files.values()))
     return TaskData(task, str(folder), _digest(found), partial(_split_records, task, files))
 
@@ -340,7 +364,7 @@ def _split_files(task: Task, folder: Path, split: str) -> list[Path]:
             for suffix in _JSON_SUFFIXES:
                 if found := sorted(folder.glob(f"{stem}*{suffix}")):
                     return found[:1]
-        for suffix in _SUFFIXES:
+        for suffix in _suffixes(task):
             if (file := folder / f"{stem}{suffix}").is_file():
                 return [file]
         if found := sorted(folder.glob(f"{stem}-*-of-*.parquet")):
@@ -352,21 +376,52 @@ def _stems(split: str) -> tuple[str, ...]:
     return (split,) if split == TRAIN else (split.replace("validation", "dev"), split)
 
 
+def _names(split: str) -> str:
+    return " or ".join(_stems(split))
+
+
+def _suffixes(task: Task) -> tuple[str, ...]:
+    """Return the suffixes of a split's file; the answers to a question fit no cell of a table."""
+    return (".jsonl", ".parquet") if task.kind == "span" else _SUFFIXES
+
+
+def _kinds(task: Task) -> str:
+    json_files = [f"*{suffix}" for suffix in _JSON_SUFFIXES] if task.kind == "span" else []
+    return ", ".join([*json_files, *_suffixes(task)])
+
+
+def _no_split(task: Task, split: str, folder: Path) -> TaskError:
+    return TaskError(
+        f"no {split} file of {task.name} in {str(folder)!r}: expected {_names(split)} as "
+        f"{_kinds(task)}"
+    )
+
+
 def _split_records(task: Task, files: Mapping[str, list[Path]], split: str) -> Iterator[Record]:
     if split not in files:
-        raise TaskError(
-            f"no {split} file of {task.name} beside {next(iter(files.values()))[0]}; expected "
-            f"{split}.tsv, .jsonl, .csv or .parquet"
-        )
+        raise _no_split(task, split, next(iter(files.values()))[0].parent)
+    is_empty = True
     for file in files[split]:
-        yield from _file_records(task, file)
+        for record in _file_records(task, file):
+            is_empty = False
+            yield record
+    if is_empty:
+        raise _no_examples(files[split])
+
+
+def _no_examples(files: Sequence[Path]) -> TaskError:
+    found = "holds no examples" if any(file.stat().st_size for file in files) else "is empty"
+    return TaskError(
+        f"{', '.join(map(str, files))} {found}; it needs at least one (the first line of a tsv or "
+        "csv file is its header)"
+    )
 
 
 def _file_records(task: Task, file: Path) -> Iterator[Record]:
     readers: dict[str, Callable[[Path], Iterator[Record]]] = {
         ".tsv": partial(_tsv_records, task),
         ".jsonl": read_jsonl,
-        ".csv": _csv_records,
+        ".csv": partial(_csv_records, task),
         ".parquet": _parquet_records,
         ".json": _squad_records,
     }
@@ -380,32 +435,86 @@ def _kind_of(file: Path) -> str:
 def _tsv_records(task: Task, file: Path) -> Iterator[Record]:
     """Read GLUE's TSV: a quote is a quote, only line feeds end lines, only tabs columns."""
     lines = enumerate(read_lines(file), start=1)
-    columns = list(task.unnamed_columns)
-    for number, line in lines:
-        cells = line.split("\t")
-        if not columns:
-            columns = cells
-            continue
-        if len(cells) >= len(columns):
-            yield f"{file}:{number}", dict(zip(columns, cells, strict=False))
-        elif not task.has_broken_rows:
+    return _table_records(
+        task,
+        file,
+        ((number, line.split("\t")) for number, line in lines if line),
+        "a TSV file has its columns between tabs, one example a line",
+        columns=task.unnamed_columns,
+        is_glues_own=task.name in TASKS,
+    )
+
+
+def _csv_records(task: Task, file: Path) -> Iterator[Record]:
+    advice = "a CSV file has its columns between commas; quote a field that holds a comma"
+    return _table_records(task, file, _csv_rows(file), advice)
+
+
+def _csv_rows(file: Path) -> Iterator[_Row]:
+    rows = csv.reader(_csv_lines(file), strict=True)
+    while True:
+        number = rows.line_num + 1
+        try:
+            with _fields_of_any_length():
+                cells = next(rows, None)
+        except csv.Error as error:
             raise TaskError(
-                f"{file}:{number} has {len(cells)} columns, not {len(columns)}; "
-                "a TSV file has its columns between tabs, one example a line"
+                f"{file}:{number} is not CSV: {error}; a field with a comma, a quote or a line "
+                "break stands in quotes, and a quote in it is written twice"
+            ) from error
+        if cells is None:
+            return
+        if cells:
+            yield number, cells
+
+
+def _csv_lines(file: Path) -> Iterator[str]:
+    """Yield lines as the csv module wants them: with their ends, a carriage return being one."""
+    for line in read_whole_lines(file):
+        yield from io.StringIO(line, newline="")
+
+
+@contextmanager
+def _fields_of_any_length() -> Iterator[None]:
+    """Lift the csv module's limit, which is one for the whole process, while a row is read."""
+    limit = csv.field_size_limit(2**31 - 1)  # the largest that every platform takes
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _table_records(
+    task: Task,
+    file: Path,
+    rows: Iterable[_Row],
+    advice: str,
+    *,
+    columns: Sequence[str] = (),
+    is_glues_own: bool = False,
+) -> Iterator[Record]:
+    """Name the cells of every row by the header, which is the first row unless there are columns.
+
+    Of GLUE's own rows everybody drops the cells that have no name, and the rows that are broken.
+    """
+    for number, cells in rows:
+        if not columns:
+            _check_header(task, file, cells)
+            columns = cells
+        elif len(cells) == len(columns) or (is_glues_own and len(cells) > len(columns)):
+            yield f"{file}:{number}", dict(zip(columns, cells, strict=False))
+        elif not (is_glues_own and task.has_broken_rows):
+            raise TaskError(
+                f"{file}:{number} has {len(cells)} columns, not {len(columns)}; {advice}"
             )
 
 
-def _csv_records(file: Path) -> Iterator[Record]:
-    with reading(file), open_binary(file) as binary:
-        rows = csv.DictReader(io.TextIOWrapper(binary, "utf-8-sig", newline=""), strict=True)
-        try:
-            for row in rows:
-                if None in row or None in row.values():
-                    columns = len(rows.fieldnames or ())
-                    raise TaskError(f"{file}:{rows.line_num} does not have {columns} columns")
-                yield f"{file}:{rows.line_num}", row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise TaskError(f"{file}:{rows.line_num} is not UTF-8 CSV: {error}") from error
+def _check_header(task: Task, file: Path, columns: Sequence[str]) -> None:
+    """Refuse a header that has a name twice, unless nobody reads these columns."""
+    used = {*task.columns, task.label_column, *task.other_names} - {""}  # "": there is no label
+    for name in columns:
+        if name in used and (count := columns.count(name)) > 1:
+            raise TaskError(f"{file} has {count} columns {name!r}; rename all but the one to read")
 
 
 def _parquet_records(file: Path) -> Iterator[Record]:

@@ -188,6 +188,12 @@ def open_binary(path: Path) -> BinaryIO:
 
 def read_lines(path: Path, longest: int = -1) -> Iterator[str]:
     """Read lines without their ends; lines of more than ``longest`` bytes are cut at a space."""
+    for line in read_whole_lines(path, longest):
+        yield line.removesuffix("\n").removesuffix("\r")
+
+
+def read_whole_lines(path: Path, longest: int = -1) -> Iterator[str]:
+    """Read lines with their ends, otherwise as `read_lines` does."""
     offset, rest = 0, b""
     with reading(path), open_binary(path) as file:
         while raw := rest + file.readline(longest - len(rest) if longest > 0 else -1):
@@ -197,7 +203,7 @@ def read_lines(path: Path, longest: int = -1) -> Iterator[str]:
                 raw, rest = raw[:cut], raw[cut:]
             line = _decode(raw, path, offset)
             offset += len(raw)
-            yield line.removesuffix("\n").removesuffix("\r")
+            yield line
 
 
 def _last_character(raw: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,18 @@ def test_classification_metrics_by_hand() -> None:
     predictions, labels = [1, 1, 1, 0, 0, 0, 1, 0], [1, 1, 0, 0, 0, 1, 1, 1]
     tp, fp, fn, tn = 3, 1, 2, 2
     found = scores(TASKS["mrpc"], predictions, examples(labels))
-    assert found["accuracy"] == pytest.approx((tp + tn) / 8)
+    assert found["accuracy"] == (tp + tn) / 8
     assert found["f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
     matthews = (tp * tn - fp * fn) / math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
     found = scores(TASKS["cola"], predictions, examples(labels))
     assert found == {"matthews_correlation": pytest.approx(matthews)}
+
+
+def test_an_accuracy_is_exact() -> None:
+    task = replace(TASKS["python-docs-topic"], labels=("a", "b", "c"))
+    predictions = [i % 3 for i in range(40)]
+    labels = [label if i < 19 else (label + 1) % 3 for i, label in enumerate(predictions)]
+    assert scores(task, predictions, examples(labels))["accuracy"] == 19 / 40  # not 0.47499999…
 
 
 def test_correlations_by_hand() -> None:

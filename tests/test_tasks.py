@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import lzma
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tamtctl.errors import TaskError, UsageError
-from tamtctl.task_data import Answers, Examples, open_own_task, open_task, read_texts
+from tamtctl.errors import TamtctlError, TaskError, UsageError
+from tamtctl.task_data import Answers, Examples, TaskData, open_own_task, open_task, read_texts
 from tamtctl.tasks import TASKS, find_task
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -181,8 +183,14 @@ def test_squad_json_that_is_refused(tmp_path: Path, text: str, message: str) -> 
     [
         ("sst2", "text\tlabel\na\t1\n", "has no column 'sentence', but 'text', 'label'"),
         ("sst2", "sentence\tlabel\na\t2\n", r"dev\.tsv:2: the label '2' is none of sst2's: neg"),
-        ("sst2", "sentence\tlabel\n", "the split 'validation' of sst2 is empty"),
-        ("stsb", "sentence1\tsentence2\tscore\na\tb\tnan\n", "'nan' is not a number from 0 to 5"),
+        ("sst2", "sentence\tlabel\na\t2\n", "positive; check that the file is one of sst2"),
+        ("mrpc", "Quality\t#1 String\t#2 String\n\ta\tb\n", "nothing in column 'Quality'"),
+        ("sst2", "sentence\tlabel\n", r"dev\.tsv holds no examples; it needs at least one"),
+        (
+            "stsb",
+            "sentence1\tsentence2\tscore\na\tb\tnan\n",
+            "'nan' is not a number from 0 to 5; check",
+        ),
         ("stsb", "sentence1\tsentence2\tscore\na\tb\t5.1\n", "is not a number from 0 to 5"),
     ],
 )
@@ -197,7 +205,11 @@ def test_examples_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"sentence": "a", "label": None}, "nothing in column 'label'"),
+        (
+            {"sentence": "a", "label": None},
+            r"dev\.jsonl:1 has nothing in column 'label'; fill it in",
+        ),
+        ({"sentence": "a", "label": " "}, "nothing in column 'label'"),
         ({"sentence": 3, "label": 1}, "is not a string"),
         ({"sentence": "\ud800", "label": 1}, "not valid Unicode"),
         ({"sentence": "a", "label": -1}, "the label -1"),
@@ -218,8 +230,25 @@ def test_a_folder_without_the_files_says_which_it_should_have(tmp_path: Path) ->
     with pytest.raises(TaskError, match="is no folder"):
         open_task(TASKS["sst2"], tmp_path / "none")
     write(tmp_path / "dev.tsv", "sentence\tlabel\na\t1\n")
-    with pytest.raises(TaskError, match="no train file of sst2"):
+    with pytest.raises(TaskError, match=r"no train file of sst2 in .*: expected train as \.tsv, "):
         open_task(TASKS["sst2"], tmp_path).train()
+    squad = r"expected train and dev or validation, each as \*\.json, .*\.jsonl, \.parquet$"
+    with pytest.raises(TaskError, match=squad):  # the table there cannot be its data
+        open_task(TASKS["squad"], tmp_path)
+
+
+def test_mnli_without_one_of_its_two_dev_files_says_which(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"train and dev_matched or .* and dev_mismatched or "):
+        open_task(TASKS["mnli"], tmp_path)
+    for there, missing in [("matched", "mismatched"), ("mismatched", "matched")]:
+        row = "sentence1\tsentence2\tgold_label\na\tb\tneutral\n"
+        file = write(tmp_path / f"dev_{there}.tsv", row)
+        message = f"no validation_{missing} file of mnli in .*: expected dev_{missing} or valid"
+        with pytest.raises(TaskError, match=message):
+            open_task(TASKS["mnli"], tmp_path)
+        file.rename(tmp_path / "dev.tsv")  # one set, whichever it is
+        assert open_task(TASKS["mnli"], tmp_path).dev()[""].labels == [1]
+        (tmp_path / "dev.tsv").unlink()
 
 
 # --- a user's own ----------------------------------------------------------------------------
@@ -257,9 +286,119 @@ def test_own_pairs_in_csv_and_a_dev_label_that_training_has_not(tmp_path: Path) 
         open_own_task("m", train, dev, text_columns=["x"], label_column="z")
     with pytest.raises(TaskError, match="no file"):
         open_own_task("m", train, tmp_path / "none.csv", text_columns=["x"], label_column="l")
-    write(dev, "x,y,l\na,b\n")
-    with pytest.raises(TaskError, match=r"b\.csv:2 does not have 3 columns"):
-        data.dev()
+
+
+@pytest.mark.parametrize("separator", ["\t", ","])
+@pytest.mark.parametrize("labels", [("pos", "", "neg"), ("0.5", "1.5", " ")])
+def test_an_example_without_a_label_is_refused(
+    tmp_path: Path, separator: str, labels: tuple[str, ...]
+) -> None:
+    file = tmp_path / ("own.csv" if separator == "," else "own.tsv")
+    rows = ["x,y", *(f"text,{label}" for label in labels)]
+    line = 2 + next(i for i, label in enumerate(labels) if not label.strip())
+    message = rf"own\..sv:{line} has nothing in column 'y'; fill it in, or leave the example out"
+    with pytest.raises(TaskError, match=message):
+        own_file(file, "\n".join(rows).replace(",", separator).encode())
+
+
+@pytest.mark.parametrize("label", [math.nan, math.inf, ["x"], {"a": 1}])
+@pytest.mark.parametrize("kind", [None, "classification", "regression"])
+def test_a_label_that_is_neither_a_name_nor_a_number_is_refused(
+    tmp_path: Path, label: object, kind: str | None
+) -> None:
+    with pytest.raises(
+        TaskError, match=r"own\.jsonl:2: the label .* neither a name nor a number; c"
+    ):
+        own(tmp_path, 1, label, 2, kind=kind)
+
+
+def test_labels_of_the_dev_set_that_do_not_fit_say_what_to_do(tmp_path: Path) -> None:
+    train = write(tmp_path / "a.csv", "x,y\na,neg\nb,pos\n")
+    dev = write(tmp_path / "b.csv", "x,y\na,meh\n")
+
+    def read_dev() -> dict[str, Examples]:
+        return open_own_task("m", train, dev, text_columns=["x"], label_column="y").dev()
+
+    with pytest.raises(TaskError, match="'meh' is none of m's: neg, pos; correct it, or give exam"):
+        read_dev()
+    write(train, "x,y\na,0.5\n")
+    with pytest.raises(TaskError, match="'meh' is not a finite number; correct it, or use --label"):
+        read_dev()
+
+
+def own_file(path: Path, content: bytes) -> TaskData:
+    path.write_bytes(content)
+    return open_own_task("own", path, path, text_columns=["x"], label_column="y")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tsv", b"x\ty\na\t0\nb\t1\tmore\n", r"a\.tsv:3 has 3 columns, not 2; .* between tabs"),
+        ("a.tsv", b"x\ty\na\t0\nb\n", r"a\.tsv:3 has 1 columns, not 2; .* between tabs"),
+        ("a.csv", b"x,y\na,0\nb,1,\n", r"a\.csv:3 has 3 columns, not 2; .* between commas"),
+        ("a.csv", b'x,y\n"a\nb",0\n\nc\n', r"a\.csv:5 has 1 columns, not 2; .* between commas"),
+        ("a.csv", b'x,y\na,0\n"b,1\nc,0\n', r"a\.csv:3 is not CSV: .*; a field with a comma, a q"),
+        ("a.csv", b'x,y\n"a"b,0\n', r"a\.csv:2 is not CSV: .* is written twice"),
+        (
+            "a.csv",
+            "x,y\nna\u00efve,0\n".encode("latin-1"),
+            r"a\.csv is not UTF-8 \(byte 6\); .*iconv",
+        ),
+        (
+            "a.tsv",
+            "x\ty\n\u00ef\t0\n".encode("latin-1"),
+            r"a\.tsv is not UTF-8 \(byte 4\); .*iconv",
+        ),
+        ("a.csv", b"x,y\na\0,0\n", r"a\.csv is a binary file \(a zero at byte 5\), not text"),
+        ("a.tsv", b"x\ty\na\0\t0\n", r"a\.tsv is a binary file \(a zero at byte 5\), not text"),
+        ("a.csv", b"x,y,y\na,0,1\n", r"a\.csv has 2 columns 'y'; rename all but the one"),
+        ("a.tsv", b"x\tx\tx\ty\na\tb\tc\t1\n", r"a\.tsv has 3 columns 'x'; rename all but the one"),
+    ],
+)
+def test_tables_that_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(TamtctlError, match=message) as caught:
+        own_file(tmp_path / name, content)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_blank_line_and_two_columns_that_nobody_reads_are_no_fault(tmp_path: Path) -> None:
+    for separator, suffix in [("\t", "tsv"), (",", "csv")]:
+        lines = ["x,y,,", "a,0,,", "", "b,1,,", "", ""]
+        for end in ("\n", "\r\n"):
+            content = end.join(lines).replace(",", separator).encode()
+            train = own_file(tmp_path / f"own.{suffix}", content).train()
+            assert (train.texts, train.labels) == ((["a", "b"],), [0, 1])
+        assert read_texts(tmp_path / f"own.{suffix}", ["x"]) == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.tsv", "x\ty\n"), ("a.csv", "x,y\r\n"), ("a.jsonl", "\n"), ("a.csv", "")],
+)
+def test_a_file_without_examples_is_named(tmp_path: Path, name: str, content: str) -> None:
+    none = write(tmp_path / name, content)
+    full = write(tmp_path / "full.csv", "x,y\na,0\nb,1\n")
+    message = f"^{none} {'holds no examples' if content else 'is empty'}; it needs at least one"
+    for train, dev in [(none, full), (full, none)]:
+        with pytest.raises(TaskError, match=message):
+            open_own_task("m", train, dev, text_columns=["x"], label_column="y").dev()
+
+
+def test_fields_of_csv_are_read_whole(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    long = "many words " * 20_000
+    rows = f'\ufeffx,y\r\n"two\r\nlines, ""quoted""\n",0\r\n{long},1\r\n'
+    assert own_file(tmp_path / "a.csv", rows.encode()).train().texts == (
+        ['two\r\nlines, "quoted"\n', long],
+    )
+    assert csv.field_size_limit() == limit
+    assert own_file(tmp_path / "mac.csv", b"x,y\ra,0\rb,1\r").train().texts == (["a", "b"],)
+
+
+def test_of_glues_own_tsv_cells_without_a_name_are_dropped(tmp_path: Path) -> None:
+    write(tmp_path / "dev.tsv", "sentence\tlabel\na\t1\tmore\n")
+    assert open_task(TASKS["sst2"], tmp_path).dev()[""].labels == [1]
 
 
 def test_text_to_label_is_read_from_lines_or_columns(tmp_path: Path) -> None:

@@ -251,6 +251,8 @@ class _FineTuned:
             values = facts["task"]
             tuples = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
             return cls(name, Task(**(values | tuples)), facts)
+        except PermissionError:
+            raise
         except OSError:
             return None
         except (ValueError, KeyError, TypeError) as error:

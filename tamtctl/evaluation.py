@@ -175,7 +175,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     if task in OBJECTIVES:
         return _evaluate_loss(config, task, ticket, fine_tuned)
     if task == STSB_ZERO_SHOT:
-        return _evaluate_zero_shot(config, ticket)
+        return _evaluate_zero_shot(config, ticket, fine_tuned)
     if ticket:
         raise UsageError(
             f"{config.name} is a ticket, which is not fine-tuned on {task} yet: "
@@ -471,8 +471,11 @@ def _set_head(config: EvaluateConfig, ticket: Ticket | None, objective: Objectiv
 # --- sentence embeddings ---------------------------------------------------------------------
 
 
-def _evaluate_zero_shot(config: EvaluateConfig, ticket: Ticket | None) -> Evaluation:
+def _evaluate_zero_shot(
+    config: EvaluateConfig, ticket: Ticket | None, fine_tuned: _FineTuned | None
+) -> Evaluation:
     """Correlate STS-B's labels with the cosine of mean-pooled embeddings; nothing is trained."""
+    pruned = ticket or fine_tuned
     compute = Compute.choose(config.device, config.precision, config.threads)
     data = open_task(TASKS["stsb"], Path(config.data_dir) if config.data_dir else None)
     (examples,) = data.dev().values()
@@ -499,7 +502,7 @@ def _evaluate_zero_shot(config: EvaluateConfig, ticket: Ticket | None) -> Evalua
         metrics=found,
         standard_errors=errors,
         examples=len(examples),
-        sparsity=ticket.sparsity if ticket else None,
+        sparsity=pruned.sparsity if pruned else None,
         data=data.name,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from command_line import Run, runner
 from samples import own_config, squad_folder, ticket_for
 from transformers import AutoModel
 
@@ -39,6 +41,11 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ticket(bert: Path) -> Path:
     return ticket_for(bert, bert.parent / "ticket")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(monkeypatch, capsys)
 
 
 # --- metrics ---------------------------------------------------------------------------------
@@ -299,6 +306,42 @@ def test_zero_shot_similarity_is_the_cosine_of_mean_embeddings(
     wanted = np.corrcoef(cosines, [i % 6 for i in range(12)])[0, 1]
     assert found.metrics["pearson"] == pytest.approx(wanted, abs=1e-4)
     assert evaluate(EvaluateConfig(name=str(ticket), task="stsb-zero-shot", data_dir=".")) != found
+    fine_tuned = finetune(own_config(bert, ticket=str(ticket)))
+    config = EvaluateConfig(name=str(fine_tuned.checkpoint[0]), task="stsb-zero-shot", data_dir=".")
+    assert evaluate(config).sparsity == fine_tuned.sparsity
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def test_what_is_not_defined_is_null_in_json_and_a_dash_to_people(
+    bert: Path, corpus: str, run: Run
+) -> None:
+    command = ["evaluate", bert, "--task", "mlm", "--corpus", corpus, "--sequence-length", 32]
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    of_one = json.loads(run(*command, "--blocks", 1, "--json").out, parse_constant=refuse)
+    assert of_one["standard_error"] is None
+    assert of_one["standard_errors"] == {"mlm": None}
+    assert of_one["score"] > 0
+    shown = run(*command, "--blocks", 1).out
+    assert "(1 block)" in shown
+    assert "± – s.e." in shown
+    assert re.search(
+        r"\(3 blocks\)\n.*\nmlm +\d\.\d{4} ± 0\.\d{4} s\.e\.", run(*command, "--blocks", 3).out
+    )
+
+
+def test_an_example_to_label_is_a_line(bert: Path, run: Run) -> None:
+    checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
+    assert "own.jsonl (24 examples)" in run("evaluate", checkpoint).out
+    text = "a\tfile\nof [b]é\u2028\x1b[1m"
+    Path("new.jsonl").write_text(json.dumps({"text": text}))
+    command = ["evaluate", checkpoint, "--predict", "new.jsonl"]
+    assert run(*command).out.endswith(r"  a\tfile\nof [b]é\u2028\x1b[1m" + "\n")
+    assert json.loads(run(*command, "--json").out)["predictions"][0]["text"] == [text]
 
 
 # --- refusals --------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tamtctl.errors import TaskError, UsageError
-from tamtctl.tasks import PYTHON_DOCS_TOPIC, TASKS, Kind, Task, own_task
+from tamtctl.tasks import CORRELATIONS, PYTHON_DOCS_TOPIC, TASKS, Kind, Task, own_task
 from tamtctl.text import open_binary, read_jsonl, read_lines, reading
 
 Record = tuple[str, Mapping[str, Any]]  # where it is from, for messages, and its columns
@@ -112,8 +112,25 @@ class TaskData:
         return self._examples(TRAIN)
 
     def dev(self) -> dict[str, Examples]:
-        """Read the dev splits, by the suffix that their metrics get; raises like `train`."""
-        return {suffix: self._examples(split) for suffix, split in self.task.dev_splits.items()}
+        """Read the dev splits, by the suffix that their metrics get.
+
+        Raises:
+            TaskError: As in `train`; or the metric is a correlation, and all labels are the same.
+        """
+        found = {suffix: self._examples(split) for suffix, split in self.task.dev_splits.items()}
+        for examples in found.values():
+            self._check_metric(examples)
+        return found
+
+    def _check_metric(self, examples: Examples) -> None:
+        """Refuse labels with which nothing can correlate: a score of 0 would be made up."""
+        metric, labels = self.task.metrics[0], self.task.labels
+        if metric in CORRELATIONS and len(set(examples.labels)) == 1:
+            label = examples.labels[0]
+            raise TaskError(
+                f"{self.name}: every dev label is {labels[label] if labels else label}, and "
+                f"{metric} is not defined without two different ones; give more dev examples"
+            )
 
     def _examples(self, split: str) -> Examples:
         rows = [_example(self.task, place, record) for place, record in self.records(split)]

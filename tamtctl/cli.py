@@ -615,10 +615,15 @@ def evaluate(
         ),
     ] = None,
     head: Annotated[
-        str, typer.Option(help=f"The masked-LM head, {' or '.join(HEADS)}'s own.")
-    ] = "pretrained",
+        str | None,
+        typer.Option(
+            help=f"The masked-LM head, {' or '.join(HEADS)}'s own; by default {HEADS[0]}."
+        ),
+    ] = None,
     sequence_length: Annotated[int | None, typer.Option(help="Tokens per block of text.")] = None,
-    blocks: Annotated[int, typer.Option(help="Blocks of text at most.")] = 512,
+    blocks: Annotated[
+        int | None, typer.Option(help="Blocks of text at most; by default 512.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Examples or blocks at once.")] = 16,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
@@ -635,7 +640,7 @@ def evaluate(
         data_dir=data_dir,
         dev=dev,
         text_columns=tuple(text_column or ()),
-        corpus=tuple(corpus or ["python-docs"]),
+        corpus=tuple(corpus or ()),
         head=head,
         sequence_length=sequence_length,
         blocks=blocks,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches
-from tamtctl.config import OBJECTIVES, EvaluateConfig
+from tamtctl.config import HEADS, OBJECTIVES, EvaluateConfig
 from tamtctl.corpus import load_corpus
 from tamtctl.devices import Autocast, Compute
 from tamtctl.errors import ModelError, TamtctlError, TicketError, UsageError
@@ -34,11 +34,16 @@ from tamtctl.models import (
 from tamtctl.objectives import Objective
 from tamtctl.task_data import Answers, Examples, TaskData, open_dev_file, open_task, read_texts
 from tamtctl.task_models import SEED_METRICS, Encoding, Predictions, load_fine_tuned, predict
-from tamtctl.tasks import STSB_ZERO_SHOT, TASKS, Task, find_task
+from tamtctl.tasks import PYTHON_DOCS_TOPIC, STSB_ZERO_SHOT, TASKS, Task, find_task
+from tamtctl.text import PYTHON_DOCS
 from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import METADATA_FILE
 
 _SEQUENCE_LENGTH = 128  # of blocks of text where no ticket says what it was trained on
+_BLOCKS = 512  # at most, spread over the text
+
+# What an option may be for, besides single tasks.
+_PUBLIC, _OWN, _PREDICT = "the tasks of GLUE and SQuAD", "tasks of your own", "--predict"
 
 
 @dataclass(frozen=True)
@@ -195,6 +200,7 @@ def label(config: EvaluateConfig, file: Path) -> Labelled:
         TamtctlError: The checkpoint or the file are refused.
     """
     fine_tuned = _FineTuned.choose(config, _FineTuned.find(config.name))
+    _check_options(config, _PREDICT)
     task = fine_tuned.task
     columns = config.text_columns or task.columns
     if len(columns) != len(task.columns):
@@ -218,6 +224,31 @@ def label(config: EvaluateConfig, file: Path) -> Labelled:
         [task.labels[value] for value in found.values],
         [dict(zip(task.labels, row, strict=True)) for row in found.confidences],
     )
+
+
+def _check_options(config: EvaluateConfig, kind: str) -> None:
+    """Refuse the options that would be ignored, of those that decide what is scored."""
+    table: dict[str, tuple[object, tuple[str, ...]]] = {
+        "--model": (config.model, (*OBJECTIVES, STSB_ZERO_SHOT)),
+        "--data-dir": (config.data_dir, (STSB_ZERO_SHOT, _PUBLIC)),
+        "--dev": (config.dev, (_OWN,)),
+        "--text-column": (config.text_columns, (*OBJECTIVES, _PREDICT)),
+        "--corpus": (config.corpus, OBJECTIVES),
+        "--head": (config.head, ("mlm", "mlm+kd")),
+        "--sequence-length": (config.sequence_length, OBJECTIVES),
+        "--blocks": (config.blocks, OBJECTIVES),
+    }
+    for option, (value, kinds) in table.items():
+        if value and kind not in kinds:
+            raise UsageError(
+                f"{option} does not go with {kind}: it is for {', '.join(kinds)}; leave it out"
+            )
+
+
+def _check_model(config: EvaluateConfig, task: str, ticket: Ticket | None) -> None:
+    """Refuse a model beside what is one itself, unless they are compared."""
+    if config.model and ticket is None and "kd" not in task:
+        raise UsageError(f"--model is for a ticket and for kd, and {config.name} is no ticket")
 
 
 def _find_ticket(name: str) -> Ticket | None:
@@ -276,6 +307,13 @@ class _FineTuned:
         return cls(config.name, task, {})
 
     @property
+    def kind(self) -> str:
+        """What `_check_options` knows it as; python-docs-topic, which has no files, as itself."""
+        if self.task.name == PYTHON_DOCS_TOPIC:
+            return PYTHON_DOCS_TOPIC
+        return _PUBLIC if self.task.name in TASKS else _OWN
+
+    @property
     def sparsity(self) -> float | None:
         return self.facts.get("sparsity")
 
@@ -324,6 +362,7 @@ def _in_order_of(task: Task, model: PreTrainedModel, name: str, found: Predictio
 
 
 def _evaluate_task(config: EvaluateConfig, fine_tuned: _FineTuned) -> Evaluation:
+    _check_options(config, fine_tuned.kind)
     data = fine_tuned.data(config)
     found: dict[str, float] = {}
     errors: dict[str, float] = {}
@@ -356,6 +395,8 @@ def _evaluate_loss(
     config: EvaluateConfig, task: str, ticket: Ticket | None, fine_tuned: _FineTuned | None
 ) -> Evaluation:
     """Score on held-out text, with noise that depends on nothing but the text."""
+    _check_options(config, task)
+    _check_model(config, task, ticket)
     pruned = ticket or fine_tuned
     dense = None if ticket else _dense_model(config, task, fine_tuned)
     compute = Compute.choose(config.device, config.precision, config.threads)
@@ -367,7 +408,8 @@ def _evaluate_loss(
             f"--sequence-length {length} is more than the model can take; give at most {longest}"
         )
     column = config.text_columns[0] if config.text_columns else None
-    corpus = load_corpus(config.corpus, encoder.tokenizer, text_column=column)
+    sources = config.corpus or (PYTHON_DOCS,)
+    corpus = load_corpus(sources, encoder.tokenizer, text_column=column)
     blocks = Blocks.of(corpus.held_out, length, encoder.tokenizer)
     teacher = _teacher(dense, encoder, compute.device) if dense else None
     cast(nn.Module, encoder.model).to(compute.device)
@@ -378,7 +420,8 @@ def _evaluate_loss(
         fold(encoder.matrices, frozen, {n: masks[n].to(compute.device) for n in frozen})
     _set_head(config, ticket, objective)
     noise = Noise.of(encoder.tokenizer) if "mlm" in task else None
-    batches = evaluation_batches(blocks, config.batch_size, noise=noise, limit=config.blocks)
+    limit = config.blocks or _BLOCKS
+    batches = evaluation_batches(blocks, config.batch_size, noise=noise, limit=limit)
     terms = held_out_losses(objective, batches, compute.autocast, compute.device)
     means = {name: term.mean for name, term in terms.items()}
     errors = {name: term.standard_error for name, term in terms.items()}
@@ -392,18 +435,16 @@ def _evaluate_loss(
         standard_error=errors[task],
         metrics=means,
         standard_errors=errors,
-        examples=min(config.blocks, len(blocks)),
+        examples=min(limit, len(blocks)),
         sparsity=pruned.sparsity if pruned else None,
-        data=" ".join(config.corpus),
-        head=config.head if "mlm" in task else None,
+        data=" ".join(sources),
+        head=(config.head or HEADS[0]) if "mlm" in task else None,
     )
 
 
 def _dense_model(config: EvaluateConfig, task: str, fine_tuned: _FineTuned | None) -> str | None:
     """Return the dense model that an encoder is compared with, None if the task needs none."""
     if "kd" not in task:
-        if config.model:
-            raise UsageError(f"--model is for a ticket and for kd, and {config.name} is no ticket")
         return None
     used = fine_tuned.facts.get("model", {}).get("id") if fine_tuned else None
     if not (config.model or used):
@@ -456,7 +497,7 @@ def _masks(ticket: Ticket, encoder: Encoder) -> Mapping[str, Tensor]:
 
 def _set_head(config: EvaluateConfig, ticket: Ticket | None, objective: Objective) -> None:
     """Give the objective the head that was trained with the ticket, if that is asked for."""
-    if config.head == "pretrained" or not objective.head:
+    if config.head != "ticket" or not objective.head:
         return
     if ticket is None or ticket.mlm_head is None:
         what = "has no masked-LM head of its own" if ticket else "is no ticket"
@@ -475,6 +516,8 @@ def _evaluate_zero_shot(
     config: EvaluateConfig, ticket: Ticket | None, fine_tuned: _FineTuned | None
 ) -> Evaluation:
     """Correlate STS-B's labels with the cosine of mean-pooled embeddings; nothing is trained."""
+    _check_options(config, STSB_ZERO_SHOT)
+    _check_model(config, STSB_ZERO_SHOT, ticket)
     pruned = ticket or fine_tuned
     compute = Compute.choose(config.device, config.precision, config.threads)
     data = open_task(TASKS["stsb"], Path(config.data_dir) if config.data_dir else None)

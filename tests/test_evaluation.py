@@ -347,6 +347,42 @@ def test_an_example_to_label_is_a_line(bert: Path, run: Run) -> None:
 # --- refusals --------------------------------------------------------------------------------
 
 
+def test_no_option_that_decides_what_is_scored_is_ignored(
+    bert: Path, ticket: Path, run: Run
+) -> None:
+    own = finetune(own_config(bert, dense=True)).checkpoint[0]
+    glue, labels = "the tasks of GLUE and SQuAD", "tasks of your own"
+    refusals = [
+        (f"{bert} --task sst2 --dev x", "--dev", glue),
+        (f"{bert} --task sst2 --model x", "--model", glue),
+        (f"{bert} --task sst2 --text-column x", "--text-column", glue),
+        (f"{bert} --task python-docs-topic --data-dir x", "--data-dir", "python-docs-topic"),
+        (f"{own} --data-dir x", "--data-dir", labels),
+        (f"{own} --model x", "--model", labels),
+        (f"{own} --head ticket", "--head", labels),
+        (f"{own} --corpus x", "--corpus", labels),
+        (f"{own} --blocks 3", "--blocks", labels),
+        (f"{ticket} --task mlm --data-dir x", "--data-dir", "mlm"),
+        (f"{ticket} --task kd --dev x", "--dev", "kd"),
+        (f"{ticket} --task kd --head ticket", "--head", "kd"),
+        (f"{ticket} --dev x", "--dev", "mlm"),
+        (f"{bert} --task stsb-zero-shot --corpus x", "--corpus", "stsb-zero-shot"),
+        (f"{own} --predict x --dev x", "--dev", "--predict"),
+        (f"{own} --predict x --data-dir x", "--data-dir", "--predict"),
+        (f"{own} --predict x --corpus python-docs", "--corpus", "--predict"),
+        (f"{own} --predict x --head pretrained", "--head", "--predict"),
+        (f"{own} --predict x --sequence-length 8", "--sequence-length", "--predict"),
+    ]
+    for arguments, option, other in refusals:
+        done = run("evaluate", *arguments.split())
+        assert done.code == 2, arguments
+        assert done.err.startswith(f"error: {option} does not go with {other}: it is for ")
+        assert done.err.count("\n") == 1
+    done = run("evaluate", bert, "--task", "stsb-zero-shot", "--model", "x")
+    assert done.err == f"error: --model is for a ticket and for kd, and {bert} is no ticket\n"
+    assert done.code == 2
+
+
 def test_evaluations_that_are_refused(bert: Path, ticket: Path, corpus: str) -> None:
     own = finetune(own_config(bert, dense=True)).checkpoint[0]
     other = tiny.save(Path("other"), "bert", seed=5)

@@ -181,12 +181,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         return _evaluate_loss(config, task, ticket, fine_tuned)
     if task == STSB_ZERO_SHOT:
         return _evaluate_zero_shot(config, ticket, fine_tuned)
-    if ticket:
-        raise UsageError(
-            f"{config.name} is a ticket, which is not fine-tuned on {task} yet: "
-            f"tamtctl finetune {task} --ticket {config.name}"
-        )
-    return _evaluate_task(config, _FineTuned.choose(config, fine_tuned))
+    return _evaluate_task(config, _FineTuned.choose(config, fine_tuned, ticket))
 
 
 def label(config: EvaluateConfig, file: Path) -> Labelled:
@@ -199,8 +194,15 @@ def label(config: EvaluateConfig, file: Path) -> Labelled:
     Raises:
         TamtctlError: The checkpoint or the file are refused.
     """
-    fine_tuned = _FineTuned.choose(config, _FineTuned.find(config.name))
+    if config.task in (*OBJECTIVES, STSB_ZERO_SHOT):
+        raise UsageError(
+            f"--predict needs a task with labels, and {config.task} has none; give the --task that "
+            f"{config.name} was fine-tuned on"
+        )
     _check_options(config, _PREDICT)
+    found = _FineTuned.find(config.name)
+    ticket = None if found else _find_ticket(config.name)
+    fine_tuned = _FineTuned.choose(config, found, ticket)
     task = fine_tuned.task
     columns = config.text_columns or task.columns
     if len(columns) != len(task.columns):
@@ -215,14 +217,14 @@ def label(config: EvaluateConfig, file: Path) -> Labelled:
         tuple(map(list, zip(*texts, strict=True))),
         nothing * len(texts),
     )
-    found = fine_tuned.predict(config, examples)
+    said = fine_tuned.predict(config, examples)
     if task.kind != "classification":
-        return Labelled(task.name, texts, found.values, found.confidences)
+        return Labelled(task.name, texts, said.values, said.confidences)
     return Labelled(
         task.name,
         texts,
-        [task.labels[value] for value in found.values],
-        [dict(zip(task.labels, row, strict=True)) for row in found.confidences],
+        [task.labels[value] for value in said.values],
+        [dict(zip(task.labels, row, strict=True)) for row in said.confidences],
     )
 
 
@@ -256,6 +258,8 @@ def _find_ticket(name: str) -> Ticket | None:
     try:
         path = resolve_ticket(name).path
     except TamtctlError:
+        if Path(name).expanduser().is_dir():  # the run of a search, whose ticket the error names
+            raise
         return None
     if not (path / METADATA_FILE).exists() and (path / "config.json").exists():
         return None
@@ -275,8 +279,16 @@ class _FineTuned:
 
     @classmethod
     def find(cls, name: str) -> _FineTuned | None:
-        """Return the checkpoint of a fine-tuning run, or None if ``name`` is none."""
-        file = Path(name).expanduser() / SEED_METRICS
+        """Return the checkpoint of a fine-tuning run, or None if ``name`` is none.
+
+        Raises:
+            ModelError: It is the run itself, or damaged.
+        """
+        folder = Path(name).expanduser()
+        if seeds := sorted(folder.glob(f"seed-*/{SEED_METRICS}")):
+            checkpoints = ", ".join(str(file.parent) for file in seeds)
+            raise ModelError(f"{name!r} is a run; its checkpoints are {checkpoints}")
+        file = folder / SEED_METRICS
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
             values = facts["task"]
@@ -290,21 +302,28 @@ class _FineTuned:
             raise ModelError(f"{file} is damaged ({error}); fine-tune again") from error
 
     @classmethod
-    def choose(cls, config: EvaluateConfig, found: _FineTuned | None) -> _FineTuned:
+    def choose(
+        cls, config: EvaluateConfig, found: _FineTuned | None, ticket: Ticket | None
+    ) -> _FineTuned:
         """Return the checkpoint as one of the task that is asked for."""
-        if config.task is None or (found and found.task.name == config.task):
-            if found is None:
-                raise UsageError(
-                    f"{config.name} does not say what it was fine-tuned on; give its --task"
-                )
+        name, asked = config.name, config.task
+        if found and asked in (None, found.task.name):
             return found
-        task = find_task(config.task, *OBJECTIVES, STSB_ZERO_SHOT)
+        task = find_task(asked, *OBJECTIVES, STSB_ZERO_SHOT) if asked else None
+        if ticket:
+            on, wanted = (f" on {task.name}", task.name) if task else ("", "TASK")
+            raise UsageError(
+                f"{name} is a ticket, which is not fine-tuned{on} yet: "
+                f"tamtctl finetune {wanted} --ticket {name}"
+            )
+        if task is None:
+            raise UsageError(f"{name} does not say what it was fine-tuned on; give its --task")
         if found:
             raise ModelError(
-                f"{config.name} was fine-tuned on {found.task.name}, not on {task.name}; "
+                f"{name} was fine-tuned on {found.task.name}, not on {task.name}; "
                 f"make a checkpoint with tamtctl finetune {task.name}"
             )
-        return cls(config.name, task, {})
+        return cls(name, task, {})
 
     @property
     def kind(self) -> str:

@@ -383,6 +383,30 @@ def test_no_option_that_decides_what_is_scored_is_ignored(
     assert done.code == 2
 
 
+def test_what_cannot_be_scored_yet_is_told_how(bert: Path, ticket: Path, run: Run) -> None:
+    result = finetune(own_config(bert, dense=True, seeds=(1, 2)))
+    first, second = result.checkpoint
+    Path("search").mkdir()
+    ticket_for(bert, Path("search/ticket"))
+    yet = f"is a ticket, which is not fine-tuned{{}} yet: tamtctl finetune {{}} --ticket {ticket}"
+    refusals = [
+        (f"{ticket} --task sst-2", 2, "no task 'sst-2'; did you mean sst2?"),
+        (f"{ticket} --task sst2", 2, yet.format(" on sst2", "sst2")),
+        (f"{ticket} --predict x", 2, yet.format("", "TASK")),
+        (f"{ticket} --predict x --task sst2", 2, yet.format(" on sst2", "sst2")),
+        (f"{first} --predict x --task mlm", 2, "--predict needs a task with labels, and mlm has"),
+        (f"{bert} --predict x", 2, "does not say what it was fine-tuned on; give its --task"),
+        (f"{result.run_folder}", 1, f"is a run; its checkpoints are {first}, {second}"),
+        (f"{result.run_folder} --predict x", 1, f"is a run; its checkpoints are {first}, {second}"),
+        ("search", 1, "'search' is a run; its ticket is 'search/ticket'"),
+    ]
+    for arguments, code, message in refusals:
+        done = run("evaluate", *arguments.split())
+        assert done.code == code, arguments
+        assert message in done.err
+        assert done.err.count("\n") == 1
+
+
 def test_evaluations_that_are_refused(bert: Path, ticket: Path, corpus: str) -> None:
     own = finetune(own_config(bert, dense=True)).checkpoint[0]
     other = tiny.save(Path("other"), "bert", seed=5)

@@ -607,6 +607,9 @@ def evaluate(
         str | None, typer.Option(help="Another labelled file for a task of your own.")
     ] = None,
     text_column: TextColumnsOption = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the label in --dev; by default as in fine-tuning.")
+    ] = None,
     corpus: Annotated[
         list[str] | None,
         typer.Option(
@@ -640,6 +643,7 @@ def evaluate(
         data_dir=data_dir,
         dev=dev,
         text_columns=tuple(text_column or ()),
+        label_column=label_column,
         corpus=tuple(corpus or ()),
         head=head,
         sequence_length=sequence_length,

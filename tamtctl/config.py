@@ -405,7 +405,8 @@ class EvaluateConfig:
             model that any other encoder is compared with.
         data_dir: A folder of the task's files; by default as in fine-tuning, or the Hub.
         dev: Another labelled file for a checkpoint of a task of one's own.
-        text_columns: Columns of a corpus or of text to label; by default the task's.
+        text_columns: Columns of a corpus, of ``dev`` or of text to label; by default the task's.
+        label_column: Column of the label in ``dev``; by default the task's.
         corpus: Text for ``mlm`` and ``kd``, by default ``python-docs``; its held-out tenth is used.
         head: The masked-LM head: ``pretrained``, as by default, or the ``ticket``'s own.
         sequence_length: Tokens per block of text; by default what the ticket was trained on.
@@ -422,6 +423,7 @@ class EvaluateConfig:
     data_dir: str | None = None
     dev: str | None = None
     text_columns: tuple[str, ...] = ()
+    label_column: str | None = None
     corpus: tuple[str, ...] = ()
     head: str | None = None
     sequence_length: int | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -204,13 +204,7 @@ def label(config: EvaluateConfig, file: Path) -> Labelled:
     ticket = None if found else _find_ticket(config.name)
     fine_tuned = _FineTuned.choose(config, found, ticket)
     task = fine_tuned.task
-    columns = config.text_columns or task.columns
-    if len(columns) != len(task.columns):
-        raise UsageError(
-            f"{task.name} reads {' and '.join(task.columns)}; give --text-column "
-            f"{len(task.columns)} times, not {len(columns)}"
-        )
-    texts = read_texts(file, columns)
+    texts = read_texts(file, fine_tuned.columns(config))
     nothing = [Answers((), ())] if task.kind == "span" else [0]
     examples = Examples(
         [str(i) for i in range(len(texts))],
@@ -234,7 +228,8 @@ def _check_options(config: EvaluateConfig, kind: str) -> None:
         "--model": (config.model, (*OBJECTIVES, STSB_ZERO_SHOT)),
         "--data-dir": (config.data_dir, (STSB_ZERO_SHOT, _PUBLIC)),
         "--dev": (config.dev, (_OWN,)),
-        "--text-column": (config.text_columns, (*OBJECTIVES, _PREDICT)),
+        "--text-column": (config.text_columns, (*OBJECTIVES, _OWN, _PREDICT)),
+        "--label-column": (config.label_column, (_OWN,)),
         "--corpus": (config.corpus, OBJECTIVES),
         "--head": (config.head, ("mlm", "mlm+kd")),
         "--sequence-length": (config.sequence_length, OBJECTIVES),
@@ -338,7 +333,7 @@ class _FineTuned:
 
     def data(self, config: EvaluateConfig) -> TaskData:
         """Find the data to score on: what is asked for, else what the run used."""
-        used = self.facts.get("config", {})
+        used = self.facts.get("config", {}) | self.facts.get("files", {})
         if self.task.name in TASKS:
             data_dir = config.data_dir or used.get("data_dir")
             data = open_task(TASKS[self.task.name], Path(data_dir) if data_dir else None)
@@ -348,7 +343,23 @@ class _FineTuned:
                     f"({', '.join(self.task.labels)}); fine-tune again"
                 )
             return data
-        return open_dev_file(self.task, Path(config.dev or used.get("dev", "")))
+        task = replace(
+            self.task,
+            columns=self.columns(config),
+            label_column=config.label_column or self.task.label_column,
+        )
+        return open_dev_file(task, Path(config.dev or used.get("dev", "")))
+
+    def columns(self, config: EvaluateConfig) -> tuple[str, ...]:
+        """Return the columns to read texts from: those asked for, else the task's."""
+        own = self.task.columns
+        columns = config.text_columns or own
+        if len(columns) != len(own):
+            raise UsageError(
+                f"{self.task.name} reads {' and '.join(own)}; give --text-column "
+                f"{len(own)} times, not {len(columns)}"
+            )
+        return columns
 
     def predict(self, config: EvaluateConfig, examples: Examples) -> Predictions:
         """Load the checkpoint and return what it says."""

@@ -185,7 +185,7 @@ def open_own_task(
         TaskError: A file cannot be read, a column is missing, or there is but one label.
     """
     for file in (train, dev):
-        _check_file(file)
+        _check_file(file, "check --train and --dev")
     task = own_task(name, tuple(text_columns), label_column, kind or "classification")
     values = [
         _cell(task, place, record, label_column) for place, record in _file_records(task, train)
@@ -203,13 +203,13 @@ def open_dev_file(task: Task, dev: Path) -> TaskData:
     Raises:
         TaskError: There is no such file, or it is of a kind that cannot be read.
     """
-    _check_file(dev)
+    _check_file(dev, "give a labelled file with --dev")
     return _of_files(replace(task, dev_splits={"": "validation"}), {"validation": dev})
 
 
-def _check_file(file: Path) -> None:
+def _check_file(file: Path, advice: str) -> None:
     if not file.is_file():
-        raise TaskError(f"no file {str(file)!r}; check --train and --dev")
+        raise TaskError(f"no file {str(file)!r}; {advice}")
     if _kind_of(file) not in _SUFFIXES:
         raise TaskError(f"{file} is of no kind that can be read: use {', '.join(_SUFFIXES)}")
 
@@ -262,8 +262,9 @@ def _cell(task: Task, place: str, record: Mapping[str, Any], column: str) -> Any
                 raise TaskError(f"{place} has nothing in column {name!r}")
             return record[name]
     columns = ", ".join(map(repr, record)) or "none at all"
-    option = "" if task.name in TASKS else "; name yours with --text-column and --label-column"
-    raise TaskError(f"{place} has no column {column!r}, but {columns}{option}")
+    option = "--text-column" if column in task.columns else "--label-column"
+    advice = "" if task.name in TASKS else f"; name yours with {option}"
+    raise TaskError(f"{place} has no column {column!r}, but {columns}{advice}")
 
 
 def _text(task: Task, place: str, record: Mapping[str, Any], column: str) -> str:

@@ -135,6 +135,45 @@ def test_a_checkpoint_scores_what_its_run_said(bert: Path, ticket: Path) -> None
     assert half.examples == 12
 
 
+def test_another_dev_file_may_have_other_columns(bert: Path, run: Run) -> None:
+    checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
+    rows = [json.loads(line) for line in Path("own.jsonl").read_text().splitlines()]
+    lines = [f"{row['text']}\tunused\t{row['label']}" for row in rows]
+    Path("other.tsv").write_text("\n".join(["body\ttext\ttopic", *lines]))
+    command = ["evaluate", checkpoint, "--json", "--dev", "other.tsv"]
+    found = run(*command, "--text-column", "body", "--label-column", "topic")
+    wanted = evaluate(EvaluateConfig(name=str(checkpoint))).metrics
+    assert json.loads(found.out)["metrics"] == wanted
+    refusals = [
+        ([], 1, "has no column 'label', but 'body', 'text', 'topic'; name yours with --label-col"),
+        (["--text-column", "x"], 1, "has no column 'x', but"),
+        (["--text-column", "a", "--text-column", "b"], 2, "give --text-column 1 times, not 2"),
+    ]
+    for options, code, message in refusals:
+        done = run(*command, *options)
+        assert done.code == code
+        assert message in done.err
+
+
+def test_a_checkpoint_is_scored_from_any_directory(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = finetune(own_config(bert, dense=True)).checkpoint[0].absolute()
+    Path("dev.tsv").write_text("sentence\tlabel\n" + "the list\t1\na file\t0\n" * 2)
+    Path("train.tsv").write_text(Path("dev.tsv").read_text())
+    config = FinetuneConfig(task="sst2", data_dir=".", model=str(bert), dense=True, epochs=1)
+    sst2 = finetune(config).checkpoint[0].absolute()
+    assert json.loads((own / "metrics.json").read_text())["config"]["dev"] == "own.jsonl"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert evaluate(EvaluateConfig(name=str(own))).examples == 24
+    assert evaluate(EvaluateConfig(name=str(sst2))).examples == 4
+    (tmp_path / "own.jsonl").unlink()
+    gone = re.escape(f"no file '{tmp_path / 'own.jsonl'}'; give a labelled file with --dev")
+    with pytest.raises(TaskError, match=gone):
+        evaluate(EvaluateConfig(name=str(own)))
+
+
 def test_a_checkpoint_labels_text_of_ones_own(bert: Path) -> None:
     checkpoint = finetune(own_config(bert, dense=True, epochs=15)).checkpoint[0]
     rows = [json.loads(line) for line in Path("own.jsonl").read_text().splitlines()]

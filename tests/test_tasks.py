@@ -253,7 +253,9 @@ def test_own_pairs_in_csv_and_a_dev_label_that_training_has_not(tmp_path: Path) 
     assert data.train().texts == (["one, two", "four"], ["three", "fi\nve"])
     with pytest.raises(TaskError, match=r"b\.csv:2: the label 'maybe' is none of m's: no, yes"):
         data.dev()
-    with pytest.raises(TaskError, match="no column 'z', but 'x', 'y', 'l'; name yours with"):
+    with pytest.raises(
+        TaskError, match="no column 'z', but 'x', 'y', 'l'; name yours with --label"
+    ):
         open_own_task("m", train, dev, text_columns=["x"], label_column="z")
     with pytest.raises(TaskError, match="no file"):
         open_own_task("m", train, tmp_path / "none.csv", text_columns=["x"], label_column="l")

@@ -157,7 +157,8 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
         if loading["missing_keys"]:
             raise NoHeadError(
                 f"model {name!r} has no pre-trained masked-LM head (the checkpoint lacks "
-                f"{min(loading['missing_keys'])}); use --objective kd, which needs none"
+                f"{min(loading['missing_keys'])}); use --objective kd (evaluate: --task kd), which "
+                "needs none"
             )
     matrices = {n: p for n, p in maskable_matrices(model).items() if n not in pooler_names}
     revision = getattr(config, "_commit_hash", None)

@@ -593,7 +593,10 @@ def evaluate(
     ] = None,
     predict: Annotated[
         Path | None,
-        typer.Option(help="Label this text: lines, or a tsv, csv, jsonl or parquet file."),
+        typer.Option(
+            help="Label this text: lines (- reads them from standard input), or a tsv, csv, jsonl "
+            "or parquet file."
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -659,7 +662,8 @@ def evaluate(
     from tamtctl.console import show_evaluation, show_labelled
 
     if predict is not None:
-        labelled = evaluation.label(config, predict)
+        file = Path("/dev/stdin") if str(predict) == "-" else predict
+        labelled = evaluation.label(config, file)
         show_labelled(output, labelled)
         output.result(labelled.to_dict(), "\n".join(map(str, labelled.predictions)))
         return

@@ -553,7 +553,7 @@ def read_texts(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     Raises:
         TaskError: The file cannot be read, lacks a column, or is empty.
     """
-    if not file.is_file():
+    if not file.exists() or file.is_dir():  # a pipe will do
         raise TaskError(f"no file {str(file)!r} to label")
     if _kind_of(file) in _SUFFIXES:
         task = own_task("text", tuple(columns), "", "classification")

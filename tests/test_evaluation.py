@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +375,22 @@ def test_what_is_not_defined_is_null_in_json_and_a_dash_to_people(
     )
 
 
+def test_text_to_label_may_come_through_a_pipe(bert: Path) -> None:
+    checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
+    Path("new.txt").write_text("the of a list\nthe of a file\n")
+    wanted = label(EvaluateConfig(name=str(checkpoint)), Path("new.txt")).predictions
+    done = subprocess.run(
+        [sys.executable, "-m", "tamtctl", "evaluate", checkpoint, "--predict", "-", "-q"],
+        input=Path("new.txt").read_text(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == wanted, done.stderr
+    with pytest.raises(TaskError, match="no file"):
+        label(EvaluateConfig(name=str(checkpoint)), Path())
+
+
 def test_an_example_to_label_is_a_line(bert: Path, run: Run) -> None:
     checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
     assert "own.jsonl (24 examples)" in run("evaluate", checkpoint).out
@@ -467,7 +485,7 @@ def test_evaluations_that_are_refused(bert: Path, ticket: Path, corpus: str) -> 
             {"name": str(bert), "task": "sst2", "data_dir": "."},
         ),
         (ModelError, "fine-tuned on own, not on sst2", {"name": str(own), "task": "sst2"}),
-        (ModelError, "no pre-trained masked-LM head", {"name": str(own), "task": "mlm"}),
+        (ModelError, "masked-LM head .*; use .*--task kd", {"name": str(own), "task": "mlm"}),
         (
             TicketError,
             "give the ticket's own --model",

@@ -186,7 +186,8 @@ class Noise:
         """
         if tokenizer.mask_token_id is None:
             raise ModelError(
-                "the tokenizer has no mask token for masked language modelling; use --objective kd"
+                "the tokenizer has no mask token for masked language modelling; use --objective kd "
+                "(evaluate: --task kd)"
             )
         ids = max(tokenizer.get_vocab().values()) + 1
         is_special = np.zeros(ids, bool)

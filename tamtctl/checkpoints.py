@@ -170,7 +170,7 @@ class Checkpoints:
         earlier = self.paths()
         kept = f"{earlier[-1]} is intact" if earlier else "there is none before"
         return TamtctlError(
-            f"the checkpoint of step {step} was not written: {_reason(error)}; {kept}; "
+            f"the checkpoint of step {step} was not written: {explain(error) or error}; {kept}; "
             "the same command goes on from there"
         )
 
@@ -208,10 +208,3 @@ def _read(path: Path) -> tuple[dict[str, Any], State]:
             # Else it would live in the file, which goes when there are newer ones.
             state[part][name] = opened.get_tensor(key).clone()
     return header, state
-
-
-def _reason(error: Exception) -> str:
-    """Name the cause; safetensors has the operating system's only as text."""
-    if isinstance(error, SafetensorError) and (found := re.search(r"os error (\d+)", str(error))):
-        error = OSError(int(found[1]), os.strerror(int(found[1])))
-    return explain(error) or str(error)

@@ -573,8 +573,7 @@ def finetune(
     finally:
         view.close()
     show_finetune_result(output, result)
-    label = " selected on the dev set" if result.dev_selected else ""
-    output.result(result.to_dict(), f"{result.mean:.4f}{label}")
+    output.result(result.to_dict(), f"{result.mean:.4f}" + _selected(result.dev_selected))
 
 
 @app.command(epilog="Example: tamtctl evaluate nano-0.8 --task mlm --corpus python-docs")
@@ -594,7 +593,10 @@ def evaluate(
     ] = None,
     predict: Annotated[
         Path | None,
-        typer.Option(help="Label this text: lines, or a tsv, csv, jsonl or parquet file."),
+        typer.Option(
+            help="Label this text: lines (- reads them from standard input), or a tsv, csv, jsonl "
+            "or parquet file."
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -608,6 +610,9 @@ def evaluate(
         str | None, typer.Option(help="Another labelled file for a task of your own.")
     ] = None,
     text_column: TextColumnsOption = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the label in --dev; by default as in fine-tuning.")
+    ] = None,
     corpus: Annotated[
         list[str] | None,
         typer.Option(
@@ -616,10 +621,15 @@ def evaluate(
         ),
     ] = None,
     head: Annotated[
-        str, typer.Option(help=f"The masked-LM head, {' or '.join(HEADS)}'s own.")
-    ] = "pretrained",
+        str | None,
+        typer.Option(
+            help=f"The masked-LM head, {' or '.join(HEADS)}'s own; by default {HEADS[0]}."
+        ),
+    ] = None,
     sequence_length: Annotated[int | None, typer.Option(help="Tokens per block of text.")] = None,
-    blocks: Annotated[int, typer.Option(help="Blocks of text at most.")] = 512,
+    blocks: Annotated[
+        int | None, typer.Option(help="Blocks of text at most; by default 512.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Examples or blocks at once.")] = 16,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
@@ -636,7 +646,8 @@ def evaluate(
         data_dir=data_dir,
         dev=dev,
         text_columns=tuple(text_column or ()),
-        corpus=tuple(corpus or ["python-docs"]),
+        label_column=label_column,
+        corpus=tuple(corpus or ()),
         head=head,
         sequence_length=sequence_length,
         blocks=blocks,
@@ -651,13 +662,19 @@ def evaluate(
     from tamtctl.console import show_evaluation, show_labelled
 
     if predict is not None:
-        labelled = evaluation.label(config, predict)
+        file = Path("/dev/stdin") if str(predict) == "-" else predict
+        labelled = evaluation.label(config, file)
         show_labelled(output, labelled)
         output.result(labelled.to_dict(), "\n".join(map(str, labelled.predictions)))
         return
     result = evaluation.evaluate(config)
     show_evaluation(output, result)
-    output.result(result.to_dict(), f"{result.score:.4f}")
+    output.result(result.to_dict(), f"{result.score:.4f}" + _selected(result.dev_selected))
+
+
+def _selected(on_dev_set: bool) -> str:
+    """Label a score that is an oracle's, wherever it appears."""
+    return " selected on the dev set" if on_dev_set else ""
 
 
 def _listed(option: str, text: str | None, kind: Callable[[str], _Value]) -> tuple[_Value, ...]:

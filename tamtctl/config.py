@@ -409,11 +409,12 @@ class EvaluateConfig:
             model that any other encoder is compared with.
         data_dir: A folder of the task's files; by default as in fine-tuning, or the Hub.
         dev: Another labelled file for a checkpoint of a task of one's own.
-        text_columns: Columns of a corpus or of text to label; by default the task's.
-        corpus: Text for ``mlm`` and ``kd``; its held-out tenth is used.
-        head: The masked-LM head: ``pretrained``, or the ``ticket``'s own.
+        text_columns: Columns of a corpus, of ``dev`` or of text to label; by default the task's.
+        label_column: Column of the label in ``dev``; by default the task's.
+        corpus: Text for ``mlm`` and ``kd``, by default ``python-docs``; its held-out tenth is used.
+        head: The masked-LM head: ``pretrained``, as by default, or the ``ticket``'s own.
         sequence_length: Tokens per block of text; by default what the ticket was trained on.
-        blocks: So many blocks at most, spread over the text.
+        blocks: So many blocks at most, spread over the text; by default 512.
         batch_size: Examples or blocks at once.
         precision: As in `FinetuneConfig`.
         device: As in `FinetuneConfig`.
@@ -426,10 +427,11 @@ class EvaluateConfig:
     data_dir: str | None = None
     dev: str | None = None
     text_columns: tuple[str, ...] = ()
-    corpus: tuple[str, ...] = ("python-docs",)
-    head: str = "pretrained"
+    label_column: str | None = None
+    corpus: tuple[str, ...] = ()
+    head: str | None = None
     sequence_length: int | None = None
-    blocks: int = 512
+    blocks: int | None = None
     batch_size: int = 16
     precision: str = "auto"
     device: str = "auto"
@@ -441,7 +443,8 @@ class EvaluateConfig:
         Raises:
             UsageError: A value is out of range or unknown; the message names the option.
         """
-        one_of("head", self.head, HEADS)
+        if self.head is not None:
+            one_of("head", self.head, HEADS)
         one_of("device", self.device, DEVICES)
         one_of("precision", self.precision, PRECISIONS)
         length = self.sequence_length

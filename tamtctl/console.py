@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from tamtctl.config import OBJECTIVES
 
 if TYPE_CHECKING:
     from tamtctl.evaluation import Evaluation, Labelled
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 _PLAIN_WIDTH = 100
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
+# What would break a line or a column, or command a terminal, as Python writes it.
+_ESCAPED = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
 class Output:
@@ -60,9 +66,19 @@ class Output:
     def result(self, value: Mapping[str, Any], essence: str) -> None:
         """Print the JSON object, or in quiet mode the one line that a script wants."""
         if self.as_json:
-            print(json.dumps(value, indent=2))  # noqa: T201, stdout is the interface here
+            text = json.dumps(_without_nan(value), indent=2, allow_nan=False)
+            print(text)  # noqa: T201, stdout is the interface here
         elif self.quiet:
             print(essence)  # noqa: T201
+
+
+def _without_nan(value: Any) -> Any:
+    """Return JSON values with null for what is no finite number, for which JSON has no name."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class SearchView:
@@ -312,15 +328,17 @@ def show_finetune_result(output: Output, result: FinetuneResult) -> None:
 
 def show_evaluation(output: Output, result: Evaluation) -> None:
     """Print the scores."""
-    facts = {"task": result.task, "data": f"{result.data} ({result.examples:,} examples or blocks)"}
+    unit = "block" if result.task in OBJECTIVES else "example"
+    facts = {"task": result.task, "data": f"{result.data} ({_count(result.examples, unit)})"}
     if result.sparsity is not None:
         facts["sparsity"] = f"{result.sparsity:.4g}"
     if result.head:
         facts["head"] = result.head
     label = " (dev-selected)" if result.dev_selected else ""
     for name, value in result.metrics.items():
-        error = result.standard_errors.get(name)
-        facts[name + label] = f"{value:.4f}" + ("" if error is None else f" ± {error:.4f} s.e.")
+        error = result.standard_errors[name]
+        shown = "–" if math.isnan(error) else f"{error:.4f}"  # of a single example or block
+        facts[name + label] = f"{value:.4f} ± {shown} s.e."
     output.facts(facts)
 
 
@@ -328,7 +346,7 @@ def show_labelled(output: Output, labelled: Labelled) -> None:
     """Print a prediction and its text a line, a tab between them."""
     for prediction, texts in zip(labelled.predictions, labelled.texts, strict=True):
         shown = f"{prediction:.4f}" if isinstance(prediction, float) else str(prediction)
-        output.line("\t".join([shown, *texts]))
+        output.line("\t".join(cell.translate(_ESCAPED) for cell in (shown, *texts)))
 
 
 def show_push(output: Output, result: PushResult) -> None:

@@ -58,9 +58,10 @@ def explain(error: BaseException) -> str | None:
 
     The command line uses it as its last resort before calling an error a bug.
     """
-    if isinstance(error, OSError) and error.errno in _OS_ERRORS:
-        where = f" ({error.filename})" if error.filename else ""
-        return _OS_ERRORS[error.errno] + where
+    if found := _OS_ERRORS.get(_os_error_number(error)):
+        file = getattr(error, "filename", None)
+        where = f" ({_shortened(str(file))})" if file else ""
+        return f"{found[0]}{where}; {found[1]}"
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "not enough memory; use a smaller --batch-size, --micro-batch-size or model"
     if isinstance(error, RuntimeError) and re.search(r"gloo|NCCL", str(error)):
@@ -71,11 +72,29 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
-_OS_ERRORS = {
-    errno.ENOSPC: "no space left on the disk; free some, or choose another --output-dir",
-    errno.EDQUOT: "the disk quota is used up; free some space, or choose another --output-dir",
-    errno.EACCES: "permission denied; choose a folder that you can write",
-    errno.EPERM: "operation not permitted; choose a folder that you can write",
-    errno.EROFS: "the file system is read-only; choose another --output-dir",
-    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+def _os_error_number(error: BaseException) -> int | None:
+    """Return the operating system's number; libraries in Rust, as safetensors, have it as text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= _LONGEST_PATH else f"{path[: _LONGEST_PATH - 40]}…{path[-39:]}"
+
+
+_LONGEST_PATH = 200  # characters that a message shows
+
+_PERMISSION = "name a file or folder that you may read, and write if it is for output"
+
+# Number → what is wrong, and what to do.
+_OS_ERRORS: dict[int | None, tuple[str, str]] = {
+    errno.ENOSPC: ("no space left on the disk", "free some, or choose another --output-dir"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, or choose another --output-dir"),
+    errno.EACCES: ("permission denied", _PERMISSION),
+    errno.EPERM: ("operation not permitted", _PERMISSION),
+    errno.EROFS: ("the file system is read-only", "choose another --output-dir"),
+    errno.EMFILE: ("too many open files", "raise the limit (ulimit -n)"),
+    errno.ENAMETOOLONG: ("a name is too long for the file system", "give a shorter one"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches
-from tamtctl.config import OBJECTIVES, EvaluateConfig
+from tamtctl.config import HEADS, OBJECTIVES, EvaluateConfig
 from tamtctl.corpus import load_corpus
 from tamtctl.devices import Autocast, Compute
 from tamtctl.errors import ModelError, TamtctlError, TicketError, UsageError
@@ -33,12 +33,24 @@ from tamtctl.models import (
 )
 from tamtctl.objectives import Objective
 from tamtctl.task_data import Answers, Examples, TaskData, open_dev_file, open_task, read_texts
-from tamtctl.task_models import SEED_METRICS, Encoding, Predictions, load_fine_tuned, predict
-from tamtctl.tasks import STSB_ZERO_SHOT, TASKS, Task, find_task
+from tamtctl.task_models import (
+    SEED_METRICS,
+    Encoding,
+    Predictions,
+    class_names,
+    load_fine_tuned,
+    predict,
+)
+from tamtctl.tasks import PYTHON_DOCS_TOPIC, STSB_ZERO_SHOT, TASKS, Task, find_task
+from tamtctl.text import PYTHON_DOCS
 from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import METADATA_FILE
 
 _SEQUENCE_LENGTH = 128  # of blocks of text where no ticket says what it was trained on
+_BLOCKS = 512  # at most, spread over the text
+
+# What an option may be for, besides single tasks.
+_PUBLIC, _OWN, _PREDICT = "the tasks of GLUE and SQuAD", "tasks of your own", "--predict"
 
 
 @dataclass(frozen=True)
@@ -175,13 +187,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     if task in OBJECTIVES:
         return _evaluate_loss(config, task, ticket, fine_tuned)
     if task == STSB_ZERO_SHOT:
-        return _evaluate_zero_shot(config, ticket)
-    if ticket:
-        raise UsageError(
-            f"{config.name} is a ticket, which is not fine-tuned on {task} yet: "
-            f"tamtctl finetune {task} --ticket {config.name}"
-        )
-    return _evaluate_task(config, _FineTuned.choose(config, fine_tuned))
+        return _evaluate_zero_shot(config, ticket, fine_tuned)
+    return _evaluate_task(config, _FineTuned.choose(config, fine_tuned, ticket))
 
 
 def label(config: EvaluateConfig, file: Path) -> Labelled:
@@ -194,30 +201,58 @@ def label(config: EvaluateConfig, file: Path) -> Labelled:
     Raises:
         TamtctlError: The checkpoint or the file are refused.
     """
-    fine_tuned = _FineTuned.choose(config, _FineTuned.find(config.name))
-    task = fine_tuned.task
-    columns = config.text_columns or task.columns
-    if len(columns) != len(task.columns):
+    if config.task in (*OBJECTIVES, STSB_ZERO_SHOT):
         raise UsageError(
-            f"{task.name} reads {' and '.join(task.columns)}; give --text-column "
-            f"{len(task.columns)} times, not {len(columns)}"
+            f"--predict needs a task with labels, and {config.task} has none; give the --task that "
+            f"{config.name} was fine-tuned on"
         )
-    texts = read_texts(file, columns)
+    _check_options(config, _PREDICT)
+    found = _FineTuned.find(config.name)
+    ticket = None if found else _find_ticket(config.name)
+    fine_tuned = _FineTuned.choose(config, found, ticket)
+    task = fine_tuned.task
+    texts = read_texts(file, fine_tuned.columns(config))
     nothing = [Answers((), ())] if task.kind == "span" else [0]
     examples = Examples(
         [str(i) for i in range(len(texts))],
         tuple(map(list, zip(*texts, strict=True))),
         nothing * len(texts),
     )
-    found = fine_tuned.predict(config, examples)
+    said = fine_tuned.predict(config, examples)
     if task.kind != "classification":
-        return Labelled(task.name, texts, found.values, found.confidences)
+        return Labelled(task.name, texts, said.values, said.confidences)
     return Labelled(
         task.name,
         texts,
-        [task.labels[value] for value in found.values],
-        [dict(zip(task.labels, row, strict=True)) for row in found.confidences],
+        [task.labels[value] for value in said.values],
+        [dict(zip(task.labels, row, strict=True)) for row in said.confidences],
     )
+
+
+def _check_options(config: EvaluateConfig, kind: str) -> None:
+    """Refuse the options that would be ignored, of those that decide what is scored."""
+    table: dict[str, tuple[object, tuple[str, ...]]] = {
+        "--model": (config.model, (*OBJECTIVES, STSB_ZERO_SHOT)),
+        "--data-dir": (config.data_dir, (STSB_ZERO_SHOT, _PUBLIC)),
+        "--dev": (config.dev, (_OWN,)),
+        "--text-column": (config.text_columns, (*OBJECTIVES, _OWN, _PREDICT)),
+        "--label-column": (config.label_column, (_OWN,)),
+        "--corpus": (config.corpus, OBJECTIVES),
+        "--head": (config.head, ("mlm", "mlm+kd")),
+        "--sequence-length": (config.sequence_length, OBJECTIVES),
+        "--blocks": (config.blocks, OBJECTIVES),
+    }
+    for option, (value, kinds) in table.items():
+        if value and kind not in kinds:
+            raise UsageError(
+                f"{option} does not go with {kind}: it is for {', '.join(kinds)}; leave it out"
+            )
+
+
+def _check_model(config: EvaluateConfig, task: str, ticket: Ticket | None) -> None:
+    """Refuse a model beside what is one itself, unless they are compared."""
+    if config.model and ticket is None and "kd" not in task:
+        raise UsageError(f"--model is for a ticket and for kd, and {config.name} is no ticket")
 
 
 def _find_ticket(name: str) -> Ticket | None:
@@ -225,6 +260,8 @@ def _find_ticket(name: str) -> Ticket | None:
     try:
         path = resolve_ticket(name).path
     except TamtctlError:
+        if Path(name).expanduser().is_dir():  # the run of a search, whose ticket the error names
+            raise
         return None
     if not (path / METADATA_FILE).exists() and (path / "config.json").exists():
         return None
@@ -244,34 +281,58 @@ class _FineTuned:
 
     @classmethod
     def find(cls, name: str) -> _FineTuned | None:
-        """Return the checkpoint of a fine-tuning run, or None if ``name`` is none."""
-        file = Path(name).expanduser() / SEED_METRICS
+        """Return the checkpoint of a fine-tuning run, or None if ``name`` is none.
+
+        Raises:
+            ModelError: It is the run itself, or damaged.
+        """
+        folder = Path(name).expanduser()
+        if seeds := sorted(folder.glob(f"seed-*/{SEED_METRICS}")):
+            checkpoints = ", ".join(str(file.parent) for file in seeds)
+            raise ModelError(f"{name!r} is a run; its checkpoints are {checkpoints}")
+        file = folder / SEED_METRICS
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
             values = facts["task"]
             tuples = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
             return cls(name, Task(**(values | tuples)), facts)
+        except PermissionError:
+            raise
         except OSError:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{file} is damaged ({error}); fine-tune again") from error
 
     @classmethod
-    def choose(cls, config: EvaluateConfig, found: _FineTuned | None) -> _FineTuned:
+    def choose(
+        cls, config: EvaluateConfig, found: _FineTuned | None, ticket: Ticket | None
+    ) -> _FineTuned:
         """Return the checkpoint as one of the task that is asked for."""
-        if config.task is None or (found and found.task.name == config.task):
-            if found is None:
-                raise UsageError(
-                    f"{config.name} does not say what it was fine-tuned on; give its --task"
-                )
+        name, asked = config.name, config.task
+        if found and asked in (None, found.task.name):
             return found
-        task = find_task(config.task, *OBJECTIVES, STSB_ZERO_SHOT)
+        task = find_task(asked, *OBJECTIVES, STSB_ZERO_SHOT) if asked else None
+        if ticket:
+            on, wanted = (f" on {task.name}", task.name) if task else ("", "TASK")
+            raise UsageError(
+                f"{name} is a ticket, which is not fine-tuned{on} yet: "
+                f"tamtctl finetune {wanted} --ticket {name}"
+            )
+        if task is None:
+            raise UsageError(f"{name} does not say what it was fine-tuned on; give its --task")
         if found:
             raise ModelError(
-                f"{config.name} was fine-tuned on {found.task.name}, not on {task.name}; "
+                f"{name} was fine-tuned on {found.task.name}, not on {task.name}; "
                 f"make a checkpoint with tamtctl finetune {task.name}"
             )
-        return cls(config.name, task, {})
+        return cls(name, task, {})
+
+    @property
+    def kind(self) -> str:
+        """What `_check_options` knows it as; python-docs-topic, which has no files, as itself."""
+        if self.task.name == PYTHON_DOCS_TOPIC:
+            return PYTHON_DOCS_TOPIC
+        return _PUBLIC if self.task.name in TASKS else _OWN
 
     @property
     def sparsity(self) -> float | None:
@@ -279,7 +340,7 @@ class _FineTuned:
 
     def data(self, config: EvaluateConfig) -> TaskData:
         """Find the data to score on: what is asked for, else what the run used."""
-        used = self.facts.get("config", {})
+        used = self.facts.get("config", {}) | self.facts.get("files", {})
         if self.task.name in TASKS:
             data_dir = config.data_dir or used.get("data_dir")
             data = open_task(TASKS[self.task.name], Path(data_dir) if data_dir else None)
@@ -289,7 +350,23 @@ class _FineTuned:
                     f"({', '.join(self.task.labels)}); fine-tune again"
                 )
             return data
-        return open_dev_file(self.task, Path(config.dev or used.get("dev", "")))
+        task = replace(
+            self.task,
+            columns=self.columns(config),
+            label_column=config.label_column or self.task.label_column,
+        )
+        return open_dev_file(task, Path(config.dev or used.get("dev", "")))
+
+    def columns(self, config: EvaluateConfig) -> tuple[str, ...]:
+        """Return the columns to read texts from: those asked for, else the task's."""
+        own = self.task.columns
+        columns = config.text_columns or own
+        if len(columns) != len(own):
+            raise UsageError(
+                f"{self.task.name} reads {' and '.join(own)}; give --text-column "
+                f"{len(own)} times, not {len(columns)}"
+            )
+        return columns
 
     def predict(self, config: EvaluateConfig, examples: Examples) -> Predictions:
         """Load the checkpoint and return what it says."""
@@ -300,21 +377,16 @@ class _FineTuned:
         found = predict(
             encoding, model, examples, batch_size=config.batch_size, autocast=compute.autocast
         )
-        return _in_order_of(self.task, model, self.name, found)
+        return _in_order_of(self.task, model, found)
 
 
-def _in_order_of(task: Task, model: PreTrainedModel, name: str, found: Predictions) -> Predictions:
+def _in_order_of(task: Task, model: PreTrainedModel, found: Predictions) -> Predictions:
     """Return predictions as ids of the task's classes, whose order may not be the checkpoint's."""
-    names = [str(label).lower() for _, label in sorted((model.config.id2label or {}).items())]
-    unnamed = all(name.startswith("label_") for name in names)
-    if task.kind != "classification" or unnamed or names == [n.lower() for n in task.labels]:
+    names, wanted = class_names(model.config), [label.lower() for label in task.labels]
+    if task.kind != "classification" or names in (None, wanted):
         return found
-    if sorted(names) != sorted(n.lower() for n in task.labels):
-        raise ModelError(
-            f"the classes of {name} ({', '.join(names)}) are not those of {task.name} "
-            f"({', '.join(task.labels)})"
-        )
-    place = [names.index(n.lower()) for n in task.labels]  # of each class in the checkpoint
+    assert names is not None  # and has the same names, or it would not have been loaded
+    place = [names.index(label) for label in wanted]  # of each class in the checkpoint
     return Predictions(
         [place.index(value) for value in found.values],
         [[row[i] for i in place] for row in found.confidences],
@@ -322,6 +394,7 @@ def _in_order_of(task: Task, model: PreTrainedModel, name: str, found: Predictio
 
 
 def _evaluate_task(config: EvaluateConfig, fine_tuned: _FineTuned) -> Evaluation:
+    _check_options(config, fine_tuned.kind)
     data = fine_tuned.data(config)
     found: dict[str, float] = {}
     errors: dict[str, float] = {}
@@ -354,6 +427,8 @@ def _evaluate_loss(
     config: EvaluateConfig, task: str, ticket: Ticket | None, fine_tuned: _FineTuned | None
 ) -> Evaluation:
     """Score on held-out text, with noise that depends on nothing but the text."""
+    _check_options(config, task)
+    _check_model(config, task, ticket)
     pruned = ticket or fine_tuned
     dense = None if ticket else _dense_model(config, task, fine_tuned)
     compute = Compute.choose(config.device, config.precision, config.threads)
@@ -365,7 +440,8 @@ def _evaluate_loss(
             f"--sequence-length {length} is more than the model can take; give at most {longest}"
         )
     column = config.text_columns[0] if config.text_columns else None
-    corpus = load_corpus(config.corpus, encoder.tokenizer, text_column=column)
+    sources = config.corpus or (PYTHON_DOCS,)
+    corpus = load_corpus(sources, encoder.tokenizer, text_column=column)
     blocks = Blocks.of(corpus.held_out, length, encoder.tokenizer)
     teacher = _teacher(dense, encoder, compute.device) if dense else None
     cast(nn.Module, encoder.model).to(compute.device)
@@ -376,7 +452,8 @@ def _evaluate_loss(
         fold(encoder.matrices, frozen, {n: masks[n].to(compute.device) for n in frozen})
     _set_head(config, ticket, objective)
     noise = Noise.of(encoder.tokenizer) if "mlm" in task else None
-    batches = evaluation_batches(blocks, config.batch_size, noise=noise, limit=config.blocks)
+    limit = config.blocks or _BLOCKS
+    batches = evaluation_batches(blocks, config.batch_size, noise=noise, limit=limit)
     terms = held_out_losses(objective, batches, compute.autocast, compute.device)
     means = {name: term.mean for name, term in terms.items()}
     errors = {name: term.standard_error for name, term in terms.items()}
@@ -390,18 +467,16 @@ def _evaluate_loss(
         standard_error=errors[task],
         metrics=means,
         standard_errors=errors,
-        examples=min(config.blocks, len(blocks)),
+        examples=min(limit, len(blocks)),
         sparsity=pruned.sparsity if pruned else None,
-        data=" ".join(config.corpus),
-        head=config.head if "mlm" in task else None,
+        data=" ".join(sources),
+        head=(config.head or HEADS[0]) if "mlm" in task else None,
     )
 
 
 def _dense_model(config: EvaluateConfig, task: str, fine_tuned: _FineTuned | None) -> str | None:
     """Return the dense model that an encoder is compared with, None if the task needs none."""
     if "kd" not in task:
-        if config.model:
-            raise UsageError(f"--model is for a ticket and for kd, and {config.name} is no ticket")
         return None
     used = fine_tuned.facts.get("model", {}).get("id") if fine_tuned else None
     if not (config.model or used):
@@ -454,7 +529,7 @@ def _masks(ticket: Ticket, encoder: Encoder) -> Mapping[str, Tensor]:
 
 def _set_head(config: EvaluateConfig, ticket: Ticket | None, objective: Objective) -> None:
     """Give the objective the head that was trained with the ticket, if that is asked for."""
-    if config.head == "pretrained" or not objective.head:
+    if config.head != "ticket" or not objective.head:
         return
     if ticket is None or ticket.mlm_head is None:
         what = "has no masked-LM head of its own" if ticket else "is no ticket"
@@ -469,8 +544,13 @@ def _set_head(config: EvaluateConfig, ticket: Ticket | None, objective: Objectiv
 # --- sentence embeddings ---------------------------------------------------------------------
 
 
-def _evaluate_zero_shot(config: EvaluateConfig, ticket: Ticket | None) -> Evaluation:
+def _evaluate_zero_shot(
+    config: EvaluateConfig, ticket: Ticket | None, fine_tuned: _FineTuned | None
+) -> Evaluation:
     """Correlate STS-B's labels with the cosine of mean-pooled embeddings; nothing is trained."""
+    _check_options(config, STSB_ZERO_SHOT)
+    _check_model(config, STSB_ZERO_SHOT, ticket)
+    pruned = ticket or fine_tuned
     compute = Compute.choose(config.device, config.precision, config.threads)
     data = open_task(TASKS["stsb"], Path(config.data_dir) if config.data_dir else None)
     (examples,) = data.dev().values()
@@ -497,7 +577,7 @@ def _evaluate_zero_shot(config: EvaluateConfig, ticket: Ticket | None) -> Evalua
         metrics=found,
         standard_errors=errors,
         examples=len(examples),
-        sparsity=ticket.sparsity if ticket else None,
+        sparsity=pruned.sparsity if pruned else None,
         data=data.name,
     )
 

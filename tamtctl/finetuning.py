@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
@@ -527,6 +528,12 @@ def _facts(
     """Return what every seed's ``metrics.json`` says of how it came about."""
     return {
         "config": run.config,
+        # The configuration has them as they were given, since it is the run's identity.
+        "files": {
+            name: _absolute(run.config[name])
+            for name in ("data_dir", "dev")
+            if run.config[name] is not None
+        },
         "environment": environment(),
         **start,
         "sparsity": plan.sparsity,
@@ -536,6 +543,11 @@ def _facts(
         "device": plan.compute.device.type,
         "precision": plan.compute.precision,
     }
+
+
+def _absolute(path: str) -> str:
+    """Return a path that holds in any directory: a checkpoint may be scored from elsewhere."""
+    return str(Path(os.path.expanduser(path)).absolute())  # noqa: PTH111, Path.expanduser raises for an unknown user
 
 
 def _sparsity(pruned: Mapping[str, Tensor]) -> float:

@@ -110,6 +110,7 @@ def _correlation(
     """Let the correlation with a constant be 0: it is undefined, and torchmetrics makes one up.
 
     A model that always says the same is the usual failure, and scikit-learn's answer to it is 0.
+    Of labels, only a resample's can all be the same.
     """
 
     def correlation(predicted: Tensor, wanted: Tensor) -> Tensor:

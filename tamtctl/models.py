@@ -9,6 +9,7 @@ for every head class. "Matrix" always means such a parameter.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,7 +158,8 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
         if loading["missing_keys"]:
             raise NoHeadError(
                 f"model {name!r} has no pre-trained masked-LM head (the checkpoint lacks "
-                f"{min(loading['missing_keys'])}); use --objective kd, which needs none"
+                f"{min(loading['missing_keys'])}); use --objective kd (evaluate: --task kd), which "
+                "needs none"
             )
     matrices = {n: p for n, p in maskable_matrices(model).items() if n not in pooler_names}
     revision = getattr(config, "_commit_hash", None)
@@ -274,9 +276,13 @@ def _without_report() -> Iterator[None]:
 
 
 def _why_not_loaded(name: str, error: Exception) -> str:
-    if Path(name).expanduser().is_dir() or name == "nano":
+    folder = Path(name).expanduser()
+    if folder.is_dir() or name == "nano":
         if "no file named" in str(error):
             return f"model folder {name!r} has no weights; it needs model.safetensors"
+        for file in sorted(folder.glob("*.safetensors")):
+            if not os.access(file, os.R_OK):  # of which safetensors says that there is none
+                return f"model folder {name!r} cannot be loaded: no permission to read {file}"
         return f"model folder {name!r} cannot be loaded: {_first_line(error)}"
     return (
         f"model {name!r} is neither a folder nor reachable on the Hub "

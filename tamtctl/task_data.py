@@ -6,9 +6,7 @@ Whatever the source, a *record* is a mapping from column to value, and a task tu
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import itertools
 import json
 import math
@@ -25,11 +23,9 @@ from typing import Any
 import numpy as np
 
 from tamtctl.errors import TaskError, UsageError
-from tamtctl.tasks import PYTHON_DOCS_TOPIC, TASKS, Kind, Task, own_task
-from tamtctl.text import open_binary, read_jsonl, read_lines, read_whole_lines, reading
-
-Record = tuple[str, Mapping[str, Any]]  # where it is from, for messages, and its columns
-_Row = tuple[int, list[str]]  # the number of its line in a file, and its cells
+from tamtctl.labelled_files import Record, kind_of, records_of
+from tamtctl.tasks import CORRELATIONS, PYTHON_DOCS_TOPIC, TASKS, Kind, Task, own_task
+from tamtctl.text import read_lines, reading
 
 TRAIN = "train"
 _SUFFIXES = (".tsv", ".jsonl", ".csv", ".parquet")
@@ -114,8 +110,25 @@ class TaskData:
         return self._examples(TRAIN)
 
     def dev(self) -> dict[str, Examples]:
-        """Read the dev splits, by the suffix that their metrics get; raises like `train`."""
-        return {suffix: self._examples(split) for suffix, split in self.task.dev_splits.items()}
+        """Read the dev splits, by the suffix that their metrics get.
+
+        Raises:
+            TaskError: As in `train`; or the metric is a correlation, and all labels are the same.
+        """
+        found = {suffix: self._examples(split) for suffix, split in self.task.dev_splits.items()}
+        for examples in found.values():
+            self._check_metric(examples)
+        return found
+
+    def _check_metric(self, examples: Examples) -> None:
+        """Refuse labels with which nothing can correlate: a score of 0 would be made up."""
+        metric, labels = self.task.metrics[0], self.task.labels
+        if metric in CORRELATIONS and len(set(examples.labels)) == 1:
+            label = examples.labels[0]
+            raise TaskError(
+                f"{self.name}: every dev label is {labels[label] if labels else label}, and "
+                f"{metric} is not defined without two different ones; give more dev examples"
+            )
 
     def _examples(self, split: str) -> Examples:
         rows = [_example(self.task, place, record) for place, record in self.records(split)]
@@ -170,7 +183,7 @@ def open_own_task(
         TaskError: A file cannot be read, a column is missing, or there is but one label.
     """
     for file in (train, dev):
-        _check_file(file)
+        _check_file(file, "check --train and --dev")
     task = own_task(name, tuple(text_columns), label_column, kind or "classification")
     records = _split_records(task, {TRAIN: [train]}, TRAIN)
     values = [_label(task, place, record) for place, record in records]
@@ -187,14 +200,14 @@ def open_dev_file(task: Task, dev: Path) -> TaskData:
     Raises:
         TaskError: There is no such file, or it is of a kind that cannot be read.
     """
-    _check_file(dev)
+    _check_file(dev, "give a labelled file with --dev")
     return _of_files(replace(task, dev_splits={"": "validation"}), {"validation": dev})
 
 
-def _check_file(file: Path) -> None:
+def _check_file(file: Path, advice: str) -> None:
     if not file.is_file():
-        raise TaskError(f"no file {str(file)!r}; check --train and --dev")
-    if _kind_of(file) not in _SUFFIXES:
+        raise TaskError(f"no file {str(file)!r}; {advice}")
+    if kind_of(file) not in _SUFFIXES:
         raise TaskError(f"{file} is of no kind that can be read: use {', '.join(_SUFFIXES)}")
 
 
@@ -250,8 +263,9 @@ def _cell(task: Task, place: str, record: Mapping[str, Any], column: str) -> Any
                 )
             return value
     columns = ", ".join(map(repr, record)) or "none at all"
-    option = "" if task.name in TASKS else "; name yours with --text-column and --label-column"
-    raise TaskError(f"{place} has no column {column!r}, but {columns}{option}")
+    option = "--text-column" if column in task.columns else "--label-column"
+    advice = "" if task.name in TASKS else f"; name yours with {option}"
+    raise TaskError(f"{place} has no column {column!r}, but {columns}{advice}")
 
 
 def _label(task: Task, place: str, record: Mapping[str, Any]) -> Any:
@@ -402,7 +416,7 @@ def _split_records(task: Task, files: Mapping[str, list[Path]], split: str) -> I
         raise _no_split(task, split, next(iter(files.values()))[0].parent)
     is_empty = True
     for file in files[split]:
-        for record in _file_records(task, file):
+        for record in records_of(task, file):
             is_empty = False
             yield record
     if is_empty:
@@ -415,143 +429,6 @@ def _no_examples(files: Sequence[Path]) -> TaskError:
         f"{', '.join(map(str, files))} {found}; it needs at least one (the first line of a tsv or "
         "csv file is its header)"
     )
-
-
-def _file_records(task: Task, file: Path) -> Iterator[Record]:
-    readers: dict[str, Callable[[Path], Iterator[Record]]] = {
-        ".tsv": partial(_tsv_records, task),
-        ".jsonl": read_jsonl,
-        ".csv": partial(_csv_records, task),
-        ".parquet": _parquet_records,
-        ".json": _squad_records,
-    }
-    return readers[_kind_of(file)](file)
-
-
-def _kind_of(file: Path) -> str:
-    return Path(file.name.lower().removesuffix(".xz").removesuffix(".gz")).suffix
-
-
-def _tsv_records(task: Task, file: Path) -> Iterator[Record]:
-    """Read GLUE's TSV: a quote is a quote, only line feeds end lines, only tabs columns."""
-    lines = enumerate(read_lines(file), start=1)
-    return _table_records(
-        task,
-        file,
-        ((number, line.split("\t")) for number, line in lines if line),
-        "a TSV file has its columns between tabs, one example a line",
-        columns=task.unnamed_columns,
-        is_glues_own=task.name in TASKS,
-    )
-
-
-def _csv_records(task: Task, file: Path) -> Iterator[Record]:
-    advice = "a CSV file has its columns between commas; quote a field that holds a comma"
-    return _table_records(task, file, _csv_rows(file), advice)
-
-
-def _csv_rows(file: Path) -> Iterator[_Row]:
-    rows = csv.reader(_csv_lines(file), strict=True)
-    while True:
-        number = rows.line_num + 1
-        try:
-            with _fields_of_any_length():
-                cells = next(rows, None)
-        except csv.Error as error:
-            raise TaskError(
-                f"{file}:{number} is not CSV: {error}; a field with a comma, a quote or a line "
-                "break stands in quotes, and a quote in it is written twice"
-            ) from error
-        if cells is None:
-            return
-        if cells:
-            yield number, cells
-
-
-def _csv_lines(file: Path) -> Iterator[str]:
-    """Yield lines as the csv module wants them: with their ends, a carriage return being one."""
-    for line in read_whole_lines(file):
-        yield from io.StringIO(line, newline="")
-
-
-@contextmanager
-def _fields_of_any_length() -> Iterator[None]:
-    """Lift the csv module's limit, which is one for the whole process, while a row is read."""
-    limit = csv.field_size_limit(2**31 - 1)  # the largest that every platform takes
-    try:
-        yield
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _table_records(
-    task: Task,
-    file: Path,
-    rows: Iterable[_Row],
-    advice: str,
-    *,
-    columns: Sequence[str] = (),
-    is_glues_own: bool = False,
-) -> Iterator[Record]:
-    """Name the cells of every row by the header, which is the first row unless there are columns.
-
-    Of GLUE's own rows everybody drops the cells that have no name, and the rows that are broken.
-    """
-    for number, cells in rows:
-        if not columns:
-            _check_header(task, file, cells)
-            columns = cells
-        elif len(cells) == len(columns) or (is_glues_own and len(cells) > len(columns)):
-            yield f"{file}:{number}", dict(zip(columns, cells, strict=False))
-        elif not (is_glues_own and task.has_broken_rows):
-            raise TaskError(
-                f"{file}:{number} has {len(cells)} columns, not {len(columns)}; {advice}"
-            )
-
-
-def _check_header(task: Task, file: Path, columns: Sequence[str]) -> None:
-    """Refuse a header that has a name twice, unless nobody reads these columns."""
-    used = {*task.columns, task.label_column, *task.other_names} - {""}  # "": there is no label
-    for name in columns:
-        if name in used and (count := columns.count(name)) > 1:
-            raise TaskError(f"{file} has {count} columns {name!r}; rename all but the one to read")
-
-
-def _parquet_records(file: Path) -> Iterator[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_table(file).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise TaskError(f"{file} is not a readable Parquet file: {reason}") from error
-    return ((f"{file} row {number}", row) for number, row in enumerate(rows))
-
-
-def _squad_records(file: Path) -> Iterator[Record]:
-    """Read SQuAD's JSON: articles, their paragraphs, and the questions on each."""
-    try:
-        with reading(file), open_binary(file) as binary:
-            articles = json.load(binary)["data"]
-        for article in articles:
-            for paragraph in article["paragraphs"]:
-                for question in paragraph["qas"]:
-                    answers = question["answers"]
-                    record = {
-                        "id": question["id"],
-                        "context": paragraph["context"],
-                        "question": question["question"],
-                        "answers": {
-                            "text": [answer["text"] for answer in answers],
-                            "answer_start": [answer["answer_start"] for answer in answers],
-                        },
-                    }
-                    yield f"{file}, question {question['id']}", record
-    except (ValueError, KeyError, TypeError) as error:
-        raise TaskError(
-            f"{file} is not in SQuAD's format ({type(error).__name__}: {error})"
-        ) from error
 
 
 def _digest(files: Iterable[Path]) -> str:
@@ -644,13 +521,13 @@ def read_texts(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     Raises:
         TaskError: The file cannot be read, lacks a column, or is empty.
     """
-    if not file.is_file():
+    if not file.exists() or file.is_dir():  # a pipe will do
         raise TaskError(f"no file {str(file)!r} to label")
-    if _kind_of(file) in _SUFFIXES:
+    if kind_of(file) in _SUFFIXES:
         task = own_task("text", tuple(columns), "", "classification")
         texts = [
             tuple(_text(task, place, record, column) for column in columns)
-            for place, record in _file_records(task, file)
+            for place, record in records_of(task, file)
         ]
     elif len(columns) == 1:
         texts = [(line,) for line in read_lines(file) if line.strip()]

@@ -15,6 +15,8 @@ from tamtctl.errors import UsageError
 PYTHON_DOCS_TOPIC = "python-docs-topic"
 STSB_ZERO_SHOT = "stsb-zero-shot"
 
+CORRELATIONS = frozenset({"matthews_correlation", "pearson", "spearman"})  # of the metrics
+
 Kind = Literal["classification", "regression", "span"]
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from command_line import Run, runner
 from samples import own_config, squad_folder, ticket_for
 from transformers import AutoModel
 
@@ -40,6 +44,11 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ticket(bert: Path) -> Path:
     return ticket_for(bert, bert.parent / "ticket")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(monkeypatch, capsys)
 
 
 # --- metrics ---------------------------------------------------------------------------------
@@ -136,6 +145,45 @@ def test_a_checkpoint_scores_what_its_run_said(bert: Path, ticket: Path) -> None
     assert half.examples == 12
 
 
+def test_another_dev_file_may_have_other_columns(bert: Path, run: Run) -> None:
+    checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
+    rows = [json.loads(line) for line in Path("own.jsonl").read_text().splitlines()]
+    lines = [f"{row['text']}\tunused\t{row['label']}" for row in rows]
+    Path("other.tsv").write_text("\n".join(["body\ttext\ttopic", *lines]))
+    command = ["evaluate", checkpoint, "--json", "--dev", "other.tsv"]
+    found = run(*command, "--text-column", "body", "--label-column", "topic")
+    wanted = evaluate(EvaluateConfig(name=str(checkpoint))).metrics
+    assert json.loads(found.out)["metrics"] == wanted
+    refusals = [
+        ([], 1, "has no column 'label', but 'body', 'text', 'topic'; name yours with --label-col"),
+        (["--text-column", "x"], 1, "has no column 'x', but"),
+        (["--text-column", "a", "--text-column", "b"], 2, "give --text-column 1 times, not 2"),
+    ]
+    for options, code, message in refusals:
+        done = run(*command, *options)
+        assert done.code == code
+        assert message in done.err
+
+
+def test_a_checkpoint_is_scored_from_any_directory(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = finetune(own_config(bert, dense=True)).checkpoint[0].absolute()
+    Path("dev.tsv").write_text("sentence\tlabel\n" + "the list\t1\na file\t0\n" * 2)
+    Path("train.tsv").write_text(Path("dev.tsv").read_text())
+    config = FinetuneConfig(task="sst2", data_dir=".", model=str(bert), dense=True, epochs=1)
+    sst2 = finetune(config).checkpoint[0].absolute()
+    assert json.loads((own / "metrics.json").read_text())["config"]["dev"] == "own.jsonl"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert evaluate(EvaluateConfig(name=str(own))).examples == 24
+    assert evaluate(EvaluateConfig(name=str(sst2))).examples == 4
+    (tmp_path / "own.jsonl").unlink()
+    gone = re.escape(f"no file '{tmp_path / 'own.jsonl'}'; give a labelled file with --dev")
+    with pytest.raises(TaskError, match=gone):
+        evaluate(EvaluateConfig(name=str(own)))
+
+
 def test_a_checkpoint_labels_text_of_ones_own(bert: Path) -> None:
     checkpoint = finetune(own_config(bert, dense=True, epochs=15)).checkpoint[0]
     rows = [json.loads(line) for line in Path("own.jsonl").read_text().splitlines()]
@@ -191,7 +239,7 @@ def test_a_foreign_checkpoint_may_have_its_classes_in_another_order(
     assert evaluate(foreign({"0": "LABEL_0", "1": "LABEL_1"})).score == first.score
     swapped = evaluate(foreign({"0": "POSITIVE", "1": "NEGATIVE"}))
     assert swapped.score == pytest.approx(1 - first.score)
-    with pytest.raises(ModelError, match="of the classes good, bad; give .* a checkpoint of sst2"):
+    with pytest.raises(ModelError, match=r"of the classes good, bad; give .* a checkpoint of sst2"):
         evaluate(foreign({"0": "good", "1": "bad"}))
     with pytest.raises(UsageError, match="give its --task"):
         label(EvaluateConfig(name=str(checkpoint)), Path("any.txt"))
@@ -307,9 +355,121 @@ def test_zero_shot_similarity_is_the_cosine_of_mean_embeddings(
     wanted = np.corrcoef(cosines, [i % 6 for i in range(12)])[0, 1]
     assert found.metrics["pearson"] == pytest.approx(wanted, abs=1e-4)
     assert evaluate(EvaluateConfig(name=str(ticket), task="stsb-zero-shot", data_dir=".")) != found
+    fine_tuned = finetune(own_config(bert, ticket=str(ticket)))
+    config = EvaluateConfig(name=str(fine_tuned.checkpoint[0]), task="stsb-zero-shot", data_dir=".")
+    assert evaluate(config).sparsity == fine_tuned.sparsity
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def test_what_is_not_defined_is_null_in_json_and_a_dash_to_people(
+    bert: Path, corpus: str, run: Run
+) -> None:
+    command = ["evaluate", bert, "--task", "mlm", "--corpus", corpus, "--sequence-length", 32]
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    of_one = json.loads(run(*command, "--blocks", 1, "--json").out, parse_constant=refuse)
+    assert of_one["standard_error"] is None
+    assert of_one["standard_errors"] == {"mlm": None}
+    assert of_one["score"] > 0
+    shown = run(*command, "--blocks", 1).out
+    assert "(1 block)" in shown
+    assert "± – s.e." in shown
+    assert re.search(
+        r"\(3 blocks\)\n.*\nmlm +\d\.\d{4} ± 0\.\d{4} s\.e\.", run(*command, "--blocks", 3).out
+    )
+
+
+def test_text_to_label_may_come_through_a_pipe(bert: Path) -> None:
+    checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
+    Path("new.txt").write_text("the of a list\nthe of a file\n")
+    wanted = label(EvaluateConfig(name=str(checkpoint)), Path("new.txt")).predictions
+    done = subprocess.run(
+        [sys.executable, "-m", "tamtctl", "evaluate", checkpoint, "--predict", "-", "-q"],
+        input=Path("new.txt").read_text(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == wanted, done.stderr
+    with pytest.raises(TaskError, match="no file"):
+        label(EvaluateConfig(name=str(checkpoint)), Path())
+
+
+def test_an_example_to_label_is_a_line(bert: Path, run: Run) -> None:
+    checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
+    assert "own.jsonl (24 examples)" in run("evaluate", checkpoint).out
+    text = "a\tfile\nof [b]é\u2028\x1b[1m"
+    Path("new.jsonl").write_text(json.dumps({"text": text}))
+    command = ["evaluate", checkpoint, "--predict", "new.jsonl"]
+    assert run(*command).out.endswith(r"  a\tfile\nof [b]é\u2028\x1b[1m" + "\n")
+    assert json.loads(run(*command, "--json").out)["predictions"][0]["text"] == [text]
 
 
 # --- refusals --------------------------------------------------------------------------------
+
+
+def test_no_option_that_decides_what_is_scored_is_ignored(
+    bert: Path, ticket: Path, run: Run
+) -> None:
+    own = finetune(own_config(bert, dense=True)).checkpoint[0]
+    glue, labels = "the tasks of GLUE and SQuAD", "tasks of your own"
+    refusals = [
+        (f"{bert} --task sst2 --dev x", "--dev", glue),
+        (f"{bert} --task sst2 --model x", "--model", glue),
+        (f"{bert} --task sst2 --text-column x", "--text-column", glue),
+        (f"{bert} --task python-docs-topic --data-dir x", "--data-dir", "python-docs-topic"),
+        (f"{own} --data-dir x", "--data-dir", labels),
+        (f"{own} --model x", "--model", labels),
+        (f"{own} --head ticket", "--head", labels),
+        (f"{own} --corpus x", "--corpus", labels),
+        (f"{own} --blocks 3", "--blocks", labels),
+        (f"{ticket} --task mlm --data-dir x", "--data-dir", "mlm"),
+        (f"{ticket} --task kd --dev x", "--dev", "kd"),
+        (f"{ticket} --task kd --head ticket", "--head", "kd"),
+        (f"{ticket} --dev x", "--dev", "mlm"),
+        (f"{bert} --task stsb-zero-shot --corpus x", "--corpus", "stsb-zero-shot"),
+        (f"{own} --predict x --dev x", "--dev", "--predict"),
+        (f"{own} --predict x --data-dir x", "--data-dir", "--predict"),
+        (f"{own} --predict x --corpus python-docs", "--corpus", "--predict"),
+        (f"{own} --predict x --head pretrained", "--head", "--predict"),
+        (f"{own} --predict x --sequence-length 8", "--sequence-length", "--predict"),
+    ]
+    for arguments, option, other in refusals:
+        done = run("evaluate", *arguments.split())
+        assert done.code == 2, arguments
+        assert done.err.startswith(f"error: {option} does not go with {other}: it is for ")
+        assert done.err.count("\n") == 1
+    done = run("evaluate", bert, "--task", "stsb-zero-shot", "--model", "x")
+    assert done.err == f"error: --model is for a ticket and for kd, and {bert} is no ticket\n"
+    assert done.code == 2
+
+
+def test_what_cannot_be_scored_yet_is_told_how(bert: Path, ticket: Path, run: Run) -> None:
+    result = finetune(own_config(bert, dense=True, seeds=(1, 2)))
+    first, second = result.checkpoint
+    Path("search").mkdir()
+    ticket_for(bert, Path("search/ticket"))
+    yet = f"is a ticket, which is not fine-tuned{{}} yet: tamtctl finetune {{}} --ticket {ticket}"
+    refusals = [
+        (f"{ticket} --task sst-2", 2, "no task 'sst-2'; did you mean sst2?"),
+        (f"{ticket} --task sst2", 2, yet.format(" on sst2", "sst2")),
+        (f"{ticket} --predict x", 2, yet.format("", "TASK")),
+        (f"{ticket} --predict x --task sst2", 2, yet.format(" on sst2", "sst2")),
+        (f"{first} --predict x --task mlm", 2, "--predict needs a task with labels, and mlm has"),
+        (f"{bert} --predict x", 2, "does not say what it was fine-tuned on; give its --task"),
+        (f"{result.run_folder}", 1, f"is a run; its checkpoints are {first}, {second}"),
+        (f"{result.run_folder} --predict x", 1, f"is a run; its checkpoints are {first}, {second}"),
+        ("search", 1, "'search' is a run; its ticket is 'search/ticket'"),
+    ]
+    for arguments, code, message in refusals:
+        done = run("evaluate", *arguments.split())
+        assert done.code == code, arguments
+        assert message in done.err
+        assert done.err.count("\n") == 1
 
 
 def test_evaluations_that_are_refused(bert: Path, ticket: Path, corpus: str) -> None:
@@ -333,7 +493,7 @@ def test_evaluations_that_are_refused(bert: Path, ticket: Path, corpus: str) -> 
             {"name": str(bert), "task": "sst2", "data_dir": "."},
         ),
         (ModelError, "fine-tuned on own, not on sst2", {"name": str(own), "task": "sst2"}),
-        (ModelError, "no pre-trained masked-LM head", {"name": str(own), "task": "mlm"}),
+        (ModelError, "masked-LM head .*; use .*--task kd", {"name": str(own), "task": "mlm"}),
         (
             TicketError,
             "give the ticket's own --model",

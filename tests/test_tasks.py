@@ -85,9 +85,9 @@ def test_mrpc_and_stsb_have_their_own_headers(tmp_path: Path) -> None:
     dev = open_task(TASKS["mrpc"], tmp_path).dev()[""]
     assert (dev.texts, dev.labels) == ((["three"], ["four"]), [0])
 
-    stsb = "index\tgenre\tsentence1\tsentence2\tscore\n0\tx\ta\tb\t4.75\n"
+    stsb = "index\tgenre\tsentence1\tsentence2\tscore\n0\tx\ta\tb\t4.75\n1\tx\tc\td\t0\n"
     write(tmp_path / "STS-B" / "dev.tsv", stsb)
-    assert open_task(TASKS["stsb"], tmp_path).dev()[""].labels == [4.75]
+    assert open_task(TASKS["stsb"], tmp_path).dev()[""].labels == [4.75, 0]
 
 
 def test_mnli_is_scored_matched_and_mismatched_apart(tmp_path: Path) -> None:
@@ -282,7 +282,9 @@ def test_own_pairs_in_csv_and_a_dev_label_that_training_has_not(tmp_path: Path) 
     assert data.train().texts == (["one, two", "four"], ["three", "fi\nve"])
     with pytest.raises(TaskError, match=r"b\.csv:2: the label 'maybe' is none of m's: no, yes"):
         data.dev()
-    with pytest.raises(TaskError, match="no column 'z', but 'x', 'y', 'l'; name yours with"):
+    with pytest.raises(
+        TaskError, match="no column 'z', but 'x', 'y', 'l'; name yours with --label"
+    ):
         open_own_task("m", train, dev, text_columns=["x"], label_column="z")
     with pytest.raises(TaskError, match="no file"):
         open_own_task("m", train, tmp_path / "none.csv", text_columns=["x"], label_column="l")
@@ -435,6 +437,24 @@ def test_smaller_subsets_are_part_of_larger_ones() -> None:
     assert set(small.ids) < set(large.ids)
     assert small.texts[0] == small.ids == [str(label) for label in small.labels]
     assert everything.subset(1000) == small  # the same for every seed and every ticket
+
+
+@pytest.mark.parametrize(
+    ("task", "header", "rows", "label"),
+    [
+        ("stsb", "sentence1\tsentence2\tscore", ["a\tb\t2.5"], "2.5"),
+        ("stsb", "sentence1\tsentence2\tscore", ["a\tb\t2.5", "c\td\t2.5"], "2.5"),
+        ("cola", None, ["x\t1\t\ta", "x\t1\t\tb"], "acceptable"),
+    ],
+)
+def test_labels_that_nothing_can_correlate_with_are_refused(
+    task: str, header: str | None, rows: list[str], label: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "dev.tsv", "\n".join([header, *rows] if header else rows))
+    data = open_task(TASKS[task], tmp_path)
+    metric = TASKS[task].metrics[0]
+    with pytest.raises(TaskError, match=f"every dev label is {label}, and {metric} is not defined"):
+        data.dev()
 
 
 # --- the Hub, over loopback ------------------------------------------------------------------

@@ -1,0 +1,135 @@
+"""Foreign errors that a user can meet anywhere, as one line: the disk, permissions, long names."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+from command_line import Run, runner
+from safetensors import SafetensorError
+from samples import examples_file
+
+from tamtctl.errors import explain
+
+LONG = "n" * 300
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run a command in a working directory that holds a model and labelled examples."""
+    monkeypatch.chdir(tmp_path)
+    tiny.save(Path("model"), "bert")
+    examples_file(Path("own.jsonl"))
+    return runner(monkeypatch, capsys)
+
+
+def own_task(**changes: object) -> list[object]:
+    """Return the arguments that fine-tune the model on the examples."""
+    options = {"train": "own.jsonl", "dev": "own.jsonl", "model": "model", "epochs": 1} | changes
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    return ["finetune", "--dense", *given]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "b/x.txt"),
+            "permission denied (b/x.txt); name a file or folder that you may read, and write if it "
+            "is for output",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "no space left on the disk; free some, or choose another --output-dir",
+        ),
+        (
+            SafetensorError("I/O error: No space left on device (os error 28)"),
+            "no space left on the disk; free some, or choose another --output-dir",
+        ),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "a" * 400 + "/the-end"),
+            f"a name is too long for the file system ({'a' * 160}…{'a' * 31}/the-end); "
+            "give a shorter one",
+        ),
+        (ValueError("a bug"), None),
+        (OSError("no number"), None),
+    ],
+)
+def test_foreign_errors_say_what_where_and_what_to_do(error: Exception, line: str | None) -> None:
+    assert explain(error) == line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", LONG],
+        ["evaluate", "model", "--task", "sst2", "--predict", LONG],
+        own_task(train=LONG),
+        own_task(**{"output-dir": LONG}),
+        ["finetune", "sst2", "--dense", "--model", "model", "--data-dir", LONG],
+    ],
+)
+def test_a_name_that_is_too_long_is_named(arguments: list[object], run: Run) -> None:
+    done = run(*arguments)
+    assert done.code == 1
+    last = done.err.splitlines()[-1]
+    assert last.startswith("error: a name is too long for the file system (nnn")
+    assert last.endswith("; give a shorter one")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    wanted = ["-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)]
+    if not mount or subprocess.run([mount, *wanted], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_when_a_checkpoint_is_saved(run: Run, small_disk: Path) -> None:
+    done = run(*own_task(**{"output-dir": small_disk / "run"}))
+    assert done.code == 1
+    assert done.err.splitlines()[-1] == (
+        "error: no space left on the disk; free some, or choose another --output-dir"
+    )
+    assert not list(small_disk.glob("run/seed-*"))
+
+
+@pytest.fixture
+def without_rights() -> list[str]:
+    """What makes a command give up root's right to read everything; nothing for other users."""
+    if os.geteuid():
+        return []
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    if not shutil.which("setpriv") or subprocess.run([*drop, "true"], check=False).returncode:
+        pytest.skip("needs a way to give up root's rights")
+    return drop
+
+
+@pytest.mark.parametrize("file", ["model/model.safetensors", "model"])
+def test_what_may_not_be_read_is_named(
+    file: str, run: Run, without_rights: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / file).chmod(0)
+    done = subprocess.run(
+        [*without_rights, sys.executable, "-m", "tamtctl", "evaluate", "model"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (tmp_path / file).chmod(0o755)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "permission" in last
+    assert file in last

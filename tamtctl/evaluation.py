@@ -2,110 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches
+from tamtctl.batches import Blocks, Noise, evaluation_batches
 from tamtctl.config import HEADS, OBJECTIVES, EvaluateConfig
 from tamtctl.corpus import load_corpus
-from tamtctl.devices import Autocast, Compute
+from tamtctl.devices import Compute
 from tamtctl.errors import ModelError, TamtctlError, TicketError, UsageError
 from tamtctl.features import text_features
+from tamtctl.fine_tuned import OWN, PUBLIC, FineTuned
+from tamtctl.held_out_loss import held_out_losses
 from tamtctl.masking import fold
 from tamtctl.metrics import scores, standard_errors
 from tamtctl.models import (
     Encoder,
     fingerprint,
     load_encoder,
-    load_tokenizer,
     max_sequence_length,
 )
 from tamtctl.objectives import Objective
-from tamtctl.task_data import Answers, Examples, TaskData, open_dev_file, open_task, read_texts
+from tamtctl.task_data import Answers, Examples, open_task, read_texts
 from tamtctl.task_models import (
-    SEED_METRICS,
     Encoding,
-    Predictions,
-    class_names,
-    load_fine_tuned,
-    predict,
 )
-from tamtctl.tasks import PYTHON_DOCS_TOPIC, STSB_ZERO_SHOT, TASKS, Task, find_task
+from tamtctl.tasks import STSB_ZERO_SHOT, TASKS
 from tamtctl.text import PYTHON_DOCS
 from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import METADATA_FILE
 
 _SEQUENCE_LENGTH = 128  # of blocks of text where no ticket says what it was trained on
 _BLOCKS = 512  # at most, spread over the text
-
-# What an option may be for, besides single tasks.
-_PUBLIC, _OWN, _PREDICT = "the tasks of GLUE and SQuAD", "tasks of your own", "--predict"
-
-
-@dataclass(frozen=True)
-class HeldOutLoss:
-    """One term of an objective on held-out text.
-
-    Attributes:
-        sums: Loss summed over the targets of each block, shape (blocks,).
-        counts: Number of targets in each block, shape (blocks,).
-    """
-
-    sums: NDArray[np.float64]
-    counts: NDArray[np.int64]
-
-    @property
-    def mean(self) -> float:
-        """Loss per target, in nats for ``mlm``."""
-        return float(self.sums.sum() / self.counts.sum())
-
-    @property
-    def standard_error(self) -> float:
-        """Standard error of the mean, blocks being the independent units (a ratio estimator)."""
-        blocks = len(self.sums)
-        if blocks < 2:
-            return float("nan")
-        residuals = self.sums - self.mean * self.counts
-        return float(residuals.std(ddof=1) * np.sqrt(blocks) / self.counts.sum())
-
-
-@torch.no_grad()
-def held_out_losses(
-    objective: Objective,
-    batches: Iterable[Batch],
-    forward_context: Autocast,
-    device: torch.device,
-) -> dict[str, HeldOutLoss]:
-    """Return each term's loss of the model as it is now folded, without dropout."""
-    sums: dict[str, list[NDArray[np.float64]]] = {}
-    counts: dict[str, list[NDArray[np.int64]]] = {}
-    for batch in batches:
-        rows, length = batch.input_ids.shape
-        block_of = {
-            "mlm": batch.masked.numpy() // length,  # (n,)
-            "kd": np.arange(rows * length) // length,  # (B * T,)
-        }
-        with forward_context():
-            terms = objective.terms(batch.to(device))
-        for term, losses in terms.items():
-            values = losses.double().cpu().numpy()
-            total = np.bincount(block_of[term], values, rows).astype(np.float64)
-            sums.setdefault(term, []).append(total)
-            counts.setdefault(term, []).append(np.bincount(block_of[term], minlength=rows))
-    return {
-        term: HeldOutLoss(np.concatenate(sums[term]), np.concatenate(counts[term])) for term in sums
-    }
+_PREDICT = "--predict"  # what an option may be for, besides tasks
 
 
 @dataclass(frozen=True)
@@ -179,7 +115,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     Raises:
         TamtctlError: The request, the model, the ticket or the data are refused.
     """
-    fine_tuned = _FineTuned.find(config.name)
+    fine_tuned = FineTuned.find(config.name)
     ticket = None if fine_tuned else _find_ticket(config.name)
     task = config.task or (fine_tuned and fine_tuned.task.name)
     if task is None:
@@ -188,7 +124,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         return _evaluate_loss(config, task, ticket, fine_tuned)
     if task == STSB_ZERO_SHOT:
         return _evaluate_zero_shot(config, ticket, fine_tuned)
-    return _evaluate_task(config, _FineTuned.choose(config, fine_tuned, ticket))
+    return _evaluate_task(config, FineTuned.choose(config, fine_tuned, ticket))
 
 
 def label(config: EvaluateConfig, file: Path) -> Labelled:
@@ -207,9 +143,9 @@ def label(config: EvaluateConfig, file: Path) -> Labelled:
             f"{config.name} was fine-tuned on"
         )
     _check_options(config, _PREDICT)
-    found = _FineTuned.find(config.name)
+    found = FineTuned.find(config.name)
     ticket = None if found else _find_ticket(config.name)
-    fine_tuned = _FineTuned.choose(config, found, ticket)
+    fine_tuned = FineTuned.choose(config, found, ticket)
     task = fine_tuned.task
     texts = read_texts(file, fine_tuned.columns(config))
     nothing = [Answers((), ())] if task.kind == "span" else [0]
@@ -233,10 +169,10 @@ def _check_options(config: EvaluateConfig, kind: str) -> None:
     """Refuse the options that would be ignored, of those that decide what is scored."""
     table: dict[str, tuple[object, tuple[str, ...]]] = {
         "--model": (config.model, (*OBJECTIVES, STSB_ZERO_SHOT)),
-        "--data-dir": (config.data_dir, (STSB_ZERO_SHOT, _PUBLIC)),
-        "--dev": (config.dev, (_OWN,)),
-        "--text-column": (config.text_columns, (*OBJECTIVES, _OWN, _PREDICT)),
-        "--label-column": (config.label_column, (_OWN,)),
+        "--data-dir": (config.data_dir, (STSB_ZERO_SHOT, PUBLIC)),
+        "--dev": (config.dev, (OWN,)),
+        "--text-column": (config.text_columns, (*OBJECTIVES, OWN, _PREDICT)),
+        "--label-column": (config.label_column, (OWN,)),
         "--corpus": (config.corpus, OBJECTIVES),
         "--head": (config.head, ("mlm", "mlm+kd")),
         "--sequence-length": (config.sequence_length, OBJECTIVES),
@@ -268,132 +204,7 @@ def _find_ticket(name: str) -> Ticket | None:
     return Ticket.load(path)
 
 
-# --- fine-tuned checkpoints ------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _FineTuned:
-    """A checkpoint with the head of a task, and what its run wrote down (empty without one)."""
-
-    name: str
-    task: Task
-    facts: Mapping[str, Any]
-
-    @classmethod
-    def find(cls, name: str) -> _FineTuned | None:
-        """Return the checkpoint of a fine-tuning run, or None if ``name`` is none.
-
-        Raises:
-            ModelError: It is the run itself, or damaged.
-        """
-        folder = Path(name).expanduser()
-        if seeds := sorted(folder.glob(f"seed-*/{SEED_METRICS}")):
-            checkpoints = ", ".join(str(file.parent) for file in seeds)
-            raise ModelError(f"{name!r} is a run; its checkpoints are {checkpoints}")
-        file = folder / SEED_METRICS
-        try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            values = facts["task"]
-            tuples = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
-            return cls(name, Task(**(values | tuples)), facts)
-        except PermissionError:
-            raise
-        except OSError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{file} is damaged ({error}); fine-tune again") from error
-
-    @classmethod
-    def choose(
-        cls, config: EvaluateConfig, found: _FineTuned | None, ticket: Ticket | None
-    ) -> _FineTuned:
-        """Return the checkpoint as one of the task that is asked for."""
-        name, asked = config.name, config.task
-        if found and asked in (None, found.task.name):
-            return found
-        task = find_task(asked, *OBJECTIVES, STSB_ZERO_SHOT) if asked else None
-        if ticket:
-            on, wanted = (f" on {task.name}", task.name) if task else ("", "TASK")
-            raise UsageError(
-                f"{name} is a ticket, which is not fine-tuned{on} yet: "
-                f"tamtctl finetune {wanted} --ticket {name}"
-            )
-        if task is None:
-            raise UsageError(f"{name} does not say what it was fine-tuned on; give its --task")
-        if found:
-            raise ModelError(
-                f"{name} was fine-tuned on {found.task.name}, not on {task.name}; "
-                f"make a checkpoint with tamtctl finetune {task.name}"
-            )
-        return cls(name, task, {})
-
-    @property
-    def kind(self) -> str:
-        """What `_check_options` knows it as; python-docs-topic, which has no files, as itself."""
-        if self.task.name == PYTHON_DOCS_TOPIC:
-            return PYTHON_DOCS_TOPIC
-        return _PUBLIC if self.task.name in TASKS else _OWN
-
-    @property
-    def sparsity(self) -> float | None:
-        return self.facts.get("sparsity")
-
-    def data(self, config: EvaluateConfig) -> TaskData:
-        """Find the data to score on: what is asked for, else what the run used."""
-        used = self.facts.get("config", {}) | self.facts.get("files", {})
-        if self.task.name in TASKS:
-            data_dir = config.data_dir or used.get("data_dir")
-            data = open_task(TASKS[self.task.name], Path(data_dir) if data_dir else None)
-            if self.task.labels and data.task.labels != self.task.labels:
-                raise ModelError(
-                    f"{config.name} was fine-tuned on other classes of {self.task.name} "
-                    f"({', '.join(self.task.labels)}); fine-tune again"
-                )
-            return data
-        task = replace(
-            self.task,
-            columns=self.columns(config),
-            label_column=config.label_column or self.task.label_column,
-        )
-        return open_dev_file(task, Path(config.dev or used.get("dev", "")))
-
-    def columns(self, config: EvaluateConfig) -> tuple[str, ...]:
-        """Return the columns to read texts from: those asked for, else the task's."""
-        own = self.task.columns
-        columns = config.text_columns or own
-        if len(columns) != len(own):
-            raise UsageError(
-                f"{self.task.name} reads {' and '.join(own)}; give --text-column "
-                f"{len(own)} times, not {len(columns)}"
-            )
-        return columns
-
-    def predict(self, config: EvaluateConfig, examples: Examples) -> Predictions:
-        """Load the checkpoint and return what it says."""
-        compute = Compute.choose(config.device, config.precision, config.threads)
-        model = load_fine_tuned(self.task, self.name)
-        encoding = Encoding.of(self.task, model, load_tokenizer(self.name))
-        cast(nn.Module, model).to(compute.device)
-        found = predict(
-            encoding, model, examples, batch_size=config.batch_size, autocast=compute.autocast
-        )
-        return _in_order_of(self.task, model, found)
-
-
-def _in_order_of(task: Task, model: PreTrainedModel, found: Predictions) -> Predictions:
-    """Return predictions as ids of the task's classes, whose order may not be the checkpoint's."""
-    names, wanted = class_names(model.config), [label.lower() for label in task.labels]
-    if task.kind != "classification" or names in (None, wanted):
-        return found
-    assert names is not None  # and has the same names, or it would not have been loaded
-    place = [names.index(label) for label in wanted]  # of each class in the checkpoint
-    return Predictions(
-        [place.index(value) for value in found.values],
-        [[row[i] for i in place] for row in found.confidences],
-    )
-
-
-def _evaluate_task(config: EvaluateConfig, fine_tuned: _FineTuned) -> Evaluation:
+def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
     _check_options(config, fine_tuned.kind)
     data = fine_tuned.data(config)
     found: dict[str, float] = {}
@@ -424,7 +235,7 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: _FineTuned) -> Evaluation
 
 
 def _evaluate_loss(
-    config: EvaluateConfig, task: str, ticket: Ticket | None, fine_tuned: _FineTuned | None
+    config: EvaluateConfig, task: str, ticket: Ticket | None, fine_tuned: FineTuned | None
 ) -> Evaluation:
     """Score on held-out text, with noise that depends on nothing but the text."""
     _check_options(config, task)
@@ -474,7 +285,7 @@ def _evaluate_loss(
     )
 
 
-def _dense_model(config: EvaluateConfig, task: str, fine_tuned: _FineTuned | None) -> str | None:
+def _dense_model(config: EvaluateConfig, task: str, fine_tuned: FineTuned | None) -> str | None:
     """Return the dense model that an encoder is compared with, None if the task needs none."""
     if "kd" not in task:
         return None
@@ -545,7 +356,7 @@ def _set_head(config: EvaluateConfig, ticket: Ticket | None, objective: Objectiv
 
 
 def _evaluate_zero_shot(
-    config: EvaluateConfig, ticket: Ticket | None, fine_tuned: _FineTuned | None
+    config: EvaluateConfig, ticket: Ticket | None, fine_tuned: FineTuned | None
 ) -> Evaluation:
     """Correlate STS-B's labels with the cosine of mean-pooled embeddings; nothing is trained."""
     _check_options(config, STSB_ZERO_SHOT)

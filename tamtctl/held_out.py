@@ -21,7 +21,7 @@ from tamtctl.cache import cache_dir
 from tamtctl.corpus import load_corpus
 from tamtctl.devices import Compute
 from tamtctl.errors import NoHeadError, UsageError
-from tamtctl.evaluation import HeldOutLoss, held_out_losses
+from tamtctl.held_out_loss import HeldOutLoss, held_out_losses
 from tamtctl.masking import fold
 from tamtctl.models import Encoder, fingerprint, load_encoder, max_sequence_length
 from tamtctl.objectives import Objective

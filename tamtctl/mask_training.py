@@ -19,7 +19,7 @@ from tamtctl.checkpoints import State
 from tamtctl.config import SearchConfig
 from tamtctl.devices import Compute
 from tamtctl.distributed import without_sum, world
-from tamtctl.evaluation import HeldOutLoss, held_out_losses
+from tamtctl.held_out_loss import HeldOutLoss, held_out_losses
 from tamtctl.masking import FoldedWeights
 from tamtctl.models import Encoder
 from tamtctl.objectives import Objective

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamtctl.evaluation import HeldOutLoss
+from tamtctl.held_out_loss import HeldOutLoss
 
 RESAMPLES = 10_000
 _LEVEL = (2.5, 97.5)  # percentiles: 95 % intervals

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tamtctl.downstream import TaskScore
 from tamtctl.errors import TicketError
-from tamtctl.evaluation import HeldOutLoss
 from tamtctl.held_out import HeldOutText
+from tamtctl.held_out_loss import HeldOutLoss
 from tamtctl.pruning import magnitude_masks, random_masks
 from tamtctl.runs import TICKET
 from tamtctl.searching import SearchResult

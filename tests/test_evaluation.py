@@ -21,9 +21,10 @@ from transformers import AutoModel
 
 from tamtctl.config import EvaluateConfig, FinetuneConfig
 from tamtctl.errors import ModelError, TamtctlError, TaskError, TicketError, UsageError
-from tamtctl.evaluation import Evaluation, HeldOutLoss, evaluate, label
+from tamtctl.evaluation import Evaluation, evaluate, label
 from tamtctl.exporting import export
 from tamtctl.finetuning import finetune
+from tamtctl.held_out_loss import HeldOutLoss
 from tamtctl.metrics import scores, standard_errors
 from tamtctl.models import load_encoder
 from tamtctl.task_data import Answers, Examples

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tamtctl.evaluation import HeldOutLoss
+from tamtctl.held_out_loss import HeldOutLoss
 from tamtctl.statistics import (
     Resampled,
     Spread,

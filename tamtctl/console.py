@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tamtctl.sweeping import PlannedRun
     from tamtctl.training import StepReport
 
-_PLAIN_WIDTH = 100
+_PLAIN_WIDTH = 250  # where there is no terminal: no table is folded to fit in one
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 # What would break a line or a column, or command a terminal, as Python writes it.

@@ -17,7 +17,6 @@ special happens once per optimiser step, here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -131,19 +130,16 @@ class FoldedWeights:
 
     def select(self) -> None:
         """Keep the largest scores of every matrix, exactly as many as before, and fold them in."""
-        count = torch.get_num_threads()
-        # Those that share a large matrix wait for nobody, so that those that wait cannot starve.
-        with ThreadPoolExecutor(count) as threads, ThreadPoolExecutor(count) as sharing:
-            list(threads.map(partial(self._follow, threads=sharing), self.scores))
         for name, scores in self.scores.items():
+            self._follow(name)
             scores.grad = None
             self._fold(name)
 
-    def _follow(self, name: str, threads: ThreadPoolExecutor) -> None:
+    def _follow(self, name: str) -> None:
         scores = self.scores[name]
         if scores.device.type == "cpu":
             try:
-                self._cuts[name].follow(scores, self.frozen[name], threads)
+                self._cuts[name].follow(scores, self.frozen[name])
             except ValueError as error:
                 raise _not_numbers(name) from error
 

@@ -6,9 +6,7 @@ equals the larger |w| is kept, and then the lower flat index.
 
 from __future__ import annotations
 
-import itertools
 import math
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _BLOCK = 2**18  # values looked at together: what is made of them stays in the processor's cache
-_PART = 4 * _BLOCK  # values that a thread looks through at a time
 _FAIR_SHARE = 1 / 64  # of the values may be in a window: ranking takes time, and memory
 _NARROWEST, _WIDEST = 1e-6, 1.0  # of windows that are tried; beyond, everything is ranked
 
@@ -106,15 +103,8 @@ class Cut:
         self.kept_equals = np.empty(0, np.int64)
         self._reach = 0.0  # of the window, to either side
 
-    def follow(
-        self, values: Tensor, weights: Tensor, threads: ThreadPoolExecutor | None = None
-    ) -> None:
+    def follow(self, values: Tensor, weights: Tensor) -> None:
         """Find the threshold of the new values; among equals the larger |w| is kept.
-
-        Args:
-            values: Of the matrix, on a CPU.
-            weights: Of the same shape.
-            threads: To look through a large matrix with, each at a part of it.
 
         Raises:
             ValueError: Fewer values than have to be kept are numbers.
@@ -123,7 +113,7 @@ class Cut:
         reach = self._reach
         while True:
             low, high = map(flat.dtype.type, (self.threshold - reach, self.threshold + reach))
-            above, near = _count_above_and_find_within(flat, low, high, threads)
+            above, near = _count_above_and_find_within(flat, low, high)
             missing = self.keep - above
             if 0 <= missing <= near.size:
                 break
@@ -147,21 +137,16 @@ class Cut:
 
 
 def _count_above_and_find_within(
-    values: NDArray[Any], low: Any, high: Any, threads: ThreadPoolExecutor | None
+    values: NDArray[Any], low: Any, high: Any
 ) -> tuple[int, NDArray[np.int64]]:
-    """Return how many values are above ``high``, and the indices of those in (low, high]."""
+    """Return how many values are above ``high``, and the indices of those in (low, high].
 
-    def of_part(start: int) -> list[tuple[int, NDArray[np.int64]]]:
-        """Work in numpy, which is several times faster here than torch, block by block."""
-        found = []
-        for first in range(start, min(start + _PART, values.size), _BLOCK):
-            block = values[first : first + _BLOCK]
-            above = block > high
-            within = np.flatnonzero(above != (block > low)) + first
-            found.append((int(np.count_nonzero(above)), within))
-        return found
-
-    starts = range(0, values.size, _PART)
-    parts = threads.map(of_part, starts) if threads and len(starts) > 1 else map(of_part, starts)
-    counts, indices = zip(*itertools.chain.from_iterable(parts), strict=True)
-    return sum(counts), np.concatenate(indices)
+    One thread is as fast as several: half of the work is done under Python's lock.
+    """
+    count, within = 0, []
+    for start in range(0, values.size, _BLOCK):
+        block = values[start : start + _BLOCK]
+        above = block > high
+        count += int(np.count_nonzero(above))
+        within.append(np.flatnonzero(above != (block > low)) + start)
+    return count, np.concatenate(within)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import cast
 
@@ -372,20 +371,6 @@ def test_following_a_threshold_is_selecting_anew(
         scores = scores + torch.from_numpy(moves * generator.normal(0, pace, numel)).float()
         if grain:
             scores = (scores / grain).round() * grain
-
-
-def test_several_threads_follow_a_large_matrix() -> None:
-    generator = torch.Generator().manual_seed(0)
-    numel = 2**21 + 77
-    weights = torch.randn(numel, generator=generator)
-    scores = 0.02 * (weights.abs() > 1)
-    keep, tail = int((scores > 0).sum()) - 5, slice(-1000, None)
-    cut = Cut(keep, 0.01)
-    with ThreadPoolExecutor(3) as threads:
-        for _ in range(3):
-            cut.follow(scores, weights, threads)
-            assert torch.equal(cut.mask(scores), keep_largest(scores, keep, weights.abs()))
-            scores[tail] += 0.02 * torch.randn(1000, generator=generator)
 
 
 def test_random_masks_depend_on_seed_and_name_alone() -> None:

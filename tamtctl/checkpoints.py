@@ -162,7 +162,7 @@ class Checkpoints:
         now = self._circumstances
         if other := [f"{name} was {before[name]}" for name in now if before[name] != now[name]]:
             note(
-                f"when {path} was saved, {', '.join(other)}: the last bits of the ticket may "
+                f"when {path} was saved, {', '.join(other)}: the last bits of the result may "
                 "depend on that"
             )
 

@@ -66,6 +66,16 @@ class Compute:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
+    @property
+    def circumstances(self) -> dict[str, str | int]:
+        """What the last bits of a training depend on."""
+        return {
+            "device": self.device.type,
+            "precision": self.precision,
+            "threads": torch.get_num_threads(),
+            "processes": world().size,
+        }
+
     def random_state(self) -> dict[str, torch.Tensor]:
         """Return the states of torch's random numbers: device type → bytes."""
         states = {"cpu": torch.get_rng_state()}

@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -437,13 +436,7 @@ class _Finetuning:
         cast(nn.Module, model).to(self.compute.device)
         unfinished = folder.with_name(f".{folder.name}.unfinished")
         world().on_first(lambda: _make_room(unfinished, folder))
-        circumstances: dict[str, str | int] = {
-            "device": self.compute.device.type,
-            "precision": self.compute.precision,
-            "threads": torch.get_num_threads(),
-            "processes": world().size,
-        }
-        checkpoints = Checkpoints(unfinished / CHECKPOINTS, self.inputs, circumstances)
+        checkpoints = Checkpoints(unfinished / CHECKPOINTS, self.inputs, self.compute.circumstances)
         seed_run = SeedRun(
             self.schedule, model, pruned, seed, lambda model: self.score(self.predict(model))
         )

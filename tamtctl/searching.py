@@ -323,13 +323,7 @@ class _Search:
                 losses = training.held_out_losses(held_out["losses"])
             return {term: loss.mean for term, loss in losses.items()}
 
-        circumstances: dict[str, str | int] = {
-            "device": compute.device.type,
-            "precision": compute.precision,
-            "threads": torch.get_num_threads(),
-            "processes": world().size,
-        }
-        checkpoints = Checkpoints(run.path / CHECKPOINTS, inputs, circumstances)
+        checkpoints = Checkpoints(run.path / CHECKPOINTS, inputs, compute.circumstances)
         return cls(
             config=config,
             run=run,

@@ -206,7 +206,7 @@ def test_other_circumstances_are_noted_and_another_format_is_refused(
             search(config, output_dir=tmp_path / "run", watcher=watcher)
     finally:
         torch.set_num_threads(threads)
-    assert f"threads was {threads}: the last bits of the ticket may" in watcher.notes[0]
+    assert f"threads was {threads}: the last bits of the result may" in watcher.notes[0]
     monkeypatch.setattr("tamtctl.checkpoints.FORMAT_VERSION", 2)
     with pytest.raises(TamtctlError, match=r"of another version of tamtctl.*--force"):
         search(config, output_dir=tmp_path / "run")

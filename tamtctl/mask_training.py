@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +28,7 @@ from tamtctl.training import (
     ScoreOptimizer,
     StepReport,
     TrainingRun,
+    dropout_seed,
     every_tenth,
     linear_decay,
     train,
@@ -210,7 +210,7 @@ class MaskTraining:
         means would be another loss.
         """
         if self._config.dropout:  # keyed by the step, so that there is no state to be saved
-            torch.manual_seed(_dropout_seed(self._config.seed, self._step, world().rank))
+            torch.manual_seed(dropout_seed(self._config.seed, self._step, world().rank))
         device = self._compute.device
         targets = world().totals(self.objective.targets(batch), device)
         parts = batch.split(self._config.micro_batch_size or self._config.batch_size)
@@ -264,11 +264,6 @@ class MaskTraining:
         self.folded.clear_gradients()
         for parameter in self.objective.head.values():
             parameter.grad = None
-
-
-def _dropout_seed(seed: int, step: int, rank: int) -> int:
-    """Torch's generator on a CPU takes 32 bits."""
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 
 def _copies(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -23,7 +22,7 @@ from tamtctl.runs import truncate_metrics
 from tamtctl.sparse_training import SparseTraining
 from tamtctl.task_models import loss
 from tamtctl.tasks import Task
-from tamtctl.training import StepReport, every_tenth, train
+from tamtctl.training import StepReport, dropout_seed, every_tenth, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +110,7 @@ class SeedRun:
         if world().size == 1:
             self._schedule.compute.set_random_state(state["random"])
         else:
-            own = [self._seed, self.step, world().rank]
-            torch.manual_seed(int(np.random.SeedSequence(own).generate_state(1)[0]))
+            torch.manual_seed(dropout_seed(self._seed, self.step, world().rank))
         note(f"going on from step {self.step} of {self._last.steps}, saved in {checkpoint.path}")
 
     def train(

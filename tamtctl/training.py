@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
@@ -196,6 +197,11 @@ class ScoreOptimizer:
 def linear_decay(peak: float, step: int, steps: int) -> float:
     """Return the learning rate of a step (from 0): linear from the peak to 0, no warm-up."""
     return peak * max(0.0, 1 - step / steps)
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """Return a seed of a process's own for a step: torch's generator on a CPU takes 32 bits."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 
 def every_tenth(step: int) -> bool:

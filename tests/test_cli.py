@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Run, runner
+from small_disk import small_disk
 
 
 @pytest.fixture
@@ -213,16 +213,8 @@ def test_signals_end_a_search_cleanly(
 def test_a_full_disk_is_named_and_leaves_no_ticket(
     run: Run, tiny_search: list[object], tmp_path: Path
 ) -> None:
-    full = tmp_path / "full"
-    full.mkdir()
-    mount = shutil.which("mount")
-    wanted = ["-t", "tmpfs", "-o", "size=16k", "tmpfs", str(full)]
-    if not mount or subprocess.run([mount, *wanted], capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    try:
+    with small_disk(tmp_path / "full", "16k") as full:
         done = run(*tiny_search, "--output-dir", full / "run")
         assert done.code == 1
         assert "no space left" in done.err.lower()
         assert not (full / "run" / "ticket").exists()
-    finally:
-        subprocess.run(["umount", str(full)], check=True)

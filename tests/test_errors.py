@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import tiny
 from command_line import Run, runner
 from safetensors import SafetensorError
 from samples import examples_file
+from small_disk import small_disk
 
 from tamtctl.errors import explain
 
@@ -84,26 +84,14 @@ def test_a_name_that_is_too_long_is_named(arguments: list[object], run: Run) -> 
     assert last.endswith("; give a shorter one")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 kB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    wanted = ["-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)]
-    if not mount or subprocess.run([mount, *wanted], capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_disk_that_is_full_when_a_checkpoint_is_saved(run: Run, small_disk: Path) -> None:
-    done = run(*own_task(**{"output-dir": small_disk / "run"}))
-    assert done.code == 1
-    assert done.err.splitlines()[-1] == (
-        "error: no space left on the disk; free some, or choose another --output-dir"
-    )
-    assert not list(small_disk.glob("run/seed-*"))
+def test_a_disk_that_is_full_when_a_checkpoint_is_saved(run: Run, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", "24k") as disk:
+        done = run(*own_task(**{"output-dir": disk / "run"}))
+        assert done.code == 1
+        assert done.err.splitlines()[-1] == (
+            "error: no space left on the disk; free some, or choose another --output-dir"
+        )
+        assert not list(disk.glob("run/seed-*"))
 
 
 @pytest.fixture

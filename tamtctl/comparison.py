@@ -17,6 +17,7 @@ from tamtctl.errors import TicketError, UsageError
 from tamtctl.figures import require_plotting
 from tamtctl.findings import Comparison, Derived, Difference, Overlaps, StepsToEqual, groups_of
 from tamtctl.finetuning import FinetunePlan, FinetuneResult
+from tamtctl.heads import fitting_head
 from tamtctl.held_out import HeldOutText
 from tamtctl.report import write_report
 from tamtctl.runs import RUNS, RunFolder
@@ -193,7 +194,21 @@ def _open_tickets(config: CompareConfig, tickets: Mapping[str, Ticket]) -> Opene
             f"the tickets are of {base.id!r}, whose weights are not those of model "
             f"{config.model!r}; give their own --model"
         )
+    _check_heads(tickets, text)
     return Opened(replace(config, corpus=search.corpus), cells, dict(tickets), text)
+
+
+def _check_heads(tickets: Mapping[str, Ticket], text: HeldOutText) -> None:
+    """Refuse a ticket with a head of another model; the losses are those of the model's own."""
+    if "mlm" not in text.terms:
+        return
+    model = text.encoder.model
+    for name, ticket in tickets.items():
+        try:
+            if ticket.mlm_head is not None:
+                fitting_head(ticket.mlm_head, text.objectives["mlm"].head, model)
+        except TicketError as error:
+            raise TicketError(f"ticket {name!r}: {error}") from error
 
 
 def _open_text(config: CompareConfig, search: SearchConfig, revision: str | None) -> HeldOutText:

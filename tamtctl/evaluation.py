@@ -20,6 +20,7 @@ from tamtctl.devices import Compute
 from tamtctl.errors import ModelError, TamtctlError, TicketError, UsageError
 from tamtctl.features import text_features
 from tamtctl.fine_tuned import OWN, PUBLIC, FineTuned
+from tamtctl.heads import fitting_head, head_parameters, put_head
 from tamtctl.held_out_loss import held_out_losses
 from tamtctl.masking import fold
 from tamtctl.metrics import scores, standard_errors
@@ -244,6 +245,7 @@ def _evaluate_loss(
     dense = None if ticket else _dense_model(config, task, fine_tuned)
     compute = Compute.choose(config.device, config.precision, config.threads)
     encoder = _load_for(config, ticket, with_head="mlm" in task)
+    head = _trained_head(config, ticket, encoder) if "mlm" in task else None
     longest = max_sequence_length(encoder.model)
     length = config.sequence_length or min(_sequence_length(ticket), longest)
     if length > longest:
@@ -261,7 +263,8 @@ def _evaluate_loss(
     if ticket:
         masks = _masks(ticket, encoder)
         fold(encoder.matrices, frozen, {n: masks[n].to(compute.device) for n in frozen})
-    _set_head(config, ticket, objective)
+    if head is not None:
+        put_head(head, objective.head, encoder.model)
     noise = Noise.of(encoder.tokenizer) if "mlm" in task else None
     limit = config.blocks or _BLOCKS
     batches = evaluation_batches(blocks, config.batch_size, noise=noise, limit=limit)
@@ -338,18 +341,16 @@ def _masks(ticket: Ticket, encoder: Encoder) -> Mapping[str, Tensor]:
     return ticket.decode(encoder.weights).masks
 
 
-def _set_head(config: EvaluateConfig, ticket: Ticket | None, objective: Objective) -> None:
-    """Give the objective the head that was trained with the ticket, if that is asked for."""
-    if config.head != "ticket" or not objective.head:
-        return
+def _trained_head(
+    config: EvaluateConfig, ticket: Ticket | None, encoder: Encoder
+) -> Mapping[str, Tensor] | None:
+    """Return the head that was trained with the ticket, if that is asked for."""
+    if config.head != "ticket":
+        return None
     if ticket is None or ticket.mlm_head is None:
         what = "has no masked-LM head of its own" if ticket else "is no ticket"
         raise UsageError(f"--head ticket: {config.name} {what}; use --head pretrained")
-    if ticket.mlm_head.keys() != objective.head.keys():
-        raise TicketError(f"the head of {config.name} is not one of its model; search it again")
-    with torch.no_grad():
-        for name, parameter in objective.head.items():
-            parameter.copy_(ticket.mlm_head[name])
+    return fitting_head(ticket.mlm_head, head_parameters(encoder.model), encoder.model)
 
 
 # --- sentence embeddings ---------------------------------------------------------------------

@@ -22,6 +22,7 @@ from transformers import (
 from tamtctl.config import one_of
 from tamtctl.errors import ModelError, TicketError
 from tamtctl.folders import folder_size, replacing
+from tamtctl.heads import head_parameters, put_head
 from tamtctl.models import load_tokenizer, load_with_task_head, maskable_matrices, save_model
 from tamtctl.ticket import Ticket, resolve_ticket
 
@@ -87,12 +88,13 @@ def export(
 
     Raises:
         UsageError: No such head.
-        TicketError: The ticket is missing, not valid, or not of this model; or the folder is not
-            empty.
+        TicketError: The ticket is missing, not valid, or not of this model; its trained head is
+            none of this model; or the folder is not empty.
         ModelError: The base model cannot be loaded, or lacks a masked-LM head.
     """
     one_of("head", head, tuple(HEADS))
     loaded = Ticket.load(resolve_ticket(ticket, token=token).path)
+    trained = _trained_head(loaded, head) if trained_head else None
     name, revision = model or loaded.base_model.id, None if model else loaded.base_model.revision
     with replacing(output_dir) as new:  # fails now if it is not free
         network, missing = load_with_task_head(HEADS[head], name, revision=revision)
@@ -102,9 +104,9 @@ def export(
                 f"export it with --head none"
             )
         network.eval()
+        if trained is not None:  # before a tied bias gets a copy of its own
+            put_head(trained, head_parameters(network), network)
         applied = loaded.apply(network)
-        if trained_head:
-            _put_trained_head(network, loaded)
         # A random pooler is no part of the encoder; a random head is there to be trained.
         left_out = missing if head == "none" else set()
         state = {n: t for n, t in network.state_dict().items() if n not in left_out}
@@ -123,18 +125,12 @@ def export(
     )
 
 
-def _put_trained_head(network: PreTrainedModel, ticket: Ticket) -> None:
+def _trained_head(ticket: Ticket, head: str) -> Mapping[str, Tensor]:
     if ticket.mlm_head is None:
         raise TicketError("the ticket holds no trained masked-LM head; leave --trained-head out")
-    own: Mapping[str, Tensor] = dict(network.named_parameters(remove_duplicate=False))
-    for name, trained in ticket.mlm_head.items():
-        if name not in own or own[name].shape != trained.shape:
-            raise TicketError(
-                f"the trained head does not fit a {type(network).__name__} ({name}); "
-                "--trained-head goes with --head masked-lm"
-            )
-        with torch.no_grad():
-            own[name].copy_(trained)
+    if head != "masked-lm":
+        raise TicketError(f"--trained-head goes with --head masked-lm, not with --head {head}")
+    return ticket.mlm_head
 
 
 def _check_reloaded(network: PreTrainedModel, folder: Path, head: str) -> None:

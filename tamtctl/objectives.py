@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tamtctl.batches import Batch
+from tamtctl.heads import head_parameters
 from tamtctl.models import Encoder
 
 
@@ -123,12 +124,7 @@ class Objective:
         if decoder.weight is embeddings:
             (name,) = (n for n, p in self._base.named_parameters() if p is embeddings)
             decoder.weight = nn.Parameter(self._dense[name], requires_grad=False)
-        encoder = {id(p) for p in self._base.parameters()}
-        return {
-            name: p
-            for name, p in self._model.named_parameters()
-            if id(p) not in encoder and p is not decoder.weight
-        }
+        return head_parameters(self._model)
 
 
 def mean_cosine_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:

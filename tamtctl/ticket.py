@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 from tamtctl.card import card
 from tamtctl.errors import HubError, TicketError
 from tamtctl.folders import replacing, write_to_disk
+from tamtctl.heads import check_head
 from tamtctl.mask_coding import ENCODINGS, decode_mask, encode_mask
 from tamtctl.models import base_encoder, fingerprint, maskable_matrices, sha256_of_weight
 from tamtctl.packing import count_kept, pack
@@ -41,7 +42,6 @@ from tamtctl.ticket_format import (
     ParameterEntry,
     TicketMetadata,
     TicketReader,
-    check_head,
 )
 from tamtctl.untrusted import Defect, show
 
@@ -139,7 +139,7 @@ class Ticket(TicketMetadata):
             tamtctl_version=_own_version(),
             created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             stored=packed,
-            mlm_head=None if mlm_head is None else _independent(mlm_head),
+            mlm_head=None if mlm_head is None else _independent(mlm_head, weights),
         )
         ticket.to_json({})  # raises now, not after hours of search
         return ticket
@@ -459,9 +459,9 @@ def _check_masks(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> 
             )
 
 
-def _independent(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _independent(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy a live model's parameters; none shares memory, which safetensors could not store."""
-    check_head(tensors)
+    check_head(tensors, {name: weight.shape for name, weight in weights.items()})
     return {
         name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, t in tensors.items()

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from tamtctl.errors import TicketError
+from tamtctl.heads import HEAD_FILE as HEAD_FILE
+from tamtctl.heads import check_head
 from tamtctl.mask_coding import ENCODINGS, check_stored
 from tamtctl.models import combined_fingerprint
 from tamtctl.packing import packed_size
@@ -38,7 +40,6 @@ from tamtctl.untrusted import (
 
 METADATA_FILE = "ticket.json"
 MASK_FILE = "mask.safetensors"
-HEAD_FILE = "mlm_head.safetensors"
 CARD_FILE = "README.md"
 TICKET_FILES = (METADATA_FILE, MASK_FILE, HEAD_FILE, CARD_FILE)
 
@@ -48,8 +49,6 @@ FORMAT_VERSION = 1
 MAX_METADATA_BYTES = 2 * 2**20
 MAX_CARD_BYTES = 2 * 2**20
 MAX_HEAD_BYTES = 2**31
-
-HEAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -363,7 +362,7 @@ class TicketReader:
             return "none"
         content = self._read_listed(HEAD_FILE, 0, MAX_HEAD_BYTES)
         self.mlm_head = parse_safetensors(content, HEAD_FILE)
-        check_head(self.mlm_head)
+        check_head(self.mlm_head, {n: e.shape for n, e in self.metadata.parameters.items()})
         return f"{len(self.mlm_head)} tensors, {len(content):,} bytes, checksum as stated"
 
     def _read_listed(self, name: str, least: int, most: int) -> bytes:
@@ -450,11 +449,3 @@ def _read_parameters(values: Fields) -> dict[str, ParameterEntry]:
     if sum(entry.numel for entry in parameters.values()) > MAX_WEIGHTS:
         raise Defect(f"{METADATA_FILE}: shapes claim more than {MAX_WEIGHTS} weights")
     return parameters
-
-
-def check_head(tensors: Mapping[str, Tensor]) -> None:
-    """Raise TicketError unless the tensors of a masked-LM head can be part of a ticket."""
-    for name, tensor in tensors.items():
-        check_name(name, HEAD_FILE)
-        if tensor.dtype not in HEAD_DTYPES or not torch.isfinite(tensor).all():
-            raise Defect(f"{HEAD_FILE}: {name} is not made of finite floating-point numbers")

@@ -17,7 +17,7 @@ from tamtctl.batches import Blocks, Noise, evaluation_batches
 from tamtctl.config import HEADS, OBJECTIVES, EvaluateConfig
 from tamtctl.corpus import load_corpus
 from tamtctl.devices import Compute
-from tamtctl.errors import ModelError, TamtctlError, TicketError, UsageError
+from tamtctl.errors import ModelError, TamtctlError, UsageError
 from tamtctl.features import text_features
 from tamtctl.fine_tuned import OWN, PUBLIC, FineTuned
 from tamtctl.heads import fitting_head, head_parameters, put_head
@@ -26,7 +26,6 @@ from tamtctl.masking import fold
 from tamtctl.metrics import scores, standard_errors
 from tamtctl.models import (
     Encoder,
-    fingerprint,
     load_encoder,
     max_sequence_length,
 )
@@ -333,12 +332,9 @@ def _load_for(config: EvaluateConfig, ticket: Ticket | None, *, with_head: bool)
 
 def _masks(ticket: Ticket, encoder: Encoder) -> Mapping[str, Tensor]:
     """Return a ticket's masks after checking that the encoder is the one they were found for."""
-    if fingerprint(encoder.weights)[0] != ticket.base_model.fingerprint:
-        raise TicketError(
-            f"the ticket is for {ticket.base_model.id!r}, whose weights are not those of model "
-            f"{encoder.id!r}; give the ticket's own --model"
-        )
-    return ticket.decode(encoder.weights).masks
+    return ticket.full_masks(
+        encoder.weights, model=encoder.id, remedy="give the ticket's own --model"
+    )
 
 
 def _trained_head(

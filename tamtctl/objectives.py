@@ -123,7 +123,8 @@ class Objective:
         embeddings = self._base.get_input_embeddings().weight
         if decoder.weight is embeddings:
             (name,) = (n for n, p in self._base.named_parameters() if p is embeddings)
-            decoder.weight = nn.Parameter(self._dense[name], requires_grad=False)
+            if name in self._dense:  # else no mask is put on them, and both stay as they are
+                decoder.weight = nn.Parameter(self._dense[name], requires_grad=False)
         return head_parameters(self._model)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -310,6 +310,7 @@ class _Search:
                 f"--sequence-length {config.sequence_length} is more than model "
                 f"{config.model!r} can take; give at most {longest}"
             )
+        encoder = world().in_turn(lambda: _with_matrices_of_init(config, encoder, watcher))
         initial_masks = world().in_turn(lambda: _initial_masks(config, encoder))
         corpus, text, held_out = world().in_turn(lambda: _read_text(config, encoder, watcher))
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
@@ -517,17 +518,45 @@ def _initial_masks(config: SearchConfig, encoder: Encoder) -> dict[str, Tensor]:
         reached = {name: weights[name] for name in encoder.matrices}
         masks |= masks_from_scores(Path(config.from_scores), reached, config.sparsity)
     elif config.init not in ("magnitude", "random"):
-        masks |= _ticket_masks(config.init, encoder)
+        ticket = _initial_ticket(config, encoder).full_masks(weights)
+        masks |= {name: ticket[name] for name in encoder.matrices}
     # No gradient reaches the pooler: what it starts with is what it stays.
     return masks | magnitude_masks(encoder.pooler, config.sparsity)
 
 
-def _ticket_masks(name: str, encoder: Encoder) -> dict[str, Tensor]:
-    ticket = Ticket.from_pretrained(name)
-    if ticket.base_model.fingerprint != fingerprint(encoder.weights)[0]:
+def _with_matrices_of_init(config: SearchConfig, encoder: Encoder, watcher: Watcher) -> Encoder:
+    """Return an encoder whose maskable matrices are those of the ticket that the search starts at.
+
+    A ticket of the linear layers alone leaves the embeddings dense, and so does a search from it:
+    they have no mask to start from.
+
+    Raises:
+        TicketError: The ticket is not of this model, or covers nothing that training reaches.
+    """
+    if config.method != "tamt" or config.init in ("magnitude", "random"):
+        return encoder
+    covered = _initial_ticket(config, encoder).parameters
+    matrices = {name: p for name, p in encoder.matrices.items() if name in covered}
+    if not matrices:
         raise TicketError(
-            f"--init {name} is a ticket of {ticket.base_model.id!r}, whose weights are not those "
-            f"of model {encoder.id!r}; give a ticket of the same model"
+            f"the ticket of --init {config.init} masks nothing that training reaches, only "
+            f"{', '.join(covered)}; give another ticket"
         )
-    masks = ticket.decode(encoder.weights).masks
-    return {matrix: masks[matrix] for matrix in encoder.matrices}
+    if dense := [name for name in encoder.matrices if name not in covered]:
+        watcher.note(
+            f"--init {config.init} masks {len(matrices)} of {len(encoder.matrices)} matrices, and "
+            f"so will the search; {_shortened(dense)} stay{'s' * (len(dense) == 1)} dense"
+        )
+    pooler = {name: weight for name, weight in encoder.pooler.items() if name in covered}
+    return replace(encoder, matrices=matrices, pooler=pooler)
+
+
+def _initial_ticket(config: SearchConfig, encoder: Encoder) -> Ticket:
+    ticket = Ticket.from_pretrained(config.init)
+    remedy = "give --init a ticket of the same model"
+    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy)
+    return ticket
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

@@ -108,7 +108,8 @@ def _similarity(i: int, j: int, a: Ticket, b: Ticket) -> Similarity:
     matrices = {name: _overlap(a, b, name) for name in common}
     values = np.array([list(asdict(overlap).values()) for overlap in matrices.values()])  # (m, 4)
     average = Overlap(*map(float, values.mean(0)))
-    same_base = a.base_model.fingerprint == b.base_model.fingerprint
+    # Not by the fingerprints: those of two tickets that cover different matrices differ.
+    same_base = all(a.parameters[name].sha256 == b.parameters[name].sha256 for name in common)
     return Similarity(i, j, average, matrices, same_base)
 
 

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from tamtctl.hub import PushResult
 
 
+_BEFORE_TRAINING = "apply the ticket to that checkpoint, before fine-tuning or masking it"
+
+
 @dataclass(frozen=True)
 class Applied:
     """What applying a ticket did to a model.
@@ -243,7 +246,11 @@ class Ticket(TicketMetadata):
             return self
         weights = weights or {}
         if "delta" in (encoding, self.encoding):
-            self._check_weights(weights)
+            if absent := [name for name in self.parameters if name not in weights]:
+                raise TicketError(
+                    f"the weight of {absent[0]} is missing; this takes those of {self._base_line}"
+                )
+            self.check_weights(weights)
         candidates = ("delta", "zstd") if encoding == "delta" else (encoding,)
         stored: dict[str, dict[str, Tensor]] = {candidate: {} for candidate in candidates}
         for name in self.parameters:
@@ -261,11 +268,33 @@ class Ticket(TicketMetadata):
             weights: Name → pre-trained weight of every matrix.
 
         Raises:
-            TicketError: They are not the weights that the masks belong to.
+            TicketError: They are not the weights that the masks belong to; see `check_weights`.
         """
         if self.encoding != "delta":  # which checks them itself
-            self._check_weights(weights)
+            self.check_weights(weights)
         return self.encode("bits", weights)
+
+    def full_masks(
+        self, weights: Mapping[str, Tensor], *, model: str | None = None, remedy: str | None = None
+    ) -> dict[str, Tensor]:
+        """Return a mask for every matrix of a model; those that the ticket does not cover keep all.
+
+        Args:
+            weights: Name → pre-trained weight of every maskable matrix of the model.
+            model: As in `check_weights`, which this does first.
+            remedy: The same.
+
+        Raises:
+            TicketError: They are not the weights that the masks belong to.
+        """
+        self.check_weights(weights, model=model, remedy=remedy)
+        known = self._masks_over({n: w for n, w in weights.items() if n in self.parameters})
+        return {
+            name: known.mask(name)
+            if name in self.parameters
+            else torch.ones_like(weight, dtype=torch.bool)
+            for name, weight in weights.items()
+        }
 
     @property
     def stored_bytes(self) -> int:
@@ -289,15 +318,40 @@ class Ticket(TicketMetadata):
         masks = {name: pack(self._decoded(name, weight)) for name, weight in weights.items()}
         return replace(self, encoding="bits", stored=masks)
 
-    def _check_weights(self, weights: Mapping[str, Tensor]) -> None:
-        for name in self.parameters:
-            if name not in weights:
+    def check_weights(
+        self, weights: Mapping[str, Tensor], *, model: str | None = None, remedy: str | None = None
+    ) -> tuple[str, ...]:
+        """Check that a model holds the weights that the masks were found for.
+
+        Looked at are the matrices that the ticket covers, and no others: a ticket of the linear
+        layers alone is at home in any model that holds these.
+
+        Args:
+            weights: Name → pre-trained weight of every maskable matrix of the model.
+            model: What to call the model in an error.
+            remedy: What to do instead, for an error about other weights.
+
+        Returns:
+            The matrices of the ticket that the model does not have: the pooler's, if any.
+
+        Raises:
+            TicketError: A matrix is missing, has another form, or holds other weights.
+        """
+        called = "the model" if model is None else f"model {model!r}"
+        other = f"this ticket is for {self._base_line}" + (f": {remedy}" if remedy else "")
+        missing = tuple(name for name in self.parameters if name not in weights)
+        if strange := [name for name in missing if not _is_pooler(name)]:
+            raise TicketError(f"{called} has no matrix {strange[0]}; {other}")
+        present = {name: weights[name] for name in self.parameters if name in weights}
+        for name, weight in present.items():
+            self._check_form(name, weight, called, other)
+        for name, weight in present.items():
+            if sha256_of_weight(weight) != self.parameters[name].sha256:
                 raise TicketError(
-                    f"the weight of {name} is missing; this takes those of {self._base_line}"
+                    f"{name} of {called} does not hold the pre-trained weights of "
+                    f"{self._base_line}; {remedy or _BEFORE_TRAINING}"
                 )
-            self._check_form(name, weights[name])
-        for name in self.parameters:
-            self._check_values(name, weights[name])
+        return missing
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
@@ -316,49 +370,31 @@ class Ticket(TicketMetadata):
                 them and in float32. The model is then untouched.
         """
         matrices = _matrices_of(model)
-        missing = [name for name in self.parameters if name not in matrices]
-        if strange := [name for name in missing if not _is_pooler(name)]:
-            raise TicketError(
-                f"the model has no matrix {strange[0]}; this ticket is for {self._base_line}"
-            )
+        missing = self.check_weights(matrices)
         present = {name: matrices[name] for name in self.parameters if name in matrices}
-        for name, parameter in present.items():
-            self._check_form(name, parameter)
-        for name, parameter in present.items():
-            self._check_values(name, parameter)
         masks = self._masks_over(present)
         untied = _untie(model, present)
         with torch.no_grad():
             for name, parameter in present.items():
                 parameter.masked_fill_(~masks.mask(name).to(parameter.device), 0.0)
         unmasked = tuple(name for name in matrices if name not in present)
-        return Applied(tuple(present), tuple(missing), unmasked, untied)
+        return Applied(tuple(present), missing, unmasked, untied)
 
     @property
     def _base_line(self) -> str:
         revision = f" at revision {self.base_model.revision}" if self.base_model.revision else ""
         return f"{self.base_model.id} ({self.base_model.model_type}){revision}"
 
-    def _check_form(self, name: str, parameter: Tensor) -> None:
+    def _check_form(self, name: str, parameter: Tensor, called: str, other: str) -> None:
         if parameter.is_meta:
-            raise TicketError(f"{name} of the model is on the meta device; load its weights first")
+            raise TicketError(f"{name} of {called} is on the meta device; load its weights first")
         found, wanted = list(parameter.shape), list(self.parameters[name].shape)
         if found != wanted:
-            raise TicketError(
-                f"{name} of the model has the shape {found}, not {wanted}; "
-                f"this ticket is for {self._base_line}"
-            )
+            raise TicketError(f"{name} of {called} has the shape {found}, not {wanted}; {other}")
         if parameter.dtype not in (torch.float32, torch.float64):
             raise TicketError(
-                f"the model is in {str(parameter.dtype).removeprefix('torch.')}, in which its "
+                f"{called} is in {str(parameter.dtype).removeprefix('torch.')}, in which its "
                 "weights cannot be verified; load it with dtype=torch.float32, cast it afterwards"
-            )
-
-    def _check_values(self, name: str, parameter: Tensor) -> None:
-        if sha256_of_weight(parameter) != self.parameters[name].sha256:
-            raise TicketError(
-                f"{name} of the model does not hold the pre-trained weights of {self._base_line}; "
-                "apply the ticket to that checkpoint, before fine-tuning or masking it"
             )
 
 

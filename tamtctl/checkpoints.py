@@ -25,7 +25,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tamtctl.errors import TamtctlError, explain
+from tamtctl.errors import ChangedInputsError, TamtctlError, explain
+from tamtctl.runs import changed_inputs
 
 FORMAT_VERSION = 1
 _SECONDS = 300.0  # between two checkpoints, unless it is said otherwise
@@ -66,7 +67,7 @@ class Checkpoints:
 
         Args:
             folder: Of this run alone.
-            inputs: Name → fingerprint of what the run reads; it goes on from no other.
+            inputs: The identity of the run; it goes on from no other.
             circumstances: Name → value of what its last bits depend on; a change is noted.
         """
         self.folder = folder
@@ -126,7 +127,7 @@ class Checkpoints:
             note: Is told a line of what a person should know.
 
         Raises:
-            TamtctlError: It is of another format, or of other inputs.
+            TamtctlError: It is of another format, or (ChangedInputsError) of other inputs.
         """
         for leftover in self.folder.glob(".step-*"):
             leftover.unlink()
@@ -152,9 +153,8 @@ class Checkpoints:
                 f"checkpoint {str(path)!r} is of another version of tamtctl; go on with that one, "
                 "or start anew with --force"
             )
-        changed = [name for name, value in self._inputs.items() if header["inputs"][name] != value]
-        if changed:
-            raise TamtctlError(
+        if changed := changed_inputs(header["inputs"], self._inputs):
+            raise ChangedInputsError(
                 f"the {' and the '.join(changed)} changed since {str(path)!r} was saved; "
                 "bring back what it was, or start anew with --force"
             )

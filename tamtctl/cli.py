@@ -88,7 +88,16 @@ PrecisionOption = Annotated[str, typer.Option(help=f"One of {', '.join(PRECISION
 CheckpointOption = Annotated[
     int | None, typer.Option(help="Steps between checkpoints; by default, every 5 minutes.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Of noise, order, random masks and dropout.")]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(help="Of noise, order, random masks and dropout; by default the recipe's, or 1."),
+]
+RecipeDeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device", help=f"One of {', '.join(DEVICES)}; by default the recipe's, or auto."
+    ),
+]
 
 
 def _shown_version(wanted: bool) -> None:
@@ -213,9 +222,9 @@ def search(
             "bfloat16: 14 bytes per weight instead of 20, where dense training takes 16.",
         ),
     ] = False,
-    device: DeviceOption = "auto",
+    device: RecipeDeviceOption = None,
     threads: ThreadsOption = None,
-    seed: SeedOption = 1,
+    seed: SeedOption = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="The run's folder; by default one under runs/.")
     ] = None,
@@ -290,7 +299,7 @@ def search(
 
 def _derived(run: str, recipe: str | None, asked: dict[str, Any]) -> SearchConfig:
     """Return the configuration of a ticket derived from a run, of which nothing may be changed."""
-    free = {"sparsity", "precision", "device", "threads", "seed"}
+    free = {"sparsity", "precision", "device", "threads"}
     given = [name for name, value in asked.items() if value is not None and name not in free]
     if recipe or given:
         option = (given or ["recipe"])[0].replace("_", "-")
@@ -323,8 +332,12 @@ def compare(
         ),
     ] = None,
     seeds: Annotated[
-        str, typer.Option(help="Of the searches of a sweep; random masks take at least three.")
-    ] = "1",
+        str | None,
+        typer.Option(
+            help="Of the searches of a sweep, by default the recipe's, or 1; random masks take at "
+            "least three."
+        ),
+    ] = None,
     recipe: Annotated[
         str, typer.Option(help=f"Of a sweep: {', '.join(RECIPES)}, or a TOML file of settings.")
     ] = "nano",
@@ -382,9 +395,15 @@ def compare(
     task_epochs: Annotated[
         int | None, typer.Option(help="Of fine-tuning; by default as in finetune.")
     ] = None,
-    blocks: Annotated[int, typer.Option(help="Held-out sequences at most.")] = 512,
-    precision: PrecisionOption = "auto",
-    device: DeviceOption = "auto",
+    blocks: Annotated[
+        int | None,
+        typer.Option(help="Held-out sequences at most; by default the recipe's, or 512."),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help=f"One of {', '.join(PRECISIONS)}; by default the recipe's, or auto."),
+    ] = None,
+    device: RecipeDeviceOption = None,
     threads: ThreadsOption = None,
     shard: Annotated[
         str | None,

@@ -19,6 +19,7 @@ from tamtctl.findings import Comparison, Derived, Difference, Overlaps, StepsToE
 from tamtctl.finetuning import FinetunePlan, FinetuneResult
 from tamtctl.heads import fitting_head
 from tamtctl.held_out import HeldOutText
+from tamtctl.identity import Identity, comparison_identity
 from tamtctl.report import write_report
 from tamtctl.runs import RUNS, RunFolder
 from tamtctl.scores import masks_from_scores
@@ -35,6 +36,8 @@ from tamtctl.subnetworks import (
 )
 from tamtctl.sweep import ONE_SHOT, Cell, CompareConfig
 from tamtctl.sweeping import CompareWatcher, PlannedRun, Runs, make_runs, plan_runs
+from tamtctl.task_data import open_task
+from tamtctl.tasks import find_task
 from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.training import StepReport
 
@@ -59,7 +62,8 @@ def compare(
     Args:
         config: What to compare.
         output_dir: The report's folder; by default one under ``runs/``.
-        force: Rebuild run folders that are damaged, instead of leaving them out.
+        force: Rebuild run folders that are damaged, instead of leaving them out, and those that
+            were made of something else than there is now.
         watcher: Is told how it goes.
 
     Raises:
@@ -71,6 +75,8 @@ def compare(
     folder = RunFolder(output_dir or RUNS / _name(config), config.to_dict())
     folder.finished(force=True)  # refuses the folder of something else
     opened = open_comparison(config, watcher)
+    folder = replace(folder, identity=_identity(opened))
+    folder.finished(force=force)
     runs = make_runs(opened.config, opened.cells, opened.model, force=force, watcher=watcher)
     subnetworks = _measured(opened, runs, watcher)
     groups = groups_of(subnetworks)
@@ -220,13 +226,20 @@ def _open_text(config: CompareConfig, search: SearchConfig, revision: str | None
         text_column=search.text_column,
         sequence_length=search.sequence_length,
         limit=search.evaluation_blocks,
-        compute=Compute.choose(config.device, config.precision, config.threads),
+        compute=Compute.choose(search.device, search.precision, search.threads),
     )
+
+
+def _identity(opened: Opened) -> Identity:
+    config = opened.config
+    data_dir = Path(config.data_dir) if config.data_dir else None
+    data = [open_task(find_task(task), data_dir).identity for task in config.tasks]
+    return comparison_identity(opened.text, config.corpus, config.tickets, data)
 
 
 def _name(config: CompareConfig) -> str:
     """Return the name of the report's folder."""
-    about = config.tickets or (config.model or config.recipe,)
+    about = config.tickets or (config.model or str(config.recipe),)
     more = f"-and-{len(about) - 1}-more" if len(about) > 1 else ""
     return f"compare-{short_name(about[0])}{more}-{config.hash}"
 

@@ -238,23 +238,22 @@ class SearchConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @classmethod
-    def from_recipe(cls, recipe: str, **changes: Any) -> Self:
+    def from_recipe(cls, recipe: str | Recipe, **changes: Any) -> Self:
         """Return a recipe's configuration with some values changed; None leaves the recipe's.
 
         Args:
-            recipe: A name in `RECIPES`, or a TOML file of `SearchConfig` values, which may name the
-                recipe it builds on as ``recipe``; those in a table such as ``[imp]`` are for that
-                method alone.
+            recipe: A name in `RECIPES`, or a recipe file or its name, see `Recipe`.
             **changes: `SearchConfig` values; ``sparsity`` is needed.
 
         Raises:
             UsageError: No such recipe, a file that is not TOML, or a value that is refused.
         """
         changes = {key: value for key, value in changes.items() if value is not None}
-        if recipe not in RECIPES:
-            recipe, from_file, by_method = _read_recipe(recipe)
-            merged = from_file | changes
-            changes = from_file | by_method.get(merged.get("method", "tamt"), {}) | changes
+        if isinstance(recipe, Recipe) or recipe not in RECIPES:
+            file = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+            recipe = file.base
+            merged = file.values | changes
+            changes = file.values | file.by_method.get(merged.get("method", "tamt"), {}) | changes
         if "sparsity" not in changes:
             raise UsageError("--sparsity is needed, for example --sparsity 0.8")
         check_sparsity(changes["sparsity"])
@@ -590,20 +589,44 @@ RECIPES: dict[str, Callable[[str, str, float], dict[str, Any]]] = {"nano": _nano
 _Values = dict[str, Any]
 
 
-def _read_recipe(name: str) -> tuple[str, _Values, dict[str, _Values]]:
-    """Return the base recipe of a TOML recipe file, its values, and those of single methods."""
-    path = Path(name).expanduser()
-    if not path.is_file():
-        one_of("recipe", name, RECIPES | {"FILE.toml": None})
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"recipe file {name!r} is not readable TOML: {error}") from error
-    base = values.pop("recipe", "nano")
-    one_of("recipe", base, RECIPES)
-    tables = {method: values.pop(method) for method in METHODS if method in values}
-    by_method = {method: _checked_values(name, table) for method, table in tables.items()}
-    return base, _checked_values(name, values), by_method
+@dataclass(frozen=True)
+class Recipe:
+    """A TOML file of `SearchConfig` values, as it was when it was read.
+
+    Attributes:
+        name: The file, as the user called it.
+        base: The recipe it builds on, which it may name as ``recipe``.
+        values: Its values.
+        by_method: Method → the values in its table, such as ``[imp]``.
+    """
+
+    name: str
+    base: str
+    values: _Values
+    by_method: dict[str, _Values]
+
+    @classmethod
+    def read(cls, name: str) -> Self:
+        """Read a recipe file.
+
+        Raises:
+            UsageError: There is none, it is not TOML, or a value is refused.
+        """
+        path = Path(name).expanduser()
+        if not path.is_file():
+            one_of("recipe", name, RECIPES | {"FILE.toml": None})
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise UsageError(f"recipe file {name!r} is not readable TOML: {error}") from error
+        base = values.pop("recipe", "nano")
+        one_of("recipe", base, RECIPES)
+        tables = {method: values.pop(method) for method in METHODS if method in values}
+        by_method = {method: _checked_values(name, table) for method, table in tables.items()}
+        return cls(name, base, _checked_values(name, values), by_method)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def _checked_values(file: str, values: object) -> _Values:

@@ -38,6 +38,7 @@ def fine_tune(
     config: CompareConfig, task: str, model: str, ticket: Path | None, watcher: FinetuneWatcher
 ) -> FinetuneResult:
     """Fine-tune a ticket, or the dense model, or return what an earlier run came to."""
+    where = config.defaults()
     return finetune(
         FinetuneConfig(
             task=task,
@@ -49,9 +50,9 @@ def fine_tune(
             learning_rate=config.task_learning_rate,
             epochs=config.task_epochs,
             seeds=config.task_seeds,
-            precision=config.precision,
-            device=config.device,
-            threads=config.threads,
+            precision=where.precision,
+            device=where.device,
+            threads=where.threads,
         ),
         watcher=watcher,
     )

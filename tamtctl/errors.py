@@ -49,6 +49,10 @@ class DamagedRunError(TamtctlError):
     """A run's folder does not hold what its name and its files say."""
 
 
+class ChangedInputsError(TamtctlError):
+    """A run was made of something else than there is now under the same names."""
+
+
 class NoHeadError(ModelError):
     """A model has no pre-trained masked-LM head, and the request needs one."""
 

@@ -29,6 +29,7 @@ from tamtctl.devices import Compute
 from tamtctl.distributed import world
 from tamtctl.environment import environment
 from tamtctl.errors import DamagedRunError
+from tamtctl.identity import finetune_identity
 from tamtctl.metrics import scores
 from tamtctl.models import load_tokenizer, save_model
 from tamtctl.runs import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
@@ -210,7 +211,7 @@ def finetune(
     start = world().in_turn(lambda: StartingPoint.of(config))
     watcher.status(f"finding the data of {config.task}")
     data = world().in_turn(lambda: _open_data(config))
-    run = _run_folder(config, start, data, output_dir)
+    run = world().on_first(lambda: _run_folder(config, start, data, output_dir))
     earlier_result = partial(_earlier_result, run, force=force)
     if done := world().on_first(earlier_result):
         return done
@@ -278,10 +279,11 @@ def _open_data(config: FinetuneConfig) -> TaskData:
 def _run_folder(
     config: FinetuneConfig, start: StartingPoint, data: TaskData, output_dir: Path | None
 ) -> RunFolder:
-    identity = config.to_dict() | {"ticket_sha256": start.digest, "data_sha256": data.digest}
-    text = json.dumps(identity, sort_keys=True)
+    told = config.to_dict() | {"ticket_sha256": start.digest, "data_sha256": data.digest}
+    text = json.dumps(told, sort_keys=True)
     name = f"{config.task}-{start.short_name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return RunFolder(output_dir or RUNS / f"finetune-{name}", identity)
+    identity = finetune_identity(start.model, start.revision, config.ticket, data.identity)
+    return RunFolder(output_dir or RUNS / f"finetune-{name}", told, identity)
 
 
 def _make_room(unfinished: Path, folder: Path) -> None:
@@ -324,7 +326,6 @@ class _Finetuning:
     schedule: Schedule
     plan: FinetunePlan
     facts: dict[str, Any]  # for each seed's metrics.json
-    inputs: dict[str, str]  # fingerprints of what is read
 
     @classmethod
     def prepare(
@@ -386,7 +387,6 @@ class _Finetuning:
             ),
             plan=plan,
             facts=_facts(run, described, plan, splits),
-            inputs={"model": described["model"]["fingerprint"], "data": data.digest},
         )
 
     def run_all(self, watcher: FinetuneWatcher) -> FinetuneResult:
@@ -436,7 +436,9 @@ class _Finetuning:
         cast(nn.Module, model).to(self.compute.device)
         unfinished = folder.with_name(f".{folder.name}.unfinished")
         world().on_first(lambda: _make_room(unfinished, folder))
-        checkpoints = Checkpoints(unfinished / CHECKPOINTS, self.inputs, self.compute.circumstances)
+        checkpoints = Checkpoints(
+            unfinished / CHECKPOINTS, self.run.identity, self.compute.circumstances
+        )
         seed_run = SeedRun(
             self.schedule, model, pruned, seed, lambda model: self.score(self.predict(model))
         )

@@ -6,6 +6,7 @@ What was measured once is kept: the losses follow from the masks, the weights an
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,12 +24,18 @@ from tamtctl.devices import Compute
 from tamtctl.errors import NoHeadError, UsageError
 from tamtctl.held_out_loss import HeldOutLoss, held_out_losses
 from tamtctl.masking import fold
-from tamtctl.models import Encoder, fingerprint, load_encoder, max_sequence_length
+from tamtctl.models import (
+    NO_PART_OF_A_MODEL,
+    Encoder,
+    fingerprint,
+    load_encoder,
+    max_sequence_length,
+)
 from tamtctl.objectives import Objective
 from tamtctl.packing import pack
 from tamtctl.runs import write_json
 
-_VERSION = 1  # raise it whenever the same masks would give other losses
+_VERSION = 2  # raise it whenever the same masks would give other losses
 _BATCH = 16
 
 
@@ -173,11 +180,15 @@ def _load(model: str, revision: str | None) -> tuple[Encoder, bool]:
 
 
 def _digest(encoder: Encoder) -> str:
-    """Return the SHA-256 of all that the losses depend on in a model: every parameter."""
-    digest = hashlib.sha256()
-    for name, parameter in encoder.model.named_parameters():
+    """Return the SHA-256 of all that the losses depend on in a model and its tokenizer."""
+    configuration = encoder.model.config.to_diff_dict()
+    told = {key: v for key, v in configuration.items() if key not in NO_PART_OF_A_MODEL}
+    tokenizer = (encoder.tokenizer.backend_tokenizer.to_str(), encoder.tokenizer.all_special_ids)
+    digest = hashlib.sha256(json.dumps([told, tokenizer], sort_keys=True, default=str).encode())
+    tensors = itertools.chain(encoder.model.named_parameters(), encoder.model.named_buffers())
+    for name, tensor in tensors:
         digest.update(name.encode())
-        digest.update(parameter.detach().cpu().numpy().tobytes())
+        digest.update(tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -34,6 +34,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from tamtctl.errors import ModelError, NoHeadError
 from tamtctl.nano import nano_path
 
+# What transformers writes into a configuration that changes nothing about the model.
+NO_PART_OF_A_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -236,6 +239,16 @@ def save_model(
     tokenizer.save_pretrained(folder)
     for file in folder.glob("*.safetensors"):
         file.chmod(0o644)  # safetensors keeps it from other users
+
+
+def model_folder(name: str) -> Path | None:
+    """Return the folder of a local model, None for one on the Hub.
+
+    Raises:
+        ModelError: It is a file, or a folder that holds no model.
+    """
+    source = Path(_source(name))
+    return source if name == "nano" or source.is_dir() else None
 
 
 def _source(name: str) -> str:

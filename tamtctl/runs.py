@@ -1,29 +1,33 @@
 """Run folders: where a command keeps its configuration, its progress and its result.
 
-A run's folder is named by the hash of its configuration. ``result.json`` is written last, so its
-presence is what makes a run finished.
+A run's folder is named by the hash of its configuration. What the run is made of, by content,
+stands in ``identity.json``: the same request is the same run only as long as that is so.
+``result.json`` is written last, so its presence is what makes a run finished.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tamtctl.errors import TamtctlError, UsageError
+from tamtctl.errors import ChangedInputsError, TamtctlError, UsageError
 from tamtctl.locks import locked
 
 RUNS = Path("runs")
 CONFIG, RESULT, METRICS, TICKET = "config.json", "result.json", "metrics.jsonl", "ticket"
+IDENTITY = "identity.json"
 CHECKPOINTS, TENSORBOARD, SCORES = "checkpoints", "tensorboard", "scores.safetensors"
 _LOCK = ".lock"
+_REMEDY = "make it anew in its place with --force, or keep it and choose another --output-dir"
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,12 @@ class RunFolder:
     Attributes:
         path: Where it is; it need not exist before `start`.
         config: The run's configuration, as plain JSON values.
+        identity: Name → digest of everything that it is made of, see `tamtctl.identity`.
     """
 
     path: Path
     config: dict[str, Any]
+    identity: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ticket(self) -> Path:
@@ -49,17 +55,18 @@ class RunFolder:
         Nothing is written, so that a command can ask before it does any work.
 
         Args:
-            force: Redo a finished run.
+            force: Redo a finished run, and one that is made of something else.
 
         Raises:
             UsageError: The folder holds something else, or cannot be written.
+            ChangedInputsError: Its run was made of something else than there is now.
         """
         if not self.path.exists():
             self._check_writable()
             return None
         if not self.path.is_dir():
             raise UsageError(f"output folder {str(self.path)!r} is a file; choose another")
-        if all(e.name == _LOCK or e.match(f".{CONFIG}-*") for e in self.path.iterdir()):
+        if all(_may_be_left(entry.name) for entry in self.path.iterdir()):
             self._check_writable()  # empty, but for what a process killed early may leave
             return None
         if _read(self.path / CONFIG) != self.config:
@@ -68,7 +75,10 @@ class RunFolder:
                 "configuration; choose another --output-dir"
             )
         self._check_writable()
-        return None if force else _read(self.path / RESULT)
+        if force:
+            return None
+        self._check_identity()
+        return _read(self.path / RESULT)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -96,9 +106,10 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / RESULT).unlink(missing_ok=True)
-        for name in (CONFIG, RESULT, METRICS, TICKET, SCORES):
+        for name in (CONFIG, IDENTITY, RESULT, METRICS, TICKET, SCORES):
             for leftover in self.path.glob(f".{name}[-.]*"):  # of a process killed while it wrote
                 _remove(leftover)
+        write_json(self.path / IDENTITY, dict(self.identity))  # first: no configuration without it
         write_json(self.path / CONFIG, self.config)
         _remove(self.ticket)
         (self.path / SCORES).unlink(missing_ok=True)
@@ -112,6 +123,21 @@ class RunFolder:
         """Write the result: from now on the run is finished."""
         write_json(self.path / RESULT, result)
 
+    def _check_identity(self) -> None:
+        before = _read(self.path / IDENTITY)
+        if before == self.identity:
+            return
+        if before is None:
+            raise ChangedInputsError(
+                f"the run in {str(self.path)!r} has no {IDENTITY}, which says what it was made of; "
+                f"{_REMEDY}"
+            )
+        names = changed_inputs(before, self.identity)
+        raise ChangedInputsError(
+            f"the {' and the '.join(names)} changed since the run in {str(self.path)!r} began; "
+            f"bring back what it was, or {_REMEDY}"
+        )
+
     def _check_writable(self) -> None:
         existing = next(p for p in [self.path, *self.path.absolute().parents] if p.exists())
         if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
@@ -120,6 +146,18 @@ class RunFolder:
                 f"output folder {str(self.path)!r} cannot be written: {why} {str(existing)!r}; "
                 "choose another --output-dir"
             )
+
+
+def changed_inputs(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Return the names of the inputs that two identities do not share."""
+    return sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+
+
+def _may_be_left(name: str) -> bool:
+    """Tell whether a file is one that a process leaves which was killed before it began."""
+    return name in (_LOCK, IDENTITY) or any(
+        fnmatch.fnmatchcase(name, f".{file}-*") for file in (CONFIG, IDENTITY)
+    )
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

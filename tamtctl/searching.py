@@ -21,10 +21,11 @@ from tamtctl.devices import Compute
 from tamtctl.distributed import world
 from tamtctl.errors import DamagedRunError, TamtctlError, TicketError, UsageError
 from tamtctl.folders import folder_size
+from tamtctl.identity import search_identity
 from tamtctl.iterative_pruning import IterativePruning
 from tamtctl.mask_training import MaskTraining
 from tamtctl.masking import fold
-from tamtctl.models import Encoder, fingerprint, load_encoder, max_sequence_length
+from tamtctl.models import Encoder, load_encoder, max_sequence_length
 from tamtctl.pruning import magnitude_masks, random_masks
 from tamtctl.run_log import RunLog, check_log_to
 from tamtctl.runs import CHECKPOINTS, RUNS, SCORES, RunFolder
@@ -177,7 +178,7 @@ def search(
     Raises:
         TamtctlError: Anything that stops the search, before training where it can be known.
     """
-    run = _run_folder(config, output_dir)
+    run = world().on_first(lambda: _run_folder(config, output_dir))
     earlier_result = partial(_earlier_result, run, force=force)
     if done := world().on_first(earlier_result):
         if config.keep_scores and not (run.path / SCORES).is_file():
@@ -220,7 +221,7 @@ def plan_search(
     config: SearchConfig, *, output_dir: Path | None = None, watcher: Watcher | None = None
 ) -> SearchPlan:
     """Return what `search` would do, after the same checks; nothing is written but caches."""
-    run = _run_folder(config, output_dir)
+    run = world().on_first(lambda: _run_folder(config, output_dir))
     world().on_first(run.finished)
     check_log_to(config.log_to)
     return _Search.prepare(config, run, watcher or _NoWatcher()).plan()
@@ -228,7 +229,7 @@ def plan_search(
 
 def search_folder(config: SearchConfig) -> Path:
     """Return the run folder of a search that is asked for none."""
-    return _run_folder(config, None).path
+    return _run_path(config, None)
 
 
 def find_search(config: SearchConfig) -> SearchResult | None:
@@ -236,6 +237,7 @@ def find_search(config: SearchConfig) -> SearchResult | None:
 
     Raises:
         DamagedRunError: Its folder holds something else, or not all of it.
+        ChangedInputsError: It was made of something else than there is now.
     """
     run = _run_folder(config, None)
     try:
@@ -270,10 +272,15 @@ def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
 
 
 def _run_folder(config: SearchConfig, output_dir: Path | None) -> RunFolder:
+    path = _run_path(config, output_dir)
+    return RunFolder(path, config.to_dict(), search_identity(config))
+
+
+def _run_path(config: SearchConfig, output_dir: Path | None) -> Path:
     short = f"{Path(config.model).name}-{config.sparsity:g}-{config.method}"
     if config.method == "tamt":
         short += f"-{config.objective}"
-    return RunFolder(output_dir or RUNS / f"search-{short}-{config.hash}", config.to_dict())
+    return output_dir or RUNS / f"search-{short}-{config.hash}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,8 +321,6 @@ class _Search:
         initial_masks = world().in_turn(lambda: _initial_masks(config, encoder))
         corpus, text, held_out = world().in_turn(lambda: _read_text(config, encoder, watcher))
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
-        # Before the model holds folded weights.
-        inputs = {"model": fingerprint(encoder.weights)[0], "corpus": corpus.fingerprint}
         kind = IterativePruning if config.method == "imp" else MaskTraining
         training = kind(config, compute, encoder, text, initial_masks)
 
@@ -324,7 +329,7 @@ class _Search:
                 losses = training.held_out_losses(held_out["losses"])
             return {term: loss.mean for term, loss in losses.items()}
 
-        checkpoints = Checkpoints(run.path / CHECKPOINTS, inputs, compute.circumstances)
+        checkpoints = Checkpoints(run.path / CHECKPOINTS, run.identity, compute.circumstances)
         return cls(
             config=config,
             run=run,

@@ -149,11 +149,13 @@ class SeedRun:
                     return
                 log.write(report)
                 progress(report)
-                if signals.number is None and not timetable.is_due(report.step):
+                is_asked_to_stop = signals.number is not None
+                # What is finished is saved, too: scoring it may be interrupted.
+                if not (is_asked_to_stop or report.is_last or timetable.is_due(report.step)):
                     return
                 self._save(report, checkpoints)
                 timetable.saved()
-                if signals.number is not None:
+                if is_asked_to_stop:
                     note(f"step {report.step} is saved; the same command goes on from there")
                     signals.deliver()
 

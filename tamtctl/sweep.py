@@ -13,6 +13,8 @@ from typing import Any
 from tamtctl.config import (
     DEVICES,
     PRECISIONS,
+    RECIPES,
+    Recipe,
     SearchConfig,
     check_sparsity,
     cut_sparsities,
@@ -35,6 +37,8 @@ SWEEP_METHODS: dict[str, tuple[str, str]] = {
 DEFAULT_METHODS = ("tamt-mlm", "tamt-kd", "imp", "magnitude", "random")
 ONE_SHOT = ("magnitude", "random")
 BUDGETS = ("steps", "seconds")
+# What a folder's name has for settings that are left to the recipe.
+_OF_THE_RECIPE = {"evaluation_blocks": 512, "precision": "auto", "device": "auto"}
 RANDOM_SEEDS = (1, 2, 3)  # at least: random masks differ more than any others, and cost nothing
 
 
@@ -78,8 +82,9 @@ class CompareConfig:
         sparsities: Of a sweep.
         methods: Of a sweep, names in `SWEEP_METHODS`; empty: the default ones, less those that need
             a masked-LM head if the model has none.
-        seeds: Of the searches of a sweep.
-        recipe: A name in `tamtctl.config.RECIPES`, or a TOML file.
+        seeds: Of the searches of a sweep; by default the one of a recipe file, or 1.
+        recipe: A name in `tamtctl.config.RECIPES`, or a TOML file, which is read once: the whole
+            sweep is of what it held then.
         model: By default the recipe's, or that of the first ticket.
         corpus: By default the recipe's, or that of the first ticket's search.
         text_column: Column of the text in jsonl, parquet and datasets.
@@ -97,17 +102,18 @@ class CompareConfig:
         limit: Fine-tune on so many examples.
         task_learning_rate: Of fine-tuning; by default each task's, which suits BERT-base.
         task_epochs: Of fine-tuning; by default each task's.
-        evaluation_blocks: Held-out sequences to evaluate on at most.
-        precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast).
-        device: ``auto`` takes cuda, then mps, then cpu.
-        threads: CPU threads; None leaves torch's choice.
+        evaluation_blocks: Held-out sequences to evaluate on at most; by default the recipe's.
+        precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast); by default the
+            recipe's.
+        device: ``auto`` takes cuda, then mps, then cpu; by default the recipe's.
+        threads: CPU threads; by default the recipe's, or torch's choice.
     """
 
     tickets: tuple[str, ...] = ()
     sparsities: tuple[float, ...] = ()
     methods: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (1,)
-    recipe: str = "nano"
+    seeds: tuple[int, ...] = ()
+    recipe: str | Recipe = "nano"
     model: str | None = None
     corpus: tuple[str, ...] = ()
     text_column: str | None = None
@@ -122,17 +128,22 @@ class CompareConfig:
     limit: int | None = None
     task_learning_rate: float | None = None
     task_epochs: int | None = None
-    evaluation_blocks: int = 512
-    precision: str = "auto"
-    device: str = "auto"
+    evaluation_blocks: int | None = None
+    precision: str | None = None
+    device: str | None = None
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        """Check every value.
+        """Check every value, and read a recipe that is a file.
 
         Raises:
             UsageError: A value is out of range or unknown; the message names the option.
         """
+        if isinstance(self.recipe, str) and self.recipe not in RECIPES:
+            object.__setattr__(self, "recipe", Recipe.read(self.recipe))
+        if not self.seeds:
+            values = self.recipe.values if isinstance(self.recipe, Recipe) else {}
+            object.__setattr__(self, "seeds", (values.get("seed", 1),))
         if bool(self.tickets) == bool(self.sparsities):
             raise UsageError(
                 "give tickets to compare, or --sparsity 0.5,0.7,0.9 for a sweep that finds them"
@@ -161,8 +172,10 @@ class CompareConfig:
         one_of("budget", self.budget, BUDGETS)
         if self.budget == "seconds" and "imp" not in (self.methods or DEFAULT_METHODS):
             raise UsageError("--budget seconds is what imp takes; give it among the --methods")
-        one_of("device", self.device, DEVICES)
-        one_of("precision", self.precision, PRECISIONS)
+        if self.device is not None:
+            one_of("device", self.device, DEVICES)
+        if self.precision is not None:
+            one_of("precision", self.precision, PRECISIONS)
         for option in ("sparsities", "methods", "seeds", "at_steps", "tasks", "task_seeds"):
             values = getattr(self, option)
             if len(set(values)) != len(values):
@@ -227,9 +240,17 @@ class CompareConfig:
             self.recipe, method=method, objective=objective, steps=steps, **changes
         )
 
+    def defaults(self) -> SearchConfig:
+        """Return a search of the recipe: it says what is not asked for, as where to compute."""
+        return self.search_config(Cell("magnitude", 0.5, None))
+
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        """Return plain JSON values; a recipe file counts by its name and by what it held."""
+        values = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        values |= {key: default for key, default in _OF_THE_RECIPE.items() if values[key] is None}
+        if isinstance(self.recipe, Recipe):
+            values |= {"recipe": self.recipe.name, "recipe_settings": asdict(self.recipe)}
+        return values
 
     @property
     def hash(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from tamtctl.config import SearchConfig
 from tamtctl.downstream import fine_tune
-from tamtctl.errors import DamagedRunError
+from tamtctl.errors import ChangedInputsError, DamagedRunError
 from tamtctl.finetuning import FinetunePlan, FinetuneResult
 from tamtctl.runs import METRICS, SCORES, write_json
 from tamtctl.searching import (
@@ -192,7 +192,9 @@ def _found(
         return str(error)
     try:
         found = find_search(wanted)
-    except DamagedRunError as error:
+    except (ChangedInputsError, DamagedRunError) as error:
+        if not force and isinstance(error, ChangedInputsError):
+            raise  # a comparison of what is left would be one of something else
         watcher.note(f"{step} {cell}: {error}")
         if not force:
             return str(error)

@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from tamtctl.digests import file_sha256
 from tamtctl.errors import TaskError, UsageError
+from tamtctl.hub_commits import dataset_commit
 from tamtctl.labelled_files import Record, kind_of, records_of
 from tamtctl.tasks import CORRELATIONS, PYTHON_DOCS_TOPIC, TASKS, Kind, Task, own_task
 from tamtctl.text import read_lines, reading
@@ -94,12 +96,19 @@ class TaskData:
         name: What it is read from, for people.
         digest: Identifies local files by their content, other sources by their name.
         records: Reads the records of a split, ``train`` or one of ``task.dev_splits``.
+        commit: The commit of a Hub dataset; None for local files.
     """
 
     task: Task
     name: str
     digest: str
     records: Callable[[str], Iterable[Record]]
+    commit: str | None = None
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the data are, by content or by their commit on the Hub."""
+        return {f"data of {self.task.name}": self.commit or self.digest}
 
     def train(self) -> Examples:
         """Read the training split.
@@ -156,7 +165,8 @@ def open_task(task: Task, data_dir: Path | None = None) -> TaskData:
     assert task.hub is not None
     dataset, config = task.hub
     name = dataset + (f":{config}" if config else "")
-    return TaskData(task, name, name, partial(_hub_records, dataset, config))
+    commit = _hub_commit(dataset, config)
+    return TaskData(task, name, name, partial(_hub_records, dataset, config, commit), commit)
 
 
 def open_own_task(
@@ -434,23 +444,37 @@ def _no_examples(files: Sequence[Path]) -> TaskError:
 def _digest(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        with reading(file), file.open("rb") as binary:
-            digest.update(hashlib.file_digest(binary, "sha256").digest())
+        with reading(file):
+            digest.update(bytes.fromhex(file_sha256(file)))
     return digest.hexdigest()
 
 
 # --- the Hub ---------------------------------------------------------------------------------
 
 
-def _hub_records(dataset: str, config: str | None, split: str) -> Iterator[Record]:
+def _hub_commit(dataset: str, config: str | None) -> str:
+    """Return the commit of a dataset; fails at once where `datasets` would try for long.
+
+    Without an answer of the Hub it is the newest of those that `datasets` has on this disk.
+    """
     import datasets
-    from huggingface_hub import HfApi
 
     with _hub_errors(dataset, config):
-        cached = Path(datasets.config.HF_DATASETS_CACHE, dataset.replace("/", "___"))
-        if not cached.exists():
-            HfApi().dataset_info(dataset)  # fails at once where `datasets` would try for long
-        rows = datasets.load_dataset(dataset, config, split=split)
+        try:
+            return dataset_commit(dataset)
+        except Exception:
+            folder = Path(datasets.config.HF_DATASETS_CACHE, dataset.replace("/", "___"))
+            cached = [path for path in folder.glob(f"{config or '*'}/*/*") if path.is_dir()]
+            if not cached:
+                raise
+            return max(cached, key=lambda path: path.stat().st_mtime).name
+
+
+def _hub_records(dataset: str, config: str | None, commit: str, split: str) -> Iterator[Record]:
+    import datasets
+
+    with _hub_errors(dataset, config):
+        rows = datasets.load_dataset(dataset, config, split=split, revision=commit)
     return ((f"{dataset} {split} row {number}", row) for number, row in enumerate(rows))
 
 

@@ -22,7 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
+from tamtctl.digests import file_sha256
 from tamtctl.errors import CorpusError
+from tamtctl.hub_commits import dataset_commit
 
 if TYPE_CHECKING:
     import datasets
@@ -92,7 +94,30 @@ def open_source(source: str, text_column: str | None = None) -> list[Source]:
     matched = _HUB_ID.fullmatch(source)
     if matched and not _is_file_name(path):
         return [_hub_dataset(source, matched["id"], matched["config"], text_column)]
-    raise CorpusError(
+    raise _nothing_called(source)
+
+
+def source_digest(source: str) -> str:
+    """Return what the text that ``source`` names hashes to, without reading it as text.
+
+    Files count by their content, a Hub dataset by its commit.
+
+    Raises:
+        CorpusError: Nothing readable is called that.
+    """
+    path = Path(source).expanduser()
+    if source == PYTHON_DOCS or (source.strip() and os.path.lexists(path)):
+        digests = [opened.digest for opened in open_source(source)]
+        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    matched = _HUB_ID.fullmatch(source)
+    if matched and not _is_file_name(path):
+        with _hub_errors(source):
+            return dataset_commit(matched["id"])
+    raise _nothing_called(source)
+
+
+def _nothing_called(source: str) -> CorpusError:
+    return CorpusError(
         f"{source!r} is no file or folder here, nor a Hub dataset id (owner/name[:config]); "
         f"check the path, or use {PYTHON_DOCS}"
     )
@@ -154,8 +179,8 @@ def _raise_unreadable(error: OSError) -> None:
 
 def _file(path: Path, text_column: str | None) -> Source:
     kind = _kind(path)
-    with reading(path), path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
+    with reading(path):
+        content = file_sha256(path)
     compression = path.suffix.lower() if path.suffix.lower() in {".gz", ".xz"} else ""
     documents = {
         "text": partial(_text_documents, path),
@@ -356,10 +381,9 @@ def _checked(text: object, place: str) -> str:
 
 def _hub_dataset(name: str, repo_id: str, config: str | None, text_column: str | None) -> Source:
     import datasets
-    from huggingface_hub import HfApi
 
     with _hub_errors(name):
-        revision = HfApi().dataset_info(repo_id).sha
+        revision = dataset_commit(repo_id)
         splits = datasets.load_dataset(repo_id, config, revision=revision, streaming=True)
     if "train" not in splits:
         raise CorpusError(f"the dataset {name} has no split 'train', but {_listed(list(splits))}")

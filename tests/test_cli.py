@@ -205,7 +205,7 @@ def test_signals_end_a_search_cleanly(
     assert word in err
     assert "Traceback" not in err
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {"checkpoints", "config.json", "metrics.jsonl"}
+    assert left == {"checkpoints", "config.json", "identity.json", "metrics.jsonl"}
     last = json.loads(metrics.read_text().splitlines()[-1])["step"]
     assert f"step {last} is saved; the same command goes on from there" in out
 

@@ -276,6 +276,7 @@ def test_an_interrupted_run_goes_on_with_the_next_seed(bert: Path) -> None:
     assert (folder / "seed-1" / "model.safetensors").stat() == first
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
+        "identity.json",
         "result.json",
         "seed-1",
         "seed-2",

@@ -18,14 +18,17 @@ def load_base(ticket: Ticket, model: str | None = None) -> Encoder:
     Raises:
         ModelError: It cannot be loaded.
     """
-    base = ticket.base_model
-    if model is None:
-        return load_encoder(base.id, with_head=False, revision=base.revision)
-    return load_encoder(model, with_head=False)
+    name, revision = (model, None) if model else ticket.find_base()
+    return load_encoder(name, with_head=False, revision=revision)
 
 
-def recode(ticket: Ticket, encoding: str) -> Ticket:
+def recode(ticket: Ticket, encoding: str, model: str | None = None) -> Ticket:
     """Return a ticket in another encoding, with the base model's weights if that takes them.
+
+    Args:
+        ticket: The ticket.
+        encoding: ``bits``, ``zstd`` or ``delta``.
+        model: Where its base model is, if not where the ticket says.
 
     Raises:
         ModelError: They are needed and cannot be loaded.
@@ -33,7 +36,7 @@ def recode(ticket: Ticket, encoding: str) -> Ticket:
     """
     weights: dict[str, Tensor] | None = None
     if encoding != ticket.encoding and "delta" in (encoding, ticket.encoding):
-        weights = load_base(ticket).weights
+        weights = load_base(ticket, model).weights
     return ticket.encode(encoding, weights)
 
 

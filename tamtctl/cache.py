@@ -5,14 +5,27 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tamtctl.errors import TamtctlError
+from tamtctl.paths import expanded
+
 
 def cache_dir() -> Path:
     """Return the cache folder: ``TAMTCTL_CACHE``, else ``tamtctl`` in the user's cache folder.
 
     Like the Hugging Face libraries, the default is ``~/.cache`` (or ``XDG_CACHE_HOME``) on every
     platform. The folder need not exist yet.
+
+    Raises:
+        TamtctlError: There is no home folder, and no other is named.
     """
     if configured := os.environ.get("TAMTCTL_CACHE"):
-        return Path(configured).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tamtctl"
+        return expanded(configured)
+    if configured := os.environ.get("XDG_CACHE_HOME"):
+        return expanded(configured) / "tamtctl"
+    try:
+        return Path.home() / ".cache" / "tamtctl"
+    except (RuntimeError, KeyError) as error:  # an id without a name, as in many containers
+        raise TamtctlError(
+            "there is no home folder to keep caches in; set TAMTCTL_CACHE (or HOME) to a folder "
+            "that you can write to"
+        ) from error

@@ -7,8 +7,9 @@ wrote around it, which stays.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData, RepoCard
@@ -17,10 +18,13 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from tamtctl.config import METHODS
 from tamtctl.errors import TicketError
+from tamtctl.public_names import public_model, public_search
 from tamtctl.ticket_format import TicketMetadata
 from tamtctl.untrusted import reason
 
 HUB_TAG = "tamtctl"
+DECLARED = "base_model"  # the field of ``search`` that repeats a base model's Hub id as declared
+_Metadata = TypeVar("_Metadata", bound=TicketMetadata)
 
 _BEGIN = (
     "<!-- tamtctl writes anew what stands below, up to its end mark; write above or behind. -->"
@@ -62,6 +66,7 @@ def card(
     Raises:
         TicketError: The metadata of the existing card are not well-formed.
     """
+    ticket = as_published(ticket)
     (old_data, own), (draft_data, own_draft) = _parse(existing), _parse(draft)
     old_data, own = old_data or draft_data, own if any(own) else own_draft
     data = _merge(_metadata(ticket, repo, license_id), old_data)
@@ -79,6 +84,25 @@ def card(
     # Sorted, so that pushing the same again gives the same bytes.
     head = yaml.safe_dump(data, sort_keys=True, allow_unicode=True, width=10**6)
     return f"---\n{head}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def as_published(ticket: _Metadata, declared: tuple[str, str | None] | None = None) -> _Metadata:
+    """Return a ticket that names no path of this machine; one that names none is returned itself.
+
+    Args:
+        ticket: May come from a version that wrote paths down.
+        declared: Hub id and revision of its base model.
+    """
+    search, base = public_search(ticket.search), ticket.base_model
+    if declared:
+        search[DECLARED] = declared[0]
+    elif base.revision is None and search.get(DECLARED) != base.id:
+        declared = public_model(base.id)
+    if declared:
+        base = replace(base, id=declared[0], revision=declared[1])
+    if (search, base) == (ticket.search, ticket.base_model):
+        return ticket
+    return replace(ticket, search=search, base_model=base)
 
 
 def own_text(text: str) -> str:
@@ -114,7 +138,7 @@ def _merge(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
 
 def _metadata(ticket: TicketMetadata, repo: str | None, license_id: str | None) -> dict[str, Any]:
     base = ticket.base_model
-    on_hub = base.revision is not None and is_hub_id(base.id)
+    on_hub = _is_on_hub(ticket)
     results = list(_evaluations(ticket))
     data: Any = ModelCardData(
         license=license_id,
@@ -135,6 +159,13 @@ def _metadata(ticket: TicketMetadata, repo: str | None, license_id: str | None) 
 
 def _short_name(ticket: TicketMetadata) -> str:
     return f"{PurePosixPath(ticket.base_model.id).name}-{ticket.sparsity:.2g}"
+
+
+def _is_on_hub(ticket: TicketMetadata) -> bool:
+    """Whether the base model is one of the Hub: by its commit, or as was declared."""
+    base = ticket.base_model
+    is_known = base.revision is not None or ticket.search.get(DECLARED) == base.id
+    return is_known and is_hub_id(base.id)
 
 
 def is_hub_id(name: str) -> bool:
@@ -215,7 +246,7 @@ not by themselves make a model faster or its files smaller."""
 def _base_name(ticket: TicketMetadata) -> str:
     """Return the base model's Hub id, or of a folder its name only: the rest is its owner's."""
     base = ticket.base_model
-    return base.id if base.revision else PurePosixPath(base.id).name or base.id
+    return base.id if _is_on_hub(ticket) else PurePosixPath(base.id).name or base.id
 
 
 def _usage(ticket: TicketMetadata, repo: str | None) -> str:
@@ -249,6 +280,8 @@ def _base_path(ticket: TicketMetadata) -> str:
         return "tamtctl.nano_path()"
     if base.revision:
         return f'"{base.id}", revision="{base.revision}"'
+    if _is_on_hub(ticket):
+        return f'"{base.id}"'
     return f'"PATH_OF/{_base_name(ticket)}"'
 
 

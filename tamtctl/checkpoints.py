@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tamtctl.errors import ChangedInputsError, TamtctlError, explain
+from tamtctl.files import give_usual_rights
 from tamtctl.runs import changed_inputs
 
 FORMAT_VERSION = 1
@@ -105,6 +106,7 @@ class Checkpoints:
         try:
             self.folder.mkdir(exist_ok=True)
             save_file(tensors, temporary, metadata={"checkpoint": json.dumps(header)})
+            give_usual_rights(temporary)
             with temporary.open("r+b") as file:
                 checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
                 os.fsync(file.fileno())

@@ -73,6 +73,13 @@ EncodingOption = Annotated[
     str | None,
     typer.Option(help="How to store the masks: bits, zstd, or delta (needs the base model)."),
 ]
+BaseModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What a model in a local folder is on the Hub: org/name[@revision]. Its weights are "
+        "compared with those in the Hub's cache, if they are there."
+    ),
+]
 DataDirOption = Annotated[
     str | None,
     typer.Option(
@@ -132,6 +139,7 @@ def search(
         float | None, typer.Option(help="Share of zeros in every matrix, in [0, 1).")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Hub id, folder, or nano.")] = None,
+    base_model: BaseModelOption = None,
     corpus: Annotated[
         list[str] | None,
         typer.Option(
@@ -241,6 +249,7 @@ def search(
     asked = {
         "sparsity": sparsity,
         "model": model,
+        "base_model": base_model,
         "corpus": tuple(corpus) if corpus else None,
         "stream": stream or None,
         "held_out": tuple(held_out) if held_out else None,
@@ -724,6 +733,7 @@ def push(
         str | None, typer.Option("--license", help="As the Hub names it: apache-2.0, mit, …")
     ] = None,
     encoding: EncodingOption = None,
+    base_model: BaseModelOption = None,
     token: TokenOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be sent; send nothing.")
@@ -747,6 +757,7 @@ def push(
         create_pr=create_pr,
         license_id=license_id,
         encoding=encoding,
+        base_model=base_model,
         token=token,
         dry_run=dry_run,
     )
@@ -894,6 +905,11 @@ def import_masks(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Of the model on the Hub.")] = None,
     method: Annotated[str, typer.Option(help="How the masks were found.")] = "imported",
+    prefix: Annotated[
+        str | None,
+        typer.Option(help="Of several encoders in one file, what the names of one begin with."),
+    ] = None,
+    base_model: BaseModelOption = None,
     encoding: EncodingOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -912,6 +928,8 @@ def import_masks(
         model=model,
         revision=revision,
         method=method,
+        prefix=prefix,
+        base_model=base_model,
         encoding=encoding or "bits",
     )
     show_import(output, result)

@@ -20,6 +20,8 @@ from tamtctl.finetuning import FinetunePlan, FinetuneResult
 from tamtctl.heads import fitting_head
 from tamtctl.held_out import HeldOutText
 from tamtctl.identity import Identity, comparison_identity
+from tamtctl.paths import expanded
+from tamtctl.public_names import public, public_model
 from tamtctl.report import write_report
 from tamtctl.runs import RUNS, RunFolder
 from tamtctl.scores import masks_from_scores
@@ -72,7 +74,7 @@ def compare(
     """
     require_plotting("tamtctl compare")
     watcher = watcher or _NoWatcher()
-    folder = RunFolder(output_dir or RUNS / _name(config), config.to_dict())
+    folder = RunFolder(expanded(output_dir or RUNS / _name(config)), config.to_dict())
     folder.finished(force=True)  # refuses the folder of something else
     opened = open_comparison(config, watcher)
     folder = replace(folder, identity=_identity(opened))
@@ -82,8 +84,8 @@ def compare(
     groups = groups_of(subnetworks)
     comparison = Comparison(
         config=config,
-        model=opened.model,
-        corpus=" ".join(opened.config.corpus),
+        model=public_model(opened.model)[0],
+        corpus=" ".join(map(public, opened.config.corpus)),
         blocks=min(opened.text.limit, len(opened.text.blocks)),
         terms=opened.text.terms,
         subnetworks=subnetworks,
@@ -184,16 +186,18 @@ def _open_tickets(config: CompareConfig, tickets: Mapping[str, Ticket]) -> Opene
                 f"{ticket.base_model.id!r}, with other weights; compare tickets of one model"
             )
     length = config.sequence_length or first.search.get("sequence_length")
+    model, revision = (config.model, None) if config.model else first.find_base()
     config = replace(
         config,
-        model=config.model or base.id,
-        corpus=config.corpus or tuple(first.search.get("corpus", ())),
+        model=model,
+        corpus=config.corpus or first.texts("corpus"),
         sequence_length=length,
     )
     sparsities = sorted({ticket.target_sparsity for ticket in tickets.values()})
     cells = baseline_cells(sparsities)
     search = config.search_config(cells[0])
-    revision = base.revision if config.model == base.id else None
+    if config.model == base.id:
+        revision = base.revision
     text = _open_text(config, search, revision=revision)
     if text.fingerprint != base.fingerprint:
         raise TicketError(

@@ -14,10 +14,10 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any, Self
 
 from tamtctl.errors import UsageError
+from tamtctl.paths import expanded
 from tamtctl.tasks import TASKS, find_task
 
 METHODS = ("tamt", "imp", "magnitude", "random")
@@ -86,6 +86,8 @@ class SearchConfig:
         keep_scores: Keep the trained scores in the run's folder.
         from_scores: A run that kept its scores: derive the ticket from them, without training.
         log_to: ``tensorboard``, besides ``metrics.jsonl``.
+        base_model: Hub id ``org/name[@revision]`` of the model that the folder ``model`` holds, for
+            the record.
     """
 
     sparsity: float
@@ -126,6 +128,7 @@ class SearchConfig:
     log_to: str | None = None
     keep_scores: bool | None = None
     from_scores: str | None = None
+    base_model: str | None = None
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -226,8 +229,9 @@ class SearchConfig:
         left_out = {"checkpoint_every", "log_to", "keep_scores"}
         if self.patience is None:
             left_out.update(_WATCHING)
-        if self.from_scores is None:
-            left_out.add("from_scores")
+        left_out.update(
+            option for option in ("from_scores", "base_model") if getattr(self, option) is None
+        )
         left_out.update(option for option in ("compile", "low_memory") if not getattr(self, option))
         return {key: value for key, value in _plain(self).items() if key not in left_out}
 
@@ -285,7 +289,7 @@ def derived_config(run: str, sparsity: float, **changes: Any) -> SearchConfig:
         UsageError: There is no run of a search by mask training.
     """
     try:
-        values = json.loads((Path(run).expanduser() / "config.json").read_text(encoding="utf-8"))
+        values = json.loads((expanded(run) / "config.json").read_text(encoding="utf-8"))
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
         config = SearchConfig(**values)
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -612,7 +616,7 @@ class Recipe:
         Raises:
             UsageError: There is none, it is not TOML, or a value is refused.
         """
-        path = Path(name).expanduser()
+        path = expanded(name)
         if not path.is_file():
             one_of("recipe", name, RECIPES | {"FILE.toml": None})
         try:

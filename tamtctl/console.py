@@ -396,7 +396,7 @@ def show_import(output: Output, result: ImportResult) -> None:
     """Print what was read, and what to type next."""
     output.facts(
         {
-            "read": result.kind,
+            "read": result.kind + (f" ({escape(result.file)})" if result.file else ""),
             "mask": f"sparsity {result.sparsity:.4f} in {result.matrices} matrices",
             "encoding": f"{result.encoding}, {size(result.bytes)}",
         }
@@ -406,6 +406,15 @@ def show_import(output: Output, result: ImportResult) -> None:
         output.line(f"not masked: {len(result.dense)} matrices of the model ({shown})")
     if result.ignored:
         output.line(f"ignored: {result.ignored} tensors that are of no maskable matrix")
+    for prefix in result.other_prefixes:
+        chosen = escape(result.prefix) or "no prefix"
+        output.line(f"not read: the copy under {escape(prefix) or 'no prefix'} (read: {chosen})")
+    if result.not_read:
+        output.line(
+            f"not read: {escape(', '.join(result.not_read))}; transformers loads {result.file}"
+        )
+    if result.base_model:
+        output.line(escape(result.base_model))
     output.line(f"ticket  {result.ticket}")
     output.line(f"next    tamtctl inspect {result.ticket}")
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -255,7 +255,8 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder.parent)
-        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
+        unfinished = folder.parent / f"{_UNFINISHED}{secrets.token_hex(4)}"
+        unfinished.mkdir()
         with locked(unfinished / _LOCK):
             yield unfinished
         _move_into_place(unfinished, folder)

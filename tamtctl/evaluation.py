@@ -30,6 +30,7 @@ from tamtctl.models import (
     max_sequence_length,
 )
 from tamtctl.objectives import Objective
+from tamtctl.paths import expanded
 from tamtctl.task_data import Answers, Examples, open_task, read_texts
 from tamtctl.task_models import (
     Encoding,
@@ -196,7 +197,7 @@ def _find_ticket(name: str) -> Ticket | None:
     try:
         path = resolve_ticket(name).path
     except TamtctlError:
-        if Path(name).expanduser().is_dir():  # the run of a search, whose ticket the error names
+        if expanded(name).is_dir():  # the run of a search, whose ticket the error names
             raise
         return None
     if not (path / METADATA_FILE).exists() and (path / "config.json").exists():
@@ -326,8 +327,8 @@ def _load_for(config: EvaluateConfig, ticket: Ticket | None, *, with_head: bool)
         return load_encoder(config.name, with_head=with_head)
     if config.model:
         return load_encoder(config.model, with_head=with_head)
-    base = ticket.base_model
-    return load_encoder(base.id, with_head=with_head, revision=base.revision)
+    name, revision = ticket.find_base()
+    return load_encoder(name, with_head=with_head, revision=revision)
 
 
 def _masks(ticket: Ticket, encoder: Encoder) -> Mapping[str, Tensor]:

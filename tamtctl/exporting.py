@@ -24,6 +24,7 @@ from tamtctl.errors import ModelError, TicketError
 from tamtctl.folders import folder_size, replacing
 from tamtctl.heads import head_parameters, put_head
 from tamtctl.models import load_tokenizer, load_with_task_head, maskable_matrices, save_model
+from tamtctl.paths import expanded
 from tamtctl.ticket import Ticket, resolve_ticket
 
 HEADS = {
@@ -95,7 +96,7 @@ def export(
     one_of("head", head, tuple(HEADS))
     loaded = Ticket.load(resolve_ticket(ticket, token=token).path)
     trained = _trained_head(loaded, head) if trained_head else None
-    name, revision = model or loaded.base_model.id, None if model else loaded.base_model.revision
+    name, revision = (model, None) if model else loaded.find_base()
     with replacing(output_dir) as new:  # fails now if it is not free
         network, missing = load_with_task_head(HEADS[head], name, revision=revision)
         if head == "masked-lm" and missing:
@@ -115,7 +116,7 @@ def export(
         size = folder_size(new)
     matrices = maskable_matrices(network)
     return ExportResult(
-        path=Path(output_dir).expanduser(),
+        path=expanded(output_dir),
         model_class=type(network).__name__,
         bytes=size,
         zeros=sum(loaded.parameters[n].numel - loaded.parameters[n].kept for n in applied.applied),

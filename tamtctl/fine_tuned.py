@@ -15,6 +15,7 @@ from tamtctl.config import OBJECTIVES, EvaluateConfig
 from tamtctl.devices import Compute
 from tamtctl.errors import ModelError, UsageError
 from tamtctl.models import load_tokenizer
+from tamtctl.paths import expanded
 from tamtctl.task_data import Examples, TaskData, open_dev_file, open_task
 from tamtctl.task_models import (
     SEED_METRICS,
@@ -52,7 +53,7 @@ class FineTuned:
         Raises:
             ModelError: It is the run itself, or damaged.
         """
-        folder = Path(name).expanduser()
+        folder = expanded(name)
         if seeds := sorted(folder.glob(f"seed-*/{SEED_METRICS}")):
             checkpoints = ", ".join(str(file.parent) for file in seeds)
             raise ModelError(f"{name!r} is a run; its checkpoints are {checkpoints}")
@@ -122,7 +123,7 @@ class FineTuned:
             columns=self.columns(config),
             label_column=config.label_column or self.task.label_column,
         )
-        return open_dev_file(task, Path(config.dev or used.get("dev", "")))
+        return open_dev_file(task, expanded(config.dev or used.get("dev", "")))
 
     def columns(self, config: EvaluateConfig) -> tuple[str, ...]:
         """Return the columns to read texts from: those asked for, else the task's."""

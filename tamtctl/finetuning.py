@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,7 @@ from tamtctl.errors import DamagedRunError
 from tamtctl.identity import finetune_identity
 from tamtctl.metrics import scores
 from tamtctl.models import load_tokenizer, save_model
+from tamtctl.paths import expanded
 from tamtctl.runs import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
 from tamtctl.seed_run import Schedule, SeedRun
 from tamtctl.starting_point import StartingPoint, with_default_ticket
@@ -267,8 +267,8 @@ def _open_data(config: FinetuneConfig) -> TaskData:
     if config.train and config.dev:
         return open_own_task(
             config.task,
-            Path(config.train),
-            Path(config.dev),
+            expanded(config.train),
+            expanded(config.dev),
             text_columns=config.text_columns,
             label_column=config.label_column,
             kind=cast(Any, config.label_kind),
@@ -283,7 +283,7 @@ def _run_folder(
     text = json.dumps(told, sort_keys=True)
     name = f"{config.task}-{start.short_name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     identity = finetune_identity(start.model, start.revision, config.ticket, data.identity)
-    return RunFolder(output_dir or RUNS / f"finetune-{name}", told, identity)
+    return RunFolder(expanded(output_dir or RUNS / f"finetune-{name}"), told, identity)
 
 
 def _make_room(unfinished: Path, folder: Path) -> None:
@@ -542,7 +542,7 @@ def _facts(
 
 def _absolute(path: str) -> str:
     """Return a path that holds in any directory: a checkpoint may be scored from elsewhere."""
-    return str(Path(os.path.expanduser(path)).absolute())  # noqa: PTH111, Path.expanduser raises for an unknown user
+    return str(expanded(path).absolute())
 
 
 def _sparsity(pruned: Mapping[str, Tensor]) -> float:

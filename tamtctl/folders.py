@@ -9,7 +9,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tamtctl.errors import TicketError
+from tamtctl.errors import TicketError, UsageError
+from tamtctl.files import check_folder_writable
+from tamtctl.paths import expanded
 from tamtctl.untrusted import reason
 
 
@@ -26,12 +28,12 @@ def replacing(
 
     Raises:
         TicketError: The folder holds something else, or cannot be written.
+        UsageError: The working directory is in it.
     """
-    folder = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111, Path.expanduser raises for an unknown user
+    folder = check_target(folder, marker)
     tag = secrets.token_hex(4)
     new, old = (folder.with_name(f".{folder.name}.{kind}-{tag}") for kind in ("new", "old"))
     try:
-        _refuse_other_content(folder, marker)
         new.parent.mkdir(parents=True, exist_ok=True)
         new.mkdir()
         try:
@@ -41,6 +43,37 @@ def replacing(
             shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
         raise TicketError(f"cannot write {str(folder)!r}: {reason(error)}") from error
+
+
+def check_target(folder: Path | str, marker: str | None = None) -> Path:
+    """Return where `replacing` would write, after the same checks; nothing stays written.
+
+    The folder that a shell stands in is not replaced: the shell would be left in one without name.
+
+    Raises:
+        TicketError: The folder holds something else, or cannot be written.
+        UsageError: The working directory is in it.
+    """
+    target = Path(os.path.realpath(expanded(folder)))
+    if Path(os.path.realpath(Path.cwd())).is_relative_to(target):
+        raise UsageError(
+            f"output folder {str(folder)!r} is the working directory or holds it, and would be "
+            "replaced; give another folder"
+        )
+    try:
+        _refuse_other_content(target, marker)
+        check_folder_writable(nearest_folder(target.parent))
+        return target
+    except OSError as error:
+        raise TicketError(f"cannot write {str(folder)!r}: {reason(error)}") from error
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the folder itself if it is there, else the nearest of those that it would be in."""
+    for candidate in (path, *path.parents):
+        if os.path.lexists(candidate):
+            return candidate
+    return path
 
 
 def write_to_disk(path: Path, content: bytes) -> None:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from tamtctl.errors import UsageError
 from tamtctl.figures import require_plotting
+from tamtctl.files import check_folder_writable
 from tamtctl.similarity import Similarity, place_of
 from tamtctl.ticket_format import TicketMetadata
+from tamtctl.untrusted import reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +33,12 @@ def check_figure(path: Path) -> None:
         raise UsageError(f"--figure must end in {' or '.join(FORMATS)}, got {str(path)!r}")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--figure {str(path)!r}: there is no folder {str(path.parent)!r}")
+    if path.is_dir():
+        raise UsageError(f"--figure {str(path)!r} is a folder; name a file in it")
+    try:
+        check_folder_writable(path.parent)
+    except OSError as error:
+        raise UsageError(f"--figure {str(path)!r} cannot be written: {reason(error)}") from error
     require_plotting("--figure")
 
 

@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,11 +36,14 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 from huggingface_hub.hf_api import ModelInfo, RepoFile
 
 from tamtctl.bases import recode
-from tamtctl.card import HUB_TAG, card, is_hub_id, own_text
+from tamtctl.card import HUB_TAG, as_published, card, is_hub_id, own_text
 from tamtctl.config import one_of
+from tamtctl.declared_base import DeclaredBase
 from tamtctl.errors import HubError, TicketError, UsageError
-from tamtctl.folders import replacing, write_to_disk
+from tamtctl.folders import check_target, replacing, write_to_disk
 from tamtctl.mask_coding import ENCODINGS
+from tamtctl.paths import expanded
+from tamtctl.public_names import LOCAL_FILE
 from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import (
     CARD_FILE,
@@ -147,11 +150,14 @@ def push(
     create_pr: bool = False,
     license_id: str | None = None,
     encoding: str | None = None,
+    base_model: str | None = None,
     token: str | None = None,
     dry_run: bool = False,
     endpoint: str | None = None,
 ) -> PushResult:
     """Publish a ticket on the Hub, with a card; unchanged content makes no commit.
+
+    What is sent names no path of this machine.
 
     Args:
         ticket: A folder or the name of a ticket.
@@ -162,6 +168,7 @@ def push(
         create_pr: Open a pull request instead of changing ``main``.
         license_id: As the Hub names licences; by default what the card on the Hub says.
         encoding: Publish the masks in this encoding; by default in the ticket's own.
+        base_model: Hub id ``org/name[@revision]`` of the model that a local folder held.
         token: By default the one of ``hf auth login`` or ``HF_TOKEN``.
         dry_run: Return what would be sent; nothing is sent or asked.
         endpoint: Another Hub; by default ``HF_ENDPOINT``.
@@ -179,26 +186,31 @@ def push(
         raise UsageError("--create-pr proposes a change of main; leave --revision out")
     folder = resolve_ticket(ticket).path
     loaded = Ticket.load(folder)
-    files = _files_to_send(folder, loaded, encoding)
+    notes: list[str] = []
+    declared = None
+    if base_model is not None:
+        declared = DeclaredBase.of(base_model, {n: e.sha256 for n, e in loaded.parameters.items()})
+        notes.append(declared.note)
+    published = as_published(loaded, declared.names if declared else None)
+    files = _files_to_send(folder, loaded, published, encoding)
     draft = _read_card(folder / CARD_FILE)
     hub = _Hub(repo, revision, token, endpoint)
-    describe = partial(card, loaded, repo=repo, license_id=license_id, draft=draft)
+    describe = partial(card, published, repo=repo, license_id=license_id, draft=draft)
     if dry_run:
         files[CARD_FILE] = describe().encode()
         url = f"{hub.endpoint}/{repo}"
-        return PushResult(repo, url, None, False, _lengths(files), dry_run=True)
+        return PushResult(repo, url, None, False, _lengths(files), dry_run=True, notes=tuple(notes))
     hub.need_token("pushing")
     info = hub.info_or_create(private=private)
     present = hub.files(info)
-    published = _read_card(hub.fetch(present, CARD_FILE, info)) if CARD_FILE in present else ""
-    files[CARD_FILE] = describe(existing=published).encode()
-    notes: list[str] = []
-    if own_text(published) and own_text(draft) not in ("", own_text(published)):
+    there = _read_card(hub.fetch(present, CARD_FILE, info)) if CARD_FILE in present else ""
+    files[CARD_FILE] = describe(existing=there).encode()
+    if own_text(there) and own_text(draft) not in ("", own_text(there)):
         notes.append("kept the text that is on the Hub's card; yours in README.md was not sent")
     additions = [CommitOperationAdd(name, content) for name, content in files.items()]
     stale = [CommitOperationDelete(name) for name in present if name not in files]
     message = commit_message or (
-        f"Ticket of {loaded.base_model.id} at sparsity {loaded.sparsity:.4g}, {loaded.method}"
+        f"Ticket of {published.base_model.id} at sparsity {loaded.sparsity:.4g}, {loaded.method}"
     )
     with warnings.catch_warnings(record=True) as warned:  # what the Hub thinks of the card
         warnings.simplefilter("always")
@@ -215,10 +227,15 @@ def push(
     )
 
 
-def _files_to_send(folder: Path, ticket: Ticket, encoding: str | None) -> dict[str, bytes]:
+def _files_to_send(
+    folder: Path, ticket: Ticket, published: Ticket, encoding: str | None
+) -> dict[str, bytes]:
     """Return name → content of a ticket's files but the card."""
     if encoding not in (None, ticket.encoding):
-        return recode(ticket, encoding).files()
+        recoded = recode(ticket, encoding)
+        return replace(published, encoding=recoded.encoding, stored=recoded.stored).files()
+    if published is not ticket:
+        return published.files()
     names = [name for name in TICKET_FILES if name != CARD_FILE and (folder / name).exists()]
     return {name: (folder / name).read_bytes() for name in names}
 
@@ -252,6 +269,8 @@ def pull(
         HubError: The Hub refuses it or cannot be reached.
     """
     _check_names(repo, revision)
+    if local_dir is not None:
+        check_target(local_dir, METADATA_FILE)
     hub = _Hub(repo, revision, token, endpoint)
     try:
         info = hub.info()
@@ -280,10 +299,10 @@ def pull(
         result = PullResult(repo, commit, snapshot, files, dry_run=False)
     if local_dir is None:
         return result
-    with replacing(local_dir, METADATA_FILE, TICKET_FILES) as new:
+    with replacing(local_dir, METADATA_FILE, (*TICKET_FILES, LOCAL_FILE)) as new:
         for name in result.files:
             write_to_disk(new / name, (snapshot / name).read_bytes())
-    return PullResult(**(vars(result) | {"path": Path(local_dir).expanduser()}))
+    return PullResult(**(vars(result) | {"path": expanded(local_dir)}))
 
 
 def published_tickets(

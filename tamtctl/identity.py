@@ -16,6 +16,7 @@ from tamtctl.digests import file_sha256
 from tamtctl.errors import ModelError
 from tamtctl.held_out import HeldOutText
 from tamtctl.models import NO_PART_OF_A_MODEL, load_config, model_folder
+from tamtctl.paths import expanded
 from tamtctl.runs import SCORES
 from tamtctl.text import source_digest
 from tamtctl.ticket import resolve_ticket
@@ -56,7 +57,7 @@ def search_identity(config: SearchConfig) -> Identity:
     if config.init not in ("magnitude", "random"):
         identity |= ticket_identity(config.init)
     if config.from_scores is not None:
-        scores = Path(config.from_scores).expanduser() / SCORES
+        scores = expanded(config.from_scores) / SCORES
         if scores.is_file():  # else the search says what is missing
             identity[f"kept scores of {config.from_scores}"] = file_sha256(scores)
     return identity

@@ -1,8 +1,7 @@
 """From masks of other programs to a ticket.
 
 Read are ``mask.pt`` of the paper's code and of BERT-Tickets, checkpoints made with
-``torch.nn.utils.prune``, and any checkpoint that holds zeros where the base model does not. No file
-is unpickled: ``torch.load`` reads tensors only (``weights_only=True``).
+``torch.nn.utils.prune``, and any checkpoint that holds zeros where the base model does not.
 """
 
 from __future__ import annotations
@@ -13,21 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tamtctl.bases import recode
+from tamtctl.card import DECLARED, as_published
+from tamtctl.checkpoint_files import CheckpointFiles
 from tamtctl.config import one_of
+from tamtctl.declared_base import DeclaredBase
 from tamtctl.errors import TicketError, UsageError
+from tamtctl.folders import check_target
 from tamtctl.mask_coding import ENCODINGS
-from tamtctl.models import Encoder, load_encoder
+from tamtctl.models import Encoder, fingerprint, load_encoder
+from tamtctl.paths import expanded
+from tamtctl.public_names import public, public_model
 from tamtctl.selection import keep_count
 from tamtctl.ticket import Ticket
 from tamtctl.ticket_format import METADATA_FILE
-from tamtctl.untrusted import reason, show
+from tamtctl.untrusted import show
 
-CHECKPOINT_FILES = ("model.safetensors", "pytorch_model.bin", "mask.pt")
 _MASK, _WEIGHT = ".weight_mask", ".weight"
 
 # The kinds of content, as they are told to the user.
@@ -45,6 +47,11 @@ class ImportResult:
         matrices: How many are masked.
         dense: Maskable matrices of the model that the source does not mask.
         ignored: How many tensors of the source belong to no maskable matrix.
+        prefix: What the names of the matrices begin with in the source.
+        other_prefixes: Those of further copies that prune the same, or of what was not chosen.
+        file: What was read of a folder: a file, or the index of several.
+        not_read: Other files in it that look like weights.
+        base_model: What is known of the base model that was declared.
         encoding: How the masks are stored.
         bytes: Size of the stored masks.
     """
@@ -57,20 +64,39 @@ class ImportResult:
     ignored: int
     encoding: str
     bytes: int
+    prefix: str = ""
+    other_prefixes: tuple[str, ...] = ()
+    file: str | None = None
+    not_read: tuple[str, ...] = ()
+    base_model: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self) | {"ticket": str(self.ticket), "dense": list(self.dense)}
+        lists = {name: list(v) for name, v in vars(self).items() if isinstance(v, tuple)}
+        return asdict(self) | lists | {"ticket": str(self.ticket)}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Masks, and how they were found; see `ImportResult`."""
+
+    masks: dict[str, Tensor]
+    kind: str
+    prefix: str
+    other_prefixes: tuple[str, ...]
+    ignored: int
 
 
 def import_ticket(
     source: Path | str,
     output_dir: Path | str,
     *,
-    model: str | None = None,
+    model: Path | str | None = None,
     revision: str | None = None,
     method: str = "imported",
+    prefix: str | None = None,
     encoding: str = "bits",
+    base_model: str | None = None,
 ) -> ImportResult:
     """Make a ticket of masks that another program made, or of a ticket in another encoding.
 
@@ -80,25 +106,33 @@ def import_ticket(
         model: The pre-trained model that the masks belong to; a ticket knows its own.
         revision: Its branch, tag or commit on the Hub.
         method: How the masks were found, for the record.
+        prefix: What the names of the encoder's tensors begin with, where the source holds several.
         encoding: ``bits``, ``zstd`` or ``delta``.
+        base_model: Hub id ``org/name[@revision]`` of the model that the folder ``model`` holds.
 
     Raises:
-        UsageError: The model is needed and not given.
+        UsageError: The model is needed and not given, or which of several encoders is meant.
         ModelError: It cannot be loaded.
         TicketError: The source cannot be read, or holds no masks for this model.
     """
     one_of("encoding", encoding, ENCODINGS)
-    path = Path(source).expanduser()
+    path, output_dir = expanded(source), expanded(output_dir)
+    check_target(output_dir, METADATA_FILE)
+    model = None if model is None else str(model)
     if (path / METADATA_FILE).exists():
-        ticket = recode(Ticket.load(path), encoding)
-        ticket.save_pretrained(output_dir)
-        return _result(output_dir, ticket, TICKET, (), 0)
+        return _recoded(path, output_dir, encoding, model, base_model)
     if model is None:
         raise UsageError("--model is needed: the pre-trained model that the masks belong to")
-    tensors = _read(path)
+    if base_model is not None and public_model(model)[0] == model:
+        raise UsageError(f"--base-model is for a --model in a local folder, and {model!r} is none")
+    files = CheckpointFiles.find(path)
+    tensors = files.read()
     encoder = load_encoder(model, with_head=False, revision=revision)
-    masks, kind, ignored = _masks(tensors, encoder, str(source))
+    found = _masks(tensors, encoder, str(source), prefix)
+    masks = found.masks
     weights = {name: encoder.weights[name] for name in encoder.weights if name in masks}
+    declared = base_model and DeclaredBase.of(base_model, fingerprint(weights)[1])
+    search = {"imported_from": public(str(source)), "kind": found.kind}
     ticket = Ticket.create(
         weights,
         masks,
@@ -108,19 +142,50 @@ def import_ticket(
         **_sparsity(masks),
         method=method,
         objective=None,
-        search={"imported_from": path.name, "kind": kind},
+        search=search | ({DECLARED: base_model} if base_model else {}),
         metrics={},
+        declared=declared.names if declared else None,
     ).encode(encoding, weights)
     ticket.save_pretrained(output_dir)
     dense = tuple(name for name in encoder.weights if name not in masks)
-    return _result(output_dir, ticket, kind, dense, ignored)
+    return _result(
+        output_dir,
+        ticket,
+        found.kind,
+        dense=dense,
+        ignored=found.ignored,
+        prefix=found.prefix,
+        other_prefixes=found.other_prefixes,
+        file=files.chosen.name,
+        not_read=files.left_out,
+        base_model=declared.note if declared else None,
+    )
+
+
+def _recoded(
+    path: Path, output_dir: Path, encoding: str, model: str | None, base_model: str | None
+) -> ImportResult:
+    """Make a ticket of a ticket: in another encoding, or of a base model that is now named."""
+    ticket = Ticket.load(path)
+    declared = None
+    if base_model is not None:
+        declared = DeclaredBase.of(base_model, {n: e.sha256 for n, e in ticket.parameters.items()})
+    ticket = as_published(recode(ticket, encoding, model), declared.names if declared else None)
+    ticket.save_pretrained(output_dir)
+    return _result(output_dir, ticket, TICKET, base_model=declared.note if declared else None)
 
 
 def _result(
-    output_dir: Path | str, ticket: Ticket, kind: str, dense: tuple[str, ...], ignored: int
+    output_dir: Path,
+    ticket: Ticket,
+    kind: str,
+    *,
+    dense: tuple[str, ...] = (),
+    ignored: int = 0,
+    **more: Any,
 ) -> ImportResult:
     return ImportResult(
-        ticket=Path(output_dir).expanduser(),
+        ticket=output_dir,
         kind=kind,
         sparsity=ticket.sparsity,
         matrices=len(ticket.parameters),
@@ -128,6 +193,7 @@ def _result(
         ignored=ignored,
         encoding=ticket.encoding,
         bytes=ticket.stored_bytes,
+        **more,
     )
 
 
@@ -143,61 +209,24 @@ def _sparsity(masks: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file, or of the checkpoint in a folder, by name."""
-    if path.is_dir():
-        found = [path / name for name in CHECKPOINT_FILES if (path / name).is_file()]
-        found = found[:1] or sorted(path.glob("model-*-of-*.safetensors"))
-        if not found:
-            raise TicketError(
-                f"folder {str(path)!r} holds none of {', '.join(CHECKPOINT_FILES)}; give the file"
-            )
-    elif path.is_file():
-        found = [path]
-    else:
-        raise TicketError(f"there is no file or folder {str(path)!r}")
-    tensors: dict[str, Tensor] = {}
-    for file in found:
-        tensors |= _read_file(file)
-    return tensors
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise TicketError(f"cannot read {str(path)!r}: {reason(error)}") from error
-    except SafetensorError as error:
-        raise TicketError(f"{str(path)!r} is damaged: {reason(error)}") from error
-    except Exception as error:  # torch.load raises anything, from KeyError to RuntimeError
-        raise TicketError(
-            f"{str(path)!r} is no file of tensors that can be read without running code in it"
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping):
-        raise TicketError(f"{str(path)!r} holds no tensors by name")
-    return {str(n): t for n, t in content.items() if isinstance(t, Tensor) and not t.is_meta}
-
-
 def _masks(
-    tensors: Mapping[str, Tensor], encoder: Encoder, source: str
-) -> tuple[dict[str, Tensor], str, int]:
-    """Return the masks of the encoder's matrices, their kind, and how many tensors were ignored."""
+    tensors: Mapping[str, Tensor], encoder: Encoder, source: str, prefix: str | None
+) -> _Found:
+    """Return the masks of the encoder's matrices, and how they were found."""
     weights = encoder.weights
     has_masks = any(name.endswith(_MASK) for name in tensors)
     if has_masks:
         kind = PRUNED if any(name.endswith(".weight_orig") for name in tensors) else MASKS
         tensors = {n.removesuffix("_mask"): t for n, t in tensors.items() if n.endswith(_MASK)}
-    found = _matched({n: t for n, t in tensors.items() if n.endswith(_WEIGHT)}, weights)
-    if not found:
+    copies = _copies({n: t for n, t in tensors.items() if n.endswith(_WEIGHT)}, weights)
+    if not copies:
         theirs, ours = show(next(iter(tensors), "nothing")), next(iter(weights))
         raise TicketError(
             f"{source!r} names no matrix of {encoder.id!r}; it has tensors such as {theirs}, "
             f"the model such as {ours}"
         )
+    chosen = _named(copies, prefix, source) if prefix is not None else _only(copies, source)
+    found = copies[chosen]
     for name, tensor in found.items():
         if tensor.shape != weights[name].shape:
             raise TicketError(
@@ -216,13 +245,24 @@ def _masks(
             raise TicketError(f"{source!r} holds no zeros that {encoder.id!r} has not; not pruned")
     else:
         masks = {n: t != 0 for n, t in found.items()}
-    return {n: masks[n] for n in weights if n in masks}, kind, len(tensors) - len(found)
+    others = tuple(sorted(p for p in copies if p != chosen))
+    matched = {p + matrix for p, copy in copies.items() for matrix in copy}
+    return _Found(
+        masks={n: masks[n] for n in weights if n in masks},
+        kind=kind,
+        prefix=chosen,
+        other_prefixes=others,
+        ignored=len(tensors.keys() - matched),
+    )
 
 
-def _matched(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under the names that the base encoder gives its matrices.
+def _copies(
+    tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> dict[str, dict[str, Tensor]]:
+    """Return prefix → tensors under the names that the base encoder gives its matrices.
 
-    A model with a head, or wrapped by some program, calls them so with one prefix for all.
+    A model with a head, or wrapped by some program, calls them so with one prefix for all; a
+    training state may hold several models.
     """
     prefixes = {
         name.removesuffix(matrix)
@@ -230,11 +270,54 @@ def _matched(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> di
         for name in tensors
         if name == matrix or name.endswith(f".{matrix}")
     }
-    candidates = [
-        {matrix: tensors[prefix + matrix] for matrix in weights if prefix + matrix in tensors}
+    return {
+        prefix: {m: tensors[prefix + m] for m in weights if prefix + m in tensors}
         for prefix in sorted(prefixes)
+    }
+
+
+def _only(copies: Mapping[str, Mapping[str, Tensor]], source: str) -> str:
+    """Return the prefix of the one encoder there is.
+
+    Copies that prune the same are one; what has other matrices than the largest is none, but the
+    pooler of some head.
+
+    Raises:
+        UsageError: There are several that differ.
+    """
+    largest = max(copies, key=lambda prefix: len(copies[prefix]))
+    rivals = [
+        prefix
+        for prefix, copy in copies.items()
+        if any(
+            name in copies[largest] and not _prunes_alike(tensor, copies[largest][name])
+            for name, tensor in copy.items()
+        )
     ]
-    return max(candidates, key=len, default={})
+    if rivals:
+        known = ", ".join(ascii(prefix[:200]) for prefix in sorted({largest, *rivals}))
+        raise UsageError(
+            f"{source!r} holds {len(rivals) + 1} encoders that differ, under the prefixes {known}; "
+            "choose one with --prefix"
+        )
+    return largest
+
+
+def _named(copies: Mapping[str, object], wanted: str, source: str) -> str:
+    """Return the prefix that a user names, with or without its last dot or its later parts."""
+    exact = [prefix for prefix in copies if prefix.removesuffix(".") == wanted.removesuffix(".")]
+    begun = [p for p in copies if wanted and p.startswith(wanted.removesuffix(".") + ".")]
+    if len(found := exact or begun) != 1:
+        known = ", ".join(map(ascii, sorted(found or copies)))
+        raise UsageError(
+            f"--prefix {wanted!r} is {'several' if found else 'none'} of the prefixes of "
+            f"{source!r}: {known}"
+        )
+    return found[0]
+
+
+def _prunes_alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one != 0, other != 0)
 
 
 def _is_binary(tensor: Tensor) -> bool:

@@ -27,7 +27,7 @@ def locked(path: Path) -> Iterator[bool]:
     if sys.platform == "win32":
         yield False
         return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         is_locked = _try_to_lock(descriptor)
         # Who had it before may have removed the file meanwhile, and a third one made a new file.

@@ -32,7 +32,9 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from tamtctl.errors import ModelError, NoHeadError
+from tamtctl.files import give_usual_rights
 from tamtctl.nano import nano_path
+from tamtctl.paths import expanded
 
 # What transformers writes into a configuration that changes nothing about the model.
 NO_PART_OF_A_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
@@ -238,7 +240,7 @@ def save_model(
     model.save_pretrained(folder, state_dict=None if state is None else dict(state))
     tokenizer.save_pretrained(folder)
     for file in folder.glob("*.safetensors"):
-        file.chmod(0o644)  # safetensors keeps it from other users
+        give_usual_rights(file)  # safetensors keeps it from other users
 
 
 def model_folder(name: str) -> Path | None:
@@ -254,7 +256,7 @@ def model_folder(name: str) -> Path | None:
 def _source(name: str) -> str:
     if name == "nano":
         return str(nano_path())
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"model folder {name!r} has no config.json; give a saved checkpoint")
@@ -289,7 +291,7 @@ def _without_report() -> Iterator[None]:
 
 
 def _why_not_loaded(name: str, error: Exception) -> str:
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir() or name == "nano":
         if "no file named" in str(error):
             return f"model folder {name!r} has no weights; it needs model.safetensors"

@@ -13,7 +13,6 @@ import os
 import re
 import sys
 import sysconfig
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from tamtctl.cache import cache_dir
 from tamtctl.errors import CorpusError
+from tamtctl.files import replacing_file
 
 HARVEST_VERSION = 1
 """Raised whenever the same Python would yield another text, so that old caches are not read."""
@@ -159,9 +159,8 @@ def _write_cache(path: Path, harvested: list[Document]) -> None:
     content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        with replacing_file(path) as file:
             file.write(content)
-        Path(file.name).replace(path)
     except OSError as error:
         raise CorpusError(
             f"cannot write the cache {path}: {error.strerror}; "

@@ -10,9 +10,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.errors import ChangedInputsError, TamtctlError, UsageError
+from tamtctl.files import check_folder_writable, replacing_file
+from tamtctl.folders import nearest_folder
 from tamtctl.locks import locked
+from tamtctl.untrusted import reason
 
 RUNS = Path("runs")
 CONFIG, RESULT, METRICS, TICKET = "config.json", "result.json", "metrics.jsonl", "ticket"
@@ -139,13 +140,21 @@ class RunFolder:
         )
 
     def _check_writable(self) -> None:
-        existing = next(p for p in [self.path, *self.path.absolute().parents] if p.exists())
-        if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
-            why = "no permission in" if existing.is_dir() else "there is a file"
-            raise TamtctlError(
-                f"output folder {str(self.path)!r} cannot be written: {why} {str(existing)!r}; "
-                "choose another --output-dir"
-            )
+        existing = nearest_folder(self.path.absolute())
+        try:
+            if not existing.is_dir():
+                why = f"there is a file {str(existing)!r}"
+            else:
+                check_folder_writable(existing)
+                return
+        except PermissionError:
+            why = f"no permission in {str(existing)!r}"
+        except OSError as error:
+            why = f"{reason(error)} ({str(existing)!r})"
+        raise TamtctlError(
+            f"output folder {str(self.path)!r} cannot be written: {why}; choose another "
+            "--output-dir"
+        )
 
 
 def changed_inputs(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
@@ -156,7 +165,8 @@ def changed_inputs(before: Mapping[str, object], now: Mapping[str, object]) -> l
 def _may_be_left(name: str) -> bool:
     """Tell whether a file is one that a process leaves which was killed before it began."""
     return name in (_LOCK, IDENTITY) or any(
-        fnmatch.fnmatchcase(name, f".{file}-*") for file in (CONFIG, IDENTITY)
+        fnmatch.fnmatchcase(name, pattern)
+        for pattern in (f".{CONFIG}-*", f".{IDENTITY}-*", ".*.probe")
     )
 
 
@@ -177,19 +187,8 @@ def truncate_metrics(folder: Path, last_step: int) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-    ) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with replacing_file(path) as file:
+        file.write(text.encode())
 
 
 def _remove(path: Path) -> None:

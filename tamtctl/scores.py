@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tamtctl.errors import DamagedRunError
+from tamtctl.files import give_usual_rights
 from tamtctl.runs import SCORES
 from tamtctl.selection import keep_count, keep_largest
 
@@ -20,6 +21,7 @@ def save_scores(run: Path, scores: Mapping[str, Tensor]) -> None:
     save_file(
         {name: tensor.detach().cpu().contiguous() for name, tensor in scores.items()}, temporary
     )
+    give_usual_rights(temporary)
     temporary.replace(run / SCORES)
 
 

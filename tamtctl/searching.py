@@ -17,6 +17,7 @@ from tamtctl.batches import Blocks
 from tamtctl.checkpoints import Checkpoints
 from tamtctl.config import SearchConfig, cut_sparsities
 from tamtctl.corpus import Corpus, load_corpus
+from tamtctl.declared_base import DeclaredBase
 from tamtctl.devices import Compute
 from tamtctl.distributed import world
 from tamtctl.errors import DamagedRunError, TamtctlError, TicketError, UsageError
@@ -25,8 +26,10 @@ from tamtctl.identity import search_identity
 from tamtctl.iterative_pruning import IterativePruning
 from tamtctl.mask_training import MaskTraining
 from tamtctl.masking import fold
-from tamtctl.models import Encoder, load_encoder, max_sequence_length
+from tamtctl.models import Encoder, load_encoder, max_sequence_length, sha256_of_weight
+from tamtctl.paths import expanded
 from tamtctl.pruning import magnitude_masks, random_masks
+from tamtctl.public_names import public_model
 from tamtctl.run_log import RunLog, check_log_to
 from tamtctl.runs import CHECKPOINTS, RUNS, SCORES, RunFolder
 from tamtctl.scores import masks_from_scores, save_scores
@@ -280,7 +283,7 @@ def _run_path(config: SearchConfig, output_dir: Path | None) -> Path:
     short = f"{Path(config.model).name}-{config.sparsity:g}-{config.method}"
     if config.method == "tamt":
         short += f"-{config.objective}"
-    return output_dir or RUNS / f"search-{short}-{config.hash}"
+    return expanded(output_dir or RUNS / f"search-{short}-{config.hash}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +297,7 @@ class _Search:
     corpus: Corpus
     held_out: dict[str, Blocks]  # by the field of `SearchResult` that its losses go into
     training: MaskTraining
+    declared: DeclaredBase | None  # whose weights the model's folder holds
     supervisor: Supervisor
 
     @classmethod
@@ -309,6 +313,10 @@ class _Search:
         if config.compile:
             watcher.status("trying the compiler")
             compute.check_compiler()
+        if config.base_model is not None and public_model(config.model)[0] == config.model:
+            raise UsageError(
+                f"--base-model is for a --model in a local folder, and {config.model!r} is none"
+            )
         watcher.status(f"loading model {config.model}")
         encoder = world().in_turn(lambda: load_encoder(config.model, with_head=config.has_mlm))
         longest = max_sequence_length(encoder.model)
@@ -321,6 +329,11 @@ class _Search:
         initial_masks = world().in_turn(lambda: _initial_masks(config, encoder))
         corpus, text, held_out = world().in_turn(lambda: _read_text(config, encoder, watcher))
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
+        declared = None
+        if config.base_model is not None:
+            hashes = {name: sha256_of_weight(weight) for name, weight in encoder.weights.items()}
+            declared = DeclaredBase.of(config.base_model, hashes)
+            watcher.note(declared.note)
         kind = IterativePruning if config.method == "imp" else MaskTraining
         training = kind(config, compute, encoder, text, initial_masks)
 
@@ -338,6 +351,7 @@ class _Search:
             corpus=corpus,
             held_out=held_out,
             training=training,
+            declared=declared,
             supervisor=Supervisor(config, training, checkpoints, evaluate),
         )
 
@@ -468,6 +482,7 @@ class _Search:
             method=config.method,
             objective=config.objective,
             search=config.to_dict(),
+            declared=self.declared.names if self.declared else None,
             metrics={
                 "steps": training.steps,
                 "flips": self.training.flips(),

@@ -14,13 +14,14 @@ from transformers import PreTrainedModel
 from tamtctl.config import FinetuneConfig
 from tamtctl.distributed import world
 from tamtctl.errors import TamtctlError, TicketError
-from tamtctl.inspecting import known_tickets
+from tamtctl.inspecting import TicketLine, known_tickets
 from tamtctl.models import fingerprint, load_encoder, maskable_matrices
+from tamtctl.public_names import Places, public_model
 from tamtctl.runs import RUNS, TICKET
 from tamtctl.task_models import load_for_training
 from tamtctl.tasks import Task
-from tamtctl.ticket import Ticket, resolve_ticket
-from tamtctl.ticket_format import METADATA_FILE
+from tamtctl.ticket import Ticket, locate_base, resolve_ticket
+from tamtctl.ticket_format import METADATA_FILE, TicketReader
 
 _DEFAULT_SPARSITY = 0.7  # of the packaged ticket that is taken where there is no other
 
@@ -39,7 +40,8 @@ def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
     if config.dense and config.model:
         return config, f"dense model {config.model}"
     known = world().on_first(known_tickets)  # where every process would look at its own disk
-    tickets = [t for t in known if config.model in (None, t.base_model)]
+    wanted = config.model and public_model(config.model)[0]
+    tickets = [t for t in known if wanted is None or t.base_model in (wanted, config.model)]
     under_runs = [t for t in tickets if t.path.parent.parent == RUNS]
     if under_runs:
         ticket = max(under_runs, key=lambda t: (t.path / METADATA_FILE).stat().st_mtime_ns)
@@ -54,10 +56,17 @@ def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
             "--sparsity 0.7, or fine-tune the full model with --dense --model"
         )
     if config.dense:
-        line = f"dense model {ticket.base_model}, which {ticket.name} is for ({why})"
-        return replace(config, model=ticket.base_model), line
+        model = config.model or _model_of(ticket)
+        line = f"dense model {model}, which {ticket.name} is for ({why})"
+        return replace(config, model=model), line
     line = f"ticket {ticket.name} ({why}); choose with --ticket or --dense"
     return replace(config, ticket=ticket.name), line
+
+
+def _model_of(line: TicketLine) -> str:
+    """Return where the model is that a ticket of a listing is for."""
+    base = TicketReader(line.path).read_metadata().base_model
+    return locate_base(base, Places.read(line.path, base.fingerprint))[0]
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,7 @@ class StartingPoint:
             return cls(config.model, None, None, None, f"dense-{Path(config.model).name}")
         path = resolve_ticket(config.ticket).path
         ticket = Ticket.load(path)
-        model = config.model or ticket.base_model.id
-        revision = ticket.base_model.revision if config.model is None else None
+        model, revision = (config.model, None) if config.model else ticket.find_base()
         digest = hashlib.sha256((path / METADATA_FILE).read_bytes()).hexdigest()
         folder = path.parent if path.name == TICKET else path
         if ticket.encoding == "delta":  # its masks are stored relative to the model's weights

@@ -26,6 +26,7 @@ from tamtctl.digests import file_sha256
 from tamtctl.errors import TaskError, UsageError
 from tamtctl.hub_commits import dataset_commit
 from tamtctl.labelled_files import Record, kind_of, records_of
+from tamtctl.paths import expanded
 from tamtctl.tasks import CORRELATIONS, PYTHON_DOCS_TOPIC, TASKS, Kind, Task, own_task
 from tamtctl.text import read_lines, reading
 
@@ -353,7 +354,7 @@ def _answers(place: str, value: Any, context: str) -> Answers:
 
 
 def _local(task: Task, data_dir: Path) -> TaskData:
-    data_dir = data_dir.expanduser()
+    data_dir = expanded(data_dir)
     if not data_dir.is_dir():
         raise TaskError(f"--data-dir {str(data_dir)!r} is no folder")
     for folder in (data_dir, *(data_dir / name for name in (task.folder, task.name) if name)):

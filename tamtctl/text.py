@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from tamtctl.digests import file_sha256
 from tamtctl.errors import CorpusError
 from tamtctl.hub_commits import dataset_commit
+from tamtctl.paths import expanded
 
 if TYPE_CHECKING:
     import datasets
@@ -88,7 +89,7 @@ def open_source(source: str, text_column: str | None = None) -> list[Source]:
     """
     if source == PYTHON_DOCS:
         return [_python_docs()]
-    path = Path(source).expanduser()
+    path = expanded(source)
     if source.strip() and os.path.lexists(path):
         return [_file(file, text_column) for file in _files(path)]
     matched = _HUB_ID.fullmatch(source)
@@ -105,7 +106,7 @@ def source_digest(source: str) -> str:
     Raises:
         CorpusError: Nothing readable is called that.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if source == PYTHON_DOCS or (source.strip() and os.path.lexists(path)):
         digests = [opened.digest for opened in open_source(source)]
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()

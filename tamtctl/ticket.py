@@ -25,12 +25,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tamtctl.card import card
-from tamtctl.errors import HubError, TicketError
+from tamtctl.errors import HubError, ModelError, TicketError
 from tamtctl.folders import replacing, write_to_disk
 from tamtctl.heads import check_head
 from tamtctl.mask_coding import ENCODINGS, decode_mask, encode_mask
 from tamtctl.models import base_encoder, fingerprint, maskable_matrices, sha256_of_weight
 from tamtctl.packing import count_kept, pack
+from tamtctl.paths import expanded
+from tamtctl.public_names import LOCAL_FILE, Places, public_model, public_search
 from tamtctl.ticket_format import (
     CARD_FILE,
     HEAD_FILE,
@@ -82,10 +84,12 @@ class Ticket(TicketMetadata):
         stored: Name → mask as uint8 tensor in the ticket's encoding; see `tamtctl.mask_coding`.
         mlm_head: The masked-LM head that was trained with the mask, name → tensor; None if it is
             not part of the ticket.
+        places: Where on this machine is what the metadata call by names for everybody.
     """
 
     stored: Mapping[str, Tensor] = field(repr=False)
     mlm_head: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    places: Places = field(default_factory=Places, repr=False)
 
     @classmethod
     def create(
@@ -103,8 +107,12 @@ class Ticket(TicketMetadata):
         metrics: Mapping[str, Any],
         mlm_head: Mapping[str, Tensor] | None = None,
         allocation: str = "uniform",
+        declared: tuple[str, str | None] | None = None,
     ) -> Self:
         """Make a ticket of boolean masks over pre-trained weights.
+
+        Its metadata name local folders and files by their last part alone; see
+        `tamtctl.public_names`.
 
         Args:
             weights: Name → pre-trained weight W of every masked matrix.
@@ -119,6 +127,7 @@ class Ticket(TicketMetadata):
             metrics: What was measured, as plain JSON values.
             mlm_head: The head that was trained along, if it shall be part of the ticket.
             allocation: ``uniform`` if every matrix has the same sparsity, else ``free``.
+            declared: Hub id and revision of the model that a local folder holds.
 
         Raises:
             TicketError: Masks do not fit the weights, or a value cannot be written as JSON.
@@ -126,13 +135,14 @@ class Ticket(TicketMetadata):
         _check_masks(weights, masks)
         base_fingerprint, hashes = fingerprint(weights)
         packed = {name: pack(masks[name]) for name in weights}
+        public_id, commit = declared or public_model(base_model_id)
         ticket = cls(
-            base_model=BaseModel(base_model_id, revision, model_type, base_fingerprint),
+            base_model=BaseModel(public_id, revision or commit, model_type, base_fingerprint),
             target_sparsity=target_sparsity,
             method=method,
             objective=objective,
             allocation=allocation,
-            search=dict(search),
+            search=public_search(search),
             metrics=dict(metrics),
             parameters={
                 name: ParameterEntry(tuple(w.shape), count_kept(packed[name]), hashes[name])
@@ -143,6 +153,7 @@ class Ticket(TicketMetadata):
             created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             stored=packed,
             mlm_head=None if mlm_head is None else _independent(mlm_head, weights),
+            places=Places.of(base_model_id, search),
         )
         ticket.to_json({})  # raises now, not after hours of search
         return ticket
@@ -157,7 +168,8 @@ class Ticket(TicketMetadata):
         reader = TicketReader(Path(folder))
         reader.read()
         metadata = {f.name: getattr(reader.metadata, f.name) for f in fields(TicketMetadata)}
-        return cls(**metadata, stored=reader.stored, mlm_head=reader.mlm_head)
+        places = Places.read(reader.folder, reader.metadata.base_model.fingerprint)
+        return cls(**metadata, stored=reader.stored, mlm_head=reader.mlm_head, places=places)
 
     @classmethod
     def from_pretrained(
@@ -193,7 +205,9 @@ class Ticket(TicketMetadata):
             TicketError: The folder holds something else, or cannot be written.
         """
         files = self.files() | {CARD_FILE: card(self).encode()}
-        with replacing(folder, METADATA_FILE, TICKET_FILES) as new:
+        if local := self.places.to_json(expanded(folder), self.base_model.fingerprint):
+            files[LOCAL_FILE] = local.encode()
+        with replacing(folder, METADATA_FILE, (*TICKET_FILES, LOCAL_FILE)) as new:
             for name, content in files.items():
                 write_to_disk(new / name, content)
 
@@ -203,6 +217,25 @@ class Ticket(TicketMetadata):
         if self.mlm_head is not None:
             files[HEAD_FILE] = safetensors.torch.save(dict(self.mlm_head))
         return files | {METADATA_FILE: self.to_json(files).encode()}
+
+    def find_base(self) -> tuple[str, str | None]:
+        """Return name and revision of the base model, to load it by on this machine.
+
+        Raises:
+            ModelError: It was in a local folder that is not there.
+        """
+        return locate_base(self.base_model, self.places)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the texts of a search, to read them by on this machine.
+
+        Args:
+            name: ``corpus``, ``held_out`` or ``check_corpus``.
+        """
+        if name in self.places.texts:
+            return self.places.texts[name]
+        values = self.search.get(name)
+        return tuple(map(str, values)) if isinstance(values, list | tuple) else ()
 
     def push_to_hub(self, repo: str, **options: Any) -> PushResult:
         """Publish the ticket on the Hub; the options are those of `tamtctl.hub.push`.
@@ -442,7 +475,7 @@ def resolve_ticket(
         TicketError: It is none of them.
         HubError: The Hub refuses it or cannot be reached, and it was not fetched before.
     """
-    path = Path(os.path.expanduser(name))  # noqa: PTH111, Path.expanduser raises for an unknown user
+    path = expanded(name)
     if os.path.isdir(path):  # noqa: PTH112, Path.is_dir raises for a name that is too long
         if _exists(path / "ticket" / METADATA_FILE) and not _exists(path / METADATA_FILE):
             raise TicketError(f"{str(name)!r} is a run; its ticket is {str(path / 'ticket')!r}")
@@ -462,6 +495,24 @@ def resolve_ticket(
             raise HubError(f"no folder {str(name)!r} here, and {error}") from error
     known = ", ".join(packaged) or "none"
     raise TicketError(f"no ticket {show(str(name))}: no such folder, and packaged are: {known}")
+
+
+def locate_base(base: BaseModel, places: Places) -> tuple[str, str | None]:
+    """Return name and revision of a ticket's base model, to load it by on this machine.
+
+    Raises:
+        ModelError: It was in a local folder that is not there.
+    """
+    if places.model is not None and _exists(expanded(places.model)):
+        return places.model, None
+    is_local = base.revision is None and base.id != "nano" and "/" not in base.id
+    if is_local and not _exists(Path(base.id)):
+        was = f" ({show(places.model)} is gone)" if places.model else ""
+        raise ModelError(
+            f"the ticket is for a model in a folder called {show(base.id)}{was}; "
+            "give that folder with --model"
+        )
+    return base.id, base.revision
 
 
 def _exists(path: Path) -> bool:

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from tamtctl import ticket as ticket_module
-from tamtctl.errors import TicketError
+from tamtctl.errors import TicketError, UsageError
 from tamtctl.models import (
     base_encoder,
     combined_fingerprint,
@@ -521,7 +521,7 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_ticket(tmp_path / "run")
     with pytest.raises(TicketError, match="is a file"):
         resolve_ticket("nano-0.7/ticket.json")
-    with pytest.raises(TicketError, match="no ticket"):
+    with pytest.raises(UsageError, match="there is no user 'nobody-of-that-name'"):
         resolve_ticket("~nobody-of-that-name/x")
 
 

@@ -49,7 +49,8 @@ def test_a_search_leaves_a_ticket_of_exact_sparsity(
     ticket = Ticket.from_pretrained(result.ticket)
     for name, entry in ticket.parameters.items():
         assert entry.kept == keep_count(entry.numel, 0.7) == int(ticket.mask(name).sum())
-    assert ticket.search == config(tiny_model, text_file).to_dict()
+    named = {"model": tiny_model.name, "corpus": [text_file.name]}  # paths are its maker's alone
+    assert ticket.search == config(tiny_model, text_file).to_dict() | named
     assert result.flips > 0
     assert list(result.losses) == ["dense", "random", "magnitude", "ticket"]
     assert ticket.metrics["losses"] == result.losses

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from tamtctl import printable
 from tamtctl.config import (
     DEVICES,
     HEADS,
@@ -1083,8 +1084,9 @@ def _fail(message: str, code: int) -> int:
     if _is_one_of_several() and not _speaks_for_all():
         return code
     if "--debug" in sys.argv:
-        traceback.print_exc()
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+        trace = map(printable.line, traceback.format_exc().splitlines())
+        sys.stderr.write("\n".join(trace) + "\n")
+    sys.stderr.write(f"error: {printable.line(' '.join(message.split()))}\n")
     return code
 
 

@@ -9,11 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from tamtctl import printable
 from tamtctl.config import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 _PLAIN_WIDTH = 250  # where there is no terminal: no table is folded to fit in one
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
-
-# What would break a line or a column, or command a terminal, as Python writes it.
-_ESCAPED = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
 class Output:
@@ -50,16 +48,24 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """Print a line of plain text, never wrapped, so that paths can be copied."""
-        self.console.print(escape(text), soft_wrap=True)
+        self.console.print(Text(printable.line(text)), soft_wrap=True)
+
+    def row(self, *cells: str) -> None:
+        """Print cells with tabs between them, for other programs."""
+        self.console.print(Text("\t".join(map(printable.line, cells))), soft_wrap=True)
+
+    def dimmed(self, text: str) -> None:
+        """Print a line that matters only while it is the last one."""
+        self.console.print(Text(printable.line(text), style="dim"), soft_wrap=True)
 
     def facts(self, facts: Mapping[str, str]) -> None:
         """Print names and values in two columns."""
         width = max(map(len, facts)) + 2
         for name, value in facts.items():
-            label = f"[bold]{escape(name.ljust(width))}[/bold]"
-            self.console.print(label + escape(value), soft_wrap=True)
+            label = Text(printable.line(name).ljust(width), style="bold")
+            self.console.print(label + Text(printable.line(value)), soft_wrap=True)
 
-    def table(self, table: Table) -> None:
+    def table(self, table: PlainTable) -> None:
         """Print a table."""
         self.console.print(table)
 
@@ -69,7 +75,7 @@ class Output:
             text = json.dumps(_without_nan(value), indent=2, allow_nan=False)
             print(text)  # noqa: T201, stdout is the interface here
         elif self.quiet:
-            print(essence)  # noqa: T201
+            print("\n".join(map(printable.line, essence.split("\n"))))  # noqa: T201
 
 
 def _without_nan(value: Any) -> Any:
@@ -79,6 +85,26 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class PlainTable(Table):
+    """A table whose headings and cells are text, whatever they look like."""
+
+    def __init__(self, *headings: str, title: str | None = None) -> None:
+        super().__init__(*headings, title_justify="left", title_style="bold")
+        self.title = None if title is None else Text(printable.cell(title))
+
+    def add_column(self, header: RenderableType = "", *rest: Any, **options: Any) -> None:
+        """Add a column with this heading."""
+        super().add_column(_plain(header), *rest, **options)
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Add a row of cells."""
+        super().add_row(*map(_plain, cells), **options)
+
+
+def _plain(shown: RenderableType | None) -> RenderableType:
+    return Text(printable.cell(shown)) if isinstance(shown, str) else shown or ""
 
 
 class SearchView:
@@ -93,7 +119,7 @@ class SearchView:
     def status(self, message: str) -> None:
         """Say what is being done now."""
         self._close_bar()
-        self._out.console.print(f"[dim]{escape(message)} …[/dim]", soft_wrap=True)
+        self._out.dimmed(f"{message} …")
 
     def note(self, message: str) -> None:
         """Say what a person should know."""
@@ -136,7 +162,7 @@ class SearchView:
         self._bar = Progress(
             TextColumn("{task.completed}/{task.total}"),
             BarColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TimeRemainingColumn(),
             console=self._out.console,
         )
@@ -184,7 +210,7 @@ class CompareView(FinetuneView):
 
 def show_comparison_plan(output: Output, plan: Sequence[PlannedRun]) -> None:
     """Print the runs of a sweep, and what is left to do."""
-    table = Table("run", "state")
+    table = PlainTable("run", "state")
     table.add_column("steps", justify="right")
     table.add_column("training", justify="right")
     for run in plan:
@@ -201,11 +227,11 @@ def show_comparison(output: Output, comparison: Comparison) -> None:
     from tamtctl.report import REPORT, summary
 
     heading, rows = summary(comparison)
-    table = Table(*heading[:2])
+    table = PlainTable(*heading[:2])
     for column in heading[2:]:
         table.add_column(column, justify="right")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     output.line()
     output.table(table)
     for sentence in comparison.sentences:
@@ -248,7 +274,7 @@ def show_search_result(output: Output, result: SearchResult) -> None:
     unit = "nats per masked token" if "mlm" in result.objective else "1 - cosine"
     output.line()
     output.line(f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g}, {unit}")
-    table = Table("mask")
+    table = PlainTable("mask")
     table.add_column("loss", justify="right")
     table.add_column("± s.e.", justify="right")
     if result.check_losses:
@@ -310,7 +336,7 @@ def show_finetune_result(output: Output, result: FinetuneResult) -> None:
     subject = f"sparsity {result.sparsity:.4g}" if result.ticket else "dense"
     chosen = ", best epoch SELECTED ON THE DEV SET" if result.dev_selected else ""
     title = f"{result.task}, {result.model} {subject}: dev scores{chosen}"
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = PlainTable(title=title)
     table.add_column("metric")
     for seed in result.seeds:
         table.add_column(f"seed {seed}", justify="right")
@@ -346,7 +372,7 @@ def show_labelled(output: Output, labelled: Labelled) -> None:
     """Print a prediction and its text a line, a tab between them."""
     for prediction, texts in zip(labelled.predictions, labelled.texts, strict=True):
         shown = f"{prediction:.4f}" if isinstance(prediction, float) else str(prediction)
-        output.line("\t".join(cell.translate(_ESCAPED) for cell in (shown, *texts)))
+        output.row(shown, *texts)
 
 
 def show_push(output: Output, result: PushResult) -> None:
@@ -396,7 +422,7 @@ def show_import(output: Output, result: ImportResult) -> None:
     """Print what was read, and what to type next."""
     output.facts(
         {
-            "read": result.kind + (f" ({escape(result.file)})" if result.file else ""),
+            "read": result.kind + (f" ({result.file})" if result.file else ""),
             "mask": f"sparsity {result.sparsity:.4f} in {result.matrices} matrices",
             "encoding": f"{result.encoding}, {size(result.bytes)}",
         }
@@ -407,25 +433,23 @@ def show_import(output: Output, result: ImportResult) -> None:
     if result.ignored:
         output.line(f"ignored: {result.ignored} tensors that are of no maskable matrix")
     for prefix in result.other_prefixes:
-        chosen = escape(result.prefix) or "no prefix"
-        output.line(f"not read: the copy under {escape(prefix) or 'no prefix'} (read: {chosen})")
+        chosen = result.prefix or "no prefix"
+        output.line(f"not read: the copy under {prefix or 'no prefix'} (read: {chosen})")
     if result.not_read:
-        output.line(
-            f"not read: {escape(', '.join(result.not_read))}; transformers loads {result.file}"
-        )
+        output.line(f"not read: {', '.join(result.not_read)}; transformers loads {result.file}")
     if result.base_model:
-        output.line(escape(result.base_model))
+        output.line(result.base_model)
     output.line(f"ticket  {result.ticket}")
     output.line(f"next    tamtctl inspect {result.ticket}")
 
 
 def show_published(output: Output, tickets: list[PublishedTicket]) -> None:
     """Print a listing of the Hub."""
-    table = Table("ticket", "base model", "updated")
+    table = PlainTable("ticket", "base model", "updated")
     for column in ("downloads", "likes"):
         table.add_column(column, justify="right")
     for ticket in tickets:
-        row = [escape(ticket.repo), escape(ticket.base_model), ticket.updated]
+        row = [ticket.repo, ticket.base_model, ticket.updated]
         table.add_row(*row, str(ticket.downloads), str(ticket.likes))
     output.table(table)
 

@@ -7,11 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
 from tamtctl.bases import with_masks
-from tamtctl.console import Output, size
+from tamtctl.console import Output, PlainTable, size
 from tamtctl.errors import TicketError
 from tamtctl.folders import folder_size
 from tamtctl.hub import pulled_tickets
@@ -202,8 +199,8 @@ def show_comparison(output: Output, comparison: TicketComparison) -> None:
     output.table(_group_table("type of matrix", columns, [by_type(t) for t in tickets]))
 
 
-def _similarity_table(similar: Sequence[Similarity]) -> Table:
-    table = Table("tickets", title="Similarity, average over matrices", title_justify="left")
+def _similarity_table(similar: Sequence[Similarity]) -> PlainTable:
+    table = PlainTable("tickets", title="Similarity, average over matrices")
     for column in ("Jaccard", "by chance", "Hamming", "by chance"):
         table.add_column(column, justify="right")
     for one in similar:
@@ -213,13 +210,15 @@ def _similarity_table(similar: Sequence[Similarity]) -> Table:
     return table
 
 
-def _group_table(title: str, columns: Sequence[str], groups: Sequence[dict[str, Share]]) -> Table:
-    table = Table(title)
+def _group_table(
+    title: str, columns: Sequence[str], groups: Sequence[dict[str, Share]]
+) -> PlainTable:
+    table = PlainTable(title)
     for column in columns:
         table.add_column(f"sparsity {column}".strip(), justify="right")
     for group in dict.fromkeys(name for shares in groups for name in shares):
         found = (shares.get(group) for shares in groups)
-        table.add_row(escape(group), *(f"{s.sparsity:.4f}" if s else "-" for s in found))
+        table.add_row(group, *(f"{s.sparsity:.4f}" if s else "-" for s in found))
     return table
 
 
@@ -243,8 +242,8 @@ def _facts(ticket: TicketMetadata) -> dict[str, str]:
     }
 
 
-def _matrix_table(ticket: TicketMetadata) -> Table:
-    table = Table("matrix")
+def _matrix_table(ticket: TicketMetadata) -> PlainTable:
+    table = PlainTable("matrix")
     for column in ("shape", "kept", "sparsity"):
         table.add_column(column, justify="right")
     for name, entry in ticket.parameters.items():
@@ -255,7 +254,7 @@ def _matrix_table(ticket: TicketMetadata) -> Table:
 
 def show_tickets(output: Output, tickets: list[TicketLine]) -> None:
     """Print a listing."""
-    table = Table("ticket", "base model", "method", "objective")
+    table = PlainTable("ticket", "base model", "method", "objective")
     table.add_column("sparsity", justify="right")
     table.add_column("size", justify="right")
     for ticket in tickets:

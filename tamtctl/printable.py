@@ -1,0 +1,62 @@
+"""Text of strangers made safe to show: one function for each place that text can end up in.
+
+Names of tickets, tensors and files, values of metadata, and messages of libraries that quote them
+may hold anything: escape sequences, characters that reverse the line or take no room, markup.
+Whoever shows text calls one of these, whatever it is and wherever it came from.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+LONGEST_LINE, LONGEST_CELL = 4000, 300  # characters that are shown
+
+# What begins markup; an underscore within a word does not.
+_MARKDOWN = re.compile(r"[\\`*\[\]|#~!]|(?<!\w)_|_(?!\w)")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def line(text: str, longest: int = LONGEST_LINE) -> str:
+    """Return text as one line that commands no terminal: what does not print is escaped.
+
+    Of a longer text the middle is left out.
+    """
+    if len(text) > longest:
+        text = f"{text[: longest - longest // 3 - 1]}…{text[-(longest // 3) :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def cell(text: str) -> str:
+    """Return text for a cell of a table, or for a name within a line: without runs of spaces."""
+    return re.sub("  +", " ", line(text, LONGEST_CELL))
+
+
+def html_text(text: str) -> str:
+    """Return text for an HTML page, also for a quoted attribute."""
+    return html.escape(line(text))
+
+
+def markdown(text: str) -> str:
+    """Return text for Markdown, in which it has no markup."""
+    escaped = _MARKDOWN.sub(r"\\\g<0>", line(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def markdown_code(text: str) -> str:
+    """Return text as inline code of Markdown, also within a table; code cannot be empty there."""
+    shown = cell(text).replace("`", "ˋ").replace("|", "¦")
+    return f"`{shown}`" if shown.strip() else ""
+
+
+def csv_cell(text: str) -> str:
+    """Return text for a CSV file that no spreadsheet takes for a formula."""
+    shown = line(text)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+
+
+def figure_text(text: str) -> str:
+    """Return text for a figure, in which it is no formula."""
+    return cell(text).replace("$", r"\$")

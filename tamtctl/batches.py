@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from tamtctl.errors import CorpusError, ModelError, UsageError
@@ -57,6 +58,8 @@ class Blocks:
         sequence_length: int,
         prefix_ids: ArrayLike,
         suffix_ids: ArrayLike,
+        *,
+        name: str = "the text",
     ) -> None:
         prefix, suffix = np.asarray(prefix_ids, np.int64), np.asarray(suffix_ids, np.int64)
         length = sequence_length - len(prefix) - len(suffix)
@@ -68,7 +71,7 @@ class Blocks:
         count = len(stream) // length
         if count == 0:
             raise CorpusError(
-                f"the text is too short: {len(stream)} tokens do not fill one block of {length} "
+                f"{name} is too short: {len(stream)} tokens do not fill one block of {length} "
                 "and its special tokens; give more text, or choose a shorter --sequence-length"
             )
         self.sequence_length = sequence_length
@@ -81,9 +84,11 @@ class Blocks:
         stream: NDArray[np.integer[Any]],
         sequence_length: int,
         tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str = "the text",
     ) -> Self:
         """Cut a stream into blocks with the special tokens that the tokenizer puts around text."""
-        return cls(stream, sequence_length, *special_tokens_around(tokenizer))
+        return cls(stream, sequence_length, *special_tokens_around(tokenizer), name=name)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -104,11 +109,21 @@ class Blocks:
 
 
 def special_tokens_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Return the ids that the tokenizer puts before and after a text, e.g. [CLS] and [SEP]."""
-    text: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole: list[int] = tokenizer("a")["input_ids"]
-    start = next(i for i in range(len(whole)) if whole[i : i + len(text)] == text)
-    return whole[:start], whole[start + len(text) :]
+    """Return the ids that the tokenizer puts before and after a text, e.g. [CLS] and [SEP].
+
+    The tokenizer itself marks what it adds, so that it does not matter what becomes of the text.
+    """
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    texts = itertools.chain(["a", "A", "1", "."], backend.get_vocab(with_added_tokens=False))
+    for text in texts:  # some tokenizers leave out what they do not know
+        encoding = backend.encode(text)
+        added = encoding.special_tokens_mask
+        if 0 in added:
+            start, end = added.index(0), len(added) - added[::-1].index(0)
+            return encoding.ids[:start], encoding.ids[end:]
+    raise ModelError("the tokenizer makes no tokens of any text; save the model's own beside it")
 
 
 @dataclass(frozen=True)

@@ -645,10 +645,16 @@ def evaluate(
     corpus: Annotated[
         list[str] | None,
         typer.Option(
-            help="Text for mlm and kd, of which the held-out tenth is used; as in search. "
-            "By default python-docs."
+            help="Text for mlm and kd, named as in search: all of it is scored but what the ticket "
+            "was trained on. By default the held-out tenth of python-docs."
         ),
     ] = None,
+    held_out_tenth: Annotated[
+        bool,
+        typer.Option(
+            "--held-out-tenth", help="Score only the tenth of --corpus that a search holds out."
+        ),
+    ] = False,
     head: Annotated[
         str | None,
         typer.Option(
@@ -657,7 +663,8 @@ def evaluate(
     ] = None,
     sequence_length: Annotated[int | None, typer.Option(help="Tokens per block of text.")] = None,
     blocks: Annotated[
-        int | None, typer.Option(help="Blocks of text at most; by default 512.")
+        int | None,
+        typer.Option(help="Sequences of text at most, spread over it; by default 512."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Examples or blocks at once.")] = 16,
     precision: PrecisionOption = "auto",
@@ -677,6 +684,7 @@ def evaluate(
         text_columns=tuple(text_column or ()),
         label_column=label_column,
         corpus=tuple(corpus or ()),
+        held_out_tenth=held_out_tenth,
         head=head,
         sequence_length=sequence_length,
         blocks=blocks,

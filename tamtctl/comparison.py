@@ -168,8 +168,13 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
         raise UsageError("compare runs in one process; spread a sweep over several with --shard")
     tickets = {name: Ticket.load(resolve_ticket(name).path) for name in config.tickets}
     watcher.note("loading the model and the held-out text …")
-    if tickets:
-        return _open_tickets(config, tickets)
+    opened = _open_tickets(config, tickets) if tickets else _open_sweep(config)
+    for note in opened.text.notes:
+        watcher.note(note)
+    return opened
+
+
+def _open_sweep(config: CompareConfig) -> Opened:
     search = config.search_config(config.cells()[0])
     text = _open_text(config, search, revision=None)
     config = replace(config, model=search.model, corpus=search.corpus)

@@ -414,7 +414,10 @@ class EvaluateConfig:
         dev: Another labelled file for a checkpoint of a task of one's own.
         text_columns: Columns of a corpus, of ``dev`` or of text to label; by default the task's.
         label_column: Column of the label in ``dev``; by default the task's.
-        corpus: Text for ``mlm`` and ``kd``, by default ``python-docs``; its held-out tenth is used.
+        corpus: Text for ``mlm`` and ``kd``, all of which is scored but what the ticket was trained
+            on. By default ``python-docs``, of which, as of Hub datasets with a validation split,
+            the held-out part is scored.
+        held_out_tenth: Score only the tenth of ``corpus`` that a search would hold out.
         head: The masked-LM head: ``pretrained``, as by default, or the ``ticket``'s own.
         sequence_length: Tokens per block of text; by default what the ticket was trained on.
         blocks: So many blocks at most, spread over the text; by default 512.
@@ -432,6 +435,7 @@ class EvaluateConfig:
     text_columns: tuple[str, ...] = ()
     label_column: str | None = None
     corpus: tuple[str, ...] = ()
+    held_out_tenth: bool = False
     head: str | None = None
     sequence_length: int | None = None
     blocks: int | None = None

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tamtctl import printable
-from tamtctl.config import OBJECTIVES
+from tamtctl.loss_units import UNITS, in_units
 
 if TYPE_CHECKING:
     from tamtctl.evaluation import Evaluation, Labelled
@@ -135,11 +135,11 @@ class SearchView:
     def progress(self, report: StepReport) -> None:
         """Show loss, flips and speed."""
         text = (
-            f"loss {report.loss:.3f}  flips {report.flips:.1%}  "
+            f"loss {_with_unit(report.terms)}  flips {report.flips:.1%}  "
             f"{report.tokens_per_second:,.0f} tokens/s"
         )
         if report.eval_losses:
-            text += f"  held-out loss {sum(report.eval_losses.values()):.3f}"
+            text += f"  held-out loss {_with_unit(report.eval_losses)}"
         self._advance(report, text)
 
     def _advance(self, report: StepReport, text: str) -> None:
@@ -175,6 +175,11 @@ class SearchView:
             self._bar = None
 
 
+def _with_unit(terms: Mapping[str, float]) -> str:
+    """Return the sum of an objective's terms with its unit."""
+    return in_units(f"{sum(terms.values()):.3f}", "+".join(terms))
+
+
 class FinetuneView(SearchView):
     """Shows fine-tuning as it goes: the plan, and a progress bar or plain lines for each seed."""
 
@@ -201,6 +206,8 @@ class CompareView(FinetuneView):
         """Say what a search will do; most of it is the same for all."""
         if plan.steps:
             self._out.line(f"{plan.steps:,} steps, about {_duration(plan.estimated_seconds)}")
+            for warning in plan.warnings:
+                self._out.line(warning)
             self._open_bar("searching", plan.steps)
 
     def finetune_plan(self, plan: FinetunePlan) -> None:
@@ -265,32 +272,35 @@ def show_plan(output: Output, plan: SearchPlan) -> None:
             "run folder": str(plan.run_folder),
         }
     )
+    for warning in plan.warnings:
+        output.line(warning)
 
 
 def show_search_result(output: Output, result: SearchResult) -> None:
     """Print the table of losses, the ticket, and what to type next."""
     if result.already_done:
         output.line("This search was done before; --force does it again.")
-    unit = "nats per masked token" if "mlm" in result.objective else "1 - cosine"
     output.line()
-    output.line(f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g}, {unit}")
+    where = f", {result.text}" if result.text else ""
+    output.line(
+        f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g}, "
+        f"{UNITS[result.objective]}{where}"
+    )
     table = PlainTable("mask")
     table.add_column("loss", justify="right")
     table.add_column("± s.e.", justify="right")
     if result.check_losses:
         table.add_column("check corpus", justify="right")
     for name, loss in result.losses.items():
-        row = [name, f"{loss:.3f}", f"{result.standard_errors[name]:.3f}"]
+        row = [name, f"{loss:.3f}", _shown(result.standard_errors[name], 3)]
         if result.check_losses:
             row.append(f"{result.check_losses[name]:.3f}")
         style = "bold" if name == "ticket" else None
         table.add_row(*row, style=style)
     output.table(table)
+    for line in _claims(result):
+        output.line(line)
     if result.steps:
-        gap = result.losses["magnitude"] - result.losses["dense"]
-        if gap > 0:
-            closed = (result.losses["magnitude"] - result.losses["ticket"]) / gap
-            output.line(f"The ticket closes {closed:.0%} of the gap from magnitude to dense.")
         if result.stopped_early:
             output.line("Stopped early, as --patience asks; the ticket is that of the last step.")
         output.line(
@@ -299,6 +309,26 @@ def show_search_result(output: Output, result: SearchResult) -> None:
         )
     output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
     output.line(f"next    tamtctl inspect {result.ticket}")
+
+
+def _claims(result: SearchResult) -> Iterator[str]:
+    """Yield what the losses say of the ticket, or why they say nothing."""
+    if result.changed is False:
+        starts = {"magnitude": "the magnitude mask", "random": "the random mask it started from"}
+        start = starts.get(result.init, f"that of {result.init}")
+        yield f"The mask did not change: it is {start}."
+    if result.text and (line := result.text.too_few):
+        yield line[0].upper() + line[1:] + "."
+    elif result.steps and result.changed is not False:
+        gap = result.losses["magnitude"] - result.losses["dense"]
+        if gap > 0:
+            closed = (result.losses["magnitude"] - result.losses["ticket"]) / gap
+            yield f"The ticket closes {closed:.0%} of the gap from magnitude to dense."
+
+
+def _shown(error: float | None, digits: int) -> str:
+    """Return a standard error, or a dash where there is none."""
+    return "–" if error is None or math.isnan(error) else f"{error:.{digits}f}"
 
 
 def _place(device: str, precision: str) -> str:
@@ -354,18 +384,19 @@ def show_finetune_result(output: Output, result: FinetuneResult) -> None:
 
 def show_evaluation(output: Output, result: Evaluation) -> None:
     """Print the scores."""
-    unit = "block" if result.task in OBJECTIVES else "example"
-    facts = {"task": result.task, "data": f"{result.data} ({_count(result.examples, unit)})"}
+    scored = str(result.text or f"{result.data} ({_count(result.examples, 'example')})")
+    facts = {"task": result.task, "data": scored}
     if result.sparsity is not None:
         facts["sparsity"] = f"{result.sparsity:.4g}"
     if result.head:
         facts["head"] = result.head
     label = " (dev-selected)" if result.dev_selected else ""
     for name, value in result.metrics.items():
-        error = result.standard_errors[name]
-        shown = "–" if math.isnan(error) else f"{error:.4f}"  # of a single example or block
-        facts[name + label] = f"{value:.4f} ± {shown} s.e."
+        shown = f"{value:.4f} ± {_shown(result.standard_errors[name], 4)} s.e."
+        facts[name + label] = shown + (f" ({result.units[name]})" if name in result.units else "")
     output.facts(facts)
+    for note in result.notes:
+        output.line(note)
 
 
 def show_labelled(output: Output, labelled: Labelled) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ from tamtctl.text import Document, Source, open_source
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT_VERSION = 1  # raise it whenever the same corpus would give other streams
+FORMAT_VERSION = 2  # raise it whenever the same corpus would give other streams
 METADATA_FILE = "corpus.json"
 TRAIN_FILE = "train.bin"
 HELD_OUT_FILE = "held_out.bin"
@@ -41,8 +42,12 @@ CHARACTERS_AT_ONCE = 2**20
 _UNFINISHED, _LOCK = ".unfinished-", ".lock"
 _LOCKED_AFTER_SECONDS = 60
 
+_MOST_DIGESTS = 100  # of a ticket's texts
+_MANY_UNKNOWN = 0.05  # share of unknown tokens above which a text is hardly the model's
+
 TokenStream = NDArray[np.unsignedinteger[Any]]
 Progress = Callable[[int], None]
+Choice = Callable[[Sequence[Source]], Sequence[bool]]
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ class Corpus:
         held_out: Token ids to evaluate on, shape (tokens,), read-only.
         documents: Number of documents in both.
         tokens: Number of tokens in both.
+        held_out_name: What a person is told of the held-out text.
+        digests: Of the sources that are trained on; of very many, one of all.
+        notes: Lines that a person should know: of unknown tokens, of what was not read.
     """
 
     name: str
@@ -64,6 +72,9 @@ class Corpus:
     held_out: TokenStream
     documents: int
     tokens: int
+    held_out_name: str
+    digests: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def load_corpus(
@@ -71,6 +82,7 @@ def load_corpus(
     tokenizer: PreTrainedTokenizerBase,
     *,
     held_out: str | Sequence[str] | None = None,
+    whole: Choice | None = None,
     text_column: str | None = None,
     max_tokens: int | None = None,
     progress: Progress | None = None,
@@ -86,25 +98,74 @@ def load_corpus(
         source: ``python-docs``, a file, a folder, a Hub dataset ``id[:config]``, or several.
         tokenizer: A fast tokenizer.
         held_out: Text to evaluate on, named as ``source`` is.
+        whole: Tells of several sources which are evaluated on as a whole, instead of a part.
         text_column: The column of records that holds the text; see `tamtctl.text.open_source`.
         max_tokens: Stop reading when there are so many training tokens, or held-out ones.
         progress: Called with the number of tokens so far while text is tokenised.
 
     Raises:
-        CorpusError: A source cannot be read, a split is empty, or the cache cannot be written.
+        CorpusError: A source cannot be read, a split is empty or wholly unknown to the tokenizer,
+            or the cache cannot be written.
         ModelError: The tokenizer is not a fast one.
     """
     encoder = Encoder(tokenizer)
     sources = _open_all(source, text_column)
-    held_out_sources = None if held_out is None else _open_all(held_out, text_column)
+    if whole is not None:
+        chosen = whole(sources)
+        sources = [s.held_out_whole() if w else s for s, w in zip(sources, chosen, strict=True)]
+    apart = None if held_out is None else _open_all(held_out, text_column)
     options = {"text_column": text_column, "max_tokens": max_tokens}
-    fingerprint = _fingerprint(sources, held_out_sources, encoder, options)
+    fingerprint = _fingerprint(sources, apart, encoder, options)
     name = ", ".join(_names(source))
     folder = cache_dir() / "corpora" / fingerprint
     if not _is_intact(folder):
         with _new_folder(folder) as unfinished:
-            _write_corpus(unfinished, sources, held_out_sources, encoder, max_tokens, progress)
-    return _open_corpus(folder, name, fingerprint)
+            _write_corpus(unfinished, sources, apart, encoder, max_tokens, progress)
+    metadata = json.loads((folder / METADATA_FILE).read_text())
+    dtype = np.dtype(metadata["dtype"])
+    notes = [note for one in (*sources, *(apart or ())) for note in one.notes]
+    if lacking := metadata["lacking"]:
+        notes.append(f"{lacking:,} records of {name} lack the column {text_column!r}: left out")
+    return Corpus(
+        name=name,
+        fingerprint=fingerprint,
+        train=_mapped(folder / TRAIN_FILE, dtype),
+        held_out=_mapped(folder / HELD_OUT_FILE, dtype),
+        documents=metadata["documents"],
+        tokens=sum(metadata["tokens"].values()),
+        held_out_name=_held_out_name(name, sources)
+        if held_out is None
+        else ", ".join(_names(held_out)),
+        digests=digests_of(sources),
+        notes=(*notes, *_note_of_unknown(name, metadata["tokens"], metadata["unknown"])),
+    )
+
+
+def _mapped(file: Path, dtype: np.dtype[Any]) -> TokenStream:
+    if not file.stat().st_size:  # of a text that is held out as a whole; such cannot be mapped
+        return np.empty(0, dtype)
+    return np.memmap(file, dtype=dtype, mode="r")
+
+
+def digests_of(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return what tells texts apart: a digest of each, of very many texts one of all."""
+    digests = sorted(source.digest for source in sources)
+    if len(digests) <= _MOST_DIGESTS:
+        return tuple(digests)
+    return (f"all {hashlib.sha256(json.dumps(digests).encode()).hexdigest()}",)
+
+
+def _held_out_name(name: str, sources: Sequence[Source]) -> str:
+    """Return what to call the part of the sources that is held out."""
+    if all(source.is_whole for source in sources):
+        return name
+    if any(source.is_whole for source in sources):
+        return f"{name} (what is held out of it)"
+    if all(source.held_out is not None for source in sources):
+        return f"{name} (its validation split)"
+    if all(source.held_out is None for source in sources):
+        return f"{name} (its held-out tenth)"
+    return f"{name} (what is held out of it)"
 
 
 def is_held_out(key: str) -> bool:
@@ -145,6 +206,7 @@ class _StreamWriter:
     def __init__(self, file: BinaryIO, encoder: Encoder, max_tokens: int | None = None) -> None:
         self.documents = 0
         self.tokens = 0
+        self.unknown = 0
         self._file = file
         self._encoder = encoder
         self._max_tokens = max_tokens
@@ -171,6 +233,7 @@ class _StreamWriter:
             ids = ids[: self._max_tokens - self.tokens]
         self._file.write(ids.tobytes())
         self.tokens += len(ids)
+        self.unknown += self._encoder.count_unknown(ids)
         self._lines, self._characters = [], 0
 
 
@@ -201,6 +264,8 @@ def _write_corpus(
         "documents": train.documents + kept_apart.documents,
         "dtype": encoder.dtype.str,
         "tokens": {TRAIN_FILE: train.tokens, HELD_OUT_FILE: kept_apart.tokens},
+        "lacking": sum(one.skipped.total() for one in (*sources, *(held_out or ()))),
+        "unknown": {TRAIN_FILE: train.unknown, HELD_OUT_FILE: kept_apart.unknown},
     }
     (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
 
@@ -244,7 +309,7 @@ def _check_not_empty(
             f"too little text in {names}: none of its {train.documents} documents (lines, or "
             "blocks between blank lines) is held out; give more, or search with --held-out"
         )
-    if train.tokens == 0:
+    if train.tokens == 0 and not all(source.is_whole for source in sources):
         raise CorpusError(f"too little text in {names}: nothing is left to train on; give more")
 
 
@@ -306,19 +371,28 @@ def _is_intact(folder: Path) -> bool:
         itemsize = np.dtype(metadata["dtype"]).itemsize
         sizes = {name: tokens * itemsize for name, tokens in metadata["tokens"].items()}
         found = {name: (folder / name).stat().st_size for name in (TRAIN_FILE, HELD_OUT_FILE)}
+        counted = metadata["unknown"].keys() if "lacking" in metadata else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
-    return sizes == found
+    return sizes == found and sizes.keys() == counted
 
 
-def _open_corpus(folder: Path, name: str, fingerprint: str) -> Corpus:
-    metadata = json.loads((folder / METADATA_FILE).read_text())
-    dtype = np.dtype(metadata["dtype"])
-    return Corpus(
-        name=name,
-        fingerprint=fingerprint,
-        train=np.memmap(folder / TRAIN_FILE, dtype=dtype, mode="r"),
-        held_out=np.memmap(folder / HELD_OUT_FILE, dtype=dtype, mode="r"),
-        documents=metadata["documents"],
-        tokens=sum(metadata["tokens"].values()),
-    )
+def _note_of_unknown(
+    name: str, tokens: Mapping[str, int], unknown: Mapping[str, int]
+) -> Iterator[str]:
+    """Yield a line where much of a text is unknown to the tokenizer; refuse one that all is."""
+    parts = {TRAIN_FILE: "to train on", HELD_OUT_FILE: "held out"}
+    for part in parts:
+        if (count := tokens[part]) and unknown[part] == count:
+            raise CorpusError(
+                f"100 % of the {count:,} tokens {parts[part]} of {name} are unknown to the model: "
+                "it cannot read this text (another script, or another case?); give text that it "
+                "can, or another --model"
+            )
+    share, part = max((unknown[part] / count, part) for part, count in tokens.items() if count)
+    if share > _MANY_UNKNOWN:
+        yield (
+            f"{math.floor(100 * share)} % of the tokens {parts[part]} of {name} are unknown to the "
+            "model: what they stand for is neither learnt nor measured; is this text of the "
+            "model's language, script and case?"
+        )

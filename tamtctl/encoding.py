@@ -50,6 +50,7 @@ class Encoder:
         dtype: Little-endian uint16, or uint32 for vocabularies of more than 65,535 entries.
         digest: SHA-256 of everything in the tokenizer that the ids depend on.
         caches_chunks: Whether chunks between spaces are tokenised once each.
+        unknown_ids: What the tokenizer writes where it knows no token; empty if it always knows.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -76,6 +77,11 @@ class Encoder:
         self._added_token = _pattern(_contents(description, self._backend))
         self._ids_of_chunk: dict[str, bytes] = {}
         self._cached_size = 0
+        self.unknown_ids = _unknown_ids(tokenizer, description["model"])
+
+    def count_unknown(self, ids: NDArray[np.unsignedinteger[Any]]) -> int:
+        """Return how many of these tokens stand for text that the tokenizer does not know."""
+        return int(np.isin(ids, list(self.unknown_ids)).sum()) if self.unknown_ids else 0
 
     def encode(self, lines: Sequence[str]) -> NDArray[np.unsignedinteger[Any]]:
         """Return the token ids of the lines one after the other, shape (tokens,)."""
@@ -122,6 +128,17 @@ class Encoder:
             for chunk, start, end in zip(group, [0, *ends[:-1]], ends, strict=True):
                 self._ids_of_chunk[chunk] = ids[start:end]
         self._cached_size += sum(map(len, chunks)) + _CHUNK_OVERHEAD * len(chunks)
+
+
+def _unknown_ids(tokenizer: PreTrainedTokenizerBase, model: dict[str, Any]) -> frozenset[int]:
+    """Return the ids of unknown text: the tokenizer's own, and those of the model inside it."""
+    inside = model.get("unk_token")
+    found = (
+        tokenizer.unk_token_id,
+        model.get("unk_id"),
+        None if inside is None else tokenizer.backend_tokenizer.token_to_id(inside),
+    )
+    return frozenset(id_ for id_ in found if id_ is not None)
 
 
 def _is_local_to_chunks(tokenizer: dict[str, Any], backend: Tokenizer) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,8 @@ from tamtctl.errors import ModelError, TamtctlError, UsageError
 from tamtctl.features import text_features
 from tamtctl.fine_tuned import OWN, PUBLIC, FineTuned
 from tamtctl.heads import fitting_head, head_parameters, put_head
-from tamtctl.held_out_loss import held_out_losses
+from tamtctl.held_out_loss import check_targets, held_out_losses, total_error
+from tamtctl.loss_units import UNITS, ScoredText
 from tamtctl.masking import fold
 from tamtctl.metrics import scores, standard_errors
 from tamtctl.models import (
@@ -39,6 +40,7 @@ from tamtctl.tasks import STSB_ZERO_SHOT, TASKS
 from tamtctl.text import PYTHON_DOCS
 from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import METADATA_FILE
+from tamtctl.trained_on import TrainedOn
 
 _SEQUENCE_LENGTH = 128  # of blocks of text where no ticket says what it was trained on
 _BLOCKS = 512  # at most, spread over the text
@@ -53,8 +55,9 @@ class Evaluation:
         name: What was evaluated, as asked for.
         task: On what.
         metric: The primary metric; ``score`` and ``standard_error`` are its.
-        score: Losses are per target (``mlm``: nats per masked token; ``kd``: 1 - cosine).
-        standard_error: How far another held-out text or dev set of this size would move it.
+        score: Losses are means per target, in ``unit``.
+        standard_error: How far another held-out text or dev set of this size would move it; None
+            where there are too few sequences to tell.
         metrics: Every metric.
         standard_errors: Of every metric.
         examples: Examples, or blocks of text, that were scored.
@@ -62,24 +65,41 @@ class Evaluation:
         data: What was read.
         head: The masked-LM head, where there is one.
         dev_selected: The checkpoint was chosen by its score on the dev set, which is an oracle.
+        unit: Of a loss; None for scores.
+        units: Of every metric that is a loss.
+        text: What a loss was taken on; None for scores.
+        notes: Lines that a person should know.
     """
 
     name: str
     task: str
     metric: str
     score: float
-    standard_error: float
+    standard_error: float | None
     metrics: dict[str, float]
-    standard_errors: dict[str, float]
+    standard_errors: Mapping[str, float | None]
     examples: int
     sparsity: float | None
     data: str
     head: str | None = None
     dev_selected: bool = False
+    unit: str | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    text: ScoredText | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        values = asdict(self)
+        del values["text"]
+        if self.text is None:
+            return values
+        return values | {
+            "text": self.text.name,
+            "sequences": self.text.sequences,
+            "sequences_there": self.text.of,
+            "sequence_length": self.text.sequence_length,
+        }
 
 
 @dataclass(frozen=True)
@@ -175,6 +195,7 @@ def _check_options(config: EvaluateConfig, kind: str) -> None:
         "--text-column": (config.text_columns, (*OBJECTIVES, OWN, _PREDICT)),
         "--label-column": (config.label_column, (OWN,)),
         "--corpus": (config.corpus, OBJECTIVES),
+        "--held-out-tenth": (config.held_out_tenth, OBJECTIVES),
         "--head": (config.head, ("mlm", "mlm+kd")),
         "--sequence-length": (config.sequence_length, OBJECTIVES),
         "--blocks": (config.blocks, OBJECTIVES),
@@ -254,8 +275,16 @@ def _evaluate_loss(
         )
     column = config.text_columns[0] if config.text_columns else None
     sources = config.corpus or (PYTHON_DOCS,)
-    corpus = load_corpus(sources, encoder.tokenizer, text_column=column)
-    blocks = Blocks.of(corpus.held_out, length, encoder.tokenizer)
+    trained_on = TrainedOn(ticket, config.held_out_tenth)
+    corpus = load_corpus(sources, encoder.tokenizer, whole=trained_on.choose, text_column=column)
+    blocks = Blocks.of(
+        corpus.held_out, length, encoder.tokenizer, name=f"the text of {corpus.held_out_name}"
+    )
+    noise = Noise.of(encoder.tokenizer) if "mlm" in task else None
+    limit = config.blocks or _BLOCKS
+    check_targets(blocks, noise=noise, limit=limit, text=corpus.name)
+    name = "; ".join(filter(None, (corpus.held_out_name, trained_on.remark)))
+    text = ScoredText(name, min(limit, len(blocks)), len(blocks), length)
     teacher = _teacher(dense, encoder, compute.device) if dense else None
     cast(nn.Module, encoder.model).to(compute.device)
     frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
@@ -265,14 +294,12 @@ def _evaluate_loss(
         fold(encoder.matrices, frozen, {n: masks[n].to(compute.device) for n in frozen})
     if head is not None:
         put_head(head, objective.head, encoder.model)
-    noise = Noise.of(encoder.tokenizer) if "mlm" in task else None
-    limit = config.blocks or _BLOCKS
     batches = evaluation_batches(blocks, config.batch_size, noise=noise, limit=limit)
     terms = held_out_losses(objective, batches, compute.autocast, compute.device)
     means = {name: term.mean for name, term in terms.items()}
     errors = {name: term.standard_error for name, term in terms.items()}
     if len(terms) > 1:
-        means[task], errors[task] = math.fsum(means.values()), math.hypot(*errors.values())
+        means[task], errors[task] = math.fsum(means.values()), total_error(terms.values())
     return Evaluation(
         name=config.name,
         task=task,
@@ -281,10 +308,14 @@ def _evaluate_loss(
         standard_error=errors[task],
         metrics=means,
         standard_errors=errors,
-        examples=min(limit, len(blocks)),
+        examples=text.sequences,
         sparsity=pruned.sparsity if pruned else None,
         data=" ".join(sources),
         head=(config.head or HEADS[0]) if "mlm" in task else None,
+        unit=UNITS[task],
+        units={name: UNITS[name] for name in means},
+        text=text,
+        notes=(*corpus.notes, *([text.too_few] if text.too_few else [])),
     )
 
 

@@ -22,7 +22,8 @@ from tamtctl.cache import cache_dir
 from tamtctl.corpus import load_corpus
 from tamtctl.devices import Compute
 from tamtctl.errors import NoHeadError, UsageError
-from tamtctl.held_out_loss import HeldOutLoss, held_out_losses
+from tamtctl.held_out_loss import HeldOutLoss, check_targets, held_out_losses
+from tamtctl.loss_units import ScoredText
 from tamtctl.masking import fold
 from tamtctl.models import (
     NO_PART_OF_A_MODEL,
@@ -53,6 +54,8 @@ class HeldOutText:
         objectives: ``mlm`` (if there is a head) and ``kd``.
         noises: Of their batches: ``kd`` is measured on clean text, as it is trained.
         identity: What the losses depend on besides the masks.
+        scored: What a person is told of the text.
+        notes: Lines that a person should know of it.
     """
 
     encoder: Encoder
@@ -64,6 +67,8 @@ class HeldOutText:
     objectives: dict[str, Objective]
     noises: dict[str, Noise | None]
     identity: dict[str, object]
+    scored: ScoredText
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -94,6 +99,14 @@ class HeldOutText:
         text = load_corpus(
             corpus, encoder.tokenizer, held_out=held_out or None, text_column=text_column
         )
+        blocks = Blocks.of(
+            text.held_out,
+            sequence_length,
+            encoder.tokenizer,
+            name=f"the held-out text of {text.name}",
+        )
+        noise = Noise.of(encoder.tokenizer) if has_head else None
+        check_targets(blocks, noise=noise, limit=limit, text=text.name)
         identity = {
             "version": _VERSION,
             "model": _digest(encoder),
@@ -111,12 +124,16 @@ class HeldOutText:
             encoder=encoder,
             frozen=frozen,
             fingerprint=base,
-            blocks=Blocks.of(text.held_out, sequence_length, encoder.tokenizer),
+            blocks=blocks,
             limit=limit,
             compute=compute,
             objectives={term: Objective(encoder, term, frozen) for term in terms},
-            noises={"mlm": Noise.of(encoder.tokenizer) if has_head else None, "kd": None},
+            noises={"mlm": noise, "kd": None},
             identity=identity,
+            scored=ScoredText(
+                text.held_out_name, min(limit, len(blocks)), len(blocks), sequence_length
+            ),
+            notes=text.notes,
         )
 
     @property

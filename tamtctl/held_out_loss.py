@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,9 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tamtctl.batches import Batch
+from tamtctl.batches import Batch, Blocks, Noise, evaluation_batches
 from tamtctl.devices import Autocast
+from tamtctl.errors import CorpusError
+from tamtctl.loss_units import MIN_SEQUENCES
 from tamtctl.objectives import Objective
+
+__all__ = ["MIN_SEQUENCES", "HeldOutLoss", "check_targets", "held_out_losses", "total_error"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,45 @@ class HeldOutLoss:
         return float(self.sums.sum() / self.counts.sum())
 
     @property
-    def standard_error(self) -> float:
-        """Standard error of the mean, blocks being the independent units (a ratio estimator)."""
+    def standard_error(self) -> float | None:
+        """Standard error of the mean, blocks being the independent units (a ratio estimator).
+
+        None where there are too few of them to tell.
+        """
         blocks = len(self.sums)
-        if blocks < 2:
-            return float("nan")
+        if blocks < MIN_SEQUENCES:
+            return None
         residuals = self.sums - self.mean * self.counts
         return float(residuals.std(ddof=1) * np.sqrt(blocks) / self.counts.sum())
+
+
+def total_error(losses: Iterable[HeldOutLoss]) -> float | None:
+    """Return the standard error of a sum of losses, None where one of them has none."""
+    errors = [loss.standard_error for loss in losses]
+    known = [error for error in errors if error is not None]
+    return math.hypot(*known) if len(known) == len(errors) else None
+
+
+def check_targets(blocks: Blocks, *, noise: Noise | None, limit: int | None, text: str) -> None:
+    """Make sure that there is something to take a loss of, before any work.
+
+    Args:
+        blocks: The held-out text.
+        noise: Of masked language modelling; None for clean text, every token of which counts.
+        limit: As in `tamtctl.batches.evaluation_batches`.
+        text: What the user called it.
+
+    Raises:
+        CorpusError: None of its tokens is masked.
+    """
+    if noise is None:
+        return
+    batches = evaluation_batches(blocks, 16, noise=noise, limit=limit)
+    if not any(batch.masked.numel() for batch in batches):
+        raise CorpusError(
+            f"none of the held-out tokens of {text} is masked, so that there is no loss to take: "
+            "they are too few, or unknown to the model; give more text, or longer sequences"
+        )
 
 
 @torch.no_grad()

@@ -105,7 +105,7 @@ class IterativePruning(MaskTraining):
             if parameter.grad is not None:
                 parameter.grad.mul_(self._kept[name])
         cuts_since, place = divmod(step, self._interval)
-        learning_rate = linear_decay(self._config.learning_rate, place, self._decay_steps)
+        learning_rate = linear_decay(self._config.learning_rate, place, self.decay_steps)
         self._optimizer.step(learning_rate)
         self._clear_gradients()
         if place + 1 == self._interval:
@@ -160,7 +160,7 @@ class IterativePruning(MaskTraining):
             weight.copy_(pretrained)
 
     @property
-    def _decay_steps(self) -> int:
+    def decay_steps(self) -> int:
         """Steps of an interval until the learning rate is 0; the interval may end before."""
         if not self._config.schedule_epochs or isinstance(self._text, StreamedText):
             return self._interval

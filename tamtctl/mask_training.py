@@ -245,7 +245,7 @@ class MaskTraining:
 
     def _update(self, step: int) -> float:
         """Apply the gradients of a step (from 0); return its learning rate."""
-        learning_rate = linear_decay(self._config.learning_rate, step, self._decay_steps)
+        learning_rate = linear_decay(self._config.learning_rate, step, self.decay_steps)
         self.folded.set_score_gradients()
         self._optimizer.step(learning_rate)
         self.folded.select()
@@ -253,7 +253,7 @@ class MaskTraining:
         return learning_rate
 
     @property
-    def _decay_steps(self) -> int:
+    def decay_steps(self) -> int:
         """Steps until the learning rate is 0; the run may be cut before."""
         if not self._config.schedule_epochs or isinstance(self._text, StreamedText):
             return self._config.steps

@@ -166,9 +166,20 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
                 f"{min(loading['missing_keys'])}); use --objective kd (evaluate: --task kd), which "
                 "needs none"
             )
+    _check_finite(name, model)
     matrices = {n: p for n, p in maskable_matrices(model).items() if n not in pooler_names}
     revision = getattr(config, "_commit_hash", None)
     return Encoder(name, revision, model.eval(), tokenizer, matrices, pooler)
+
+
+def _check_finite(name: str, model: PreTrainedModel) -> None:
+    """Refuse weights with which no loss can be taken."""
+    for parameter_name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ModelError(
+                f"model {name!r} holds numbers that are not finite, in {parameter_name}; give an "
+                "intact checkpoint"
+            )
 
 
 def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:

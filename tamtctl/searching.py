@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tamtctl.batches import Blocks
+from tamtctl.batches import Blocks, Noise
 from tamtctl.checkpoints import Checkpoints
 from tamtctl.config import SearchConfig, cut_sparsities
 from tamtctl.corpus import Corpus, load_corpus
@@ -22,14 +23,17 @@ from tamtctl.devices import Compute
 from tamtctl.distributed import world
 from tamtctl.errors import DamagedRunError, TamtctlError, TicketError, UsageError
 from tamtctl.folders import folder_size
+from tamtctl.held_out_loss import check_targets, total_error
 from tamtctl.identity import search_identity
 from tamtctl.iterative_pruning import IterativePruning
+from tamtctl.loss_units import UNITS, ScoredText
 from tamtctl.mask_training import MaskTraining
 from tamtctl.masking import fold
 from tamtctl.models import Encoder, load_encoder, max_sequence_length, sha256_of_weight
 from tamtctl.paths import expanded
 from tamtctl.pruning import magnitude_masks, random_masks
 from tamtctl.public_names import public_model
+from tamtctl.reach import warn_of_reach
 from tamtctl.run_log import RunLog, check_log_to
 from tamtctl.runs import CHECKPOINTS, RUNS, SCORES, RunFolder
 from tamtctl.scores import masks_from_scores, save_scores
@@ -57,6 +61,7 @@ class SearchPlan:
         steps: Optimiser steps; 0 for one-shot methods.
         resumed_from: So many of them are done.
         estimated_seconds: Of the rest, from a timed probe.
+        warnings: What a person should know before it starts.
     """
 
     config: SearchConfig
@@ -72,6 +77,7 @@ class SearchPlan:
     steps: int
     resumed_from: int
     estimated_seconds: float
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -98,13 +104,19 @@ class SearchResult:
         seconds: Of training.
         tokens_per_second: Batch positions per second of training, without the first five steps.
         losses: Of the objective on held-out text, with the pre-trained head.
-        standard_errors: Of these losses.
+        standard_errors: Of these losses; None where there are too few sequences to tell.
         check_losses: The same on ``check_corpus``; empty without one.
         flips: Share of the mask that differs from the initial one.
         bytes: Size of the ticket's files.
         stopped_early: Whether ``patience`` ended the training.
         resumed_from: The step that the run went on from; 0 if from the start.
         already_done: Whether an earlier run had found it.
+        unit: Of the losses.
+        sequences: Held-out sequences that the losses were taken on.
+        sequence_length: Tokens of each.
+        held_out: The whole held-out text: what it is, and how many sequences it has.
+        init: What the mask was at first: ``magnitude``, ``random`` or a ticket.
+        changed: Whether training moved the mask from there; None if nothing was trained.
     """
 
     ticket: Path
@@ -119,13 +131,27 @@ class SearchResult:
     seconds: float
     tokens_per_second: float
     losses: dict[str, float]
-    standard_errors: dict[str, float]
+    standard_errors: dict[str, float | None]
     check_losses: dict[str, float]
     flips: float
     bytes: int
     stopped_early: bool = False
     resumed_from: int = 0
     already_done: bool = False
+    unit: str | None = None
+    sequences: int | None = None
+    sequence_length: int | None = None
+    held_out: dict[str, Any] | None = None
+    init: str = "magnitude"
+    changed: bool | None = None
+
+    @property
+    def text(self) -> ScoredText | None:
+        """What the losses were taken on; None if an older version did not write it down."""
+        if not (self.sequences and self.sequence_length and self.held_out):
+            return None
+        name, of = self.held_out["name"], self.held_out["sequences"]
+        return ScoredText(name, self.sequences, of, self.sequence_length)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -374,7 +400,23 @@ class _Search:
             steps=steps,
             resumed_from=self.supervisor.step,
             estimated_seconds=to_do * self.training.seconds_per_step() if to_do else 0.0,
+            warnings=tuple(self._warnings()),
         )
+
+    def _warnings(self) -> Iterator[str]:
+        config = self.config
+        trains_mask = config.method == "tamt" and config.is_trained and config.sparsity > 0
+        if trains_mask and (line := warn_of_reach(config, self.training.decay_steps)):
+            yield line
+        if line := self._text().too_few:
+            yield line
+
+    def _text(self) -> ScoredText:
+        """Return what the losses are taken on."""
+        there = len(self.held_out["losses"])
+        name = self.corpus.held_out_name
+        scored = min(self.config.evaluation_blocks, there)
+        return ScoredText(name, scored, there, self.config.sequence_length)
 
     def follow(self, earlier: SearchResult) -> None:
         """Go on from the ticket of an earlier search by iterative magnitude pruning.
@@ -406,8 +448,23 @@ class _Search:
         if config.is_trained:
             masks = masks | self.training.masks  # the pooler keeps its initial one
         watcher.status("evaluating on held-out text")
-        losses = self._losses(masks)
-        ticket = self._ticket(masks, losses, training)
+        losses, errors = self._losses(masks)
+        flips = self.training.flips()
+        changed = flips > 0 if config.is_trained else None
+        text = self._text()
+        metrics = {
+            "steps": training.steps,
+            "flips": flips,
+            **({} if changed is None else {"changed": changed}),
+            **({"stopped_early": True} if self.supervisor.stopped_early else {}),
+            **losses,
+            "standard_errors": errors,
+            "unit": UNITS[config.objective],
+            "sequences": text.sequences,
+            "sequences_there": text.of,
+            "trained_on": list(self.corpus.digests),
+        }
+        ticket = self._ticket(masks, metrics)
         ticket.save_pretrained(self.run.ticket)
         if config.keep_scores:
             save_scores(self.run.path, self.training.folded.scores)
@@ -424,19 +481,31 @@ class _Search:
             seconds=training.seconds,
             tokens_per_second=training.tokens_per_second,
             losses=losses["losses"],
-            standard_errors=losses["standard_errors"],
+            standard_errors=errors,
             check_losses=losses.get("check_losses", {}),
-            flips=self.training.flips(),
+            flips=flips,
             bytes=folder_size(self.run.ticket),
             stopped_early=self.supervisor.stopped_early,
             resumed_from=self.supervisor.step,
+            unit=UNITS[config.objective],
+            sequences=text.sequences,
+            sequence_length=config.sequence_length,
+            held_out={"name": text.name, "sequences": text.of},
+            init=config.init,
+            changed=changed,
         )
         self.run.finish(result.to_dict())
         self.supervisor.checkpoints.remove()
         return result
 
-    def _losses(self, masks: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-        """Evaluate the masks and the baselines at their sparsity, with the pre-trained head."""
+    def _losses(
+        self, masks: Mapping[str, Tensor]
+    ) -> tuple[dict[str, dict[str, float]], dict[str, float | None]]:
+        """Evaluate the masks and the baselines at their sparsity, with the pre-trained head.
+
+        Returns:
+            By the field of `SearchResult`, mask → loss; and mask → standard error of ``losses``.
+        """
         config, frozen = self.config, self.training.folded.frozen
         candidates: dict[str, Callable[[], Mapping[str, Tensor]]] = {
             "dense": lambda: {n: torch.ones_like(w, dtype=torch.bool) for n, w in frozen.items()},
@@ -444,9 +513,8 @@ class _Search:
             "magnitude": lambda: magnitude_masks(frozen, config.sparsity),
             "ticket": lambda: masks,
         }
-        losses: dict[str, dict[str, float]] = {
-            name: {} for name in [*self.held_out, "standard_errors"]
-        }
+        losses: dict[str, dict[str, float]] = {name: {} for name in self.held_out}
+        errors: dict[str, float | None] = {}
         for candidate, make in candidates.items():
             fold(
                 self.encoder.matrices,
@@ -457,19 +525,14 @@ class _Search:
                 with self.training.pretrained_head():
                     terms = self.training.held_out_losses(blocks)
                 if candidate == "dense" and "kd" in terms:
-                    del terms["kd"]  # the teacher's distance to itself, 0 but for rounding
+                    # The teacher's distance to itself, 0 but for rounding.
+                    terms["kd"] = replace(terms["kd"], sums=np.zeros_like(terms["kd"].sums))
                 losses[name][candidate] = math.fsum(term.mean for term in terms.values())
                 if name == "losses":
-                    error = math.hypot(*(term.standard_error for term in terms.values()))
-                    losses["standard_errors"][candidate] = error
-        return losses
+                    errors[candidate] = total_error(terms.values())
+        return losses, errors
 
-    def _ticket(
-        self,
-        masks: Mapping[str, Tensor],
-        losses: Mapping[str, Mapping[str, float]],
-        training: TrainingRun,
-    ) -> Ticket:
+    def _ticket(self, masks: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> Ticket:
         config, head = self.config, self.training.objective.head
         weights = self.training.folded.frozen | self.encoder.pooler
         return Ticket.create(
@@ -483,12 +546,7 @@ class _Search:
             objective=config.objective,
             search=config.to_dict(),
             declared=self.declared.names if self.declared else None,
-            metrics={
-                "steps": training.steps,
-                "flips": self.training.flips(),
-                **({"stopped_early": True} if self.supervisor.stopped_early else {}),
-                **{name: dict(values) for name, values in losses.items()},
-            },
+            metrics=dict(metrics),
             mlm_head={n: p.detach().cpu() for n, p in head.items()}
             if config.method == "tamt" and config.is_trained and head
             else None,
@@ -518,11 +576,18 @@ def _read_text(
         held_out=config.held_out or None,
         max_tokens=enough if streamed else None,
     )
-    held_out = {"losses": cut(corpus.held_out)}
+    held_out = {"losses": cut(corpus.held_out, name=f"the held-out text of {corpus.name}")}
+    texts = {"losses": corpus}
     if config.check_corpus:
         watcher.status(f"reading check corpus {' '.join(config.check_corpus)}")
-        held_out["check_losses"] = cut(load(config.check_corpus).held_out)
-    return corpus, streamed or cut(corpus.train), held_out
+        texts["check_losses"] = check = load(config.check_corpus)
+        held_out["check_losses"] = cut(check.held_out, name=f"the held-out text of {check.name}")
+    noise = Noise.of(encoder.tokenizer) if config.has_mlm else None
+    for name, blocks in held_out.items():
+        check_targets(blocks, noise=noise, limit=config.evaluation_blocks, text=texts[name].name)
+    for line in dict.fromkeys(note for text in texts.values() for note in text.notes):
+        watcher.note(line)
+    return corpus, streamed or cut(corpus.train, name=f"the text of {corpus.name}"), held_out
 
 
 def _initial_masks(config: SearchConfig, encoder: Encoder) -> dict[str, Tensor]:

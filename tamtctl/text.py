@@ -15,10 +15,11 @@ import lzma
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
@@ -26,9 +27,12 @@ from tamtctl.digests import file_sha256
 from tamtctl.errors import CorpusError
 from tamtctl.hub_commits import dataset_commit
 from tamtctl.paths import expanded
+from tamtctl.text_column import Record, Sample, listed
+from tamtctl.text_folder import files_below
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow.parquet as pq
 
 PYTHON_DOCS = "python-docs"
 TEXT_SUFFIXES = frozenset({"", ".txt", ".text", ".md", ".raw", ".tokens"})
@@ -40,6 +44,8 @@ LONGEST_DOCUMENT = 2**20
 
 # Documents of a stream that are held in memory to draw the next one from.
 _SHUFFLED_TOGETHER = 10_000
+
+_STRINGS = ("string", "large_string", "string_view")  # as the types of a dataset's columns
 
 _HUB_ID = re.compile(r"(?P<id>\w[\w.-]*(/[\w.-]+)?)(:(?P<config>\S+))?")
 
@@ -67,6 +73,9 @@ class Source:
         held_out: Reads the held-out documents, where the source brings its own.
         share: Reads one of several shares of the documents (seed, epoch, number of the share from
             0, number of shares), in an order that seed and epoch shuffle; where a source can.
+        notes: Lines that a person should know of what is not read.
+        is_whole: All of it is held out.
+        skipped: Counts, while documents are read, the records that lack the column asked for.
     """
 
     name: str
@@ -74,6 +83,21 @@ class Source:
     documents: Callable[[], Iterator[Document]]
     held_out: Callable[[], Iterator[Document]] | None = None
     share: Callable[[int, int, int, int], Iterator[Document]] | None = None
+    notes: tuple[str, ...] = ()
+    is_whole: bool = False
+    skipped: Counter[str] = field(default_factory=Counter, compare=False)
+
+    def held_out_whole(self) -> Source:
+        """Return the same text with all of its documents held out."""
+        nothing: tuple[Document, ...] = ()
+        return replace(
+            self,
+            digest=f"whole {self.digest}",
+            documents=lambda: iter(nothing),
+            held_out=self.documents,
+            share=None,
+            is_whole=True,
+        )
 
 
 def open_source(source: str, text_column: str | None = None) -> list[Source]:
@@ -82,7 +106,8 @@ def open_source(source: str, text_column: str | None = None) -> list[Source]:
     Args:
         source: ``python-docs``, a file, a folder of files, or a Hub dataset ``id[:config]``.
         text_column: Where the records of JSON-lines, Parquet and Hub datasets hold their text;
-            by default ``text``, else the only column of strings.
+            records that lack it are skipped and counted. By default ``text``, else the only column
+            of strings, as the first thousand records have them.
 
     Raises:
         CorpusError: Nothing readable is called that.
@@ -91,7 +116,9 @@ def open_source(source: str, text_column: str | None = None) -> list[Source]:
         return [_python_docs()]
     path = expanded(source)
     if source.strip() and os.path.lexists(path):
-        return [_file(file, text_column) for file in _files(path)]
+        files, notes = _files(path)
+        first, *others = (_file(file, text_column) for file in files)
+        return [replace(first, notes=notes), *others]
     matched = _HUB_ID.fullmatch(source)
     if matched and not _is_file_name(path):
         return [_hub_dataset(source, matched["id"], matched["config"], text_column)]
@@ -156,26 +183,22 @@ def _kind(path: Path) -> str | None:
     return "text" if suffix in TEXT_SUFFIXES else None
 
 
-def _files(path: Path) -> list[Path]:
-    """Return the file itself, or all readable files below a folder, sorted, hidden ones skipped."""
+def _files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the file itself, or all readable files below a folder, and what to know of others."""
     if path.is_file():
         if _kind(path) is None:
             raise CorpusError(f"{path} is of no kind that can be read: use {KINDS}")
-        return [path]
+        return [path], ()
     if not path.is_dir():
-        raise CorpusError(f"{path} is neither a file nor a folder")
-    found: list[Path] = []
-    for folder, subfolders, names in os.walk(path, onerror=_raise_unreadable):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [Path(folder, name) for name in names if not name.startswith(".")]
-    files = sorted(file for file in found if file.is_file() and _kind(file))
+        what = "a link to nothing" if path.is_symlink() else "neither a file nor a folder"
+        raise CorpusError(f"{path} is {what}")
+    files, left_out = files_below(path, lambda file: _kind(file) is not None)
     if not files:
-        raise CorpusError(f"no text in the folder {path}: it needs files of the kinds {KINDS}")
-    return files
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise CorpusError(f"cannot read {error.filename}: {error.strerror}") from error
+        raise CorpusError(
+            f"no text in the folder {path}: it needs files of the kinds {KINDS}"
+            + (f" ({left_out})" if left_out else "")
+        )
+    return files, (left_out,) if left_out else ()
 
 
 def _file(path: Path, text_column: str | None) -> Source:
@@ -183,12 +206,13 @@ def _file(path: Path, text_column: str | None) -> Source:
     with reading(path):
         content = file_sha256(path)
     compression = path.suffix.lower() if path.suffix.lower() in {".gz", ".xz"} else ""
+    skipped: Counter[str] = Counter()
     documents = {
         "text": partial(_text_documents, path),
-        "jsonl": partial(_jsonl_documents, path, text_column),
+        "jsonl": partial(_jsonl_documents, path, text_column, skipped),
         "parquet": partial(_parquet_documents, path, text_column),
     }[cast("str", kind)]
-    return Source(str(path), f"{kind}{compression} {content}", documents)
+    return Source(str(path), f"{kind}{compression} {content}", documents, skipped=skipped)
 
 
 @contextmanager
@@ -287,8 +311,15 @@ def _blocks(lines: Iterable[str]) -> Iterator[str]:
 # --- records ---------------------------------------------------------------------------------
 
 
-def _jsonl_documents(path: Path, text_column: str | None) -> Iterator[Document]:
-    return _record_documents(read_jsonl(path), text_column)
+def _jsonl_documents(
+    path: Path, text_column: str | None, skipped: Counter[str]
+) -> Iterator[Document]:
+    records = read_jsonl(path)
+    sample = Sample.of(records)
+    if sample.records:
+        column = sample.text_column(text_column)
+        counter = None if text_column is None else skipped
+        yield from _record_documents(itertools.chain(sample.records, records), column, counter)
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -311,13 +342,11 @@ def _parquet_documents(path: Path, text_column: str | None) -> Iterator[Document
 
     try:
         with pq.ParquetFile(path) as file:
-            fields = {field.name: field.type for field in file.schema_arrow}
-            strings = {name for name, kind in fields.items() if _holds_strings(kind)}
-            column = _choose_column(list(fields), strings, text_column, str(path))
+            column = _parquet_column(file, text_column, str(path))
             batches = file.iter_batches(batch_size=1024, columns=[column])
             texts = itertools.chain.from_iterable(batch[column].to_pylist() for batch in batches)
             records = ((f"{path} row {row}", {column: text}) for row, text in enumerate(texts))
-            yield from _record_documents(records, column)
+            yield from _record_documents(records, column, None)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise CorpusError(f"{path} is not a readable Parquet file: {reason}") from error
@@ -331,40 +360,51 @@ def _holds_strings(kind: Any) -> bool:
     return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
+def _parquet_column(file: pq.ParquetFile, text_column: str | None, place: str) -> str:
+    """Choose the column by the schema, and by the values of the first rows."""
+    types = {field.name: field.type for field in file.schema_arrow}
+    if text_column is not None:
+        rows: list[Mapping[str, Any]] = [dict.fromkeys(types)]
+    else:  # numbers and pictures are not looked at
+        wanted = [name for name, kind in types.items() if _may_hold_text(kind)]
+        rows = [dict.fromkeys(types)]
+        for batch in itertools.islice(file.iter_batches(batch_size=1000, columns=wanted), 1):
+            rows += batch.to_pylist()
+    declared = [name for name, kind in types.items() if _holds_strings(kind)]
+    sample = Sample.of(((place, row) for row in rows), declared)
+    return sample.text_column(text_column)
+
+
+def _may_hold_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return _holds_strings(kind) or pa.types.is_nested(kind)
+
+
 def _record_documents(
-    records: Iterable[tuple[str, Mapping[str, Any]]], text_column: str | None
+    records: Iterable[Record], column: str, skipped: Counter[str] | None
 ) -> Iterator[Document]:
-    """Turn records, each with the place it is from, into documents; the first one decides."""
-    column = None
+    """Turn records, each with the place it is from, into documents.
+
+    Args:
+        records: The records.
+        column: Which holds the text.
+        skipped: Counts the records that lack it; None: they are refused.
+    """
     for place, record in records:
-        if column is None:
-            strings = {name for name, value in record.items() if isinstance(value, str)}
-            column = _choose_column(list(record), strings, text_column, place)
         if column not in record:
-            raise CorpusError(f"{place} has no column {column!r}, but {_listed(list(record))}")
+            if skipped is None:
+                raise CorpusError(
+                    f"{place} has no column {column!r}, but {listed(record)}; to leave such "
+                    f"records out, give --text-column {column}"
+                )
+            skipped[column] += 1
+            continue
         if record[column] is None:
             continue
         text = _checked(record[column], f"{place}, column {column!r},")
         if _is_text(text):
             yield Document(text, text)
-
-
-def _choose_column(columns: list[str], strings: set[str], wanted: str | None, place: str) -> str:
-    if wanted is not None:
-        if wanted not in columns:
-            raise CorpusError(f"{place} has no column {wanted!r}, but {_listed(columns)}")
-        return wanted
-    if "text" in columns:
-        return "text"
-    if len(strings) == 1:
-        return next(iter(strings))
-    raise CorpusError(
-        f"{place} has no column 'text', but {_listed(columns)}; name one with --text-column"
-    )
-
-
-def _listed(columns: list[str]) -> str:
-    return ", ".join(map(repr, columns)) or "no columns at all"
 
 
 def _checked(text: object, place: str) -> str:
@@ -387,29 +427,48 @@ def _hub_dataset(name: str, repo_id: str, config: str | None, text_column: str |
         revision = dataset_commit(repo_id)
         splits = datasets.load_dataset(repo_id, config, revision=revision, streaming=True)
     if "train" not in splits:
-        raise CorpusError(f"the dataset {name} has no split 'train', but {_listed(list(splits))}")
+        raise CorpusError(f"the dataset {name} has no split 'train', but {listed(splits)}")
+
+    @cache  # every share, and what is held out, has the column of the whole
+    def column() -> str:
+        return _dataset_column(name, splits["train"], text_column)
+
     held_out = splits.get("validation")
+    skipped: Counter[str] = Counter()
+    read = partial(_dataset_documents, name, column, None if text_column is None else skipped)
     return Source(
         name=name,
         digest=f"{repo_id}:{config or ''}@{revision}",
-        documents=partial(_dataset_documents, name, splits["train"], text_column),
-        held_out=held_out and partial(_dataset_documents, name, held_out, text_column),
-        share=partial(_dataset_share, name, splits["train"], text_column),
+        documents=partial(read, splits["train"]),
+        held_out=held_out and partial(read, held_out),
+        share=partial(_dataset_share, read, splits["train"]),
+        skipped=skipped,
     )
 
 
+def _dataset_column(name: str, dataset: datasets.IterableDataset, text_column: str | None) -> str:
+    with _hub_errors(name, is_found=True):
+        features = dataset.features or {}
+        declared = [n for n, f in features.items() if getattr(f, "dtype", "") in _STRINGS]
+        sample = Sample.of(((name, record) for record in dataset), declared)
+        return sample.text_column(text_column) if sample.records else text_column or "text"
+
+
 def _dataset_documents(
-    name: str, dataset: datasets.IterableDataset, text_column: str | None
+    name: str,
+    column: Callable[[], str],
+    skipped: Counter[str] | None,
+    dataset: datasets.IterableDataset,
 ) -> Iterator[Document]:
+    chosen = column()
     with _hub_errors(name, is_found=True):
         records = ((f"{name} row {row}", record) for row, record in enumerate(dataset))
-        yield from _record_documents(records, text_column)
+        yield from _record_documents(records, chosen, skipped)
 
 
 def _dataset_share(
-    name: str,
+    read: Callable[[datasets.IterableDataset], Iterator[Document]],
     dataset: datasets.IterableDataset,
-    text_column: str | None,
     seed: int,
     epoch: int,
     share: int,
@@ -420,7 +479,7 @@ def _dataset_share(
 
     shuffled = dataset.shuffle(seed=seed, buffer_size=_SHUFFLED_TOGETHER)
     shuffled.set_epoch(epoch)
-    return _dataset_documents(name, split_dataset_by_node(shuffled, share, shares), text_column)
+    return read(split_dataset_by_node(shuffled, share, shares))
 
 
 @contextmanager

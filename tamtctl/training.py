@@ -17,6 +17,7 @@ from torch.optim.adamw import adamw
 from tamtctl.distributed import world
 from tamtctl.errors import DivergedError
 
+BETA1, BETA2 = 0.9, 0.999  # of Adam, as in the paper
 _WARM_UP_STEPS = 5  # left out of the measured speed
 _PIECE = 2**20  # weights updated together in little memory: they stay in the processor's cache
 
@@ -118,8 +119,8 @@ class ScoreOptimizer:
         """Clip the gradients and update."""
         self._step += 1
         divisor = self._clipped()
-        first = 1 - 0.9**self._step
-        second = math.sqrt(1 - 0.999**self._step)
+        first = 1 - BETA1**self._step
+        second = math.sqrt(1 - BETA2**self._step)
         scale = 1.0 if self._bias_correction else first / second
         update = partial(
             adamw,
@@ -127,8 +128,8 @@ class ScoreOptimizer:
             fused=True,
             grad_scale=divisor,
             amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
+            beta1=BETA1,
+            beta2=BETA2,
             lr=learning_rate * scale,
             weight_decay=self._weight_decay / scale,
             eps=self._epsilon / second,

@@ -269,6 +269,7 @@ def test_two_tickets_see_the_same_masked_tokens(bert: Path, ticket: Path, corpus
     assert loss(ticket) != dense
     kd = evaluate(EvaluateConfig(name=str(ticket), task="kd", corpus=(corpus,), sequence_length=32))
     assert 0 < kd.score < 2
+    assert kd.standard_error is not None
     assert 0 < kd.standard_error < kd.score
     assert loss(nothing_pruned, task="kd") == pytest.approx(0, abs=1e-6)
     both = evaluate(
@@ -377,11 +378,12 @@ def test_what_is_not_defined_is_null_in_json_and_a_dash_to_people(
     assert of_one["standard_errors"] == {"mlm": None}
     assert of_one["score"] > 0
     shown = run(*command, "--blocks", 1).out
-    assert "(1 block)" in shown
-    assert "± – s.e." in shown
-    assert re.search(
-        r"\(3 blocks\)\n.*\nmlm +\d\.\d{4} ± 0\.\d{4} s\.e\.", run(*command, "--blocks", 3).out
-    )
+    assert re.search(r"data +1 of \d+ sequences × 32 tokens of corpus\.txt\n", shown)
+    assert "± – s.e. (nats per masked token)\n" in shown
+    assert "too few held-out sequences (1) to tell" in shown
+    enough = run(*command, "--blocks", 8).out
+    assert re.search(r"data +8 of .*\n.*\nmlm +\d\.\d{4} ± 0\.\d{4} s\.e\. \(nats per", enough)
+    assert "too few" not in enough
 
 
 def test_text_to_label_may_come_through_a_pipe(bert: Path) -> None:

@@ -32,7 +32,7 @@ def warn_of_reach(config: SearchConfig, decay_steps: int) -> str | None:
     rates = np.array(
         [linear_decay(config.learning_rate, i, decay_steps) for i in range(config.steps)]
     )
-    steady, most = _step_sizes(config.steps, bias_correction=config.bias_correction)
+    steady, most = step_sizes(config.steps, bias_correction=config.bias_correction)
     # Decay shrinks all scores alike, and with them the difference between kept and pruned ones.
     needed = KEPT_SCORE * float(np.prod(1 - np.minimum(rates * config.weight_decay, 1))) / 2
     usual, furthest = float(rates @ steady), float(rates @ most) * _ROUNDING
@@ -47,10 +47,10 @@ def warn_of_reach(config: SearchConfig, decay_steps: int) -> str | None:
     )
 
 
-def _step_sizes(
+def step_sizes(
     steps: int, *, bias_correction: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return |m| / √v at each step, under a steady gradient and at most, both (steps,)."""
+    """Return |m| / √v of Adam at each step, under a steady gradient and at most, both (steps,)."""
     t = np.arange(1, steps + 1, dtype=np.float64)
     correction = np.sqrt(1 - BETA2**t) / (1 - BETA1**t)
     ratio = BETA1**2 / BETA2

@@ -45,25 +45,19 @@ class _Walk:
         self._is_new(self._folder)
         while folders or links:
             path = folders.pop() if folders else links.pop(0)
-            if not path.is_dir():  # a link to a file
-                if self._is_new(path):
-                    yield path
-                else:
-                    self._leave_out(_AGAIN, path)
-                continue
             if path.is_symlink() and path != self._folder and not self._is_new(path):
-                self._leave_out(_AGAIN, path)
                 continue
-            for entry in _entries(path):
-                if not self._is_wanted(entry):
-                    continue
+            if not path.is_dir():  # a link to a file
+                yield path
+                continue
+            for entry in filter(self._is_wanted, _entries(path)):
                 if entry.is_symlink():
                     links.append(entry)
+                elif not self._is_new(entry):
+                    continue
                 elif entry.is_dir():
-                    if self._is_new(entry):
-                        folders.append(entry)
+                    folders.append(entry)
                 else:
-                    self._is_new(entry)
                     yield entry
 
     def left_out(self) -> str | None:
@@ -99,9 +93,11 @@ class _Walk:
         """Tell whether a file or folder, whatever it is called, has not been met before."""
         status = path.stat()
         place = status.st_dev, status.st_ino
-        is_new = place not in self._seen
+        if place in self._seen:
+            self._leave_out(_AGAIN, path)
+            return False
         self._seen.add(place)
-        return is_new
+        return True
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tamtctl.batches import (
     Batch,
@@ -214,3 +215,54 @@ def test_what_goes_wrong_ahead_is_raised(noise: Noise) -> None:
     take(ahead, 2)
     with pytest.raises(CorpusError, match="the text is gone"):
         next(ahead)
+
+
+def special_tokenizers() -> dict[str, PreTrainedTokenizerFast]:
+    """Tokenizers of every kind, small: what they put around a text is known."""
+    around = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+    )
+    start = processors.TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 0)])
+    end = processors.TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 1)])
+    known = {"[CLS]": 0, "[SEP]": 1, "[UNK]": 2, "zebra": 3, "▁zebra": 4}
+    pieces = [*((piece, 0.0) for piece in known), ("▁", -1.0)]
+    byte_level = Tokenizer(models.BPE({**known, "Ġ": 5, "z": 6}, []))
+    byte_level.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    unigram = Tokenizer(models.Unigram(pieces, unk_id=2))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    words = Tokenizer(models.WordLevel(known, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    gone = Tokenizer(models.WordPiece(known, unk_token="[UNK]"))
+    gone.normalizer = normalizers.Replace("a", "")  # as some normalizers lose what they dislike
+    silent = Tokenizer(models.BPE({**known, "z": 5}, []))  # says nothing where it knows nothing
+    found = {}
+    for name, backend, processor in (
+        ("byte level", byte_level, around),
+        ("unigram", unigram, around),
+        ("start", words, start),
+        ("end", gone, end),
+        ("nothing", words, None),
+        ("silent", silent, around),
+    ):
+        backend = Tokenizer.from_str(backend.to_str())
+        if processor is not None:
+            backend.post_processor = processor
+        found[name] = PreTrainedTokenizerFast(tokenizer_object=backend)
+    return found
+
+
+def test_special_tokens_of_every_kind_of_tokenizer() -> None:
+    expected = {
+        "byte level": ([0], [1]),
+        "unigram": ([0], [1]),
+        "start": ([0], []),
+        "end": ([], [1]),
+        "nothing": ([], []),
+        "silent": ([0], [1]),
+    }
+    tokenizers = special_tokenizers()
+    assert {name: special_tokens_around(t) for name, t in tokenizers.items()} == expected
+    shortened = tokenizers["byte level"]
+    shortened.backend_tokenizer.enable_truncation(2)
+    shortened.backend_tokenizer.enable_padding(length=9)
+    assert special_tokens_around(shortened) == ([0], [1])

@@ -268,3 +268,103 @@ def test_hub_datasets_that_cannot_be_read(hub: str, tmp_path: Path) -> None:
     other = message(hub, "owner/data:other")
     assert "cannot read the dataset owner/data:other: BuilderConfig 'other' not found" in other
     assert "no network to the Hub" in message("http://127.0.0.1:9", "a/b")
+
+
+# --- which column, which files ----------------------------------------------------------------
+
+LONG = "the file name is a list of data " * 5
+
+
+def rows_of(path: Path, rows: list[dict[str, object]]) -> Path:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    return write(path, "\n".join(map(json.dumps, rows)))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize("first", [{"body": None}, {}, {"body": "x"}, {"body": ""}])
+def test_many_records_tell_the_column(name: str, first: dict[str, object], tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"title": "t", "n": 0, **first}]
+    rows += [{"title": f"title {i}", "n": i, "body": LONG} for i in range(300)]
+    file = rows_of(tmp_path / name, rows if "parquet" not in name else rows[::-1])
+    with pytest.raises(CorpusError, match=r"no column 'text', but .*'body'.*; .*--text-column"):
+        texts(file)
+    read = texts(file, "body")
+    assert read.count(LONG) == 300
+    assert not any(text.startswith("title") for text in read)
+
+
+def test_a_column_of_strings_that_is_named_text_wins_only_if_it_holds_some(tmp_path: Path) -> None:
+    good: list[dict[str, object]] = [{"text": None, "body": "b"}, {"text": "one", "body": "b"}]
+    assert texts(rows_of(tmp_path / "a.jsonl", good)) == ["one"]
+    empty: list[dict[str, object]] = [{"text": None, "body": "b"}] * 3
+    for name in ("b.jsonl", "b.parquet"):
+        with pytest.raises(CorpusError, match=r"no text in its column 'text', but 'body'; name"):
+            texts(rows_of(tmp_path / name, empty))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_text_inside_values_is_not_overlooked(name: str, tmp_path: Path) -> None:
+    nested: list[dict[str, object]] = [{"n": 1, "content": {"body": LONG}}]
+    with pytest.raises(CorpusError, match=r"inside the values of 'content'.* column of its own"):
+        texts(rows_of(tmp_path / name, nested))
+    nested = [{"id": "a1", "content": {"parts": [LONG]}}]
+    with pytest.raises(CorpusError, match=r"no column 'text', but 'id', 'content'; name one"):
+        texts(rows_of(tmp_path / name, nested))
+    tagged: list[dict[str, object]] = [{"body": LONG, "tags": ["a", "b"]}]
+    assert texts(rows_of(tmp_path / name, tagged)) == [LONG]
+
+
+def test_records_that_lack_the_column_asked_for_are_counted(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"id": 1}, {"id": 2, "body": "one"}, {"id": 3, "body": None}]
+    (source,) = open_source(str(rows_of(tmp_path / "a.jsonl", rows)), "body")
+    assert [document.text for document in source.documents()] == ["one"]
+    assert source.skipped == {"body": 1}
+    with pytest.raises(CorpusError, match=r"a\.jsonl:1 has no column 'bdy', but 'id', 'body'"):
+        texts(tmp_path / "a.jsonl", "bdy")
+
+
+def test_links_in_a_folder_are_followed_once(tmp_path: Path) -> None:
+    write(tmp_path / "store" / "deep" / "far.txt", "far")
+    write(tmp_path / "store" / "file.txt", "single")
+    corpus = tmp_path / "corpus"
+    write(corpus / "near.txt", "near")
+    (corpus / "linked").symlink_to("../store/deep", target_is_directory=True)
+    (corpus / "link.txt").symlink_to("../store/file.txt")
+    assert texts(corpus) == ["single", "far", "near"]
+    (tmp_path / "way").symlink_to("corpus", target_is_directory=True)
+    assert texts(tmp_path / "way") == ["single", "far", "near"]
+    assert open_source(str(corpus))[0].notes == ()
+
+    (corpus / "loop").symlink_to("..", target_is_directory=True)
+    (corpus / "round").symlink_to(".", target_is_directory=True)
+    (corpus / "same.txt").symlink_to("near.txt")
+    assert sorted(texts(corpus)) == ["far", "near", "single"]  # by the loop, and not twice
+    (note,) = open_source(str(corpus))[0].notes
+    assert " links to what is read already (" in note
+    (corpus / "loop").unlink()
+    (note,) = open_source(str(corpus))[0].notes
+    assert note.endswith(": 2 links to what is read already ('round', 'same.txt')")
+
+
+def test_what_is_left_out_of_a_folder_is_named_in_one_line(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write(corpus / "a.txt", "a")
+    for name in ("b.pdf", "c.html", "sub/d.csv", "sub/e.zip"):
+        write(corpus / name, "x")
+    write(corpus / ".git" / "f.txt", "x")
+    (corpus / "gone.txt").symlink_to("nowhere.txt")
+    os.mkfifo(corpus / "pipe")
+    first, *others = open_source(str(corpus))
+    assert not others
+    assert first.notes == (
+        f"left out of the folder {str(corpus)!r}: 1 hidden ('.git'); 4 of kinds that are not read "
+        "('b.pdf', 'c.html', 'sub/d.csv', …); 1 links to nothing ('gone.txt'); "
+        "1 neither files nor folders ('pipe')",
+    )
+    with pytest.raises(CorpusError, match="is a link to nothing"):
+        open_source(str(corpus / "gone.txt"))
+    (corpus / "a.txt").unlink()
+    with pytest.raises(CorpusError, match=r"no text in the folder .* \(left out of the folder"):
+        open_source(str(corpus))

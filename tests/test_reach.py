@@ -1,0 +1,74 @@
+"""Whether a mask can change at all is told beforehand, and told right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from small_search import small_config
+
+from tamtctl.masking import KEPT_SCORE
+from tamtctl.reach import step_sizes, warn_of_reach
+from tamtctl.searching import search
+from tamtctl.training import ScoreOptimizer
+
+
+@pytest.mark.parametrize("bias_correction", [True, False])
+def test_no_gradients_move_a_score_further_than_a_step_can(bias_correction: bool) -> None:
+    """Of the optimizer itself, against all sorts of gradients, one score each."""
+    steps, rate = 60, 0.01
+    generator = torch.Generator().manual_seed(0)
+    grow = torch.exp(torch.linspace(-0.5, 0.5, 400)[None] * torch.arange(steps)[:, None])
+    noise = torch.randn(steps, 400, generator=generator)
+    rare = (torch.rand(steps, 400, generator=generator) < 0.1).float()
+    gradients = torch.cat([grow, noise, rare, torch.ones(steps, 1)], 1).double()
+    scores = torch.zeros(gradients.shape[1], dtype=torch.float64)
+    optimizer = ScoreOptimizer(
+        [scores],
+        epsilon=1e-30,
+        weight_decay=0.0,
+        bias_correction=bias_correction,
+        clip="global",
+        max_grad_norm=float("inf"),
+    )
+    steady, most = step_sizes(steps, bias_correction=bias_correction)
+    nearest = 0.0
+    for step in range(steps):
+        before = scores.clone()
+        scores.grad = gradients[step].clone()
+        optimizer.step(rate)
+        moved = (scores - before).abs() / rate
+        assert moved.max() <= most[step] * (1 + 1e-6)
+        assert moved[-1] == pytest.approx(steady[step])
+        nearest = max(nearest, float(moved.max() / most[step]))
+    assert nearest > 0.99  # the bound is no looser than it must be
+
+
+def test_the_warning_comes_where_no_mask_changes(
+    tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    for rate, is_warned in ((4e-4, True), (5e-3, False)):
+        config = small_config(tiny_model, text_file, steps=20, learning_rate=rate)
+        line = warn_of_reach(config, decay_steps=20)
+        result = search(config, output_dir=tmp_path / str(rate))
+        assert bool(line) is is_warned
+        assert (result.flips == 0) is is_warned
+        assert result.changed is not is_warned
+    assert line is None
+
+
+def test_the_schedule_counts(tiny_model: Path, text_file: Path) -> None:
+    config = small_config(tiny_model, text_file, steps=40, learning_rate=2.6e-4)
+    warning = warn_of_reach(config, decay_steps=40)  # 20.5 rates: 0.0053 of the 0.01 needed
+    assert warning is not None
+    assert "cannot change the mask: in 40 steps at a learning rate of 0.00026" in warning
+    assert "by about 0.0053, and 0.01 is needed" in warning
+    assert warn_of_reach(config, decay_steps=4000) is None  # 39.8 rates: 0.01035
+    assert KEPT_SCORE == 0.02
+    # Without bias correction the first steps of Adam are longer.
+    assert "bias_correction" in type(config).__dataclass_fields__
+    longer = small_config(
+        tiny_model, text_file, steps=40, learning_rate=2.6e-4, bias_correction=False
+    )
+    assert warn_of_reach(longer, decay_steps=40) is None

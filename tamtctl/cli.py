@@ -1079,9 +1079,11 @@ def _run() -> int:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115, its reader has gone
         return 1
-    except Exception as error:
+    except BaseException as error:  # what is none of ours to end: Rust's panics are caught, too
         if line := explain(error):
             return _fail(line, 1)
+        if not isinstance(error, Exception):
+            raise
         kind = type(error).__name__
         return _fail(
             f"internal error ({kind}: {error}); please report it with --debug and tamtctl env", 1

@@ -292,7 +292,7 @@ def derived_config(run: str, sparsity: float, **changes: Any) -> SearchConfig:
         values = json.loads((expanded(run) / "config.json").read_text(encoding="utf-8"))
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
         config = SearchConfig(**values)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"--from-scores {run!r} is not the folder of a search; give one made with --keep-scores"
         ) from error
@@ -625,7 +625,7 @@ class Recipe:
             one_of("recipe", name, RECIPES | {"FILE.toml": None})
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
             raise UsageError(f"recipe file {name!r} is not readable TOML: {error}") from error
         base = values.pop("recipe", "nano")
         one_of("recipe", base, RECIPES)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import re
 
+from tamtctl.panics import is_panic
+
 
 class TamtctlError(Exception):
     """Something failed for a reason the user can act on; the message is the whole story.
@@ -68,6 +70,10 @@ def explain(error: BaseException) -> str | None:
         return f"{found[0]}{where}; {found[1]}"
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "not enough memory; use a smaller --batch-size, --micro-batch-size or model"
+    if isinstance(error, RecursionError):
+        return "a file is nested too deep to be read; give one that is not"
+    if is_panic(error):
+        return f"a library broke down ({error}); the tokenizer of the model may be damaged"
     if isinstance(error, RuntimeError) and re.search(r"gloo|NCCL", str(error)):
         return (
             "lost another process of this run; if it did not say why, the system may have killed "

@@ -257,7 +257,7 @@ def _seed_facts(folder: Path) -> dict[str, Any] | None:
         return {"scores": facts["scores"], "seconds": facts["seconds"]}
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedRunError(
             f"{str(file)!r} is damaged; remove {str(folder)!r} and run the same command again"
         ) from error

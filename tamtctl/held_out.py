@@ -218,5 +218,5 @@ def _read(file: Path, terms: tuple[str, ...]) -> dict[str, HeldOutLoss] | None:
             )
             for term, loss in values.items()
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -34,6 +34,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from tamtctl.errors import ModelError, NoHeadError
 from tamtctl.files import give_usual_rights
 from tamtctl.nano import nano_path
+from tamtctl.panics import is_panic, quiet_panics
 from tamtctl.paths import expanded
 
 # What transformers writes into a configuration that changes nothing about the model.
@@ -282,12 +283,20 @@ def _load(
 ) -> Any:
     """Call a ``from_pretrained`` and turn what can go wrong in it into one line."""
     try:
-        with _without_report():
-            return from_pretrained(source, revision=revision, **options)
+        with _without_report(), quiet_panics():
+            # Without it, transformers asks on standard input whether to run a stranger's code.
+            return from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except ModuleNotFoundError as error:
         raise ModelError(f"model {name!r} needs the Python package {error.name!r}") from error
     except Exception as error:  # transformers raises anything from OSError to RuntimeError here
         raise ModelError(_why_not_loaded(name, error)) from error
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise ModelError(
+            f"model {name!r} has a tokenizer.json that the library cannot read "
+            f"({_first_line(error)}); save the tokenizer again"
+        ) from error
 
 
 @contextmanager
@@ -302,6 +311,11 @@ def _without_report() -> Iterator[None]:
 
 
 def _why_not_loaded(name: str, error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            f"model {name!r} brings Python code of its own, which is never run here; give a model "
+            "of an architecture that transformers knows"
+        )
     folder = expanded(name)
     if folder.is_dir() or name == "nano":
         if "no file named" in str(error):
@@ -316,7 +330,7 @@ def _why_not_loaded(name: str, error: Exception) -> str:
     )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return text[0].rstrip(".:") if text else type(error).__name__
 
@@ -354,7 +368,7 @@ def _load_weights(
 def _names_without_hidden_state(model: PreTrainedModel, config: PreTrainedConfig) -> set[str]:
     """Return the matrices that the token-level encoder lacks: the pooler, where there is one."""
     with torch.device("meta"):
-        token_level = AutoModelForMaskedLM.from_config(config)
+        token_level = AutoModelForMaskedLM.from_config(config, trust_remote_code=False)
     return maskable_matrices(model).keys() - maskable_matrices(token_level).keys()
 
 

@@ -16,8 +16,10 @@ from huggingface_hub import EvalResult, ModelCardData, RepoCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from tamtctl import printable
 from tamtctl.config import METHODS
 from tamtctl.errors import TicketError
+from tamtctl.measured import Measured
 from tamtctl.public_names import public_model, public_search
 from tamtctl.ticket_format import TicketMetadata
 from tamtctl.untrusted import reason
@@ -33,6 +35,12 @@ _END = "<!-- end of what tamtctl writes -->"
 
 _TAGS = [HUB_TAG, "lottery-ticket", "pruning", "mask-training"]
 _MANAGED = ("base_model", "base_model_relation", "datasets", "library_name", "model-index")
+
+# Of the metrics, what has a table or a sentence of its own, or is for tamtctl alone.
+_TOLD = {
+    "losses", "standard_errors", "check_losses", "scores", "unit", "sequences", "sequences_there",
+    "trained_on", "changed",
+}  # fmt: skip
 
 _CITATION = """\
 @inproceedings{liu-etal-2022-learning-win,
@@ -203,7 +211,8 @@ def _evaluations(ticket: TicketMetadata) -> Iterator[EvalResult]:
                 dataset_config=hub[1] if hub and is_hub else None,
                 dataset_name=f"{name} (held out)",
                 metric_type="loss",
-                metric_name=f"{ticket.objective or 'held-out'} loss",
+                metric_name=f"{ticket.objective or 'held-out'} loss"
+                + (f" ({unit})" if (unit := Measured.of(ticket).unit) else ""),
                 metric_value=round(losses["ticket"], 6),
             )
     for task, metric, value in _scores(ticket):
@@ -288,11 +297,10 @@ def _base_path(ticket: TicketMetadata) -> str:
 def _results(ticket: TicketMetadata) -> str:
     """Return the losses beside the baselines', the scores, and whatever else was measured."""
     metrics = ticket.metrics
-    shown = {"losses", "standard_errors", "check_losses", "scores"}
-    parts = [_losses(metrics)]
+    parts = [_losses(Measured.of(ticket))]
     if scores := list(_scores(ticket)):
         parts.append(_table(["task", "metric", "score"], scores))
-    rest = {name: value for name, value in metrics.items() if name not in shown}
+    rest = {name: value for name, value in metrics.items() if name not in _TOLD}
     if rows := list(_flat(rest)):
         parts.append(_table(["measurement", "value"], rows))
     if not any(parts):
@@ -300,20 +308,29 @@ def _results(ticket: TicketMetadata) -> str:
     return "\n\n".join(["## Measured", *(part for part in parts if part)])
 
 
-def _losses(metrics: Mapping[str, Any]) -> str:
-    columns = {
-        "held-out loss": metrics.get("losses"),
-        "standard error": metrics.get("standard_errors"),
-        "loss on the check corpus": metrics.get("check_losses"),
-    }
-    present = {name: c for name, c in columns.items() if isinstance(c, dict) and c}
-    if "held-out loss" not in present:
+def _losses(measured: Measured) -> str:
+    if not measured.losses:
         return ""
+    unit = f" ({measured.unit})" if measured.unit else ""
+    columns = {
+        f"held-out loss{unit}": measured.losses,
+        "standard error": measured.standard_errors,
+        f"loss on the check corpus{unit}": measured.check_losses,
+    }
+    present = {name: column for name, column in columns.items() if column}
     rows = [
         [mask, *(column.get(mask, "") for column in present.values())]
-        for mask in sorted(present["held-out loss"])
+        for mask in sorted(measured.losses)
     ]
-    return _table(["mask", *present], rows)
+    said = []
+    if measured.text:
+        said.append(f"Losses are means over {printable.markdown(measured.text)}.")
+    if measured.check_losses and measured.check_text:
+        said.append(f"The check corpus is {printable.markdown(measured.check_text)}.")
+    if measured.changed is False:
+        said.append("Training did not change the mask: it is the one that the search began with.")
+    table = _table(["mask", *present], rows)
+    return "\n\n".join([*([" ".join(said)] if said else []), table])
 
 
 def _search(ticket: TicketMetadata) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from tamtctl.console import Output, PlainTable, size
 from tamtctl.errors import TicketError
 from tamtctl.folders import folder_size
 from tamtctl.hub import pulled_tickets
+from tamtctl.measured import Measured
 from tamtctl.runs import RUNS, TICKET
 from tamtctl.similarity import Share, Similarity, by_layer, by_type, similarities
 from tamtctl.ticket import Ticket, packaged_tickets, resolve_ticket
@@ -73,6 +74,7 @@ class Inspection:
             "bytes": self.bytes,
             "checks": [asdict(check) for check in self.checks],
             "ticket": ticket and ticket.describe(),
+            "measured": ticket and Measured.of(ticket).to_dict(),
             "layers": _sparsities(by_layer(ticket)) if ticket else None,
             "types": _sparsities(by_type(ticket)) if ticket else None,
         }
@@ -229,17 +231,47 @@ def _sparsities(groups: dict[str, Share]) -> dict[str, float]:
 def _facts(ticket: TicketMetadata) -> dict[str, str]:
     base = ticket.base_model
     revision = f" at {base.revision}" if base.revision else ""
-    losses = ticket.metrics.get("losses", {})
     return {
         "base model": f"{base.id}{revision} ({base.model_type})",
         "fingerprint": base.fingerprint,
         "sparsity": f"{ticket.sparsity:.6f} (target {ticket.target_sparsity:g}), "
         f"{ticket.kept:,} of {ticket.total:,} weights kept",
         "method": ticket.method + (f", objective {ticket.objective}" if ticket.objective else ""),
-        "held-out": ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items()) or "-",
+        **_measured(ticket),
         "encoding": ticket.encoding,
         "created": f"{ticket.created} by tamtctl {ticket.tamtctl_version}",
     }
+
+
+def _measured(ticket: TicketMetadata) -> dict[str, str]:
+    """Return what was measured of a ticket, with its unit and its text."""
+    measured = Measured.of(ticket)
+
+    def losses(of: Mapping[str, float]) -> str:
+        return ", ".join(f"{name} {loss:.3f}" for name, loss in of.items())
+
+    unit = f", {measured.unit}" if measured.unit else ""
+    facts = {"held-out": losses(measured.losses) + unit if measured.losses else "-"}
+    if "ticket" in measured.standard_errors:
+        facts["held-out"] += f"; ± {measured.standard_errors['ticket']:.3f} s.e. of the ticket's"
+    if measured.text:
+        facts["measured on"] = measured.text
+    if measured.check_losses:
+        facts["check corpus"] = losses(measured.check_losses) + unit
+        if measured.check_text:
+            facts["check corpus"] += f", {measured.check_text}"
+    flips, steps = (ticket.metrics.get(name) for name in ("flips", "steps"))
+    if measured.changed is False:
+        facts["training"] = "did not change the mask: it is the one that the search began with"
+    elif isinstance(flips, float) and isinstance(steps, int) and steps:
+        facts["training"] = f"{steps:,} steps, {flips:.1%} of the mask flipped"
+    scores = ticket.metrics.get("scores")
+    for task, found in scores.items() if isinstance(scores, Mapping) else ():
+        if isinstance(found, Mapping):
+            facts[f"{task} scores"] = ", ".join(
+                f"{name} {value:.4f}" for name, value in found.items() if isinstance(value, float)
+            )
+    return facts
 
 
 def _matrix_table(ticket: TicketMetadata) -> PlainTable:

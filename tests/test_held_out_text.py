@@ -12,6 +12,7 @@ import tiny
 from command_line import Run, runner
 from small_search import small_config
 
+from tamtctl.card import card
 from tamtctl.config import EvaluateConfig, SearchConfig
 from tamtctl.errors import CorpusError, ModelError
 from tamtctl.evaluation import evaluate
@@ -88,6 +89,21 @@ def test_enough_sequences_make_a_claim_and_say_what_was_measured(
     assert result["changed"] is True
     assert result["sequences"] == result["held_out"]["sequences"] > 8
     assert result["standard_errors"]["ticket"] > 0
+
+    there = result["sequences"]
+    text = f"{there} sequences × 16 tokens of {text_file.name} (held out)"
+    shown = run("inspect", "run/ticket").out
+    assert re.search(r"held-out +dense .*, nats per masked token; ± \d\.\d{3} s\.e\.", shown)
+    assert re.search(rf"measured on +{re.escape(text)}\n", shown)
+    measured = json.loads(run("inspect", "run/ticket", "--json").out)["measured"]
+    assert (measured["unit"], measured["text"]) == ("nats per masked token", text)
+    ticket = Ticket.load(Path("run/ticket"))
+    written = card(ticket)
+    assert "| mask | held-out loss (nats per masked token) | standard error |" in written
+    assert f"Losses are means over {text}.".replace("_", "") in written.replace("_", "").replace(
+        "\\", ""
+    )
+    assert "trained_on" not in written
 
 
 def test_the_sum_of_two_losses_is_not_in_nats(tiny_model: Path, text_file: Path, run: Run) -> None:
@@ -212,6 +228,8 @@ def test_a_ticket_that_changed_nothing_says_so(tiny_model: Path, text_file: Path
         assert metrics["flips"] == 0
     found = json.loads(run(*arguments, "--output-dir", init, "--json").out)
     assert found["changed"] is False
+    assert "did not change the mask" in run("inspect", f"{init}/ticket").out
+    assert "Training did not change the mask" in card(Ticket.load(Path(init, "ticket")))
     dry = run(*arguments, "--output-dir", "other", "--dry-run", "--json")
     assert "cannot change" in json.loads(dry.out)["warnings"][0]
     one_shot = run(*command(tiny_model, text_file, "--method", "magnitude", "--output-dir", "one"))

@@ -1,0 +1,92 @@
+"""What a ticket says was measured of it: losses, their unit, and the text that they were taken on.
+
+A ticket may be a stranger's: what is no number is left out, and what is missing is not made up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tamtctl.loss_units import UNITS, ScoredText
+from tamtctl.ticket_format import TicketMetadata
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Losses of a ticket and of what it was compared with, by mask.
+
+    Attributes:
+        losses: On held-out text.
+        standard_errors: Of these, as far as there are some.
+        check_losses: On text of another domain.
+        unit: Of all losses; None if the ticket does not say what they are.
+        text: The held-out text: how much of what.
+        check_text: What the text of another domain is.
+        changed: Whether training moved the mask from its start, as far as is known.
+    """
+
+    losses: dict[str, float]
+    standard_errors: dict[str, float]
+    check_losses: dict[str, float]
+    unit: str | None
+    text: str | None
+    check_text: str | None
+    changed: bool | None
+
+    @classmethod
+    def of(cls, ticket: TicketMetadata) -> Measured:
+        """Read what was measured of a ticket."""
+        metrics, search = ticket.metrics, ticket.search
+        unit = UNITS.get(str(ticket.objective))
+        changed = metrics.get("changed")
+        check = _joined(search.get("check_corpus"))
+        losses = _numbers(metrics.get("losses"))
+        return cls(
+            losses=losses,
+            standard_errors=_numbers(metrics.get("standard_errors")),
+            check_losses=_numbers(metrics.get("check_losses")),
+            unit=unit,
+            text=_text(metrics, search) if losses else None,
+            check_text=check and f"{check} (held out)",
+            changed=changed if isinstance(changed, bool) else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def _text(metrics: Mapping[str, Any], search: Mapping[str, Any]) -> str | None:
+    name = _joined(search.get("held_out"))
+    if name is None and (corpus := _joined(search.get("corpus"))):
+        name = f"{corpus} (held out)"
+    length = _count(search.get("sequence_length"))
+    if name is None or length is None:
+        return name
+    sequences, there = _count(metrics.get("sequences")), _count(metrics.get("sequences_there"))
+    if sequences is None:  # of a version that did not write it down
+        return f"sequences of {length} tokens of {name}"
+    return str(ScoredText(name, sequences, there or sequences, length))
+
+
+def _joined(names: Any) -> str | None:
+    if not isinstance(names, list | tuple) or not names:
+        return None
+    return ", ".join(map(str, names))
+
+
+def _count(value: Any) -> int | None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return value if is_count else None
+
+
+def _numbers(values: Any) -> dict[str, float]:
+    items = values.items() if isinstance(values, Mapping) else ()
+    return {
+        str(name): float(value)
+        for name, value in items
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }

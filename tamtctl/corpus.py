@@ -11,11 +11,9 @@ import errno
 import hashlib
 import json
 import math
-import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -26,7 +24,7 @@ from numpy.typing import NDArray
 from tamtctl.cache import cache_dir
 from tamtctl.encoding import Encoder
 from tamtctl.errors import CorpusError
-from tamtctl.locks import locked
+from tamtctl.locks import abandoned, new_held
 from tamtctl.text import Document, Source, open_source
 
 if TYPE_CHECKING:
@@ -39,8 +37,7 @@ HELD_OUT_FILE = "held_out.bin"
 
 CHARACTERS_AT_ONCE = 2**20
 
-_UNFINISHED, _LOCK = ".unfinished-", ".lock"
-_LOCKED_AFTER_SECONDS = 60
+_UNFINISHED = ".unfinished-"
 
 _MOST_DIGESTS = 100  # of a ticket's texts
 _MANY_UNKNOWN = 0.05  # share of unknown tokens above which a text is hardly the model's
@@ -316,15 +313,16 @@ def _check_not_empty(
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """Give a folder to fill under a temporary name; it appears whole or not at all."""
-    unfinished = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder.parent)
-        unfinished = folder.parent / f"{_UNFINISHED}{secrets.token_hex(4)}"
-        unfinished.mkdir()
-        with locked(unfinished / _LOCK):
-            yield unfinished
-        _move_into_place(unfinished, folder)
+        for leftover in abandoned(folder.parent, _UNFINISHED):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with new_held(folder.parent, _UNFINISHED, is_folder=True) as unfinished:
+            try:
+                yield unfinished
+                _move_into_place(unfinished, folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         remedy = "set TAMTCTL_CACHE to another folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -332,20 +330,6 @@ def _new_folder(folder: Path) -> Iterator[Path]:
             raise CorpusError(f"{reason}; free some, or {remedy}") from error
         reason = f"cannot write the tokens of the corpus to {folder.parent}: {error.strerror}"
         raise CorpusError(f"{reason}; {remedy}") from error
-    finally:
-        if unfinished is not None:
-            shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove what processes that were killed have left unfinished, but nothing that is at work."""
-    for folder in parent.glob(f"{_UNFINISHED}*"):
-        # One that was made or moved just now may not be locked.
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _LOCKED_AFTER_SECONDS:
-                with locked(folder / _LOCK) as is_abandoned:
-                    if is_abandoned:
-                        shutil.rmtree(folder)
 
 
 def _move_into_place(unfinished: Path, folder: Path) -> None:

@@ -14,20 +14,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from tamtctl.locks import abandoned, new_held
+
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a new file beside ``path`` that takes its name, whole, if the block ends well."""
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    prefix = f".{path.name}-"
+    for leftover in abandoned(path.parent, prefix):
+        leftover.unlink(missing_ok=True)
+    with new_held(path.parent, prefix, is_folder=False) as temporary:
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def give_usual_rights(file: Path) -> None:

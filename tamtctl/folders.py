@@ -1,4 +1,8 @@
-"""Writing a folder so that a crash leaves the old one or the new one, never half of it."""
+"""Writing a folder so that a crash leaves the old one or the new one, never half of it.
+
+While it is written it stands beside its place as ``.NAME.new-…``, and the one that it replaces as
+``.NAME.old-…``. What a process that was killed has left of these goes with the next write there.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tamtctl.errors import TicketError, UsageError
 from tamtctl.files import check_folder_writable
+from tamtctl.locks import abandoned, held, new_held
 from tamtctl.paths import expanded
 from tamtctl.untrusted import reason
 
@@ -27,20 +32,20 @@ def replacing(
         own_files: What a replaced folder loses; its other files move along.
 
     Raises:
-        TicketError: The folder holds something else, or cannot be written.
+        TicketError: The folder holds something else, is a link to a folder that would be replaced,
+            or cannot be written.
         UsageError: The working directory is in it.
     """
-    folder = check_target(folder, marker)
-    tag = secrets.token_hex(4)
-    new, old = (folder.with_name(f".{folder.name}.{kind}-{tag}") for kind in ("new", "old"))
     try:
-        new.parent.mkdir(parents=True, exist_ok=True)
-        new.mkdir()
-        try:
-            yield new
-            _swap(new, folder, old, own_files)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
+        _sweep(Path(os.path.realpath(expanded(folder))), own_files)
+        folder = check_target(folder, marker)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_held(folder.parent, f".{folder.name}.new-", is_folder=True) as new:
+            try:
+                yield new
+                _swap(new, folder, own_files)
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
         raise TicketError(f"cannot write {str(folder)!r}: {reason(error)}") from error
 
@@ -62,6 +67,10 @@ def check_target(folder: Path | str, marker: str | None = None) -> Path:
         )
     try:
         _refuse_other_content(target, marker)
+        if expanded(folder).is_symlink() and target.exists() and any(target.iterdir()):
+            raise TicketError(
+                f"{str(folder)!r} is a link; give {str(target)!r} itself to replace what is there"
+            )
         check_folder_writable(nearest_folder(target.parent))
         return target
     except OSError as error:
@@ -84,20 +93,42 @@ def write_to_disk(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _swap(new: Path, folder: Path, old: Path, own_files: Collection[str]) -> None:
+def _swap(new: Path, folder: Path, own_files: Collection[str]) -> None:
     if not folder.exists():
         new.rename(folder)
         return
-    folder.rename(old)
-    try:
-        new.rename(folder)
-    except BaseException:
-        old.rename(folder)
-        raise
+    old = folder.with_name(f".{folder.name}.old-{secrets.token_hex(4)}")
+    with ExitStack() as stack:
+        with suppress(BlockingIOError):  # somebody else replaces it, too, and the last one wins
+            stack.enter_context(held(folder))
+        folder.rename(old)
+        try:
+            new.rename(folder)
+        except BaseException:
+            old.rename(folder)
+            raise
+        _move_along(old, folder, own_files)
+
+
+def _move_along(old: Path, folder: Path, own_files: Collection[str]) -> None:
+    """Move a replaced folder's other files to the new one, and remove the rest."""
     for entry in old.iterdir():
-        if entry.name not in own_files:
+        if entry.name not in own_files and not os.path.lexists(folder / entry.name):
             entry.rename(folder / entry.name)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(folder: Path, own_files: Collection[str]) -> None:
+    """Finish what processes that were killed while they wrote this folder have left."""
+    if not folder.parent.is_dir():
+        return
+    for old in abandoned(folder.parent, f".{folder.name}.old-"):
+        if folder.exists():
+            _move_along(old, folder, own_files)
+        else:  # killed between the two renames: the old one is whole
+            old.rename(folder)
+    for new in abandoned(folder.parent, f".{folder.name}.new-"):
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _refuse_other_content(folder: Path, marker: str | None) -> None:

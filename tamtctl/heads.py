@@ -8,7 +8,7 @@ copied into a model before `fitting_head` has found the very names and shapes of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +102,6 @@ def check_head(tensors: Mapping[str, Tensor], matrices: Mapping[str, Iterable[in
 def check_values(tensors: Mapping[str, Tensor]) -> None:
     """Raise Defect unless all tensors are made of finite floating-point numbers."""
     for name, tensor in tensors.items():
-        finite = tensor.dtype in HEAD_DTYPES and bool(cast(Tensor, torch.isfinite(tensor)).all())
+        finite = tensor.dtype in HEAD_DTYPES and bool(torch.isfinite(tensor).all())
         if not finite:
             raise Defect(f"{HEAD_FILE}: {name} is not made of finite floating-point numbers")

@@ -11,29 +11,20 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import secrets
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO
 
-import huggingface_hub
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
-from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is httpx's
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, get_session, hf_hub_url
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's
 from huggingface_hub.hf_api import ModelInfo, RepoFile
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it does, lazily
+    build_hf_headers,
+    hf_raise_for_status,
+)
 
 from tamtctl.bases import recode
 from tamtctl.card import HUB_TAG, as_published, card, is_hub_id, own_text
@@ -41,8 +32,19 @@ from tamtctl.config import one_of
 from tamtctl.declared_base import DeclaredBase
 from tamtctl.errors import HubError, TicketError, UsageError
 from tamtctl.folders import check_target, replacing, write_to_disk
+from tamtctl.hub_cache import COMMIT, RepoCache, named_snapshots
+from tamtctl.hub_requests import (
+    TIMEOUT,
+    TRIES,
+    HubRequests,
+    MissingRepoError,
+    MissingRevisionError,
+    UnreachableError,
+    broke_off,
+)
 from tamtctl.mask_coding import ENCODINGS
 from tamtctl.paths import expanded
+from tamtctl.plain_files import leads_out, open_regular, read_regular
 from tamtctl.public_names import LOCAL_FILE
 from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import (
@@ -65,14 +67,10 @@ _MAX_BYTES = {
     CARD_FILE: MAX_CARD_BYTES,
 }
 _MAX_ENTRIES = 5000  # files in the top folder of a repository; a ticket has four
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# A download may take so many seconds, and another one for so many bytes.
+_DOWNLOAD_SECONDS, _SLOWEST = 60.0, 10_000.0
 _REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
-_TOKEN = re.compile(r"[!-~]+")  # what an HTTP header can carry
-_TIMEOUT = 20.0  # seconds without an answer
-_TRIES = 3
-_LONGEST_WAIT = 30.0  # seconds that the Hub may ask for; it is told to the user if it is more
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -185,6 +183,7 @@ def push(
     if create_pr and revision not in (None, "main"):
         raise UsageError("--create-pr proposes a change of main; leave --revision out")
     folder = resolve_ticket(ticket).path
+    _refuse_links(folder)
     loaded = Ticket.load(folder)
     notes: list[str] = []
     declared = None
@@ -203,7 +202,9 @@ def push(
     hub.need_token("pushing")
     info = hub.info_or_create(private=private)
     present = hub.files(info)
-    there = _read_card(hub.fetch(present, CARD_FILE, info)) if CARD_FILE in present else ""
+    there = ""
+    if CARD_FILE in present:
+        there = _read_card(hub.fetch(present, CARD_FILE, _commit_of(info)))
     files[CARD_FILE] = describe(existing=there).encode()
     if own_text(there) and own_text(draft) not in ("", own_text(there)):
         notes.append("kept the text that is on the Hub's card; yours in README.md was not sent")
@@ -237,7 +238,7 @@ def _files_to_send(
     if published is not ticket:
         return published.files()
     names = [name for name in TICKET_FILES if name != CARD_FILE and (folder / name).exists()]
-    return {name: (folder / name).read_bytes() for name in names}
+    return {name: read_regular(folder / name, _MAX_BYTES[name]) for name in names}
 
 
 def pull(
@@ -274,8 +275,8 @@ def pull(
     hub = _Hub(repo, revision, token, endpoint)
     try:
         info = hub.info()
-    except _UnreachableError as error:
-        snapshot = _cached_snapshot(repo, revision or "main")
+    except UnreachableError as error:
+        snapshot = RepoCache(repo).named_commit(revision or "main", METADATA_FILE)
         if force_download:
             raise
         if snapshot is None:
@@ -290,18 +291,18 @@ def pull(
     else:
         present = hub.files(info)
         files = {name: file.size for name, file in present.items()}
-        commit = str(info.sha)
+        commit = _commit_of(info)
         if dry_run:
-            future = _storage(repo) / "snapshots" / commit
+            future = RepoCache(repo).snapshot(commit)
             return PullResult(repo, commit, future, files, dry_run=True)
-        snapshot = _fetch_verified(hub, info, present, force_download=force_download)
-        _name_commit(repo, revision or "main", commit)
+        snapshot = _fetch_verified(hub, commit, present, force_download=force_download)
+        RepoCache(repo).name_commit(revision or "main", commit)
         result = PullResult(repo, commit, snapshot, files, dry_run=False)
     if local_dir is None:
         return result
     with replacing(local_dir, METADATA_FILE, (*TICKET_FILES, LOCAL_FILE)) as new:
         for name in result.files:
-            write_to_disk(new / name, (snapshot / name).read_bytes())
+            write_to_disk(new / name, read_regular(snapshot / name, _MAX_BYTES[name]))
     return PullResult(**(vars(result) | {"path": expanded(local_dir)}))
 
 
@@ -334,46 +335,27 @@ def pulled_tickets() -> dict[str, Path]:
     The ticket that a branch or tag names is called ``org/name@branch``, and ``org/name`` if it is
     the one of ``main``.
     """
-    found: dict[str, Path] = {}
-    for storage in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
-        repo = storage.name.removeprefix("models--").replace("--", "/")
-        refs = storage / "refs"
-        for ref in sorted(path for path in refs.rglob("*") if path.is_file()):
-            name = ref.relative_to(refs).as_posix()
-            folder = storage / "snapshots" / ref.read_text(encoding="utf-8", errors="replace")
-            if _COMMIT.fullmatch(folder.name) and (folder / METADATA_FILE).exists():
-                found[repo if name == "main" else f"{repo}@{name}"] = folder
-    return found
+    return {
+        repo if branch == "main" else f"{repo}@{branch}": folder
+        for repo, branch, folder in named_snapshots(METADATA_FILE)
+    }
 
 
-class _UnreachableError(HubError):
-    """The Hub does not answer, or offline mode is on: a copy in the cache may do."""
-
-
-class _Hub:
-    """The calls that tamtctl makes to the Hub about one repository; each fails with one line."""
-
-    def __init__(
-        self, repo: str, revision: str | None, token: str | None, endpoint: str | None
-    ) -> None:
-        self.repo, self.revision = repo, revision
-        self._token = token or huggingface_hub.get_token()
-        if self._token and not _TOKEN.fullmatch(self._token):
-            raise UsageError("the token holds characters that no token has; copy it again")
-        self._api = HfApi(endpoint=endpoint, token=self._token or False, library_name="tamtctl")
-        self.endpoint = self._api.endpoint
+class _Hub(HubRequests):
+    """The calls that sharing makes to the Hub about one repository."""
 
     def need_token(self, doing: str) -> None:
-        """Raise HubError if there is no token."""
-        if not self._token:
+        """Raise HubError if there is no token to write with."""
+        self.writes = True
+        if not self.token:
             raise HubError(
                 f"{doing} needs a token; run hf auth login, set HF_TOKEN or give --token"
             )
 
     def info(self) -> ModelInfo:
         """Return what the Hub says of the repository at the revision."""
-        return self._ask(
-            lambda: self._api.model_info(self.repo, revision=self.revision, timeout=_TIMEOUT)
+        return self.ask(
+            lambda: self.api.model_info(self.repo, revision=self.revision, timeout=TIMEOUT)
         )
 
     def info_or_create(self, *, private: bool) -> ModelInfo:
@@ -381,9 +363,9 @@ class _Hub:
         branch, self.revision = self.revision, None
         try:
             info = self.info()
-        except _MissingRepoError:
-            self._ask(
-                lambda: self._api.create_repo(self.repo, private=private or None, exist_ok=True)
+        except MissingRepoError:
+            self.ask(
+                lambda: self.api.create_repo(self.repo, private=private or None, exist_ok=True)
             )
             info = self.info()
         if private and not info.private:
@@ -396,58 +378,106 @@ class _Hub:
             return info
         try:
             return self.info()
-        except _MissingRevisionError:
-            self._ask(lambda: self._api.create_branch(self.repo, branch=branch, exist_ok=True))
+        except MissingRevisionError:
+            self.ask(lambda: self.api.create_branch(self.repo, branch=branch, exist_ok=True))
             return self.info()
 
     def files(self, info: ModelInfo) -> dict[str, RepoFile]:
         """Return the ticket's files that the repository holds in its top folder, by name."""
 
         def listed() -> list[Any]:
-            tree = self._api.list_repo_tree(self.repo, revision=info.sha)
+            tree = self.api.list_repo_tree(self.repo, revision=info.sha)
             return list(itertools.islice(tree, _MAX_ENTRIES + 1))
 
-        entries = self._ask(listed)
+        entries = self.ask(listed)
         if len(entries) > _MAX_ENTRIES:
             raise HubError(f"{self.repo} holds more than {_MAX_ENTRIES} files and is no ticket")
         files = {e.path: e for e in entries if isinstance(e, RepoFile) and e.path in TICKET_FILES}
         for name, file in files.items():
-            if file.size > _MAX_BYTES[name]:
+            if not isinstance(file.size, int) or not _CHECKSUM.fullmatch(str(_blob(file))):
+                raise HubError(f"{self.repo}: what the Hub says of {name} is not to be understood")
+            if not 0 <= file.size <= _MAX_BYTES[name]:
                 raise HubError(f"{self.repo}: {name} has {file.size} bytes; that many are refused")
         return files
 
     def fetch(
-        self, present: dict[str, RepoFile], name: str, info: ModelInfo, *, force: bool = False
+        self, present: dict[str, RepoFile], name: str, commit: str, *, force: bool = False
     ) -> Path:
-        """Download one file of a commit into the cache and compare it with its checksum."""
-        path = Path(
-            self._ask(
-                lambda: huggingface_hub.hf_hub_download(
-                    self.repo,
-                    name,
-                    revision=info.sha,
-                    token=self._token or False,
-                    endpoint=self.endpoint,
-                    force_download=force,
-                    library_name="tamtctl",
-                )
-            )
+        """Download one file of a commit into the cache, unless it is there, and check it."""
+        cache, file = RepoCache(self.repo), present[name]
+        damaged = HubError(
+            f"{name} of {self.repo} came damaged: its bytes are not those that the Hub states; "
+            "try again"
         )
-        if not _is_intact(path, present[name]):
-            _evict(path, is_damaged=True)
+        if not force and (path := cache.find(commit, name)):
+            if not _is_intact(path, file):
+                cache.evict(path, is_damaged=True)
+                raise damaged
+            return path
+
+        def write(path: Path) -> None:
+            with path.open("wb") as content:
+                self.ask(lambda: self._download(name, commit, file.size, content))
+            if not _is_intact(path, file):
+                raise damaged
+
+        return cache.put(commit, name, _blob(file), write)
+
+    def _download(self, name: str, commit: str, size: int, content: BinaryIO) -> None:
+        """Write a file of so many bytes, going on where the connection broke.
+
+        The client would name what it writes by an answer's ETag, which may be any path.
+        """
+        url = hf_hub_url(self.repo, name, revision=commit, endpoint=self.endpoint)
+        headers = build_hf_headers(token=self.token or False, library_name="tamtctl")
+        headers["Accept-Encoding"] = "identity"
+        deadline = time.monotonic() + _DOWNLOAD_SECONDS + size / _SLOWEST
+        content.seek(0)
+        for attempt in range(1, TRIES + 1):
+            try:
+                self._append(url, headers, name, size, content, deadline)
+                break
+            except HTTPError as error:
+                if attempt == TRIES or not broke_off(error):
+                    raise
+            time.sleep(attempt)
+        if content.tell() < size:
             raise HubError(
-                f"{name} of {self.repo} came damaged: its bytes are not those that the Hub states; "
-                "try again"
+                f"the download from {self.repo} broke off ({content.tell()} of {size} bytes of "
+                f"{name}); try again"
             )
-        return path
+
+    def _append(
+        self,
+        url: str,
+        headers: dict[str, str],
+        name: str,
+        size: int,
+        content: BinaryIO,
+        deadline: float,
+    ) -> None:
+        """Write what is still missing of a file, or all of it where the Hub sends all."""
+        if start := content.tell():
+            headers = headers | {"Range": f"bytes={start}-"}
+        with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as answer:
+            hf_raise_for_status(answer)
+            if answer.status_code != 206:
+                content.seek(0)
+                content.truncate()
+            for chunk in answer.iter_bytes(2**16):
+                content.write(chunk)
+                if content.tell() > size:
+                    raise HubError(f"{self.repo}: {name} is longer than the Hub says")
+                if time.monotonic() > deadline:
+                    raise HubError(f"the download from {self.repo} is too slow; try again later")
 
     def commit(
         self, operations: list[Any], message: str, info: ModelInfo, *, create_pr: bool
     ) -> Any:
         """Commit all at once, on top of the commit that was looked at."""
-        parent = info.sha if info.sha and _COMMIT.fullmatch(info.sha) else None
-        return self._ask(
-            lambda: self._api.create_commit(
+        parent = info.sha if info.sha and COMMIT.fullmatch(info.sha) else None
+        return self.ask(
+            lambda: self.api.create_commit(
                 self.repo,
                 operations,
                 commit_message=message,
@@ -460,133 +490,15 @@ class _Hub:
 
     def search(self, limit: int) -> list[ModelInfo]:
         """Return published models with our tag, the newest first."""
-        return self._ask(
-            lambda: list(self._api.list_models(filter=HUB_TAG, sort="last_modified", limit=limit))
+        return self.ask(
+            lambda: list(self.api.list_models(filter=HUB_TAG, sort="last_modified", limit=limit))
         )
 
-    def _ask(self, request: Callable[[], T], tries: int = _TRIES) -> T:
-        """Make a request, again after a while if the Hub is busy."""
-        for attempt in range(1, tries + 1):
-            with self._one_line():
-                try:
-                    return request()
-                except HfHubHTTPError as error:
-                    wait = _seconds_to_wait(error, attempt)
-                    if attempt == tries or wait is None or wait > _LONGEST_WAIT:
-                        raise
-            time.sleep(wait)
-        raise AssertionError("the last attempt returns or raises")
 
-    @contextmanager
-    def _one_line(self) -> Iterator[None]:
-        """Turn whatever the client raises into one line that holds no token."""
-        try:
-            yield
-        except (EntryNotFoundError, HTTPError, OfflineModeIsEnabled) as error:
-            raise self._explained(error) from error
-        except OSError as error:
-            if error.errno is not None:
-                raise  # of the disk, not of the Hub
-            raise HubError(
-                f"the download from {self.repo} broke off ({self._safe(error)}); try again"
-            ) from error
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise self._strange(error) from error
-
-    def _explained(self, error: Exception) -> HubError:
-        where = f"{self.repo} at revision {self.revision}" if self.revision else self.repo
-        match error:
-            case OfflineModeIsEnabled():
-                return _UnreachableError("HF_HUB_OFFLINE is set; unset it to ask the Hub")
-            case LocalEntryNotFoundError():
-                cause = error.__cause__
-                if isinstance(cause, HTTPError | OfflineModeIsEnabled):
-                    return self._explained(cause)
-                return _UnreachableError(f"the Hub at {self.endpoint} cannot be reached; try again")
-            case GatedRepoError():
-                return HubError(
-                    f"{self.repo} is gated; ask for access at {self.endpoint}/{self.repo}, "
-                    "then log in with hf auth login"
-                )
-            case RevisionNotFoundError():
-                return _MissingRevisionError(
-                    f"{self.repo} has no revision {self.revision!r}; leave --revision out for main"
-                )
-            case RepositoryNotFoundError():
-                return _MissingRepoError(self._not_found())
-            case EntryNotFoundError():
-                return HubError(f"{where} lacks a file that it lists; try again")
-            case HfHubHTTPError():
-                return self._refused(error)
-        return _UnreachableError(
-            f"the Hub at {self.endpoint} cannot be reached ({self._safe(error)}); "
-            "check the network and HF_ENDPOINT"
-        )
-
-    def _not_found(self) -> str:
-        if self._token:
-            return (
-                f"there is no {self.repo} on the Hub that this token can see; check the name, "
-                "and whether the token is the right one"
-            )
-        return (
-            f"there is no {self.repo} on the Hub, or it is private; check the name, "
-            "or log in with hf auth login, HF_TOKEN or --token"
-        )
-
-    def _refused(self, error: HfHubHTTPError) -> HubError:
-        status = error.response.status_code
-        if status == 401:
-            if self._token:
-                return HubError(
-                    "the Hub does not accept the token; get a new one at "
-                    f"{self.endpoint}/settings/tokens and log in with hf auth login"
-                )
-            return _MissingRepoError(self._not_found())
-        if status == 403:
-            said = self._safe(error.server_message or "forbidden")
-            return HubError(
-                f"the token may not do this with {self.repo} ({said}); use one that can write"
-            )
-        if status == 404:
-            return _MissingRepoError(self._not_found())
-        if status == 412:
-            return HubError(f"{self.repo} was changed by somebody else meanwhile; push again")
-        if status == 429:
-            seconds = error.response.headers.get("Retry-After")
-            again = f" in {seconds} seconds" if seconds and seconds.isdigit() else " later"
-            return HubError(f"the Hub asks for fewer requests (status 429); try again{again}")
-        if status >= 500:
-            return _UnreachableError(
-                f"the Hub has a problem of its own (status {status}); try again later"
-            )
-        said = self._safe(error.server_message or error)
-        return HubError(f"the Hub refuses the request for {self.repo} (status {status}: {said})")
-
-    def _strange(self, error: Exception) -> HubError:
-        if "Invalid metadata in README.md" in str(error):
-            said = self._safe(" ".join(str(error).split()))
-            return HubError(f"the Hub does not accept the card: {said}")
-        if isinstance(error.__cause__, HTTPError | OfflineModeIsEnabled):
-            return self._explained(error.__cause__)
-        return HubError(
-            f"the Hub at {self.endpoint} gives an answer that is none of the Hub's "
-            f"({type(error).__name__}: {self._safe(error)}); check HF_ENDPOINT and the network"
-        )
-
-    def _safe(self, said: object) -> str:
-        """Return the first line of a foreign message without the token."""
-        text = next((line for line in str(said).splitlines() if line.strip()), "")
-        text = reason(Exception(text.strip()))
-        return text.replace(self._token, "***") if self._token else text
-
-
-class _MissingRepoError(HubError):
-    """No such repository, as far as the token can see."""
-
-
-class _MissingRevisionError(HubError):
-    """No such branch, tag or commit."""
+def _commit_of(info: ModelInfo) -> str:
+    if not COMMIT.fullmatch(str(info.sha)):
+        raise HubError(f"the Hub names no commit of {_plain(info.id)}; check HF_ENDPOINT")
+    return str(info.sha)
 
 
 def _check_names(repo: str, revision: str | None) -> None:
@@ -596,17 +508,8 @@ def _check_names(repo: str, revision: str | None) -> None:
         raise UsageError(f"--revision {revision!r} is no branch, tag or commit")
 
 
-def _seconds_to_wait(error: HfHubHTTPError, attempt: int) -> float | None:
-    """Return how long to wait before asking again, or None if that would not help."""
-    status = error.response.status_code
-    if status != 429 and status < 500:
-        return None
-    asked = error.response.headers.get("Retry-After", "")
-    return float(asked) if asked.isdigit() else float(attempt)
-
-
 def _fetch_verified(
-    hub: _Hub, info: ModelInfo, present: dict[str, RepoFile], *, force_download: bool
+    hub: _Hub, commit: str, present: dict[str, RepoFile], *, force_download: bool
 ) -> Path:
     """Fetch a ticket's files, the one that describes the others first; return their folder."""
     for name in (METADATA_FILE, MASK_FILE):
@@ -614,17 +517,17 @@ def _fetch_verified(
             raise TicketError(f"{hub.repo} is no ticket: it has no {name}")
     paths: list[Path] = []
     try:
-        paths.append(hub.fetch(present, METADATA_FILE, info, force=force_download))
+        paths.append(hub.fetch(present, METADATA_FILE, commit, force=force_download))
         snapshot = paths[0].parent
         _check_announced(hub.repo, snapshot, present)
         others = sorted(present.keys() - {METADATA_FILE})
         for name in others:
-            path = hub.fetch(present, name, info, force=force_download)
+            path = hub.fetch(present, name, commit, force=force_download)
             paths.append(path)
         Ticket.load(snapshot)
     except TicketError as error:
         for path in paths:
-            _evict(path)
+            RepoCache(hub.repo).evict(path)
         line = str(error).replace(f"ticket {str(paths[0].parent)!r}: ", "") if paths else str(error)
         raise TicketError(f"{hub.repo} is not a valid ticket: {line}") from error
     return snapshot
@@ -640,61 +543,39 @@ def _check_announced(repo: str, snapshot: Path, present: dict[str, RepoFile]) ->
                 raise TicketError(f"{name} has {present[name].size} bytes instead of {size}")
 
 
+def _blob(file: RepoFile) -> str:
+    """Return the checksum under which the cache keeps a file, as the Hub states it."""
+    return file.blob_id if file.lfs is None else file.lfs.sha256
+
+
 def _is_intact(path: Path, file: RepoFile) -> bool:
     """Compare a file with its git blob id, or with its SHA-256 if it is in large-file storage."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         if file.lfs is not None:
             return hashlib.file_digest(stream, "sha256").hexdigest() == file.lfs.sha256
-        content = stream.read(_MAX_BYTES[path.name])
+        content = stream.read(file.size + 1)
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == file.blob_id
-
-
-def _evict(path: Path, *, is_damaged: bool = False) -> None:
-    """Take a file of a snapshot out of the cache, and its content unless another one needs it."""
-    content = path.resolve()
-    path.unlink(missing_ok=True)
-    others = path.parent.parent.glob(f"*/{path.name}")
-    if is_damaged or not any(other.resolve() == content for other in others):
-        content.unlink(missing_ok=True)
-    if path.parent.exists() and not any(path.parent.iterdir()):
-        path.parent.rmdir()
-
-
-def _storage(repo: str) -> Path:
-    name = huggingface_hub.constants.REPO_ID_SEPARATOR.join(["models", *repo.split("/")])
-    return Path(constants.HF_HUB_CACHE) / name
-
-
-def _cached_snapshot(repo: str, revision: str) -> Path | None:
-    found = huggingface_hub.try_to_load_from_cache(repo, METADATA_FILE, revision=revision)
-    return Path(found).parent if isinstance(found, str) else None
-
-
-def _name_commit(repo: str, revision: str, commit: str) -> None:
-    """Let a branch or tag in the cache point to a commit, as the Hub's client does.
-
-    The client would do so before the first download, when nothing has been verified yet.
-    """
-    if revision == commit:
-        return
-    ref = _storage(repo) / "refs" / revision
-    if ref.is_file() and ref.read_text(encoding="utf-8") == commit:
-        return
-    ref.parent.mkdir(parents=True, exist_ok=True)
-    new = _storage(repo) / f".ref-{secrets.token_hex(4)}"
-    new.write_text(commit, encoding="utf-8")
-    new.replace(ref)
 
 
 def _read_card(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_CARD_BYTES:
-            raise TicketError(f"{path.name} has more than {MAX_CARD_BYTES} bytes; shorten it")
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, MAX_CARD_BYTES).decode("utf-8")
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:
         raise TicketError(f"{path.name} is not UTF-8; save it as such") from error
+    except OSError as error:
+        raise TicketError(f"cannot read {path.name}: {reason(error)}") from error
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse to publish what a link leads to: in a stranger's folder it may be any file of ours."""
+    for name in TICKET_FILES:
+        if leads_out(folder, name):
+            raise TicketError(
+                f"ticket {str(folder)!r}: {name} is a link that leads out of the folder; "
+                "put the file itself there to publish it"
+            )
 
 
 def _lengths(files: dict[str, bytes]) -> dict[str, int]:

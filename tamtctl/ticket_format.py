@@ -25,6 +25,7 @@ from tamtctl.heads import check_head
 from tamtctl.mask_coding import ENCODINGS, check_stored
 from tamtctl.models import combined_fingerprint
 from tamtctl.packing import packed_size
+from tamtctl.plain_files import read_regular
 from tamtctl.untrusted import (
     MAX_NAME_LENGTH,
     MAX_WEIGHTS,
@@ -382,8 +383,7 @@ class TicketReader:
         if (size := self._size(name)) > limit:
             raise Defect(f"{name} has {size} bytes; more than {limit} are refused")
         try:
-            with (self.folder / name).open("rb") as file:
-                return file.read(limit)
+            return read_regular(self.folder / name, limit)
         except (OSError, MemoryError) as error:
             raise Defect(f"cannot read {name}: {reason(error)}") from error
 

@@ -51,7 +51,7 @@ class Fault:
 
     ``action`` is a status; ``close``: end the connection after half of the body; ``silent``: end
     it before any answer; ``truncate``: send a shorter body as if it were whole; ``corrupt``: send
-    other bytes of the same length.
+    other bytes of the same length; ``headers``: answer as usual, with these headers.
     """
 
     request: str  # a regular expression of "METHOD /path"
@@ -350,6 +350,8 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[: len(body) // 2]
         if self.command != "HEAD" and action == "corrupt":
             body = bytes(byte ^ 1 for byte in body)
+        if action == "headers" and self.fault:
+            headers = headers | self.fault.headers
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

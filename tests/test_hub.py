@@ -604,6 +604,125 @@ def test_commits_that_are_not_commits(regular_hub: Hub, folder: Path, tmp_path: 
     assert pulled_tickets() == {}
 
 
+ETAGS = {
+    "a way up": "../../../../thesis.tex",
+    "an absolute path": "{victim}",
+    "a folder that is there": "../snapshots/x",
+    "the folder itself": "..",
+    "another file of the cache": "../refs/main",
+    "a new file": "../../../../planted",
+    "weak": 'W/"{victim}"',
+}
+
+
+@pytest.mark.parametrize("case", ETAGS)
+def test_an_etag_is_no_path(hub: Hub, folder: Path, tmp_path: Path, case: str) -> None:
+    """A Hub that calls a file by a path: it is neither deleted, nor written, nor taken."""
+    published(hub, folder)
+    victim = tmp_path / "thesis.tex"
+    victim.write_text("mine")
+    etag = ETAGS[case].format(victim=victim)
+    everything = Fault(".* /org/.*", "headers", headers={"ETag": etag, "X-Linked-Etag": etag})
+    hub.faults.append(everything)
+    before = sorted(tmp_path.iterdir())
+    pulled = pull("org/name")
+    assert same_bytes(folder, pulled.path)
+    hub.faults.append(Fault(".* /org/.*", "corrupt"))
+    hub.faults.reverse()
+    fails(lambda: pull("org/name", force_download=True), "came damaged")
+    assert victim.read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "hub-cache"])
+
+
+@pytest.mark.parametrize("sha", ["../../../x", "main", "A" * 40, "a" * 41])
+def test_a_commit_that_is_none(regular_hub: Hub, folder: Path, tmp_path: Path, sha: str) -> None:
+    published(regular_hub, folder)
+    repo = regular_hub.repos["org/name"]
+    repo.commits[sha] = repo.commits.pop(repo.branches["main"])
+    repo.branches["main"] = sha
+    for dry_run in (False, True):
+        with pytest.raises(HubError):
+            pull("org/name", dry_run=dry_run)
+    assert cached_files(tmp_path) == []
+
+
+def test_links_in_the_cache_lead_nowhere(regular_hub: Hub, folder: Path, tmp_path: Path) -> None:
+    """What an earlier lie may have left in the cache is not followed out of it."""
+    files = published(regular_hub, folder)
+    victim = tmp_path / "mask.safetensors"
+    victim.write_bytes(files["mask.safetensors"])
+    snapshot = pull("org/name").path
+    storage = snapshot.parent.parent
+    # A name of the snapshot, then a blob: both are taken anew, and the file they led to stays.
+    (snapshot / "mask.safetensors").unlink()
+    (snapshot / "mask.safetensors").symlink_to(victim)
+    assert not (pull("org/name").path / "mask.safetensors").resolve().samefile(victim)
+    blob = (snapshot / "mask.safetensors").resolve()
+    blob.unlink()
+    victim.write_bytes(b"x" * victim.stat().st_size)
+    blob.symlink_to(victim)
+    assert same_bytes(folder, pull("org/name").path)
+    assert victim.read_bytes()[:1] == b"x"
+    # A folder of the cache.
+    for name in ("blobs", "refs"):
+        (storage / name).rename(tmp_path / name)
+        (storage / name).symlink_to(tmp_path / name)
+        files["README.md"] += b" "
+        regular_hub.repos["org/name"].commit(dict(files))
+        fails(lambda: pull("org/name"), "in the Hub's cache is a link; remove it")
+        (storage / name).unlink()
+        (tmp_path / name).rename(storage / name)
+    assert same_bytes(folder, pull("org/name").path)
+
+
+def test_a_commit_elsewhere_is_not_listed(folder: Path, fresh_client: None, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / ("a" * 40)
+    elsewhere.parent.mkdir()
+    folder.rename(elsewhere)
+    refs = tmp_path / "hub-cache" / "models--org--evil" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text(str(elsewhere))
+    os.mkfifo(refs / "pipe")
+    (refs / "loop").symlink_to("loop")
+    (refs / "large").write_bytes(b"a" * 10**7)
+    assert pulled_tickets() == {}
+
+
+@pytest.mark.parametrize("name", [*SENT_AS_IS, "README.md"])
+@pytest.mark.parametrize("kind", ["link out", "link to a link", "pipe", "folder"])
+def test_nothing_is_published_through_a_link(
+    regular_hub: Hub, folder: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    secret = tmp_path / "id_rsa"
+    (folder / name).rename(secret)
+    match kind:
+        case "link out":
+            (folder / name).symlink_to(secret)
+        case "link to a link":
+            (folder / "notes").symlink_to(secret)
+            (folder / name).symlink_to("notes")
+        case "pipe":
+            os.mkfifo(folder / name)
+        case "folder":
+            (folder / name).mkdir()
+    for options in ({"dry_run": True}, {"token": TOKEN}):
+        with pytest.raises(TicketError) as raised:
+            push(folder, "org/name", **options)  # type: ignore[arg-type]
+        assert name in str(raised.value)
+    assert regular_hub.requests == []
+
+
+def test_a_ticket_is_published_from_the_cache_and_with_links_inside(
+    regular_hub: Hub, folder: Path
+) -> None:
+    published(regular_hub, folder)
+    assert push(pull("org/name").path, "org/other", token=TOKEN).changed
+    (folder / "README.md").rename(folder / "card.md")
+    (folder / "README.md").symlink_to("card.md")
+    assert push(folder, "org/third", token=TOKEN).changed
+    assert regular_hub.files("org/third")["README.md"].startswith(b"---")
+
+
 # --- end to end ---------------------------------------------------------------------------------
 
 # Several commands in one process, since most of a command's seconds go into importing torch.

@@ -1,0 +1,77 @@
+"""Reading files that somebody else may have put there: no pipe is waited for, no device opened.
+
+A ticket, a model or a run may come in an archive from anybody, with links and special files in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+BLOBS, SNAPSHOTS = "blobs", "snapshots"  # as the Hub's cache calls them
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file to read its bytes; a link to one will do.
+
+    Raises:
+        OSError: There is none, it may not be read, or it is a pipe, a socket or a device.
+    """
+    _refuse_special(path, os.stat(path).st_mode)  # noqa: PTH116, of a Path it is the same
+    # Should it be exchanged now, a pipe would still not be waited for.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _refuse_special(path, os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file, of at most ``limit`` bytes.
+
+    Raises:
+        OSError: As `open_regular`, or it is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
+    return content
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path leads to a pipe, a socket or a device."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def leads_out(folder: Path, name: str) -> bool:
+    """Whether an entry of a folder is a link that leads out of it.
+
+    The links of the Hub's cache, from a snapshot to the blobs beside it, do not.
+    """
+    path = folder / name
+    if not path.is_symlink():
+        return False
+    target, home = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    if target.is_relative_to(home):
+        return False
+    storage = home.parent.parent
+    blobs = storage / BLOBS
+    is_in_cache = home.parent.name == SNAPSHOTS and not blobs.is_symlink()
+    return not (is_in_cache and target.parent == blobs)
+
+
+def _refuse_special(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))

@@ -27,6 +27,10 @@ class TicketError(TamtctlError):
     """A ticket folder is not a valid ticket, or does not fit the model at hand."""
 
 
+class NoTicketError(TicketError):
+    """Nothing that is called so is a ticket at all; it may be a model."""
+
+
 class HubError(TamtctlError):
     """The Hub refuses a request, cannot be reached, or holds something that is no ticket."""
 

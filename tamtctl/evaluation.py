@@ -17,7 +17,7 @@ from tamtctl.batches import Blocks, Noise, evaluation_batches
 from tamtctl.config import HEADS, OBJECTIVES, EvaluateConfig
 from tamtctl.corpus import load_corpus
 from tamtctl.devices import Compute
-from tamtctl.errors import ModelError, TamtctlError, UsageError
+from tamtctl.errors import HubError, ModelError, NoTicketError, UsageError
 from tamtctl.features import text_features
 from tamtctl.fine_tuned import OWN, PUBLIC, FineTuned
 from tamtctl.heads import fitting_head, head_parameters, put_head
@@ -31,7 +31,6 @@ from tamtctl.models import (
     max_sequence_length,
 )
 from tamtctl.objectives import Objective
-from tamtctl.paths import expanded
 from tamtctl.task_data import Answers, Examples, open_task, read_texts
 from tamtctl.task_models import (
     Encoding,
@@ -217,9 +216,7 @@ def _find_ticket(name: str) -> Ticket | None:
     """Return the ticket of a name, or None if a model may be called that."""
     try:
         path = resolve_ticket(name).path
-    except TamtctlError:
-        if expanded(name).is_dir():  # the run of a search, whose ticket the error names
-            raise
+    except (NoTicketError, HubError):  # what is wrong with a model of that name, loading it says
         return None
     if not (path / METADATA_FILE).exists() and (path / "config.json").exists():
         return None

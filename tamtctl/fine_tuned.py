@@ -16,6 +16,7 @@ from tamtctl.devices import Compute
 from tamtctl.errors import ModelError, UsageError
 from tamtctl.models import load_tokenizer
 from tamtctl.paths import expanded
+from tamtctl.plain_files import read_regular
 from tamtctl.task_data import Examples, TaskData, open_dev_file, open_task
 from tamtctl.task_models import (
     SEED_METRICS,
@@ -27,6 +28,8 @@ from tamtctl.task_models import (
 )
 from tamtctl.tasks import PYTHON_DOCS_TOPIC, STSB_ZERO_SHOT, TASKS, Task, find_task
 from tamtctl.ticket import Ticket
+
+MAX_FACTS_BYTES = 2**24
 
 # Kinds of tasks that an option may be for.
 PUBLIC, OWN = "the tasks of GLUE and SQuAD", "tasks of your own"
@@ -59,7 +62,7 @@ class FineTuned:
             raise ModelError(f"{name!r} is a run; its checkpoints are {checkpoints}")
         file = folder / SEED_METRICS
         try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
+            facts = json.loads(read_regular(file, MAX_FACTS_BYTES))
             values = facts["task"]
             tuples = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
             return cls(name, Task(**(values | tuples)), facts)

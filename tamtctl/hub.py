@@ -30,7 +30,7 @@ from tamtctl.bases import recode
 from tamtctl.card import HUB_TAG, as_published, card, is_hub_id, own_text
 from tamtctl.config import one_of
 from tamtctl.declared_base import DeclaredBase
-from tamtctl.errors import HubError, TicketError, UsageError
+from tamtctl.errors import HubError, NoTicketError, TicketError, UsageError
 from tamtctl.folders import check_target, replacing, write_to_disk
 from tamtctl.hub_cache import COMMIT, RepoCache, named_snapshots
 from tamtctl.hub_requests import (
@@ -514,7 +514,7 @@ def _fetch_verified(
     """Fetch a ticket's files, the one that describes the others first; return their folder."""
     for name in (METADATA_FILE, MASK_FILE):
         if name not in present:
-            raise TicketError(f"{hub.repo} is no ticket: it has no {name}")
+            raise NoTicketError(f"{hub.repo} is no ticket: it has no {name}")
     paths: list[Path] = []
     try:
         paths.append(hub.fetch(present, METADATA_FILE, commit, force=force_download))

@@ -13,10 +13,18 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -31,11 +39,15 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-from tamtctl.errors import ModelError, NoHeadError
+from tamtctl.errors import HubError, ModelError, NoHeadError
 from tamtctl.files import give_usual_rights
+from tamtctl.hub_requests import HubRequests
 from tamtctl.nano import nano_path
 from tamtctl.panics import is_panic, quiet_panics
 from tamtctl.paths import expanded
+from tamtctl.plain_files import is_special
+
+CONFIG_FILE = "config.json"
 
 # What transformers writes into a configuration that changes nothing about the model.
 NO_PART_OF_A_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
@@ -270,6 +282,10 @@ def _source(name: str) -> str:
         return str(nano_path())
     folder = expanded(name)
     if folder.is_dir():
+        if odd := next((file for file in sorted(folder.iterdir()) if is_special(file)), None):
+            raise ModelError(
+                f"model folder {name!r} holds {odd.name}, a pipe, a socket or a device; remove it"
+            )
         if not (folder / "config.json").is_file():
             raise ModelError(f"model folder {name!r} has no config.json; give a saved checkpoint")
         return str(folder)
@@ -282,6 +298,8 @@ def _load(
     from_pretrained: Any, name: str, source: str, revision: str | None, **options: Any
 ) -> Any:
     """Call a ``from_pretrained`` and turn what can go wrong in it into one line."""
+    if not Path(source).is_dir():
+        _reach(name, revision)
     try:
         with _without_report(), quiet_panics():
             # Without it, transformers asks on standard input whether to run a stranger's code.
@@ -289,7 +307,7 @@ def _load(
     except ModuleNotFoundError as error:
         raise ModelError(f"model {name!r} needs the Python package {error.name!r}") from error
     except Exception as error:  # transformers raises anything from OSError to RuntimeError here
-        raise ModelError(_why_not_loaded(name, error)) from error
+        raise ModelError(_why_not_loaded(name, revision, error)) from error
     except BaseException as error:
         if not is_panic(error):
             raise
@@ -297,6 +315,42 @@ def _load(
             f"model {name!r} has a tokenizer.json that the library cannot read "
             f"({_first_line(error)}); save the tokenizer again"
         ) from error
+
+
+@lru_cache
+def _reach(name: str, revision: str | None) -> None:
+    """Ask the Hub for a model's configuration; transformers would not tell what it answers.
+
+    Without an answer the copy in the cache will do.
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ModelError(
+            f"model {name!r} is neither a folder nor the name of a model on the Hub; give one of "
+            "them, or use --model nano"
+        ) from error
+    hub = HubRequests(name, revision)
+
+    def fetch() -> str:
+        try:
+            return hf_hub_download(
+                name, CONFIG_FILE, revision=revision, token=hub.token or False,
+                library_name="tamtctl",
+            )  # fmt: skip
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError):
+                raise
+            raise ModelError(f"{name} on the Hub is no model: it has no {CONFIG_FILE}") from error
+
+    try:
+        hub.ask(fetch)
+    except HubError as error:
+        raise ModelError(_not_reachable(name, error)) from error
+
+
+def _not_reachable(name: str, why: object) -> str:
+    return f"model {name!r} is neither a folder nor reachable on the Hub: {why}"
 
 
 @contextmanager
@@ -310,7 +364,7 @@ def _without_report() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _why_not_loaded(name: str, error: Exception) -> str:
+def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return (
             f"model {name!r} brings Python code of its own, which is never run here; give a model "
@@ -324,10 +378,9 @@ def _why_not_loaded(name: str, error: Exception) -> str:
             if not os.access(file, os.R_OK):  # of which safetensors says that there is none
                 return f"model folder {name!r} cannot be loaded: no permission to read {file}"
         return f"model folder {name!r} cannot be loaded: {_first_line(error)}"
-    return (
-        f"model {name!r} is neither a folder nor reachable on the Hub "
-        f"({_first_line(error)}); check the name and the network, or use --model nano"
-    )
+    if hub_error := HubRequests(name, revision).explained(error):
+        return _not_reachable(name, hub_error)
+    return f"model {name!r} of the Hub cannot be loaded: {_first_line(error)}"
 
 
 def _first_line(error: BaseException) -> str:

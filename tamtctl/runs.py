@@ -21,6 +21,7 @@ from tamtctl.errors import ChangedInputsError, TamtctlError, UsageError
 from tamtctl.files import check_folder_writable, replacing_file
 from tamtctl.folders import nearest_folder
 from tamtctl.locks import locked
+from tamtctl.plain_files import is_special, leads_out, read_regular
 from tamtctl.untrusted import reason
 
 RUNS = Path("runs")
@@ -28,6 +29,7 @@ CONFIG, RESULT, METRICS, TICKET = "config.json", "result.json", "metrics.jsonl",
 IDENTITY = "identity.json"
 CHECKPOINTS, TENSORBOARD, SCORES = "checkpoints", "tensorboard", "scores.safetensors"
 _LOCK = ".lock"
+_MAX_BYTES = 2**28  # of a JSON file of a run
 _REMEDY = "make it anew in its place with --force, or keep it and choose another --output-dir"
 
 
@@ -67,6 +69,7 @@ class RunFolder:
             return None
         if not self.path.is_dir():
             raise UsageError(f"output folder {str(self.path)!r} is a file; choose another")
+        self._refuse_odd_entries()
         if all(_may_be_left(entry.name) for entry in self.path.iterdir()):
             self._check_writable()  # empty, but for what a process killed early may leave
             return None
@@ -123,6 +126,14 @@ class RunFolder:
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result: from now on the run is finished."""
         write_json(self.path / RESULT, result)
+
+    def _refuse_odd_entries(self) -> None:
+        for entry in sorted(self.path.iterdir()):
+            if is_special(entry) or leads_out(self.path, entry.name):
+                raise UsageError(
+                    f"output folder {str(self.path)!r} holds {entry.name}, which is a pipe, a "
+                    "device or a link that leads out of it; choose another --output-dir"
+                )
 
     def _check_identity(self) -> None:
         before = _read(self.path / IDENTITY)
@@ -208,7 +219,7 @@ def _step(line: str) -> float:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_regular(path, _MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

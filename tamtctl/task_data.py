@@ -460,9 +460,12 @@ def _hub_commit(dataset: str, config: str | None) -> str:
     """
     import datasets
 
+    from tamtctl.hub_requests import HubRequests
+
     with _hub_errors(dataset, config):
         try:
-            return dataset_commit(dataset)
+            hub = HubRequests(dataset, kind="dataset")
+            return hub.ask(lambda: dataset_commit(dataset))
         except Exception:
             folder = Path(datasets.config.HF_DATASETS_CACHE, dataset.replace("/", "___"))
             cached = [path for path in folder.glob(f"{config or '*'}/*/*") if path.is_dir()]
@@ -481,18 +484,20 @@ def _hub_records(dataset: str, config: str | None, commit: str, split: str) -> I
 
 @contextmanager
 def _hub_errors(dataset: str, config: str | None) -> Iterator[None]:
-    from huggingface_hub import errors
+    from tamtctl.hub_requests import HubRequests, UnreachableError
 
-    http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
     name = dataset + (f":{config}" if config else "")
     instead = "give its files with --data-dir, or use the task python-docs-topic, which needs none"
     try:
         yield
-    except (http_error, ConnectionError, TimeoutError) as error:
-        raise TaskError(f"no network to the Hub to fetch {name}; {instead}") from error
     except Exception as error:  # a dataset can fail in as many ways as there are formats
-        reason = " ".join(str(error).split())[:300]
-        raise TaskError(f"cannot read the dataset {name}: {reason}; {instead}") from error
+        reason = HubRequests(dataset, kind="dataset").explained(error)
+        if isinstance(reason, UnreachableError):
+            line = f"no network to the Hub to fetch {name}; {instead} ({reason})"
+        else:
+            reason_line = reason or " ".join(str(error).split())[:300]
+            line = f"cannot read the dataset {name}: {reason_line}; {instead}"
+        raise TaskError(line) from error
 
 
 # --- python-docs-topic -----------------------------------------------------------------------

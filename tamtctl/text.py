@@ -140,7 +140,7 @@ def source_digest(source: str) -> str:
     matched = _HUB_ID.fullmatch(source)
     if matched and not _is_file_name(path):
         with _hub_errors(source):
-            return dataset_commit(matched["id"])
+            return _dataset_commit(matched["id"])
     raise _nothing_called(source)
 
 
@@ -424,7 +424,7 @@ def _hub_dataset(name: str, repo_id: str, config: str | None, text_column: str |
     import datasets
 
     with _hub_errors(name):
-        revision = dataset_commit(repo_id)
+        revision = _dataset_commit(repo_id)
         splits = datasets.load_dataset(repo_id, config, revision=revision, streaming=True)
     if "train" not in splits:
         raise CorpusError(f"the dataset {name} has no split 'train', but {listed(splits)}")
@@ -452,6 +452,12 @@ def _dataset_column(name: str, dataset: datasets.IterableDataset, text_column: s
         declared = [n for n, f in features.items() if getattr(f, "dtype", "") in _STRINGS]
         sample = Sample.of(((name, record) for record in dataset), declared)
         return sample.text_column(text_column) if sample.records else text_column or "text"
+
+
+def _dataset_commit(repo_id: str) -> str:
+    from tamtctl.hub_requests import HubRequests
+
+    return HubRequests(repo_id, kind="dataset").ask(lambda: dataset_commit(repo_id))
 
 
 def _dataset_documents(
@@ -485,32 +491,31 @@ def _dataset_share(
 @contextmanager
 def _hub_errors(name: str, *, is_found: bool = False) -> Iterator[None]:
     """Whatever goes wrong out there becomes one line that says what to use instead."""
-    from huggingface_hub import errors
+    from tamtctl.hub_requests import HubRequests, MissingRepoError, UnreachableError
 
-    # Its HTTP library's base class, which it imports for the purpose but does not list.
-    http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
     instead = f"use {PYTHON_DOCS} or a local file"
     try:
         yield
     except CorpusError:
         raise
-    except errors.GatedRepoError as error:
-        raise CorpusError(
-            f"the dataset {name} is gated: accept its terms on the Hub and `hf auth login`"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise CorpusError(
-            f"no file or folder {name!r} here, and no such dataset on the Hub "
-            "(a private one needs `hf auth login`)"
-        ) from error
-    except (http_error, ConnectionError, TimeoutError) as error:
-        if is_found:
-            raise CorpusError(
-                f"lost the connection to the Hub while reading the dataset {name}; try again"
-            ) from error
-        raise CorpusError(
-            f"no file or folder {name!r} here, and no network to the Hub to look there; {instead}"
-        ) from error
     except Exception as error:  # a dataset can fail in as many ways as there are formats
-        reason = " ".join(str(error).split())[:300]
-        raise CorpusError(f"cannot read the dataset {name}: {reason}; {instead}") from error
+        hub_error = HubRequests(name.split(":")[0], kind="dataset").explained(error)
+        match hub_error:
+            case None:
+                reason = " ".join(str(error).split())[:300]
+                line = f"cannot read the dataset {name}: {reason}; {instead}"
+            case _ if is_found:
+                line = f"lost the Hub while reading the dataset {name}: {hub_error}"
+            case MissingRepoError():
+                line = (
+                    f"no file or folder {name!r} here, and no such dataset on the Hub "
+                    "(a private one needs `hf auth login`)"
+                )
+            case UnreachableError():
+                line = (
+                    f"no file or folder {name!r} here, and no network to the Hub to look there: "
+                    f"{hub_error}; {instead}"
+                )
+            case _:
+                line = f"no file or folder {name!r} here, and {hub_error}; {instead}"
+        raise CorpusError(line) from error

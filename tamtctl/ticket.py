@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tamtctl.card import card
-from tamtctl.errors import HubError, ModelError, TicketError
+from tamtctl.errors import HubError, ModelError, NoTicketError, TicketError
 from tamtctl.folders import replacing, write_to_disk
 from tamtctl.heads import check_head
 from tamtctl.mask_coding import ENCODINGS, decode_mask, encode_mask
@@ -484,7 +484,7 @@ def resolve_ticket(
     if str(name) in packaged:
         return ResolvedTicket(packaged[str(name)], "packaged")
     if _exists(path):
-        raise TicketError(f"{str(name)!r} is a file; give the folder of a ticket")
+        raise NoTicketError(f"{str(name)!r} is a file; give the folder of a ticket")
     if match := _HUB_NAME.fullmatch(str(name)):
         from tamtctl.hub import pull
 
@@ -494,7 +494,7 @@ def resolve_ticket(
         except HubError as error:
             raise HubError(f"no folder {str(name)!r} here, and {error}") from error
     known = ", ".join(packaged) or "none"
-    raise TicketError(f"no ticket {show(str(name))}: no such folder, and packaged are: {known}")
+    raise NoTicketError(f"no ticket {show(str(name))}: no such folder, and packaged are: {known}")
 
 
 def locate_base(base: BaseModel, places: Places) -> tuple[str, str | None]:

@@ -707,7 +707,7 @@ def test_nothing_is_published_through_a_link(
             (folder / name).mkdir()
     for options in ({"dry_run": True}, {"token": TOKEN}):
         with pytest.raises(TicketError) as raised:
-            push(folder, "org/name", **options)  # type: ignore[arg-type]
+            push(folder, "org/name", **options)
         assert name in str(raised.value)
     assert regular_hub.requests == []
 

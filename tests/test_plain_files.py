@@ -159,8 +159,9 @@ def test_in_a_model(here: Path, model: Path, name: str, kind: str) -> None:
     (here / "m" / name).unlink(missing_ok=True)
     ODD[kind](here / "m" / name)
     code, _, error = outcome(
-        here, "search", "--dry-run", "--sparsity", "0.5", "--model", "m", "--corpus", "python-docs"
-    )
+        here, "search", "--dry-run", "--sparsity", "0.5", "--model", "m", "--corpus", "python-docs",
+        "--sequence-length", "32",
+    )  # fmt: skip
     if (name, kind) == ("more", "loop"):
         assert code == 0, error
     else:
@@ -221,8 +222,8 @@ def test_output_folders_that_are_links(here: Path) -> None:
         assert Ticket.load(here / name).sparsity == Ticket.load(here / "t").sparsity
     shutil.copytree(here / "t", here / "mine")
     (here / "mine" / "ticket.json").write_text(json.dumps({"mine": True}))
-    (here / "out").symlink_to("mine")
-    code, _, error = outcome(here, "import", "t", "--output-dir", "out")
+    (here / "linked").symlink_to("mine")
+    code, _, error = outcome(here, "import", "t", "--output-dir", "linked")
     assert code == 1
     assert "is a link; give " in error
     assert json.loads((here / "mine" / "ticket.json").read_text()) == {"mine": True}

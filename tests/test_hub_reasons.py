@@ -33,7 +33,7 @@ hub.TIMEOUT = hub_requests.TIMEOUT = 1.0
 
 ASKING = {
     "evaluate": "evaluate {repo} --task mlm --corpus text.txt",
-    "corpus": "search --sparsity 0.5 --model {model} --sequence-length 32 --corpus {repo} --dry-run",
+    "corpus": "search --sparsity 0.5 --model {model} --corpus {repo} --sequence-length 32",
     "pull": "pull {repo}",
     "search": "search --sparsity 0.5 --model {repo} --corpus text.txt --dry-run",
     "finetune": "finetune own --train own.jsonl --dev own.jsonl --model {repo} --dense",

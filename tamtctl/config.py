@@ -80,6 +80,7 @@ class SearchConfig:
         checkpoint_every: Steps between two checkpoints; None: five minutes.
         eval_every: Steps between two evaluations of the mask on held-out text; None: only at the
             end.
+        eval_steps: Evaluate the mask on held-out text after just these steps, too.
         patience: Stop after so many evaluations in a row without a lower loss. The ticket is that
             of the last step, not of the best evaluation: choosing it by the very losses that are
             reported would flatter it.
@@ -129,6 +130,7 @@ class SearchConfig:
     keep_scores: bool | None = None
     from_scores: str | None = None
     base_model: str | None = None
+    eval_steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -208,6 +210,11 @@ class SearchConfig:
                 one_of(option, value, LOGS)
             else:
                 _require(option, value >= 1, "at least 1", value)
+        if self.eval_steps and (self.method != "tamt" or not self.is_trained):
+            raise UsageError("eval-steps are for --method tamt")
+        if self.eval_steps and self.patience:
+            raise UsageError("--patience counts evaluations at equal distances, not eval-steps")
+        _require("eval-steps", min(self.eval_steps, default=1) >= 1, "at least 1", self.eval_steps)
         if self.patience and not self.eval_every:
             raise UsageError("--patience counts evaluations: give --eval-every, too")
 
@@ -226,7 +233,7 @@ class SearchConfig:
 
         How a search is watched is left out: it is still the same search.
         """
-        left_out = {"checkpoint_every", "log_to", "keep_scores"}
+        left_out = {"checkpoint_every", "log_to", "keep_scores", "eval_steps"}
         if self.patience is None:
             left_out.update(_WATCHING)
         left_out.update(
@@ -300,7 +307,13 @@ def derived_config(run: str, sparsity: float, **changes: Any) -> SearchConfig:
         raise UsageError(f"--from-scores {run!r} is not the run of a mask training")
     asked = {key: value for key, value in changes.items() if value is not None}
     return replace(
-        config, sparsity=sparsity, from_scores=run, eval_every=None, patience=None, **asked
+        config,
+        sparsity=sparsity,
+        from_scores=run,
+        eval_every=None,
+        eval_steps=(),
+        patience=None,
+        **asked,
     )
 
 
@@ -654,7 +667,11 @@ def _checked_values(file: str, values: object) -> _Values:
 
 def _checked(file: str, key: str, value: Any, declared: str) -> Any:
     """Return a TOML value as the field's type, or say which type it should have had."""
-    if declared.startswith("tuple"):
+    if declared == "tuple[int, ...]":
+        value = (value,) if type(value) is int else value
+        if isinstance(value, list | tuple) and all(type(item) is int for item in value):
+            return tuple(value)
+    elif declared.startswith("tuple"):
         value = (value,) if isinstance(value, str) else value
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
             return tuple(value)

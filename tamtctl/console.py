@@ -240,6 +240,8 @@ def show_comparison(output: Output, comparison: Comparison) -> None:
     for row in rows:
         table.add_row(*row)
     output.line()
+    for text in comparison.texts:
+        output.line(f"Held-out text: {text}")
     output.table(table)
     for sentence in comparison.sentences:
         output.line(sentence)

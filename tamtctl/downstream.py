@@ -61,13 +61,13 @@ def fine_tune(
 def score_of(result: FinetuneResult) -> TaskScore:
     """Return the scores of a fine-tuning run, from the predictions that it left."""
     runs = [
-        Resampled(score, _resampled(folder, result.metric))
+        _resampled(score, folder, result.metric)
         for score, folder in zip(result.scores, result.checkpoint, strict=True)
     ]
     return TaskScore(result.metric, Spread.of(result.scores), runs)
 
 
-def _resampled(checkpoint: Path, metric: str) -> Any:
+def _resampled(score: float, checkpoint: Path, metric: str) -> Resampled:
     """Score resamples of the dev set that the primary metric is of."""
     task = _task(checkpoint)
     suffix, split = next(iter(task.dev_splits.items()))
@@ -77,7 +77,8 @@ def _resampled(checkpoint: Path, metric: str) -> Any:
     examples = Examples(
         [row["id"] for row in rows], (), [_label(task, row["label"]) for row in rows]
     )
-    return resampled_scores(task, said, examples, _RESAMPLES)[metric.removesuffix(suffix)]
+    resampled = resampled_scores(task, said, examples, _RESAMPLES)[metric.removesuffix(suffix)]
+    return Resampled(score, resampled, len(rows))
 
 
 def _task(checkpoint: Path) -> Task:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from tamtctl.errors import TamtctlError
+from tamtctl.levels import Level
+from tamtctl.measures import UNITS, term_of, text_of
 from tamtctl.statistics import Spread
 from tamtctl.subnetworks import DENSE, Subnetwork
 from tamtctl.sweep import ONE_SHOT
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 
 Draw = Callable[[], "Figure"]
 
-AXIS_LABELS = {
-    "mlm": "masked-LM loss (nats per masked token)",
-    "kd": "distance to the dense model (1 − cosine)",
+_AXIS_LABELS = {
+    "mlm": f"masked-LM loss ({UNITS['mlm']})",
+    "kd": f"distance to the dense model ({UNITS['kd']})",
 }
 _STYLES = {  # method → colour, marker
     "tamt-mlm": ("#0072B2", "o"),
@@ -87,14 +89,15 @@ def figures_of(comparison: Comparison) -> dict[str, tuple[str, Draw]]:
         )
     if comparison.overlaps:
         found["similarity"] = (
-            "Jaccard similarity of the kept weights, averaged over the matrices; two random masks "
-            "have d / (2 − d) for a density d.",
+            "Jaccard similarity of the kept weights, averaged over the matrices that both mask; "
+            "two random masks have d / (2 − d) for a density d.",
             lambda: _similarity(comparison),
         )
     if comparison.config.tasks:
         found["score"] = (
-            "Fine-tuned dev score against held-out loss, one point per subnetwork; r is their "
-            "correlation with its 95 % interval.",
+            "Fine-tuned dev score against held-out loss, one point per subnetwork. In the title: "
+            "their rank correlation over the methods within a sparsity, the mean over the "
+            "sparsities, with the 95 % interval of a bootstrap over methods.",
             lambda: _scores(comparison),
         )
     return found
@@ -168,29 +171,43 @@ def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def _by_method(comparison: Comparison) -> dict[str, dict[float, list[Subnetwork]]]:
-    """Return method → sparsity → the subnetworks that differ in their seed alone."""
-    table: dict[str, dict[float, list[Subnetwork]]] = {}
-    for (method, sparsity), group in comparison.groups.items():
+def _by_method(comparison: Comparison) -> dict[str, dict[Level, list[Subnetwork]]]:
+    """Return method → level → the subnetworks that differ in their seed alone."""
+    table: dict[str, dict[Level, list[Subnetwork]]] = {}
+    for (method, level), group in comparison.groups.items():
         if method != DENSE:
-            table.setdefault(method, {})[sparsity] = group
+            table.setdefault(method, {})[level] = group
     return table
 
 
+def _by_line(comparison: Comparison) -> dict[tuple[str, str], dict[float, list[Subnetwork]]]:
+    """Return method and label → sparsity → subnetworks: a line for each kind of level."""
+    lines: dict[tuple[str, str], dict[float, list[Subnetwork]]] = {}
+    for method, groups in _by_method(comparison).items():
+        for level, group in groups.items():
+            label = group[0].label + (f" ({level.among})" if level.among else "")
+            lines.setdefault((method, label), {})[level.sparsity] = group
+    return lines
+
+
+def _axis_label(measure: str) -> str:
+    text = text_of(measure)
+    return _AXIS_LABELS[term_of(measure)] + (f"\non {text}" if text else "")
+
+
 def _losses(comparison: Comparison) -> Figure:
-    figure, panels = _panels(len(comparison.terms))
+    figure, panels = _panels(len(comparison.measures))
     styles = _styles(comparison)
     dense = comparison.subnetworks[0]
-    for axes, term in zip(panels, comparison.terms, strict=True):
-        for method, groups in _by_method(comparison).items():
+    for axes, term in zip(panels, comparison.measures, strict=True):
+        for (method, label), groups in _by_line(comparison).items():
             spreads = [comparison.spread(group, term) for group in groups.values()]
-            label = next(iter(groups.values()))[0].label
             _error_bars(axes, list(groups), spreads, label, styles[method])
         ink = axes.yaxis.label.get_color()
         axes.axhline(
             dense.losses[term].mean, color=ink, linestyle="--", linewidth=1.2, label="dense"
         )
-        axes.set(xlabel="sparsity", ylabel=AXIS_LABELS[term])
+        axes.set(xlabel="sparsity", ylabel=_axis_label(term))
         axes.set_xticks(sorted({one.sparsity for one in comparison.subnetworks if one.ticket}))
     _legend(figure, panels[0], 6)
     return figure
@@ -212,18 +229,18 @@ def _dense_line(axes: Axes, height: float) -> None:
 
 def _flips(comparison: Comparison) -> Figure:
     table = {m: g for m, g in _by_method(comparison).items() if m not in ONE_SHOT}
-    sparsities = sorted({sparsity for groups in table.values() for sparsity in groups})
-    figure, panels = _panels(len(sparsities))
+    levels = sorted({level for groups in table.values() for level in groups})
+    figure, panels = _panels(len(levels))
     styles = _styles(comparison)
-    for axes, sparsity in zip(panels, sparsities, strict=True):
+    for axes, level in zip(panels, levels, strict=True):
         for method, groups in table.items():
-            if group := groups.get(sparsity):
+            if group := groups.get(level):
                 layers = sorted(group[0].flips.keys() - {"all"}, key=_place)
                 spreads = [Spread.of([100 * one.flips[n] for one in group]) for n in layers]
                 names = ["emb." if layer == "outside" else layer for layer in layers]
                 _error_bars(axes, names, spreads, group[0].label, styles[method])
         axes.set(
-            title=f"sparsity {sparsity:g}",
+            title=f"sparsity {level}",
             xlabel="layer",
             ylabel="mask flipped (%)",
             ylim=(0, None),
@@ -239,10 +256,10 @@ def _steps(comparison: Comparison) -> Figure:
     for one in comparison.subnetworks:
         log = one.along if is_held_out else one.training
         term = one.objective
-        if log and term in comparison.terms:
+        if log and term in comparison.measures:
             losses = {step: losses[term] for step, losses in log.items()}
             lines.setdefault((one.sparsity, term), []).append((one, losses))
-    order = sorted(lines, key=lambda key: (comparison.terms.index(key[1]), key[0]))
+    order = sorted(lines, key=lambda key: (comparison.measures.index(key[1]), key[0]))
     figure, panels = _panels(len(lines), columns=len({sparsity for sparsity, _ in lines}))
     styles = _styles(comparison)
     for axes, (sparsity, term) in zip(panels, order, strict=True):
@@ -251,11 +268,11 @@ def _steps(comparison: Comparison) -> Figure:
             if is_held_out:
                 style["marker"] = styles[one.method]["marker"]
             axes.plot(list(losses), list(losses.values()), label=one.label, linewidth=1.2, **style)
-        rivals = comparison.groups.get(("imp", sparsity))
+        rivals = comparison.groups.get(("imp", Level(sparsity)))
         if is_held_out and rivals:
             loss = comparison.spread(rivals, term).mean
             axes.axhline(loss, color=styles["imp"]["color"], linestyle=":", label="IMP")
-        axes.set(title=f"sparsity {sparsity:g}", xlabel="optimiser steps", ylabel=AXIS_LABELS[term])
+        axes.set(title=f"sparsity {sparsity:g}", xlabel="optimiser steps", ylabel=_axis_label(term))
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))  # seeds share a label
         axes.legend(unique.values(), unique.keys())
@@ -272,17 +289,17 @@ def _similarity(comparison: Comparison) -> Figure:
     side += 0.32 * max(len(one.names) for one in comparison.overlaps)
     figure, panels = _panels(len(comparison.overlaps), side, side, columns=2)
     for axes, one in zip(panels, comparison.overlaps, strict=True):
-        grid = np.array(one.jaccard)
+        grid = np.array(one.jaccard, np.float64)  # no number where two have no matrix in common
         image: Any = axes.imshow(grid, vmin=0, vmax=1, cmap="viridis")
         axes.grid(visible=False)
         axes.set_xticks(range(len(one.names)), one.names, rotation=60, ha="right", fontsize=7)
         axes.set_yticks(range(len(one.names)), one.names, fontsize=7)
         for (i, j), value in np.ndenumerate(grid):
-            colour = "black" if value > 0.55 else "white"
+            colour = "white" if value <= 0.55 else "black"
             axes.text(
                 j,
                 i,
-                f"{value:.2f}"[1:] if value < 1 else "1",
+                "–" if np.isnan(value) else f"{value:.2f}"[1:] if value < 1 else "1",
                 ha="center",
                 va="center",
                 fontsize=6,
@@ -295,7 +312,7 @@ def _similarity(comparison: Comparison) -> Figure:
 
 
 def _scores(comparison: Comparison) -> Figure:
-    pairs = [(task, term) for task in comparison.config.tasks for term in comparison.terms]
+    pairs = [(task, term) for task in comparison.config.tasks for term in comparison.measures]
     figure, panels = _panels(len(pairs))
     styles = _styles(comparison)
     for axes, (task, term) in zip(panels, pairs, strict=True):
@@ -308,8 +325,8 @@ def _scores(comparison: Comparison) -> Figure:
             )
         dense = comparison.subnetworks[0].scores[task]
         _dense_line(axes, dense.scores.mean)
-        r = comparison.correlations[task][term]
-        title = f"{task}: r = {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" if r else task
-        axes.set(title=title, xlabel=AXIS_LABELS[term], ylabel=dense.metric.replace("_", " "))
+        r = comparison.correlations[task][term].mean
+        title = f"{task}: {r.value:.2f} {r.brackets}" if r else task
+        axes.set(title=title, xlabel=_axis_label(term), ylabel=dense.metric.replace("_", " "))
     _legend(figure, panels[0], 6)
     return figure

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tamtctl.batches import Blocks, Noise, evaluation_batches
 from tamtctl.cache import cache_dir
-from tamtctl.corpus import load_corpus
+from tamtctl.corpus import Corpus, load_corpus
 from tamtctl.devices import Compute
 from tamtctl.errors import NoHeadError, UsageError
 from tamtctl.held_out_loss import HeldOutLoss, check_targets, held_out_losses
@@ -91,22 +91,12 @@ class HeldOutText:
             UsageError: The sequences are longer than the model can take.
         """
         encoder, has_head = _load(model, revision)
-        if sequence_length > (longest := max_sequence_length(encoder.model)):
-            raise UsageError(
-                f"the sequence length {sequence_length} is more than model {model!r} can take; "
-                f"give a recipe with at most {longest}"
-            )
-        text = load_corpus(
-            corpus, encoder.tokenizer, held_out=held_out or None, text_column=text_column
-        )
-        blocks = Blocks.of(
-            text.held_out,
-            sequence_length,
-            encoder.tokenizer,
-            name=f"the held-out text of {text.name}",
-        )
+        _check_length(sequence_length, encoder)
         noise = Noise.of(encoder.tokenizer) if has_head else None
-        check_targets(blocks, noise=noise, limit=limit, text=text.name)
+        text, blocks = _read_text(
+            corpus, encoder, noise, held_out=held_out, text_column=text_column,
+            sequence_length=sequence_length, limit=limit,
+        )  # fmt: skip
         identity = {
             "version": _VERSION,
             "model": _digest(encoder),
@@ -130,9 +120,34 @@ class HeldOutText:
             objectives={term: Objective(encoder, term, frozen) for term in terms},
             noises={"mlm": noise, "kd": None},
             identity=identity,
-            scored=ScoredText(
-                text.held_out_name, min(limit, len(blocks)), len(blocks), sequence_length
-            ),
+            scored=_scored(text, blocks, limit, sequence_length),
+            notes=text.notes,
+        )
+
+    def on(
+        self,
+        corpus: tuple[str, ...],
+        *,
+        held_out: tuple[str, ...],
+        text_column: str | None,
+        sequence_length: int,
+    ) -> HeldOutText:
+        """Return the same model with other text.
+
+        Raises:
+            CorpusError: The text cannot be read.
+            UsageError: The sequences are longer than the model can take.
+        """
+        _check_length(sequence_length, self.encoder)
+        text, blocks = _read_text(
+            corpus, self.encoder, self.noises.get("mlm"), held_out=held_out,
+            text_column=text_column, sequence_length=sequence_length, limit=self.limit,
+        )  # fmt: skip
+        return replace(
+            self,
+            blocks=blocks,
+            identity=self.identity | {"text": text.fingerprint, "sequence_length": sequence_length},
+            scored=_scored(text, blocks, self.limit, sequence_length),
             notes=text.notes,
         )
 
@@ -189,6 +204,42 @@ class HeldOutText:
         return cache_dir() / "losses" / f"{digest.hexdigest()}.json"
 
 
+def _read_text(
+    corpus: tuple[str, ...],
+    encoder: Encoder,
+    noise: Noise | None,
+    *,
+    held_out: tuple[str, ...],
+    text_column: str | None,
+    sequence_length: int,
+    limit: int,
+) -> tuple[Corpus, Blocks]:
+    """Read a corpus and cut its held-out part; there is something to take a loss of."""
+    text = load_corpus(
+        corpus, encoder.tokenizer, held_out=held_out or None, text_column=text_column
+    )
+    blocks = Blocks.of(
+        text.held_out,
+        sequence_length,
+        encoder.tokenizer,
+        name=f"the held-out text of {text.name}",
+    )
+    check_targets(blocks, noise=noise, limit=limit, text=text.name)
+    return text, blocks
+
+
+def _scored(text: Corpus, blocks: Blocks, limit: int, sequence_length: int) -> ScoredText:
+    return ScoredText(text.held_out_name, min(limit, len(blocks)), len(blocks), sequence_length)
+
+
+def _check_length(sequence_length: int, encoder: Encoder) -> None:
+    if sequence_length > (longest := max_sequence_length(encoder.model)):
+        raise UsageError(
+            f"the sequence length {sequence_length} is more than model {encoder.id!r} can take; "
+            f"give a recipe, or a --sequence-length, with at most {longest}"
+        )
+
+
 def _load(model: str, revision: str | None) -> tuple[Encoder, bool]:
     try:
         return load_encoder(model, with_head=True, revision=revision), True
@@ -212,11 +263,12 @@ def _digest(encoder: Encoder) -> str:
 def _read(file: Path, terms: tuple[str, ...]) -> dict[str, HeldOutLoss] | None:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        return {
+        return {  # in this order, which the file does not keep
             term: HeldOutLoss(
-                np.array(loss["sums"], np.float64), np.array(loss["counts"], np.int64)
+                np.array(values[term]["sums"], np.float64),
+                np.array(values[term]["counts"], np.int64),
             )
-            for term, loss in values.items()
+            for term in terms
         }
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING
 
 from tamtctl.environment import environment
 from tamtctl.figures import figures_of, render
+from tamtctl.held_out_loss import MIN_SEQUENCES
+from tamtctl.measures import heading as heading_of
+from tamtctl.measures import words
 from tamtctl.runs import write_json
+from tamtctl.statistics import MIN_EXAMPLES, MIN_METHODS, thousandths, too_few
 from tamtctl.subnetworks import DENSE
 from tamtctl.sweep import ONE_SHOT
 
@@ -26,8 +30,6 @@ REPORT, MARKDOWN, CSV, JSON, FIGURES = (
     "results.json",
     "figures",
 )
-_HEADINGS = {"mlm": "MLM loss (nats)", "kd": "KD loss (1 − cosine)"}
-
 Table = tuple[list[str], list[list[str]]]  # heading and rows
 
 
@@ -50,43 +52,70 @@ def write_report(comparison: Comparison) -> None:
 
 
 def summary(comparison: Comparison) -> Table:
-    """Return the table of the results: a row for every method and sparsity."""
-    terms, tasks = comparison.terms, comparison.config.tasks
+    """Return the table of the results: a row for every method and level, in one fixed order.
+
+    That is by level, and within one as asked for: the methods of ``--methods``, or the baselines
+    and then the tickets.
+    """
+    measures, tasks = comparison.measures, comparison.config.tasks
     first = comparison.subnetworks[0]
-    heading = ["sparsity", "method", *(_HEADINGS[term] for term in terms)]
+    heading = ["sparsity", "method", *map(heading_of, measures)]
     heading += [f"{task} ({first.scores[task].metric.replace('_', ' ')})" for task in tasks]
     heading += ["mask flipped", "steps"]
     rows = []
-    for (method, sparsity), group in comparison.groups.items():
+    for (method, level), group in sorted(
+        comparison.groups.items(), key=lambda item: (item[0][0] != DENSE, item[0][1])
+    ):
         one = group[0]
-        row = ["–" if method == DENSE else f"{sparsity:g}", one.label]
-        row += [str(comparison.spread(group, term)) for term in terms]
+        row = ["–" if method == DENSE else str(level), one.label]
+        row += [str(comparison.spread(group, measure)) for measure in measures]
         row += [str(comparison.score(group, task)) for task in tasks]
-        flips = [one.flips["all"] for one in group if one.flips and method not in ONE_SHOT]
-        row.append(f"{sum(flips) / len(flips):.1%}" if flips else "–")
+        is_one_shot = not one.is_given and method in ONE_SHOT
+        row.append("–" if is_one_shot else _flipped([o.flips["all"] for o in group if o.flips]))
         row.append("–" if not one.steps else f"{one.steps:,}")
         rows.append(row)
-    rows.sort(key=lambda row: (row[0] != "–", row[0]))
     return heading, rows
+
+
+def _flipped(shares: Sequence[float]) -> str:
+    """Return the mean share of flipped bits; none at all is another thing than few."""
+    if not shares:
+        return "–"
+    mean = sum(shares) / len(shares)
+    return "none" if not any(shares) else f"{mean:.1%}" if mean >= 0.0005 else "< 0.1%"
 
 
 def _differences(comparison: Comparison) -> Table:
     heading = ["sparsity", "measure", "a", "b", "a − b", "95 % interval"]
     rows = []
     for one in comparison.differences:
-        i = one.interval
-        interval = f"[{i.low:.3f}, {i.high:.3f}]"
-        rows.append([f"{one.sparsity:g}", one.measure, one.a, one.b, f"{i.value:.3f}", interval])
+        interval = "identical masks" if one.are_identical else one.interval.brackets
+        value = thousandths(one.interval.value)
+        rows.append([str(one.level), words(one.measure), one.a, one.b, value, interval])
     return heading, rows
 
 
 def _correlations(comparison: Comparison) -> Table:
-    rows = [
-        [task, term, *((f"{r.value:.3f}", f"[{r.low:.3f}, {r.high:.3f}]") if r else "––")]
-        for task, terms in comparison.correlations.items()
-        for term, r in terms.items()
-    ]
-    return ["task", "loss", "correlation", "95 % interval"], rows
+    """Return the rank correlations within each sparsity, their mean, and what pooling gives."""
+    rows = []
+    for task, by_measure in comparison.correlations.items():
+        for measure, found in by_measure.items():
+            about = [task, words(measure)]
+            for level, rho in found.within.items():
+                methods = f"{found.methods[level]} methods"
+                value = f"{rho:.3f}" if rho is not None else _why_no_rank(found.methods[level])
+                rows.append([*about, f"within {level}", methods, value, "–"])
+            mean = found.mean
+            value = f"{mean.value:.3f}" if mean else "–"
+            sure = mean.brackets if mean else found.why_none
+            rows.append([*about, "mean of those within", "", value, sure])
+            pooled = "–" if found.pooled is None else f"{found.pooled:.3f}"
+            rows.append([*about, "pooled over sparsities", "", pooled, "no evidence, see above"])
+    return ["task", "loss", "rank correlation", "", "value", "95 % interval"], rows
+
+
+def _why_no_rank(methods: int) -> str:
+    return too_few(methods, MIN_METHODS, "method") if methods < MIN_METHODS else "all are alike"
 
 
 def _derived(comparison: Comparison) -> Table:
@@ -95,7 +124,7 @@ def _derived(comparison: Comparison) -> Table:
     for one in comparison.derived:
         cost, seed = one.cost, "–" if one.seed is None else str(one.seed)
         row = [one.method, seed, one.term, f"{one.searched:g}", f"{one.sparsity:g}"]
-        row += [f"{one.loss:.3f}", f"{cost.value:+.3f}", f"[{cost.low:.3f}, {cost.high:.3f}]"]
+        row += [f"{one.loss:.3f}", f"{cost.value:+.3f}", cost.brackets]
         rows.append(row)
     return heading, rows
 
@@ -103,7 +132,7 @@ def _derived(comparison: Comparison) -> Table:
 def _tables(comparison: Comparison) -> Iterator[tuple[str, Table, int]]:
     """Yield headline, table and how many of its columns are words, of what there is."""
     if comparison.correlations:
-        yield "Does the loss foretell the score?", _correlations(comparison), 2
+        yield "Does the loss foretell the score?", _correlations(comparison), 4
     if comparison.derived:
         yield "One search for many sparsities: its cost against their own", _derived(comparison), 3
     yield "Every difference", _differences(comparison), 4
@@ -112,12 +141,28 @@ def _tables(comparison: Comparison) -> Iterator[tuple[str, Table, int]]:
 def _facts(comparison: Comparison) -> list[str]:
     config = comparison.config
     facts = [
-        f"Model {comparison.model}, held-out text of {comparison.corpus}: {comparison.blocks} "
-        "sequences, every subnetwork with the same masked tokens and the pre-trained head.",
+        f"Model {comparison.model}, held-out text: "
+        f"{'; '.join(map(str, comparison.texts))}. Every subnetwork has the same masked tokens "
+        "and the pre-trained head.",
         "Values are means ± standard deviations over seeds, where there are several. Intervals of "
         "losses are from a paired bootstrap over the sequences, those of scores over the dev "
-        "examples: they say how another text would move a difference, not another seed.",
+        "examples: they say how another text would move a difference, not another seed. They need "
+        f"{MIN_SEQUENCES} sequences, or {MIN_EXAMPLES} examples.",
     ]
+    if comparison.correlations:
+        facts.append(
+            "Whether a loss foretells a score is a question for each sparsity: over several of "
+            "them, the two go together for any methods, since more sparsity makes every loss "
+            "higher and every score lower. Intervals of rank correlations are from a bootstrap "
+            "over methods, each with all of its sparsities."
+        )
+    if any(one.among for one in comparison.subnetworks):
+        facts.append(
+            "Tickets are compared where they keep as many weights in the same matrices, to within "
+            "one weight a matrix; what a ticket does not mask stays dense. Their baselines mask "
+            "the same matrices, with the same number of weights in each."
+        )
+    facts += [f"Note: {note}." for note in comparison.notes]
     if config.sparsities:
         facts.append(
             "Equal budget: mask training (TAMT) gets the "

@@ -150,7 +150,7 @@ class Supervisor:
 
     def _evaluation_is_due(self, step: int) -> bool:
         every = self._config.eval_every
-        return every is not None and step % every == 0
+        return step in self._config.eval_steps or (every is not None and step % every == 0)
 
     def _evaluated(self, report: StepReport) -> StepReport:
         losses = world().on_first(self._evaluate)

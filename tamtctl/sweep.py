@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -154,6 +153,9 @@ class CompareConfig:
             )
         if self.tickets and (self.at_steps or self.keep_scores):
             raise UsageError("--at-steps and --keep-scores are for a sweep, with --sparsity")
+        for name in self.tickets:
+            if self.tickets.count(name) > 1:
+                raise UsageError(f"ticket {name!r} is given twice; give it once")
         if any(step < 1 for step in self.at_steps):
             raise UsageError(f"--at-steps must be at least 1, got {min(self.at_steps)}")
         for sparsity in self.sparsities:
@@ -182,6 +184,7 @@ class CompareConfig:
                 raise UsageError(f"--{option.replace('_', '-')} has a value twice")
         for cell in self.cells():  # refuses what a search would refuse, before the first one
             self.search_config(cell)
+        self._check_steps()
 
     def cells(self, *, has_head: bool = True) -> list[Cell]:
         """Return the cells of the sweep, sparsity by sparsity.
@@ -213,7 +216,7 @@ class CompareConfig:
             UsageError: The recipe or a value is refused.
         """
         method, objective = SWEEP_METHODS[cell.method]
-        changes = {
+        changes: dict[str, Any] = {
             "sparsity": cell.sparsity,
             "seed": cell.seed if cell.seed is not None else 1,
             "model": self.model,
@@ -231,7 +234,7 @@ class CompareConfig:
         if method == "imp":
             return equal
         if method == "tamt":
-            changes["eval_every"] = math.gcd(*self.at_steps) or None
+            changes["eval_steps"] = self.at_steps or None
             changes["keep_scores"] = self.keep_scores or None
         steps = equal.steps
         if timed:
@@ -243,6 +246,43 @@ class CompareConfig:
     def defaults(self) -> SearchConfig:
         """Return a search of the recipe: it says what is not asked for, as where to compute."""
         return self.search_config(Cell("magnitude", 0.5, None))
+
+    def notes_on_steps(self, cells: Sequence[Cell]) -> list[str]:
+        """Return where a step of ``at_steps`` is beyond what mask training takes."""
+        if self.budget != "steps":
+            return ["--at-steps: a training that ends before a step is not evaluated there"] * bool(
+                self.at_steps
+            )
+        notes = []
+        for sparsity, steps in self._budgets(cells).items():
+            if beyond := [str(step) for step in sorted(self.at_steps) if step > steps]:
+                notes.append(
+                    f"at {sparsity:g} mask training takes {steps} steps: it is not evaluated at "
+                    f"--at-steps {','.join(beyond)}"
+                )
+        return notes
+
+    def _check_steps(self) -> None:
+        """Refuse what only mask training can do, and steps that none of it takes."""
+        trained = [cell for cell in self.cells() if cell.method.startswith("tamt")]
+        if (self.at_steps or self.keep_scores) and not trained:
+            raise UsageError(
+                "--at-steps and --keep-scores are of mask training; give it among the --methods, "
+                "for example tamt-mlm"
+            )
+        if not self.at_steps or self.budget != "steps":
+            return
+        most = max(self._budgets(trained).values())
+        if (latest := max(self.at_steps)) > most:
+            raise UsageError(
+                f"--at-steps {latest} is beyond the {most} steps of the longest mask training; "
+                "give earlier ones, or a larger --prune-every"
+            )
+
+    def _budgets(self, cells: Sequence[Cell]) -> dict[float, int]:
+        """Return sparsity → optimiser steps of mask training."""
+        trained = [cell for cell in cells if cell.method.startswith("tamt")]
+        return {cell.sparsity: self.search_config(cell).steps for cell in trained}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; a recipe file counts by its name and by what it held."""

@@ -263,6 +263,11 @@ def losses_along(found: SearchResult) -> dict[int, dict[str, float]]:
     return {step: one["eval_losses"] for step, one in _log(found).items() if one["eval_losses"]}
 
 
+def flips_along(found: SearchResult) -> dict[int, float]:
+    """Return step → share of the mask that differs from the initial one."""
+    return {step: one["flips"] for step, one in _log(found).items()}
+
+
 def training_losses(found: SearchResult) -> dict[int, dict[str, float]]:
     """Return step → mean training losses by term since the step before."""
     return {step: one["terms"] for step, one in _log(found).items()}

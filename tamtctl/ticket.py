@@ -9,6 +9,7 @@ The folder it is saved in is described in `tamtctl.ticket_format`.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import re
@@ -328,6 +329,15 @@ class Ticket(TicketMetadata):
             else torch.ones_like(weight, dtype=torch.bool)
             for name, weight in weights.items()
         }
+
+    @property
+    def masks_digest(self) -> bytes:
+        """A digest of the masks as they are encoded: that of equal ones with one bit per weight."""
+        digest = hashlib.sha256()
+        for name in sorted(self.stored):
+            digest.update(name.encode() + b"\n")
+            digest.update(self.stored[name].numpy().tobytes())
+        return digest.digest()
 
     @property
     def stored_bytes(self) -> int:

@@ -93,6 +93,8 @@ def test_a_sweep_reports_every_method_and_repeats_no_run(run: Run, sweep: list[o
     assert len(finished) == 12
     again = run(*sweep, *methods, "--json")
     assert json.loads(again.out)["results"] == result["results"]
+    with (folder / "results.csv").open() as file:
+        assert next(csv.reader(file)) == list(rows[0])  # kept losses are in the same order
     assert again.err.count("done before") == 12
     more = run(*sweep, "--methods", "tamt-mlm,tamt-mlm+kd,imp,magnitude", "--seeds", "1")
     assert more.code == 0, more.err
@@ -191,22 +193,31 @@ def test_a_damaged_run_is_named_and_left_out_or_rebuilt(
 def test_searches_are_evaluated_on_their_way(run: Run, sweep: list[object]) -> None:
     sweep += ["--methods", "tamt-mlm,imp", "--json"]
     before = json.loads(run(*sweep).out)["results"]
-    done = run(*sweep, "--at-steps", "4,8")
+    done = run(*sweep, "--at-steps", "3,8,10")
     assert done.code == 0, done.err
+    assert "at 0.5 mask training takes 8 steps: it is not evaluated at --at-steps 10" in done.err
     result = json.loads(done.out)
     assert done.err.count("once more") == 2  # they had not been evaluated
     seconds = {"seconds": None}
     assert [row | seconds for row in result["results"]] == [row | seconds for row in before]
     along = {(one["sparsity"], one["step"]): one["mlm_loss"] for one in result["at_steps"]}
-    assert along.keys() == {(0.5, 4), (0.5, 8), (0.7, 4), (0.7, 8), (0.7, 12)}
+    assert along.keys() == {(0.5, 3), (0.5, 8), (0.7, 3), (0.7, 8), (0.7, 10)}
+    for folder in Path("runs").glob("search-*-tamt-*"):  # there and only there
+        lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        evaluated = {line["step"] for line in lines if line["eval_losses"]}
+        assert evaluated == {3, 8} | ({10} if "-0.7-" in folder.name else set())
     final = {row["sparsity"]: row["mlm_loss"] for row in before if row["method"] == "tamt"}
     assert along[0.5, 8] == pytest.approx(final[0.5], abs=1e-6)  # after the last step
     imp = {row["sparsity"]: row["mlm_loss"] for row in before if row["method"] == "imp"}
     for one in result["steps_to_equal"]:
-        reached = [s for s in (4, 8) if along[one["sparsity"], s] <= imp[one["sparsity"]]]
+        sparsity = one["sparsity"]
+        steps = [step for of, step in sorted(along) if of == sparsity]
+        reached = [step for step in steps if along[sparsity, step] <= imp[sparsity]]
         assert one["steps"] == min(reached, default=None)
     assert "IMP has after 8" in " ".join(result["sentences"])
-    assert "once more" not in run(*sweep, "--at-steps", "4,8").err
+    fewer = run(*sweep, "--at-steps", "8,10")
+    assert "once more" not in fewer.err
+    assert {one["step"] for one in json.loads(fewer.out)["at_steps"]} == {8, 10}
 
 
 @pytest.mark.slow
@@ -253,6 +264,12 @@ def test_tasks_are_fine_tuned_and_correlated(run: Run, sweep: list[object], sst2
     assert all(0 <= row["sst2_accuracy"] <= 1 for row in result["results"])
     assert len({row["ticket"] for row in result["results"]}) == 5  # one-shot ones, too; dense: none
     assert result["correlations"]["sst2"].keys() == {"mlm", "kd"}
+    for found in result["correlations"]["sst2"].values():  # two methods are too few to rank
+        assert found["within"] == {"0.5": None, "0.7": None}
+        mean = found["mean_rank_correlation_within_sparsities"]
+        assert (mean["value"], mean["low"]) == (None, None)
+        assert mean["why_none"] == "too few to tell (2 methods; 4 are needed)"
+    assert sum("too few to tell (2 methods" in s for s in result["sentences"]) == 2
     measures = {one["measure"] for one in result["differences"]}
     assert measures == {"mlm", "kd", "sst2"}
     assert (Path(result["folder"]) / "figures" / "score.png").exists()
@@ -298,6 +315,9 @@ def test_a_model_without_head_is_compared_by_kd(
         ("--sparsity 0.5 --budget seconds --methods tamt-kd", 2, "give it among the --methods"),
         ("--sparsity 0.5 --budget seconds --shard 1/2", 2, "--shard cannot know"),
         ("--sparsity 0.5 --at-steps 0,5", 2, "--at-steps must be at least 1"),
+        ("--sparsity 0.5 --at-steps 50,900", 2, "--at-steps 900 is beyond the 160 steps"),
+        ("--sparsity 0.5 --at-steps 5 --methods imp", 2, "are of mask training"),
+        ("nano-0.7 nano-0.7", 2, "ticket 'nano-0.7' is given twice; give it once"),
         ("nano-0.7 --at-steps 5", 2, "--at-steps and --keep-scores are for a sweep"),
         ("--sparsity 0.5 --shard 3/2", 2, "--shard must be like 2/8"),
         ("--sparsity 0.5 --recipe steps.toml", 2, "give its --prune-every"),

@@ -6,6 +6,8 @@ wrote around it, which stays.
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -32,6 +34,8 @@ _BEGIN = (
     "<!-- tamtctl writes anew what stands below, up to its end mark; write above or behind. -->"
 )
 _END = "<!-- end of what tamtctl writes -->"
+
+_MOST_ROWS = 200  # of a table whose rows come from the search or the metrics
 
 _TAGS = [HUB_TAG, "lottery-ticket", "pruning", "mask-training"]
 _MANAGED = ("base_model", "base_model_relation", "datasets", "library_name", "model-index")
@@ -191,20 +195,24 @@ def _hub_datasets(ticket: TicketMetadata) -> Iterator[tuple[str, str | None]]:
     ``org/name:config`` can be nothing else; ``org/name`` might have been a folder.
     """
     corpora = ticket.search.get("corpus")
-    for corpus in corpora if isinstance(corpora, list) else []:
+    for corpus in corpora if isinstance(corpora, list | tuple) else []:
         name, colon, config = str(corpus).partition(":")
         if colon and is_hub_id(name):
-            yield name, config
+            yield name, printable.cell(config)
 
 
 def _evaluations(ticket: TicketMetadata) -> Iterator[EvalResult]:
     """Yield what was measured of the ticket itself, for the Hub's model index."""
-    corpus = ", ".join(map(str, ticket.search.get("corpus") or ["held-out text"]))
+    measured = Measured.of(ticket)
+    corpora = ticket.search.get("corpus")
+    corpus = ", ".join(map(str, corpora if isinstance(corpora, list | tuple) else ()))
     hub = next(_hub_datasets(ticket), None)
-    for field, name in (("losses", corpus), ("check_losses", "check corpus")):
-        losses = ticket.metrics.get(field)
-        if isinstance(losses, dict) and _is_number(losses.get("ticket")):
-            is_hub = hub is not None and field == "losses"
+    for name, losses in (
+        (printable.cell(corpus) or "held-out text", measured.losses),
+        ("check corpus", measured.check_losses),
+    ):
+        if "ticket" in losses:
+            is_hub = hub is not None and losses is measured.losses
             yield EvalResult(
                 task_type="fill-mask",
                 dataset_type=hub[0] if hub and is_hub else "text",
@@ -212,10 +220,10 @@ def _evaluations(ticket: TicketMetadata) -> Iterator[EvalResult]:
                 dataset_name=f"{name} (held out)",
                 metric_type="loss",
                 metric_name=f"{ticket.objective or 'held-out'} loss"
-                + (f" ({unit})" if (unit := Measured.of(ticket).unit) else ""),
+                + (f" ({measured.unit})" if measured.unit else ""),
                 metric_value=round(losses["ticket"], 6),
             )
-    for task, metric, value in _scores(ticket):
+    for task, metric, value in _scores(measured):
         yield EvalResult(
             task_type="text-classification" if "squad" not in task else "question-answering",
             dataset_type=task,
@@ -225,29 +233,24 @@ def _evaluations(ticket: TicketMetadata) -> Iterator[EvalResult]:
         )
 
 
-def _scores(ticket: TicketMetadata) -> Iterator[tuple[str, str, float]]:
-    """Yield task, metric and value of ``metrics.scores``: {task: {metric: number}}."""
-    scores = ticket.metrics.get("scores")
-    for task, metrics in scores.items() if isinstance(scores, dict) else ():
-        for metric, value in metrics.items() if isinstance(metrics, dict) else ():
-            if _is_number(value):
-                yield task, metric, value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _scores(measured: Measured) -> Iterator[tuple[str, str, float]]:
+    """Yield task, metric and value of what was scored."""
+    for task, metrics in measured.scores.items():
+        for metric, value in metrics.items():
+            yield task, metric, value
 
 
 def _introduction(ticket: TicketMetadata) -> str:
     base = ticket.base_model
-    at = f" (revision `{base.revision}`)" if base.revision else ""
-    objective = f", objective `{ticket.objective}`" if ticket.objective else ""
+    code = printable.markdown_code
+    at = f" (revision {code(base.revision)})" if base.revision else ""
+    objective = f", objective {code(ticket.objective)}" if ticket.objective else ""
     return f"""\
-# A ticket of {_base_name(ticket)} at sparsity {ticket.sparsity:.4g}
+# A ticket of {printable.markdown(_base_name(ticket))} at sparsity {ticket.sparsity:.4g}
 
-A binary mask over the pre-trained weights of `{_base_name(ticket)}`{at}: it keeps
+A binary mask over the pre-trained weights of {code(_base_name(ticket))}{at}: it keeps
 {ticket.kept:,} of {ticket.total:,} weights in {len(ticket.parameters)} matrices and sets the
-others to zero. It was found by `{ticket.method}`{objective}, on unlabelled text and for no task
+others to zero. It was found by {code(ticket.method)}{objective}, on unlabelled text and for no task
 in particular. The repository holds the mask only, not the weights. Zeros spread over a matrix do
 not by themselves make a model faster or its files smaller."""
 
@@ -288,19 +291,22 @@ def _base_path(ticket: TicketMetadata) -> str:
     if base.id == "nano":
         return "tamtctl.nano_path()"
     if base.revision:
-        return f'"{base.id}", revision="{base.revision}"'
-    if _is_on_hub(ticket):
-        return f'"{base.id}"'
-    return f'"PATH_OF/{_base_name(ticket)}"'
+        return f"{_literal(base.id)}, revision={_literal(base.revision)}"
+    return _literal(base.id if _is_on_hub(ticket) else f"PATH_OF/{_base_name(ticket)}")
+
+
+def _literal(text: str) -> str:
+    """Return a string of Python for a block of code, which nothing in the text can end."""
+    return json.dumps(text).replace("`", "\\u0060")
 
 
 def _results(ticket: TicketMetadata) -> str:
     """Return the losses beside the baselines', the scores, and whatever else was measured."""
-    metrics = ticket.metrics
-    parts = [_losses(Measured.of(ticket))]
-    if scores := list(_scores(ticket)):
+    measured = Measured.of(ticket)
+    parts = [_losses(measured)]
+    if scores := list(_scores(measured)):
         parts.append(_table(["task", "metric", "score"], scores))
-    rest = {name: value for name, value in metrics.items() if name not in _TOLD}
+    rest = {name: value for name, value in ticket.metrics.items() if name not in _TOLD}
     if rows := list(_flat(rest)):
         parts.append(_table(["measurement", "value"], rows))
     if not any(parts):
@@ -334,7 +340,7 @@ def _losses(measured: Measured) -> str:
 
 
 def _search(ticket: TicketMetadata) -> str:
-    rows = [(f"`{name}`", value) for name, value in _flat(ticket.search)]
+    rows = [(_Code(name), value) for name, value in _flat(ticket.search)]
     if not rows:
         return ""
     return "## How it was found\n\n" + _table(["setting", "value"], rows)
@@ -342,20 +348,24 @@ def _search(ticket: TicketMetadata) -> str:
 
 def _matrices(ticket: TicketMetadata) -> str:
     rows = [
-        (f"`{name}`", " x ".join(map(str, entry.shape)), f"{1 - entry.kept / entry.numel:.4f}")
+        (_Code(name), " x ".join(map(str, entry.shape)), f"{1 - entry.kept / entry.numel:.4f}")
         for name, entry in sorted(ticket.parameters.items(), key=lambda item: _natural(item[0]))
     ]
     return "## Sparsity of each matrix\n\n" + _table(["matrix", "shape", "zeros"], rows)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the single values of nested ones under dotted names.
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the single values of nested ones under dotted names; of too many, the first ones.
 
     In order of the names, as in ``ticket.json``: a card does not change when a ticket is loaded.
     """
+    return itertools.islice(_leaves(values, ""), _MOST_ROWS)
+
+
+def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in sorted(values.items()):
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 
@@ -371,8 +381,14 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+class _Code(str):
+    """A name that a table shows as code."""
+
+
 def _cell(value: Any) -> str:
+    if isinstance(value, _Code):
+        return printable.markdown_code(value)
     if isinstance(value, list | tuple):
-        return ", ".join(map(_cell, value))
+        return printable.markdown(printable.cell(", ".join(map(str, value[:_MOST_ROWS]))))
     text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+    return printable.markdown(printable.cell(text))

@@ -260,17 +260,12 @@ def _measured(ticket: TicketMetadata) -> dict[str, str]:
         facts["check corpus"] = losses(measured.check_losses) + unit
         if measured.check_text:
             facts["check corpus"] += f", {measured.check_text}"
-    flips, steps = (ticket.metrics.get(name) for name in ("flips", "steps"))
     if measured.changed is False:
         facts["training"] = "did not change the mask: it is the one that the search began with"
-    elif isinstance(flips, float) and isinstance(steps, int) and steps:
-        facts["training"] = f"{steps:,} steps, {flips:.1%} of the mask flipped"
-    scores = ticket.metrics.get("scores")
-    for task, found in scores.items() if isinstance(scores, Mapping) else ():
-        if isinstance(found, Mapping):
-            facts[f"{task} scores"] = ", ".join(
-                f"{name} {value:.4f}" for name, value in found.items() if isinstance(value, float)
-            )
+    elif measured.steps and measured.flips is not None:
+        facts["training"] = f"{measured.steps:,} steps, {measured.flips:.1%} of the mask flipped"
+    for task, found in measured.scores.items():
+        facts[f"{task} scores"] = ", ".join(f"{name} {v:.4f}" for name, v in found.items())
     return facts
 
 

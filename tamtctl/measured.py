@@ -5,13 +5,20 @@ A ticket may be a stranger's: what is no number is left out, and what is missing
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tamtctl import printable
 from tamtctl.loss_units import UNITS, ScoredText
 from tamtctl.ticket_format import TicketMetadata
+
+# What no measurement comes near.
+_MOST, _LARGEST, _LONGEST_TEXT = 100, 1e9, 200
+_NAME = re.compile(r"\w[\w .:+/-]{0,63}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,9 @@ class Measured:
         unit: Of all losses; None if the ticket does not say what they are.
         text: The held-out text: how much of what.
         check_text: What the text of another domain is.
+        scores: Task → metric → score.
+        steps: Of the training, as far as is known.
+        flips: Share of the mask that training changed, as far as is known.
         changed: Whether training moved the mask from its start, as far as is known.
     """
 
@@ -34,6 +44,9 @@ class Measured:
     unit: str | None
     text: str | None
     check_text: str | None
+    scores: dict[str, dict[str, float]]
+    steps: int | None
+    flips: float | None
     changed: bool | None
 
     @classmethod
@@ -51,6 +64,9 @@ class Measured:
             unit=unit,
             text=_text(metrics, search) if losses else None,
             check_text=check and f"{check} (held out)",
+            scores=_scores(metrics.get("scores")),
+            steps=_count(metrics.get("steps")),
+            flips=_share(metrics.get("flips")),
             changed=changed if isinstance(changed, bool) else None,
         )
 
@@ -75,7 +91,7 @@ def _text(metrics: Mapping[str, Any], search: Mapping[str, Any]) -> str | None:
 def _joined(names: Any) -> str | None:
     if not isinstance(names, list | tuple) or not names:
         return None
-    return ", ".join(map(str, names))
+    return printable.line(", ".join(map(str, names)), _LONGEST_TEXT)
 
 
 def _count(value: Any) -> int | None:
@@ -83,10 +99,29 @@ def _count(value: Any) -> int | None:
     return value if is_count else None
 
 
+def _share(value: Any) -> float | None:
+    return float(value) if _is_number(value) and 0 <= value <= 1 else None
+
+
 def _numbers(values: Any) -> dict[str, float]:
+    return {name: float(value) for name, value in _named(values) if _is_number(value)}
+
+
+def _scores(values: Any) -> dict[str, dict[str, float]]:
+    return {name: found for name, value in _named(values) if (found := _numbers(value))}
+
+
+def _named(values: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the members of an object that have a plain name; of too many, the first ones."""
     items = values.items() if isinstance(values, Mapping) else ()
-    return {
-        str(name): float(value)
-        for name, value in items
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
+    plain = ((name, value) for name, value in items if _NAME.fullmatch(str(name)))
+    return itertools.islice(plain, _MOST)
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and abs(value) <= _LARGEST
+    )

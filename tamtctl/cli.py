@@ -702,7 +702,8 @@ def evaluate(
         file = Path("/dev/stdin") if str(predict) == "-" else predict
         labelled = evaluation.label(config, file)
         show_labelled(output, labelled)
-        output.result(labelled.to_dict(), "\n".join(map(str, labelled.predictions)))
+        lines = (printable.line(str(p), sys.maxsize) for p in labelled.predictions)
+        output.result(labelled.to_dict(), "\n".join(lines))
         return
     result = evaluation.evaluate(config)
     show_evaluation(output, result)

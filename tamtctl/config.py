@@ -12,7 +12,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
@@ -317,6 +317,14 @@ def derived_config(run: str, sparsity: float, **changes: Any) -> SearchConfig:
     )
 
 
+def _require_different_columns(texts: Sequence[str], label: str | None) -> None:
+    for number, column in enumerate(texts):
+        if column in texts[:number]:
+            raise UsageError(f"--text-column {column} is given twice; give each column once")
+        if column == label:
+            raise UsageError(f"column {column!r} cannot be both the text and the label")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
     """Everything that determines a fine-tuning run; None leaves the task's own value.
@@ -392,6 +400,7 @@ class FinetuneConfig:
         one_of("precision", self.precision, PRECISIONS)
         if self.label_kind is not None:
             one_of("label-kind", self.label_kind, LABEL_KINDS)
+        _require_different_columns(self.text_columns, self.label_column)
         for option in (
             "limit", "epochs", "batch_size", "learning_rate", "threads", "checkpoint_every",
         ):  # fmt: skip
@@ -465,6 +474,7 @@ class EvaluateConfig:
         """
         if self.head is not None:
             one_of("head", self.head, HEADS)
+        _require_different_columns(self.text_columns, self.label_column)
         one_of("device", self.device, DEVICES)
         one_of("precision", self.precision, PRECISIONS)
         length = self.sequence_length

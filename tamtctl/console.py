@@ -58,6 +58,12 @@ class Output:
         """Print a line that matters only while it is the last one."""
         self.console.print(Text(printable.line(text), style="dim"), soft_wrap=True)
 
+    def note(self, text: str) -> None:
+        """Print a line on stderr, where it is no line of the result."""
+        if not self.quiet:
+            shown = Text(printable.line(text))
+            Console(stderr=True, highlight=False).print(shown, soft_wrap=True)
+
     def facts(self, facts: Mapping[str, str]) -> None:
         """Print names and values in two columns."""
         width = max(map(len, facts)) + 2
@@ -347,7 +353,7 @@ def show_finetune_plan(output: Output, plan: FinetunePlan) -> None:
     )
     output.facts(
         {
-            "task": f"{task.name}: {task.summary}",
+            "task": f"{task.name}: {task.summary} ({plan.labels})",
             "model": subject,
             "data": f"{plan.data} ({plan.train_examples:,} to train on, {plan.dev_examples:,} dev)",
             "training": f"{plan.epochs} epochs, {plan.steps:,} steps of {task.batch_size} × up to "
@@ -392,6 +398,8 @@ def show_evaluation(output: Output, result: Evaluation) -> None:
         facts["sparsity"] = f"{result.sparsity:.4g}"
     if result.head:
         facts["head"] = result.head
+    if result.embeddings:
+        facts["embeddings"] = result.embeddings
     label = " (dev-selected)" if result.dev_selected else ""
     for name, value in result.metrics.items():
         shown = f"{value:.4f} ± {_shown(result.standard_errors[name], 4)} s.e."
@@ -402,7 +410,9 @@ def show_evaluation(output: Output, result: Evaluation) -> None:
 
 
 def show_labelled(output: Output, labelled: Labelled) -> None:
-    """Print a prediction and its text a line, a tab between them."""
+    """Print a prediction and its text a line, a tab between them; notes come before."""
+    for note in labelled.notes:
+        output.note(note)
     for prediction, texts in zip(labelled.predictions, labelled.texts, strict=True):
         shown = f"{prediction:.4f}" if isinstance(prediction, float) else str(prediction)
         output.row(shown, *texts)

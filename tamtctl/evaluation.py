@@ -11,30 +11,30 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from tamtctl.batches import Blocks, Noise, evaluation_batches
 from tamtctl.config import HEADS, OBJECTIVES, EvaluateConfig
 from tamtctl.corpus import load_corpus
 from tamtctl.devices import Compute
 from tamtctl.errors import HubError, ModelError, NoTicketError, UsageError
-from tamtctl.features import text_features
 from tamtctl.fine_tuned import OWN, PUBLIC, FineTuned
 from tamtctl.heads import fitting_head, head_parameters, put_head
 from tamtctl.held_out_loss import check_targets, held_out_losses, total_error
+from tamtctl.labelled_files import reading_notes
 from tamtctl.loss_units import UNITS, ScoredText
 from tamtctl.masking import fold
 from tamtctl.metrics import scores, standard_errors
+from tamtctl.model_files import MODULES
 from tamtctl.models import (
     Encoder,
     load_encoder,
     max_sequence_length,
 )
 from tamtctl.objectives import Objective
+from tamtctl.sentence_embeddings import SentencePipeline
 from tamtctl.task_data import Answers, Examples, open_task, read_texts
-from tamtctl.task_models import (
-    Encoding,
-)
+from tamtctl.task_models import Encoding
+from tamtctl.task_notes import class_notes, number_notes
 from tamtctl.tasks import STSB_ZERO_SHOT, TASKS
 from tamtctl.text import PYTHON_DOCS
 from tamtctl.ticket import Ticket, resolve_ticket
@@ -67,7 +67,9 @@ class Evaluation:
         unit: Of a loss; None for scores.
         units: Of every metric that is a loss.
         text: What a loss was taken on; None for scores.
-        notes: Lines that a person should know.
+        embeddings: How sentence embeddings were made (``stsb-zero-shot``).
+        cut: Examples of which a text was too long and was cut.
+        notes: What a person should know before the score is believed, a line each.
     """
 
     name: str
@@ -85,6 +87,8 @@ class Evaluation:
     unit: str | None = None
     units: dict[str, str] = field(default_factory=dict)
     text: ScoredText | None = None
+    embeddings: str | None = None
+    cut: int = 0
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,12 +114,16 @@ class Labelled:
         texts: One or two for each example.
         predictions: A class, a number or an answer for each.
         confidences: The probability of each class by name, the score of an answer, or None.
+        cut: How many of the examples were too long and were cut.
+        notes: What a person should know of the predictions, a line each.
     """
 
     task: str
     texts: list[tuple[str, ...]]
     predictions: list[Any]
     confidences: list[Any]
+    cut: int = 0
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -126,6 +134,8 @@ class Labelled:
                 {"text": list(text), "prediction": prediction, "confidence": confidence}
                 for text, prediction, confidence in rows
             ],
+            "cut": self.cut,
+            "notes": list(self.notes),
         }
 
 
@@ -174,15 +184,24 @@ def label(config: EvaluateConfig, file: Path) -> Labelled:
         tuple(map(list, zip(*texts, strict=True))),
         nothing * len(texts),
     )
-    said = fine_tuned.predict(config, examples)
-    if task.kind != "classification":
-        return Labelled(task.name, texts, said.values, said.confidences)
+    checkpoint = fine_tuned.load(config)
+    said = checkpoint.predict(examples)
+    predictions, confidences = said.values, said.confidences
+    if task.kind == "classification":
+        predictions = [task.labels[value] for value in said.values]
+        confidences = [dict(zip(task.labels, row, strict=True)) for row in said.confidences]
     return Labelled(
         task.name,
         texts,
-        [task.labels[value] for value in said.values],
-        [dict(zip(task.labels, row, strict=True)) for row in said.confidences],
+        predictions,
+        confidences,
+        cut=checkpoint.cut,
+        notes=(*_text_notes(file), *checkpoint.all_notes()),
     )
+
+
+def _text_notes(file: Path) -> list[str]:
+    return reading_notes(file) if file.is_file() else []  # a pipe is read once
 
 
 def _check_options(config: EvaluateConfig, kind: str) -> None:
@@ -218,7 +237,8 @@ def _find_ticket(name: str) -> Ticket | None:
         path = resolve_ticket(name).path
     except (NoTicketError, HubError):  # what is wrong with a model of that name, loading it says
         return None
-    if not (path / METADATA_FILE).exists() and (path / "config.json").exists():
+    is_model = (path / "config.json").exists() or (path / MODULES).exists()
+    if not (path / METADATA_FILE).exists() and is_model:
         return None
     return Ticket.load(path)
 
@@ -226,11 +246,17 @@ def _find_ticket(name: str) -> Ticket | None:
 def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
     _check_options(config, fine_tuned.kind)
     data = fine_tuned.data(config)
+    dev = data.dev()
+    checkpoint = fine_tuned.load(config)
+    notes = list(data.notes)
     found: dict[str, float] = {}
     errors: dict[str, float] = {}
     count = 0
-    for suffix, examples in data.dev().items():
-        said = fine_tuned.predict(config, examples).values
+    for suffix, examples in dev.items():
+        said = checkpoint.predict(examples).values
+        if data.task.kind == "regression":
+            notes += number_notes(examples.labels, f"dev{suffix}")
+        notes += class_notes(data.task, examples, f"dev{suffix}")
         count += len(examples)
         found |= {n + suffix: v for n, v in scores(data.task, said, examples).items()}
         errors |= {n + suffix: v for n, v in standard_errors(data.task, said, examples).items()}
@@ -247,6 +273,8 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
         sparsity=fine_tuned.sparsity,
         data=data.name,
         dev_selected=bool(fine_tuned.facts.get("dev_selected")),
+        cut=checkpoint.cut,
+        notes=(*notes, *checkpoint.all_notes()),
     )
 
 
@@ -351,12 +379,15 @@ def _sequence_length(ticket: Ticket | None) -> int:
 
 
 def _load_for(config: EvaluateConfig, ticket: Ticket | None, *, with_head: bool) -> Encoder:
-    if ticket is None:
-        return load_encoder(config.name, with_head=with_head)
-    if config.model:
-        return load_encoder(config.model, with_head=with_head)
-    name, revision = ticket.find_base()
+    name, revision = _id(config, ticket)
     return load_encoder(name, with_head=with_head, revision=revision)
+
+
+def _id(config: EvaluateConfig, ticket: Ticket | None) -> tuple[str, str | None]:
+    """Return name and revision of the encoder to load."""
+    if ticket is None or config.model:
+        return config.model if ticket and config.model else config.name, None
+    return ticket.find_base()
 
 
 def _masks(ticket: Ticket, encoder: Encoder) -> Mapping[str, Tensor]:
@@ -384,7 +415,7 @@ def _trained_head(
 def _evaluate_zero_shot(
     config: EvaluateConfig, ticket: Ticket | None, fine_tuned: FineTuned | None
 ) -> Evaluation:
-    """Correlate STS-B's labels with the cosine of mean-pooled embeddings; nothing is trained."""
+    """Correlate STS-B's labels with the cosine of sentence embeddings; nothing is trained."""
     _check_options(config, STSB_ZERO_SHOT)
     _check_model(config, STSB_ZERO_SHOT, ticket)
     pruned = ticket or fine_tuned
@@ -396,9 +427,10 @@ def _evaluate_zero_shot(
         masks = _masks(ticket, encoder)
         fold(encoder.matrices, {n: p.detach().clone() for n, p in encoder.matrices.items()}, masks)
     cast(nn.Module, encoder.model).to(compute.device)
+    pipeline = fine_tuned.pipeline() if fine_tuned else SentencePipeline.of(*_id(config, ticket))
     encoding = Encoding.of(data.task, encoder.model, encoder.tokenizer)
-    first, second = (
-        _embeddings(encoding, encoder.model, texts, config.batch_size, compute)
+    (first, cut), (second, cut_too) = (
+        pipeline.embed(encoding, encoder.model, texts, config.batch_size, compute)
         for texts in examples.texts
     )
     cosines = F.cosine_similarity(first, second)  # (n,)
@@ -416,34 +448,15 @@ def _evaluate_zero_shot(
         examples=len(examples),
         sparsity=pruned.sparsity if pruned else None,
         data=data.name,
+        embeddings=pipeline.summary,
+        cut=len(cut | cut_too),
+        notes=tuple(filter(None, (pipeline.note,))) + _cut_sentences(len(cut | cut_too), examples),
     )
 
 
-@torch.no_grad()
-def _embeddings(
-    encoding: Encoding,
-    model: PreTrainedModel,
-    texts: list[str],
-    batch_size: int,
-    compute: Compute,
-) -> Tensor:
-    """Return the mean of each text's last hidden states, padding left out, shape (n, H)."""
-    features = text_features(
-        [texts],
-        torch.zeros(len(texts)),
-        encoding.tokenizer,
-        max_length=encoding.max_length,
-        takes_types=encoding.takes_types,
+def _cut_sentences(cut: int, examples: Examples) -> tuple[str, ...]:
+    return (
+        (f"{cut:,} of {len(examples):,} pairs have a sentence that is too long and is cut",)
+        if cut
+        else ()
     )
-    embeddings: Tensor | None = None
-    for batch in features.evaluation_batches(batch_size):
-        inputs = batch.to(compute.device).inputs
-        with compute.autocast():
-            states = model(**inputs, return_dict=True).last_hidden_state.float()  # (B, T, H)
-        attended = inputs["attention_mask"].unsqueeze(2)  # (B, T, 1)
-        means = ((states * attended).sum(1) / attended.sum(1)).cpu()
-        if embeddings is None:
-            embeddings = torch.empty(len(texts), means.shape[1])
-        embeddings[batch.rows] = means
-    assert embeddings is not None
-    return embeddings

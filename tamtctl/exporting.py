@@ -25,6 +25,7 @@ from tamtctl.folders import folder_size, replacing
 from tamtctl.heads import head_parameters, put_head
 from tamtctl.models import load_tokenizer, load_with_task_head, maskable_matrices, save_model
 from tamtctl.paths import expanded
+from tamtctl.sentence_embeddings import copy_pipeline
 from tamtctl.ticket import Ticket, resolve_ticket
 
 HEADS = {
@@ -112,6 +113,7 @@ def export(
         left_out = missing if head == "none" else set()
         state = {n: t for n, t in network.state_dict().items() if n not in left_out}
         save_model(network, load_tokenizer(name, revision), new, state)
+        copy_pipeline(name, revision, new)
         _check_reloaded(network, new, head)
         size = folder_size(new)
     matrices = maskable_matrices(network)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,6 +62,8 @@ class Features:
         lengths: Tokens of each, shape (n,).
         labels: Shape (n,) or (n, 2); zeros where there are none.
         pad_to: Pad every batch to so many tokens; None: to its longest member.
+        cut_rows: Which of the texts were too long and are cut.
+        longest: Tokens of the longest text before it was cut.
     """
 
     def __init__(
@@ -72,10 +74,14 @@ class Features:
         *,
         pad_id: int,
         pad_to: int | None = None,
+        cut_rows: Iterable[int] = (),
+        longest: int | None = None,
     ) -> None:
         self.lengths: IdArray = np.fromiter(map(len, input_ids), np.int64, len(input_ids))
         self.labels = labels
         self.pad_to = pad_to
+        self.cut_rows = frozenset(cut_rows)
+        self.longest = longest or int(self.lengths.max(initial=0))
         self._pads = {"input_ids": pad_id, "token_type_ids": 0}
         self._starts = np.cumsum(self.lengths) - self.lengths
         columns = {"input_ids": input_ids, "token_type_ids": token_type_ids}
@@ -87,6 +93,16 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def cut(self) -> int:
+        """How many of the texts were too long and are cut."""
+        return len(self.cut_rows)
+
+    @property
+    def largest_id(self) -> int:
+        """The largest token id of all."""
+        return int(self._flat["input_ids"].max(initial=0))
 
     def batch(self, rows: IdArray) -> TaskBatch:
         """Return the features of these rows, padded."""
@@ -156,6 +172,8 @@ def text_features(
 ) -> Features:
     """Tokenise single texts or pairs; of too long a pair the longer text is cut first.
 
+    A text without any token, which an empty one is to some tokenizers, gets a single one.
+
     Args:
         texts: One or two columns of n texts.
         labels: Shape (n,).
@@ -166,9 +184,11 @@ def text_features(
     """
     ids: list[list[int]] = []
     types: list[list[int]] = []
+    whole: dict[int, int] = {}  # row → tokens of those that may have been cut
     for start in range(0, len(texts[0]), _TEXTS_AT_ONCE):
+        part = [list(column[start : start + _TEXTS_AT_ONCE]) for column in texts]
         encoded = tokenizer(
-            *(list(column[start : start + _TEXTS_AT_ONCE]) for column in texts),
+            *part,
             truncation=True,
             max_length=max_length,
             return_token_type_ids=takes_types,
@@ -176,9 +196,53 @@ def text_features(
         )
         ids += encoded["input_ids"]
         types += encoded.get("token_type_ids", [])
+        full = [i for i, own in enumerate(encoded["input_ids"]) if len(own) >= max_length]
+        lengths = _whole_lengths([[column[i] for i in full] for column in part], tokenizer)
+        whole |= {start + i: length for i, length in zip(full, lengths, strict=True)}
+    _fill_empty(ids, types, tokenizer)
     return Features(
-        ids, types if takes_types else None, labels, pad_id=_pad_id(tokenizer), pad_to=pad_to
+        ids,
+        types if takes_types else None,
+        labels,
+        pad_id=_pad_id(tokenizer),
+        pad_to=pad_to,
+        cut_rows=(row for row, length in whole.items() if length > max_length),
+        longest=max(whole.values(), default=None),
     )
+
+
+def _whole_lengths(texts: list[list[str]], tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return how many tokens texts or pairs have if nothing is cut."""
+    if not texts[0]:
+        return []
+    return list(
+        map(len, tokenizer(*texts, return_attention_mask=False, verbose=False)["input_ids"])
+    )
+
+
+def _fill_empty(
+    ids: list[list[int]], types: list[list[int]], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Give what has no token one that says nothing: no model can read a text of none."""
+    blank = next(
+        (
+            token
+            for token in (
+                tokenizer.cls_token_id,
+                tokenizer.sep_token_id,
+                tokenizer.bos_token_id,
+                tokenizer.eos_token_id,
+                tokenizer.unk_token_id,
+            )
+            if token is not None
+        ),
+        _pad_id(tokenizer),
+    )
+    for i, own in enumerate(ids):
+        if not own:
+            ids[i] = [blank]
+            if types:
+                types[i] = [0]
 
 
 @dataclass(frozen=True)
@@ -251,18 +315,27 @@ def span_windows(
             ids += encoded["input_ids"]
             types += encoded.get("token_type_ids", [])
             for window, member in enumerate(encoded["overflow_to_sample_mapping"]):
-                is_context = np.array([s == 1 for s in encoded.sequence_ids(window)])
-                spans = np.array(encoded["offset_mapping"][window], np.int32)  # (T, 2)
+                is_context = np.array([s == 1 for s in encoded.sequence_ids(window)], bool)
+                spans = np.array(encoded["offset_mapping"][window], np.int32).reshape(-1, 2)
                 spans[~is_context] = 0
                 owners.append(part[member])
                 offsets.append(spans)
                 labels.append(_span_label(spans, answers[part[member]]))
+    for i, own in enumerate(ids):
+        if not own:  # neither question nor context has a token
+            offsets[i] = np.zeros((1, 2), np.int32)
+    _fill_empty(ids, types, tokenizer)
     order = np.argsort(owners, kind="stable")
     features = Features(
         [ids[i] for i in order],
         [types[i] for i in order] if takes_types else None,
         torch.tensor([labels[i] for i in order]),
         pad_id=_pad_id(tokenizer),
+        cut_rows=(
+            row
+            for row, (short, question) in enumerate(zip(shortened, questions, strict=True))
+            if short != question
+        ),
     )
     return Windows(features, np.array(owners)[order], [offsets[i] for i in order])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,18 +14,20 @@ from transformers import PreTrainedModel
 from tamtctl.config import OBJECTIVES, EvaluateConfig
 from tamtctl.devices import Compute
 from tamtctl.errors import ModelError, UsageError
+from tamtctl.features import Features
 from tamtctl.models import load_tokenizer
 from tamtctl.paths import expanded
 from tamtctl.plain_files import read_regular
+from tamtctl.sentence_embeddings import SentencePipeline
 from tamtctl.task_data import Examples, TaskData, open_dev_file, open_task
 from tamtctl.task_models import (
     SEED_METRICS,
     Encoding,
     Predictions,
-    class_names,
     load_fine_tuned,
     predict,
 )
+from tamtctl.task_notes import cut_notes
 from tamtctl.tasks import PYTHON_DOCS_TOPIC, STSB_ZERO_SHOT, TASKS, Task, find_task
 from tamtctl.ticket import Ticket
 
@@ -139,26 +141,62 @@ class FineTuned:
             )
         return columns
 
-    def predict(self, config: EvaluateConfig, examples: Examples) -> Predictions:
-        """Load the checkpoint and return what it says."""
+    def load(self, config: EvaluateConfig) -> LoadedCheckpoint:
+        """Load the checkpoint, to ask it."""
         compute = Compute.choose(config.device, config.precision, config.threads)
-        model = load_fine_tuned(self.task, self.name)
+        notes: list[str] = []
+        model = load_fine_tuned(self.task, self.name, note=notes.append)
         encoding = Encoding.of(self.task, model, load_tokenizer(self.name))
         cast(nn.Module, model).to(compute.device)
-        found = predict(
-            encoding, model, examples, batch_size=config.batch_size, autocast=compute.autocast
+        return LoadedCheckpoint(model, encoding, compute, config.batch_size, notes)
+
+    def pipeline(self) -> SentencePipeline:
+        """Return how its sentence embeddings are made: as it says, else as its base model does."""
+        own = SentencePipeline.of(self.name)
+        base = self.facts.get("model", {}).get("id")
+        return own if own.is_own or base is None else SentencePipeline.of(base)
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint that answers.
+
+    Attributes:
+        model: On its device.
+        encoding: How it takes texts.
+        compute: Device and precision.
+        batch_size: Examples at once.
+        notes: What a person should know of its head.
+        inputs: What it has read so far.
+    """
+
+    model: PreTrainedModel
+    encoding: Encoding
+    compute: Compute
+    batch_size: int
+    notes: list[str]
+    inputs: list[Features] = field(default_factory=list)
+
+    def predict(self, examples: Examples) -> Predictions:
+        """Return what it says of each example."""
+        encoded = self.encoding.encode(examples)
+        self.inputs.append(encoded.features)
+        return predict(
+            self.encoding,
+            self.model,
+            examples,
+            batch_size=self.batch_size,
+            autocast=self.compute.autocast,
+            encoded=encoded,
         )
-        return _in_order_of(self.task, model, found)
 
+    @property
+    def cut(self) -> int:
+        """How many of the texts that it has read were too long and were cut."""
+        return sum(features.cut for features in self.inputs)
 
-def _in_order_of(task: Task, model: PreTrainedModel, found: Predictions) -> Predictions:
-    """Return predictions as ids of the task's classes, whose order may not be the checkpoint's."""
-    names, wanted = class_names(model.config), [label.lower() for label in task.labels]
-    if task.kind != "classification" or names in (None, wanted):
-        return found
-    assert names is not None  # and has the same names, or it would not have been loaded
-    place = [names.index(label) for label in wanted]  # of each class in the checkpoint
-    return Predictions(
-        [place.index(value) for value in found.values],
-        [[row[i] for i in place] for row in found.confidences],
-    )
+    def all_notes(self) -> tuple[str, ...]:
+        """Return what a person should know of its head and of what it has read."""
+        advice = "fine-tune with --max-length {} to read more"
+        task, limits = self.encoding.task, self.encoding.limits
+        return (*self.notes, *cut_notes(task, self.inputs, limits, advice))

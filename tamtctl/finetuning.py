@@ -34,10 +34,20 @@ from tamtctl.models import load_tokenizer, save_model
 from tamtctl.paths import expanded
 from tamtctl.runs import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
 from tamtctl.seed_run import Schedule, SeedRun
+from tamtctl.sentence_embeddings import copy_pipeline
 from tamtctl.starting_point import StartingPoint, with_default_ticket
 from tamtctl.task_data import Examples, TaskData, open_own_task, open_task
-from tamtctl.task_models import SEED_METRICS, Encoding, Predictions, predict
-from tamtctl.tasks import Task, find_task
+from tamtctl.task_heads import LabelScale
+from tamtctl.task_models import SEED_METRICS, Encoded, Encoding, Predictions, predict
+from tamtctl.task_notes import (
+    class_notes,
+    cut_notes,
+    label_summary,
+    number_notes,
+    overlap_note,
+    own_label_notes,
+)
+from tamtctl.tasks import TASKS, Task, find_task
 from tamtctl.training import StepReport
 
 PREDICTIONS = "predictions.jsonl"
@@ -64,6 +74,10 @@ class FinetunePlan:
         select: ``last`` or ``best``.
         compute: Device and precision.
         run_folder: Where the run will live.
+        labels: What the labels are taken for: the classes, or the range of the numbers.
+        notes: What a person should know before a score is believed, a line each.
+        train_cut: How many of the examples to train on are too long and are cut.
+        dev_cut: The same of the dev examples.
     """
 
     task: Task
@@ -80,6 +94,10 @@ class FinetunePlan:
     select: str
     compute: Compute
     run_folder: Path
+    labels: str
+    notes: tuple[str, ...]
+    train_cut: int
+    dev_cut: int
 
 
 @dataclass(frozen=True)
@@ -122,6 +140,10 @@ class FinetuneResult:
         run_folder: The run's folder.
         resumed_from: How many seeds an interrupted run had already done.
         already_done: Whether an earlier run had done it all.
+        labels: What the labels were taken for: the classes, or the range of the numbers.
+        notes: What a person should know before a score is believed, a line each.
+        train_cut: How many of the examples to train on were too long and were cut.
+        dev_cut: The same of the dev examples.
     """
 
     task: str
@@ -144,11 +166,19 @@ class FinetuneResult:
     run_folder: Path
     resumed_from: int = 0
     already_done: bool = False
+    labels: str = ""
+    notes: tuple[str, ...] = ()
+    train_cut: int = 0
+    dev_cut: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        paths = {"checkpoint": list(map(str, self.checkpoint)), "run_folder": str(self.run_folder)}
-        return asdict(self) | paths
+        plain = {
+            "checkpoint": list(map(str, self.checkpoint)),
+            "run_folder": str(self.run_folder),
+            "notes": list(self.notes),
+        }
+        return asdict(self) | plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FinetuneResult:
@@ -157,6 +187,7 @@ class FinetuneResult:
             "metrics": {name: Scores(**metric) for name, metric in values["metrics"].items()},
             "checkpoint": list(map(Path, values["checkpoint"])),
             "run_folder": Path(values["run_folder"]),
+            "notes": tuple(values.get("notes", ())),
         }
         return cls(**(dict(values) | changed))
 
@@ -323,6 +354,8 @@ class _Finetuning:
     encoding: Encoding
     train_set: Examples
     dev_sets: dict[str, Examples]
+    dev_inputs: dict[str, Encoded]
+    scale: LabelScale | None  # in which the labels are trained on
     schedule: Schedule
     plan: FinetunePlan
     facts: dict[str, Any]  # for each seed's metrics.json
@@ -338,17 +371,27 @@ class _Finetuning:
     ) -> _Finetuning:
         """Load the data and the model, and check that all fits, before anything is written."""
         compute = Compute.choose(config.device, config.precision, config.threads)
-        watcher.status(f"loading model {start.model}")
         task = _with_values(data.task, config)
         world().check_batch(task.batch_size)
-        tokenizer = load_tokenizer(start.model, start.revision)
-        model, pruned = start.load(task, config.seeds[0])
-        encoding = Encoding.of(task, model, tokenizer, config.max_length)
-        watcher.status(f"reading and tokenising {data.name}")
+        watcher.status(f"reading {data.name}")
         train_set, dev_sets = data.train(), data.dev()
         if config.limit:
-            train_set = train_set.subset(config.limit)
+            has_classes = task.kind == "classification"
+            train_set = train_set.subset(config.limit, of_each_class=has_classes)
+        is_own_scale = task.kind == "regression" and task.name not in TASKS
+        scale = LabelScale.of(train_set.labels) if is_own_scale else None
+        notes: list[str] = [*data.notes, *_label_notes(data, task, train_set, dev_sets)]
+        watcher.status(f"loading model {start.model}")
+        tokenizer = load_tokenizer(start.model, start.revision)
+        model, pruned = start.load(task, config.seeds[0], scale=scale, note=notes.append)
+        encoding = Encoding.of(task, model, tokenizer, config.max_length)
+        watcher.status(f"tokenising {data.name}")
         features = encoding.for_training(train_set)
+        dev_inputs = {suffix: encoding.encode(examples) for suffix, examples in dev_sets.items()}
+        read = [features, *(inputs.features for inputs in dev_inputs.values())]
+        notes += cut_notes(task, read, encoding.limits, "--max-length {} reads more")
+        if scale:
+            features.labels = scale.standardised(features.labels)
         plan = FinetunePlan(
             task=task,
             model=start.model,
@@ -364,6 +407,10 @@ class _Finetuning:
             select=config.select,
             compute=compute,
             run_folder=run.path,
+            labels=label_summary(task, train_set),
+            notes=tuple(notes),
+            train_cut=features.cut,
+            dev_cut=sum(inputs.features.cut for inputs in dev_inputs.values()),
         )
         described = start.describe(model)
         splits = {"train": train_set} | {task.dev_splits[s]: e for s, e in dev_sets.items()}
@@ -377,6 +424,8 @@ class _Finetuning:
             encoding=encoding,
             train_set=train_set,
             dev_sets=dev_sets,
+            dev_inputs=dev_inputs,
+            scale=scale,
             schedule=Schedule(
                 task=task,
                 features=features,
@@ -386,7 +435,7 @@ class _Finetuning:
                 checkpoint_every=config.checkpoint_every,
             ),
             plan=plan,
-            facts=_facts(run, described, plan, splits),
+            facts=_facts(run, described, plan, splits) | {"labels": scale and asdict(scale)},
         )
 
     def run_all(self, watcher: FinetuneWatcher) -> FinetuneResult:
@@ -396,6 +445,8 @@ class _Finetuning:
             lambda: [seed for seed, folder in folders.items() if _seed_facts(folder) is None]
         )
         watcher.finetune_plan(self.plan)
+        for line in self.plan.notes:
+            watcher.note(line)
         for seed in open_seeds:
             watcher.status(f"seed {seed}")
             self._run_seed(seed, folders[seed], watcher)
@@ -426,13 +477,17 @@ class _Finetuning:
             checkpoint=list(folders.values()),
             run_folder=self.run.path,
             resumed_from=done_before,
+            labels=self.plan.labels,
+            notes=self.plan.notes,
+            train_cut=self.plan.train_cut,
+            dev_cut=self.plan.dev_cut,
         )
         self.run.finish(result.to_dict())
         return result
 
     def _run_seed(self, seed: int, folder: Path, watcher: FinetuneWatcher) -> None:
         """Fine-tune, score and save one seed; its folder appears whole or not at all."""
-        model, pruned = world().in_turn(lambda: self.start.load(self.task, seed))
+        model, pruned = world().in_turn(lambda: self.start.load(self.task, seed, scale=self.scale))
         cast(nn.Module, model).to(self.compute.device)
         unfinished = folder.with_name(f".{folder.name}.unfinished")
         world().on_first(lambda: _make_room(unfinished, folder))
@@ -440,7 +495,11 @@ class _Finetuning:
             unfinished / CHECKPOINTS, self.run.identity, self.compute.circumstances
         )
         seed_run = SeedRun(
-            self.schedule, model, pruned, seed, lambda model: self.score(self.predict(model))
+            self.schedule,
+            model,
+            pruned,
+            seed,
+            lambda model: self.score(self.predict(model, self.scale)),
         )
         seed_run.resume(checkpoints, watcher.note)
         seed_run.train(unfinished, checkpoints, watcher.progress, watcher.note)
@@ -453,8 +512,11 @@ class _Finetuning:
     ) -> None:
         watcher.status(f"scoring seed {seed}")
         seed_run.select()
+        if self.scale:
+            self.scale.fold_into(seed_run.model)
         found = self.predict(seed_run.model)
         save_model(seed_run.model, self.tokenizer, folder)
+        copy_pipeline(self.start.model, self.start.revision, folder)
         self._save_predictions(folder / PREDICTIONS, found)
         facts = self.facts | {
             "seed": seed,
@@ -466,8 +528,15 @@ class _Finetuning:
         }
         write_json(folder / SEED_METRICS, facts)
 
-    def predict(self, model: PreTrainedModel) -> dict[str, Predictions]:
-        """Return what a model says of every dev split."""
+    def predict(
+        self, model: PreTrainedModel, scale: LabelScale | None = None
+    ) -> dict[str, Predictions]:
+        """Return what a model says of every dev split.
+
+        Args:
+            model: Its head says labels, unless a ``scale`` is to be undone.
+            scale: In which the model is trained.
+        """
         return {
             suffix: predict(
                 self.encoding,
@@ -475,6 +544,8 @@ class _Finetuning:
                 examples,
                 batch_size=_EVALUATION_BATCH,
                 autocast=self.compute.autocast,
+                encoded=self.dev_inputs[suffix],
+                scale=scale,
             )
             for suffix, examples in self.dev_sets.items()
         }
@@ -493,6 +564,23 @@ class _Finetuning:
                 split = self.task.dev_splits[suffix]
                 for row in prediction_rows(self.task, predictions, self.dev_sets[suffix]):
                     file.write(json.dumps({"split": split} | row) + "\n")
+
+
+def _label_notes(
+    data: TaskData, task: Task, train_set: Examples, dev_sets: Mapping[str, Examples]
+) -> list[str]:
+    """Return notes on the labels, and on texts to train on that are dev texts, too."""
+    splits = {"training": train_set} | {f"dev{suffix}": e for suffix, e in dev_sets.items()}
+    notes: list[str] = []
+    if data.labels and task.kind == "classification":
+        notes += own_label_notes(data.labels, is_guessed=data.has_guessed_kind)
+    for where, examples in splits.items():
+        if task.kind == "regression":
+            notes += number_notes(examples.labels, where)
+        notes += class_notes(task, examples, where)
+    for examples in dev_sets.values():
+        notes += overlap_note(train_set, examples)
+    return notes
 
 
 def prediction_rows(

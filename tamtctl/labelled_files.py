@@ -4,31 +4,51 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tamtctl.errors import TaskError
 from tamtctl.tasks import TASKS, Task
-from tamtctl.text import open_binary, read_jsonl, read_lines, read_whole_lines, reading
+from tamtctl.text import (
+    open_binary,
+    read_json_record,
+    read_jsonl,
+    read_lines,
+    read_whole_lines,
+    reading,
+)
 
 Record = tuple[str, Mapping[str, Any]]  # where it is from, for messages, and its columns
 _Row = tuple[int, list[str]]  # the number of its line in a file, and its cells
 
+# What may stand between columns where a file's suffix says otherwise.
+_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
-def records_of(task: Task, file: Path) -> Iterator[Record]:
+
+BLANK: Mapping[str, Any] = MappingProxyType({})  # the record of a line that holds nothing
+
+
+def records_of(task: Task, file: Path, *, with_blank: bool = False) -> Iterator[Record]:
     """Yield the records of a file for a task; which ones it needs, it has to see itself.
+
+    Args:
+        task: Says which columns are read.
+        file: Of a kind that `kind_of` tells.
+        with_blank: Yield `BLANK` for a blank line, which is no example otherwise.
 
     Raises:
         TaskError: The file is not what its suffix says; the message names the line.
     """
     readers: dict[str, Callable[[Path], Iterator[Record]]] = {
-        ".tsv": partial(_tsv_records, task),
-        ".jsonl": read_jsonl,
-        ".csv": partial(_csv_records, task),
+        ".tsv": partial(_tsv_records, task, with_blank=with_blank),
+        ".jsonl": partial(_json_lines, with_blank=with_blank),
+        ".csv": partial(_csv_records, task, with_blank=with_blank),
         ".parquet": _parquet_records,
         ".json": _squad_records,
     }
@@ -40,22 +60,102 @@ def kind_of(file: Path) -> str:
     return Path(file.name.lower().removesuffix(".xz").removesuffix(".gz")).suffix
 
 
-def _tsv_records(task: Task, file: Path) -> Iterator[Record]:
-    """Read GLUE's TSV: a quote is a quote, only line feeds end lines, only tabs columns."""
-    lines = enumerate(read_lines(file), start=1)
-    return _table_records(
-        task,
-        file,
-        ((number, line.split("\t")) for number, line in lines if line),
-        "a TSV file has its columns between tabs, one example a line",
-        columns=task.unnamed_columns,
-        is_glues_own=task.name in TASKS,
+def reading_notes(file: Path) -> list[str]:
+    """Return what a person should know of how a file of their own is read."""
+    if kind_of(file) != ".tsv" or _own_tsv_rows(file)[1]:
+        return []
+    return [
+        f"{file}: quotes are read as they stand, for not all of them are paired and doubled as "
+        "pandas and R write them"
+    ]
+
+
+def _json_lines(file: Path, *, with_blank: bool) -> Iterator[Record]:
+    if not with_blank:
+        return read_jsonl(file)
+    return (
+        next(read_json_record(f"{file}:{number}", line), (f"{file}:{number}", BLANK))
+        for number, line in enumerate(read_lines(file), start=1)
     )
 
 
-def _csv_records(task: Task, file: Path) -> Iterator[Record]:
+def _tsv_records(task: Task, file: Path, *, with_blank: bool) -> Iterator[Record]:
+    """Read a TSV: in GLUE's own a quote is a quote, and only line feeds end lines."""
+    is_glues_own = task.name in TASKS
+    return _table_records(
+        task,
+        file,
+        _plain_rows(read_lines(file)) if is_glues_own else _own_tsv_rows(file)[0],
+        "a TSV file has its columns between tabs, one example a line",
+        columns=task.unnamed_columns,
+        is_glues_own=is_glues_own,
+        with_blank=with_blank,
+    )
+
+
+def _plain_rows(lines: Iterable[str]) -> Iterator[_Row]:
+    for number, line in enumerate(lines, start=1):
+        yield number, line.split("\t") if line else []
+
+
+def _own_tsv_rows(file: Path) -> tuple[list[_Row], bool]:
+    """Return the rows of a user's TSV, and whether its quotes, if any, are understood.
+
+    They are, where the whole file reads as pandas and R write it: with cells in quotes that double
+    a quote, or put a backslash before it. Else all quotes are text, as in GLUE's files.
+    """
+    lines = list(_lines_with_ends(file))
+    plain = list(_plain_rows(line.rstrip("\r\n") for line in lines))
+    if not any('"' in line for line in lines):
+        return plain, True
+    for text in (lines, [line.replace('\\"', '""') for line in lines]):
+        rows = _quoted_rows(text)
+        if rows and _is_table(rows) and not (_has_breaks(rows) and _is_table(plain)):
+            return rows, True
+    return plain, False
+
+
+def _lines_with_ends(file: Path) -> Iterator[str]:
+    """Yield lines with their ends; a carriage return ends one where there is no line feed."""
+    lines = read_whole_lines(file)
+    first = next(lines, "")
+    yield from [first] if first.endswith("\n") else io.StringIO(first, newline="")
+    yield from lines
+
+
+def _quoted_rows(lines: Iterable[str]) -> list[_Row]:
+    """Return the rows between tabs by the rules of CSV; none if the lines break them."""
+    reader, rows = csv.reader(lines, delimiter="\t", strict=True), []
+    try:
+        with _fields_of_any_length():
+            number = 1
+            for cells in reader:
+                rows.append((number, cells))
+                number = reader.line_num + 1
+    except csv.Error:
+        return []
+    return rows
+
+
+def _is_table(rows: Sequence[_Row]) -> bool:
+    """Return whether all rows have as many cells, those without any left aside."""
+    return len({len(cells) for _, cells in rows if not _is_blank(cells)}) <= 1
+
+
+def _has_breaks(rows: Sequence[_Row]) -> bool:
+    """Return whether a cell of a table holds what would end it without quotes."""
+    return any(
+        len(cells) > 1 and any("\n" in cell or "\t" in cell for cell in cells) for _, cells in rows
+    )
+
+
+def _is_blank(cells: Sequence[str]) -> bool:
+    return not cells or (len(cells) == 1 and not cells[0].strip())
+
+
+def _csv_records(task: Task, file: Path, *, with_blank: bool) -> Iterator[Record]:
     advice = "a CSV file has its columns between commas; quote a field that holds a comma"
-    return _table_records(task, file, _csv_rows(file), advice)
+    return _table_records(task, file, _csv_rows(file), advice, with_blank=with_blank)
 
 
 def _csv_rows(file: Path) -> Iterator[_Row]:
@@ -72,8 +172,7 @@ def _csv_rows(file: Path) -> Iterator[_Row]:
             ) from error
         if cells is None:
             return
-        if cells:
-            yield number, cells
+        yield number, cells
 
 
 def _csv_lines(file: Path) -> Iterator[str]:
@@ -100,6 +199,7 @@ def _table_records(
     *,
     columns: Sequence[str] = (),
     is_glues_own: bool = False,
+    with_blank: bool = False,
 ) -> Iterator[Record]:
     """Name the cells of every row by the header, which is the first row unless there are columns.
 
@@ -107,8 +207,12 @@ def _table_records(
     """
     for number, cells in rows:
         if not columns:
-            _check_header(task, file, cells)
+            if cells:
+                _check_header(task, file, cells)
             columns = cells
+        elif not cells or (_is_blank(cells) and len(columns) > 1 and not is_glues_own):
+            if with_blank:
+                yield f"{file}:{number}", BLANK
         elif len(cells) == len(columns) or (is_glues_own and len(cells) > len(columns)):
             yield f"{file}:{number}", dict(zip(columns, cells, strict=False))
         elif not (is_glues_own and task.has_broken_rows):
@@ -123,6 +227,14 @@ def _check_header(task: Task, file: Path, columns: Sequence[str]) -> None:
     for name in columns:
         if name in used and (count := columns.count(name)) > 1:
             raise TaskError(f"{file} has {count} columns {name!r}; rename all but the one to read")
+    if len(columns) > 1 or columns[0] in used:
+        return
+    for mark, spoken in _MARKS.items():
+        if used & {cell.strip('"') for cell in columns[0].split(mark)}:
+            raise TaskError(
+                f"{file} has its columns between {spoken}; write it with commas (.csv) or tabs "
+                "(.tsv) between them"
+            )
 
 
 def _parquet_records(file: Path) -> Iterator[Record]:
@@ -142,12 +254,13 @@ def _squad_records(file: Path) -> Iterator[Record]:
     try:
         with reading(file), open_binary(file) as binary:
             articles = json.load(binary)["data"]
+        numbers = itertools.count(1)
         for article in articles:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
                     answers = question["answers"]
                     record = {
-                        "id": question["id"],
+                        "id": question.get("id"),
                         "context": paragraph["context"],
                         "question": question["question"],
                         "answers": {
@@ -155,7 +268,8 @@ def _squad_records(file: Path) -> Iterator[Record]:
                             "answer_start": [answer["answer_start"] for answer in answers],
                         },
                     }
-                    yield f"{file}, question {question['id']}", record
+                    name, number = question.get("id"), next(numbers)
+                    yield f"{file}, question {number if name is None else name}", record
     except (ValueError, KeyError, TypeError) as error:
         raise TaskError(
             f"{file} is not in SQuAD's format ({type(error).__name__}: {error})"

@@ -82,17 +82,19 @@ def resampled_scores(
 
 
 def span_scores(predictions: Sequence[str], examples: Examples) -> dict[str, float]:
-    """Return ``f1`` and ``exact_match`` of SQuAD v1.1: the best over the accepted answers."""
+    """Return ``f1`` and ``exact_match`` of SQuAD v1.1: the best over the accepted answers.
+
+    Question and answer belong together by their place: the ids of a file may repeat.
+    """
     from torchmetrics.functional.text import squad
 
     found: list[dict[str, Any]] = [
-        {"id": name, "prediction_text": text}
-        for name, text in zip(examples.ids, predictions, strict=True)
+        {"id": str(place), "prediction_text": text} for place, text in enumerate(predictions)
     ]
     answers: list[Answers] = examples.labels
     wanted: list[dict[str, Any]] = [
-        {"id": name, "answers": {"text": list(a.texts), "answer_start": list(a.starts)}}
-        for name, a in zip(examples.ids, answers, strict=True)
+        {"id": str(place), "answers": {"text": list(a.texts), "answer_start": list(a.starts)}}
+        for place, a in enumerate(answers)
     ]
     percent = squad(found, wanted)
     return {name: float(percent[name]) / 100 for name in ("f1", "exact_match")}

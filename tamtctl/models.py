@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from tamtctl.errors import HubError, ModelError, NoHeadError
 from tamtctl.files import give_usual_rights
 from tamtctl.hub_requests import HubRequests
+from tamtctl.model_files import encoder_folder, encoder_on_hub
 from tamtctl.nano import nano_path
 from tamtctl.panics import is_panic, quiet_panics
 from tamtctl.paths import expanded
@@ -51,6 +53,9 @@ CONFIG_FILE = "config.json"
 
 # What transformers writes into a configuration that changes nothing about the model.
 NO_PART_OF_A_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+
+# What the tables of absolute positions are called in transformers.
+_POSITION_TABLES = frozenset({"position_embeddings", "embed_positions"})
 
 
 @dataclass(frozen=True)
@@ -105,15 +110,20 @@ def maskable_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:
 
 
 def max_sequence_length(model: PreTrainedModel) -> int:
-    """Return how many tokens an encoder can take at once, special tokens included."""
-    limit = int(model.config.max_position_embeddings)
-    for module in base_encoder(model).modules():
-        is_positions = isinstance(module, nn.Embedding) and module.num_embeddings == limit
-        if is_positions and module.padding_idx is not None:
-            return (
-                limit - cast(int, module.padding_idx) - 1
-            )  # RoBERTa's kin count from behind padding
-    return limit
+    """Return how many tokens an encoder can take at once, special tokens included.
+
+    A table of absolute positions is found by its name; without one (relative and rotary positions)
+    the configuration counts, and without that there is no limit.
+    """
+    configured = getattr(model.config, "max_position_embeddings", None)
+    limits = [int(configured)] if configured and configured > 0 else []
+    for name, module in base_encoder(model).named_modules():
+        if name.rpartition(".")[2] in _POSITION_TABLES and hasattr(module, "weight"):
+            padding = getattr(module, "padding_idx", None)
+            # RoBERTa's kin count from behind the padding's position.
+            skipped = 0 if padding is None else int(padding) + 1
+            limits.append(int(module.weight.shape[0]) - skipped)
+    return min(limits, default=sys.maxsize)
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
@@ -220,14 +230,21 @@ def load_with_task_head(
         **head: Values of the head's configuration.
 
     Returns:
-        The model, and the names of its parameters that the checkpoint lacks.
+        The model, and the names of its parameters that the checkpoint lacks. With
+        ``ignore_mismatched_sizes`` a head of another size is random, and not lacking.
 
     Raises:
         ModelError: It cannot be loaded, or lacks weights of the encoder itself.
     """
     model, loading = _load_weights(auto, name, _source(name), revision, **head)
     prefix = model.base_model_prefix + "."
-    missing = loading["missing_keys"]
+    misshapen = {str(key[0]) for key in loading["mismatched_keys"]}  # (name, its shapes)
+    if wrong := sorted(n for n in misshapen if n.startswith(prefix)):
+        raise ModelError(
+            f"model {name!r}: {wrong[0]} is not of the shape that config.json says; give a "
+            "checkpoint whose files belong together"
+        )
+    missing = loading["missing_keys"] - misshapen
     if lost := sorted(n for n in missing if n.startswith(prefix) and ".pooler." not in n):
         raise ModelError(
             f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]}; "
@@ -287,6 +304,10 @@ def _source(name: str) -> str:
                 f"model folder {name!r} holds {odd.name}, a pipe, a socket or a device; remove it"
             )
         if not (folder / "config.json").is_file():
+            if encoder := encoder_folder(folder):
+                raise ModelError(
+                    f"the encoder of this sentence-transformers model is {encoder}; give that"
+                )
             raise ModelError(f"model folder {name!r} has no config.json; give a saved checkpoint")
         return str(folder)
     if folder.exists():
@@ -378,6 +399,11 @@ def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
             if not os.access(file, os.R_OK):  # of which safetensors says that there is none
                 return f"model folder {name!r} cannot be loaded: no permission to read {file}"
         return f"model folder {name!r} cannot be loaded: {_first_line(error)}"
+    if "config.json" in str(error) and (encoder := encoder_on_hub(name)):
+        return (
+            f"the encoder of the sentence-transformers model {name} is in its folder {encoder}; "
+            f"fetch the model (hf download {name} --local-dir FOLDER) and give FOLDER/{encoder}"
+        )
     if hub_error := HubRequests(name, revision).explained(error):
         return _not_reachable(name, hub_error)
     return f"model {name!r} of the Hub cannot be loaded: {_first_line(error)}"

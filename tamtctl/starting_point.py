@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tamtctl.inspecting import TicketLine, known_tickets
 from tamtctl.models import fingerprint, load_encoder, maskable_matrices
 from tamtctl.public_names import Places, public_model
 from tamtctl.runs import RUNS, TICKET
+from tamtctl.task_heads import LabelScale
 from tamtctl.task_models import load_for_training
 from tamtctl.tasks import Task
 from tamtctl.ticket import Ticket, locate_base, resolve_ticket
@@ -103,14 +105,27 @@ class StartingPoint:
             ticket = ticket.decode(weights)
         return cls(model, revision, ticket, digest, folder.name.removeprefix("search-"))
 
-    def load(self, task: Task, seed: int) -> tuple[PreTrainedModel, dict[str, Tensor]]:
-        """Load the model with a new head and apply the ticket.
+    def load(
+        self,
+        task: Task,
+        seed: int,
+        *,
+        scale: LabelScale | None = None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+        """Load the model with a head for the task and apply the ticket.
+
+        Args:
+            task: The task.
+            seed: Of the head, if it is new.
+            scale: In which the labels are trained on; None: as they are.
+            note: Is told what a person should know of the head.
 
         Returns:
             The model, and name → mask of its pruned weights (True prunes) on the CPU.
         """
         torch.manual_seed(seed)  # of what the checkpoint lacks: the head
-        model, _ = load_for_training(task, self.model, self.revision)
+        model, _ = load_for_training(task, self.model, self.revision, scale=scale, note=note)
         if self.ticket is None:
             return model, {}
         try:

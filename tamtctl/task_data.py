@@ -25,7 +25,7 @@ import numpy as np
 from tamtctl.digests import file_sha256
 from tamtctl.errors import TaskError, UsageError
 from tamtctl.hub_commits import dataset_commit
-from tamtctl.labelled_files import Record, kind_of, records_of
+from tamtctl.labelled_files import BLANK, Record, kind_of, reading_notes, records_of
 from tamtctl.paths import expanded
 from tamtctl.tasks import CORRELATIONS, PYTHON_DOCS_TOPIC, TASKS, Kind, Task, own_task
 from tamtctl.text import read_lines, reading
@@ -53,7 +53,7 @@ class Examples:
     """Labelled examples, column by column.
 
     Attributes:
-        ids: A name for each, unique within the split.
+        ids: A name for each, as the file has it, where it may repeat.
         texts: One or two columns of text.
         labels: A class id, a number, or `Answers` for each.
     """
@@ -65,10 +65,22 @@ class Examples:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def subset(self, limit: int) -> Examples:
-        """Return ``limit`` random examples; a smaller subset is always part of a larger one."""
-        order = np.random.Generator(np.random.Philox(key=0)).permutation(len(self))
-        return self.take(np.sort(order[:limit]).tolist())
+    def subset(self, limit: int, *, of_each_class: bool = False) -> Examples:
+        """Return ``limit`` random examples; a smaller subset is always part of a larger one.
+
+        Args:
+            limit: How many.
+            of_each_class: Begin with an example of every class, lest a rare one be lost. That
+                changes no subset that would have them all anyway.
+        """
+        order = np.random.Generator(np.random.Philox(key=0)).permutation(len(self)).tolist()
+        if of_each_class:
+            first: dict[Any, int] = {}
+            for row in order:
+                first.setdefault(self.labels[row], row)
+            kept = set(first.values())
+            order = [*first.values(), *(row for row in order if row not in kept)]
+        return self.take(sorted(order[:limit]))
 
     def take(self, rows: Sequence[int]) -> Examples:
         """Return the examples of these rows, in their order."""
@@ -98,6 +110,9 @@ class TaskData:
         digest: Identifies local files by their content, other sources by their name.
         records: Reads the records of a split, ``train`` or one of ``task.dev_splits``.
         commit: The commit of a Hub dataset; None for local files.
+        labels: Those of a user's own training split, as they are in the file.
+        notes: What a person should know of how the files are read.
+        has_guessed_kind: Whether nobody said if the labels are classes or numbers.
     """
 
     task: Task
@@ -105,11 +120,16 @@ class TaskData:
     digest: str
     records: Callable[[str], Iterable[Record]]
     commit: str | None = None
+    labels: tuple[Any, ...] = ()
+    notes: tuple[str, ...] = ()
+    has_guessed_kind: bool = False
 
     @property
     def identity(self) -> dict[str, str]:
-        """What the data are, by content or by their commit on the Hub."""
-        return {f"data of {self.task.name}": self.commit or self.digest}
+        """What the data are, by content or by their commit on the Hub, and their classes."""
+        name, labels = self.task.name, self.task.labels
+        classes = {f"classes of {name}": json.dumps(labels)} if labels else {}
+        return {f"data of {name}": self.commit or self.digest} | classes
 
     def train(self) -> Examples:
         """Read the training split.
@@ -202,7 +222,11 @@ def open_own_task(
         task = own_task(name, task.columns, label_column, "regression")
     if task.kind == "classification":
         task = replace(task, labels=_class_names(train, values))
-    return _of_files(task, {TRAIN: train, "validation": dev})
+    found = _of_files(task, {TRAIN: train, "validation": dev})
+    notes = found.notes
+    if train.samefile(dev):
+        notes += (f"{train} is to train on and the dev file, too",)
+    return replace(found, labels=tuple(values), notes=notes, has_guessed_kind=kind is None)
 
 
 def open_dev_file(task: Task, dev: Path) -> TaskData:
@@ -225,7 +249,8 @@ def _check_file(file: Path, advice: str) -> None:
 def _of_files(task: Task, files: Mapping[str, Path]) -> TaskData:
     name = ", ".join(map(str, files.values()))
     records = partial(_split_records, task, {split: [file] for split, file in files.items()})
-    return TaskData(task, name, _digest(files.values()), records)
+    notes = tuple(itertools.chain.from_iterable(map(reading_notes, dict.fromkeys(files.values()))))
+    return TaskData(task, name, _digest(files.values()), records, notes=notes)
 
 
 def _are_measurements(values: Iterable[Any]) -> bool:
@@ -246,7 +271,8 @@ def _class_names(file: Path, values: Iterable[Any]) -> tuple[str, ...]:
             "use --label-kind regression for numbers, or another --label-column"
         )
     are_numbers = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
-    return tuple(sorted(names, key=int if are_numbers else str))
+    # Also of names that are the same number, such as 1 and 01, the order is never the set's own.
+    return tuple(sorted(names, key=lambda name: (int(name) if are_numbers else 0, name)))
 
 
 # --- examples --------------------------------------------------------------------------------
@@ -258,7 +284,8 @@ def _example(
     texts = tuple(_text(task, place, record, column) for column in task.columns)
     value = _label(task, place, record)
     if task.kind == "span":
-        return str(record.get("id", place)), texts, _answers(place, value, context=texts[1])
+        own = record.get("id")
+        return place if own is None else str(own), texts, _answers(place, value, context=texts[1])
     label = _number(task, place, value) if task.kind == "regression" else _class(task, place, value)
     return None, texts, label
 
@@ -544,6 +571,8 @@ def _hash(paragraph: str) -> str:
 def read_texts(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """Read text to label: the lines of a text file, or columns of a tsv, csv, jsonl or parquet.
 
+    Every line or row is one text, in order; of one that is blank or null, the text is empty.
+
     Args:
         file: Any of these kinds; a text file serves a single column.
         columns: The columns that the task reads.
@@ -556,11 +585,11 @@ def read_texts(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     if kind_of(file) in _SUFFIXES:
         task = own_task("text", tuple(columns), "", "classification")
         texts = [
-            tuple(_text(task, place, record, column) for column in columns)
-            for place, record in records_of(task, file)
+            tuple(_text_to_label(task, place, record, column) for column in columns)
+            for place, record in records_of(task, file, with_blank=True)
         ]
     elif len(columns) == 1:
-        texts = [(line,) for line in read_lines(file) if line.strip()]
+        texts = [(line,) for line in read_lines(file)]
     else:
         raise UsageError(
             f"the task reads pairs of texts ({', '.join(columns)}); give a tsv, csv, jsonl or "
@@ -569,3 +598,8 @@ def read_texts(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     if not texts:
         raise TaskError(f"{file} holds nothing to label")
     return texts
+
+
+def _text_to_label(task: Task, place: str, record: Mapping[str, Any], column: str) -> str:
+    is_empty = record is BLANK or (column in record and record[column] is None)
+    return "" if is_empty else _text(task, place, record, column)

@@ -7,9 +7,11 @@ the first and last token of its answer.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,6 +31,16 @@ from tamtctl.errors import DivergedError, ModelError, UsageError
 from tamtctl.features import Features, TaskBatch, Windows, span_windows, text_features
 from tamtctl.models import load_config, load_with_task_head, max_sequence_length
 from tamtctl.task_data import Examples
+from tamtctl.task_heads import (
+    UNNAMED,
+    ClassOrder,
+    LabelScale,
+    class_names,
+    exact_output,
+    output_layer,
+    reorder,
+    with_new_head,
+)
 from tamtctl.tasks import Task
 
 # What a checkpoint was fine-tuned on, and how; written last, it makes a seed's folder complete.
@@ -44,7 +56,8 @@ class Predictions:
 
     Attributes:
         values: A class id, a number, or an answer's text.
-        confidences: The probability of each class, or the score of the answer; None of a number.
+        confidences: The probability of each class, or the score of the answer; None of a number,
+            and of the empty answer to an empty context.
     """
 
     values: list[Any]
@@ -52,32 +65,114 @@ class Predictions:
 
 
 def load_for_training(
-    task: Task, name: str, revision: str | None = None
+    task: Task,
+    name: str,
+    revision: str | None = None,
+    *,
+    scale: LabelScale | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> tuple[PreTrainedModel, set[str]]:
-    """Load a pre-trained encoder under a new head for the task, which is random.
+    """Load an encoder under a head for the task: the checkpoint's own if it is one, else a new one.
+
+    Args:
+        task: The task.
+        name: ``nano``, a folder or a Hub id.
+        revision: Branch, tag or commit on the Hub.
+        scale: In which the labels are trained on (``regression``); None: as they are.
+        note: Is told what a person should know of the head.
+
+    Returns:
+        The model, and the names of its parameters that are random.
 
     Raises:
-        ModelError: It cannot be loaded, or is a checkpoint of a task with another head.
+        ModelError: It cannot be loaded, or is a checkpoint of a task with another kind of head.
     """
     config = load_config(name, revision)
     _refuse_other_head(task, name, config)
-    return load_with_task_head(_auto(task), name, revision=revision, **_head(task))
+    if task.kind == "span":
+        return load_with_task_head(_auto(task), name, revision=revision)
+    order = ClassOrder.of(config, task.labels) if task.labels else None
+    model, missing = load_with_task_head(
+        _auto(task), name, revision=revision, ignore_mismatched_sizes=True, **_head(task)
+    )
+    layer_name, layer = output_layer(model)
+    if scale and layer.bias is None:
+        raise ModelError(f"the head of a {type(model).__name__} cannot take the labels' mean")
+    if f"{layer_name}.weight" in missing:
+        return model, missing
+    is_of_texts = _is_text_classifier(config)
+    if is_of_texts and order and task.labels:
+        reorder(model, order, task.labels)
+        if not order.are_named:
+            note(f"model {name}: {UNNAMED}")
+        return model, missing
+    is_of_numbers = is_of_texts and not task.labels and config.num_labels == 1
+    if is_of_numbers and (scale is None or scale.take_out_of(model)):
+        return model, missing
+    note(f"the head of model {name} is for {_what(config, is_of_numbers)}; a new one is trained")
+    fresh = with_new_head(_auto(task), model)
+    prefix = fresh.base_model_prefix + "."
+    return fresh, {n for n, _ in fresh.named_parameters() if not n.startswith(prefix)}
 
 
-def load_fine_tuned(task: Task, name: str, revision: str | None = None) -> PreTrainedModel:
+def _what(config: PreTrainedConfig, is_of_numbers: bool) -> str:
+    """Return what a checkpoint's head tells apart, in words."""
+    if not _is_text_classifier(config):
+        return f"another kind of task ({(config.architectures or ['?'])[0]})"
+    if config.num_labels == 1:
+        return "numbers of another size" if is_of_numbers else "a number"
+    return f"the classes {listed(class_names(config))}"
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Return names with commas between them, the first few of many."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def load_fine_tuned(
+    task: Task,
+    name: str,
+    revision: str | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> PreTrainedModel:
     """Load a checkpoint that has been fine-tuned on a task of the kind and the classes of ``task``.
+
+    The rows of its head are in the order of the task's classes, whatever the checkpoint's is.
+
+    Args:
+        task: The task.
+        name: A folder or a Hub id.
+        revision: Branch, tag or commit on the Hub.
+        note: Is told what a person should know of the head.
 
     Raises:
         ModelError: It cannot be loaded, or has another head, or none.
     """
     config = load_config(name, revision)
     _refuse_other_head(task, name, config)
+    instead = f"give a pre-trained model, or a checkpoint of {task.name}"
+    found = f"model {name!r} is a {(config.architectures or [''])[0]}"
+    wanted = len(task.labels) or 1
+    is_text = _is_text_classifier(config)
+    if is_text and config.num_labels != wanted:
+        raise ModelError(
+            f"{found} with {config.num_labels} outputs, and {task.name} needs {wanted}; {instead}"
+        )
+    order = ClassOrder.of(config, task.labels) if is_text and task.labels else None
+    if is_text and task.labels and order is None:
+        raise ModelError(f"{found} of the classes {listed(class_names(config))}; {instead}")
     model, missing = load_with_task_head(_auto(task), name, revision=revision)
     if missing:
         raise ModelError(
             f"model {name!r} is not fine-tuned for {task.name} (it lacks {min(missing)}); "
             f"make a checkpoint with tamtctl finetune {task.name}"
         )
+    if task.kind != "span" and not is_text:
+        raise ModelError(f"{found}, whose head does not fit {task.name}; {instead}")
+    if order is not None:
+        reorder(model, order, task.labels)
+        if not order.are_named:
+            note(UNNAMED)
     return model
 
 
@@ -89,8 +184,6 @@ def _auto(task: Task) -> Any:
 
 def _head(task: Task) -> dict[str, Any]:
     """Return what a checkpoint's configuration says of the head."""
-    if task.kind == "span":
-        return {}
     if task.kind == "regression":
         return {"num_labels": 1, "problem_type": "regression"}
     return {
@@ -100,31 +193,19 @@ def _head(task: Task) -> dict[str, Any]:
     }
 
 
+def _is_text_classifier(config: PreTrainedConfig) -> bool:
+    return (config.architectures or [""])[0].endswith("ForSequenceClassification")
+
+
 def _refuse_other_head(task: Task, name: str, config: PreTrainedConfig) -> None:
     architecture = (config.architectures or [""])[0]
-    found = f"model {name!r} is a {architecture}"
-    instead = f"give a pre-trained model, or a checkpoint of {task.name}"
     is_span = architecture.endswith("ForQuestionAnswering")
-    is_text = architecture.endswith("ForSequenceClassification")
+    is_text = _is_text_classifier(config)
     if (is_span and task.kind != "span") or (is_text and task.kind == "span"):
-        raise ModelError(f"{found}, whose head does not fit {task.name}; {instead}")
-    wanted = len(task.labels) or 1
-    if is_text and config.num_labels != wanted:
         raise ModelError(
-            f"{found} with {config.num_labels} outputs, and {task.name} needs {wanted}; {instead}"
+            f"model {name!r} is a {architecture}, whose head does not fit {task.name}; "
+            f"give a pre-trained model, or a checkpoint of {task.name}"
         )
-    names = class_names(config) if is_text and task.labels else None
-    if names and set(names) != {label.lower() for label in task.labels}:
-        raise ModelError(f"{found} of the classes {', '.join(names)}; {instead}")
-
-
-def class_names(config: PreTrainedConfig) -> list[str] | None:
-    """Return the classes of a checkpoint in lower case, by their ids; None if they have no names.
-
-    By default they are called LABEL_0 and so on.
-    """
-    names = [str(label).lower() for _, label in sorted((config.id2label or {}).items())]
-    return None if all(name.startswith("label_") for name in names) else names
 
 
 @dataclass(frozen=True)
@@ -136,12 +217,16 @@ class Encoding:
         tokenizer: The model's.
         max_length: Tokens per example or window.
         takes_types: Whether the model tells the two texts of a pair apart by ``token_type_ids``.
+        longest: Tokens that the model can take at most.
+        vocabulary: How many tokens the model knows.
     """
 
     task: Task
     tokenizer: PreTrainedTokenizerFast
     max_length: int
     takes_types: bool
+    longest: int
+    vocabulary: int
 
     @classmethod
     def of(
@@ -157,10 +242,12 @@ class Encoding:
             task: The task.
             model: Loaded with any head.
             tokenizer: The model's.
-            max_length: Tokens per example; None: the task's, or as many as the model can take.
+            max_length: Tokens per example; None: the task's, or as many as the model can take and
+                the tokenizer is meant for.
 
         Raises:
             UsageError: The model cannot take ``max_length`` tokens.
+            ModelError: Tokens that were added to the tokenizer are none of the model's.
         """
         longest = max_sequence_length(model)
         if max_length is not None and max_length > longest:
@@ -172,13 +259,32 @@ class Encoding:
             and "token_type_ids" in inspect.signature(model.forward).parameters
             and getattr(model.config, "type_vocab_size", 0) > 1
         )
-        return cls(task, tokenizer, max_length or min(task.max_length, longest), takes_types)
+        usual = min(task.max_length, longest, tokenizer.model_max_length)
+        vocabulary = int(cast(Any, model.get_input_embeddings()).weight.shape[0])
+        found = cls(task, tokenizer, max_length or usual, takes_types, longest, vocabulary)
+        found.check_vocabulary(max(tokenizer.get_added_vocab().values(), default=0))
+        return found
+
+    def check_vocabulary(self, largest: int) -> None:
+        """Raise ModelError if the model does not know a token of this id."""
+        if largest >= self.vocabulary:
+            token = self.tokenizer.convert_ids_to_tokens(largest)
+            raise ModelError(
+                f"the tokenizer has the token {token!r} with id {largest}, but the model knows "
+                f"{self.vocabulary} tokens; save the tokenizer that belongs to it, or resize its "
+                "embeddings"
+            )
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Tokens of an example that are read, and those that the model can take."""
+        return self.max_length, self.longest
 
     def texts(self, examples: Examples, pad_to: int | None = None) -> Features:
         """Return the features of examples of a class or a number each."""
         is_number = self.task.kind == "regression"
         labels = torch.tensor(examples.labels, dtype=torch.float32 if is_number else torch.int64)
-        return text_features(
+        features = text_features(
             examples.texts,
             labels,
             self.tokenizer,
@@ -186,11 +292,13 @@ class Encoding:
             takes_types=self.takes_types,
             pad_to=pad_to,
         )
+        self.check_vocabulary(features.largest_id)
+        return features
 
     def windows(self, examples: Examples) -> Windows:
         """Return the windows of questions."""
         questions, contexts = examples.texts
-        return span_windows(
+        windows = span_windows(
             questions,
             contexts,
             examples.labels,
@@ -199,10 +307,32 @@ class Encoding:
             stride=self.task.stride,
             takes_types=self.takes_types,
         )
+        self.check_vocabulary(windows.features.largest_id)
+        return windows
+
+    def encode(self, examples: Examples) -> Encoded:
+        """Return what a model reads of examples."""
+        if self.task.kind != "span":
+            return Encoded(self.texts(examples))
+        windows = self.windows(examples)
+        return Encoded(windows.features, windows)
 
     def for_training(self, examples: Examples) -> Features:
         """Return what a model is trained on."""
-        return self.windows(examples).features if self.task.kind == "span" else self.texts(examples)
+        return self.encode(examples).features
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a model reads of examples.
+
+    Attributes:
+        features: Its inputs.
+        windows: Where they are in the contexts of the questions (``span``).
+    """
+
+    features: Features
+    windows: Windows | None = None
 
 
 def loss(task: Task, model: PreTrainedModel, batch: TaskBatch) -> Tensor:
@@ -226,17 +356,36 @@ def predict(
     *,
     batch_size: int,
     autocast: Autocast,
+    encoded: Encoded | None = None,
+    scale: LabelScale | None = None,
 ) -> Predictions:
-    """Return what the model says of each example, in their order, without dropout."""
+    """Return what the model says of each example, in their order, without dropout.
+
+    Args:
+        encoding: How the model takes texts.
+        model: Fine-tuned on the encoding's task.
+        examples: To predict.
+        batch_size: At once.
+        autocast: For the forward pass.
+        encoded: What `Encoding.encode` made of the examples, if it did.
+        scale: In which the model was trained, if its head does not undo it yet.
+    """
     model.eval()
-    if encoding.task.kind == "span":
-        return _predict_spans(encoding.windows(examples), model, examples, batch_size, autocast)
-    features = encoding.texts(examples)
-    logits = torch.empty(len(features), len(encoding.task.labels) or 1)  # (n, C)
-    for batch, output in _outputs(features, model, batch_size, autocast):
-        logits[batch.rows] = output.logits.float().cpu()
-    if encoding.task.kind == "regression":
-        return Predictions(logits.squeeze(1).tolist(), [None] * len(logits))
+    encoded = encoded or encoding.encode(examples)
+    if encoded.windows:
+        return _predict_spans(encoded.windows, model, examples, batch_size, autocast)
+    is_number = encoding.task.kind == "regression"
+    logits = torch.empty(len(examples), len(encoding.task.labels) or 1)  # (n, C)
+    with ExitStack() as stack:
+        if is_number:
+            stack.callback(exact_output(model).remove)
+        for batch, output in _outputs(encoded.features, model, batch_size, autocast):
+            logits[batch.rows] = output.logits.float().cpu()
+    if is_number:
+        values = logits.squeeze(1)  # (n,)
+        if scale:
+            values = values.double() * scale.deviation + scale.mean
+        return Predictions(values.tolist(), [None] * len(logits))
     return Predictions(logits.argmax(1).tolist(), logits.softmax(1).tolist())
 
 
@@ -261,17 +410,23 @@ def _predict_spans(
     batch_size: int,
     autocast: Autocast,
 ) -> Predictions:
-    """Return the best span of all windows of each question, cut from the context as it stands."""
+    """Return the best span of all windows of each question, cut from the context as it stands.
+
+    A context without any token has an empty answer, and no score.
+    """
     _, contexts = examples.texts
-    best = [("", -np.inf)] * len(examples)
+    best: list[tuple[str, float | None]] = [("", None)] * len(examples)
     for batch, output in _outputs(windows.features, model, batch_size, autocast):
         logits = zip(
             output.start_logits.float().cpu(), output.end_logits.float().cpu(), strict=True
         )
         for row, (starts, ends) in zip(batch.rows.tolist(), logits, strict=True):
             offsets, example = windows.offsets[row], int(windows.examples[row])
+            if not offsets[:, 1].any():
+                continue
             first, last, score = best_span(starts, ends, offsets)
-            if score > best[example][1]:
+            before = best[example][1]
+            if score > (-math.inf if before is None else before):
                 text = contexts[example][offsets[first, 0] : offsets[last, 1]]
                 best[example] = (text, score)
     return Predictions([text for text, _ in best], [score for _, score in best])

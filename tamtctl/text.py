@@ -325,15 +325,20 @@ def _jsonl_documents(
 def read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield every record of a JSON-lines file with the place it is from, ``file:line``."""
     for number, line in enumerate(read_lines(path), start=1):
-        if not _is_text(line):
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{path}:{number} is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise CorpusError(f"{path}:{number} is not a JSON object")
-        yield f"{path}:{number}", record
+        yield from read_json_record(f"{path}:{number}", line)
+
+
+def read_json_record(place: str, line: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the record of a line with its place, nothing if the line is blank."""
+    if not _is_text(line):
+        return
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{place} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise CorpusError(f"{place} is not a JSON object")
+    yield place, record
 
 
 def _parquet_documents(path: Path, text_column: str | None) -> Iterator[Document]:

@@ -424,25 +424,9 @@ def test_configurations_that_are_refused(bert: Path, changes: dict[str, Any], me
 def test_what_is_refused_leaves_nothing_behind(bert: Path, ticket: Path, tmp_path: Path) -> None:
     other = tiny.save(tmp_path / "other", "bert", seed=9)
     regression = finetune(own_config(bert, dense=True)).checkpoint[0]
-    Path("three.jsonl").write_text(
-        "\n".join(json.dumps({"text": w, "label": w}) for w in ("a", "the", "of"))
-    )
-    three = {"train": "three.jsonl", "dev": "three.jsonl"}
-    Path("two.jsonl").write_text("\n".join(Path("three.jsonl").read_text().splitlines()[:2]))
-    other_two = {"train": "two.jsonl", "dev": "two.jsonl"}
     refusals: list[tuple[type[TamtctlError], str, Callable[[], FinetuneConfig]]] = [
         (TicketError, "does not fit model", lambda: own_config(other, ticket=str(ticket))),
         (TicketError, "does not fit model", lambda: own_config(regression, ticket=str(ticket))),
-        (
-            ModelError,
-            "2 outputs, and own needs 3",
-            lambda: own_config(regression, dense=True, **three),
-        ),
-        (
-            ModelError,
-            "of the classes file, list; give a pre-trained model",
-            lambda: own_config(regression, dense=True, **other_two),
-        ),
         (TaskError, "no column 'x'", lambda: own_config(bert, dense=True, text_columns=("x",))),
         (TaskError, "no column 'y'", lambda: own_config(bert, dense=True, label_column="y")),
         (UsageError, "at most 40", lambda: own_config(bert, dense=True, max_length=41)),

@@ -371,7 +371,7 @@ def test_a_blank_line_and_two_columns_that_nobody_reads_are_no_fault(tmp_path: P
             content = end.join(lines).replace(",", separator).encode()
             train = own_file(tmp_path / f"own.{suffix}", content).train()
             assert (train.texts, train.labels) == ((["a", "b"],), [0, 1])
-        assert read_texts(tmp_path / f"own.{suffix}", ["x"]) == [("a",), ("b",)]
+        assert read_texts(tmp_path / f"own.{suffix}", ["x"]) == [("a",), ("",), ("b",), ("",)]
 
 
 @pytest.mark.parametrize(
@@ -404,13 +404,15 @@ def test_of_glues_own_tsv_cells_without_a_name_are_dropped(tmp_path: Path) -> No
 
 
 def test_text_to_label_is_read_from_lines_or_columns(tmp_path: Path) -> None:
-    assert read_texts(write(tmp_path / "a.txt", "one\n\ntwo\n"), ["any"]) == [("one",), ("two",)]
+    lines = write(tmp_path / "a.txt", "one\r\n\n \ntwo\fthree\u2028four\n\nfive")
+    wanted = ["one", "", " ", "two\fthree\u2028four", "", "five"]
+    assert read_texts(lines, ["any"]) == [(text,) for text in wanted]
     table = write(tmp_path / "a.tsv", "x\ty\n1\t2\n")
     assert read_texts(table, ["y", "x"]) == [("2", "1")]
     with pytest.raises(UsageError, match="reads pairs"):
         read_texts(tmp_path / "a.txt", ["x", "y"])
     with pytest.raises(TaskError, match="nothing to label"):
-        read_texts(write(tmp_path / "empty.txt", "\n"), ["x"])
+        read_texts(write(tmp_path / "empty.txt", ""), ["x"])
     with pytest.raises(TaskError, match="no file"):
         read_texts(tmp_path / "none.txt", ["x"])
 

@@ -1,0 +1,114 @@
+"""Single files of a model, in its folder or on the Hub, and what sentence-transformers adds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tamtctl.errors import ModelError
+from tamtctl.nano import nano_path
+from tamtctl.paths import expanded
+
+MODULES = "modules.json"  # of a model of sentence-transformers, what it consists of
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of a model.
+
+    Attributes:
+        name: As the user gave it.
+        folder: Where they are; None: on the Hub.
+        revision: Branch, tag or commit there.
+    """
+
+    name: str
+    folder: Path | None
+    revision: str | None = None
+
+    @classmethod
+    def of(cls, name: str, revision: str | None = None) -> ModelFiles:
+        """Find the files of ``nano``, a folder or a Hub id.
+
+        The encoder of an older model of sentence-transformers is in a folder of its own, and what
+        is said of it above.
+        """
+        folder = nano_path() if name == "nano" else expanded(name)
+        if not folder.is_dir():
+            return cls(name, None, revision)
+        above = folder.absolute().parent
+        if not (folder / MODULES).is_file() and encoder_folder(above) == folder.absolute():
+            return cls(name, above)
+        return cls(name, folder)
+
+    def are_unknown(self, file: str) -> bool:
+        """Return whether it cannot be told if the model has a file: the Hub cannot be reached."""
+        if self.folder is not None:
+            return False
+        from huggingface_hub import try_to_load_from_cache
+
+        if self.path(file) is not None:
+            return False
+        # The cache remembers what the Hub was asked for in vain.
+        cached = try_to_load_from_cache(self.name, file, revision=self.revision)
+        return cached is None
+
+    def path(self, file: str) -> Path | None:
+        """Return where a file is, None if there is none."""
+        parts = PurePosixPath(file)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise ModelError(f"model {self.name!r} names a file outside of itself: {file!r}")
+        if self.folder is not None:
+            return path if (path := self.folder / file).is_file() else None
+        from transformers.utils.hub import cached_file
+
+        found = cached_file(
+            self.name,
+            file,
+            revision=self.revision,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        return None if found is None else Path(found)
+
+    def json(self, file: str) -> Any:
+        """Return what a JSON file holds, None if there is none.
+
+        Raises:
+            ModelError: It is not JSON.
+        """
+        if (path := self.path(file)) is None:
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(f"model {self.name!r}: cannot read {file} ({error})") from error
+
+
+def encoder_folder(folder: Path) -> Path | None:
+    """Return where a model of sentence-transformers has its encoder, if in a folder of its own."""
+    try:
+        name = _own_folder(json.loads((folder / MODULES).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+    inside = folder / name if name else None
+    return inside if inside and (inside / "config.json").is_file() else None
+
+
+def encoder_on_hub(name: str) -> str | None:
+    """Return the folder in which a model on the Hub has its encoder, if it has one of its own."""
+    try:
+        return _own_folder(ModelFiles(name, None).json(MODULES))
+    except Exception:  # this is asked on the way to another error, which must be told
+        return None
+
+
+def _own_folder(modules: Any) -> str | None:
+    try:
+        paths = [str(m["path"]) for m in modules if str(m["type"]).endswith(".Transformer")]
+    except (KeyError, TypeError):
+        return None
+    return paths[0] or None if paths else None

@@ -22,6 +22,7 @@ from tamtctl.finetuning import FinetuneResult, finetune
 from tamtctl.training import StepReport
 
 STEPS = 40
+TOPICS = ("list", "file")
 CHECKPOINT = ".seed-1.unfinished/checkpoints"
 
 
@@ -36,7 +37,10 @@ def config() -> FinetuneConfig:
     model = tiny.save(Path("bert").absolute(), "bert", with_head=False)
     ticket = ticket_for(model, Path("mine").absolute())
     data = str(Path("own.jsonl").absolute())
-    values = {"batch_size": 6, "epochs": 10, "learning_rate": 1e-3, "train": data, "dev": data}
+    dev = Path("dev.jsonl").absolute()
+    rows = [{"text": f"{word} {topic}", "label": topic} for word in "abc" for topic in TOPICS]
+    dev.write_text("\n".join(map(json.dumps, rows)))
+    values = {"batch_size": 6, "epochs": 10, "learning_rate": 1e-3, "train": data, "dev": str(dev)}
     return own_config(model, ticket=str(ticket), **values)
 
 

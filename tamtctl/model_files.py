@@ -10,8 +10,11 @@ from typing import Any
 from tamtctl.errors import ModelError
 from tamtctl.nano import nano_path
 from tamtctl.paths import expanded
+from tamtctl.plain_files import read_regular
 
 MODULES = "modules.json"  # of a model of sentence-transformers, what it consists of
+
+_LONGEST_JSON = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class ModelFiles:
         if (path := self.path(file)) is None:
             return None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(read_regular(path, _LONGEST_JSON))
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"model {self.name!r}: cannot read {file} ({error})") from error
 
@@ -91,7 +94,7 @@ class ModelFiles:
 def encoder_folder(folder: Path) -> Path | None:
     """Return where a model of sentence-transformers has its encoder, if in a folder of its own."""
     try:
-        name = _own_folder(json.loads((folder / MODULES).read_text(encoding="utf-8")))
+        name = _own_folder(json.loads(read_regular(folder / MODULES, _LONGEST_JSON)))
     except (OSError, ValueError):
         return None
     inside = folder / name if name else None

@@ -106,7 +106,9 @@ def reorder(model: PreTrainedModel, order: ClassOrder, labels: Sequence[str]) ->
 
 def with_new_head(auto: Any, model: PreTrainedModel) -> PreTrainedModel:
     """Return a model with the same encoder and a random head."""
-    fresh: PreTrainedModel = auto.from_config(model.config, dtype=torch.float32)
+    fresh: PreTrainedModel = auto.from_config(
+        model.config, dtype=torch.float32, trust_remote_code=False
+    )
     base_encoder(fresh).load_state_dict(base_encoder(model).state_dict())
     return fresh
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,13 +86,14 @@ def test_a_head_that_is_trained_on_keeps_its_rows_under_their_names(
     names, rows = ["NAME", "File", "list"], [2, 0, 1]
     turned = with_classes(tmp_path / "one", tmp_path / "turned", names, rows)
     with torch.no_grad():
-        for load in (
-            lambda name: load_for_training(task, name)[0],
-            lambda n: load_fine_tuned(task, n),
-        ):
-            before, after = (load(str(name)).eval() for name in (tmp_path / "one", turned))
+        for load in (load_for_training, load_fine_tuned):
+            before, after = (_model(load(task, str(name))) for name in (tmp_path / "one", turned))
             assert torch.equal(before(**inputs).logits, after(**inputs).logits)
             assert after.config.id2label == dict(enumerate(CLASSES))
+
+
+def _model(loaded: Any) -> Any:
+    return (loaded[0] if isinstance(loaded, tuple) else loaded).eval()
 
 
 def test_going_on_from_another_order_scores_the_same(bert: Path) -> None:

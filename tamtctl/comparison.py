@@ -33,7 +33,7 @@ from tamtctl.held_out import HeldOutText
 from tamtctl.identity import Identity, comparison_identity
 from tamtctl.levels import TicketLevel, levels_of, notes_on_levels
 from tamtctl.measures import term_of
-from tamtctl.paths import expanded
+from tamtctl.paths import expanded, folder_name
 from tamtctl.public_names import public, public_model
 from tamtctl.report import write_report
 from tamtctl.runs import RUNS, RunFolder
@@ -466,7 +466,7 @@ def _name(config: CompareConfig) -> str:
     """Return the name of the report's folder."""
     about = config.tickets or (config.model or str(config.recipe),)
     more = f"-and-{len(about) - 1}-more" if len(about) > 1 else ""
-    return f"compare-{short_name(about[0])}{more}-{config.hash}"
+    return f"compare-{folder_name(short_name(about[0]))}{more}-{config.hash}"
 
 
 def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnetwork]:

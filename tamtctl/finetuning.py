@@ -31,7 +31,7 @@ from tamtctl.errors import DamagedRunError
 from tamtctl.identity import finetune_identity
 from tamtctl.metrics import scores
 from tamtctl.models import load_tokenizer, save_model
-from tamtctl.paths import expanded
+from tamtctl.paths import expanded, folder_name
 from tamtctl.runs import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
 from tamtctl.seed_run import Schedule, SeedRun
 from tamtctl.sentence_embeddings import copy_pipeline
@@ -312,7 +312,8 @@ def _run_folder(
 ) -> RunFolder:
     told = config.to_dict() | {"ticket_sha256": start.digest, "data_sha256": data.digest}
     text = json.dumps(told, sort_keys=True)
-    name = f"{config.task}-{start.short_name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    about = f"{config.task}-{folder_name(start.short_name)}"
+    name = f"{about}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     identity = finetune_identity(start.model, start.revision, config.ticket, data.identity)
     return RunFolder(expanded(output_dir or RUNS / f"finetune-{name}"), told, identity)
 

@@ -309,6 +309,11 @@ def _source(name: str) -> str:
                     f"the encoder of this sentence-transformers model is {encoder}; give that"
                 )
             raise ModelError(f"model folder {name!r} has no config.json; give a saved checkpoint")
+        if os.fsencode(folder).decode(errors="ignore") != str(folder):
+            raise ModelError(
+                f"model folder {name!r} has a name that is not UTF-8, which no weights can be read "
+                "by; rename it"
+            )
         return str(folder)
     if folder.exists():
         raise ModelError(f"model {name!r} is a file; give the folder of a saved checkpoint")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tamtctl.errors import TamtctlError, UsageError
 
+_LONGEST_NAME = 80  # bytes of a folder's name that say what it is of; file systems take 255 in all
+
 
 def expanded(path: Path | str) -> Path:
     """Return a path with the home folder that its ``~`` or ``~user`` stands for.
@@ -30,6 +32,12 @@ def expanded(path: Path | str) -> Path:
             f"write ./{text} for what is really called so"
         )
     return Path(home)
+
+
+def folder_name(name: str) -> str:
+    """Return what a folder may be called after a model or a ticket: printable, and not too long."""
+    plain = "".join(c if c.isprintable() else "_" for c in name)
+    return plain.encode()[:_LONGEST_NAME].decode(errors="ignore")
 
 
 def check_working_directory() -> None:

@@ -30,7 +30,7 @@ from tamtctl.loss_units import UNITS, ScoredText
 from tamtctl.mask_training import MaskTraining
 from tamtctl.masking import fold
 from tamtctl.models import Encoder, load_encoder, max_sequence_length, sha256_of_weight
-from tamtctl.paths import expanded
+from tamtctl.paths import expanded, folder_name
 from tamtctl.pruning import magnitude_masks, random_masks
 from tamtctl.public_names import public_model
 from tamtctl.reach import warn_of_reach
@@ -306,7 +306,7 @@ def _run_folder(config: SearchConfig, output_dir: Path | None) -> RunFolder:
 
 
 def _run_path(config: SearchConfig, output_dir: Path | None) -> Path:
-    short = f"{Path(config.model).name}-{config.sparsity:g}-{config.method}"
+    short = f"{folder_name(Path(config.model).name)}-{config.sparsity:g}-{config.method}"
     if config.method == "tamt":
         short += f"-{config.objective}"
     return expanded(output_dir or RUNS / f"search-{short}-{config.hash}")

@@ -346,7 +346,7 @@ def _parquet_documents(path: Path, text_column: str | None) -> Iterator[Document
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as raw, pq.ParquetFile(raw) as file:  # whatever it is called
             column = _parquet_column(file, text_column, str(path))
             batches = file.iter_batches(batch_size=1024, columns=[column])
             texts = itertools.chain.from_iterable(batch[column].to_pylist() for batch in batches)

@@ -22,7 +22,7 @@ from tamtctl import printable
 from tamtctl.config import METHODS
 from tamtctl.errors import TicketError
 from tamtctl.measured import Measured
-from tamtctl.public_names import public_model, public_search
+from tamtctl.public_names import public_model, public_search, texts_of
 from tamtctl.ticket_format import TicketMetadata
 from tamtctl.untrusted import reason
 
@@ -194,9 +194,8 @@ def _hub_datasets(ticket: TicketMetadata) -> Iterator[tuple[str, str | None]]:
 
     ``org/name:config`` can be nothing else; ``org/name`` might have been a folder.
     """
-    corpora = ticket.search.get("corpus")
-    for corpus in corpora if isinstance(corpora, list | tuple) else []:
-        name, colon, config = str(corpus).partition(":")
+    for corpus in texts_of(ticket.search, "corpus"):
+        name, colon, config = corpus.partition(":")
         if colon and is_hub_id(name):
             yield name, printable.cell(config)
 
@@ -204,8 +203,7 @@ def _hub_datasets(ticket: TicketMetadata) -> Iterator[tuple[str, str | None]]:
 def _evaluations(ticket: TicketMetadata) -> Iterator[EvalResult]:
     """Yield what was measured of the ticket itself, for the Hub's model index."""
     measured = Measured.of(ticket)
-    corpora = ticket.search.get("corpus")
-    corpus = ", ".join(map(str, corpora if isinstance(corpora, list | tuple) else ()))
+    corpus = ", ".join(texts_of(ticket.search, "corpus"))
     hub = next(_hub_datasets(ticket), None)
     for name, losses in (
         (printable.cell(corpus) or "held-out text", measured.losses),

@@ -39,6 +39,7 @@ from tamtctl.tasks import STSB_ZERO_SHOT, TASKS
 from tamtctl.text import PYTHON_DOCS
 from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import METADATA_FILE
+from tamtctl.ticket_texts import sequence_length_of
 from tamtctl.trained_on import TrainedOn
 
 _SEQUENCE_LENGTH = 128  # of blocks of text where no ticket says what it was trained on
@@ -373,9 +374,7 @@ def _teacher(dense: str, encoder: Encoder, device: torch.device) -> dict[str, Te
 
 
 def _sequence_length(ticket: Ticket | None) -> int:
-    return (
-        int(ticket.search.get("sequence_length", _SEQUENCE_LENGTH)) if ticket else _SEQUENCE_LENGTH
-    )
+    return (sequence_length_of(ticket) if ticket else None) or _SEQUENCE_LENGTH
 
 
 def _load_for(config: EvaluateConfig, ticket: Ticket | None, *, with_head: bool) -> Encoder:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tamtctl import printable
 from tamtctl.loss_units import UNITS, ScoredText
+from tamtctl.public_names import texts_of
 from tamtctl.ticket_format import TicketMetadata
 
 # What no measurement comes near.
@@ -55,7 +56,7 @@ class Measured:
         metrics, search = ticket.metrics, ticket.search
         unit = UNITS.get(str(ticket.objective))
         changed = metrics.get("changed")
-        check = _joined(search.get("check_corpus"))
+        check = _joined(texts_of(search, "check_corpus"))
         losses = _numbers(metrics.get("losses"))
         return cls(
             losses=losses,
@@ -76,8 +77,8 @@ class Measured:
 
 
 def _text(metrics: Mapping[str, Any], search: Mapping[str, Any]) -> str | None:
-    name = _joined(search.get("held_out"))
-    if name is None and (corpus := _joined(search.get("corpus"))):
+    name = _joined(texts_of(search, "held_out"))
+    if name is None and (corpus := _joined(texts_of(search, "corpus"))):
         name = f"{corpus} (held out)"
     length = _count(search.get("sequence_length"))
     if name is None or length is None:
@@ -88,10 +89,8 @@ def _text(metrics: Mapping[str, Any], search: Mapping[str, Any]) -> str | None:
     return str(ScoredText(name, sequences, there or sequences, length))
 
 
-def _joined(names: Any) -> str | None:
-    if not isinstance(names, list | tuple) or not names:
-        return None
-    return printable.line(", ".join(map(str, names)), _LONGEST_TEXT)
+def _joined(names: tuple[str, ...]) -> str | None:
+    return printable.line(", ".join(names), _LONGEST_TEXT) if names else None
 
 
 def _count(value: Any) -> int | None:

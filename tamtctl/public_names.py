@@ -45,7 +45,7 @@ class Places:
     @classmethod
     def of(cls, model: str, search: Mapping[str, Any]) -> Places:
         """Return the paths among the names that a search was given."""
-        texts = {name: _texts(search, name) for name in _SEVERAL}
+        texts = {name: texts_of(search, name) for name in _SEVERAL}
         return cls(
             model if _is_path(model) else None,
             {name: given for name, given in texts.items() if any(map(_is_path, given))},
@@ -132,6 +132,21 @@ def public_search(search: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def texts_of(search: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return the texts that a search was given; what is not as a search writes it is not said.
+
+    Args:
+        search: A record of it, which may be a stranger's.
+        name: ``corpus``, ``held_out`` or ``check_corpus``.
+    """
+    value = search.get(name)
+    if isinstance(value, str):
+        return (value,) if value else ()
+    if isinstance(value, list | tuple) and all(isinstance(one, str) and one for one in value):
+        return tuple(value)
+    return ()
+
+
 def split_base_model(declared: str) -> tuple[str, str | None]:
     """Return id and revision of ``org/name`` or ``org/name@revision``.
 
@@ -145,11 +160,6 @@ def split_base_model(declared: str) -> tuple[str, str | None]:
             f"got {declared!r}"
         )
     return match[1], match[2]
-
-
-def _texts(search: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    values = search.get(name)
-    return tuple(map(str, values)) if isinstance(values, list | tuple) else ()
 
 
 def _is_path(name: str) -> bool:

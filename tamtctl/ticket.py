@@ -33,7 +33,7 @@ from tamtctl.mask_coding import ENCODINGS, decode_mask, encode_mask
 from tamtctl.models import base_encoder, fingerprint, maskable_matrices, sha256_of_weight
 from tamtctl.packing import count_kept, pack
 from tamtctl.paths import expanded
-from tamtctl.public_names import LOCAL_FILE, Places, public_model, public_search
+from tamtctl.public_names import LOCAL_FILE, Places, public_model, public_search, texts_of
 from tamtctl.ticket_format import (
     CARD_FILE,
     HEAD_FILE,
@@ -235,8 +235,7 @@ class Ticket(TicketMetadata):
         """
         if name in self.places.texts:
             return self.places.texts[name]
-        values = self.search.get(name)
-        return tuple(map(str, values)) if isinstance(values, list | tuple) else ()
+        return texts_of(self.search, name)
 
     def push_to_hub(self, repo: str, **options: Any) -> PushResult:
         """Publish the ticket on the Hub; the options are those of `tamtctl.hub.push`.

@@ -5,11 +5,10 @@ The record is a stranger's: what is not as a search writes it counts as not said
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from tamtctl.public_names import public
+from tamtctl.public_names import public, texts_of
 from tamtctl.ticket import Ticket
 from tamtctl.ticket_format import TicketMetadata
 
@@ -38,8 +37,8 @@ class TextSource:
         column = ticket.search.get("text_column")
         places = {**ticket.search, **ticket.places.texts}  # where they are on this machine
         return cls(
-            corpus=_names(places, "corpus"),
-            held_out=_names(places, "held_out"),
+            corpus=texts_of(places, "corpus"),
+            held_out=texts_of(places, "held_out"),
             text_column=column if isinstance(column, str) else None,
             sequence_length=sequence_length_of(ticket),
         )
@@ -84,12 +83,3 @@ def trained_on(text: TextSource, ticket: TextSource) -> bool:
     """
     is_whole = bool(text.held_out) or bool(ticket.held_out)
     return is_whole and bool(set(text.measured) & set(ticket.corpus))
-
-
-def _names(search: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = search.get(key)
-    if isinstance(value, str):
-        return (value,) if value else ()
-    if isinstance(value, list | tuple) and all(isinstance(one, str) and one for one in value):
-        return tuple(value)
-    return ()

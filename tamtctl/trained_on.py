@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tamtctl.corpus import digests_of
+from tamtctl.public_names import texts_of
 from tamtctl.text import PYTHON_DOCS, Source
 from tamtctl.ticket import Ticket
 
@@ -36,7 +37,7 @@ class TrainedOn:
         for that, it has seen all of its corpus.
         """
         seen = [self._seen(source, sources) for source in sources]
-        has_held_out = self.ticket is not None and bool(self.ticket.search.get("held_out"))
+        has_held_out = self.ticket is not None and bool(texts_of(self.ticket.search, "held_out"))
         found = [why for why in seen if why]
         if found:
             self.remark = _ALL if has_held_out else found[0]
@@ -65,7 +66,7 @@ class TrainedOn:
         if source.name == PYTHON_DOCS and source.name in names:
             return _SAME
         if digests is None:  # of a version that kept none: a name without its path is all there is
-            names += tuple(map(str, self.ticket.search.get("corpus") or ()))
+            names += texts_of(self.ticket.search, "corpus")
             if Path(source.name).name in names:
                 return _NAMESAKE
         return _NAMESAKE if any(_is_below(source.name, name) for name in names) else None

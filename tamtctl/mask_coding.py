@@ -13,12 +13,13 @@ positions since the one before; a gap of 255 or more takes one byte 255 for ever
 byte is the rest, below 255.
 
 What is read here may come from anybody: decoding takes no more memory than the mask has weights,
-and checking takes a megabyte.
+and checking and comparing take a few megabytes. Time follows the bytes that are stored, too: what
+unpacks to far more than any mask of that size would is refused by `check_contents`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -36,6 +37,11 @@ _LEVEL = 1  # higher ones look for repetitions, which a mask does not have, and 
 _CHUNK = 2**20
 _MAX_WINDOW = 2**23  # bytes of memory that a frame may ask its reader for; RFC 8878 recommends it
 _ESCAPE = 255
+
+# So much may be unpacked whatever is stored, as many bits as the largest encoders have weights; and
+# so many times the stored bytes. A mask without any pattern can hardly be compressed at all.
+_UNPACKED_ANYWAY = 2**28
+_UNPACKED_PER_BYTE = 1024
 
 
 def encode_mask(mask: Tensor, encoding: str, weight: Tensor | None = None) -> Tensor:
@@ -93,6 +99,66 @@ def check_stored(stored: Tensor, encoding: str, numel: int, kept: int) -> None:
         raise Defect(f"keeps {count} weights, but {kept} are stated")
 
 
+def check_contents(stored: Mapping[str, Tensor], encoding: str, numels: Mapping[str, int]) -> None:
+    """Raise Defect if masks unpack to more than belongs to what is stored, before they are.
+
+    Args:
+        stored: Name → mask as stored.
+        encoding: Of all of them.
+        numels: Name → number of weights.
+    """
+    if encoding == "bits":
+        return
+    size = sum(_content_size(_frame(mask)) for mask in stored.values())
+    limit = _UNPACKED_ANYWAY + _UNPACKED_PER_BYTE * sum(mask.numel() for mask in stored.values())
+    if encoding == "delta":  # a gap is as long as it is, however few positions there are
+        limit += sum(numel // _ESCAPE + 1 for numel in numels.values())
+    if size > limit:
+        raise Defect(f"the masks unpack to {size} bytes; {limit} are plausible for their size")
+
+
+def packed_chunks(stored: Tensor, encoding: str, numel: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield a mask as packed bits, a megabyte at a time; all masks of a size in equal pieces.
+
+    Args:
+        stored: The mask as stored.
+        encoding: ``bits`` or ``zstd``; of ``delta`` the bits follow from the weights alone.
+        numel: Number of weights.
+
+    Raises:
+        Defect: What is stored is damaged.
+    """
+    size = packed_size(numel)
+    if encoding == "bits":
+        for start in range(0, size, _CHUNK):
+            yield stored[start : start + _CHUNK].numpy()
+        return
+    rest = bytearray()
+    for chunk in _chunks(stored, size):
+        rest += chunk
+        while len(rest) >= _CHUNK:
+            yield np.frombuffer(bytes(rest[:_CHUNK]), np.uint8)
+            del rest[:_CHUNK]
+    if rest:
+        yield np.frombuffer(bytes(rest), np.uint8)
+
+
+def repacked(stored: Tensor, encoding: str, numel: int) -> Tensor:
+    """Return a mask in the other of ``bits`` and ``zstd``, without unpacking a single weight.
+
+    Args:
+        stored: The mask as stored.
+        encoding: In which it is.
+        numel: Number of weights.
+
+    Raises:
+        Defect: What is stored is damaged.
+    """
+    if encoding == "bits":
+        return _compressed(stored.numpy())
+    return torch.from_numpy(decompressed(stored, packed_size(numel)))
+
+
 def magnitude_mask(weight: Tensor, kept: int) -> Tensor:
     """Return the mask that keeps the ``kept`` largest |w|; among equals the lower flat index.
 
@@ -142,20 +208,37 @@ def _compressed(content: NDArray[np.uint8]) -> Tensor:
 
 def _chunks(stored: Tensor, limit: int) -> Iterator[bytes]:
     """Decompress at most ``limit`` bytes, a megabyte at a time."""
-    frame = stored.numpy().tobytes()
+    frame = _frame(stored)
+    size = _content_size(frame)
+    if size > limit:
+        raise Defect("the stated size of its content does not fit the shape")
     try:
-        size = zstandard.get_frame_parameters(frame).content_size
-        if size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR) or size > limit:
-            raise Defect("the stated size of its content does not fit the shape")
         reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(frame)
         found = 0
         while chunk := reader.read(_CHUNK):
             found += len(chunk)
+            if found > size:
+                raise Defect("its content is longer than it states")
             yield chunk
     except zstandard.ZstdError as error:
         raise Defect("is no zstd frame, or a damaged one") from error
     if found != size:
         raise Defect("is a cut-off zstd frame")
+
+
+def _frame(stored: Tensor) -> bytes:
+    return stored.numpy().tobytes()
+
+
+def _content_size(frame: bytes) -> int:
+    """Return the size that a frame states for its content."""
+    try:
+        size = zstandard.get_frame_parameters(frame).content_size
+    except zstandard.ZstdError as error:
+        raise Defect("is no zstd frame, or a damaged one") from error
+    if size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):
+        raise Defect("the stated size of its content does not fit the shape")
+    return int(size)
 
 
 def _count_kept_compressed(stored: Tensor, size: int) -> tuple[int, Tensor]:
@@ -169,12 +252,22 @@ def _count_kept_compressed(stored: Tensor, size: int) -> tuple[int, Tensor]:
     return count, torch.tensor([last[0]], dtype=torch.uint8)
 
 
+def _sum(coded: NDArray[np.uint8]) -> int:
+    """Return the sum of bytes, several times as fast as numpy adds them up one by one."""
+    whole = len(coded) - len(coded) % 8
+    words = coded[:whole].view(np.uint64)
+    low = np.uint64(0x00FF00FF00FF00FF)
+    pairs = (words & low) + ((words >> np.uint64(8)) & low)  # (n / 8,), of four sums below 511
+    quads = pairs.view(np.uint16)  # (n / 2,)
+    return int(quads.sum(dtype=np.uint64)) + int(coded[whole:].sum(dtype=np.int64))
+
+
 def _check_gaps(stored: Tensor, numel: int, kept: int) -> None:
     differing, equal, last = 0, 0, 0
     for chunk in _chunks(stored, numel):
         coded = np.frombuffer(chunk, np.uint8)
-        differing += int(np.count_nonzero(coded != _ESCAPE))
-        equal, last = equal + int(coded.sum(dtype=np.int64)), chunk[-1]
+        differing += len(coded) - chunk.count(_ESCAPE)
+        equal, last = equal + _sum(coded), chunk[-1]
         if equal + differing > numel:
             raise Defect("a position lies outside the matrix")
     if last == _ESCAPE:

@@ -43,13 +43,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from tamtctl.errors import HubError, ModelError, NoHeadError
 from tamtctl.files import give_usual_rights
 from tamtctl.hub_requests import HubRequests
+from tamtctl.model_claims import check_configuration, check_tokenizer, no_more_weights_than
 from tamtctl.model_files import encoder_folder, encoder_on_hub
 from tamtctl.nano import nano_path
 from tamtctl.panics import is_panic, quiet_panics
 from tamtctl.paths import expanded
 from tamtctl.plain_files import is_special
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
 
 # What transformers writes into a configuration that changes nothing about the model.
 NO_PART_OF_A_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
@@ -324,14 +325,18 @@ def _load(
     from_pretrained: Any, name: str, source: str, revision: str | None, **options: Any
 ) -> Any:
     """Call a ``from_pretrained`` and turn what can go wrong in it into one line."""
-    if not Path(source).is_dir():
-        _reach(name, revision)
+    folder = Path(source) if Path(source).is_dir() else None
+    config = _reach(name, revision) if folder is None else folder / CONFIG_FILE
+    check_configuration(name, config)
+    check_tokenizer(name, config.with_name(TOKENIZER_FILE))
     try:
-        with _without_report(), quiet_panics():
+        with _without_report(), quiet_panics(), no_more_weights_than(name, folder):
             # Without it, transformers asks on standard input whether to run a stranger's code.
             return from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except ModuleNotFoundError as error:
         raise ModelError(f"model {name!r} needs the Python package {error.name!r}") from error
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises anything from OSError to RuntimeError here
         raise ModelError(_why_not_loaded(name, revision, error)) from error
     except BaseException as error:
@@ -344,8 +349,8 @@ def _load(
 
 
 @lru_cache
-def _reach(name: str, revision: str | None) -> None:
-    """Ask the Hub for a model's configuration; transformers would not tell what it answers.
+def _reach(name: str, revision: str | None) -> Path:
+    """Fetch a model's configuration from the Hub; transformers would not tell what it answers.
 
     Without an answer the copy in the cache will do.
     """
@@ -370,7 +375,7 @@ def _reach(name: str, revision: str | None) -> None:
             raise ModelError(f"{name} on the Hub is no model: it has no {CONFIG_FILE}") from error
 
     try:
-        hub.ask(fetch)
+        return Path(hub.ask(fetch))
     except HubError as error:
         raise ModelError(_not_reachable(name, error)) from error
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from tamtctl.errors import TicketError
-from tamtctl.packing import count_kept, pack
 from tamtctl.ticket import Ticket
 from tamtctl.ticket_format import ParameterEntry, TicketMetadata
 
@@ -115,9 +114,9 @@ def _similarity(i: int, j: int, a: Ticket, b: Ticket) -> Similarity:
 
 def _overlap(a: Ticket, b: Ticket, name: str) -> Overlap:
     entry = a.parameters[name]
-    bits_a, bits_b = _bits(a, name), _bits(b, name)
-    kept_a, kept_b = count_kept(bits_a), count_kept(bits_b)
-    both = count_kept(bits_a & bits_b)
+    kept_a, kept_b, both = entry.kept, b.parameters[name].kept, 0
+    for bits_a, bits_b in zip(a.packed_mask(name), b.packed_mask(name), strict=True):
+        both += int(np.bitwise_count(bits_a & bits_b).sum(dtype=np.int64))
     either = kept_a + kept_b - both
     density_a, density_b = kept_a / entry.numel, kept_b / entry.numel
     chance_both = density_a * density_b
@@ -128,10 +127,6 @@ def _overlap(a: Ticket, b: Ticket, name: str) -> Overlap:
         chance_jaccard=chance_both / chance_either if chance_either else 1.0,
         chance_hamming=1 - (chance_either - chance_both),
     )
-
-
-def _bits(ticket: Ticket, name: str) -> Any:
-    return ticket.stored[name] if ticket.encoding == "bits" else pack(ticket.mask(name))
 
 
 @dataclass(frozen=True)

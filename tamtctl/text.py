@@ -41,6 +41,7 @@ KINDS = ".txt, .md, .jsonl (plain, .gz or .xz) or .parquet"
 # Plain text that never ends (one line, or no blank line) must not fill the memory: a longer line
 # is cut at a space and a longer block between two lines.
 LONGEST_DOCUMENT = 2**20
+LONGEST_LINE = 2**26  # bytes of a record, which cannot be cut
 
 # Documents of a stream that are held in memory to draw the next one from.
 _SHUFFLED_TOGETHER = 10_000
@@ -246,7 +247,9 @@ def read_whole_lines(path: Path, longest: int = -1) -> Iterator[str]:
     """Read lines with their ends, otherwise as `read_lines` does."""
     offset, rest = 0, b""
     with reading(path), open_binary(path) as file:
-        while raw := rest + file.readline(longest - len(rest) if longest > 0 else -1):
+        while raw := rest + file.readline(longest - len(rest) if longest > 0 else LONGEST_LINE):
+            if longest <= 0 and len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
+                raise CorpusError(f"{path} has a line of more than {LONGEST_LINE} bytes; cut it up")
             rest = b""
             if len(raw) == longest and not raw.endswith(b"\n"):
                 cut = raw.rfind(b" ") + 1 or _last_character(raw)

@@ -20,8 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
+import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -29,7 +31,7 @@ from tamtctl.card import card
 from tamtctl.errors import HubError, ModelError, NoTicketError, TicketError
 from tamtctl.folders import replacing, write_to_disk
 from tamtctl.heads import check_head
-from tamtctl.mask_coding import ENCODINGS, decode_mask, encode_mask
+from tamtctl.mask_coding import ENCODINGS, decode_mask, encode_mask, packed_chunks, repacked
 from tamtctl.models import base_encoder, fingerprint, maskable_matrices, sha256_of_weight
 from tamtctl.packing import count_kept, pack
 from tamtctl.paths import expanded
@@ -255,12 +257,27 @@ class Ticket(TicketMetadata):
         Raises:
             TicketError: It is encoded as ``delta``; `decode` the ticket first.
         """
+        self._refuse_delta()
+        return self._decoded(name, None)
+
+    def _refuse_delta(self) -> None:
         if self.encoding == "delta":
             raise TicketError(
                 "the masks are stored as what differs from the magnitude masks of "
                 f"{self._base_line}; decode(weights) gives the ticket with masks of its own"
             )
-        return self._decoded(name, None)
+
+    def packed_mask(self, name: str) -> Iterator[NDArray[np.uint8]]:
+        """Yield one mask as packed bits, a megabyte at a time; see `tamtctl.packing`.
+
+        Raises:
+            TicketError: It is encoded as ``delta``; `decode` the ticket first.
+        """
+        self._refuse_delta()
+        try:
+            yield from packed_chunks(self.stored[name], self.encoding, self.parameters[name].numel)
+        except Defect as defect:
+            raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
 
     def encode(self, encoding: str, weights: Mapping[str, Tensor] | None = None) -> Self:
         """Return this ticket in another encoding.
@@ -278,6 +295,9 @@ class Ticket(TicketMetadata):
         if encoding == self.encoding:
             return self
         weights = weights or {}
+        if "delta" not in (encoding, self.encoding):
+            packed = {n: self._repacked(n) for n in self.parameters}
+            return replace(self, encoding=encoding, stored=packed)
         if "delta" in (encoding, self.encoding):
             if absent := [name for name in self.parameters if name not in weights]:
                 raise TicketError(
@@ -347,6 +367,12 @@ class Ticket(TicketMetadata):
         entry = self.parameters[name]
         try:
             return decode_mask(self.stored[name], self.encoding, entry.shape, entry.kept, weight)
+        except Defect as defect:
+            raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
+
+    def _repacked(self, name: str) -> Tensor:
+        try:
+            return repacked(self.stored[name], self.encoding, self.parameters[name].numel)
         except Defect as defect:
             raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from tamtctl.errors import TicketError
 from tamtctl.heads import HEAD_FILE as HEAD_FILE
 from tamtctl.heads import check_head
-from tamtctl.mask_coding import ENCODINGS, check_stored
+from tamtctl.mask_coding import ENCODINGS, check_contents, check_stored
 from tamtctl.models import combined_fingerprint
 from tamtctl.packing import packed_size
 from tamtctl.plain_files import read_regular
@@ -50,6 +50,7 @@ FORMAT_VERSION = 1
 MAX_METADATA_BYTES = 2 * 2**20
 MAX_CARD_BYTES = 2 * 2**20
 MAX_HEAD_BYTES = 2**31
+_MAX_HEAD_HEADER = 2**16
 
 
 @dataclass(frozen=True)
@@ -325,15 +326,19 @@ class TicketReader:
     def _mask_file_limits(self) -> tuple[int, int]:
         entries = self.metadata.parameters.values()
         packed = sum(packed_size(entry.numel) for entry in entries)
-        # Names and offsets in the header of a safetensors file.
-        header = 4096 + (192 + 2 * MAX_NAME_LENGTH) * len(entries)
+        header = self._header_limit
         if self.metadata.encoding == "bits":
             return packed, packed + header
         return 0, packed + packed // 100 + header  # what zstd cannot compress grows a little
 
+    @property
+    def _header_limit(self) -> int:
+        """Bytes of the names and offsets in the header of a safetensors file."""
+        return 4096 + (192 + 2 * MAX_NAME_LENGTH) * len(self.metadata.parameters)
+
     def _read_masks(self) -> str:
         content = self._read_listed(MASK_FILE, *self._mask_file_limits())
-        self.stored = parse_safetensors(content, MASK_FILE)
+        self.stored = parse_safetensors(content, MASK_FILE, self._header_limit)
         names = self.metadata.parameters.keys()
         if strange := sorted(self.stored.keys() - names):
             raise Defect(f"{METADATA_FILE} lacks the matrix {show(strange[0])}")
@@ -349,7 +354,12 @@ class TicketReader:
 
     def _check_kept_counts(self) -> str:
         encoding = self.metadata.encoding
-        for name, entry in self.metadata.parameters.items():
+        entries = self.metadata.parameters
+        try:
+            check_contents(self.stored, encoding, {n: e.numel for n, e in entries.items()})
+        except Defect as defect:
+            raise Defect(f"{MASK_FILE}: {defect}") from defect
+        for name, entry in entries.items():
             try:
                 check_stored(self.stored[name], encoding, entry.numel, entry.kept)
             except Defect as defect:
@@ -362,7 +372,7 @@ class TicketReader:
         if HEAD_FILE not in self._files:
             return "none"
         content = self._read_listed(HEAD_FILE, 0, MAX_HEAD_BYTES)
-        self.mlm_head = parse_safetensors(content, HEAD_FILE)
+        self.mlm_head = parse_safetensors(content, HEAD_FILE, _MAX_HEAD_HEADER)
         check_head(self.mlm_head, {n: e.shape for n, e in self.metadata.parameters.items()})
         return f"{len(self.mlm_head)} tensors, {len(content):,} bytes, checksum as stated"
 

@@ -150,12 +150,19 @@ def check_plain(value: Any, where: str, depth: int = 0) -> None:
         raise Defect(f"{where}: {show(value)} is no plain JSON value")
 
 
-def parse_safetensors(content: bytes, where: str) -> dict[str, Tensor]:
+def parse_safetensors(content: bytes, where: str, header_limit: int) -> dict[str, Tensor]:
     """Parse a safetensors file; its reader checks all lengths against the content.
+
+    Args:
+        content: The whole file.
+        where: Its name, for errors.
+        header_limit: Bytes that the names and offsets of its tensors may take.
 
     Raises:
         TicketError: It is damaged, or of a type this torch does not have.
     """
+    if (header := int.from_bytes(content[:8], "little")) > header_limit:
+        raise Defect(f"{where} is damaged: a header of {header} bytes, more than {header_limit}")
     try:
         return load_safetensors(content)
     except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:

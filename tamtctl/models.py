@@ -372,12 +372,21 @@ def _reach(name: str, revision: str | None) -> Path:
         except EntryNotFoundError as error:
             if isinstance(error, LocalEntryNotFoundError):
                 raise
-            raise ModelError(f"{name} on the Hub is no model: it has no {CONFIG_FILE}") from error
+            raise ModelError(_no_configuration(name)) from error
 
     try:
         return Path(hub.ask(fetch))
     except HubError as error:
         raise ModelError(_not_reachable(name, error)) from error
+
+
+def _no_configuration(name: str) -> str:
+    if encoder := encoder_on_hub(name):
+        return (
+            f"the encoder of the sentence-transformers model {name} is in its folder {encoder}; "
+            f"fetch the model (hf download {name} --local-dir FOLDER) and give FOLDER/{encoder}"
+        )
+    return f"{name} on the Hub is no model: it has no {CONFIG_FILE}"
 
 
 def _not_reachable(name: str, why: object) -> str:
@@ -409,11 +418,6 @@ def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
             if not os.access(file, os.R_OK):  # of which safetensors says that there is none
                 return f"model folder {name!r} cannot be loaded: no permission to read {file}"
         return f"model folder {name!r} cannot be loaded: {_first_line(error)}"
-    if "config.json" in str(error) and (encoder := encoder_on_hub(name)):
-        return (
-            f"the encoder of the sentence-transformers model {name} is in its folder {encoder}; "
-            f"fetch the model (hf download {name} --local-dir FOLDER) and give FOLDER/{encoder}"
-        )
     if hub_error := HubRequests(name, revision).explained(error):
         return _not_reachable(name, hub_error)
     return f"model {name!r} of the Hub cannot be loaded: {_first_line(error)}"

@@ -337,7 +337,8 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            help=f"Of a sweep: {', '.join(SWEEP_METHODS)}. By default {','.join(DEFAULT_METHODS)}, "
+            help=f"Of a sweep, in the order of the table: {', '.join(SWEEP_METHODS)}. By default "
+            f"{','.join(DEFAULT_METHODS)}, "
             "of which a model without masked-LM head leaves out those that need it."
         ),
     ] = None,
@@ -359,7 +360,7 @@ def compare(
         list[str] | None,
         typer.Option(
             help="Text as in search, whose held-out tenth is evaluated on; by default the "
-            "recipe's, or that of the first ticket. May be given several times."
+            "recipe's, or each text that a ticket was trained on. May be given several times."
         ),
     ] = None,
     text_column: Annotated[
@@ -381,7 +382,7 @@ def compare(
     ] = "steps",
     at_steps: Annotated[
         str | None,
-        typer.Option(help="Also evaluate mask training after so many steps, such as 50,100,200."),
+        typer.Option(help="Also evaluate mask training after just these steps: 50,100,200."),
     ] = None,
     keep_scores: Annotated[
         bool,

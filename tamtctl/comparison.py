@@ -632,7 +632,12 @@ def _correlations(
     found: dict[str, dict[str, RankCorrelation]] = {}
     for task, measure in itertools.product(tasks, measures):
         points: dict[str, dict[str, tuple[float, float]]] = {}
+        seen = set()
         for (method, level), group in sorted(masked.items(), key=lambda item: item[0][1]):
+            masks = (level, *(one.ticket.masks_digest for one in group if one.ticket))
+            if masks in seen:  # of one mask under two names there is but one point
+                continue
+            seen.add(masks)
             loss = Spread.of([one.losses[measure].mean for one in group]).mean
             score = Spread.of([one.scores[task].scores.mean for one in group]).mean
             points.setdefault(str(level), {})[method] = (loss, score)

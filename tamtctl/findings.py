@@ -260,9 +260,8 @@ class Comparison:
     @property
     def sentences(self) -> list[str]:
         """What there is to say, one comparison a line."""
-        headlines = dict.fromkeys(str(one) for one in self.differences if one.is_headline)
         return [
-            *headlines,
+            *(str(one) for one in self.differences if one.is_headline and not one.are_identical),
             *self.identical,
             *map(str, self.steps_to_equal),
             *(

@@ -42,6 +42,9 @@ from tamtctl.supervision import Supervisor
 from tamtctl.ticket import Ticket
 from tamtctl.training import StepReport, TrainingRun
 
+_CANDIDATES = ("dense", "random", "magnitude", "ticket")  # the masks that a search measures
+_TABLES = ("losses", "standard_errors", "check_losses")  # fields of a result: loss by candidate
+
 
 @dataclass(frozen=True)
 class SearchPlan:
@@ -293,11 +296,17 @@ def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
     try:
         Ticket.load(run.ticket)
         folders = {"ticket": run.ticket, "run_folder": run.path}
-        return SearchResult(**(values | folders | {"already_done": True}))
+        rows = {key: _in_order(values[key]) for key in _TABLES if key in values}
+        return SearchResult(**(values | rows | folders | {"already_done": True}))
     except (TicketError, TypeError) as error:  # TypeError: fields of another version
         raise DamagedRunError(
             f"the finished run in {str(run.path)!r} is damaged ({error}); --force redoes it"
         ) from error
+
+
+def _in_order(losses: Mapping[str, Any]) -> dict[str, Any]:
+    """Return losses in the order in which they are taken, which a file does not keep."""
+    return {name: losses[name] for name in _CANDIDATES if name in losses}
 
 
 def _run_folder(config: SearchConfig, output_dir: Path | None) -> RunFolder:

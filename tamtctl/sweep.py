@@ -85,14 +85,14 @@ class CompareConfig:
         recipe: A name in `tamtctl.config.RECIPES`, or a TOML file, which is read once: the whole
             sweep is of what it held then.
         model: By default the recipe's, or that of the first ticket.
-        corpus: By default the recipe's, or that of the first ticket's search.
+        corpus: By default the recipe's, or of tickets each text that one was trained on.
         text_column: Column of the text in jsonl, parquet and datasets.
         sequence_length: Tokens per sequence; by default the recipe's, or that of the first ticket.
         prune_every: Steps between two cuts of iterative magnitude pruning; by default the recipe's.
             Mask training gets as many steps as that takes to the same sparsity.
         budget: Instead of the ``steps``, mask training may get the ``seconds`` that the training of
             iterative magnitude pruning took.
-        at_steps: Also evaluate mask training after so many steps.
+        at_steps: Also evaluate mask training after just these steps.
         keep_scores: Keep the scores of every mask training, and derive from them what it would give
             at the other sparsities.
         tasks: Also fine-tune every subnetwork on these.

@@ -151,6 +151,7 @@ def test_a_finished_run_is_returned_at_once(
     written = (first.ticket / "ticket.json").stat().st_mtime_ns
     again = search(wanted, output_dir=tmp_path / "run")
     assert again == replace(first, already_done=True)
+    assert list(again.losses) == list(first.losses) == ["dense", "random", "magnitude", "ticket"]
     assert (first.ticket / "ticket.json").stat().st_mtime_ns == written
     forced = search(wanted, output_dir=tmp_path / "run", force=True)
     assert not forced.already_done

@@ -131,6 +131,7 @@ def _theme(dark: bool) -> dict[str, Any]:
         "axes.titlesize": 10,
         "legend.frameon": False,
         "svg.hashsalt": "tamtctl",
+        "text.parse_math": False,  # what a name has between dollars is no formula
     }
 
 

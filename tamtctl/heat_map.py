@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamtctl import printable
 from tamtctl.errors import UsageError
 from tamtctl.figures import require_plotting
 from tamtctl.files import check_folder_writable
@@ -84,7 +85,7 @@ def _drawn(panels: Sequence[tuple[str, Mapping[str, float]]]) -> Figure:
         figure.subplots(len(grids), squeeze=False)[:, 0], grids, strict=True
     ):
         image: Any = axes.imshow(grid, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-        axes.set_title(title, fontsize=9)
+        axes.set_title(printable.cell(title), fontsize=9, parse_math=False)
         axes.set_xticks(range(len(types)), types, rotation=60, ha="right", fontsize=7)
         axes.set_yticks(range(len(layers)), layers, fontsize=7)
         axes.set_ylabel("layer", fontsize=8)

@@ -55,8 +55,3 @@ def csv_cell(text: str) -> str:
     """Return text for a CSV file that no spreadsheet takes for a formula."""
     shown = line(text)
     return f"'{shown}" if shown.startswith(_FORMULA) else shown
-
-
-def figure_text(text: str) -> str:
-    """Return text for a figure, in which it is no formula."""
-    return cell(text).replace("$", r"\$")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import csv
-import html
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tamtctl import printable
 from tamtctl.environment import environment
 from tamtctl.figures import figures_of, render
 from tamtctl.held_out_loss import MIN_SEQUENCES
@@ -174,7 +174,7 @@ def _facts(comparison: Comparison) -> list[str]:
 
 
 def _csv(comparison: Comparison) -> str:
-    rows = [one.row() for one in comparison.subnetworks]
+    rows = [_csv_row(one.row()) for one in comparison.subnetworks]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -182,22 +182,31 @@ def _csv(comparison: Comparison) -> str:
     return buffer.getvalue()
 
 
+def _csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        printable.csv_cell(name): printable.csv_cell(value) if isinstance(value, str) else value
+        for name, value in row.items()
+    }
+
+
 # --- Markdown --------------------------------------------------------------------------------
 
 
 def _markdown(comparison: Comparison, captions: Mapping[str, str]) -> str:
-    parts = [f"# {_title(comparison)}", *_facts(comparison), _pipes(summary(comparison))]
-    parts.append("\n".join(f"- {sentence}" for sentence in comparison.sentences))
+    text = printable.markdown
+    parts = [f"# {text(_title(comparison))}", *map(text, _facts(comparison))]
+    parts.append(_pipes(summary(comparison)))
+    parts.append("\n".join(f"- {text(sentence)}" for sentence in comparison.sentences))
     for name, caption in captions.items():
-        parts.append(f"![{caption}]({FIGURES}/{name}.png)\n\n{caption}")
+        parts.append(f"![{text(caption)}]({FIGURES}/{name}.png)\n\n{text(caption)}")
     parts += [f"## {title}\n\n{_pipes(table)}" for title, table, _ in _tables(comparison)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _pipes(table: Table) -> str:
     heading, rows = table
-    lines = [heading, ["---"] * len(heading), *rows]
-    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    escaped = [list(map(printable.markdown, line)) for line in (heading, *rows)]
+    escaped.insert(1, ["---"] * len(heading))
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
@@ -228,12 +237,16 @@ tr { break-inside: avoid }
 
 
 def _html(comparison: Comparison, pictures: Mapping[str, tuple[bytes, bytes]]) -> str:
-    title = html.escape(_title(comparison))
-    facts = "".join(f"<p class='facts'>{html.escape(fact)}</p>" for fact in _facts(comparison))
-    sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in comparison.sentences)
+    title = printable.html_text(_title(comparison))
+    facts = "".join(
+        f"<p class='facts'>{printable.html_text(fact)}</p>" for fact in _facts(comparison)
+    )
+    sentences = "".join(
+        f"<li>{printable.html_text(sentence)}</li>" for sentence in comparison.sentences
+    )
     figures = "".join(_figure(caption, *both) for caption, both in pictures.items())
     tables = "".join(
-        f"<h2>{html.escape(title)}</h2>{_rows(table, words)}"
+        f"<h2>{printable.html_text(title)}</h2>{_rows(table, words)}"
         for title, table, words in _tables(comparison)
     )
     return (
@@ -250,7 +263,7 @@ def _rows(table: Table, words: int) -> str:
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "".join(
-            f"<{tag}{' class=words' if i < words else ''}>{html.escape(cell)}</{tag}>"
+            f"<{tag}{' class=words' if i < words else ''}>{printable.html_text(cell)}</{tag}>"
             for i, cell in enumerate(cells)
         )
 
@@ -260,7 +273,7 @@ def _rows(table: Table, words: int) -> str:
 
 def _figure(caption: str, light: bytes, dark: bytes) -> str:
     """Return a figure for light and for dark screens; paper is always light."""
-    text = html.escape(caption, quote=True)
+    text = printable.html_text(caption)
     return (
         "<figure><picture><source media='screen and (prefers-color-scheme: dark)' "
         f"srcset='{_data_url(dark)}'><img src='{_data_url(light)}' alt='{text}'></picture>"

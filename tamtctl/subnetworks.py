@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tamtctl import printable
 from tamtctl.baselines import one_shot_ticket
 from tamtctl.downstream import TaskScore
 from tamtctl.held_out import HeldOutText
@@ -86,7 +87,9 @@ class Subnetwork:
     @property
     def label(self) -> str:
         """The method as a text names it."""
-        return self.method if self.is_given else LABELS.get(self.method, self.method)
+        return printable.cell(
+            self.method if self.is_given else LABELS.get(self.method, self.method)
+        )
 
     @property
     def level(self) -> Level:

@@ -33,7 +33,7 @@ HOSTILE = (
     "=HYPERLINK(1)",
     "@SUM(1)",
     "$\\frac$",
-    "x" * 100_000,
+    "x" * 9_000,
 )
 anything = st.one_of(st.text(), st.sampled_from(HOSTILE), st.text().map("".join(HOSTILE).__add__))
 
@@ -89,7 +89,7 @@ def test_markdown_holds_text_and_nothing_else(text: str) -> None:
     page = parsed(renderer.render(f"| a | b |\n| --- | --- |\n| {row} |\n\nend {row}\n"))
     assert set(page.tags) <= {"table", "thead", "tbody", "tr", "th", "td", "p", "code"}
     assert page.tags.count("td") == 2
-    assert page.tags.count("code") == (2 if text.strip() else 0)
+    assert page.tags.count("code") == (2 if printable.cell(text).strip() else 0)
 
 
 @given(anything)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 from command_line import Run, runner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from samples import ticket_for
 
 from tamtctl.card import card
@@ -89,10 +93,26 @@ def test_no_command_fails_or_lies_because_of_them(record: str, run: Run, strange
         assert machine is None or json.loads(machine.out)
     text = card(Ticket.load(stranger), repo="me/ticket")
     check_plain(text)
-    body = text.split("---\n", 2)[2]  # in the head above, YAML's own quotes keep it text
-    assert "<script" not in body
-    assert "](http" not in body
+    page = MarkdownIt("commonmark").enable("table").render(text.split("---\n", 2)[2])
+    assert not re.search(r"<(a|img|script)\b", page)
     assert len(text) < 100_000
+
+
+def test_a_name_is_text_in_every_file_of_a_report(run: Run, stranger: Path) -> None:
+    name = "=1+1 <img src=x> $\\frac$ |`a`[l](http:x) *b* ~c~"
+    stranger.rename(name)
+    where = ["--corpus", "c.txt", "--model", "m", "--sequence-length", 16, "--device", "cpu"]
+    done = run("compare", name, *where, "--output-dir", "report")
+    assert done.code == 0, done.err
+    assert name in done.out
+    page = Path("report/report.html").read_text()
+    assert html.escape(name) in page
+    assert "<img src=x" not in page
+    text = MarkdownIt("commonmark").enable("table").render(Path("report/report.md").read_text())
+    assert f"<td>{html.escape(name)}</td>" in text
+    assert not re.search(r"<(a|code|em|del|img src=.x)\b", text)
+    with Path("report/results.csv").open() as file:
+        assert not any(cell.startswith("=") for row in csv.reader(file) for cell in row)
 
 
 plain = st.recursive(

@@ -31,6 +31,7 @@ from tamtctl.errors import DamagedRunError
 from tamtctl.identity import finetune_identity
 from tamtctl.metrics import scores
 from tamtctl.models import load_tokenizer, save_model
+from tamtctl.one_at_a_time import random_numbers
 from tamtctl.paths import expanded, folder_name
 from tamtctl.runs import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
 from tamtctl.seed_run import Schedule, SeedRun
@@ -450,7 +451,8 @@ class _Finetuning:
             watcher.note(line)
         for seed in open_seeds:
             watcher.status(f"seed {seed}")
-            self._run_seed(seed, folders[seed], watcher)
+            with random_numbers:  # the head and dropout draw from them
+                self._run_seed(seed, folders[seed], watcher)
         return world().on_first(lambda: self._result(folders, len(folders) - len(open_seeds)))
 
     def _result(self, folders: Mapping[int, Path], done_before: int) -> FinetuneResult:

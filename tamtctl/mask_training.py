@@ -22,6 +22,7 @@ from tamtctl.held_out_loss import HeldOutLoss, held_out_losses
 from tamtctl.masking import FoldedWeights
 from tamtctl.models import Encoder
 from tamtctl.objectives import Objective
+from tamtctl.one_at_a_time import random_numbers
 from tamtctl.packing import pack, unpack
 from tamtctl.streaming import StreamedText
 from tamtctl.training import (
@@ -209,8 +210,13 @@ class MaskTraining:
         and the slices of the processes differ in their numbers of masked tokens, so a mean of their
         means would be another loss.
         """
-        if self._config.dropout:  # keyed by the step, so that there is no state to be saved
+        if not self._config.dropout:
+            return self._backward_of_parts(batch)
+        with random_numbers:  # keyed by the step, so that there is no state to be saved
             torch.manual_seed(dropout_seed(self._config.seed, self._step, world().rank))
+            return self._backward_of_parts(batch)
+
+    def _backward_of_parts(self, batch: Batch) -> dict[str, Tensor]:
         device = self._compute.device
         targets = world().totals(self.objective.targets(batch), device)
         parts = batch.split(self._config.micro_batch_size or self._config.batch_size)

@@ -9,7 +9,9 @@ for every head class. "Matrix" always means such a parameter.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,12 +42,14 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
+from tamtctl.checkpoint_files import is_lfs_pointer
 from tamtctl.errors import HubError, ModelError, NoHeadError
 from tamtctl.files import give_usual_rights
 from tamtctl.hub_requests import HubRequests
 from tamtctl.model_claims import check_configuration, check_tokenizer, no_more_weights_than
 from tamtctl.model_files import encoder_folder, encoder_on_hub
 from tamtctl.nano import nano_path
+from tamtctl.one_at_a_time import loads
 from tamtctl.panics import is_panic, quiet_panics
 from tamtctl.paths import expanded
 from tamtctl.plain_files import is_special
@@ -149,6 +153,7 @@ def sha256_of_weight(weight: Tensor) -> str:
     return hashlib.sha256(array.data).hexdigest()
 
 
+@loads
 def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> Encoder:
     """Load a pre-trained encoder and its tokenizer in float32.
 
@@ -206,6 +211,7 @@ def _check_finite(name: str, model: PreTrainedModel) -> None:
             )
 
 
+@loads
 def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     """Load only the configuration of an encoder.
 
@@ -219,6 +225,7 @@ def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     return config
 
 
+@loads
 def load_with_task_head(
     auto: Any, name: str, *, revision: str | None = None, **head: Any
 ) -> tuple[PreTrainedModel, set[str]]:
@@ -254,6 +261,7 @@ def load_with_task_head(
     return model, missing
 
 
+@loads
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
     """Load only the tokenizer of a model; raises ModelError like `load_encoder`."""
     tokenizer = _load(AutoTokenizer.from_pretrained, name, _source(name), revision)
@@ -265,6 +273,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     return cast(PreTrainedTokenizerFast, tokenizer)
 
 
+@loads
 def save_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -334,7 +343,8 @@ def _load(
             # Without it, transformers asks on standard input whether to run a stranger's code.
             return from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except ModuleNotFoundError as error:
-        raise ModelError(f"model {name!r} needs the Python package {error.name!r}") from error
+        needed = f"model {name!r} needs the Python package {error.name!r}"
+        raise ModelError(_shortage(name, error) or needed) from error
     except ModelError:
         raise
     except Exception as error:  # transformers raises anything from OSError to RuntimeError here
@@ -410,8 +420,20 @@ def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
             f"model {name!r} brings Python code of its own, which is never run here; give a model "
             "of an architecture that transformers knows"
         )
+    if shortage := _shortage(name, error):
+        return shortage
     folder = expanded(name)
     if folder.is_dir() or name == "nano":
+        if pointer := next(filter(is_lfs_pointer, sorted(folder.iterdir())), None):
+            return (
+                f"model folder {name!r} cannot be loaded: {pointer.name} is a pointer of Git LFS, "
+                "not the file itself; fetch it (git lfs pull)"
+            )
+        if "weights_only" in str(error) or "Weights only load failed" in str(error):
+            return (
+                f"model folder {name!r} cannot be loaded: its weights cannot be read without "
+                "running code in them; get or save them as model.safetensors"
+            )
         if "no file named" in str(error):
             return f"model folder {name!r} has no weights; it needs model.safetensors"
         for file in sorted(folder.glob("*.safetensors")):
@@ -421,6 +443,32 @@ def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
     if hub_error := HubRequests(name, revision).explained(error):
         return _not_reachable(name, hub_error)
     return f"model {name!r} of the Hub cannot be loaded: {_first_line(error)}"
+
+
+def _shortage(name: str, error: Exception) -> str | None:
+    """Say what a tokenizer takes that is but a model of sentencepiece; None if it is another.
+
+    Without the packages transformers takes the file for one of tiktoken.
+    """
+    words = f"{error} {getattr(error, 'name', '')}".lower()
+    if not re.search("sentencepiece|tiktoken|protobuf", words):
+        return None
+    if all(map(_is_installed, ("sentencepiece", "google.protobuf"))):
+        return (
+            f"the tokenizer of model {name!r} cannot be read: its sentencepiece file is damaged; "
+            "fetch it again"
+        )
+    return (
+        f"the tokenizer of model {name!r} is a file of sentencepiece, which takes more packages: "
+        "pip install 'tamtctl[sentencepiece]'"
+    )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # not even what it would be in
+        return False
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,8 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from huggingface_hub import constants
+
 from tamtctl.errors import TamtctlError
 from tamtctl.paths import expanded
+
+
+def check_hub_cache() -> None:
+    """Raise TamtctlError if the Hub's libraries would keep what they fetch in a folder called ~."""
+    if constants.HF_HUB_CACHE.startswith("~"):
+        raise TamtctlError(
+            "there is no home folder for what is fetched from the Hub; set HF_HOME (or HOME) to a "
+            "folder that you can write to"
+        )
 
 
 def cache_dir() -> Path:

@@ -33,6 +33,8 @@ from tamtctl.config import (
     derived_config,
 )
 from tamtctl.errors import TamtctlError, UsageError, explain
+from tamtctl.launch import check_launch, world_size
+from tamtctl.paths import check_working_directory, expanded
 from tamtctl.sweep import BUDGETS, DEFAULT_METHODS, SWEEP_METHODS, CompareConfig, parse_shard
 from tamtctl.tasks import STSB_ZERO_SHOT, TASKS
 
@@ -55,6 +57,7 @@ app = typer.Typer(
 )
 
 PARALLEL_COMMANDS = ("search", "finetune")  # what torchrun may start
+LOOKING_COMMANDS = ("env", "list", "inspect")  # what a strange environment must not keep from us
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")
@@ -125,7 +128,11 @@ def root(
     ] = False,
 ) -> None:
     """Find, compare, fine-tune and share lottery tickets of pre-trained encoders."""
-    if _is_one_of_several() and context.invoked_subcommand not in PARALLEL_COMMANDS:
+    if context.invoked_subcommand in LOOKING_COMMANDS:
+        return
+    check_working_directory()
+    check_launch()
+    if world_size() > 1 and context.invoked_subcommand not in PARALLEL_COMMANDS:
         raise UsageError(
             f"{context.invoked_subcommand} runs in one process; start it without torchrun"
         )
@@ -700,7 +707,7 @@ def evaluate(
     from tamtctl.console import show_evaluation, show_labelled
 
     if predict is not None:
-        file = Path("/dev/stdin") if str(predict) == "-" else predict
+        file = Path("/dev/stdin") if str(predict) == "-" else expanded(predict)
         labelled = evaluation.label(config, file)
         show_labelled(output, labelled)
         lines = (printable.line(str(p), sys.maxsize) for p in labelled.predictions)
@@ -840,6 +847,7 @@ def inspect(
     from tamtctl import heat_map, inspecting
 
     if figure:
+        figure = expanded(figure)
         heat_map.check_figure(figure)
     if len(tickets) > 1:
         _hush_libraries()
@@ -1040,9 +1048,10 @@ def _sigterm_raises() -> Iterator[None]:
 @contextmanager
 def _all_processes() -> Iterator[None]:
     """Join the other processes if ``torchrun`` started several; only the first one is heard."""
-    if not _is_one_of_several():
+    if world_size() == 1 or _command() not in PARALLEL_COMMANDS:
         yield
         return
+    check_launch()
     from tamtctl import distributed
 
     with distributed.joined() as world:
@@ -1051,8 +1060,9 @@ def _all_processes() -> Iterator[None]:
         yield
 
 
-def _is_one_of_several() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+def _command() -> str | None:
+    """Return the command that is asked for, before the arguments are parsed."""
+    return next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None)
 
 
 def main() -> None:
@@ -1093,7 +1103,7 @@ def _run() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    if _is_one_of_several() and not _speaks_for_all():
+    if world_size() > 1 and not _speaks_for_all():
         return code
     if "--debug" in sys.argv:
         trace = map(printable.line, traceback.format_exc().splitlines())
@@ -1104,9 +1114,10 @@ def _fail(message: str, code: int) -> int:
 
 def _speaks_for_all() -> bool:
     """Tell whether this process is the one that says what went wrong, and let it be heard."""
-    from tamtctl import distributed
-
-    speaks = distributed.may_report()
+    distributed = sys.modules.get("tamtctl.distributed")
+    if distributed is None or not distributed.is_joined():
+        return os.environ.get("RANK") not in set(map(str, range(1, world_size())))
+    speaks: bool = distributed.may_report()
     if speaks and sys.__stderr__:
         sys.stderr = sys.__stderr__
     return speaks

@@ -189,6 +189,11 @@ def joined() -> Iterator[World]:
     _world, _waiting_group, _store = World(), None, None
 
 
+def is_joined() -> bool:
+    """Whether this process has met the others; what is wrong may be seen before."""
+    return _store is not None
+
+
 def may_report() -> bool:
     """Tell whether this process is the one that says why all of them end.
 

@@ -12,6 +12,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from tamtctl.cache import cache_dir
 from tamtctl.console import size
+from tamtctl.errors import TamtctlError
 
 _PACKAGES = (
     "torch", "transformers", "datasets", "tokenizers", "huggingface-hub", "safetensors", "numpy",
@@ -22,8 +23,6 @@ _PACKAGES = (
 
 def environment() -> dict[str, str]:
     """Return names and values, all short strings; nothing secret is among them."""
-    cache = cache_dir()
-    used = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
     facts = {
         "tamtctl": importlib.metadata.version("tamtctl"),
         "python": f"{platform.python_version()} ({sys.executable})",
@@ -32,10 +31,19 @@ def environment() -> dict[str, str]:
         f"{torch.backends.cpu.get_cpu_capability()}",
         "cuda": _cuda(),
         "mps": "available" if torch.backends.mps.is_available() else "not available",
-        "cache": f"{cache} ({size(used)})",
+        "cache": _cache(),
         "hub cache": HF_HUB_CACHE,
     }
     return facts | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _cache() -> str:
+    try:
+        cache = cache_dir()
+        used = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
+        return f"{cache} ({size(used)})"
+    except (TamtctlError, OSError) as error:
+        return f"none: {error}"
 
 
 def _cuda() -> str:

@@ -68,6 +68,8 @@ def explain(error: BaseException) -> str | None:
 
     The command line uses it as its last resort before calling an error a bug.
     """
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
+        return "no folder for temporary files can be written; set TMPDIR to one"
     if found := _OS_ERRORS.get(_os_error_number(error)):
         file = getattr(error, "filename", None)
         where = f" ({_shortened(str(file))})" if file else ""
@@ -78,6 +80,11 @@ def explain(error: BaseException) -> str | None:
         return "a file is nested too deep to be read; give one that is not"
     if is_panic(error):
         return f"a library broke down ({error}); the tokenizer of the model may be damaged"
+    if isinstance(error, RuntimeError) and re.search(r"(server|client) socket", str(error)):
+        return (
+            "cannot reach the other processes at MASTER_ADDR and MASTER_PORT; unset WORLD_SIZE, or "
+            "start with torchrun"
+        )
     if isinstance(error, RuntimeError) and re.search(r"gloo|NCCL", str(error)):
         return (
             "lost another process of this run; if it did not say why, the system may have killed "
@@ -108,6 +115,12 @@ _OS_ERRORS: dict[int | None, tuple[str, str]] = {
     errno.EDQUOT: ("the disk quota is used up", "free some space, or choose another --output-dir"),
     errno.EACCES: ("permission denied", _PERMISSION),
     errno.EPERM: ("operation not permitted", _PERMISSION),
+    errno.ENOENT: ("there is no such file or folder", "check the name"),
+    errno.ENOTDIR: ("a part of a path is no folder", "check the name"),
+    errno.EISDIR: ("there is a folder where a file should be", "check the name"),
+    errno.ELOOP: ("a link leads back to itself", "check the name"),
+    errno.ESTALE: ("a file is gone from the network's disk", "try again"),
+    errno.EIO: ("the disk cannot be read or written", "look into the system's log"),
     errno.EROFS: ("the file system is read-only", "choose another --output-dir"),
     errno.EMFILE: ("too many open files", "raise the limit (ulimit -n)"),
     errno.ENAMETOOLONG: ("a name is too long for the file system", "give a shorter one"),

@@ -27,6 +27,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it does, la
 )
 
 from tamtctl.bases import recode
+from tamtctl.cache import check_hub_cache
 from tamtctl.card import HUB_TAG, as_published, card, is_hub_id, own_text
 from tamtctl.config import one_of
 from tamtctl.declared_base import DeclaredBase
@@ -272,6 +273,7 @@ def pull(
     _check_names(repo, revision)
     if local_dir is not None:
         check_target(local_dir, METADATA_FILE)
+    check_hub_cache()
     hub = _Hub(repo, revision, token, endpoint)
     try:
         info = hub.info()

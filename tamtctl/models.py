@@ -42,6 +42,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
+from tamtctl.cache import check_hub_cache
 from tamtctl.checkpoint_files import is_lfs_pointer
 from tamtctl.errors import HubError, ModelError, NoHeadError
 from tamtctl.files import give_usual_rights
@@ -335,6 +336,8 @@ def _load(
 ) -> Any:
     """Call a ``from_pretrained`` and turn what can go wrong in it into one line."""
     folder = Path(source) if Path(source).is_dir() else None
+    if folder is None:
+        check_hub_cache()
     config = _reach(name, revision) if folder is None else folder / CONFIG_FILE
     check_configuration(name, config)
     check_tokenizer(name, config.with_name(TOKENIZER_FILE))

@@ -548,7 +548,11 @@ def finetune(
         int | None, typer.Option(help="Examples per step; by default the task's.")
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens per example; by default the task's.")
+        int | None,
+        typer.Option(
+            help="Tokens per example, the rest is cut; by default the task's, or as many as the "
+            "model and its tokenizer are made for."
+        ),
     ] = None,
     select: Annotated[
         str,
@@ -632,7 +636,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Label this text: lines (- reads them from standard input), or a tsv, csv, jsonl "
-            "or parquet file."
+            "or parquet file. Every line or row gets an answer, a blank one that of an empty text."
         ),
     ] = None,
     model: Annotated[

@@ -166,6 +166,9 @@ def _csv_rows(file: Path) -> Iterator[_Row]:
             with _fields_of_any_length():
                 cells = next(rows, None)
         except csv.Error as error:
+            first = next(read_lines(file), "")
+            if number == 1 and first.count(";") > first.count(","):
+                raise _other_mark(file, ";") from error
             raise TaskError(
                 f"{file}:{number} is not CSV: {error}; a field with a comma, a quote or a line "
                 "break stands in quotes, and a quote in it is written twice"
@@ -229,12 +232,16 @@ def _check_header(task: Task, file: Path, columns: Sequence[str]) -> None:
             raise TaskError(f"{file} has {count} columns {name!r}; rename all but the one to read")
     if len(columns) > 1 or columns[0] in used:
         return
-    for mark, spoken in _MARKS.items():
+    for mark in _MARKS:
         if used & {cell.strip('"') for cell in columns[0].split(mark)}:
-            raise TaskError(
-                f"{file} has its columns between {spoken}; write it with commas (.csv) or tabs "
-                "(.tsv) between them"
-            )
+            raise _other_mark(file, mark)
+
+
+def _other_mark(file: Path, mark: str) -> TaskError:
+    return TaskError(
+        f"{file} has its columns between {_MARKS[mark]}; write it with commas (.csv) or tabs "
+        "(.tsv) between them"
+    )
 
 
 def _parquet_records(file: Path) -> Iterator[Record]:

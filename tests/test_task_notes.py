@@ -1,0 +1,340 @@
+"""What is said of examples: what labels are taken for, what is cut, shared, or of no example."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from command_line import Run, runner
+from samples import own_config, squad_folder
+
+from tamtctl.config import EvaluateConfig, FinetuneConfig
+from tamtctl.errors import ModelError, TamtctlError, TaskError, UsageError
+from tamtctl.evaluation import label
+from tamtctl.finetuning import finetune
+from tamtctl.metrics import span_scores, standard_errors
+from tamtctl.task_data import Answers, Examples, open_own_task, open_task, read_texts
+from tamtctl.task_notes import number_notes, own_label_notes
+from tamtctl.tasks import TASKS
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("models") / "bert", "bert")
+
+
+def write(path: str, rows: list[dict[str, Any]]) -> str:
+    Path(path).write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+# --- labels ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (["0.1", "2.5", "4", "n/a"], "3 of 4 labels are numbers, but n/a is not"),
+        ([0, 1, 2, -1], "-1 is among the classes (once); where it stands for examples without"),
+        ([0, 1, -100, -100], "-100 is among the classes (2 times)"),
+        ([0, 1, 0.0, 1.0], "'0' and '0.0' are taken for different classes"),
+        ([True, "true", False], "'True' and 'true' are taken for different classes"),
+        ([True, 1, 0], "'1' and 'True' are taken for different classes"),
+        (["pos", "pos ", "neg"], "'pos' and 'pos ' are taken for different classes"),
+        ([" neg", "pos"], "the class ' neg' begins or ends with a space"),
+        (["Pos", "pos"], "'Pos' and 'pos' are taken for different classes"),
+        (["a", "b", "a;b"], "a class looks like several labels in one cell, for example 'a;b'"),
+        (["a|b", "b|c", "c"], "2 classes look like several labels in one cell"),
+        (["['x', 'y']", "['x']"], "several labels in one cell, for example \"['x', 'y']\""),
+        (["pos", "neg", "none"], "'none' is among the classes (once)"),
+        (list(range(30)), "the labels are 30 whole numbers, each taken for a class; --label-kind"),
+    ],
+)
+def test_labels_that_may_not_be_what_they_seem_are_noted(values: list[Any], wanted: str) -> None:
+    assert wanted in "\n".join(own_label_notes(values, is_guessed=True))
+
+
+@pytest.mark.parametrize("values", [["pos", "neg"], [0, 1], [1, 2, 3, 4, 5], ["a, b", "c"]])
+def test_plain_labels_are_not_noted(values: list[Any]) -> None:
+    assert own_label_notes(values, is_guessed=True) == []
+
+
+def test_a_number_that_stands_for_none_is_noted() -> None:
+    assert "-1 is among the dev labels (once)" in number_notes([0.5, -1.0, 3.0], "dev")[0]
+    assert number_notes([-1.0, -2.0, 3.0], "dev") == []
+
+
+def test_the_plan_says_what_the_labels_are_taken_for(bert: Path, run: Run) -> None:
+    words: list[dict[str, Any]]
+    words = [{"text": w, "label": c} for w, c in zip(tiny.WORDS, "AB" * 4, strict=False)]
+    numbers: list[dict[str, Any]] = [
+        {"text": w, "label": 0.1 + i} for i, w in enumerate(tiny.WORDS[:5])
+    ]
+    short = ["--dense", "--model", bert, "--epochs", 1, "--threads", 1]
+    for name, rows, said in [
+        ("w", words, "(2 classes: A, B)"),
+        ("n", numbers, "(regression, 0.1 to 4.1)"),
+    ]:
+        data = write(f"{name}.jsonl", rows)
+        found = run("finetune", name, "--train", data, "--dev", data, *short)
+        assert f"task        {name}: a task of your own {said}" in found.out
+        assert f"{data} is to train on and the dev file, too" in found.out
+        assert f"all {len(rows)} dev examples are among those to train on" in found.out
+        again = run("finetune", name, "--train", data, "--dev", data, *short, "--json")
+        result = json.loads(again.out)
+        assert f"({result['labels']})" == said
+        assert len(result["notes"]) == 2
+
+
+def test_the_order_of_classes_does_not_depend_on_the_process(tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": name} for name in ("1", "01", "001", "2", "02")]
+    data = write("t.jsonl", rows)
+    code = (
+        "from pathlib import Path; from tamtctl.task_data import open_own_task as o\n"
+        f"print(o('t', Path({data!r}), Path({data!r}), text_columns=['text'],"
+        " label_column='label').task.labels)"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert found == {"('001', '01', '1', '02', '2')\n"}
+
+
+def test_a_rare_class_is_kept_by_limit_and_small_sets_are_part_of_large_ones(bert: Path) -> None:
+    labels = [0, 1] * 100 + [2] * 2 + [3]
+    examples = Examples([str(i) for i in range(203)], ([*map(str, range(203))],), labels)
+    before: set[str] = set()
+    for limit in range(1, 204):
+        chosen = examples.subset(limit, of_each_class=True)
+        assert len(chosen) == limit
+        assert before <= set(chosen.ids)
+        assert len(set(chosen.labels)) == min(limit, 4) or limit < 4
+        before = set(chosen.ids)
+    plain = Examples(examples.ids, examples.texts, [0, 1] * 101 + [0])
+    assert plain.subset(50) == plain.subset(50, of_each_class=True)  # they were all there anyway
+    rows = [{"text": w, "label": c} for w, c in zip(tiny.WORDS, "abc" * 9, strict=False)]
+    data = write("t.jsonl", rows)
+    found = finetune(own_config(bert, train=data, dev=data, dense=True, limit=2))
+    assert any("no example of" in n and "among the 2 training ones" in n for n in found.notes)
+
+
+# --- texts -----------------------------------------------------------------------------------
+
+
+def test_what_is_cut_is_said_everywhere(bert: Path, run: Run) -> None:
+    rows = [{"text": f"{w} " * (60 if i % 2 else 3), "label": "ab"[i % 2]}
+            for i, w in enumerate(tiny.WORDS[:12])]  # fmt: skip
+    data = write("t.jsonl", rows)
+    values = {"train": data, "dev": data, "dense": True}
+    found = finetune(own_config(bert, **values, max_length=16))
+    said = "50 % of the texts (12 of 24) are longer than 16 tokens and are cut; --max-length 40 "
+    assert any(note.startswith(said) for note in found.notes)
+    assert (found.train_cut, found.dev_cut) == (6, 6)
+    most = finetune(own_config(bert, **values))
+    assert any(note.endswith("are cut; the model cannot take more") for note in most.notes)
+    checkpoint = found.checkpoint[0]
+    scored = json.loads(run("evaluate", checkpoint, "--json").out)
+    assert scored["cut"] == 6
+    cut = "50 % of the texts (6 of 12) are longer than 16 tokens and are cut; fine-tune with"
+    assert any(cut in note for note in scored["notes"])
+    labelled = run("evaluate", checkpoint, "--predict", data)
+    assert cut in labelled.err
+    assert len(labelled.out.splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "label_column", "message"),
+    [
+        (EvaluateConfig, ("a", "a"), None, "a is given twice"),
+        (EvaluateConfig, ("a",), "a", "cannot be both the text and the label"),
+        (FinetuneConfig, ("a", "a"), "label", "a is given twice"),
+        (FinetuneConfig, ("label",), "label", "cannot be both the text and the label"),
+    ],
+)
+def test_the_same_column_twice_is_refused(
+    kind: Any, columns: tuple[str, ...], label_column: str | None, message: str
+) -> None:
+    own = {"task": "own", "train": "t", "dev": "t"} if kind is FinetuneConfig else {"name": "x"}
+    with pytest.raises(UsageError, match=message):
+        kind(**own, text_columns=columns, label_column=label_column)
+
+
+def test_tokens_that_the_model_does_not_know_are_refused_before_the_training(
+    bert: Path, tmp_path: Path
+) -> None:
+    larger = tiny.save(tmp_path / "larger", "bert")
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(["<e1>"])
+    tokenizer.save_pretrained(larger)
+    with pytest.raises(ModelError, match="has the token '<e1>' with id 84, but the model"):
+        finetune(own_config(larger, dense=True))
+    assert not Path("runs").exists()
+    checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
+    tokenizer.save_pretrained(checkpoint)
+    with pytest.raises(ModelError, match="has the token '<e1>' with id 84"):
+        label(EvaluateConfig(name=str(checkpoint)), Path("own.jsonl"))
+
+
+def test_an_empty_text_has_a_prediction_with_any_tokenizer(bert: Path, tmp_path: Path) -> None:
+    plain = tiny.save(tmp_path / "plain", "bert")
+    tokenizer = tiny.tokenizer()
+    tokenizer.backend_tokenizer.post_processor = None
+    tokenizer.save_pretrained(plain)
+    rows = [{"text": t, "label": "ab"[i % 2]} for i, t in enumerate(["", "a", " ", "the list"])]
+    data = write("t.jsonl", rows)
+    checkpoint = finetune(own_config(plain, train=data, dev=data, dense=True)).checkpoint[0]
+    Path("in.txt").write_text("\n\nthe\n")
+    found = label(EvaluateConfig(name=str(checkpoint)), Path("in.txt"))
+    assert len(found.predictions) == 3
+    assert found.confidences[0] == found.confidences[1]
+
+
+# --- one answer for every line ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "list\n\nfile\n   \nlist\n"),
+        ("a.txt", "list\r\n\r\nfile\r\n\t\r\nlist"),
+        ("a.tsv", "text\nlist\n\nfile\n  \nlist\n"),
+        ("a.tsv", "n\ttext\n1\tlist\n\n2\tfile\n  \n3\tlist\n"),
+        ("a.csv", 'text,n\nlist,1\n\nfile,2\n"",3\nlist,4\n'),
+        ("a.jsonl", '{"text": "list"}\n\n{"text": "file"}\n{"text": null}\n{"text": "list"}\n'),
+    ],
+)
+def test_every_line_is_a_text(name: str, content: str) -> None:
+    Path(name).write_bytes(content.encode())
+    found = [text.strip() for (text,) in read_texts(Path(name), ["text"])]
+    assert found == ["list", "", "file", "", "list"]
+
+
+def test_every_line_gets_one_line_of_an_answer(bert: Path, run: Run) -> None:
+    checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
+    Path("in.txt").write_text("the list\n\nfile\x0cname\u2028type\n \nlist\n\n")
+    for quiet in ([], ["--quiet"]):
+        found = run("evaluate", checkpoint, "--predict", "in.txt", "--threads", 1, *quiet)
+        assert len(found.out.split("\n")) - 1 == 6
+    assert len(json.loads(run("evaluate", checkpoint, "--predict", "in.txt", "--json").out)[
+        "predictions"]) == 6  # fmt: skip
+
+
+def test_a_context_without_a_token_has_an_empty_answer_and_stops_no_other(
+    bert: Path, tmp_path: Path
+) -> None:
+    folder = squad_folder(tmp_path / "squad")
+    dev = json.loads((folder / "dev-v1.1.json").read_text())
+    paragraph = dev["data"][0]["paragraphs"][0]
+    blank = {"context": " ", "qas": [{"id": None, "question": "q", "answers": [
+        {"text": " ", "answer_start": 0}]}]}  # fmt: skip
+    dev["data"][0]["paragraphs"].insert(0, blank)
+    (folder / "dev-v1.1.json").write_text(json.dumps(dev))
+    result = finetune(
+        FinetuneConfig(task="squad", data_dir=str(folder), model=str(bert), dense=True, epochs=1)
+    )
+    folder = result.checkpoint[0]
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert (rows[0]["prediction"], rows[0]["confidence"]) == ("", None)
+    assert len(rows) == 7
+    contexts = [paragraph["context"], "", "  ", "\u200b", paragraph["context"]]
+    write("new.jsonl", [{"question": "which name", "context": c} for c in contexts])
+    found = label(EvaluateConfig(name=str(folder)), Path("new.jsonl"))
+    assert found.predictions[0] == found.predictions[4] != ""
+    assert found.predictions[1:4] == ["", "", ""]
+
+
+def test_questions_are_scored_by_their_place_whatever_their_ids(tmp_path: Path) -> None:
+    def two(ids: list[str]) -> Examples:
+        answers = [Answers(("red",), (0,)), Answers(("blue",), (0,))]
+        return Examples(ids, (["q", "q"], ["red", "blue"]), answers)
+
+    for said in (["red", "blue"], ["red", "x"]):
+        scores = span_scores(said, two(["0", "1"]))
+        assert span_scores(said, two(["0", "0"])) == scores
+        errors = standard_errors(TASKS["squad"], said, two(["0", "1"]))
+        assert standard_errors(TASKS["squad"], said, two(["0", "0"])) == errors
+    folder = squad_folder(tmp_path / "squad")
+    dev = json.loads((folder / "dev-v1.1.json").read_text())
+    for paragraph in dev["data"][0]["paragraphs"][:2]:
+        del paragraph["qas"][0]["id"]
+    (folder / "dev-v1.1.json").write_text(json.dumps(dev))
+    ids = open_task(TASKS["squad"], folder).dev()[""].ids
+    assert ids[:2] == [f"{folder}/dev-v1.1.json, question {i}" for i in (1, 2)]
+    assert ids[2] == "q2"
+
+
+# --- tables ----------------------------------------------------------------------------------
+
+QUOTED = ['he said "no"', "", "a\tb", "two\nlines", "a 'b'"]
+
+
+@pytest.mark.parametrize("escaped", ['""', '\\"'])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_quotes_of_ones_own_tsv_are_those_of_pandas_and_r(
+    escaped: str, end: str, mark: str
+) -> None:
+    cells = [f'"{text.replace(chr(34), escaped)}"' for text in QUOTED]
+    lines = ['"text"\t"label"', *(f"{cell}\t{i % 2}" for i, cell in enumerate(cells))]
+    Path("t.tsv").write_bytes((mark + end.join([*lines, ""])).encode())
+    assert [text for (text,) in read_texts(Path("t.tsv"), ["text"])] == QUOTED
+    data = open_own_task("own", Path("t.tsv"), Path("t.tsv"), text_columns=["text"],
+                         label_column="label")  # fmt: skip
+    assert data.train().texts == (QUOTED,)
+    assert not [note for note in data.notes if "quotes" in note]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [['"open quote\t1', 'x "y"\t0'], ['"a\t0', 'b"\t1'], ['"a"b\t0', "c\t1"]],
+)
+def test_quotes_that_are_not_paired_are_text_and_that_is_noted(rows: list[str]) -> None:
+    Path("t.tsv").write_text("\n".join(["text\tlabel", *rows]))
+    data = open_own_task("own", Path("t.tsv"), Path("t.tsv"), text_columns=["text"],
+                         label_column="label")  # fmt: skip
+    assert data.train().texts == ([row.split("\t")[0] for row in rows],)
+    assert any("quotes are read as they stand" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "text;label\na;0\n", "a.csv has its columns between semicolons; write it with"),
+        ("a.csv", '"text";"label"\n"a";"0"\n', "between semicolons"),
+        ("a.csv", "text\tlabel\na\t0\n", "between tabs"),
+        ("a.tsv", "text,label\na,0\n", "between commas"),
+        ("a.csv", "text\na\n", "has no column 'label', but 'text'"),
+        ("a.csv", "text,label,label\na,0,1\n", "has 2 columns 'label'"),
+        ("a.csv", "text,label\n", "holds no examples"),
+        ("a.csv", "text,label\na,0\nb\n", "a.csv:3 has 1 columns, not 2"),
+    ],
+)
+def test_tables_that_are_something_else_are_named(name: str, content: str, message: str) -> None:
+    Path(name).write_text(content)
+    with pytest.raises(TaskError, match=message) as raised:
+        open_own_task("own", Path(name), Path(name), text_columns=["text"], label_column="label")
+    assert isinstance(raised.value, TamtctlError)
+    assert "\n" not in str(raised.value)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.config import FinetuneConfig
+from tamtctl.errors import DamagedRunError
 from tamtctl.finetuning import PREDICTIONS, FinetuneResult, FinetuneWatcher, finetune
 from tamtctl.metrics import resampled_scores
+from tamtctl.run_facts import RunFacts
 from tamtctl.statistics import Resampled, Spread
 from tamtctl.sweep import CompareConfig
 from tamtctl.task_data import Answers, Examples
-from tamtctl.task_models import SEED_METRICS
 from tamtctl.tasks import Task
 
 _RESAMPLES = 1000  # of a dev set; each is scored anew
@@ -69,7 +70,10 @@ def score_of(result: FinetuneResult) -> TaskScore:
 
 def _resampled(score: float, checkpoint: Path, metric: str) -> Resampled:
     """Score resamples of the dev set that the primary metric is of."""
-    task = _task(checkpoint)
+    facts = RunFacts.read(checkpoint)
+    if facts is None:
+        raise DamagedRunError(f"{str(checkpoint)!r} has lost its metrics.json; fine-tune again")
+    task = facts.task  # as the run had it: a task of labelled files has its own classes
     suffix, split = next(iter(task.dev_splits.items()))
     lines = (checkpoint / PREDICTIONS).read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["split"] == split]
@@ -79,13 +83,6 @@ def _resampled(score: float, checkpoint: Path, metric: str) -> Resampled:
     )
     resampled = resampled_scores(task, said, examples, _RESAMPLES)[metric.removesuffix(suffix)]
     return Resampled(score, resampled, len(rows))
-
-
-def _task(checkpoint: Path) -> Task:
-    """Return the task as the run had it: a task of labelled files has its own classes."""
-    values = json.loads((checkpoint / SEED_METRICS).read_text(encoding="utf-8"))["task"]
-    tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-    return Task(**(values | tuples))
 
 
 def _value(task: Task, prediction: Any) -> Any:

@@ -254,6 +254,8 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
     errors: dict[str, float] = {}
     count = 0
     for suffix, examples in dev.items():
+        if change := fine_tuned.change_of(data.task.dev_splits[suffix], examples, config):
+            notes.append(change)
         said = checkpoint.predict(examples).values
         if data.task.kind == "regression":
             notes += number_notes(examples.labels, f"dev{suffix}")
@@ -273,7 +275,7 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
         examples=count,
         sparsity=fine_tuned.sparsity,
         data=data.name,
-        dev_selected=bool(fine_tuned.facts.get("dev_selected")),
+        dev_selected=bool(fine_tuned.facts and fine_tuned.facts.dev_selected),
         cut=checkpoint.cut,
         notes=(*notes, *checkpoint.all_notes()),
     )
@@ -349,7 +351,7 @@ def _dense_model(config: EvaluateConfig, task: str, fine_tuned: FineTuned | None
     """Return the dense model that an encoder is compared with, None if the task needs none."""
     if "kd" not in task:
         return None
-    used = fine_tuned.facts.get("model", {}).get("id") if fine_tuned else None
+    used = fine_tuned.facts.model if fine_tuned and fine_tuned.facts else None
     if not (config.model or used):
         raise UsageError(
             f"kd measures how far an encoder is from the dense model it was made of, and "

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -17,11 +15,10 @@ from tamtctl.errors import ModelError, UsageError
 from tamtctl.features import Features
 from tamtctl.models import load_tokenizer
 from tamtctl.paths import expanded
-from tamtctl.plain_files import read_regular
+from tamtctl.run_facts import SEED_METRICS, RunFacts
 from tamtctl.sentence_embeddings import SentencePipeline
 from tamtctl.task_data import Examples, TaskData, open_dev_file, open_task
 from tamtctl.task_models import (
-    SEED_METRICS,
     Encoding,
     Predictions,
     load_fine_tuned,
@@ -30,8 +27,6 @@ from tamtctl.task_models import (
 from tamtctl.task_notes import cut_notes
 from tamtctl.tasks import PYTHON_DOCS_TOPIC, STSB_ZERO_SHOT, TASKS, Task, find_task
 from tamtctl.ticket import Ticket
-
-MAX_FACTS_BYTES = 2**24
 
 # Kinds of tasks that an option may be for.
 PUBLIC, OWN = "the tasks of GLUE and SQuAD", "tasks of your own"
@@ -44,12 +39,12 @@ class FineTuned:
     Attributes:
         name: Folder or Hub id.
         task: With the classes that it tells apart.
-        facts: What its run wrote down; empty if no run of ours made it.
+        facts: What its run wrote down; None if no run of ours made it.
     """
 
     name: str
     task: Task
-    facts: Mapping[str, Any]
+    facts: RunFacts | None
 
     @classmethod
     def find(cls, name: str) -> FineTuned | None:
@@ -62,18 +57,8 @@ class FineTuned:
         if seeds := sorted(folder.glob(f"seed-*/{SEED_METRICS}")):
             checkpoints = ", ".join(str(file.parent) for file in seeds)
             raise ModelError(f"{name!r} is a run; its checkpoints are {checkpoints}")
-        file = folder / SEED_METRICS
-        try:
-            facts = json.loads(read_regular(file, MAX_FACTS_BYTES))
-            values = facts["task"]
-            tuples = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
-            return cls(name, Task(**(values | tuples)), facts)
-        except PermissionError:
-            raise
-        except OSError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{file} is damaged ({error}); fine-tune again") from error
+        facts = RunFacts.read(folder)
+        return None if facts is None else cls(name, facts.task, facts)
 
     @classmethod
     def choose(
@@ -97,7 +82,7 @@ class FineTuned:
                 f"{name} was fine-tuned on {found.task.name}, not on {task.name}; "
                 f"make a checkpoint with tamtctl finetune {task.name}"
             )
-        return cls(name, task, {})
+        return cls(name, task, None)
 
     @property
     def kind(self) -> str:
@@ -109,13 +94,12 @@ class FineTuned:
     @property
     def sparsity(self) -> float | None:
         """Share of zeros in the masked matrices, if the run wrote it down."""
-        return self.facts.get("sparsity")
+        return self.facts.sparsity if self.facts else None
 
     def data(self, config: EvaluateConfig) -> TaskData:
         """Find the data to score on: what is asked for, else what the run used."""
-        used = self.facts.get("config", {}) | self.facts.get("files", {})
         if self.task.name in TASKS:
-            data_dir = config.data_dir or used.get("data_dir")
+            data_dir = config.data_dir or (self.facts and self.facts.data_dir)
             data = open_task(TASKS[self.task.name], Path(data_dir) if data_dir else None)
             if self.task.labels and data.task.labels != self.task.labels:
                 raise ModelError(
@@ -128,7 +112,18 @@ class FineTuned:
             columns=self.columns(config),
             label_column=config.label_column or self.task.label_column,
         )
-        return open_dev_file(task, expanded(config.dev or used.get("dev", "")))
+        return open_dev_file(task, expanded(config.dev or (self.facts and self.facts.dev) or ""))
+
+    def change_of(self, split: str, examples: Examples, config: EvaluateConfig) -> str | None:
+        """Return a line if these are not the examples that the run was scored on."""
+        known = self.facts.sha256.get(split) if self.facts else None
+        is_other_on_purpose = config.dev or config.text_columns or config.label_column
+        if known is None or is_other_on_purpose or known == examples.sha256:
+            return None
+        return (
+            f"these {len(examples)} examples of the split {split} are not those that the run of "
+            f"{self.name} was scored on"
+        )
 
     def columns(self, config: EvaluateConfig) -> tuple[str, ...]:
         """Return the columns to read texts from: those asked for, else the task's."""
@@ -153,7 +148,7 @@ class FineTuned:
     def pipeline(self) -> SentencePipeline:
         """Return how its sentence embeddings are made: as it says, else as its base model does."""
         own = SentencePipeline.of(self.name)
-        base = self.facts.get("model", {}).get("id")
+        base = self.facts.model if self.facts else None
         return own if own.is_own or base is None else SentencePipeline.of(base)
 
 

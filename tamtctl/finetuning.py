@@ -33,13 +33,14 @@ from tamtctl.metrics import scores
 from tamtctl.models import load_tokenizer, save_model
 from tamtctl.one_at_a_time import random_numbers
 from tamtctl.paths import expanded, folder_name
+from tamtctl.run_facts import SEED_METRICS, places_of
 from tamtctl.runs import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
 from tamtctl.seed_run import Schedule, SeedRun
 from tamtctl.sentence_embeddings import copy_pipeline
 from tamtctl.starting_point import StartingPoint, with_default_ticket
 from tamtctl.task_data import Examples, TaskData, open_own_task, open_task
 from tamtctl.task_heads import LabelScale
-from tamtctl.task_models import SEED_METRICS, Encoded, Encoding, Predictions, predict
+from tamtctl.task_models import Encoded, Encoding, Predictions, predict
 from tamtctl.task_notes import (
     class_notes,
     cut_notes,
@@ -612,14 +613,13 @@ def _facts(
     run: RunFolder, start: Mapping[str, Any], plan: FinetunePlan, splits: Mapping[str, Examples]
 ) -> dict[str, Any]:
     """Return what every seed's ``metrics.json`` says of how it came about."""
+    paths = {"data_dir": run.config["data_dir"], "dev": run.config["dev"]}
+    if plan.model != "nano":  # whatever is called so here, that is the embedded one
+        paths["model"] = plan.model
     return {
         "config": run.config,
         # The configuration has them as they were given, since it is the run's identity.
-        "files": {
-            name: _absolute(run.config[name])
-            for name in ("data_dir", "dev")
-            if run.config[name] is not None
-        },
+        "files": places_of(paths, _seed_folder(run, plan.seeds[0])),
         "environment": environment(),
         **start,
         "sparsity": plan.sparsity,
@@ -629,11 +629,6 @@ def _facts(
         "device": plan.compute.device.type,
         "precision": plan.compute.precision,
     }
-
-
-def _absolute(path: str) -> str:
-    """Return a path that holds in any directory: a checkpoint may be scored from elsewhere."""
-    return str(expanded(path).absolute())
 
 
 def _sparsity(pruned: Mapping[str, Tensor]) -> float:

@@ -44,7 +44,6 @@ from tamtctl.task_heads import (
 from tamtctl.tasks import Task
 
 # What a checkpoint was fine-tuned on, and how; written last, it makes a seed's folder complete.
-SEED_METRICS = "metrics.json"
 
 # SQuAD's n-best search: so many starts and ends of each window, and so many tokens at most.
 _N_BEST, _LONGEST_ANSWER = 20, 30

@@ -15,7 +15,8 @@ from tamtctl.errors import UsageError
 PYTHON_DOCS_TOPIC = "python-docs-topic"
 STSB_ZERO_SHOT = "stsb-zero-shot"
 
-CORRELATIONS = frozenset({"matthews_correlation", "pearson", "spearman"})  # of the metrics
+CORRELATIONS = frozenset({"matthews_correlation", "pearson", "spearman"})
+METRICS = CORRELATIONS | {"accuracy", "f1", "macro_f1", "exact_match"}
 
 Kind = Literal["classification", "regression", "span"]
 

@@ -57,6 +57,8 @@ _CITATION = """\
 }
 """
 
+_LAST = f"{_CITATION}```"  # what the part that tamtctl writes ends with
+
 
 def card(
     ticket: TicketMetadata,
@@ -88,7 +90,7 @@ def card(
         _results(ticket),
         _search(ticket),
         _matrices(ticket),
-        f"## Citation\n\n```bibtex\n{_CITATION}```",
+        f"## Citation\n\n```bibtex\n{_LAST}",
     ]
     text = "\n\n".join(section for section in sections if section)
     before, after = own
@@ -123,21 +125,45 @@ def own_text(text: str) -> str:
 
 
 def _parse(text: str) -> tuple[dict[str, Any], tuple[str, str]]:
-    """Return a card's metadata and its own text above and below the part that tamtctl writes."""
+    """Return a card's metadata and its own text above and below the part that tamtctl writes.
+
+    Raises:
+        TicketError: They cannot be told apart, and something of its owner's might be lost.
+    """
+    lines = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n").strip().split("\n")
     data: dict[str, Any] = {}
-    if text.lstrip().startswith("---"):
-        try:
-            parsed = RepoCard(text)
-            data, text = cast(Any, parsed.data).to_dict(), parsed.text
-        except (ValueError, yaml.YAMLError) as error:
+    if lines[0].rstrip() == "---":
+        end = next((i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)
+        if end is None:
             raise TicketError(
-                f"the metadata of the existing README.md cannot be read ({reason(error)}); "
-                "correct what stands between its two lines ---"
-            ) from error
-    if _BEGIN not in text:  # a card that tamtctl has not written
-        return data, ("", text.strip())
-    before, _, rest = text.partition(_BEGIN)
-    return data, (before.strip(), rest.partition(_END)[2].strip())
+                "the metadata of the existing README.md begin with a line ---, but no second one "
+                "ends them; add it"
+            )
+        data, lines = _parse_metadata("\n".join(lines[1:end])), lines[end + 1 :]
+    body = "\n".join(lines)
+    if _END not in body and _LAST in body:  # deleted with what stood around it
+        body = body.replace(_LAST, f"{_LAST}\n\n{_END}\n\n")
+    marks = body.count(_BEGIN), body.count(_END)
+    if marks == (0, 0):  # a card that tamtctl has not written
+        return data, ("", body.strip())
+    before, _, rest = body.partition(_BEGIN)
+    _, end_mark, after = rest.partition(_END)
+    if marks != (1, 1) or not end_mark:
+        raise TicketError(
+            "in the existing README.md it cannot be told what tamtctl wrote and what is yours: put "
+            f"back the lines {_BEGIN!r} and {_END!r}, once each, or delete its part"
+        )
+    return data, (before.strip(), after.strip())
+
+
+def _parse_metadata(block: str) -> dict[str, Any]:
+    try:
+        return cast("dict[str, Any]", cast(Any, RepoCard(f"---\n{block}\n---\n").data).to_dict())
+    except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
+        raise TicketError(
+            f"the metadata of the existing README.md cannot be read ({reason(error)}); "
+            "correct what stands between its two lines ---"
+        ) from error
 
 
 def _merge(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:

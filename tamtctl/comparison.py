@@ -81,7 +81,7 @@ class _NoWatcher:
 def compare(
     config: CompareConfig,
     *,
-    output_dir: Path | None = None,
+    output_dir: Path | str | None = None,
     force: bool = False,
     watcher: CompareWatcher | None = None,
 ) -> Comparison:

@@ -14,10 +14,12 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Self
 
 from tamtctl.errors import UsageError
 from tamtctl.paths import expanded
+from tamtctl.settings import settle, settled, settled_changes
 from tamtctl.tasks import TASKS, find_task
 
 METHODS = ("tamt", "imp", "magnitude", "random")
@@ -138,6 +140,7 @@ class SearchConfig:
         Raises:
             UsageError: A value is out of range or unknown; the message names the option.
         """
+        settle(self)
         check_sparsity(self.sparsity)
         one_of("method", self.method, METHODS)
         one_of("objective", self.objective, OBJECTIVES)
@@ -249,7 +252,7 @@ class SearchConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @classmethod
-    def from_recipe(cls, recipe: str | Recipe, **changes: Any) -> Self:
+    def from_recipe(cls, recipe: str | Path | Recipe, **changes: Any) -> Self:
         """Return a recipe's configuration with some values changed; None leaves the recipe's.
 
         Args:
@@ -260,6 +263,8 @@ class SearchConfig:
             UsageError: No such recipe, a file that is not TOML, or a value that is refused.
         """
         changes = {key: value for key, value in changes.items() if value is not None}
+        changes = settled_changes(cls, changes)
+        recipe = recipe if isinstance(recipe, Recipe) else settled("recipe", "str", recipe)
         if isinstance(recipe, Recipe) or recipe not in RECIPES:
             file = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
             recipe = file.base
@@ -284,7 +289,7 @@ class SearchConfig:
         return cls(**values)
 
 
-def derived_config(run: str, sparsity: float, **changes: Any) -> SearchConfig:
+def derived_config(run: Path | str, sparsity: float, **changes: Any) -> SearchConfig:
     """Return the configuration of a ticket derived from the scores of a search.
 
     Args:
@@ -295,6 +300,8 @@ def derived_config(run: str, sparsity: float, **changes: Any) -> SearchConfig:
     Raises:
         UsageError: There is no run of a search by mask training.
     """
+    run = str(settled("from_scores", "str", run))
+    sparsity = settled("sparsity", "float", sparsity)
     try:
         values = json.loads((expanded(run) / "config.json").read_text(encoding="utf-8"))
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
@@ -383,6 +390,7 @@ class FinetuneConfig:
         Raises:
             UsageError: A value is out of range or unknown; the message names the option.
         """
+        settle(self)
         if not self.has_own_files:
             find_task(self.task)
         elif self.task in TASKS:
@@ -472,6 +480,7 @@ class EvaluateConfig:
         Raises:
             UsageError: A value is out of range or unknown; the message names the option.
         """
+        settle(self)
         if self.head is not None:
             one_of("head", self.head, HEADS)
         _require_different_columns(self.text_columns, self.label_column)

@@ -31,6 +31,7 @@ from tamtctl.models import (
     max_sequence_length,
 )
 from tamtctl.objectives import Objective
+from tamtctl.paths import expanded
 from tamtctl.sentence_embeddings import SentencePipeline
 from tamtctl.task_data import Answers, Examples, open_task, read_texts
 from tamtctl.task_models import Encoding
@@ -158,7 +159,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     return _evaluate_task(config, FineTuned.choose(config, fine_tuned, ticket))
 
 
-def label(config: EvaluateConfig, file: Path) -> Labelled:
+def label(config: EvaluateConfig, file: Path | str) -> Labelled:
     """Let a fine-tuned checkpoint label text of one's own.
 
     Args:
@@ -168,6 +169,7 @@ def label(config: EvaluateConfig, file: Path) -> Labelled:
     Raises:
         TamtctlError: The checkpoint or the file are refused.
     """
+    file = expanded(file)
     if config.task in (*OBJECTIVES, STSB_ZERO_SHOT):
         raise UsageError(
             f"--predict needs a task with labels, and {config.task} has none; give the --task that "

@@ -71,7 +71,7 @@ def export(
     output_dir: Path | str,
     *,
     head: str = "masked-lm",
-    model: str | None = None,
+    model: Path | str | None = None,
     trained_head: bool = False,
     token: str | None = None,
 ) -> ExportResult:
@@ -97,7 +97,7 @@ def export(
     one_of("head", head, tuple(HEADS))
     loaded = Ticket.load(resolve_ticket(ticket, token=token).path)
     trained = _trained_head(loaded, head) if trained_head else None
-    name, revision = (model, None) if model else loaded.find_base()
+    name, revision = (str(model), None) if model else loaded.find_base()
     with replacing(output_dir) as new:  # fails now if it is not free
         network, missing = load_with_task_head(HEADS[head], name, revision=revision)
         if head == "masked-lm" and missing:

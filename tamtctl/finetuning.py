@@ -220,7 +220,7 @@ class _NoWatcher:
 def finetune(
     config: FinetuneConfig,
     *,
-    output_dir: Path | None = None,
+    output_dir: Path | str | None = None,
     force: bool = False,
     watcher: FinetuneWatcher | None = None,
 ) -> FinetuneResult:
@@ -310,7 +310,7 @@ def _open_data(config: FinetuneConfig) -> TaskData:
 
 
 def _run_folder(
-    config: FinetuneConfig, start: StartingPoint, data: TaskData, output_dir: Path | None
+    config: FinetuneConfig, start: StartingPoint, data: TaskData, output_dir: Path | str | None
 ) -> RunFolder:
     told = config.to_dict() | {"ticket_sha256": start.digest, "data_sha256": data.digest}
     text = json.dumps(told, sort_keys=True)

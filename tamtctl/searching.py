@@ -187,7 +187,7 @@ class _NoWatcher:
 def search(
     config: SearchConfig,
     *,
-    output_dir: Path | None = None,
+    output_dir: Path | str | None = None,
     force: bool = False,
     after: SearchResult | None = None,
     watcher: Watcher | None = None,
@@ -250,7 +250,7 @@ def can_follow(config: SearchConfig, earlier: SearchConfig) -> bool:
 
 
 def plan_search(
-    config: SearchConfig, *, output_dir: Path | None = None, watcher: Watcher | None = None
+    config: SearchConfig, *, output_dir: Path | str | None = None, watcher: Watcher | None = None
 ) -> SearchPlan:
     """Return what `search` would do, after the same checks; nothing is written but caches."""
     run = world().on_first(lambda: _run_folder(config, output_dir))
@@ -309,12 +309,12 @@ def _in_order(losses: Mapping[str, Any]) -> dict[str, Any]:
     return {name: losses[name] for name in _CANDIDATES if name in losses}
 
 
-def _run_folder(config: SearchConfig, output_dir: Path | None) -> RunFolder:
+def _run_folder(config: SearchConfig, output_dir: Path | str | None) -> RunFolder:
     path = _run_path(config, output_dir)
     return RunFolder(path, config.to_dict(), search_identity(config))
 
 
-def _run_path(config: SearchConfig, output_dir: Path | None) -> Path:
+def _run_path(config: SearchConfig, output_dir: Path | str | None) -> Path:
     short = f"{folder_name(Path(config.model).name)}-{config.sparsity:g}-{config.method}"
     if config.method == "tamt":
         short += f"-{config.objective}"

@@ -21,6 +21,7 @@ from tamtctl.config import (
     positive,
 )
 from tamtctl.errors import UsageError
+from tamtctl.settings import settle
 from tamtctl.tasks import find_task
 
 # What a comparison calls a method → method and objective of `SearchConfig`.
@@ -138,6 +139,7 @@ class CompareConfig:
         Raises:
             UsageError: A value is out of range or unknown; the message names the option.
         """
+        settle(self)
         if isinstance(self.recipe, str) and self.recipe not in RECIPES:
             object.__setattr__(self, "recipe", Recipe.read(self.recipe))
         if not self.seeds:

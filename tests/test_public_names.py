@@ -16,7 +16,7 @@ from samples import ticket_for
 
 from tamtctl.card import as_published, card
 from tamtctl.config import EvaluateConfig
-from tamtctl.errors import ModelError, UsageError
+from tamtctl.errors import ModelError, TicketError, UsageError
 from tamtctl.evaluation import evaluate
 from tamtctl.models import load_encoder
 from tamtctl.pruning import magnitude_masks
@@ -252,3 +252,40 @@ def test_a_model_of_unknown_place_is_not_sought_on_the_hub(tmp_path: Path) -> No
         ModelError, match="in a folder called 'bert'; give that folder with --model"
     ):
         Ticket.load(ticket).find_base()
+
+
+MINE = "---\nlicense: cc-by-4.0\nlanguage: de\n---\n\n# Mine\n\nMy words.\n\n---\n\nMore words.\n"
+
+
+@pytest.mark.parametrize("form", ["plain", "byte-order mark", "CRLF", "both", "spaces"])
+def test_a_card_keeps_what_its_owner_wrote(form: str) -> None:
+    ticket = Ticket.from_pretrained("nano-0.7")
+    old = MINE.replace("\n", "\r\n") if form in ("CRLF", "both") else MINE
+    old = old.replace("---", "---  ", 2) if form == "spaces" else old
+    old = "\ufeff" + old if form in ("byte-order mark", "both") else old
+    new = card(ticket, repo="me/x", existing=old)
+    assert new == card(ticket, repo="me/x", existing=MINE)
+    _, head, body = new.split("---\n", 2)
+    assert "cc-by-4.0" in head
+    assert "license:" not in body
+    assert "# Mine\n\nMy words.\n\n---\n\nMore words." in body
+    assert card(ticket, repo="me/x", existing=new) == new  # the same again is the same
+    assert card(ticket, repo="me/x", existing=new.replace("\n", "\r\n")) == new
+
+
+def test_a_card_whose_marks_are_lost_loses_no_words() -> None:
+    ticket = Ticket.from_pretrained("nano-0.7")
+    new = card(ticket, repo="me/x", existing=MINE)
+    begin, end = (f"<!-- {what}" for what in ("tamtctl writes anew", "end of what tamtctl writes"))
+    without_end = "\n".join(line for line in new.splitlines() if not line.startswith(end))
+    assert card(ticket, repo="me/x", existing=without_end) == new
+    without_begin = "\n".join(line for line in new.splitlines() if not line.startswith(begin))
+    for lost in (
+        without_begin,
+        without_end.replace("year", "jahr"),
+        new + new.split("---\n", 2)[2],
+    ):
+        with pytest.raises(TicketError, match="what tamtctl wrote and what is yours"):
+            card(ticket, repo="me/x", existing=lost)
+    with pytest.raises(TicketError, match="no second one"):
+        card(ticket, repo="me/x", existing="---\nlicense: mit\n\n# Mine\n")

@@ -38,6 +38,13 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Try 10,000 spoilt tickets, 500 faults of the Hub and 300 hostile names; about an hour."""
+    session.install(".[test]")
+    session.run("pytest", "-m", "fuzz", "-s", *session.posargs)
+
+
+@nox.session(default=False)
 def gpu(session: nox.Session) -> None:
     """Run the tests that need a CUDA device."""
     session.install(".[test]")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HFValidationError,
@@ -46,7 +46,7 @@ from tamtctl.cache import check_hub_cache
 from tamtctl.checkpoint_files import is_lfs_pointer
 from tamtctl.errors import HubError, ModelError, NoHeadError
 from tamtctl.files import give_usual_rights
-from tamtctl.hub_requests import HubRequests
+from tamtctl.hub_requests import TIMEOUT, HubRequests, UnreachableError
 from tamtctl.model_claims import check_configuration, check_tokenizer, no_more_weights_than
 from tamtctl.model_files import encoder_folder, encoder_on_hub
 from tamtctl.nano import nano_path
@@ -388,6 +388,13 @@ def _reach(name: str, revision: str | None) -> Path:
             raise ModelError(_no_configuration(name)) from error
 
     try:
+        try:  # which fails at once where fetching a file would be tried for minutes
+            hub.ask(lambda: hub.api.model_info(name, revision=revision, timeout=TIMEOUT))
+        except UnreachableError:
+            found = try_to_load_from_cache(name, CONFIG_FILE, revision=revision)
+            if not isinstance(found, str):
+                raise
+            return Path(found)
         return Path(hub.ask(fetch))
     except HubError as error:
         raise ModelError(_not_reachable(name, error)) from error

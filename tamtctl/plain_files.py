@@ -38,7 +38,8 @@ def read_regular(path: Path, limit: int) -> bytes:
         OSError: As `open_regular`, or it is larger.
     """
     with open_regular(path) as file:
-        content = file.read(limit + 1)
+        # No more than there is: to read means to have so much memory first.
+        content = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
     return content

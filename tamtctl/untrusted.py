@@ -164,7 +164,7 @@ def parse_safetensors(content: bytes, where: str, header_limit: int) -> dict[str
     if (header := int.from_bytes(content[:8], "little")) > header_limit:
         raise Defect(f"{where} is damaged: a header of {header} bytes, more than {header_limit}")
     try:
-        return load_safetensors(content)
+        return dict(sorted(load_safetensors(content).items()))  # the reader has no order
     except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise Defect(f"{where} is damaged: {reason(error)}") from error
 

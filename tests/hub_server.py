@@ -51,13 +51,15 @@ class Fault:
 
     ``action`` is a status; ``close``: end the connection after half of the body; ``silent``: end
     it before any answer; ``truncate``: send a shorter body as if it were whole; ``corrupt``: send
-    other bytes of the same length; ``headers``: answer as usual, with these headers.
+    other bytes of the same length; ``headers``: answer as usual, with these headers; ``body``:
+    answer with this body.
     """
 
     request: str  # a regular expression of "METHOD /path"
     action: int | str
     times: int = 10**9
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
 
 class Hub:
@@ -352,6 +354,8 @@ class _Handler(BaseHTTPRequestHandler):
             body = bytes(byte ^ 1 for byte in body)
         if action == "headers" and self.fault:
             headers = headers | self.fault.headers
+        if action == "body" and self.fault:
+            body = self.fault.body
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

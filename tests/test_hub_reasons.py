@@ -27,8 +27,8 @@ PROLOGUE = """
 import time
 real_sleep = time.sleep
 time.sleep = lambda seconds: real_sleep(seconds / 50)
-from tamtctl import hub, hub_requests
-hub.TIMEOUT = hub_requests.TIMEOUT = 1.0
+from tamtctl import hub, hub_requests, models
+hub.TIMEOUT = hub_requests.TIMEOUT = models.TIMEOUT = 1.0
 """
 
 ASKING = {

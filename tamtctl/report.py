@@ -15,6 +15,7 @@ from tamtctl.figures import figures_of, render
 from tamtctl.held_out_loss import MIN_SEQUENCES
 from tamtctl.measures import heading as heading_of
 from tamtctl.measures import words
+from tamtctl.public_names import public, public_search
 from tamtctl.runs import write_json
 from tamtctl.statistics import MIN_EXAMPLES, MIN_METHODS, thousandths, too_few
 from tamtctl.subnetworks import DENSE
@@ -48,7 +49,36 @@ def write_report(comparison: Comparison) -> None:
     captions = {name: caption for name, (caption, _) in figures.items()}
     (folder / MARKDOWN).write_text(_markdown(comparison, captions), encoding="utf-8")
     (folder / CSV).write_text(_csv(comparison), encoding="utf-8")
-    write_json(folder / JSON, comparison.to_dict() | {"environment": environment()})
+    write_json(folder / JSON, _published(comparison.to_dict()) | {"environment": _machine()})
+
+
+def _published(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a comparison without the paths of the machine that made it."""
+    config = public_search(values["config"])
+    config |= {"tickets": [public(name) for name in config["tickets"]]}
+    for name in ("data_dir", "recipe"):
+        if isinstance(config.get(name), str):
+            config[name] = public(config[name])
+    rows = [_row_without_place(row) for row in values["results"]]
+    folder = _without_place(values["folder"])
+    return values | {"config": config, "results": rows, "folder": folder}
+
+
+def _row_without_place(row: Mapping[str, Any]) -> dict[str, Any]:
+    ticket = row["ticket"]
+    return {**row, "ticket": None if ticket is None else _without_place(ticket)}
+
+
+def _without_place(path: str) -> str:
+    """Return a path below the working directory as it is, of any other the last part."""
+    return public(path) if Path(path).is_absolute() or ".." in Path(path).parts else path
+
+
+def _machine() -> dict[str, str]:
+    """Return what the numbers may depend on, but not where things lie."""
+    facts = environment()
+    facts["python"] = facts["python"].partition(" (")[0]
+    return {name: fact for name, fact in facts.items() if not name.endswith("cache")}
 
 
 def summary(comparison: Comparison) -> Table:
@@ -174,7 +204,7 @@ def _facts(comparison: Comparison) -> list[str]:
 
 
 def _csv(comparison: Comparison) -> str:
-    rows = [_csv_row(one.row()) for one in comparison.subnetworks]
+    rows = [_csv_row(_row_without_place(one.row())) for one in comparison.subnetworks]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()

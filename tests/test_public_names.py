@@ -78,6 +78,16 @@ def test_a_search_publishes_names_only(
     assert Path(text_found).samefile(project / "mails.txt")
 
 
+def test_a_report_names_no_path(run: Run, project: Path) -> None:
+    pytest.importorskip("matplotlib")
+    options = ["--model", project / "models/bert", "--corpus", project / "mails.txt"]
+    assert run(*SEARCH, *options, "--output-dir", project / "run").code == 0
+    to = ["--output-dir", project / "report"]
+    assert run("compare", project / "run/ticket", "--blocks", "8", *to).code == 0
+    for name in ("report.html", "report.md", "results.csv", "results.json"):
+        assert "alice" not in (project / "report" / name).read_text(), name
+
+
 def test_a_project_that_is_moved_uses_its_own_model(
     run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

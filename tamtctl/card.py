@@ -158,6 +158,9 @@ def _parse(text: str) -> tuple[dict[str, Any], tuple[str, str]]:
 
 def _parse_metadata(block: str) -> dict[str, Any]:
     try:
+        # A few lines of names for names would unfold to more than any memory holds.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block)):
+            raise ValueError("it refers to parts of itself by *names")
         return cast("dict[str, Any]", cast(Any, RepoCard(f"---\n{block}\n---\n").data).to_dict())
     except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
         raise TicketError(

@@ -18,6 +18,7 @@ from markdown_it import MarkdownIt
 from samples import ticket_for
 
 from tamtctl.card import card
+from tamtctl.errors import TicketError
 from tamtctl.inspecting import known_tickets
 from tamtctl.measured import Measured
 from tamtctl.ticket import Ticket
@@ -113,6 +114,19 @@ def test_a_name_is_text_in_every_file_of_a_report(run: Run, stranger: Path) -> N
     assert not re.search(r"<(a|code|em|del|img src=.x)\b", text)
     with Path("report/results.csv").open() as file:
         assert not any(cell.startswith("=") for row in csv.reader(file) for cell in row)
+
+
+BOMB = "a: &a [x]\n" + "".join(
+    f"{chr(97 + i)}: &{chr(97 + i)} [{', '.join(['*' + chr(96 + i)] * 9)}]\n" for i in range(1, 20)
+)
+
+
+@pytest.mark.parametrize("metadata", [BOMB, "a: " + "[" * 50_000, "!!python/object:os.system {}"])
+def test_metadata_of_a_card_that_unfold_or_run_are_refused(
+    metadata: str, nano_ticket: Ticket
+) -> None:
+    with pytest.raises(TicketError, match="metadata of the existing README"):
+        card(nano_ticket, repo="me/x", existing=f"---\n{metadata}\n---\n\n# Theirs\n")
 
 
 plain = st.recursive(

@@ -221,7 +221,7 @@ def test_three_hundred_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             ("compare", name),
             ("finetune", name, "--dense", "--model", "model", "--dry-run"),
         ):
-            if Path(name).is_dir() or name == "nano":
+            if os.path.isdir(name):  # noqa: PTH112, Path.is_dir raises for a name that is too long
                 continue
             assert command_code(*arguments) in (1, 2), arguments
     assert sorted(path for path in tmp_path.iterdir() if path.name != "runs") == before

@@ -24,7 +24,7 @@ from tamtctl.errors import TicketError
 from tamtctl.measured import Measured
 from tamtctl.public_names import public_model, public_search, texts_of
 from tamtctl.ticket_format import TicketMetadata
-from tamtctl.untrusted import reason
+from tamtctl.untrusted import MAX_JSON_DEPTH, reason
 
 HUB_TAG = "tamtctl"
 DECLARED = "base_model"  # the field of ``search`` that repeats a base model's Hub id as declared
@@ -35,6 +35,7 @@ _BEGIN = (
 )
 _END = "<!-- end of what tamtctl writes -->"
 
+_LONGEST_METADATA = 2**17  # characters
 _MOST_ROWS = 200  # of a table whose rows come from the search or the metrics
 
 _TAGS = [HUB_TAG, "lottery-ticket", "pruning", "mask-training"]
@@ -158,7 +159,10 @@ def _parse(text: str) -> tuple[dict[str, Any], tuple[str, str]]:
 
 def _parse_metadata(block: str) -> dict[str, Any]:
     try:
-        # A few lines of names for names would unfold to more than any memory holds.
+        # YAML's reader takes hours for what is nested deep, and a few lines of names for names
+        # would unfold to more than any memory holds.
+        if len(block) > _LONGEST_METADATA or _depth(block) > MAX_JSON_DEPTH:
+            raise ValueError("they are too long, or nested too deep")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block)):
             raise ValueError("it refers to parts of itself by *names")
         return cast("dict[str, Any]", cast(Any, RepoCard(f"---\n{block}\n---\n").data).to_dict())
@@ -167,6 +171,12 @@ def _parse_metadata(block: str) -> dict[str, Any]:
             f"the metadata of the existing README.md cannot be read ({reason(error)}); "
             "correct what stands between its two lines ---"
         ) from error
+
+
+def _depth(block: str) -> int:
+    """Return how deep brackets nest in a text, those in quotes included."""
+    steps = ((c in "[{") - (c in "]}") for c in block)
+    return max(itertools.accumulate(steps), default=0)
 
 
 def _merge(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:

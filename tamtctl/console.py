@@ -402,7 +402,7 @@ def show_evaluation(output: Output, result: Evaluation) -> None:
         facts["embeddings"] = result.embeddings
     label = " (dev-selected)" if result.dev_selected else ""
     for name, value in result.metrics.items():
-        shown = f"{value:.4f} ± {_shown(result.standard_errors[name], 4)} s.e."
+        shown = f"{round(value, 4) + 0.0:.4f} ± {_shown(result.standard_errors[name], 4)} s.e."
         facts[name + label] = shown + (f" ({result.units[name]})" if name in result.units else "")
     output.facts(facts)
     for note in result.notes:

@@ -84,7 +84,7 @@ def test_a_check_corpus_is_a_column(run: Run, tiny_search: list[object], text_fi
         ("--sparsity 0.8 --recipe papr", 2, "did you mean paper"),
         ("--sparsity 0.8 --method tamd", 2, "did you mean tamt"),
         ("--sparsity 0.8 --nonsense", 2, "No such option: --nonsense"),
-        ("--sparsity 0.8 --model no/such --device cpu", 1, "use --model nano"),
+        ("--sparsity 0.8 --model no/such --device cpu", 1, "neither a folder nor reachable"),
         ("--sparsity 0.8 --corpus nowhere.txt --device cpu", 1, "nowhere.txt"),
         ("--sparsity 0.8 --corpus no/dataset --device cpu", 1, "no/dataset"),
         ("--sparsity 0.8 --device cuda", 2, "--device cuda is not available"),

@@ -128,7 +128,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise TicketError(f"{str(path)!r} is damaged: {reason(error)}") from error
     except Exception as error:  # torch.load raises anything, from KeyError to RuntimeError
         raise TicketError(
-            f"{str(path)!r} is no file of tensors that can be read without running code in it"
+            f"{str(path)!r} is no file of tensors that can be read without running code in it; "
+            "save its tensors alone, as .safetensors"
         ) from error
     if not isinstance(content, Mapping):
         raise TicketError(f"{str(path)!r} holds no tensors by name")

@@ -157,8 +157,8 @@ class Checkpoints:
             )
         if changed := changed_inputs(header["inputs"], self._inputs):
             raise ChangedInputsError(
-                f"the {' and the '.join(changed)} changed since {str(path)!r} was saved; "
-                "bring back what it was, or start anew with --force"
+                f"the {' and the '.join(changed)} changed since {str(path)!r} was saved",
+                "bring back what it was, or start anew with --force",
             )
         before = header["circumstances"]
         now = self._circumstances

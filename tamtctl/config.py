@@ -32,6 +32,7 @@ SELECTIONS = ("last", "best")
 LOGS = ("tensorboard",)
 LABEL_KINDS = ("classification", "regression")
 HEADS = ("pretrained", "ticket")
+MOST_STEPS = 10**8  # of a training: years; what is above is a slip of the keyboard
 
 # Fields that do not change what a search finds, unless ``patience`` stops it.
 _WATCHING = ("checkpoint_every", "eval_every", "patience", "log_to", "keep_scores")
@@ -167,7 +168,8 @@ class SearchConfig:
     def _check_pruning(self) -> None:
         one_of("rewind", self.rewind, REWINDS)
         if self.method != "imp":
-            _require("steps", self.steps >= 1, "at least 1", self.steps)
+            within = 1 <= self.steps <= MOST_STEPS
+            _require("steps", within, f"at least 1 and at most {MOST_STEPS:,}", self.steps)
             if self.prune_every is not None or self.rewind != "weights":
                 raise UsageError("--prune-every and --rewind are for --method imp")
             return
@@ -265,6 +267,7 @@ class SearchConfig:
         changes = {key: value for key, value in changes.items() if value is not None}
         changes = settled_changes(cls, changes)
         recipe = recipe if isinstance(recipe, Recipe) else settled("recipe", "str", recipe)
+        file: Recipe | None = None
         if isinstance(recipe, Recipe) or recipe not in RECIPES:
             file = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
             recipe = file.base
@@ -280,7 +283,12 @@ class SearchConfig:
         values = RECIPES[recipe](method, objective, changes["sparsity"]) | changes
         if method == "imp":
             if "steps" in changes:
-                raise UsageError("--steps is not for --method imp; give its --prune-every")
+                where = (
+                    ""
+                    if file is None or "steps" not in file.values
+                    else (f"; in recipe file {file.name!r}, put steps into a table [tamt]")
+                )
+                raise UsageError(f"--steps is not for --method imp; give its --prune-every{where}")
             every = values["prune_every"]
             _require("prune-every", every >= 1, "at least 1", every)
             values["steps"] = imp_steps(values["sparsity"], every)
@@ -656,13 +664,21 @@ class Recipe:
         if not path.is_file():
             one_of("recipe", name, RECIPES | {"FILE.toml": None})
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
             raise UsageError(f"recipe file {name!r} is not readable TOML: {error}") from error
         base = values.pop("recipe", "nano")
         one_of("recipe", base, RECIPES)
         tables = {method: values.pop(method) for method in METHODS if method in values}
         by_method = {method: _checked_values(name, table) for method, table in tables.items()}
+        for method, table in by_method.items():
+            if table.get("method", method) != method:
+                raise UsageError(f"recipe file {name!r}: [{method}] cannot be for another method")
+        for key in ("prune_every", "rewind"):
+            if key in values and values.get("method") != "imp":
+                raise UsageError(
+                    f"recipe file {name!r}: {key} is for one method; put it into a table [imp]"
+                )
         return cls(name, base, _checked_values(name, values), by_method)
 
     def __str__(self) -> str:
@@ -680,6 +696,8 @@ def _checked_values(file: str, values: object) -> _Values:
             near = difflib.get_close_matches(name, types, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UsageError(f"recipe file {file!r} has an unknown key {name!r}{hint}")
+        if name in checked:
+            raise UsageError(f"recipe file {file!r} has {name} twice; say it once")
         checked[name] = _checked(file, name, value, types[name])
     return checked
 

@@ -480,8 +480,8 @@ def show_import(output: Output, result: ImportResult) -> None:
         output.line(f"not read: the copy under {prefix or 'no prefix'} (read: {chosen})")
     if result.not_read:
         output.line(f"not read: {', '.join(result.not_read)}; transformers loads {result.file}")
-    if result.base_model:
-        output.line(result.base_model)
+    for line in filter(None, (result.remark, result.base_model)):
+        output.line(line)
     output.line(f"ticket  {result.ticket}")
     output.line(f"next    tamtctl inspect {result.ticket}")
 

@@ -25,6 +25,7 @@ from tamtctl.cache import cache_dir
 from tamtctl.encoding import Encoder
 from tamtctl.errors import CorpusError
 from tamtctl.locks import abandoned, new_held
+from tamtctl.repeats import Repeats, notes_on, overlap
 from tamtctl.text import Document, Source, open_source
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ def load_corpus(
     notes = [note for one in (*sources, *(apart or ())) for note in one.notes]
     if lacking := metadata["lacking"]:
         notes.append(f"{lacking:,} records of {name} lack the column {text_column!r}: left out")
+    apart_name = None if held_out is None else ", ".join(_names(held_out))
+    held_out_name = apart_name or _held_out_name(name, sources)
     return Corpus(
         name=name,
         fingerprint=fingerprint,
@@ -130,11 +133,13 @@ def load_corpus(
         held_out=_mapped(folder / HELD_OUT_FILE, dtype),
         documents=metadata["documents"],
         tokens=sum(metadata["tokens"].values()),
-        held_out_name=_held_out_name(name, sources)
-        if held_out is None
-        else ", ".join(_names(held_out)),
+        held_out_name=held_out_name + overlap(metadata["repeats"]),
         digests=digests_of(sources),
-        notes=(*notes, *_note_of_unknown(name, metadata["tokens"], metadata["unknown"])),
+        notes=(
+            *notes,
+            *_note_of_unknown(name, metadata["tokens"], metadata["unknown"]),
+            *notes_on(metadata["repeats"], apart_name or name),
+        ),
     )
 
 
@@ -244,8 +249,15 @@ def _write_corpus(
 ) -> None:
     with (folder / TRAIN_FILE).open("wb") as file, (folder / HELD_OUT_FILE).open("wb") as apart:
         train = _StreamWriter(file, encoder, max_tokens)
+        # What is held out by its hash is not trained on.
+        apart_is_first = held_out is not None or any(s.held_out is not None for s in sources)
         kept_apart = _StreamWriter(apart, encoder, max_tokens)
+        repeats = Repeats()
         for is_apart, document in _split(sources, held_out, train, kept_apart):
+            if is_apart:
+                repeats.hold_out(document)
+            elif apart_is_first:
+                repeats.train_on(document)
             has_written = (kept_apart if is_apart else train).add(document)
             if has_written and progress is not None:
                 progress(train.tokens + kept_apart.tokens)
@@ -263,6 +275,7 @@ def _write_corpus(
         "tokens": {TRAIN_FILE: train.tokens, HELD_OUT_FILE: kept_apart.tokens},
         "lacking": sum(one.skipped.total() for one in (*sources, *(held_out or ()))),
         "unknown": {TRAIN_FILE: train.unknown, HELD_OUT_FILE: kept_apart.unknown},
+        "repeats": repeats.shares(),
     }
     (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
 
@@ -273,17 +286,22 @@ def _split(
     train: _StreamWriter,
     kept_apart: _StreamWriter,
 ) -> Iterator[tuple[bool, Document]]:
-    """Yield every document with whether it is held out, until its stream is full."""
+    """Yield every document with whether it is held out, until its stream is full.
+
+    Those of texts that are held out as a whole come first, so that what is trained on can be
+    compared with them.
+    """
+    for source in held_out or ():
+        yield from _all_held_out(source.documents(), kept_apart)
+    for source in sources if held_out is None else ():
+        if source.held_out is not None:
+            yield from _all_held_out(source.held_out(), kept_apart)
     for source in sources:
         by_hash = held_out is None and source.held_out is None
         for document in source.documents():
             if train.is_full:
                 break
             yield by_hash and is_held_out(document.key), document
-        if held_out is None and source.held_out is not None:
-            yield from _all_held_out(source.held_out(), kept_apart)
-    for source in held_out or ():
-        yield from _all_held_out(source.documents(), kept_apart)
 
 
 def _all_held_out(
@@ -355,7 +373,7 @@ def _is_intact(folder: Path) -> bool:
         itemsize = np.dtype(metadata["dtype"]).itemsize
         sizes = {name: tokens * itemsize for name, tokens in metadata["tokens"].items()}
         found = {name: (folder / name).stat().st_size for name in (TRAIN_FILE, HELD_OUT_FILE)}
-        counted = metadata["unknown"].keys() if "lacking" in metadata else None
+        counted = metadata["unknown"].keys() if {"lacking", "repeats"} <= metadata.keys() else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
     return sizes == found and sizes.keys() == counted

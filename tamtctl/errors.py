@@ -56,7 +56,16 @@ class DamagedRunError(TamtctlError):
 
 
 class ChangedInputsError(TamtctlError):
-    """A run was made of something else than there is now under the same names."""
+    """A run was made of something else than there is now under the same names.
+
+    Attributes:
+        what: What changed, without a remedy.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        """Say what changed, and what to do."""
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
 
 
 class NoHeadError(ModelError):

@@ -134,7 +134,9 @@ def _sweep(folder: Path, own_files: Collection[str]) -> None:
 def _refuse_other_content(folder: Path, marker: str | None) -> None:
     if not folder.exists() or (marker and (folder / marker).exists()):
         return
-    if not folder.is_dir() or any(folder.iterdir()):
+    if not folder.is_dir():
+        raise TicketError(f"{str(folder)!r} is a file; give a new or an empty folder")
+    if any(folder.iterdir()):
         what = "exists and is no ticket" if marker else "is not empty"
         raise TicketError(f"{str(folder)!r} {what}; give a new or an empty folder")
 

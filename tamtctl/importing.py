@@ -30,7 +30,8 @@ from tamtctl.ticket import Ticket
 from tamtctl.ticket_format import METADATA_FILE
 from tamtctl.untrusted import show
 
-_MASK, _WEIGHT = ".weight_mask", ".weight"
+_MASK, _WEIGHT, _ORIGINAL = ".weight_mask", ".weight", ".weight_orig"
+_ALIKE = 0.5  # cosine of kept weights and the model's; of two models it is 0, of one above 0.9
 
 # The kinds of content, as they are told to the user.
 MASKS, PRUNED, ZEROS, TICKET = "masks", "torch.nn.utils.prune", "zeros of a checkpoint", "ticket"
@@ -52,6 +53,7 @@ class ImportResult:
         file: What was read of a folder: a file, or the index of several.
         not_read: Other files in it that look like weights.
         base_model: What is known of the base model that was declared.
+        remark: What makes doubtful that the source is made of this model.
         encoding: How the masks are stored.
         bytes: Size of the stored masks.
     """
@@ -69,6 +71,7 @@ class ImportResult:
     file: str | None = None
     not_read: tuple[str, ...] = ()
     base_model: str | None = None
+    remark: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -85,6 +88,7 @@ class _Found:
     prefix: str
     other_prefixes: tuple[str, ...]
     ignored: int
+    remark: str | None
 
 
 def import_ticket(
@@ -159,6 +163,7 @@ def import_ticket(
         file=files.chosen.name,
         not_read=files.left_out,
         base_model=declared.note if declared else None,
+        remark=found.remark,
     )
 
 
@@ -214,9 +219,11 @@ def _masks(
 ) -> _Found:
     """Return the masks of the encoder's matrices, and how they were found."""
     weights = encoder.weights
+    before: Mapping[str, Tensor] = {}
     has_masks = any(name.endswith(_MASK) for name in tensors)
     if has_masks:
-        kind = PRUNED if any(name.endswith(".weight_orig") for name in tensors) else MASKS
+        kind = PRUNED if any(name.endswith(_ORIGINAL) for name in tensors) else MASKS
+        before = {n.removesuffix("_orig"): t for n, t in tensors.items() if n.endswith(_ORIGINAL)}
         tensors = {n.removesuffix("_mask"): t for n, t in tensors.items() if n.endswith(_MASK)}
     copies = _copies({n: t for n, t in tensors.items() if n.endswith(_WEIGHT)}, weights)
     if not copies:
@@ -227,7 +234,8 @@ def _masks(
         )
     chosen = _named(copies, prefix, source) if prefix is not None else _only(copies, source)
     found = copies[chosen]
-    for name, tensor in found.items():
+    originals = {name: before[chosen + name] for name in found if chosen + name in before}
+    for name, tensor in (*found.items(), *originals.items()):
         if tensor.shape != weights[name].shape:
             raise TicketError(
                 f"{source!r}: {name} has the shape {list(tensor.shape)}, in {encoder.id!r} "
@@ -245,6 +253,12 @@ def _masks(
             raise TicketError(f"{source!r} holds no zeros that {encoder.id!r} has not; not pruned")
     else:
         masks = {n: t != 0 for n, t in found.items()}
+        if all(bool(mask.all()) for mask in masks.values()):
+            raise TicketError(f"the masks in {source!r} keep every weight; not pruned")
+    kept = originals if kind == PRUNED else found
+    remark = (
+        None if kind == MASKS else _doubt({n: kept[n] for n in masks if n in kept}, masks, encoder)
+    )
     others = tuple(sorted(p for p in copies if p != chosen))
     matched = {p + matrix for p, copy in copies.items() for matrix in copy}
     return _Found(
@@ -253,6 +267,26 @@ def _masks(
         prefix=chosen,
         other_prefixes=others,
         ignored=len(tensors.keys() - matched),
+        remark=remark,
+    )
+
+
+def _doubt(kept: Mapping[str, Tensor], masks: Mapping[str, Tensor], encoder: Encoder) -> str | None:
+    """Return a line where the weights that a checkpoint kept are hardly those of the model.
+
+    Another model of the same size has matrices of the same shapes, and the masks of one mean
+    nothing to the other. What was trained on after pruning is still close to where it began.
+    """
+    if not kept:
+        return None
+    theirs = torch.cat([kept[n][masks[n]].double().flatten() for n in kept])
+    ours = torch.cat([encoder.weights[n][masks[n]].double().flatten() for n in kept])
+    likeness = float(torch.nn.functional.cosine_similarity(theirs, ours, dim=0))
+    if likeness >= _ALIKE:
+        return None
+    return (
+        f"the weights that it keeps are hardly those of {encoder.id} (their cosine is "
+        f"{likeness:.2f}, of one model's nearly 1): is it made of this --model?"
     )
 
 

@@ -69,12 +69,8 @@ class Places:
                 return cls()
             model, texts = values.get("model"), values.get("texts", {})
             return cls(
-                None if model is None else _found(str(model), folder),
-                {
-                    n: tuple(_found(str(t), folder) for t in texts[n])
-                    for n in _SEVERAL
-                    if n in texts
-                },
+                None if model is None else _found(model, folder),
+                {n: tuple(_found(t, folder) for t in texts[n]) for n in _SEVERAL if n in texts},
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
@@ -82,8 +78,8 @@ class Places:
     def to_json(self, folder: Path, fingerprint: str) -> str | None:
         """Return the text of the file that goes beside a ticket; None if there is nothing to say.
 
-        Relative paths stay relative, but to the ticket: a project that is moved as a whole uses its
-        own files.
+        Relative paths are kept relative to the ticket, so that a project that is moved as a whole
+        uses its own files, and as they were, for a ticket that is copied out of its project.
         """
         if self.model is None and not self.texts:
             return None
@@ -184,23 +180,35 @@ def _last_part(path: str) -> str:
     )
 
 
-def _from(path: str, folder: Path) -> str:
+def _from(path: str, folder: Path) -> str | dict[str, str]:
     """Return a path as it is to be read from a ticket's folder."""
     if not os.path.exists(_expanded(path)):  # noqa: PTH110, a Hub id beside files
         return path
+    absolute = os.path.abspath(_expanded(path))  # noqa: PTH100
     if os.path.isabs(path) or path.startswith("~"):  # noqa: PTH117
-        return os.path.abspath(_expanded(path))  # noqa: PTH100
+        return absolute
     try:
         relative = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
     except ValueError:  # on another drive
-        return os.path.abspath(path)  # noqa: PTH100
-    return os.path.join(os.curdir, relative)  # noqa: PTH118
+        return absolute
+    return {"relative": os.path.join(os.curdir, relative), "absolute": absolute}  # noqa: PTH118
 
 
-def _found(path: str, folder: Path) -> str:
-    """Return a path that `_from` wrote for use from the working directory."""
-    if not path.startswith((os.curdir + os.sep, os.pardir + os.sep)):
-        return path
+def _found(place: object, folder: Path) -> str:
+    """Return a path that `_from` wrote for use from the working directory.
+
+    Where it was from the ticket comes first, then where it was.
+    """
+    if isinstance(place, dict):
+        moved = _from_here(str(place["relative"]), folder)
+        is_there = os.path.exists(moved)  # noqa: PTH110
+        return moved if is_there else str(place["absolute"])
+    path = str(place)
+    is_relative = path.startswith((os.curdir + os.sep, os.pardir + os.sep))
+    return _from_here(path, folder) if is_relative else path
+
+
+def _from_here(path: str, folder: Path) -> str:
     there = os.path.normpath(os.path.join(os.path.realpath(folder), path))  # noqa: PTH118
     here = os.path.relpath(there)
     return there if here.startswith(os.pardir) else here

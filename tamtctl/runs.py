@@ -141,13 +141,13 @@ class RunFolder:
             return
         if before is None:
             raise ChangedInputsError(
-                f"the run in {str(self.path)!r} has no {IDENTITY}, which says what it was made of; "
-                f"{_REMEDY}"
+                f"the run in {str(self.path)!r} has no {IDENTITY}, which says what it was made of",
+                _REMEDY,
             )
         names = changed_inputs(before, self.identity)
         raise ChangedInputsError(
-            f"the {' and the '.join(names)} changed since the run in {str(self.path)!r} began; "
-            f"bring back what it was, or {_REMEDY}"
+            f"the {' and the '.join(names)} changed since the run in {str(self.path)!r} began",
+            f"bring back what it was, or {_REMEDY}",
         )
 
     def _check_writable(self) -> None:

@@ -596,6 +596,12 @@ def _read_text(
         check_targets(blocks, noise=noise, limit=config.evaluation_blocks, text=texts[name].name)
     for line in dict.fromkeys(note for text in texts.values() for note in text.notes):
         watcher.note(line)
+    if config.check_corpus and set(check.digests) & set(corpus.digests):
+        seen = ", and all of it is trained on" if config.held_out else ""
+        watcher.note(
+            f"the check corpus {check.name} is text of the corpus itself{seen}: its losses tell of "
+            "no second domain"
+        )
     return corpus, streamed or cut(corpus.train, name=f"the text of {corpus.name}"), held_out
 
 

@@ -99,7 +99,7 @@ def plan_runs(
             continue
         wanted = config.search_config(cell, _known_budget(config, cell))
         try:
-            found = find_search(wanted)
+            found = _find(wanted)
             state = "to do" if found is None or _missing(config, wanted, found) else "done"
         except DamagedRunError:
             state = "damaged"
@@ -191,11 +191,12 @@ def _found(
         watcher.note(f"{step} {cell}: {error}")
         return str(error)
     try:
-        found = find_search(wanted)
+        found = _find(wanted)
     except (ChangedInputsError, DamagedRunError) as error:
-        if not force and isinstance(error, ChangedInputsError):
+        what = error.what if isinstance(error, ChangedInputsError) else None
+        if what and not force:
             raise  # a comparison of what is left would be one of something else
-        watcher.note(f"{step} {cell}: {error}")
+        watcher.note(f"{step} {cell}: {what or error}")
         if not force:
             return str(error)
         shutil.rmtree(search_folder(wanted))
@@ -205,6 +206,16 @@ def _found(
         return search(wanted, force=True, watcher=watcher)
     watcher.note(f"{step} {cell}: " + ("searching" if found is None else "done before"))
     return found or search(wanted, after=_followed(config, cell, runs), watcher=watcher)
+
+
+def _find(wanted: SearchConfig) -> SearchResult | None:
+    """Return a finished search as `find_search` does; a changed input has the remedy of a sweep."""
+    try:
+        return find_search(wanted)
+    except ChangedInputsError as error:
+        raise ChangedInputsError(
+            error.what, "bring back what it was, or make the sweep's runs anew with --force"
+        ) from error
 
 
 def _budget(config: CompareConfig, cell: Cell, runs: Runs) -> TimedBudget | None:

@@ -12,6 +12,7 @@ from tamtctl.text import PYTHON_DOCS, Source
 from tamtctl.ticket import Ticket
 
 _SAME, _NAMESAKE = "the ticket was trained on the rest", "the ticket was trained on a text so named"
+_OTHER = "the ticket was trained on a text so named, of other content"
 _ALL = "the ticket was trained on this very text"
 
 
@@ -59,8 +60,9 @@ class TrainedOn:
             return None
         digests = self.ticket.metrics.get("trained_on")
         if isinstance(digests, list | tuple):
-            of_all = set(digests_of(sources))
-            if source.digest in digests or of_all.intersection(map(str, digests)):
+            of_all = digests_of(sources)
+            is_one_of_all = len(of_all) < len(sources) and of_all[0] in digests
+            if source.digest in digests or is_one_of_all:
                 return _SAME
         names = self.ticket.texts("corpus")
         if source.name == PYTHON_DOCS and source.name in names:
@@ -69,7 +71,9 @@ class TrainedOn:
             names += texts_of(self.ticket.search, "corpus")
             if Path(source.name).name in names:
                 return _NAMESAKE
-        return _NAMESAKE if any(_is_below(source.name, name) for name in names) else None
+        if not any(_is_below(source.name, name) for name in names):
+            return None
+        return _NAMESAKE if digests is None else _OTHER
 
 
 def _is_below(name: str, corpus: str) -> bool:

@@ -83,6 +83,11 @@ def test_a_recipe_file_changes_its_base_and_the_command_line_changes_both(tmp_pa
         ("corpus = [1]", "corpus must be"),
         ("dropout = 1", "dropout must be bool"),
         ('recipe = "papers"', "did you mean paper"),
+        ("prune_every = 3", "put it into a table \\[imp\\]"),
+        ("[tamt]\nmethod = 'imp'", "\\[tamt\\] cannot be for another method"),
+        ("batch-size = 3\nbatch_size = 4", "batch_size twice"),
+        ("steps = 99999999999999999999", "at most 100,000,000"),
+        ("method = 'imp'\nsteps = 3", "put steps into a table \\[tamt\\]"),
     ],
 )
 def test_bad_recipe_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -95,3 +100,9 @@ def test_bad_recipe_files_are_refused(tmp_path: Path, text: str, message: str) -
 def test_an_unknown_recipe_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"nano, paper, FILE.toml.*did you mean nano"):
         SearchConfig.from_recipe("nanoo", sparsity=0.5)
+
+
+def test_a_recipe_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_bytes(b"\xef\xbb\xbfsteps = 7\n")
+    assert SearchConfig.from_recipe(file, sparsity=0.5).steps == 7

@@ -260,8 +260,11 @@ def test_a_text_is_scored_as_a_whole_unless_it_was_trained_on(tiny_model: Path) 
     assert evaluated(ticket, other) == (100 * 40 // 14, "other.txt")
     Path("moved.txt").write_bytes(Path(own).read_bytes())
     assert evaluated(ticket, "moved.txt") == (tenth, rest.replace("own", "moved"))
+    both = evaluated(ticket, "moved.txt", other)  # of which one is known
+    assert both[0] == pytest.approx(tenth + 100 * 40 // 14, abs=1)
+    assert "the ticket was trained on the rest, in 1 of 2 files" in both[1]
     write(own, 200, seed=3)  # of the same name, but another
-    assert "trained on a text so named" in evaluated(ticket, own)[1]
+    assert "trained on a text so named, of other content" in evaluated(ticket, own)[1]
 
 
 def test_a_text_that_was_trained_on_as_a_whole_is_named_as_that(tiny_model: Path) -> None:

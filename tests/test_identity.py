@@ -307,7 +307,12 @@ def test_a_sweep_is_not_made_of_runs_of_another_text(run: Run) -> None:
         refused = run(*command, "--output-dir", "another", *more)
         assert refused.code == 1
         assert "the corpus c.txt changed since the run in" in refused.err
-    assert run(*command, "--output-dir", "another", "--force").code == 0
+        assert "make the sweep's runs anew with --force" in refused.err
+        assert "--output-dir" not in refused.err  # which is where the report is
+    forced = run(*command, "--output-dir", "another", "--force")
+    assert forced.code == 0
+    assert "changed since" in forced.out
+    assert "--force" not in forced.out
 
 
 # --- recipes ---------------------------------------------------------------------------------

@@ -247,6 +247,8 @@ def test_what_import_refuses(
     save_masks(
         tmp_path / "two.pt", {n: m * 2 for n, m in masks.items()}, "{}.weight_mask", torch.int8
     )
+    ones = {n: torch.ones_like(m) for n, m in masks.items()}
+    save_masks(tmp_path / "ones.pt", ones, "{}.weight_mask", torch.bool)
     save_masks(tmp_path / "small.pt", {n: m[:1] for n, m in masks.items()}, "{}.weight", torch.bool)
     (tmp_path / "folder").mkdir()
     for source, message in {
@@ -257,6 +259,7 @@ def test_what_import_refuses(
         "list.pt": "holds no tensors by name",
         "other.pt": "names no matrix of",
         "two.pt": "more than zeros and ones",
+        "ones.pt": "keep every weight; not pruned",
         "small.pt": "has the shape",
         "folder": "holds none of model.safetensors",
         "nothing": "there is no file or folder",
@@ -268,3 +271,26 @@ def test_what_import_refuses(
         import_ticket("two.pt", tmp_path / "t")
     assert not (tmp_path / "pwned").exists()
     assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("form", ["zeros", "prune"])
+@pytest.mark.parametrize(("seed", "is_doubted"), [(0, False), (7, True)])
+def test_a_pruned_checkpoint_of_another_model_is_doubted(
+    form: str, seed: int, is_doubted: bool, tmp_path: Path
+) -> None:
+    own = tiny.save(tmp_path / "m", "bert")
+    weights = dict(tiny.build("bert", seed=seed).named_parameters())
+    tensors: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        if "layer" in name and weight.dim() == 2:
+            trained_on = weight.detach() + 0.05 * torch.randn_like(weight)
+            mask = (torch.rand_like(trained_on) < 0.4).float()
+            if form == "zeros":
+                tensors[name] = trained_on * mask
+            else:
+                tensors |= {f"{name}_orig": trained_on, f"{name}_mask": mask}
+    torch.save(tensors, tmp_path / "pruned.pt")
+    result = import_ticket(tmp_path / "pruned.pt", tmp_path / "t", model=own)
+    assert (result.remark is not None) == is_doubted
+    if result.remark:
+        assert f"hardly those of {own} (their cosine is " in result.remark

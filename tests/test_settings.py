@@ -30,6 +30,15 @@ def test_a_search_is_told_by_paths_and_single_texts() -> None:
     assert type(with_numpy.steps) is type(with_numpy.seed) is int
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_a_number_of_numpy_is_the_decimal_it_was_written_as(kind: type[Any]) -> None:
+    # 0.69999999 would keep one weight more of a thousand.
+    told = SearchConfig.from_recipe("nano", sparsity=kind(0.7))
+    assert told == SearchConfig.from_recipe("nano", sparsity=0.7)
+    with pytest.raises(UsageError, match="sparsities has a value twice"):
+        CompareConfig(sparsities=(0.7, kind(0.7)))
+
+
 def test_the_other_configurations(tmp_path: Path) -> None:
     values: dict[str, Any] = {
         "train": tmp_path / "a", "dev": tmp_path / "b", "model": tmp_path, "text_columns": "text",

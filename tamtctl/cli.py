@@ -714,7 +714,7 @@ def evaluate(
         file = Path("/dev/stdin") if str(predict) == "-" else expanded(predict)
         labelled = evaluation.label(config, file)
         show_labelled(output, labelled)
-        lines = (printable.line(str(p), sys.maxsize) for p in labelled.predictions)
+        lines = (printable.line(str(p), None) for p in labelled.predictions)
         output.result(labelled.to_dict(), "\n".join(lines))
         return
     result = evaluation.evaluate(config)

@@ -51,8 +51,9 @@ class Output:
         self.console.print(Text(printable.line(text)), soft_wrap=True)
 
     def row(self, *cells: str) -> None:
-        """Print cells with tabs between them, for other programs."""
-        self.console.print(Text("\t".join(map(printable.line, cells))), soft_wrap=True)
+        """Print whole cells with tabs between them, for other programs."""
+        if not self.quiet:  # rich would make spaces of the tabs
+            self.console.file.write("\t".join(printable.line(c, None) for c in cells) + "\n")
 
     def dimmed(self, text: str) -> None:
         """Print a line that matters only while it is the last one."""
@@ -414,7 +415,7 @@ def show_labelled(output: Output, labelled: Labelled) -> None:
     for note in labelled.notes:
         output.note(note)
     for prediction, texts in zip(labelled.predictions, labelled.texts, strict=True):
-        shown = f"{prediction:.4f}" if isinstance(prediction, float) else str(prediction)
+        shown = f"{prediction:.8g}" if isinstance(prediction, float) else str(prediction)
         output.row(shown, *texts)
 
 

@@ -35,7 +35,7 @@ from tamtctl.paths import expanded
 from tamtctl.sentence_embeddings import SentencePipeline
 from tamtctl.task_data import Answers, Examples, open_task, read_texts
 from tamtctl.task_models import Encoding
-from tamtctl.task_notes import class_notes, number_notes
+from tamtctl.task_notes import class_notes, few_note, number_notes
 from tamtctl.tasks import STSB_ZERO_SHOT, TASKS
 from tamtctl.text import PYTHON_DOCS
 from tamtctl.ticket import Ticket, resolve_ticket
@@ -58,7 +58,7 @@ class Evaluation:
         metric: The primary metric; ``score`` and ``standard_error`` are its.
         score: Losses are means per target, in ``unit``.
         standard_error: How far another held-out text or dev set of this size would move it; None
-            where there are too few sequences to tell.
+            where there are too few sequences or examples to tell.
         metrics: Every metric.
         standard_errors: Of every metric.
         examples: Examples, or blocks of text, that were scored.
@@ -253,7 +253,7 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
     checkpoint = fine_tuned.load(config)
     notes = list(data.notes)
     found: dict[str, float] = {}
-    errors: dict[str, float] = {}
+    errors: dict[str, float | None] = {}
     count = 0
     for suffix, examples in dev.items():
         if change := fine_tuned.change_of(data.task.dev_splits[suffix], examples, config):
@@ -262,6 +262,7 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
         if data.task.kind == "regression":
             notes += number_notes(examples.labels, f"dev{suffix}")
         notes += class_notes(data.task, examples, f"dev{suffix}")
+        notes += few_note(examples, f"dev{suffix}")
         count += len(examples)
         found |= {n + suffix: v for n, v in scores(data.task, said, examples).items()}
         errors |= {n + suffix: v for n, v in standard_errors(data.task, said, examples).items()}
@@ -453,7 +454,11 @@ def _evaluate_zero_shot(
         data=data.name,
         embeddings=pipeline.summary,
         cut=len(cut | cut_too),
-        notes=tuple(filter(None, (pipeline.note,))) + _cut_sentences(len(cut | cut_too), examples),
+        notes=(
+            *filter(None, (pipeline.note,)),
+            *few_note(examples, "dev"),
+            *_cut_sentences(len(cut | cut_too), examples),
+        ),
     )
 
 

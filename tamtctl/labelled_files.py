@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -104,7 +105,7 @@ def _own_tsv_rows(file: Path) -> tuple[list[_Row], bool]:
     They are, where the whole file reads as pandas and R write it: with cells in quotes that double
     a quote, or put a backslash before it. Else all quotes are text, as in GLUE's files.
     """
-    lines = list(_lines_with_ends(file))
+    lines = list(read_lines_with_ends(file))
     plain = list(_plain_rows(line.rstrip("\r\n") for line in lines))
     if not any('"' in line for line in lines):
         return plain, True
@@ -115,7 +116,7 @@ def _own_tsv_rows(file: Path) -> tuple[list[_Row], bool]:
     return plain, False
 
 
-def _lines_with_ends(file: Path) -> Iterator[str]:
+def read_lines_with_ends(file: Path) -> Iterator[str]:
     """Yield lines with their ends; a carriage return ends one where there is no line feed."""
     lines = read_whole_lines(file)
     first = next(lines, "")
@@ -219,6 +220,8 @@ def _table_records(
         elif len(cells) == len(columns) or (is_glues_own and len(cells) > len(columns)):
             yield f"{file}:{number}", dict(zip(columns, cells, strict=False))
         elif not (is_glues_own and task.has_broken_rows):
+            if len(cells) == len(columns) + 1 and number == 2:
+                advice = f"give each a name in the first line (R's row.names=FALSE), or: {advice}"
             raise TaskError(
                 f"{file}:{number} has {len(cells)} columns, not {len(columns)}; {advice}"
             )
@@ -249,6 +252,11 @@ def _parquet_records(file: Path) -> Iterator[Record]:
     import pyarrow.parquet as pq
 
     try:
+        names = Counter(pq.read_schema(file).names)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise TaskError(
+                f"{file} has {names[twice[0]]} columns {twice[0]!r}; rename all but the one to read"
+            )
         rows = pq.read_table(file).to_pylist()
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())

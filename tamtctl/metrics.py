@@ -16,6 +16,7 @@ from torch import Tensor
 from tamtctl.task_data import Answers, Examples
 from tamtctl.tasks import Task
 
+MIN_EXAMPLES = 30  # fewer do not tell how sure a score is: there is no standard error of them
 _RESAMPLES = 200  # give a standard error to within 5 %
 
 
@@ -48,13 +49,16 @@ def scores(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[s
     return {name: float(functions[name](predicted, wanted)) for name in task.metrics}
 
 
-def standard_errors(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
+def standard_errors(
+    task: Task, predictions: Sequence[Any], examples: Examples
+) -> dict[str, float | None]:
     """Return the standard error of every metric: what another dev set of this size would change.
 
-    Most metrics are no means over examples, so theirs is the bootstrap's (fixed resamples).
+    Most metrics are no means over examples, so theirs is the bootstrap's (fixed resamples). Of too
+    few examples there is none.
     """
-    if len(examples) < 2:
-        return dict.fromkeys(task.metrics, float("nan"))
+    if len(examples) < MIN_EXAMPLES:
+        return dict.fromkeys(task.metrics)
     found = resampled_scores(task, predictions, examples, _RESAMPLES)
     return {name: float(np.std(values, ddof=1)) for name, values in found.items()}
 

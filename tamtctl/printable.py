@@ -17,12 +17,12 @@ _MARKDOWN = re.compile(r"[\\`*\[\]|#~!]|(?<!\w)_|_(?!\w)")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def line(text: str, longest: int = LONGEST_LINE) -> str:
+def line(text: str, longest: int | None = LONGEST_LINE) -> str:
     """Return text as one line that commands no terminal: what does not print is escaped.
 
-    Of a longer text the middle is left out.
+    Of a longer text the middle is left out; with None, nothing ever is.
     """
-    if len(text) > longest:
+    if longest is not None and len(text) > longest:
         text = f"{text[: longest - longest // 3 - 1]}…{text[-(longest // 3) :]}"
     if text.isprintable():
         return text

@@ -15,9 +15,10 @@ from tamtctl.figures import figures_of, render
 from tamtctl.held_out_loss import MIN_SEQUENCES
 from tamtctl.measures import heading as heading_of
 from tamtctl.measures import words
+from tamtctl.metrics import MIN_EXAMPLES
 from tamtctl.public_names import public, public_search
 from tamtctl.runs import write_json
-from tamtctl.statistics import MIN_EXAMPLES, MIN_METHODS, thousandths, too_few
+from tamtctl.statistics import MIN_METHODS, thousandths, too_few
 from tamtctl.subnetworks import DENSE
 from tamtctl.sweep import ONE_SHOT
 

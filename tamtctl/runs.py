@@ -73,7 +73,7 @@ class RunFolder:
         if all(_may_be_left(entry.name) for entry in self.path.iterdir()):
             self._check_writable()  # empty, but for what a process killed early may leave
             return None
-        if _read(self.path / CONFIG) != self.config:
+        if _request(_read(self.path / CONFIG)) != _request(self.config):
             raise UsageError(
                 f"output folder {str(self.path)!r} is not empty and holds no run of this "
                 "configuration; choose another --output-dir"
@@ -166,6 +166,13 @@ class RunFolder:
             f"output folder {str(self.path)!r} cannot be written: {why}; choose another "
             "--output-dir"
         )
+
+
+def _request(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what was asked for, without the digests: what content changed, the identity says."""
+    if config is None:
+        return None
+    return {name: value for name, value in config.items() if not name.endswith("_sha256")}
 
 
 def changed_inputs(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamtctl.held_out_loss import MIN_SEQUENCES, HeldOutLoss
+from tamtctl.metrics import MIN_EXAMPLES
 
 RESAMPLES = 10_000
-MIN_EXAMPLES = 30  # of a dev set
 MIN_METHODS = 4  # to rank
 _METHOD_RESAMPLES = 2_000
 _LEVEL = (2.5, 97.5)  # percentiles: 95 % intervals

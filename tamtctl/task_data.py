@@ -25,13 +25,21 @@ import numpy as np
 from tamtctl.digests import file_sha256
 from tamtctl.errors import TaskError, UsageError
 from tamtctl.hub_commits import dataset_commit
-from tamtctl.labelled_files import BLANK, Record, kind_of, reading_notes, records_of
+from tamtctl.labelled_files import (
+    BLANK,
+    Record,
+    kind_of,
+    read_lines_with_ends,
+    reading_notes,
+    records_of,
+)
 from tamtctl.paths import expanded
 from tamtctl.tasks import CORRELATIONS, PYTHON_DOCS_TOPIC, TASKS, Kind, Task, own_task
-from tamtctl.text import read_lines, reading
+from tamtctl.text import reading
 
 TRAIN = "train"
 _SUFFIXES = (".tsv", ".jsonl", ".csv", ".parquet")
+_OTHER_SUFFIXES = (".json", ".ndjson", ".xml", ".html", ".arrow", ".xlsx", ".xls", ".ods", ".pkl")
 _JSON_SUFFIXES = (".json", ".json.xz", ".json.gz")
 _MAX_CLASSES = 1000
 
@@ -588,8 +596,13 @@ def read_texts(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
             tuple(_text_to_label(task, place, record, column) for column in columns)
             for place, record in records_of(task, file, with_blank=True)
         ]
+    elif (kind := kind_of(file)) in _OTHER_SUFFIXES:
+        raise TaskError(
+            f"{file} is not read as text, for it is a {kind} file; make it {', '.join(_SUFFIXES)} "
+            "or lines of text (.txt)"
+        )
     elif len(columns) == 1:
-        texts = [(line,) for line in read_lines(file)]
+        texts = [(line.rstrip("\r\n"),) for line in read_lines_with_ends(file)]
     else:
         raise UsageError(
             f"the task reads pairs of texts ({', '.join(columns)}); give a tsv, csv, jsonl or "

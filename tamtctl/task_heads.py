@@ -7,6 +7,7 @@ trained on, gets its rows in the order of the task, so that names and rows agree
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,9 @@ from tamtctl.models import base_encoder
 
 UNNAMED = "the checkpoint does not name its classes; they are taken in the task's order"
 
-# Labels that vary so little, for their size, that float32 blurs them; or that it cannot hold.
-_LEAST_DEVIATION, _LARGEST_LABEL = 1e-5, 1e30
+# Labels that vary so little, for their size or at all, that float32 blurs them; or that it cannot
+# hold.
+_LEAST_DEVIATION, _LEAST_DIFFERENCE, _LARGEST_LABEL = 1e-5, 1e-30, 1e30
 # So many standard deviations a head's constant may be off: further, it says other numbers.
 _FARTHEST_START = 3.0
 
@@ -44,7 +46,8 @@ class ClassOrder:
     def of(cls, config: PreTrainedConfig, labels: Sequence[str]) -> ClassOrder | None:
         """Return the order of a task's classes in a checkpoint, None if its classes are others."""
         names = class_names(config)
-        if len(names) != len(labels):
+        ids = [int(i) for i in config.id2label or {}]
+        if len(names) != len(labels) or sorted(ids) != list(range(len(ids))):
             return None
         for spelt in (str, _plainly):  # as they are, else whatever the case
             own, wanted = [spelt(name) for name in names], [spelt(label) for label in labels]
@@ -70,7 +73,16 @@ def class_names(config: PreTrainedConfig) -> list[str]:
 
 
 def _plainly(name: str) -> str:
-    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+    return re.sub(r"[\s_-]+", "_", unicodedata.normalize("NFKC", name).strip().casefold())
+
+
+def disagreement(config: PreTrainedConfig) -> list[str]:
+    """Return a note on a checkpoint that says in two ways which row of its head is which class."""
+    rows = {str(label): int(i) for i, label in (config.id2label or {}).items()}
+    others = {str(label): int(i) for label, i in (config.label2id or {}).items()}
+    if rows.keys() != others.keys() or rows == others:
+        return []
+    return ["the checkpoint's id2label and label2id contradict each other; id2label is followed"]
 
 
 def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
@@ -130,12 +142,14 @@ class LabelScale:
         """Return the scale of the training labels.
 
         Raises:
-            TaskError: They are too large for a model's numbers, or too much alike.
+            TaskError: They are too large or too small for a model's numbers, or too much alike.
         """
         values = torch.tensor(list(labels), dtype=torch.float64)
         mean, deviation = float(values.mean()), float(values.std(correction=0))
         largest = float(values.abs().max())
-        if largest > _LARGEST_LABEL or 0 < deviation < _LEAST_DEVIATION * largest:
+        least = max(_LEAST_DEVIATION * largest, _LEAST_DIFFERENCE)
+        are_alike = deviation < least and bool((values != values[0]).any())
+        if largest > _LARGEST_LABEL or are_alike:
             raise TaskError(
                 f"the training labels lie around {mean:g} and differ by about {deviation:g}, which "
                 "the numbers of a model (float32) cannot tell apart; subtract or divide by a "

@@ -36,6 +36,7 @@ from tamtctl.task_heads import (
     ClassOrder,
     LabelScale,
     class_names,
+    disagreement,
     exact_output,
     output_layer,
     reorder,
@@ -43,7 +44,12 @@ from tamtctl.task_heads import (
 )
 from tamtctl.tasks import Task
 
-# What a checkpoint was fine-tuned on, and how; written last, it makes a seed's folder complete.
+# What a head's outputs are to transformers, in words.
+_MEANINGS = {
+    "single_label_classification": "one class of several",
+    "multi_label_classification": "any number of classes at once",
+    "regression": "numbers",
+}
 
 # SQuAD's n-best search: so many starts and ends of each window, and so many tokens at most.
 _N_BEST, _LONGEST_ANSWER = 20, 30
@@ -99,26 +105,32 @@ def load_for_training(
         raise ModelError(f"the head of a {type(model).__name__} cannot take the labels' mean")
     if f"{layer_name}.weight" in missing:
         return model, missing
-    is_of_texts = _is_text_classifier(config)
+    is_of_texts = _is_text_classifier(config) and not _other_use(task, config)
     if is_of_texts and order and task.labels:
         reorder(model, order, task.labels)
         if not order.are_named:
             note(f"model {name}: {UNNAMED}")
+        for line in disagreement(config):
+            note(f"model {name}: {line}")
         return model, missing
     is_of_numbers = is_of_texts and not task.labels and config.num_labels == 1
     if is_of_numbers and (scale is None or scale.take_out_of(model)):
         return model, missing
-    note(f"the head of model {name} is for {_what(config, is_of_numbers)}; a new one is trained")
+    what = _what(task, config, is_of_numbers)
+    note(f"the head of model {name} is for {what}; a new one is trained")
     fresh = with_new_head(_auto(task), model)
     prefix = fresh.base_model_prefix + "."
     return fresh, {n for n, _ in fresh.named_parameters() if not n.startswith(prefix)}
 
 
-def _what(config: PreTrainedConfig, is_of_numbers: bool) -> str:
+def _what(task: Task, config: PreTrainedConfig, is_of_numbers: bool) -> str:
     """Return what a checkpoint's head tells apart, in words."""
     if not _is_text_classifier(config):
         return f"another kind of task ({(config.architectures or ['?'])[0]})"
-    if config.num_labels == 1:
+    is_choice = config.problem_type == "single_label_classification"  # then of these classes:
+    if not is_choice and (other := _other_use(task, config)):
+        return other
+    if config.num_labels == 1 and class_names(config) == ["LABEL_0"]:
         return "numbers of another size" if is_of_numbers else "a number"
     return f"the classes {listed(class_names(config))}"
 
@@ -153,6 +165,8 @@ def load_fine_tuned(
     found = f"model {name!r} is a {(config.architectures or [''])[0]}"
     wanted = len(task.labels) or 1
     is_text = _is_text_classifier(config)
+    if is_text and task.kind != "span" and (other := _other_use(task, config)):
+        raise ModelError(f"{found} for {other}, which {task.name} does not ask for; {instead}")
     if is_text and config.num_labels != wanted:
         raise ModelError(
             f"{found} with {config.num_labels} outputs, and {task.name} needs {wanted}; {instead}"
@@ -169,6 +183,8 @@ def load_fine_tuned(
     if task.kind != "span" and not is_text:
         raise ModelError(f"{found}, whose head does not fit {task.name}; {instead}")
     if order is not None:
+        for line in disagreement(config):
+            note(line)
         reorder(model, order, task.labels)
         if not order.are_named:
             note(UNNAMED)
@@ -190,6 +206,14 @@ def _head(task: Task) -> dict[str, Any]:
         "label2id": {label: i for i, label in enumerate(task.labels)},
         "problem_type": "single_label_classification",
     }
+
+
+def _other_use(task: Task, config: PreTrainedConfig) -> str | None:
+    """Return what the outputs of a head for texts mean, where that is not what the task asks."""
+    meaning = config.problem_type
+    if not meaning or meaning == _head(task)["problem_type"]:
+        return None
+    return _MEANINGS.get(meaning, meaning)
 
 
 def _is_text_classifier(config: PreTrainedConfig) -> bool:

@@ -6,11 +6,15 @@ None of this stops a run: labels may be what they seem. But what they were taken
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tamtctl.features import Features
+from tamtctl.metrics import MIN_EXAMPLES
 from tamtctl.task_data import Examples
 from tamtctl.tasks import Task
 
@@ -19,6 +23,7 @@ _NEARLY_ALL = 0.75  # of the labels are numbers: then perhaps all of them should
 _MANY_NUMBERS = 20  # classes that are whole numbers: then perhaps they are measurements
 _NO_LABEL = ("-1", "-100")  # what datasets write where there is no gold label
 _MISSING = frozenset({"n/a", "na", "nan", "none", "null", "?", "-", "unknown", "<na>", "#n/a"})
+_ENOUGH_OTHERS, _FAR = 8, 20.0  # labels; times their deviation that a label brings it to
 _SEPARATORS = ";|,"
 
 
@@ -61,14 +66,40 @@ def own_label_notes(values: Sequence[Any], *, is_guessed: bool) -> list[str]:
 
 def number_notes(labels: Sequence[float], where: str) -> list[str]:
     """Return notes on labels that are numbers."""
+    if len(set(labels)) == 1:
+        return [f"every {where} label is {labels[0]:g}"]
+    notes = _far_note(labels, where)
     low = [value for value in (-1.0, -100.0) if value in labels]
     rest = [value for value in labels if value not in low]
     if not low or not rest or min(rest) < 0:
-        return []
-    return [
+        return notes
+    return notes + [
         f"{value:g} is among the {where} labels ({_times(labels.count(value))}), and no other is "
         "below 0; where it stands for examples without a label, leave them out"
         for value in low
+    ]
+
+
+def _far_note(labels: Sequence[float], where: str) -> list[str]:
+    """Return a note on a single label that is so far from the others that it decides the scale."""
+    values = np.array(labels)
+    farthest = int(np.abs(values - np.median(values)).argmax())
+    others = np.delete(values, farthest)
+    if len(others) < _ENOUGH_OTHERS or not 0 < others.std() * _FAR < values.std():
+        return []
+    return [
+        f"the {where} label {values[farthest]:g} is far from all others ({_range(others)}), which "
+        "it makes look alike; check it"
+    ]
+
+
+def few_note(examples: Examples, where: str) -> list[str]:
+    """Return a note where there are too few examples to say how sure a score is."""
+    if len(examples) >= MIN_EXAMPLES:
+        return []
+    return [
+        f"too few {where} examples ({len(examples)}) to tell: at least {MIN_EXAMPLES} are needed "
+        "for a standard error"
     ]
 
 
@@ -115,7 +146,8 @@ def cut_notes(
     if not cut:
         return []
     if task.kind == "span":
-        return [f"{cut:,} questions are longer than what is read of a question and are cut"]
+        are = "questions are" if cut > 1 else "question is"
+        return [f"{cut:,} {are} longer than what is read of a question, and cut"]
     total = sum(map(len, parts))
     length, most = limits
     enough = min(2 ** (max(features.longest for features in parts) - 1).bit_length(), most)
@@ -178,18 +210,25 @@ def _twins(names: Sequence[str]) -> list[str]:
 
 
 def _plainly(name: str) -> str:
-    plain = name.strip().casefold()
+    plain = unicodedata.normalize("NFKC", name)
+    plain = "".join(c for c in plain if unicodedata.category(c) != "Cf").strip().casefold()
     plain = {"true": "1", "false": "0"}.get(plain, plain)
-    return f"{float(plain):g}" if _is_number(plain) else plain
+    return f"{float(plain) + 0.0:g}" if _is_number(plain) else plain
 
 
 def _several_in_one(names: Sequence[str]) -> list[str]:
-    """Return a note where labels look as if there were several in a cell."""
+    """Return a note where labels look as if there were several in a cell, or a decimal comma."""
     lists = [name for name in names if re.fullmatch(r"\[.*\]|\(.*,.*\)|\{.*\}", name.strip())]
     for mark in _SEPARATORS:
         parts = {name: [p.strip() for p in name.split(mark) if p.strip()] for name in names}
         seen = Counter(part for own in parts.values() for part in own)
         lists += [n for n, own in parts.items() if len(own) > 1 and any(seen[p] > 1 for p in own)]
+    has_commas = any("," in name for name in names)
+    if has_commas and all(re.fullmatch(r"[+-]?\d+(,\d+)?", name.strip()) for name in names):
+        return [
+            f"{_listed([n for n in names if ',' in n][:1])} is taken for the name of a class; of a "
+            "number, write the comma as a point; several labels in a cell are not taken apart"
+        ]
     if not lists:
         return []
     several = f"{len(lists)} classes look" if len(lists) > 1 else "a class looks"

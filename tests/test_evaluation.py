@@ -117,9 +117,9 @@ def test_standard_errors_of_metrics_are_those_of_resampling() -> None:
 
 
 def test_standard_error_of_spans_is_that_of_a_mean() -> None:
-    answers = [Answers(("a cat",), (0,)), Answers(("dog",), (0,)), Answers(("owl",), (0,))] * 4
-    found = standard_errors(TASKS["squad"], ["cat", "dog", "fox"] * 4, examples(answers))
-    wanted = np.std([1, 1, 0] * 4) / math.sqrt(12)
+    answers = [Answers(("a cat",), (0,)), Answers(("dog",), (0,)), Answers(("owl",), (0,))] * 12
+    found = standard_errors(TASKS["squad"], ["cat", "dog", "fox"] * 12, examples(answers))
+    wanted = np.std([1, 1, 0] * 12) / math.sqrt(36)
     assert found == {name: pytest.approx(wanted, rel=0.1) for name in ("exact_match", "f1")}
 
 
@@ -408,7 +408,7 @@ def test_an_example_to_label_is_a_line(bert: Path, run: Run) -> None:
     text = "a\tfile\nof [b]é\u2028\x1b[1m"
     Path("new.jsonl").write_text(json.dumps({"text": text}))
     command = ["evaluate", checkpoint, "--predict", "new.jsonl"]
-    assert run(*command).out.endswith(r"  a\tfile\nof [b]é\u2028\x1b[1m" + "\n")
+    assert run(*command).out.endswith("\t" + r"a\tfile\nof [b]é\u2028\x1b[1m" + "\n")
     assert json.loads(run(*command, "--json").out)["predictions"][0]["text"] == [text]
 
 

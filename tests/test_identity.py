@@ -207,6 +207,19 @@ def test_fine_tuning_is_found_again_only_for_the_same_model(changed: str, is_den
     assert not finetune(one, force=True).already_done
 
 
+def test_a_folder_of_ones_own_says_which_data_changed_and_is_made_anew_by_force() -> None:
+    ticket_for(Path("m"), Path("t"))
+    one = own_task(model="m", ticket="t")
+    finetune(one, output_dir="run")
+    Path(one.dev or "").write_text(Path(one.dev or "").read_text() + "\n")
+    with pytest.raises(ChangedInputsError, match=r"the data of own changed since .*--force"):
+        finetune(one, output_dir="run")
+    assert not finetune(one, output_dir="run", force=True).already_done
+    ticket_for(Path("m"), Path("t"), sparsity=0.7)
+    with pytest.raises(ChangedInputsError, match="the ticket t changed since"):
+        finetune(one, output_dir="run")
+
+
 class _Killed(Exception):  # noqa: N818, it is none
     pass
 

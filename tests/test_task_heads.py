@@ -144,6 +144,7 @@ def test_classes_are_found_by_their_names_whatever_their_case() -> None:
     assert order({0: "label_0", 1: "label_1"}, ("a", "b")) == ClassOrder((0, 1), are_named=False)
     assert order({0: "x", 1: "a"}, ("a", "b")) is None
     assert order({0: "a"}, ("a", "b")) is None
+    assert order({0: "a", 2: "b"}, ("a", "b")) is None  # rows of which nobody knows the names
     config = AutoConfig.for_model("bert", num_labels=2)
     config.label2id = {"b": 0, "a": 1}  # the other way round is not written down
     assert ClassOrder.of(config, ("a", "b")) == ClassOrder((1, 0), are_named=True)
@@ -165,6 +166,35 @@ def test_other_classes_get_a_new_head_and_a_note(bert: Path) -> None:
             ),
             str(first),
         )
+
+
+@pytest.mark.parametrize(
+    ("meaning", "words"),
+    [("multi_label_classification", "any number of classes at once"), ("regression", "numbers")],
+)
+def test_outputs_that_are_no_choice_of_one_class_are_not_taken_for_it(
+    bert: Path, run: Run, meaning: str, words: str
+) -> None:
+    first = finetune(own_config(bert, dense=True)).checkpoint[0]
+    config = json.loads((first / "config.json").read_text()) | {"problem_type": meaning}
+    (first / "config.json").write_text(json.dumps(config))
+    for more in ([], ["--predict", "own.jsonl"]):
+        found = run("evaluate", first, *more)
+        assert found.code == 1
+        assert f"a BertForSequenceClassification for {words}, which own does not ask" in found.err
+    again = finetune(own_config(first, dense=True))
+    note = f"the head of model {first} is for {words}; a new one is trained"
+    assert note in again.notes
+
+
+def test_names_of_classes_that_contradict_each_other_are_noted(bert: Path) -> None:
+    first = finetune(own_config(bert, dense=True)).checkpoint[0]
+    config = json.loads((first / "config.json").read_text())
+    config["label2id"] = {"file": 1, "list": 0}
+    (first / "config.json").write_text(json.dumps(config))
+    note = "id2label and label2id contradict each other; id2label is followed"
+    assert any(note in n for n in evaluate(EvaluateConfig(name=str(first))).notes)
+    assert any(note in n for n in finetune(own_config(first, dense=True)).notes)
 
 
 def test_a_head_of_another_kind_of_task_is_never_taken_for_one_of_texts(bert: Path) -> None:
@@ -236,7 +266,7 @@ def test_a_scale_is_undone_exactly_and_refused_where_float32_ends() -> None:
     assert (scale.mean, scale.deviation) == (2, 1)
     assert scale.standardised(torch.tensor([1.0, 3.0])).tolist() == [-1, 1]
     assert LabelScale.of([5.0, 5.0]).deviation == 1
-    for labels in ([1e9, 1e9 + 1], [1e31, 1.0]):
+    for labels in ([1e9, 1e9 + 1], [1e31, 1.0], [1e-320, 2e-320], [0.0, 1e-35]):
         with pytest.raises(TaskError, match="cannot tell apart; subtract or divide"):
             LabelScale.of(labels)
 

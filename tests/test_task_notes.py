@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny
 from command_line import Run, runner
@@ -63,6 +66,13 @@ def write(path: str, rows: list[dict[str, Any]]) -> str:
         (["a|b", "b|c", "c"], "2 classes look like several labels in one cell"),
         (["['x', 'y']", "['x']"], "several labels in one cell, for example \"['x', 'y']\""),
         (["pos", "neg", "none"], "'none' is among the classes (once)"),
+        (["caf\u00e9", "cafe\u0301", "tea"], "are taken for different classes"),
+        (["pos", "pos\u200b", "neg"], "are taken for different classes"),
+        (["-0", "0", "1"], "'-0' and '0' are taken for different classes"),
+        (
+            ["1,5", "2,25", "3"],
+            "1,5 is taken for the name of a class; of a number",
+        ),
         (list(range(30)), "the labels are 30 whole numbers, each taken for a class; --label-kind"),
     ],
 )
@@ -78,6 +88,25 @@ def test_plain_labels_are_not_noted(values: list[Any]) -> None:
 def test_a_number_that_stands_for_none_is_noted() -> None:
     assert "-1 is among the dev labels (once)" in number_notes([0.5, -1.0, 3.0], "dev")[0]
     assert number_notes([-1.0, -2.0, 3.0], "dev") == []
+
+
+def test_numbers_of_which_nothing_can_be_learnt_are_noted() -> None:
+    assert number_notes([2.5] * 9, "training") == ["every training label is 2.5"]
+    (note,) = number_notes([1e9, *(0.5 + i % 4 for i in range(40))], "training")
+    assert note.startswith("the training label 1e+09 is far from all others (0.5 to 3.5)")
+    skewed = np.exp(np.random.default_rng(0).normal(size=400) * 2).tolist()  # as prices are
+    assert number_notes(skewed, "training") == []
+
+
+@pytest.mark.parametrize(("count", "is_told"), [(1, False), (29, False), (30, True)])
+def test_how_sure_a_score_is_takes_thirty_examples(
+    bert: Path, run: Run, count: int, is_told: bool
+) -> None:
+    checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
+    write("d.jsonl", [{"text": f"the {w}", "label": w} for w in ("list", "file") * 15][:count])
+    found = json.loads(run("evaluate", checkpoint, "--dev", "d.jsonl", "--json").out)
+    assert all((error is not None) == is_told for error in found["standard_errors"].values())
+    assert any(n.startswith(f"too few dev examples ({count})") for n in found["notes"]) != is_told
 
 
 def test_the_plan_says_what_the_labels_are_taken_for(bert: Path, run: Run) -> None:
@@ -220,6 +249,7 @@ def test_an_empty_text_has_a_prediction_with_any_tokenizer(bert: Path, tmp_path:
     [
         ("a.txt", "list\n\nfile\n   \nlist\n"),
         ("a.txt", "list\r\n\r\nfile\r\n\t\r\nlist"),
+        ("a.txt", "list\r\rfile\r \rlist\r"),  # of old Macs
         ("a.tsv", "text\nlist\n\nfile\n  \nlist\n"),
         ("a.tsv", "n\ttext\n1\tlist\n\n2\tfile\n  \n3\tlist\n"),
         ("a.csv", 'text,n\nlist,1\n\nfile,2\n"",3\nlist,4\n'),
@@ -230,6 +260,28 @@ def test_every_line_is_a_text(name: str, content: str) -> None:
     Path(name).write_bytes(content.encode())
     found = [text.strip() for (text,) in read_texts(Path(name), ["text"])]
     assert found == ["list", "", "file", "", "list"]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.ndjson", "a.html", "a.JSON.gz"])
+def test_what_is_no_text_is_not_labelled_line_by_line(name: str) -> None:
+    Path(name).write_text('[\n{"text": "list"}\n]')
+    with pytest.raises(TaskError, match=r"is not read as text, for it is a \.\w+ file; make it"):
+        read_texts(Path(name), ["text"])
+
+
+def test_answers_are_whole_and_behind_a_tab_is_their_text(bert: Path, run: Run) -> None:
+    numbers = write("n.jsonl", [{"text": f"the {i}", "label": i * 1e-12 + 0.5e-12}
+                                for i in range(4)])  # fmt: skip
+    tiny_labels = {"train": numbers, "dev": numbers, "dense": True, "label_kind": "regression"}
+    checkpoint = finetune(own_config(bert, **tiny_labels)).checkpoint[0]
+    text = "list " * 2000 + "end"
+    Path("in.txt").write_text(f"{text}\nlist\tfile\n")
+    first, second = run("evaluate", checkpoint, "--predict", "in.txt").out.splitlines()[-2:]
+    number, shown = first.split("\t")
+    assert shown == text
+    assert second.split("\t")[1] == r"list\tfile"
+    said = label(EvaluateConfig(name=str(checkpoint)), Path("in.txt")).predictions[0]
+    assert 0 != float(number) == pytest.approx(said, rel=1e-6)
 
 
 def test_every_line_gets_one_line_of_an_answer(bert: Path, run: Run) -> None:
@@ -330,6 +382,7 @@ def test_quotes_that_are_not_paired_are_text_and_that_is_noted(rows: list[str]) 
         ("a.csv", "text,label,label\na,0,1\n", "has 2 columns 'label'"),
         ("a.csv", "text,label\n", "holds no examples"),
         ("a.csv", "text,label\na,0\nb\n", "a.csv:3 has 1 columns, not 2"),
+        ("a.tsv", "text\tlabel\n1\ta\t0\n", r"a.tsv:2 has 3 columns, not 2; .*row.names=FALSE"),
     ],
 )
 def test_tables_that_are_something_else_are_named(name: str, content: str, message: str) -> None:
@@ -338,3 +391,12 @@ def test_tables_that_are_something_else_are_named(name: str, content: str, messa
         open_own_task("own", Path(name), Path(name), text_columns=["text"], label_column="label")
     assert isinstance(raised.value, TamtctlError)
     assert "\n" not in str(raised.value)
+
+
+def test_two_columns_of_one_name_are_refused_in_parquet_as_in_csv() -> None:
+    columns = [pa.array(["a", "b"])] * 3
+    pq.write_table(pa.table(columns, names=["text", "label", "label"]), "a.parquet")
+    with pytest.raises(TaskError, match="has 2 columns 'label'; rename"):
+        open_own_task(
+            "own", Path("a.parquet"), Path("a.parquet"), text_columns=["text"], label_column="label"
+        )

@@ -20,7 +20,7 @@ from typing import Any, Self
 from tamtctl.errors import UsageError
 from tamtctl.paths import expanded
 from tamtctl.settings import settle, settled, settled_changes
-from tamtctl.tasks import TASKS, find_task
+from tamtctl.tasks import STSB_ZERO_SHOT, TASKS, find_task
 
 METHODS = ("tamt", "imp", "magnitude", "random")
 REWINDS = ("weights", "none")
@@ -517,6 +517,11 @@ def _require_own_files(config: FinetuneConfig) -> None:
         raise UsageError(
             f"a task of your own cannot be called {config.task!r}: its name must be letters, "
             "digits, -, _ and ., at most 64 of them"
+        )
+    if config.task in (*OBJECTIVES, STSB_ZERO_SHOT):
+        raise UsageError(
+            f"a task of your own cannot be called {config.task!r}, which is a measure of evaluate; "
+            "give another name"
         )
     if not (config.train and config.dev):
         missing = "--dev" if config.train else "--train"

@@ -26,6 +26,7 @@ from tamtctl.ticket import Ticket, locate_base, resolve_ticket
 from tamtctl.ticket_format import METADATA_FILE, TicketReader
 
 _DEFAULT_SPARSITY = 0.7  # of the packaged ticket that is taken where there is no other
+_MANY_ZEROS = 0.1  # of a model's weights: then it was pruned
 
 
 def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
@@ -127,6 +128,11 @@ class StartingPoint:
         torch.manual_seed(seed)  # of what the checkpoint lacks: the head
         model, _ = load_for_training(task, self.model, self.revision, scale=scale, note=note)
         if self.ticket is None:
+            if (zeros := _zeros(model)) >= _MANY_ZEROS:
+                note(
+                    f"{zeros:.0%} of the weights of model {self.model} are zeros, which are "
+                    "trained like all others and filled in: only a ticket keeps them"
+                )
             return model, {}
         try:
             applied = self.ticket.apply(model)
@@ -149,3 +155,10 @@ class StartingPoint:
             "model": {"id": self.model, "fingerprint": base},
             "ticket": self.ticket and self.ticket.describe(),
         }
+
+
+def _zeros(model: PreTrainedModel) -> float:
+    """Return the share of zeros in the matrices that a ticket could mask."""
+    matrices = list(maskable_matrices(model).values())
+    total = sum(matrix.numel() for matrix in matrices)
+    return 1 - sum(int(matrix.count_nonzero()) for matrix in matrices) / total

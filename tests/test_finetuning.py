@@ -407,6 +407,7 @@ def test_the_best_span_is_in_order_short_and_in_the_context() -> None:
         ({"task": "sst2"}, "sst2 is none"),
         ({"task": "../../../esc/x"}, "must be letters, digits, -, _ and .,"),
         ({"task": "two\nlines"}, r"cannot be called 'two\\nlines'"),
+        ({"task": "mlm"}, "cannot be called .mlm., which is a measure of evaluate"),
         ({"task": "x" * 65}, "at most 64"),
         ({"dev": None}, "--dev is needed, too"),
         ({"data_dir": "x"}, "--data-dir is for a known task"),

@@ -12,7 +12,7 @@ import pytest
 import tiny
 import torch
 from command_line import Run, runner
-from samples import own_config
+from samples import own_config, ticket_for
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -185,6 +185,16 @@ def test_outputs_that_are_no_choice_of_one_class_are_not_taken_for_it(
     again = finetune(own_config(first, dense=True))
     note = f"the head of model {first} is for {words}; a new one is trained"
     assert note in again.notes
+
+
+def test_zeros_that_are_filled_in_are_noted(bert: Path) -> None:
+    ticket = ticket_for(bert, Path("t"), sparsity=0.5)
+    sparse = finetune(own_config(bert, ticket=str(ticket)))
+    again = finetune(own_config(sparse.checkpoint[0], dense=True))
+    assert any("% of the weights of model" in n for n in again.notes)
+    assert not any(
+        "zeros" in n for n in (*sparse.notes, *finetune(own_config(bert, dense=True)).notes)
+    )
 
 
 def test_names_of_classes_that_contradict_each_other_are_noted(bert: Path) -> None:

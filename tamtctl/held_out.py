@@ -55,6 +55,7 @@ class HeldOutText:
         noises: Of their batches: ``kd`` is measured on clean text, as it is trained.
         identity: What the losses depend on besides the masks.
         scored: What a person is told of the text.
+        digests: Of the corpus whose part it is, as tickets have them.
         notes: Lines that a person should know of it.
     """
 
@@ -68,6 +69,7 @@ class HeldOutText:
     noises: dict[str, Noise | None]
     identity: dict[str, object]
     scored: ScoredText
+    digests: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -121,6 +123,7 @@ class HeldOutText:
             noises={"mlm": noise, "kd": None},
             identity=identity,
             scored=_scored(text, blocks, limit, sequence_length),
+            digests=text.digests,
             notes=text.notes,
         )
 
@@ -148,6 +151,7 @@ class HeldOutText:
             blocks=blocks,
             identity=self.identity | {"text": text.fingerprint, "sequence_length": sequence_length},
             scored=_scored(text, blocks, self.limit, sequence_length),
+            digests=text.digests,
             notes=text.notes,
         )
 
@@ -215,8 +219,13 @@ def _read_text(
     limit: int,
 ) -> tuple[Corpus, Blocks]:
     """Read a corpus and cut its held-out part; there is something to take a loss of."""
+    is_all = held_out == corpus  # whose rest does not matter
     text = load_corpus(
-        corpus, encoder.tokenizer, held_out=held_out or None, text_column=text_column
+        corpus,
+        encoder.tokenizer,
+        held_out=None if is_all else held_out or None,
+        whole=(lambda sources: [True] * len(sources)) if is_all else None,
+        text_column=text_column,
     )
     blocks = Blocks.of(
         text.held_out,

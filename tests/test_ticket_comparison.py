@@ -11,6 +11,7 @@ import pytest
 import torch
 from command_line import Run, runner
 from samples import ticket_for
+from small_search import command, small_config
 from test_partial_tickets import partial
 from torch import Tensor
 
@@ -216,6 +217,40 @@ def test_every_ticket_is_measured_on_every_text(
         {"corpus": "a.txt", "sequence_length": "long", "held_out": [3]},
     )
     assert compared(run, odd)["corpus"] == "a.txt"
+
+
+def test_a_ticket_of_another_content_of_its_text_is_named(
+    run: Run, tiny_model: Path, text_file: Path
+) -> None:
+    lines = text_file.read_text().splitlines()
+    Path("c.txt").write_text("\n".join(lines[:150]))
+    config = small_config(tiny_model, Path("c.txt"), steps=1)
+    tickets = []
+    for seed in ("1", "2"):
+        done = run(*command(config, "--seed", seed, "--output-dir", f"run{seed}"))
+        assert done.code == 0, done.err
+        tickets.append(f"run{seed}/ticket")
+        said = compared(run, *tickets)["notes"]
+        # So far the text is what the last one was trained on.
+        assert [note for note in said if "other text" in note] == [
+            f"run{earlier} was trained on other text than is in c.txt now: its losses are not "
+            "those that it was made with"
+            for earlier in range(1, int(seed))
+        ]
+        Path("c.txt").write_text("\n".join(lines[:100]))
+    assert not [n for n in compared(run, *tickets, "--corpus", text_file)["notes"] if "other" in n]
+
+
+def test_a_ticket_that_says_no_length_is_measured_at_that_of_the_others(
+    run: Run, tiny_model: Path, text_file: Path
+) -> None:
+    search = {"corpus": [str(text_file)], "sequence_length": 16}
+    one = make(tiny_model, "one", lambda w: random_masks(w, 0.5, 5), search)
+    other = make(tiny_model, "other", lambda w: random_masks(w, 0.5, 6))
+    done = run("compare", one, other, "--blocks", "8", "--corpus", text_file, "--json")
+    assert done.code == 0, done.err
+    assert len(json.loads(done.out)["texts"]) == 1
+    assert "sequences × 16 tokens" in done.err
 
 
 def test_tickets_have_labels_of_their_own(run: Run, tiny_model: Path, text_file: Path) -> None:

@@ -330,7 +330,14 @@ def _claims(result: SearchResult) -> Iterator[str]:
         yield line[0].upper() + line[1:] + "."
     elif result.steps and result.changed is not False:
         gap = result.losses["magnitude"] - result.losses["dense"]
-        if gap > 0:
+        errors = [result.standard_errors.get(name) for name in ("dense", "magnitude")]
+        unsure = max((error for error in errors if error is not None), default=0.0)
+        if 0 < gap < unsure:
+            yield (
+                "The gap from magnitude to dense is smaller than its standard error: how much of "
+                "it the ticket closes cannot be told."
+            )
+        elif gap > 0:
             closed = (result.losses["magnitude"] - result.losses["ticket"]) / gap
             yield f"The ticket closes {closed:.0%} of the gap from magnitude to dense."
 

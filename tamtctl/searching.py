@@ -35,7 +35,7 @@ from tamtctl.pruning import magnitude_masks, random_masks
 from tamtctl.public_names import public_model
 from tamtctl.reach import warn_of_reach
 from tamtctl.run_log import RunLog, check_log_to
-from tamtctl.runs import CHECKPOINTS, RUNS, SCORES, RunFolder
+from tamtctl.runs import CHECKPOINTS, RUNS, SCORES, TICKET, RunFolder
 from tamtctl.scores import masks_from_scores, save_scores
 from tamtctl.streaming import StreamedText
 from tamtctl.supervision import Supervisor
@@ -616,7 +616,8 @@ def _initial_masks(config: SearchConfig, encoder: Encoder) -> dict[str, Tensor]:
         return masks
     if config.from_scores is not None:
         reached = {name: weights[name] for name in encoder.matrices}
-        masks |= masks_from_scores(Path(config.from_scores), reached, config.sparsity)
+        _check_scored(config.from_scores, encoder)
+        masks |= masks_from_scores(expanded(config.from_scores), reached, config.sparsity)
     elif config.init not in ("magnitude", "random"):
         ticket = _initial_ticket(config, encoder).full_masks(weights)
         masks |= {name: ticket[name] for name in encoder.matrices}
@@ -656,6 +657,24 @@ def _initial_ticket(config: SearchConfig, encoder: Encoder) -> Ticket:
     remedy = "give --init a ticket of the same model"
     ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy)
     return ticket
+
+
+def _check_scored(run: str, encoder: Encoder) -> None:
+    """Make sure that the scores of a run are of this model's weights, as its ticket is.
+
+    Raises:
+        DamagedRunError: The run has no ticket that can be read.
+        TicketError: It is of other weights.
+    """
+    try:
+        ticket = Ticket.load(expanded(run) / TICKET)
+    except TicketError as error:
+        raise DamagedRunError(
+            f"the run {run!r} has no scores that can be read, for its ticket cannot be "
+            f"({error}); search with --keep-scores"
+        ) from error
+    remedy = f"the scores of {run!r} are for other weights: search again with --keep-scores"
+    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy)
 
 
 def _shortened(names: Sequence[str]) -> str:

@@ -106,6 +106,20 @@ def test_enough_sequences_make_a_claim_and_say_what_was_measured(
     assert "trained_on" not in written
 
 
+def test_no_share_is_told_of_a_gap_that_is_noise(
+    tiny_model: Path, text_file: Path, run: Run
+) -> None:
+    # One weight of a hundred makes no difference that eight sequences could show.
+    search = ["search", "--sparsity", "0.01", "--model", tiny_model, "--corpus", text_file]
+    options = ["--steps", "4", "--batch-size", "4", "--sequence-length", "16", "--recipe", "nano"]
+    done = run(*search, *options, "--learning-rate", "0.05", "--json")
+    assert done.code == 0, done.err
+    losses = json.loads(done.out)["losses"]
+    assert losses["magnitude"] != losses["dense"]
+    assert "% of the gap" not in done.err
+    assert ("cannot be told" in done.err) == (losses["magnitude"] > losses["dense"])
+
+
 def test_the_sum_of_two_losses_is_not_in_nats(tiny_model: Path, text_file: Path, run: Run) -> None:
     done = run(*command(tiny_model, text_file, "--objective", "mlm+kd"))
     assert "loss at sparsity 0.5, nats + (1 − cosine), " in done.out

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from command_line import Run, runner
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tamtctl.models import load_encoder
 from tamtctl.ticket import Ticket
@@ -52,6 +53,22 @@ def test_a_ticket_derived_from_scores_keeps_the_largest(
     own = Ticket.load("kept/ticket")
     same = Ticket.load(next(Path("runs").glob("search-tiny-bert-0.7-*")) / "ticket")
     assert all(torch.equal(own.mask(name), same.mask(name)) for name in own.parameters)
+
+
+def test_scores_of_other_weights_are_refused(
+    run: Run, search: list[object], tiny_model: Path
+) -> None:
+    shutil.copytree(tiny_model, "m")
+    search[search.index(tiny_model)] = "m"
+    assert run(*search, "--keep-scores").code == 0
+    weights = load_file("m/model.safetensors")
+    weights["bert.encoder.layer.0.attention.self.query.weight"] += 0.1
+    save_file(weights, "m/model.safetensors", {"format": "pt"})
+    done = run("search", "--from-scores", "kept", "--sparsity", 0.5, "--device", "cpu")
+    assert done.code == 1
+    assert "attention.self.query.weight" in done.err
+    assert "the scores of 'kept' are for other weights" in done.err
+    assert not Path("runs").exists()
 
 
 def test_scores_that_were_not_kept_are_missed(run: Run, search: list[object]) -> None:

@@ -356,7 +356,9 @@ def _number(task: Task, place: str, value: Any) -> float:
     low, high = task.label_range or (-math.inf, math.inf)
     if not (math.isfinite(number) and low <= number <= high):
         wanted = f"a number from {low:g} to {high:g}" if task.label_range else "a finite number"
-        advice = _advice(task, "correct it, or use --label-kind classification if it is a name")
+        advice = _advice(
+            task, "correct it, or fine-tune with --label-kind classification if it is a name"
+        )
         raise TaskError(f"{place}: the label {value!r} is not {wanted}; {advice}")
     return number
 

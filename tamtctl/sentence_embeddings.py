@@ -256,8 +256,6 @@ def _modes(files: ModelFiles, pooling: Mapping[str, Any]) -> tuple[str, ...]:
             f"model {files.name!r} pools its tokens by {unknown[0]!r}, which is not known here; "
             f"known are {', '.join(sorted(_MODES))}"
         )
-    if not modes and pooling.get("pooling_mode_mean_tokens") is False:
-        raise ModelError(f"model {files.name!r} says that its tokens are pooled in no way at all")
     return modes or ("mean",)
 
 

@@ -167,7 +167,6 @@ def test_what_cannot_be_honoured_is_refused_by_name(tmp_path: Path) -> None:
         (lambda p: sentence_model(p, cls, modules=("LSTM",)), "sentence_transformers.models.LSTM"),
         (lambda p: sentence_model(p, {"pooling_mode_median": True}), "'pooling_mode_median'"),
         (lambda p: sentence_model(p, {"pooling_mode": "middle"}), "'middle'"),
-        (lambda p: sentence_model(p, {"pooling_mode_mean_tokens": False}), "pooled in no way"),
         (
             lambda p: sentence_model(p, cls, config_sentence_transformers=without),
             "no prompt 'q'",

@@ -324,7 +324,9 @@ def test_labels_of_the_dev_set_that_do_not_fit_say_what_to_do(tmp_path: Path) ->
     with pytest.raises(TaskError, match="'meh' is none of m's: neg, pos; correct it, or give exam"):
         read_dev()
     write(train, "x,y\na,0.5\n")
-    with pytest.raises(TaskError, match="'meh' is not a finite number; correct it, or use --label"):
+    with pytest.raises(
+        TaskError, match="'meh' is not a finite number; correct it, or fine-tune with"
+    ):
         read_dev()
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from tamtctl.errors import ChangedInputsError, TamtctlError, explain
 from tamtctl.files import give_usual_rights
-from tamtctl.runs import changed_inputs
+from tamtctl.inputs import changed_inputs
 
 FORMAT_VERSION = 1
 _SECONDS = 300.0  # between two checkpoints, unless it is said otherwise

@@ -15,6 +15,7 @@ from tamtctl.config import SearchConfig
 from tamtctl.digests import file_sha256
 from tamtctl.errors import ModelError
 from tamtctl.held_out import HeldOutText
+from tamtctl.inputs import with_files
 from tamtctl.models import NO_PART_OF_A_MODEL, load_config, model_folder
 from tamtctl.paths import expanded
 from tamtctl.runs import SCORES
@@ -145,10 +146,12 @@ def _files_digest(folder: Path, patterns: Iterable[str]) -> str:
     if not files:
         return ""
     try:
-        lines = [f"{file.relative_to(folder)} {file_sha256(file)}\n" for file in files]
+        digests = {str(file.relative_to(folder)): file_sha256(file) for file in files}
     except OSError as error:
         raise ModelError(f"cannot read {error.filename}: {error.strerror}") from error
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    lines = "".join(f"{name} {digest}\n" for name, digest in digests.items())
+    digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+    return with_files(digest, digests)
 
 
 def _matching(folder: Path, pattern: str) -> Iterator[Path]:

@@ -314,10 +314,11 @@ def _notes_on_other_content(
         for label, ticket in tickets.items():
             own = TextSource.of(ticket)
             digests = ticket.metrics.get("trained_on")
-            is_told = isinstance(digests, list | tuple) and not own.held_out and not source.held_out
+            if not isinstance(digests, list | tuple) or own.held_out or source.held_out:
+                continue
             name = " ".join(map(public, source.corpus))
-            is_told = is_told and " ".join(map(public, own.corpus)) == name
-            if is_told and set(map(str, digests)) != set(text.digests):
+            is_same_name = " ".join(map(public, own.corpus)) == name
+            if is_same_name and set(map(str, digests)) != set(text.digests):
                 yield (
                     f"{label} was trained on other text than is in {name} now: its losses are not "
                     "those that it was made with"

@@ -20,6 +20,7 @@ from typing import Any
 from tamtctl.errors import ChangedInputsError, TamtctlError, UsageError
 from tamtctl.files import check_folder_writable, replacing_file
 from tamtctl.folders import nearest_folder
+from tamtctl.inputs import changed_inputs
 from tamtctl.locks import locked
 from tamtctl.plain_files import is_special, leads_out, read_regular
 from tamtctl.untrusted import reason
@@ -137,14 +138,14 @@ class RunFolder:
 
     def _check_identity(self) -> None:
         before = _read(self.path / IDENTITY)
-        if before == self.identity:
-            return
         if before is None:
             raise ChangedInputsError(
                 f"the run in {str(self.path)!r} has no {IDENTITY}, which says what it was made of",
                 _REMEDY,
             )
         names = changed_inputs(before, self.identity)
+        if not names:
+            return
         raise ChangedInputsError(
             f"the {' and the '.join(names)} changed since the run in {str(self.path)!r} began",
             f"bring back what it was, or {_REMEDY}",
@@ -173,11 +174,6 @@ def _request(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if config is None:
         return None
     return {name: value for name, value in config.items() if not name.endswith("_sha256")}
-
-
-def changed_inputs(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """Return the names of the inputs that two identities do not share."""
-    return sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
 
 
 def _may_be_left(name: str) -> bool:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from tamtctl.digests import file_sha256
 from tamtctl.errors import CorpusError
 from tamtctl.hub_commits import dataset_commit
+from tamtctl.inputs import with_files
 from tamtctl.paths import expanded
 from tamtctl.text_column import Record, Sample, listed
 from tamtctl.text_folder import files_below
@@ -136,8 +137,10 @@ def source_digest(source: str) -> str:
     """
     path = expanded(source)
     if source == PYTHON_DOCS or (source.strip() and os.path.lexists(path)):
-        digests = [opened.digest for opened in open_source(source)]
-        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        files = open_source(source)
+        digest = hashlib.sha256("\n".join(one.digest for one in files).encode()).hexdigest()
+        names = {os.path.relpath(one.name, path): one.digest.split()[-1] for one in files}
+        return with_files(digest, names)
     matched = _HUB_ID.fullmatch(source)
     if matched and not _is_file_name(path):
         with _hub_errors(source):

@@ -90,7 +90,9 @@ def test_a_finished_search_is_found_again_only_if_all_is_as_it_was(changed: str)
     kept = {f: f.read_bytes() for f in found.run_folder.rglob("*") if f.is_file()}
     change()
     for _ in range(2):
-        with pytest.raises(ChangedInputsError, match=rf"the {name} changed since.*--force"):
+        with pytest.raises(
+            ChangedInputsError, match=rf"the {name}( \(.*\))? changed since.*--force"
+        ):
             search(config())
     assert {f: f.read_bytes() for f in found.run_folder.rglob("*") if f.is_file()} == kept
     again = search(config(), force=True)
@@ -105,7 +107,7 @@ def test_an_interrupted_search_does_not_go_on_with_something_else(changed: str) 
     one = config(steps=4, checkpoint_every=1)
     interrupted(one, Path("run"), after=3)
     change()
-    with pytest.raises(ChangedInputsError, match=f"the {name} changed"):
+    with pytest.raises(ChangedInputsError, match=rf"the {name}( \(.*\))? changed"):
         search(one, output_dir=Path("run"))
     anew = search(one, output_dir=Path("run"), force=True)
     assert anew.resumed_from == 0
@@ -122,6 +124,31 @@ def test_the_same_content_is_the_same_whatever_its_times_and_its_inode() -> None
     values = json.loads(config_file.read_text()) | {"transformers_version": "0.0", "dtype": "half"}
     config_file.write_text(json.dumps(values))
     assert search(config()).already_done
+
+
+def test_which_file_changed_is_said_and_a_new_name_is_no_change() -> None:
+    lines = Path("c.txt").read_text().splitlines()
+    Path("c").mkdir()
+    for name, part in (("a.txt", lines[:50]), ("b.txt", lines[50:])):
+        Path("c", name).write_text("\n".join(part))
+    config = small_config(Path("m"), Path("c"), steps=1)
+    assert not search(config).already_done
+    Path("c/b.txt").rename("c/z.txt")
+    assert search(config).already_done
+    text = Path("c/z.txt").read_text()
+    Path("c/z.txt").write_text(text.upper())
+    with pytest.raises(ChangedInputsError, match=r"the corpus c \(b.txt, z.txt\) changed since"):
+        search(config)
+    Path("c/z.txt").rename("c/b.txt")
+    with pytest.raises(ChangedInputsError, match=r"the corpus c \(b.txt\) changed since"):
+        search(config)
+    Path("c/b.txt").write_text(text)
+    file = Path("m/tokenizer_config.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": 20}))
+    with pytest.raises(
+        ChangedInputsError, match=r"tokenizer of model m \(tokenizer_config.json\) changed"
+    ):
+        search(config)
 
 
 def test_held_out_text_ticket_and_scores_are_part_of_a_search() -> None:
@@ -146,7 +173,7 @@ def test_held_out_text_ticket_and_scores_are_part_of_a_search() -> None:
     scores = load_file("kept/scores.safetensors")
     save_file({name: tensor + 1 for name, tensor in scores.items()}, "kept/scores.safetensors")
     for name, one in configs.items():
-        with pytest.raises(ChangedInputsError, match=f"the {name} changed"):
+        with pytest.raises(ChangedInputsError, match=rf"the {name}( \(.*\))? changed"):
             search(one)
 
 
@@ -202,7 +229,7 @@ def test_fine_tuning_is_found_again_only_for_the_same_model(changed: str, is_den
     assert finetune(one).already_done
     change, name = CHANGES[changed]
     change()
-    with pytest.raises(ChangedInputsError, match=f"the {name} changed"):
+    with pytest.raises(ChangedInputsError, match=rf"the {name}( \(.*\))? changed"):
         finetune(one)
     assert not finetune(one, force=True).already_done
 

@@ -60,6 +60,7 @@ def runs() -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in Path("runs").glob("search-*/result.json")}
 
 
+@pytest.mark.slow
 def test_a_sweep_reports_every_method_and_repeats_no_run(run: Run, sweep: list[object]) -> None:
     methods = ["--methods", "tamt-mlm,tamt-kd,imp,magnitude,random", "--seeds", "1,2"]
     done = run(*sweep, *methods, "--json")

@@ -51,7 +51,13 @@ def test_the_set_up_commands_are_the_ones_promised() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(c, marks=[pytest.mark.slow] if c.startswith("torchrun") else [])
+        # One sweep is enough for every day; the others differ in their threads and their model.
+        pytest.param(
+            c,
+            marks=[pytest.mark.slow]
+            if c.startswith("torchrun") or ("0.5,0.7,0.9" in c and "--threads 1" in c)
+            else [],
+        )
         for c in COMMANDS
         if c not in SET_UP
     ],

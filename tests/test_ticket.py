@@ -213,8 +213,8 @@ def test_refuses_what_is_no_ticket_folder(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
     (tmp_path / "file").write_text("x")
-    for target in ("full", "file"):
-        with pytest.raises(TicketError, match="exists and is no ticket"):
+    for target, why in (("full", "exists and is no ticket"), ("file", "is a file")):
+        with pytest.raises(TicketError, match=why):
             small_ticket().save_pretrained(tmp_path / target)
     with pytest.raises(TicketError, match="cannot write"):
         small_ticket().save_pretrained(tmp_path / "file" / "below")

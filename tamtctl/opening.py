@@ -91,10 +91,10 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
 
 def _open_sweep(config: CompareConfig) -> Opened:
     search = config.search_config(config.cells()[0])
-    text = _open_text(config, search, revision=None)
+    source = TextSource(search.corpus, search.held_out, search.text_column, search.sequence_length)
+    text = _open_text(search.model, source, search, revision=None)
     config = replace(config, model=search.model, corpus=search.corpus)
     cells = config.cells(has_head="mlm" in text.terms)
-    source = TextSource(search.corpus, search.held_out, None, search.sequence_length)
     facts = [_text_facts("", source, text, {})]
     return Opened(config, cells, {}, {"": text}, facts, tuple(config.notes_on_steps(cells)))
 
@@ -261,17 +261,7 @@ def _open_source(
             text_column=source.text_column,
             sequence_length=source.sequence_length,
         )
-    search = config.defaults()
-    return HeldOutText.open(
-        config.model,
-        source.corpus,
-        revision=revision,
-        held_out=source.held_out,
-        text_column=source.text_column,
-        sequence_length=source.sequence_length,
-        limit=search.evaluation_blocks,
-        compute=Compute.choose(search.device, search.precision, search.threads),
-    )
+    return _open_text(config.model, source, config.defaults(), revision)
 
 
 def _text_facts(
@@ -325,14 +315,18 @@ def _notes_on_other_content(
                 )
 
 
-def _open_text(config: CompareConfig, search: SearchConfig, revision: str | None) -> HeldOutText:
+def _open_text(
+    model: str, source: TextSource, search: SearchConfig, revision: str | None
+) -> HeldOutText:
+    """Open a text as a search measures on it: so much of it, in this precision, on this device."""
+    assert source.sequence_length is not None
     return HeldOutText.open(
-        search.model,
-        search.corpus,
+        model,
+        source.corpus,
         revision=revision,
-        held_out=search.held_out,
-        text_column=search.text_column,
-        sequence_length=search.sequence_length,
+        held_out=source.held_out,
+        text_column=source.text_column,
+        sequence_length=source.sequence_length,
         limit=search.evaluation_blocks,
         compute=Compute.choose(search.device, search.precision, search.threads),
     )

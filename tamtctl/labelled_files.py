@@ -248,20 +248,16 @@ def _other_mark(file: Path, mark: str) -> TaskError:
 
 
 def _parquet_records(file: Path) -> Iterator[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from tamtctl.parquet_rows import open_parquet, rows_of
 
-    try:
-        names = Counter(pq.read_schema(file).names)
+    with open_parquet(file, TaskError) as parquet:
+        names = Counter(parquet.schema_arrow.names)
         if twice := [name for name, count in names.items() if count > 1]:
             raise TaskError(
                 f"{file} has {names[twice[0]]} columns {twice[0]!r}; rename all but the one to read"
             )
-        rows = pq.read_table(file).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise TaskError(f"{file} is not a readable Parquet file: {reason}") from error
-    return ((f"{file} row {number}", row) for number, row in enumerate(rows))
+        for number, row in enumerate(rows_of(parquet)):
+            yield f"{file} row {number}", row
 
 
 def _squad_records(file: Path) -> Iterator[Record]:

@@ -38,6 +38,7 @@ from tamtctl.tasks import CORRELATIONS, PYTHON_DOCS_TOPIC, TASKS, Kind, Task, ow
 from tamtctl.text import reading
 
 TRAIN = "train"
+MOST_EXAMPLES = 10_000_000
 _SUFFIXES = (".tsv", ".jsonl", ".csv", ".parquet")
 _OTHER_SUFFIXES = (".json", ".ndjson", ".xml", ".html", ".arrow", ".xlsx", ".xls", ".ods", ".pkl")
 _JSON_SUFFIXES = (".json", ".json.xz", ".json.gz")
@@ -462,12 +463,15 @@ def _no_split(task: Task, split: str, folder: Path) -> TaskError:
 def _split_records(task: Task, files: Mapping[str, list[Path]], split: str) -> Iterator[Record]:
     if split not in files:
         raise _no_split(task, split, next(iter(files.values()))[0].parent)
-    is_empty = True
-    for file in files[split]:
-        for record in records_of(task, file):
-            is_empty = False
-            yield record
-    if is_empty:
+    number = 0
+    records = itertools.chain.from_iterable(records_of(task, file) for file in files[split])
+    for number, record in enumerate(records, start=1):
+        if number > MOST_EXAMPLES:  # they are held in memory, as are their tokens
+            raise TaskError(
+                f"{record[0]}: there are more than {MOST_EXAMPLES:,} examples; give a part of them"
+            )
+        yield record
+    if not number:
         raise _no_examples(files[split])
 
 

@@ -348,48 +348,35 @@ def read_json_record(place: str, line: str) -> Iterator[tuple[str, Mapping[str, 
 
 
 def _parquet_documents(path: Path, text_column: str | None) -> Iterator[Document]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from tamtctl.parquet_rows import open_parquet, rows_of
 
-    try:
-        with path.open("rb") as raw, pq.ParquetFile(raw) as file:  # whatever it is called
-            column = _parquet_column(file, text_column, str(path))
-            batches = file.iter_batches(batch_size=1024, columns=[column])
-            texts = itertools.chain.from_iterable(batch[column].to_pylist() for batch in batches)
-            records = ((f"{path} row {row}", {column: text}) for row, text in enumerate(texts))
-            yield from _record_documents(records, column, None)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise CorpusError(f"{path} is not a readable Parquet file: {reason}") from error
-
-
-def _holds_strings(kind: Any) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return kind in (pa.string(), pa.large_string(), pa.string_view())
+    with open_parquet(path, CorpusError) as file:
+        column = _parquet_column(file, text_column, str(path))
+        rows = enumerate(rows_of(file, [column]))
+        records = ((f"{path} row {number}", row) for number, row in rows)
+        yield from _record_documents(records, column, None)
 
 
 def _parquet_column(file: pq.ParquetFile, text_column: str | None, place: str) -> str:
     """Choose the column by the schema, and by the values of the first rows."""
+    from tamtctl.parquet_rows import holds_strings, rows_of
+
     types = {field.name: field.type for field in file.schema_arrow}
-    if text_column is not None:
-        rows: list[Mapping[str, Any]] = [dict.fromkeys(types)]
-    else:  # numbers and pictures are not looked at
+    first: Iterator[Mapping[str, Any]] = iter([dict.fromkeys(types)])
+    if text_column is None:  # numbers and pictures are not looked at
         wanted = [name for name, kind in types.items() if _may_hold_text(kind)]
-        rows = [dict.fromkeys(types)]
-        for batch in itertools.islice(file.iter_batches(batch_size=1000, columns=wanted), 1):
-            rows += batch.to_pylist()
-    declared = [name for name, kind in types.items() if _holds_strings(kind)]
-    sample = Sample.of(((place, row) for row in rows), declared)
+        first = itertools.chain(first, rows_of(file, wanted))
+    declared = [name for name, kind in types.items() if holds_strings(kind)]
+    sample = Sample.of(((place, row) for row in first), declared)
     return sample.text_column(text_column)
 
 
 def _may_hold_text(kind: Any) -> bool:
     import pyarrow as pa
 
-    return _holds_strings(kind) or pa.types.is_nested(kind)
+    from tamtctl.parquet_rows import holds_strings
+
+    return holds_strings(kind) or pa.types.is_nested(kind)
 
 
 def _record_documents(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import lzma
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import tiny
@@ -22,12 +25,16 @@ from memory import at_most
 from test_mask_coding import trained_mask
 from test_ticket import list_again, make_ticket, rewrite_json, small_ticket
 
-from tamtctl.errors import CorpusError, ModelError
+from tamtctl import task_data
+from tamtctl.errors import CorpusError, ModelError, TaskError
 from tamtctl.heads import HEAD_FILE
 from tamtctl.inspecting import compare_masks, inspect_ticket
+from tamtctl.labelled_files import records_of
 from tamtctl.mask_coding import decode_mask, encode_mask, packed_chunks, repacked
 from tamtctl.models import combined_fingerprint, load_encoder
 from tamtctl.packing import pack
+from tamtctl.task_data import open_own_task
+from tamtctl.tasks import find_task
 from tamtctl.text import open_source
 from tamtctl.ticket import Ticket
 
@@ -249,6 +256,46 @@ def test_text_that_is_one_line(tmp_path: Path, suffix: str) -> None:
     with at_most(SEVERAL):
         (source,) = open_source(str(file))
         assert sum(len(document.text) for document in source.documents()) == 100 * 2**20
+
+
+def repeated(file: Path, text: str, rows: int) -> Path:
+    """Write a Parquet file in which a text stands once and is repeated."""
+    indices = pa.array(np.zeros(rows, np.int32))
+    text_column = pa.DictionaryArray.from_arrays(indices, pa.array([text]))
+    table = pa.table({"text": text_column, "label": indices})
+    pq.write_table(table.cast(pa.schema({"text": pa.string(), "label": pa.int32()})), file)
+    return file
+
+
+def test_a_text_that_is_repeated(tmp_path: Path) -> None:
+    """Two gigabytes of text in a file of less than two megabytes, which others read at once."""
+    file = tmp_path / "text.parquet"
+    repeated(file, "word and " * 110_000, 2000)
+    assert file.stat().st_size < 2 * 2**20
+    with at_most(2 * SEVERAL):
+        (source,) = open_source(str(file))
+        assert sum(1 for _ in source.documents()) == 2000
+    task = dataclasses.replace(find_task("sst2"), columns=("text",))
+    with at_most(2 * SEVERAL):
+        assert sum(1 for _ in records_of(task, file)) == 2000
+
+
+def test_a_page_of_zeros(tmp_path: Path) -> None:
+    file = tmp_path / "text.parquet"
+    text = pa.array(["a" * 2**28 + "b"])
+    pq.write_table(pa.table({"text": text}), file, compression="zstd", use_dictionary=False)
+    with (
+        at_most(SEVERAL),
+        pytest.raises(CorpusError, match=r"to 268,\S+, which no text does"),
+    ):
+        next(open_source(str(file))[0].documents())
+
+
+def test_more_examples_than_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_data, "MOST_EXAMPLES", 1999)
+    file = repeated(tmp_path / "own.parquet", "a text", 2000)
+    with pytest.raises(TaskError, match=r"row 1999: there are more than 1,999 examples"):
+        open_own_task("own", file, file, text_columns=["text"], label_column="label").train()
 
 
 def test_a_record_that_is_too_long(tmp_path: Path) -> None:

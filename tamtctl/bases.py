@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from tamtctl.models import Encoder, load_encoder
 from tamtctl.ticket import Ticket
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tamtctl.models import Encoder
 
 
 def load_base(ticket: Ticket, model: str | None = None) -> Encoder:
@@ -18,6 +22,8 @@ def load_base(ticket: Ticket, model: str | None = None) -> Encoder:
     Raises:
         ModelError: It cannot be loaded.
     """
+    from tamtctl.models import load_encoder
+
     name, revision = (model, None) if model else ticket.find_base()
     return load_encoder(name, with_head=False, revision=revision)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import huggingface_hub
 
 from tamtctl.errors import ModelError, TicketError
-from tamtctl.models import load_encoder, sha256_of_weight
 from tamtctl.public_names import split_base_model
 
 
@@ -39,6 +38,8 @@ class DeclaredBase:
             UsageError: It is no Hub id.
             TicketError: The model of that name in the Hub's cache has other weights.
         """
+        from tamtctl.models import load_encoder, sha256_of_weight
+
         name, revision = split_base_model(declared)
         found = huggingface_hub.try_to_load_from_cache(
             name, "config.json", revision=revision or "main"

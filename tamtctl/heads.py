@@ -7,17 +7,17 @@ copied into a model before `fitting_head` has found the very names and shapes of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tamtctl.errors import TicketError
-from tamtctl.untrusted import Defect, check_name, show
+from tamtctl.head_format import check_numbers
+from tamtctl.untrusted import RawTensor, show
 
-HEAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-HEAD_FILE = "mlm_head.safetensors"
+_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 def head_parameters(model: Any) -> dict[str, nn.Parameter]:
@@ -47,7 +47,7 @@ def fitting_head(
         TicketError: A name or a shape is not the model's.
     """
     kind = type(model).__name__
-    check_values(head)
+    check_numbers(raw_head(head))
     remedy = "leave it out, or get the ticket anew from whoever made it"
     if strange := sorted(head.keys() - own.keys()):
         raise TicketError(
@@ -75,33 +75,14 @@ def put_head(head: Mapping[str, Tensor], own: Mapping[str, nn.Parameter], model:
             parameter.copy_(fitting[name])
 
 
-def check_head(tensors: Mapping[str, Tensor], matrices: Mapping[str, Iterable[int]]) -> None:
-    """Raise Defect unless tensors can be a masked-LM head, as far as the ticket alone tells.
-
-    Args:
-        tensors: Name → tensor.
-        matrices: Name → shape of the matrices that the ticket masks, none of which, nor anything
-            beside them in the encoder, is part of a head.
-    """
-    if not tensors:
-        raise Defect(f"{HEAD_FILE} holds no head")
-    for name in tensors:
-        check_name(name, HEAD_FILE)
-    check_values(tensors)
-    encoder = {name.split(".")[0] for name in matrices}
-    embeddings = {tuple(shape) for name, shape in matrices.items() if "embedding" in name}
-    for name, tensor in tensors.items():
-        # A model with a head calls its encoder by one more part: bert.encoder.layer.0 and so on.
-        parts = name.split(".")
-        if parts[0] in encoder or (len(parts) > 2 and parts[1] in encoder):
-            raise Defect(f"{HEAD_FILE}: {name} is part of the encoder, not of a head")
-        if tensor.dim() == 2 and tuple(tensor.shape) in embeddings:
-            raise Defect(f"{HEAD_FILE}: {name} is a decoder's matrix, which no ticket holds")
+def raw_head(tensors: Mapping[str, Tensor]) -> dict[str, RawTensor]:
+    """Return a head's tensors as its file would hold them, for `tamtctl.head_format`."""
+    return {name: _raw(tensor.detach().cpu().contiguous()) for name, tensor in tensors.items()}
 
 
-def check_values(tensors: Mapping[str, Tensor]) -> None:
-    """Raise Defect unless all tensors are made of finite floating-point numbers."""
-    for name, tensor in tensors.items():
-        finite = tensor.dtype in HEAD_DTYPES and bool(torch.isfinite(tensor).all())
-        if not finite:
-            raise Defect(f"{HEAD_FILE}: {name} is not made of finite floating-point numbers")
+def _raw(tensor: Tensor) -> RawTensor:
+    dtype = _NAMES.get(tensor.dtype)
+    if dtype is None:  # no head is made of such, and its values are not looked at
+        return RawTensor(str(tensor.dtype), tuple(tensor.shape), bytearray())
+    content = tensor.reshape(-1).view(torch.uint8).numpy()
+    return RawTensor(dtype, tuple(tensor.shape), content.data)

@@ -204,7 +204,7 @@ class HeldOutText:
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode())
         for name, mask in masks.items():
             digest.update(name.encode())
-            digest.update(pack(mask.cpu()).numpy().tobytes())
+            digest.update(pack(mask.numpy(force=True)).tobytes())
         return cache_dir() / "losses" / f"{digest.hexdigest()}.json"
 
 

@@ -33,7 +33,8 @@ from tamtctl.config import one_of
 from tamtctl.declared_base import DeclaredBase
 from tamtctl.errors import HubError, NoTicketError, TicketError, UsageError
 from tamtctl.folders import check_target, replacing, write_to_disk
-from tamtctl.hub_cache import COMMIT, RepoCache, named_snapshots
+from tamtctl.hub_cache import COMMIT, RepoCache
+from tamtctl.hub_cache import pulled_tickets as pulled_tickets
 from tamtctl.hub_requests import (
     TIMEOUT,
     TRIES,
@@ -329,18 +330,6 @@ def published_tickets(
         )
         for model in hub.search(limit)
     ]
-
-
-def pulled_tickets() -> dict[str, Path]:
-    """Return name → folder of the tickets in the Hub's cache, for `resolve_ticket`'s names.
-
-    The ticket that a branch or tag names is called ``org/name@branch``, and ``org/name`` if it is
-    the one of ``main``.
-    """
-    return {
-        repo if branch == "main" else f"{repo}@{branch}": folder
-        for repo, branch, folder in named_snapshots(METADATA_FILE)
-    }
 
 
 class _Hub(HubRequests):

@@ -25,6 +25,7 @@ from huggingface_hub import constants
 from tamtctl.errors import HubError
 from tamtctl.locks import abandoned, new_held
 from tamtctl.plain_files import BLOBS, SNAPSHOTS, leads_out, read_regular
+from tamtctl.ticket_format import METADATA_FILE
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _REFS = "refs"
@@ -141,6 +142,18 @@ def named_snapshots(name: str) -> Iterator[tuple[str, str, Path]]:
             commit = _commit_in(ref)
             if commit and (storage / SNAPSHOTS / commit / name).exists():
                 yield repo, ref.relative_to(refs).as_posix(), storage / SNAPSHOTS / commit
+
+
+def pulled_tickets() -> dict[str, Path]:
+    """Return name → folder of the tickets in the Hub's cache, for `resolve_ticket`'s names.
+
+    The ticket that a branch or tag names is called ``org/name@branch``, and ``org/name`` if it is
+    the one of ``main``.
+    """
+    return {
+        repo if branch == "main" else f"{repo}@{branch}": folder
+        for repo, branch, folder in named_snapshots(METADATA_FILE)
+    }
 
 
 def _commit_in(ref: Path) -> str | None:

@@ -11,7 +11,7 @@ from tamtctl.bases import with_masks
 from tamtctl.console import Output, PlainTable, size
 from tamtctl.errors import TicketError
 from tamtctl.folders import folder_size
-from tamtctl.hub import pulled_tickets
+from tamtctl.hub_cache import pulled_tickets
 from tamtctl.measured import Measured
 from tamtctl.runs import RUNS, TICKET
 from tamtctl.similarity import Share, Similarity, by_layer, by_type, similarities

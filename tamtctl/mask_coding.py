@@ -20,18 +20,20 @@ unpacks to far more than any mask of that size would is refused by `check_conten
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
-import torch
 import zstandard
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tamtctl.packing import count_kept, has_spare_bits_set, pack, packed_size, unpack
-from tamtctl.selection import keep_largest
+from tamtctl.ranking import largest
 from tamtctl.untrusted import Defect
 
 ENCODINGS = ("bits", "zstd", "delta")
+
+Mask = NDArray[np.bool_]  # of any shape
+Stored = NDArray[np.uint8]  # of one dimension
 
 _LEVEL = 1  # higher ones look for repetitions, which a mask does not have, and come out larger
 _CHUNK = 2**20
@@ -44,8 +46,8 @@ _UNPACKED_ANYWAY = 2**28
 _UNPACKED_PER_BYTE = 1024
 
 
-def encode_mask(mask: Tensor, encoding: str, weight: Tensor | None = None) -> Tensor:
-    """Return a boolean mask as stored, a uint8 tensor.
+def encode_mask(mask: Mask, encoding: str, weight: NDArray[Any] | None = None) -> Stored:
+    """Return a mask as stored.
 
     Args:
         mask: The mask, of any shape.
@@ -55,14 +57,22 @@ def encode_mask(mask: Tensor, encoding: str, weight: Tensor | None = None) -> Te
     if encoding == "bits":
         return pack(mask)
     if encoding == "zstd":
-        return _compressed(pack(mask).numpy())
-    differs = mask.cpu() ^ magnitude_mask(_needed(weight), int(mask.sum()))
-    return _compressed(gap_bytes(np.flatnonzero(differs.numpy())))
+        return _compressed(pack(mask))
+    return _compressed(gap_bytes(flips(mask, _needed(weight))))
+
+
+def flips(mask: Mask, weight: NDArray[Any]) -> NDArray[np.int64]:
+    """Return where a mask differs from the magnitude mask: flat positions, ascending."""
+    return np.flatnonzero(mask ^ magnitude_mask(weight, int(np.count_nonzero(mask))))
 
 
 def decode_mask(
-    stored: Tensor, encoding: str, shape: tuple[int, ...], kept: int, weight: Tensor | None = None
-) -> Tensor:
+    stored: Stored,
+    encoding: str,
+    shape: tuple[int, ...],
+    kept: int,
+    weight: NDArray[Any] | None = None,
+) -> Mask:
     """Return the mask that `encode_mask` was given; it keeps ``kept`` weights.
 
     Raises:
@@ -72,15 +82,15 @@ def decode_mask(
     if encoding == "bits":
         return unpack(stored, shape)
     if encoding == "zstd":
-        return unpack(torch.from_numpy(decompressed(stored, packed_size(numel))), shape)
+        return unpack(decompressed(stored, packed_size(numel)), shape)
     mask = magnitude_mask(_needed(weight), kept)
     flip(mask, positions(decompressed(stored, numel)))
-    if int(mask.sum()) != kept:
+    if np.count_nonzero(mask) != kept:
         raise Defect("the difference belongs to other weights")
     return mask
 
 
-def check_stored(stored: Tensor, encoding: str, numel: int, kept: int) -> None:
+def check_stored(stored: Stored, encoding: str, numel: int, kept: int) -> None:
     """Raise Defect unless what is stored is a mask of ``numel`` weights that keeps ``kept``.
 
     Of ``delta`` it is known without the weights that all positions are inside the matrix and that
@@ -99,7 +109,7 @@ def check_stored(stored: Tensor, encoding: str, numel: int, kept: int) -> None:
         raise Defect(f"keeps {count} weights, but {kept} are stated")
 
 
-def check_contents(stored: Mapping[str, Tensor], encoding: str, numels: Mapping[str, int]) -> None:
+def check_contents(stored: Mapping[str, Stored], encoding: str, numels: Mapping[str, int]) -> None:
     """Raise Defect if masks unpack to more than belongs to what is stored, before they are.
 
     Args:
@@ -110,14 +120,14 @@ def check_contents(stored: Mapping[str, Tensor], encoding: str, numels: Mapping[
     if encoding == "bits":
         return
     size = sum(_content_size(_frame(mask)) for mask in stored.values())
-    limit = _UNPACKED_ANYWAY + _UNPACKED_PER_BYTE * sum(mask.numel() for mask in stored.values())
+    limit = _UNPACKED_ANYWAY + _UNPACKED_PER_BYTE * sum(mask.size for mask in stored.values())
     if encoding == "delta":  # a gap is as long as it is, however few positions there are
         limit += sum(numel // _ESCAPE + 1 for numel in numels.values())
     if size > limit:
         raise Defect(f"the masks unpack to {size} bytes; {limit} are plausible for their size")
 
 
-def packed_chunks(stored: Tensor, encoding: str, numel: int) -> Iterator[NDArray[np.uint8]]:
+def packed_chunks(stored: Stored, encoding: str, numel: int) -> Iterator[NDArray[np.uint8]]:
     """Yield a mask as packed bits, a megabyte at a time; all masks of a size in equal pieces.
 
     Args:
@@ -131,7 +141,7 @@ def packed_chunks(stored: Tensor, encoding: str, numel: int) -> Iterator[NDArray
     size = packed_size(numel)
     if encoding == "bits":
         for start in range(0, size, _CHUNK):
-            yield stored[start : start + _CHUNK].numpy()
+            yield stored[start : start + _CHUNK]
         return
     rest = bytearray()
     for chunk in _chunks(stored, size):
@@ -143,7 +153,7 @@ def packed_chunks(stored: Tensor, encoding: str, numel: int) -> Iterator[NDArray
         yield np.frombuffer(bytes(rest), np.uint8)
 
 
-def repacked(stored: Tensor, encoding: str, numel: int) -> Tensor:
+def repacked(stored: Stored, encoding: str, numel: int) -> Stored:
     """Return a mask in the other of ``bits`` and ``zstd``, without unpacking a single weight.
 
     Args:
@@ -155,16 +165,17 @@ def repacked(stored: Tensor, encoding: str, numel: int) -> Tensor:
         Defect: What is stored is damaged.
     """
     if encoding == "bits":
-        return _compressed(stored.numpy())
-    return torch.from_numpy(decompressed(stored, packed_size(numel)))
+        return _compressed(stored)
+    return decompressed(stored, packed_size(numel))
 
 
-def magnitude_mask(weight: Tensor, kept: int) -> Tensor:
+def magnitude_mask(weight: NDArray[Any], kept: int) -> Mask:
     """Return the mask that keeps the ``kept`` largest |w|; among equals the lower flat index.
 
-    It is computed in float32 on the CPU, where it does not depend on who computes it.
+    It is computed in float32, where it does not depend on who computes it.
     """
-    return keep_largest(weight.detach().to("cpu", torch.float32).abs(), kept)
+    size = np.abs(weight.astype(np.float32, copy=False))
+    return largest(size.ravel(), kept).reshape(size.shape)
 
 
 def gap_bytes(ascending: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -182,31 +193,31 @@ def positions(coded: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.cumsum(coded, dtype=np.int64)[last_bytes] + np.arange(len(last_bytes))
 
 
-def flip(mask: Tensor, where: NDArray[np.int64]) -> None:
-    """Invert a boolean mask at the given flat positions, in place."""
-    flat = mask.view(-1).numpy()
+def flip(mask: Mask, where: NDArray[np.int64]) -> None:
+    """Invert a mask at the given flat positions, in place."""
+    flat = mask.reshape(-1)  # a view: masks are contiguous
     if len(where) and where[-1] >= flat.size:
         raise Defect("a position lies outside the matrix")
     flat[where] ^= True
 
 
-def decompressed(stored: Tensor, limit: int) -> NDArray[np.uint8]:
+def decompressed(stored: Stored, limit: int) -> NDArray[np.uint8]:
     """Return the content of a zstd frame; more than ``limit`` bytes are refused."""
     return np.frombuffer(bytearray().join(_chunks(stored, limit)), dtype=np.uint8)
 
 
-def _needed(weight: Tensor | None) -> Tensor:
+def _needed(weight: NDArray[Any] | None) -> NDArray[Any]:
     if weight is None:
         raise ValueError("encoding 'delta' needs the pre-trained weight")
     return weight
 
 
-def _compressed(content: NDArray[np.uint8]) -> Tensor:
+def _compressed(content: NDArray[np.uint8]) -> Stored:
     frame = zstandard.ZstdCompressor(level=_LEVEL).compress(content.tobytes())
-    return torch.from_numpy(np.frombuffer(bytearray(frame), dtype=np.uint8))
+    return np.frombuffer(bytearray(frame), dtype=np.uint8)
 
 
-def _chunks(stored: Tensor, limit: int) -> Iterator[bytes]:
+def _chunks(stored: Stored, limit: int) -> Iterator[bytes]:
     """Decompress at most ``limit`` bytes, a megabyte at a time."""
     frame = _frame(stored)
     size = _content_size(frame)
@@ -226,8 +237,8 @@ def _chunks(stored: Tensor, limit: int) -> Iterator[bytes]:
         raise Defect("is a cut-off zstd frame")
 
 
-def _frame(stored: Tensor) -> bytes:
-    return stored.numpy().tobytes()
+def _frame(stored: Stored) -> bytes:
+    return stored.tobytes()
 
 
 def _content_size(frame: bytes) -> int:
@@ -241,7 +252,7 @@ def _content_size(frame: bytes) -> int:
     return int(size)
 
 
-def _count_kept_compressed(stored: Tensor, size: int) -> tuple[int, Tensor]:
+def _count_kept_compressed(stored: Stored, size: int) -> tuple[int, NDArray[np.uint8]]:
     """Return how many bits are set, and the last byte."""
     count, found, last = 0, 0, b"\0"
     for chunk in _chunks(stored, size):
@@ -249,7 +260,7 @@ def _count_kept_compressed(stored: Tensor, size: int) -> tuple[int, Tensor]:
         found, last = found + len(chunk), chunk[-1:]
     if found != size:
         raise Defect(f"is {found} bytes uncompressed, not {size}")
-    return count, torch.tensor([last[0]], dtype=torch.uint8)
+    return count, np.frombuffer(last, np.uint8)
 
 
 def _sum(coded: NDArray[np.uint8]) -> int:
@@ -262,7 +273,7 @@ def _sum(coded: NDArray[np.uint8]) -> int:
     return int(quads.sum(dtype=np.uint64)) + int(coded[whole:].sum(dtype=np.int64))
 
 
-def _check_gaps(stored: Tensor, numel: int, kept: int) -> None:
+def _check_gaps(stored: Stored, numel: int, kept: int) -> None:
     differing, equal, last = 0, 0, 0
     for chunk in _chunks(stored, numel):
         coded = np.frombuffer(chunk, np.uint8)

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -63,7 +64,10 @@ class MaskTraining:
             text: What to train on.
             initial_masks: A mask for every matrix in ``encoder.matrices``, at least.
         """
-        self._initial_bits = {n: (pack(mask), mask.shape) for n, mask in initial_masks.items()}
+        self._initial_bits = {
+            name: (pack(mask.numpy(force=True)), tuple(mask.shape))
+            for name, mask in initial_masks.items()
+        }
         frozen_in = cache_dir() if config.low_memory else None
         self.folded = FoldedWeights(
             encoder.matrices, initial_masks, config.sparsity, frozen_in=frozen_in
@@ -160,7 +164,7 @@ class MaskTraining:
     @property
     def initial_masks(self) -> dict[str, Tensor]:
         """Name → mask that the search started from."""
-        return {name: unpack(*packed) for name, packed in self._initial_bits.items()}
+        return {n: torch.from_numpy(unpack(*packed)) for n, packed in self._initial_bits.items()}
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -171,7 +175,8 @@ class MaskTraining:
         """Return the share of mask bits that differ from the initial mask."""
         flipped = weights = 0
         for name, mask in self.masks.items():
-            flipped += int((mask.cpu() != unpack(*self._initial_bits[name])).sum())
+            initial = unpack(*self._initial_bits[name])
+            flipped += int(np.count_nonzero(mask.numpy(force=True) != initial))
             weights += mask.numel()
         return flipped / weights
 

@@ -8,12 +8,11 @@ for every head class. "Matrix" always means such a parameter.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,6 +45,8 @@ from tamtctl.cache import check_hub_cache
 from tamtctl.checkpoint_files import is_lfs_pointer
 from tamtctl.errors import HubError, ModelError, NoHeadError
 from tamtctl.files import give_usual_rights
+from tamtctl.fingerprints import combined_fingerprint as combined_fingerprint
+from tamtctl.fingerprints import sha256_of_array
 from tamtctl.hub_requests import TIMEOUT, HubRequests, UnreachableError
 from tamtctl.model_claims import check_configuration, check_tokenizer, no_more_weights_than
 from tamtctl.model_files import encoder_folder, encoder_on_hub
@@ -142,16 +143,9 @@ def fingerprint(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
     return combined_fingerprint({n: tuple(w.shape) for n, w in weights.items()}, hashes), hashes
 
 
-def combined_fingerprint(shapes: Mapping[str, Iterable[int]], hashes: Mapping[str, str]) -> str:
-    """Return the fingerprint that `fingerprint` computes, from known shapes and hashes."""
-    lines = sorted(f"{n} {'x'.join(map(str, shapes[n]))} {hashes[n]}\n" for n in hashes)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
 def sha256_of_weight(weight: Tensor) -> str:
     """Return the hex SHA-256 of a weight as little-endian float32 in row-major order."""
-    array = weight.detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4", copy=False)
-    return hashlib.sha256(array.data).hexdigest()
+    return sha256_of_array(weight.detach().to("cpu", torch.float32).numpy())
 
 
 @loads

@@ -6,8 +6,7 @@ The unused high bits of the last byte, *spare bits*, are zero.
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 
 def packed_size(numel: int) -> int:
@@ -15,24 +14,24 @@ def packed_size(numel: int) -> int:
     return -(-numel // 8)
 
 
-def pack(mask: Tensor) -> Tensor:
-    """Return a boolean mask of any shape, n weights in all, as a uint8 tensor of ⌈n/8⌉ bytes."""
-    return torch.from_numpy(np.packbits(mask.numpy(force=True), bitorder="little"))
+def pack(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return a mask of any shape, n weights in all, as ⌈n/8⌉ bytes."""
+    return np.packbits(mask, bitorder="little")
 
 
-def unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return the boolean mask of ``shape`` that `pack` was given."""
+def unpack(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return the mask of ``shape`` that `pack` was given."""
     numel = int(np.prod(shape, dtype=np.int64))
-    bits = np.unpackbits(packed.numpy(), count=numel, bitorder="little")  # (n,)
-    return torch.from_numpy(bits.view(np.bool_)).view(shape)
+    bits = np.unpackbits(packed, count=numel, bitorder="little")  # (n,)
+    return bits.view(np.bool_).reshape(shape)
 
 
-def count_kept(packed: Tensor) -> int:
+def count_kept(packed: NDArray[np.uint8]) -> int:
     """Return how many bits are set, spare bits included."""
-    return int(np.bitwise_count(packed.numpy()).sum(dtype=np.int64))
+    return int(np.bitwise_count(packed).sum(dtype=np.int64))
 
 
-def has_spare_bits_set(packed: Tensor, numel: int) -> bool:
+def has_spare_bits_set(packed: NDArray[np.uint8], numel: int) -> bool:
     """Return whether a bit behind the last of ``numel`` weights is set."""
     used = numel % 8
     return used != 0 and int(packed[-1]) >> used != 0

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tamtctl.ranking import largest
+
 _BLOCK = 2**18  # values looked at together: what is made of them stays in the processor's cache
 _FAIR_SHARE = 1 / 64  # of the values may be in a window: ranking takes time, and memory
 _NARROWEST, _WIDEST = 1e-6, 1.0  # of windows that are tried; beyond, everything is ranked
@@ -37,24 +39,7 @@ def keep_largest(values: Tensor, keep: int, among_equals: Tensor | None = None) 
         return keep_largest_on_device(values, keep, among_equals)
     flat = values.numpy(force=True).ravel()  # (n,)
     rank = None if among_equals is None else among_equals.numpy(force=True).ravel()
-    return torch.from_numpy(_keep_largest(flat, keep, rank)).view(values.shape).to(values.device)
-
-
-def _keep_largest(
-    values: NDArray[Any], keep: int, among_equals: NDArray[Any] | None = None
-) -> NDArray[np.bool_]:
-    """Do it in numpy, whose partition takes a tenth of the time of torch's on a CPU."""
-    if keep in (0, values.size):
-        return np.full(values.shape, keep > 0)
-    prune = values.size - keep
-    threshold = np.partition(values, prune - 1)[prune - 1]  # the largest value to prune
-    mask: NDArray[np.bool_] = values > threshold
-    if missing := keep - int(np.count_nonzero(mask)):
-        tied = np.flatnonzero(values == threshold)
-        if among_equals is not None:
-            tied = tied[_keep_largest(among_equals[tied], missing)]
-        mask[tied[:missing]] = True
-    return mask
+    return torch.from_numpy(largest(flat, keep, rank)).view(values.shape).to(values.device)
 
 
 def keep_largest_on_device(values: Tensor, keep: int, among_equals: Tensor | None = None) -> Tensor:
@@ -121,7 +106,7 @@ class Cut:
                 raise ValueError("values are not numbers")
             reach = max(8 * reach, _NARROWEST) if reach < _WIDEST else math.inf
         candidates = flat[near]
-        chosen = _keep_largest(candidates, missing, np.abs(weights.numpy().ravel()[near]))
+        chosen = largest(candidates, missing, np.abs(weights.numpy().ravel()[near]))
         threshold = low if chosen.all() else candidates[~chosen].max()
         self.kept_equals = near[chosen & (candidates == threshold)]
         moved = abs(float(threshold) - self.threshold)

@@ -4,7 +4,8 @@
     model = AutoModelForSequenceClassification.from_pretrained(..., dtype=torch.float32)
     ticket.apply(model)                                # zeroes the pruned weights in place
 
-The folder it is saved in is described in `tamtctl.ticket_format`.
+The folder it is saved in is described in `tamtctl.ticket_format`. Torch and transformers are
+imported where a model or a tensor is at hand, so that looking at a ticket takes neither.
 """
 
 from __future__ import annotations
@@ -21,18 +22,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
-import safetensors.torch
-import torch
+import safetensors.numpy
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from tamtctl.card import card
 from tamtctl.errors import HubError, ModelError, NoTicketError, TicketError
 from tamtctl.folders import replacing, write_to_disk
-from tamtctl.heads import check_head
-from tamtctl.mask_coding import ENCODINGS, decode_mask, encode_mask, packed_chunks, repacked
-from tamtctl.models import base_encoder, fingerprint, maskable_matrices, sha256_of_weight
+from tamtctl.head_format import check_head
+from tamtctl.mask_coding import (
+    ENCODINGS,
+    Mask,
+    Stored,
+    decode_mask,
+    encode_mask,
+    packed_chunks,
+    repacked,
+)
 from tamtctl.packing import count_kept, pack
 from tamtctl.paths import expanded
 from tamtctl.public_names import LOCAL_FILE, Places, public_model, public_search, texts_of
@@ -51,6 +55,9 @@ from tamtctl.ticket_format import (
 from tamtctl.untrusted import Defect, show
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
     from tamtctl.hub import PushResult
 
 
@@ -84,13 +91,14 @@ class Ticket(TicketMetadata):
     model's weights: `apply` takes them from the model, and `decode` takes them as they are.
 
     Attributes:
-        stored: Name → mask as uint8 tensor in the ticket's encoding; see `tamtctl.mask_coding`.
+        stored: Name → mask as bytes in the ticket's encoding, a numpy array; see
+            `tamtctl.mask_coding`.
         mlm_head: The masked-LM head that was trained with the mask, name → tensor; None if it is
             not part of the ticket.
         places: Where on this machine is what the metadata call by names for everybody.
     """
 
-    stored: Mapping[str, Tensor] = field(repr=False)
+    stored: Mapping[str, Stored] = field(repr=False)
     mlm_head: Mapping[str, Tensor] | None = field(default=None, repr=False)
     places: Places = field(default_factory=Places, repr=False)
 
@@ -135,9 +143,11 @@ class Ticket(TicketMetadata):
         Raises:
             TicketError: Masks do not fit the weights, or a value cannot be written as JSON.
         """
+        from tamtctl.models import fingerprint
+
         _check_masks(weights, masks)
         base_fingerprint, hashes = fingerprint(weights)
-        packed = {name: pack(masks[name]) for name in weights}
+        packed = {name: pack(masks[name].numpy(force=True)) for name in weights}
         public_id, commit = declared or public_model(base_model_id)
         ticket = cls(
             base_model=BaseModel(public_id, revision or commit, model_type, base_fingerprint),
@@ -207,6 +217,8 @@ class Ticket(TicketMetadata):
         Raises:
             TicketError: The folder holds something else, or cannot be written.
         """
+        from tamtctl.card import card
+
         files = self.files() | {CARD_FILE: card(self).encode()}
         if local := self.places.to_json(expanded(folder), self.base_model.fingerprint):
             files[LOCAL_FILE] = local.encode()
@@ -216,9 +228,11 @@ class Ticket(TicketMetadata):
 
     def files(self) -> dict[str, bytes]:
         """Return name → content of the files of the ticket's folder, all but the card."""
-        files = {MASK_FILE: safetensors.torch.save(dict(self.stored))}
+        files = {MASK_FILE: safetensors.numpy.save(dict(self.stored))}
         if self.mlm_head is not None:
-            files[HEAD_FILE] = safetensors.torch.save(dict(self.mlm_head))
+            from safetensors.torch import save
+
+            files[HEAD_FILE] = save(dict(self.mlm_head))
         return files | {METADATA_FILE: self.to_json(files).encode()}
 
     def find_base(self) -> tuple[str, str | None]:
@@ -258,7 +272,7 @@ class Ticket(TicketMetadata):
             TicketError: It is encoded as ``delta``; `decode` the ticket first.
         """
         self._refuse_delta()
-        return self._decoded(name, None)
+        return _tensor(self._decoded(name, None))
 
     def _refuse_delta(self) -> None:
         if self.encoding == "delta":
@@ -305,9 +319,9 @@ class Ticket(TicketMetadata):
                 )
             self.check_weights(weights)
         candidates = ("delta", "zstd") if encoding == "delta" else (encoding,)
-        stored: dict[str, dict[str, Tensor]] = {candidate: {} for candidate in candidates}
+        stored: dict[str, dict[str, Stored]] = {candidate: {} for candidate in candidates}
         for name in self.parameters:
-            weight = weights.get(name)
+            weight = _array(weights[name]) if name in weights else None
             mask = self._decoded(name, weight)
             for candidate, masks in stored.items():
                 masks[name] = encode_mask(mask, candidate, weight)
@@ -341,6 +355,8 @@ class Ticket(TicketMetadata):
             TicketError: They are not the weights that the masks belong to.
         """
         self.check_weights(weights, model=model, remedy=remedy)
+        import torch
+
         known = self._masks_over({n: w for n, w in weights.items() if n in self.parameters})
         return {
             name: known.mask(name)
@@ -355,22 +371,22 @@ class Ticket(TicketMetadata):
         digest = hashlib.sha256()
         for name in sorted(self.stored):
             digest.update(name.encode() + b"\n")
-            digest.update(self.stored[name].numpy().tobytes())
+            digest.update(self.stored[name].tobytes())
         return digest.digest()
 
     @property
     def stored_bytes(self) -> int:
         """Size of the masks as they are encoded."""
-        return sum(stored.numel() for stored in self.stored.values())
+        return sum(stored.size for stored in self.stored.values())
 
-    def _decoded(self, name: str, weight: Tensor | None) -> Tensor:
+    def _decoded(self, name: str, weight: NDArray[Any] | None) -> Mask:
         entry = self.parameters[name]
         try:
             return decode_mask(self.stored[name], self.encoding, entry.shape, entry.kept, weight)
         except Defect as defect:
             raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
 
-    def _repacked(self, name: str) -> Tensor:
+    def _repacked(self, name: str) -> Stored:
         try:
             return repacked(self.stored[name], self.encoding, self.parameters[name].numel)
         except Defect as defect:
@@ -383,7 +399,7 @@ class Ticket(TicketMetadata):
         """
         if self.encoding != "delta":
             return self
-        masks = {name: pack(self._decoded(name, weight)) for name, weight in weights.items()}
+        masks = {name: pack(self._decoded(name, _array(w))) for name, w in weights.items()}
         return replace(self, encoding="bits", stored=masks)
 
     def check_weights(
@@ -405,6 +421,8 @@ class Ticket(TicketMetadata):
         Raises:
             TicketError: A matrix is missing, has another form, or holds other weights.
         """
+        from tamtctl.models import sha256_of_weight
+
         called = "the model" if model is None else f"model {model!r}"
         other = f"this ticket is for {self._base_line}" + (f": {remedy}" if remedy else "")
         missing = tuple(name for name in self.parameters if name not in weights)
@@ -437,6 +455,8 @@ class Ticket(TicketMetadata):
             TicketError: The model does not hold the weights that the mask was found for, all of
                 them and in float32. The model is then untouched.
         """
+        import torch
+
         matrices = _matrices_of(model)
         missing = self.check_weights(matrices)
         present = {name: matrices[name] for name in self.parameters if name in matrices}
@@ -454,6 +474,8 @@ class Ticket(TicketMetadata):
         return f"{self.base_model.id} ({self.base_model.model_type}){revision}"
 
     def _check_form(self, name: str, parameter: Tensor, called: str, other: str) -> None:
+        import torch
+
         if parameter.is_meta:
             raise TicketError(f"{name} of {called} is on the meta device; load its weights first")
         found, wanted = list(parameter.shape), list(self.parameters[name].shape)
@@ -466,7 +488,7 @@ class Ticket(TicketMetadata):
             )
 
 
-class _Masks(Mapping[str, Tensor]):
+class _Masks(Mapping[str, "Tensor"]):
     """A ticket's masks, unpacked one at a time: unpacked, a mask takes eight times the memory."""
 
     def __init__(self, ticket: Ticket) -> None:
@@ -568,6 +590,8 @@ def packaged_tickets() -> dict[str, Path]:
 
 
 def _check_masks(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+    import torch
+
     if odd := sorted(weights.keys() ^ masks.keys()):
         raise TicketError(f"{odd[0]} has {'no mask' if odd[0] in weights else 'no weight'}")
     if not weights:
@@ -583,7 +607,11 @@ def _check_masks(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> 
 
 def _independent(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy a live model's parameters; none shares memory, which safetensors could not store."""
-    check_head(tensors, {name: weight.shape for name, weight in weights.items()})
+    import torch
+
+    from tamtctl.heads import raw_head
+
+    check_head(raw_head(tensors), {name: weight.shape for name, weight in weights.items()})
     return {
         name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, t in tensors.items()
@@ -597,7 +625,24 @@ def _own_version() -> str:
         return "unknown"
 
 
+def _tensor(mask: Mask) -> Tensor:
+    import torch
+
+    return torch.from_numpy(mask)
+
+
+def _array(weight: Tensor) -> NDArray[Any]:
+    """Return a weight as the masks are computed from it, in float32 on the CPU."""
+    import torch
+
+    return weight.detach().to("cpu", torch.float32).numpy()
+
+
 def _matrices_of(model: object) -> dict[str, nn.Parameter]:
+    from transformers import PreTrainedModel
+
+    from tamtctl.models import maskable_matrices
+
     if not isinstance(model, PreTrainedModel):  # wrapped by peft, DDP or torch.compile
         kind = type(model).__name__
         raise TicketError(f"a ticket applies to a transformers model itself, not to a {kind}")
@@ -621,7 +666,11 @@ def _untie(model: PreTrainedModel, masked: Mapping[str, nn.Parameter]) -> tuple[
     Returns the names of all parameters that were untied: the config only knows all or none, so a
     tied bias must get its own copy too, or it would be lost in saving.
     """
-    embeddings = cast(Tensor, base_encoder(model).get_input_embeddings().weight)
+    from torch import nn
+
+    from tamtctl.models import base_encoder
+
+    embeddings = cast("Tensor", base_encoder(model).get_input_embeddings().weight)
     if not any(parameter is embeddings for parameter in masked.values()):
         return ()
     _refuse_decoder_without_weights(model, len(embeddings))
@@ -648,7 +697,7 @@ def _refuse_decoder_without_weights(model: PreTrainedModel, vocabulary: int) -> 
     Such is deberta-v2's with ``legacy=False``: its "output embeddings" are no vocabulary matrix.
     """
     decoder = model.get_output_embeddings()
-    if decoder is not None and len(cast(Tensor, decoder.weight)) != vocabulary:
+    if decoder is not None and len(cast("Tensor", decoder.weight)) != vocabulary:
         raise TicketError(
             f"the head of this {type(model).__name__} computes with the word embeddings, "
             "so masking them would mask its decoder; load the model without that head (AutoModel)"

@@ -16,14 +16,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from tamtctl.errors import TicketError
-from tamtctl.heads import HEAD_FILE as HEAD_FILE
-from tamtctl.heads import check_head
-from tamtctl.mask_coding import ENCODINGS, check_contents, check_stored
-from tamtctl.models import combined_fingerprint
+from tamtctl.fingerprints import combined_fingerprint
+from tamtctl.head_format import HEAD_FILE as HEAD_FILE
+from tamtctl.head_format import StoredHead, check_head
+from tamtctl.mask_coding import ENCODINGS, Stored, check_contents, check_stored
 from tamtctl.packing import packed_size
 from tamtctl.plain_files import read_regular
 from tamtctl.untrusted import (
@@ -201,8 +200,8 @@ class TicketReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.metadata: TicketMetadata
-        self.stored: dict[str, Tensor] = {}  # masks as they are encoded
-        self.mlm_head: dict[str, Tensor] | None = None
+        self.stored: dict[str, Stored] = {}  # masks as they are encoded
+        self.mlm_head: StoredHead | None = None
         self._document: dict[str, Any] = {}
         self._files: dict[str, tuple[int, str]] = {}  # name → bytes, sha256
 
@@ -338,18 +337,19 @@ class TicketReader:
 
     def _read_masks(self) -> str:
         content = self._read_listed(MASK_FILE, *self._mask_file_limits())
-        self.stored = parse_safetensors(content, MASK_FILE, self._header_limit)
+        found = parse_safetensors(content, MASK_FILE, self._header_limit)
         names = self.metadata.parameters.keys()
-        if strange := sorted(self.stored.keys() - names):
+        if strange := sorted(found.keys() - names):
             raise Defect(f"{METADATA_FILE} lacks the matrix {show(strange[0])}")
-        if lost := sorted(names - self.stored.keys()):
+        if lost := sorted(names - found.keys()):
             raise Defect(f"{MASK_FILE} lacks the mask of {lost[0]}")
-        for name, stored in self.stored.items():
-            if stored.dtype != torch.uint8 or stored.dim() != 1:
+        for name, stored in found.items():
+            if stored.dtype != "U8" or len(stored.shape) != 1:
                 raise Defect(f"{MASK_FILE}: mask of {name} is not made of bytes")
             size = packed_size(self.metadata.parameters[name].numel)
-            if self.metadata.encoding == "bits" and len(stored) != size:
+            if self.metadata.encoding == "bits" and len(stored.data) != size:
                 raise Defect(f"{MASK_FILE}: mask of {name} is not {size} bytes")
+            self.stored[name] = np.frombuffer(stored.data, np.uint8)
         return f"{len(content):,} bytes, checksum and shapes as stated"
 
     def _check_kept_counts(self) -> str:
@@ -372,8 +372,9 @@ class TicketReader:
         if HEAD_FILE not in self._files:
             return "none"
         content = self._read_listed(HEAD_FILE, 0, MAX_HEAD_BYTES)
-        self.mlm_head = parse_safetensors(content, HEAD_FILE, _MAX_HEAD_HEADER)
-        check_head(self.mlm_head, {n: e.shape for n, e in self.metadata.parameters.items()})
+        found = parse_safetensors(content, HEAD_FILE, _MAX_HEAD_HEADER)
+        check_head(found, {n: e.shape for n, e in self.metadata.parameters.items()})
+        self.mlm_head = StoredHead(content, found)
         return f"{len(self.mlm_head)} tensors, {len(content):,} bytes, checksum as stated"
 
     def _read_listed(self, name: str, least: int, most: int) -> bytes:

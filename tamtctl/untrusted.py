@@ -10,12 +10,11 @@ import math
 import re
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from torch import Tensor
+from safetensors import SafetensorError, deserialize
 
 from tamtctl.errors import TicketError
 
@@ -150,7 +149,22 @@ def check_plain(value: Any, where: str, depth: int = 0) -> None:
         raise Defect(f"{where}: {show(value)} is no plain JSON value")
 
 
-def parse_safetensors(content: bytes, where: str, header_limit: int) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class RawTensor:
+    """A tensor as a safetensors file holds it.
+
+    Attributes:
+        dtype: As the file calls it: ``U8``, ``F32``, ``BF16``, …
+        shape: Of the tensor.
+        data: Its bytes, little-endian and in row-major order.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytearray | memoryview
+
+
+def parse_safetensors(content: bytes, where: str, header_limit: int) -> dict[str, RawTensor]:
     """Parse a safetensors file; its reader checks all lengths against the content.
 
     Args:
@@ -159,14 +173,16 @@ def parse_safetensors(content: bytes, where: str, header_limit: int) -> dict[str
         header_limit: Bytes that the names and offsets of its tensors may take.
 
     Raises:
-        TicketError: It is damaged, or of a type this torch does not have.
+        TicketError: It is damaged.
     """
     if (header := int.from_bytes(content[:8], "little")) > header_limit:
         raise Defect(f"{where} is damaged: a header of {header} bytes, more than {header_limit}")
     try:
-        return dict(sorted(load_safetensors(content).items()))  # the reader has no order
+        # The reader has no order.
+        found = sorted(deserialize(content))  # type: ignore[no-untyped-call]
     except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise Defect(f"{where} is damaged: {reason(error)}") from error
+    return {n: RawTensor(t["dtype"], tuple(t["shape"]), t["data"]) for n, t in found}
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import safetensors.numpy
 import safetensors.torch
 import tiny
 import torch
@@ -27,10 +28,10 @@ from test_ticket import list_again, make_ticket, rewrite_json, small_ticket
 
 from tamtctl import task_data
 from tamtctl.errors import CorpusError, ModelError, TaskError
-from tamtctl.heads import HEAD_FILE
+from tamtctl.head_format import HEAD_FILE
 from tamtctl.inspecting import compare_masks, inspect_ticket
 from tamtctl.labelled_files import records_of
-from tamtctl.mask_coding import decode_mask, encode_mask, packed_chunks, repacked
+from tamtctl.mask_coding import Stored, decode_mask, encode_mask, packed_chunks, repacked
 from tamtctl.models import combined_fingerprint, load_encoder
 from tamtctl.packing import pack
 from tamtctl.task_data import open_own_task
@@ -48,19 +49,17 @@ def within(seconds: float) -> Iterator[None]:
     assert time.process_time() - began <= seconds
 
 
-def frame_of(byte: int, size: int) -> torch.Tensor:
+def frame_of(byte: int, size: int) -> Stored:
     """Return the zstd frame of one byte repeated, without having it in memory."""
     writer = zstandard.ZstdCompressor(level=1).compressobj(size=size)
     parts, left, piece = [], size, bytes([byte]) * 2**20
     while left:
         parts.append(writer.compress(piece[:left]))
         left -= min(left, len(piece))
-    return torch.from_numpy(np.frombuffer(b"".join([*parts, writer.flush()]), np.uint8).copy())
+    return np.frombuffer(b"".join([*parts, writer.flush()]), np.uint8)
 
 
-def claiming(
-    folder: Path, encoding: str, masks: dict[str, tuple[list[int], int, torch.Tensor]]
-) -> Path:
+def claiming(folder: Path, encoding: str, masks: dict[str, tuple[list[int], int, Stored]]) -> Path:
     """Write a ticket of any matrices, name → shape, kept, stored, with all that follows from it."""
     small_ticket().save_pretrained(folder)
     entries = {n: {"shape": s, "kept": k, "sha256": "0" * 64} for n, (s, k, _) in masks.items()}
@@ -75,7 +74,7 @@ def claiming(
 
     rewrite_json(folder, change)
     stored = {name: mask for name, (_, _, mask) in masks.items()}
-    safetensors.torch.save_file(stored, folder / "mask.safetensors")
+    safetensors.numpy.save_file(stored, folder / "mask.safetensors")
     list_again(folder)
     return folder
 
@@ -111,7 +110,7 @@ def test_more_than_belongs_to_the_stored_bytes(tmp_path: Path, encoding: str) ->
 
 def test_many_small_bombs_are_one_large_one(tmp_path: Path) -> None:
     frame = frame_of(0, 2**25)
-    masks = {f"m{i}.weight": ([2**28], 0, frame.clone()) for i in range(60)}
+    masks = {f"m{i}.weight": ([2**28], 0, frame.copy()) for i in range(60)}
     folder = claiming(tmp_path / "t", "zstd", masks)
     with at_most(SEVERAL), within(1):
         assert "the masks unpack to" in inspect_ticket(str(folder)).problem
@@ -119,7 +118,7 @@ def test_many_small_bombs_are_one_large_one(tmp_path: Path) -> None:
 
 def test_a_delta_without_a_difference(tmp_path: Path) -> None:
     """A magnitude ticket of any size is a few bytes, and legal; so is a single far position."""
-    empty, far = encode_mask(torch.ones(0, dtype=torch.bool), "zstd"), frame_of(255, 2**33 // 255)
+    empty, far = encode_mask(np.ones(0, bool), "zstd"), frame_of(255, 2**33 // 255)
     numel = 2**33
     masks = {"a.weight": ([numel], numel // 2, empty)}
     with at_most(SEVERAL), within(2):
@@ -136,38 +135,39 @@ def test_an_honest_large_delta(tmp_path: Path) -> None:
     folder = tmp_path / "t"
     ticket.encode("delta", {"a.weight": weight}).save_pretrained(folder)
     assert Ticket.load(folder).encoding in ("delta", "zstd")
-    stored = encode_mask(mask, "delta", weight)
+    stored = encode_mask(mask.numpy(), "delta", weight.numpy())
     masks = {"a.weight": ([2**11, 2**11], int(mask.sum()), stored)}
     assert inspect_ticket(str(claiming(folder, "delta", masks))).is_valid
-    assert torch.equal(decode_mask(stored, "delta", (2**11, 2**11), int(mask.sum()), weight), mask)
+    decoded = decode_mask(stored, "delta", (2**11, 2**11), int(mask.sum()), weight.numpy())
+    assert np.array_equal(decoded, mask.numpy())
 
 
 @pytest.mark.parametrize("numel", [1, 8, 9, 2**20 * 8, 2**20 * 8 + 1, 2**21 * 8 + 5])
 def test_packed_chunks_and_repacking(numel: int) -> None:
-    mask = torch.rand(numel) < 0.3
+    mask = torch.rand(numel).numpy() < 0.3
     bits, frame = pack(mask), encode_mask(mask, "zstd")
     for stored, encoding in ((bits, "bits"), (frame, "zstd")):
         chunks = list(packed_chunks(stored, encoding, numel))
         assert [len(chunk) for chunk in chunks[:-1]] == [2**20] * (len(chunks) - 1)
-        assert torch.equal(torch.from_numpy(np.concatenate(chunks)), bits)
-    assert torch.equal(repacked(frame, "zstd", numel), bits)
-    assert torch.equal(repacked(bits, "bits", numel), frame)
+        assert np.array_equal(np.concatenate(chunks), bits)
+    assert np.array_equal(repacked(frame, "zstd", numel), bits)
+    assert np.array_equal(repacked(bits, "bits", numel), frame)
 
 
 def test_a_frame_longer_than_it_states(tmp_path: Path) -> None:
     """Its header says 8 bytes, its blocks hold a megabyte."""
-    honest = bytearray(frame_of(0, 2**20).numpy().tobytes())
+    honest = bytearray(frame_of(0, 2**20).tobytes())
     short = zstandard.ZstdCompressor(level=1).compress(bytes(8))
     size = zstandard.frame_header_size(bytes(honest))
     lying = short[: zstandard.frame_header_size(short)] + bytes(honest[size:])
-    frame = torch.from_numpy(np.frombuffer(lying, np.uint8).copy())
+    frame = np.frombuffer(lying, np.uint8)
     folder = claiming(tmp_path / "t", "zstd", {"a.weight": ([64], 0, frame)})
     assert not inspect_ticket(str(folder)).is_valid
 
 
 def test_many_matrices(tmp_path: Path) -> None:
-    byte = torch.zeros(1, dtype=torch.uint8)
-    masks = {f"m{i}.weight": ([8], 0, byte.clone()) for i in range(5000)}
+    byte = np.zeros(1, np.uint8)
+    masks = {f"m{i}.weight": ([8], 0, byte.copy()) for i in range(5000)}
     folder = claiming(tmp_path / "t", "bits", masks)
     with at_most(SEVERAL + 30), within(10):
         compare_masks([str(folder), str(folder)])

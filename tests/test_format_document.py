@@ -24,6 +24,6 @@ def test_the_reader_in_the_document_reads(encoding: str) -> None:
     exec(code, reader)
     weight = torch.randn(300, 200).round(decimals=1)  # with many ties
     for mask in (trained_mask(weight, 0.7, 0.05), torch.ones(300, 200) > 0, weight > 5):
-        stored = encode_mask(mask, encoding, weight).numpy()
+        stored = encode_mask(mask.numpy(), encoding, weight.numpy())
         arguments = ((300, 200), int(mask.sum()), weight.numpy(), encoding)
         assert np.array_equal(reader["decode"](stored, *arguments), mask.numpy())

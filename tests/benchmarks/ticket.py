@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from tamtctl.mask_coding import (
+    Mask,
+    Stored,
     decode_mask,
     decompressed,
     encode_mask,
@@ -55,9 +56,9 @@ def main() -> bool:
 
 
 def _speed_of_bits(shapes: list[tuple[int, int]]) -> tuple[Table, bool]:
-    masks = [torch.rand(shape) < 0.3 for shape in shapes]
+    masks = [torch.rand(shape).numpy() < 0.3 for shape in shapes]
     packed = [pack(mask) for mask in masks]
-    weights = sum(mask.numel() for mask in masks)
+    weights = sum(mask.size for mask in masks)
     source = np.ones(weights, dtype=np.uint8)
     seconds = {
         "pack": _best(lambda: [pack(mask) for mask in masks]),
@@ -75,7 +76,7 @@ def _speed_of_bits(shapes: list[tuple[int, int]]) -> tuple[Table, bool]:
     return table, weights / slowest >= BITS_SPEED_GOAL
 
 
-def _unpack_each(packed: list[Tensor], shapes: list[tuple[int, int]]) -> None:
+def _unpack_each(packed: list[Stored], shapes: list[tuple[int, int]]) -> None:
     """Unpack one mask after the other, as `Ticket.masks` gives them."""
     for bits, shape in zip(packed, shapes, strict=True):
         unpack(bits, shape)
@@ -90,17 +91,17 @@ def _sizes(shapes: list[tuple[int, int]]) -> tuple[Table, bool]:
     for sparsity, differing in CASES:
         entropy, delta, zstd, seconds, weights = 0.0, 0, 0, 0.0, 0
         for number, shape in enumerate(shapes):
-            weight = torch.randn(shape, generator=torch.Generator().manual_seed(number))
-            reference = magnitude_mask(weight, keep_count(weight.numel(), sparsity))
+            weight = torch.randn(shape, generator=torch.Generator().manual_seed(number)).numpy()
+            reference = magnitude_mask(weight, keep_count(weight.size, sparsity))
             mask = _differing(reference, differing, number)
             entropy += _entropy(reference ^ mask, reference)
             stored = encode_mask(mask, "delta", weight)
-            delta += stored.numel()
-            zstd += encode_mask(mask, "zstd").numel()
+            delta += stored.size
+            zstd += encode_mask(mask, "zstd").size
             seconds += _best(partial(_unpack, stored, reference))
-            weights += weight.numel()
+            weights += weight.size
             kept = int(mask.sum())
-            assert torch.equal(decode_mask(stored, "delta", shape, kept, weight), mask)
+            assert np.array_equal(decode_mask(stored, "delta", shape, kept, weight), mask)
         table.add_row(
             f"{sparsity}", f"{differing:.0%}", f"{entropy / 1e6:.2f}",
             f"{delta / 1e6:.2f}", f"{delta / entropy:.3f}", f"{zstd / 1e6:.2f}",
@@ -113,17 +114,17 @@ def _sizes(shapes: list[tuple[int, int]]) -> tuple[Table, bool]:
     return table, goals_met
 
 
-def _unpack(stored: Tensor, reference: Tensor) -> Tensor:
+def _unpack(stored: Stored, reference: Mask) -> Mask:
     """Do what decoding does once the magnitude mask is there; it is flipped back and forth."""
-    flip(reference, positions(decompressed(stored, reference.numel())))
+    flip(reference, positions(decompressed(stored, reference.size)))
     return reference
 
 
-def _differing(reference: Tensor, share: float, seed: int) -> Tensor:
+def _differing(reference: Mask, share: float, seed: int) -> Mask:
     """Return a mask that keeps as many weights as another and differs in a share of positions."""
     generator = np.random.default_rng(seed)
-    mask = reference.clone()
-    flat = mask.view(-1).numpy()
+    mask = reference.copy()
+    flat = mask.reshape(-1)
     count = round(flat.size * share / 2)
     kept, pruned = np.flatnonzero(flat), np.flatnonzero(~flat)
     flat[generator.choice(kept, count, replace=False)] = False
@@ -131,14 +132,14 @@ def _differing(reference: Tensor, share: float, seed: int) -> Tensor:
     return mask
 
 
-def _entropy(differs: Tensor, reference: Tensor) -> float:
+def _entropy(differs: Mask, reference: Mask) -> float:
     """Return the bytes that a difference takes at least, the magnitude mask being known."""
     return (_bits(differs[reference]) + _bits(differs[~reference])) / 8
 
 
-def _bits(part: Tensor) -> float:
-    p = float(part.double().mean())
-    return 0.0 if p in (0, 1) else part.numel() * -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+def _bits(part: Mask) -> float:
+    p = float(part.mean())
+    return 0.0 if p in (0, 1) else part.size * -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
 
 
 def _best(call: Callable[[], object]) -> float:

@@ -1,0 +1,31 @@
+"""The largest of many values in numpy, whose partition takes a tenth of the time of torch's.
+
+Imports nothing heavy, so that a mask can be told from the weights without torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def largest(
+    values: NDArray[Any], keep: int, among_equals: NDArray[Any] | None = None
+) -> NDArray[np.bool_]:
+    """Return which of the values, of shape (n,), are the ``keep`` largest, exactly so many.
+
+    Among equal values the larger ``among_equals`` is kept, and then the lower index.
+    """
+    if keep in (0, values.size):
+        return np.full(values.shape, keep > 0)
+    prune = values.size - keep
+    threshold = np.partition(values, prune - 1)[prune - 1]  # the largest value to prune
+    mask: NDArray[np.bool_] = values > threshold
+    if missing := keep - int(np.count_nonzero(mask)):
+        tied = np.flatnonzero(values == threshold)
+        if among_equals is not None:
+            tied = tied[largest(among_equals[tied], missing)]
+        mask[tied[:missing]] = True
+    return mask

@@ -509,7 +509,7 @@ def compare(
 def finetune(
     task: Annotated[
         str | None,
-        typer.Argument(help="A task; with --train and --dev, a name for your own."),
+        typer.Argument(help="A task; with --train, a name for your own."),
     ] = None,
     ticket: Annotated[
         str | None,
@@ -527,7 +527,13 @@ def finetune(
         str | None,
         typer.Option(help="Labelled examples of your own task: tsv, csv, jsonl or parquet."),
     ] = None,
-    dev: Annotated[str | None, typer.Option(help="The examples to score it on.")] = None,
+    dev: Annotated[
+        str | None,
+        typer.Option(
+            help="The examples to score it on; by default a fifth of --train (at most 5,000) that "
+            "is held out: a stable one, of every class alike, duplicates together."
+        ),
+    ] = None,
     text_column: TextColumnsOption = None,
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = "label",
     label_kind: Annotated[
@@ -576,7 +582,7 @@ def finetune(
 ) -> None:
     """Fine-tune a ticket, or the dense model, on a task, and score it."""
     if task is None and not (train or dev):
-        raise UsageError(f"which task? one of {', '.join(TASKS)}, or --train and --dev of your own")
+        raise UsageError(f"which task? one of {', '.join(TASKS)}, or --train of your own")
     config = FinetuneConfig(
         task=task or "own",
         ticket=ticket,

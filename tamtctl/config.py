@@ -345,15 +345,16 @@ class FinetuneConfig:
     """Everything that determines a fine-tuning run; None leaves the task's own value.
 
     Attributes:
-        task: A name in `tamtctl.tasks.TASKS`, or with ``train`` and ``dev`` any other of letters,
-            digits, ``-``, ``_`` and ``.``, for it names a folder.
+        task: A name in `tamtctl.tasks.TASKS`, or with ``train`` any other of letters, digits,
+            ``-``, ``_`` and ``.``, for it names a folder.
         ticket: Folder, packaged name or Hub id; None: the one at hand, see
             `tamtctl.starting_point.with_default_ticket`.
         dense: Fine-tune the full model, without a ticket.
         model: ``nano``, a folder or a Hub id; by default what the ticket is for.
         data_dir: A folder of the task's files; by default the Hub.
         train: Labelled examples of a task of one's own: tsv, csv, jsonl or parquet.
-        dev: The examples to score on.
+        dev: The examples to score on; None: a part of ``train`` is held out, see
+            `tamtctl.dev_split`.
         text_columns: One or two columns of ``train`` and ``dev``.
         label_column: Their column of the label.
         label_kind: ``classification`` or ``regression``; None: as the labels look.
@@ -510,7 +511,7 @@ def _plain(config: SearchConfig | FinetuneConfig | EvaluateConfig) -> dict[str, 
 
 
 def _require_own_files(config: FinetuneConfig) -> None:
-    """A task of one's own needs both of its files, no others, and a name that can be a folder's."""
+    """A task of one's own needs a file to train on, and a name that can be a folder's."""
     if not config.has_own_files:
         return
     if not re.fullmatch(r"[\w.-]{1,64}", config.task):
@@ -523,9 +524,8 @@ def _require_own_files(config: FinetuneConfig) -> None:
             f"a task of your own cannot be called {config.task!r}, which is a measure of evaluate; "
             "give another name"
         )
-    if not (config.train and config.dev):
-        missing = "--dev" if config.train else "--train"
-        raise UsageError(f"{missing} is needed, too: a task of your own has a --train and a --dev")
+    if config.train is None:
+        raise UsageError("--train is needed, too: --dev is what a task of your own is scored on")
     if config.data_dir:
         raise UsageError("--data-dir is for a known task; with --train and --dev leave it out")
     columns = config.text_columns

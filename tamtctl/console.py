@@ -212,14 +212,16 @@ class CompareView(FinetuneView):
     def plan(self, plan: SearchPlan) -> None:
         """Say what a search will do; most of it is the same for all."""
         if plan.steps:
-            self._out.line(f"{plan.steps:,} steps, about {_duration(plan.estimated_seconds)}")
+            self._out.line(
+                f"{_count(plan.steps, 'step')}, about {_duration(plan.estimated_seconds)}"
+            )
             for warning in plan.warnings:
                 self._out.line(warning)
             self._open_bar("searching", plan.steps)
 
     def finetune_plan(self, plan: FinetunePlan) -> None:
         """Say what fine-tuning will do."""
-        self._out.line(f"fine-tuning on {plan.task.name}: {plan.steps:,} steps a seed")
+        self._out.line(f"fine-tuning on {plan.task.name}: {_count(plan.steps, 'step')} a seed")
 
 
 def show_comparison_plan(output: Output, plan: Sequence[PlannedRun]) -> None:
@@ -262,7 +264,7 @@ def show_plan(output: Output, plan: SearchPlan) -> None:
     config = plan.config
     train = "streamed" if plan.train_tokens is None else f"{_tokens(plan.train_tokens)} tokens"
     training = (
-        f"{plan.steps:,} steps of {config.batch_size} × {config.sequence_length} tokens, "
+        f"{_count(plan.steps, 'step')} of {config.batch_size} × {config.sequence_length} tokens, "
         + (f"{plan.resumed_from:,} of them done, " if plan.resumed_from else "")
         + f"about {_duration(plan.estimated_seconds)}"
         if plan.steps
@@ -313,7 +315,7 @@ def show_search_result(output: Output, result: SearchResult) -> None:
         if result.stopped_early:
             output.line("Stopped early, as --patience asks; the ticket is that of the last step.")
         output.line(
-            f"{result.steps} steps in {_duration(result.seconds)} "
+            f"{_count(result.steps, 'step')} in {_duration(result.seconds)} "
             f"({result.tokens_per_second:,.0f} tokens/s), {result.flips:.1%} of the mask flipped"
         )
     output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
@@ -363,8 +365,10 @@ def show_finetune_plan(output: Output, plan: FinetunePlan) -> None:
         {
             "task": f"{task.name}: {task.summary} ({plan.labels})",
             "model": subject,
-            "data": f"{plan.data} ({plan.train_examples:,} to train on, {plan.dev_examples:,} dev)",
-            "training": f"{plan.epochs} epochs, {plan.steps:,} steps of {task.batch_size} × up to "
+            "data": f"{plan.data} ({plan.train_examples:,} to train on, {plan.dev_examples:,} dev"
+            + (", held out of it)" if plan.has_made_dev else ")"),
+            "training": f"{_count(plan.epochs, 'epoch')}, {_count(plan.steps, 'step')} of "
+            f"{task.batch_size} × up to "
             f"{plan.max_length} tokens, learning rate {task.learning_rate:g}",
             "seeds": ", ".join(map(str, plan.seeds)),
             "device": _place(plan.compute.device.type, plan.compute.precision),

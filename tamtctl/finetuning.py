@@ -20,27 +20,28 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from tamtctl.checkpoints import Checkpoints
 from tamtctl.config import FinetuneConfig
+from tamtctl.dev_split import DEV_FILE, DevSplit, save_examples
 from tamtctl.devices import Compute
 from tamtctl.distributed import world
 from tamtctl.environment import environment
 from tamtctl.errors import DamagedRunError
 from tamtctl.identity import finetune_identity
-from tamtctl.metrics import scores
 from tamtctl.models import load_tokenizer, save_model
 from tamtctl.one_at_a_time import random_numbers
 from tamtctl.paths import expanded, folder_name
 from tamtctl.run_facts import SEED_METRICS, places_of
 from tamtctl.runs import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
+from tamtctl.scored_sets import ScoredSets
 from tamtctl.seed_run import Schedule, SeedRun
 from tamtctl.sentence_embeddings import copy_pipeline
 from tamtctl.starting_point import StartingPoint, with_default_ticket
 from tamtctl.task_data import Examples, TaskData, open_own_task, open_task
 from tamtctl.task_heads import LabelScale
-from tamtctl.task_models import Encoded, Encoding, Predictions, predict
+from tamtctl.task_models import Encoding, Predictions
 from tamtctl.task_notes import (
     class_notes,
     cut_notes,
@@ -53,8 +54,6 @@ from tamtctl.tasks import TASKS, Task, find_task
 from tamtctl.training import StepReport
 
 PREDICTIONS = "predictions.jsonl"
-
-_EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ class FinetunePlan:
         notes: What a person should know before a score is believed, a line each.
         train_cut: How many of the examples to train on are too long and are cut.
         dev_cut: The same of the dev examples.
+        has_made_dev: The dev examples are a part of the training set that is held out.
     """
 
     task: Task
@@ -100,6 +100,7 @@ class FinetunePlan:
     notes: tuple[str, ...]
     train_cut: int
     dev_cut: int
+    has_made_dev: bool
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ class FinetuneResult:
         notes: What a person should know before a score is believed, a line each.
         train_cut: How many of the examples to train on were too long and were cut.
         dev_cut: The same of the dev examples.
+        has_made_dev: The dev examples are a part of the training set that was held out.
     """
 
     task: str
@@ -172,6 +174,7 @@ class FinetuneResult:
     notes: tuple[str, ...] = ()
     train_cut: int = 0
     dev_cut: int = 0
+    has_made_dev: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -297,11 +300,11 @@ def _seed_facts(folder: Path) -> dict[str, Any] | None:
 
 
 def _open_data(config: FinetuneConfig) -> TaskData:
-    if config.train and config.dev:
+    if config.train:
         return open_own_task(
             config.task,
             expanded(config.train),
-            expanded(config.dev),
+            expanded(config.dev) if config.dev else None,
             text_columns=config.text_columns,
             label_column=config.label_column,
             kind=cast(Any, config.label_kind),
@@ -354,10 +357,8 @@ class _Finetuning:
     run: RunFolder
     compute: Compute
     tokenizer: PreTrainedTokenizerFast
-    encoding: Encoding
     train_set: Examples
-    dev_sets: dict[str, Examples]
-    dev_inputs: dict[str, Encoded]
+    dev: ScoredSets
     scale: LabelScale | None  # in which the labels are trained on
     schedule: Schedule
     plan: FinetunePlan
@@ -377,22 +378,20 @@ class _Finetuning:
         task = _with_values(data.task, config)
         world().check_batch(task.batch_size)
         watcher.status(f"reading {data.name}")
-        train_set, dev_sets = data.train(), data.dev()
-        if config.limit:
-            has_classes = task.kind == "classification"
-            train_set = train_set.subset(config.limit, of_each_class=has_classes)
+        train_set, dev_sets, notes = _examples(config, task, data)
         is_own_scale = task.kind == "regression" and task.name not in TASKS
         scale = LabelScale.of(train_set.labels) if is_own_scale else None
-        notes: list[str] = [*data.notes, *_label_notes(data, task, train_set, dev_sets)]
+        notes += [*data.notes, *_label_notes(data, task, train_set, dev_sets)]
         watcher.status(f"loading model {start.model}")
         tokenizer = load_tokenizer(start.model, start.revision)
         model, pruned = start.load(task, config.seeds[0], scale=scale, note=notes.append)
         encoding = Encoding.of(task, model, tokenizer, config.max_length)
         watcher.status(f"tokenising {data.name}")
         features = encoding.for_training(train_set)
-        dev_inputs = {suffix: encoding.encode(examples) for suffix, examples in dev_sets.items()}
-        read = [features, *(inputs.features for inputs in dev_inputs.values())]
-        notes += cut_notes(task, read, encoding.limits, "--max-length {} reads more")
+        dev = ScoredSets.of(task, encoding, compute, dev_sets)
+        notes += cut_notes(
+            task, [features, *dev.features], encoding.limits, "--max-length {} reads more"
+        )
         if scale:
             features.labels = scale.standardised(features.labels)
         plan = FinetunePlan(
@@ -402,7 +401,7 @@ class _Finetuning:
             sparsity=_sparsity(pruned),
             data=data.name,
             train_examples=len(train_set),
-            dev_examples=sum(map(len, dev_sets.values())),
+            dev_examples=len(dev),
             max_length=encoding.max_length,
             epochs=task.epochs,
             steps=task.epochs * math.ceil(len(features) / task.batch_size),
@@ -413,7 +412,8 @@ class _Finetuning:
             labels=label_summary(task, train_set),
             notes=tuple(notes),
             train_cut=features.cut,
-            dev_cut=sum(inputs.features.cut for inputs in dev_inputs.values()),
+            dev_cut=sum(features.cut for features in dev.features),
+            has_made_dev=data.has_no_dev,
         )
         described = start.describe(model)
         splits = {"train": train_set} | {task.dev_splits[s]: e for s, e in dev_sets.items()}
@@ -424,10 +424,8 @@ class _Finetuning:
             run=run,
             compute=compute,
             tokenizer=tokenizer,
-            encoding=encoding,
             train_set=train_set,
-            dev_sets=dev_sets,
-            dev_inputs=dev_inputs,
+            dev=dev,
             scale=scale,
             schedule=Schedule(
                 task=task,
@@ -447,6 +445,8 @@ class _Finetuning:
         open_seeds = world().on_first(
             lambda: [seed for seed, folder in folders.items() if _seed_facts(folder) is None]
         )
+        if self.plan.has_made_dev:  # for whoever evaluates a checkpoint of the run
+            world().on_first(self._save_dev)
         watcher.finetune_plan(self.plan)
         for line in self.plan.notes:
             watcher.note(line)
@@ -455,6 +455,10 @@ class _Finetuning:
             with random_numbers:  # the head and dropout draw from them
                 self._run_seed(seed, folders[seed], watcher)
         return world().on_first(lambda: self._result(folders, len(folders) - len(open_seeds)))
+
+    def _save_dev(self) -> None:
+        (examples,) = self.dev.sets.values()
+        save_examples(self.run.path / DEV_FILE, self.task, examples)
 
     def _result(self, folders: Mapping[int, Path], done_before: int) -> FinetuneResult:
         """Put the seeds together and write that the run is finished."""
@@ -485,6 +489,7 @@ class _Finetuning:
             notes=self.plan.notes,
             train_cut=self.plan.train_cut,
             dev_cut=self.plan.dev_cut,
+            has_made_dev=self.plan.has_made_dev,
         )
         self.run.finish(result.to_dict())
         return result
@@ -503,7 +508,7 @@ class _Finetuning:
             model,
             pruned,
             seed,
-            lambda model: self.score(self.predict(model, self.scale)),
+            lambda model: self.dev.score(self.dev.predict(model, self.scale)),
         )
         seed_run.resume(checkpoints, watcher.note)
         seed_run.train(unfinished, checkpoints, watcher.progress, watcher.note)
@@ -518,13 +523,15 @@ class _Finetuning:
         seed_run.select()
         if self.scale:
             self.scale.fold_into(seed_run.model)
-        found = self.predict(seed_run.model)
+        found = self.dev.predict(seed_run.model)
         save_model(seed_run.model, self.tokenizer, folder)
         copy_pipeline(self.start.model, self.start.revision, folder)
         self._save_predictions(folder / PREDICTIONS, found)
+        made = {"dev": str(self.run.path / DEV_FILE)} if self.plan.has_made_dev else {}
         facts = self.facts | {
             "seed": seed,
-            "scores": self.score(found),
+            "files": self.facts["files"] | places_of(made, folder),
+            "scores": self.dev.score(found),
             "dev_selected": self.config.select == "best",
             "epoch_scores": seed_run.epoch_scores,
             "steps": self.plan.steps,
@@ -532,42 +539,33 @@ class _Finetuning:
         }
         write_json(folder / SEED_METRICS, facts)
 
-    def predict(
-        self, model: PreTrainedModel, scale: LabelScale | None = None
-    ) -> dict[str, Predictions]:
-        """Return what a model says of every dev split.
-
-        Args:
-            model: Its head says labels, unless a ``scale`` is to be undone.
-            scale: In which the model is trained.
-        """
-        return {
-            suffix: predict(
-                self.encoding,
-                model,
-                examples,
-                batch_size=_EVALUATION_BATCH,
-                autocast=self.compute.autocast,
-                encoded=self.dev_inputs[suffix],
-                scale=scale,
-            )
-            for suffix, examples in self.dev_sets.items()
-        }
-
-    def score(self, found: Mapping[str, Predictions]) -> dict[str, float]:
-        """Return every metric of every dev split."""
-        return {
-            name + suffix: value
-            for suffix, predictions in found.items()
-            for name, value in scores(self.task, predictions.values, self.dev_sets[suffix]).items()
-        }
-
     def _save_predictions(self, path: Path, found: Mapping[str, Predictions]) -> None:
         with path.open("w", encoding="utf-8") as file:
             for suffix, predictions in found.items():
                 split = self.task.dev_splits[suffix]
-                for row in prediction_rows(self.task, predictions, self.dev_sets[suffix]):
+                for row in prediction_rows(self.task, predictions, self.dev.sets[suffix]):
                     file.write(json.dumps({"split": split} | row) + "\n")
+
+
+def _examples(
+    config: FinetuneConfig, task: Task, data: TaskData
+) -> tuple[Examples, dict[str, Examples], list[str]]:
+    """Read the examples to train on, the dev sets by suffix, and what is to be said of them."""
+    train_set, notes = data.train(), []
+    if not data.has_no_dev:
+        dev_sets = data.dev()
+    else:
+        split = DevSplit.of(task, train_set, name=data.name, advice="give a --dev file")
+        data.check_metric(split.held_out)
+        notes.append(
+            f"there is no --dev: {len(split.held_out):,} of the {len(train_set):,} examples of "
+            f"{data.name} are held out to score on, and not trained on"
+        )
+        train_set, dev_sets = split.rest, {"": split.held_out}
+    if config.limit:
+        has_classes = task.kind == "classification"
+        train_set = train_set.subset(config.limit, of_each_class=has_classes)
+    return train_set, dev_sets, notes
 
 
 def _label_notes(

@@ -122,6 +122,7 @@ class TaskData:
         labels: Those of a user's own training split, as they are in the file.
         notes: What a person should know of how the files are read.
         has_guessed_kind: Whether nobody said if the labels are classes or numbers.
+        has_no_dev: There is but a training split.
     """
 
     task: Task
@@ -132,6 +133,7 @@ class TaskData:
     labels: tuple[Any, ...] = ()
     notes: tuple[str, ...] = ()
     has_guessed_kind: bool = False
+    has_no_dev: bool = False
 
     @property
     def identity(self) -> dict[str, str]:
@@ -156,11 +158,18 @@ class TaskData:
         """
         found = {suffix: self._examples(split) for suffix, split in self.task.dev_splits.items()}
         for examples in found.values():
-            self._check_metric(examples)
+            self.check_metric(examples)
         return found
 
-    def _check_metric(self, examples: Examples) -> None:
-        """Refuse labels with which nothing can correlate: a score of 0 would be made up."""
+    def check_metric(self, examples: Examples) -> None:
+        """Refuse labels with which nothing can correlate: a score of 0 would be made up.
+
+        Args:
+            examples: To score on.
+
+        Raises:
+            TaskError: The metric is a correlation, and all labels are the same.
+        """
         metric, labels = self.task.metrics[0], self.task.labels
         if metric in CORRELATIONS and len(set(examples.labels)) == 1:
             label = examples.labels[0]
@@ -202,7 +211,7 @@ def open_task(task: Task, data_dir: Path | None = None) -> TaskData:
 def open_own_task(
     name: str,
     train: Path,
-    dev: Path,
+    dev: Path | None,
     *,
     text_columns: Sequence[str],
     label_column: str,
@@ -213,7 +222,7 @@ def open_own_task(
     Args:
         name: What the user calls it.
         train: A tsv, csv, jsonl or parquet file.
-        dev: Another one.
+        dev: Another one; None: there is none, and a part of the training set stands for it.
         text_columns: One or two columns.
         label_column: The column of the label.
         kind: ``classification`` or ``regression``; None: regression if the training labels are
@@ -222,8 +231,8 @@ def open_own_task(
     Raises:
         TaskError: A file cannot be read, a column is missing, or there is but one label.
     """
-    for file in (train, dev):
-        _check_file(file, "check --train and --dev")
+    for file in filter(None, (train, dev)):
+        _check_file(file, "check --train and --dev" if dev else "check --train")
     task = own_task(name, tuple(text_columns), label_column, kind or "classification")
     records = _split_records(task, {TRAIN: [train]}, TRAIN)
     values = [_label(task, place, record) for place, record in records]
@@ -231,11 +240,17 @@ def open_own_task(
         task = own_task(name, task.columns, label_column, "regression")
     if task.kind == "classification":
         task = replace(task, labels=_class_names(train, values))
-    found = _of_files(task, {TRAIN: train, "validation": dev})
+    found = _of_files(task, {TRAIN: train} | ({"validation": dev} if dev else {}))
     notes = found.notes
-    if train.samefile(dev):
+    if dev and train.samefile(dev):
         notes += (f"{train} is to train on and the dev file, too",)
-    return replace(found, labels=tuple(values), notes=notes, has_guessed_kind=kind is None)
+    return replace(
+        found,
+        labels=tuple(values),
+        notes=notes,
+        has_guessed_kind=kind is None,
+        has_no_dev=dev is None,
+    )
 
 
 def open_dev_file(task: Task, dev: Path) -> TaskData:

@@ -409,7 +409,7 @@ def test_the_best_span_is_in_order_short_and_in_the_context() -> None:
         ({"task": "two\nlines"}, r"cannot be called 'two\\nlines'"),
         ({"task": "mlm"}, "cannot be called .mlm., which is a measure of evaluate"),
         ({"task": "x" * 65}, "at most 64"),
-        ({"dev": None}, "--dev is needed, too"),
+        ({"train": None}, "--train is needed, too"),
         ({"data_dir": "x"}, "--data-dir is for a known task"),
         ({"text_columns": ("a", "b", "c")}, "given once, or twice"),
         ({"dense": True, "ticket": "x"}, "--dense is without a --ticket"),

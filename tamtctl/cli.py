@@ -298,7 +298,7 @@ def search(
 
     if recipe is None and from_scores is None:
         recipe, why = searching.default_recipe(config)
-        output.line(f"recipe {recipe}: {why}")
+        output.note(f"recipe {recipe}: {why}")
         config = SearchConfig.from_recipe(recipe, **asked)
     view = SearchView(output)
     try:
@@ -490,7 +490,8 @@ def compare(
             return
         if part:
             runs = comparison.make_part(config, shard=part, force=force, watcher=view)
-            output.line("The same command without --shard puts the parts together.")
+            output.line(f"searches of part {shard} that are done: {len(runs.searches)}")
+            output.note("The same command without --shard puts the parts together.")
             output.result(runs.to_dict(), str(len(runs.searches)))
             return
         result = comparison.compare(config, output_dir=output_dir, force=force, watcher=view)
@@ -613,7 +614,7 @@ def finetune(
     from tamtctl.starting_point import with_default_ticket
 
     config, chosen = with_default_ticket(config)
-    output.line(chosen)
+    output.note(chosen)
     view = FinetuneView(output)
     try:
         result = finetuning.finetune(config, output_dir=output_dir, force=force, watcher=view)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -32,49 +34,64 @@ _PLAIN_WIDTH = 250  # where there is no terminal: no table is folded to fit in o
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
-class Output:
-    """The one sink of a command: results on stdout, everything else too unless that is JSON.
+class Page:
+    """A stream that lines and tables are shown on, for a terminal, a file or a pipe.
 
-    Args:
-        as_json: Print one JSON object on stdout; all else goes to stderr.
-        quiet: Print nothing but the result's essence.
+    Attributes:
+        console: Of rich; whether it draws in colours depends on this stream alone.
+        quiet: Show nothing.
+        notes: Where what is no result goes.
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json, self.quiet = as_json, quiet
-        stream = sys.stderr if as_json else sys.stdout
+    notes: Page
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+        self.quiet = quiet
         width = None if stream.isatty() else _PLAIN_WIDTH
         self.console = Console(file=stream, width=width, quiet=quiet, highlight=False)
+        self.notes = self
 
     def line(self, text: str = "") -> None:
-        """Print a line of plain text, never wrapped, so that paths can be copied."""
+        """Show a line of plain text, never wrapped, so that paths can be copied."""
         self.console.print(Text(printable.line(text)), soft_wrap=True)
 
     def row(self, *cells: str) -> None:
-        """Print whole cells with tabs between them, for other programs."""
+        """Show whole cells with tabs between them, for other programs."""
         if not self.quiet:  # rich would make spaces of the tabs
             self.console.file.write("\t".join(printable.line(c, None) for c in cells) + "\n")
 
     def dimmed(self, text: str) -> None:
-        """Print a line that matters only while it is the last one."""
+        """Show a line that matters only while it is the last one."""
         self.console.print(Text(printable.line(text), style="dim"), soft_wrap=True)
 
-    def note(self, text: str) -> None:
-        """Print a line on stderr, where it is no line of the result."""
-        if not self.quiet:
-            shown = Text(printable.line(text))
-            Console(stderr=True, highlight=False).print(shown, soft_wrap=True)
-
     def facts(self, facts: Mapping[str, str]) -> None:
-        """Print names and values in two columns."""
+        """Show names and values in two columns."""
         width = max(map(len, facts)) + 2
         for name, value in facts.items():
             label = Text(printable.line(name).ljust(width), style="bold")
             self.console.print(label + Text(printable.line(value)), soft_wrap=True)
 
     def table(self, table: PlainTable) -> None:
-        """Print a table."""
+        """Show a table."""
         self.console.print(table)
+
+
+class Output(Page):
+    """What a command says: results on stdout; notes and progress on stderr, in every mode.
+
+    Args:
+        as_json: Print one JSON object on stdout; the result for people goes to stderr, too.
+        quiet: Print nothing but the result's essence.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        notes = Page(_open(sys.stderr), quiet=quiet)
+        super().__init__(_open(sys.stderr if as_json else sys.stdout), quiet=quiet)
+        self.as_json, self.notes = as_json, notes
+
+    def note(self, text: str) -> None:
+        """Say a line that is no line of the result."""
+        self.notes.line(text)
 
     def result(self, value: Mapping[str, Any], essence: str) -> None:
         """Print the JSON object, or in quiet mode the one line that a script wants."""
@@ -83,6 +100,15 @@ class Output:
             print(text)  # noqa: T201, stdout is the interface here
         elif self.quiet:
             print("\n".join(map(printable.line, essence.split("\n"))))  # noqa: T201
+
+
+def _open(stream: TextIO | None) -> TextIO:
+    """Return a stream that takes any text; one that the caller has closed takes it nowhere."""
+    if stream is None:
+        return open(os.devnull, "w")  # noqa: PTH123, until the process ends
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")  # what an old encoding has no letter for
+    return stream
 
 
 def _without_nan(value: Any) -> Any:
@@ -118,7 +144,7 @@ class SearchView:
     """Shows a search as it goes: the plan, a progress bar or plain lines, the table of losses."""
 
     def __init__(self, output: Output) -> None:
-        self._out = output
+        self._out = output.notes
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._last_line = 0.0
@@ -224,7 +250,7 @@ class CompareView(FinetuneView):
         self._out.line(f"fine-tuning on {plan.task.name}: {_count(plan.steps, 'step')} a seed")
 
 
-def show_comparison_plan(output: Output, plan: Sequence[PlannedRun]) -> None:
+def show_comparison_plan(output: Page, plan: Sequence[PlannedRun]) -> None:
     """Print the runs of a sweep, and what is left to do."""
     table = PlainTable("run", "state")
     table.add_column("steps", justify="right")
@@ -238,7 +264,7 @@ def show_comparison_plan(output: Output, plan: Sequence[PlannedRun]) -> None:
     output.line(f"{todo} of {_count(len(plan), 'run')} to do, training about {_duration(seconds)}")
 
 
-def show_comparison(output: Output, comparison: Comparison) -> None:
+def show_comparison(output: Page, comparison: Comparison) -> None:
     """Print the table of results, what it says, and where the report is."""
     from tamtctl.report import REPORT, summary
 
@@ -248,7 +274,7 @@ def show_comparison(output: Output, comparison: Comparison) -> None:
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(*row)
-    output.line()
+    output.notes.line()
     for text in comparison.texts:
         output.line(f"Held-out text: {text}")
     output.table(table)
@@ -259,7 +285,7 @@ def show_comparison(output: Output, comparison: Comparison) -> None:
     output.line(f"report  {comparison.folder / REPORT}")
 
 
-def show_plan(output: Output, plan: SearchPlan) -> None:
+def show_plan(output: Page, plan: SearchPlan) -> None:
     """Print what a search will do."""
     config = plan.config
     train = "streamed" if plan.train_tokens is None else f"{_tokens(plan.train_tokens)} tokens"
@@ -284,14 +310,14 @@ def show_plan(output: Output, plan: SearchPlan) -> None:
         }
     )
     for warning in plan.warnings:
-        output.line(warning)
+        output.notes.line(warning)
 
 
-def show_search_result(output: Output, result: SearchResult) -> None:
+def show_search_result(output: Page, result: SearchResult) -> None:
     """Print the table of losses, the ticket, and what to type next."""
     if result.already_done:
-        output.line("This search was done before; --force does it again.")
-    output.line()
+        output.notes.line("This search was done before; --force does it again.")
+    output.notes.line()
     where = f", {result.text}" if result.text else ""
     output.line(
         f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g}, "
@@ -319,7 +345,7 @@ def show_search_result(output: Output, result: SearchResult) -> None:
             f"({result.tokens_per_second:,.0f} tokens/s), {result.flips:.1%} of the mask flipped"
         )
     output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
-    output.line(f"next    tamtctl inspect {result.ticket}")
+    output.notes.line(f"next    tamtctl inspect {result.ticket}")
 
 
 def _claims(result: SearchResult) -> Iterator[str]:
@@ -355,7 +381,7 @@ def _place(device: str, precision: str) -> str:
     return f"{device}, {precision}" + precision_hint(device, precision)
 
 
-def show_finetune_plan(output: Output, plan: FinetunePlan) -> None:
+def show_finetune_plan(output: Page, plan: FinetunePlan) -> None:
     """Print what fine-tuning will do."""
     task = plan.task
     subject = plan.model + (
@@ -377,12 +403,14 @@ def show_finetune_plan(output: Output, plan: FinetunePlan) -> None:
     )
 
 
-def show_finetune_result(output: Output, result: FinetuneResult) -> None:
+def show_finetune_result(output: Page, result: FinetuneResult) -> None:
     """Print the table of scores, the checkpoints, and what to type next."""
     if result.already_done:
-        output.line("This run was done before; --force does it again.")
+        output.notes.line("This run was done before; --force does it again.")
     elif result.resumed_from:
-        output.line(f"{result.resumed_from} of {len(result.seeds)} seeds had been done before.")
+        output.notes.line(
+            f"{result.resumed_from} of {len(result.seeds)} seeds had been done before."
+        )
     subject = f"sparsity {result.sparsity:.4g}" if result.ticket else "dense"
     chosen = ", best epoch SELECTED ON THE DEV SET" if result.dev_selected else ""
     title = f"{result.task}, {result.model} {subject}: dev scores{chosen}"
@@ -399,10 +427,10 @@ def show_finetune_result(output: Output, result: FinetuneResult) -> None:
     output.table(table)
     for checkpoint in result.checkpoint:
         output.line(f"checkpoint  {checkpoint}")
-    output.line(f"next        tamtctl evaluate {result.checkpoint[0]} --predict FILE")
+    output.notes.line(f"next        tamtctl evaluate {result.checkpoint[0]} --predict FILE")
 
 
-def show_evaluation(output: Output, result: Evaluation) -> None:
+def show_evaluation(output: Page, result: Evaluation) -> None:
     """Print the scores."""
     scored = str(result.text or f"{result.data} ({_count(result.examples, 'example')})")
     facts = {"task": result.task, "data": scored}
@@ -418,44 +446,44 @@ def show_evaluation(output: Output, result: Evaluation) -> None:
         facts[name + label] = shown + (f" ({result.units[name]})" if name in result.units else "")
     output.facts(facts)
     for note in result.notes:
-        output.line(note)
+        output.notes.line(note)
 
 
-def show_labelled(output: Output, labelled: Labelled) -> None:
+def show_labelled(output: Page, labelled: Labelled) -> None:
     """Print a prediction and its text a line, a tab between them; notes come before."""
     for note in labelled.notes:
-        output.note(note)
+        output.notes.line(note)
     for prediction, texts in zip(labelled.predictions, labelled.texts, strict=True):
         shown = f"{prediction:.8g}" if isinstance(prediction, float) else str(prediction)
         output.row(shown, *texts)
 
 
-def show_push(output: Output, result: PushResult) -> None:
+def show_push(output: Page, result: PushResult) -> None:
     """Print what was or would be published, and what to type next."""
     _show_files(output, result.files)
     for note in result.notes:
-        output.line(f"note    {note}")
+        output.notes.line(f"note    {note}")
     if result.dry_run:
         output.line(f"would be pushed to {result.url}; nothing was sent")
         return
     output.line(f"{'pushed ' if result.changed else 'unchanged, no new commit'} {result.url}")
-    output.line(f"next    tamtctl pull {result.repo}")
+    output.notes.line(f"next    tamtctl pull {result.repo}")
 
 
-def show_pull(output: Output, result: PullResult) -> None:
+def show_pull(output: Page, result: PullResult) -> None:
     """Print what was or would be fetched, and what to type next."""
     _show_files(output, result.files)
     if result.dry_run:
         output.line(f"would be pulled at {result.commit}; nothing was fetched")
         return
     if result.from_cache:
-        output.line("The Hub cannot be reached; this is the copy fetched earlier.")
+        output.notes.line("The Hub cannot be reached; this is the copy fetched earlier.")
     output.line(f"commit  {result.commit}")
     output.line(f"ticket  {result.path} (verified)")
-    output.line(f"next    tamtctl inspect {result.path}")
+    output.notes.line(f"next    tamtctl inspect {result.path}")
 
 
-def show_export(output: Output, result: ExportResult) -> None:
+def show_export(output: Page, result: ExportResult) -> None:
     """Print what was written, and what not to expect of it."""
     output.facts(
         {
@@ -473,7 +501,7 @@ def show_export(output: Output, result: ExportResult) -> None:
     output.line("spread over a matrix, they do not by themselves make a model smaller or faster.")
 
 
-def show_import(output: Output, result: ImportResult) -> None:
+def show_import(output: Page, result: ImportResult) -> None:
     """Print what was read, and what to type next."""
     output.facts(
         {
@@ -493,12 +521,12 @@ def show_import(output: Output, result: ImportResult) -> None:
     if result.not_read:
         output.line(f"not read: {', '.join(result.not_read)}; transformers loads {result.file}")
     for line in filter(None, (result.remark, result.base_model)):
-        output.line(line)
+        output.notes.line(line)
     output.line(f"ticket  {result.ticket}")
-    output.line(f"next    tamtctl inspect {result.ticket}")
+    output.notes.line(f"next    tamtctl inspect {result.ticket}")
 
 
-def show_published(output: Output, tickets: list[PublishedTicket]) -> None:
+def show_published(output: Page, tickets: list[PublishedTicket]) -> None:
     """Print a listing of the Hub."""
     table = PlainTable("ticket", "base model", "updated")
     for column in ("downloads", "likes"):
@@ -509,7 +537,7 @@ def show_published(output: Output, tickets: list[PublishedTicket]) -> None:
     output.table(table)
 
 
-def _show_files(output: Output, files: Mapping[str, int]) -> None:
+def _show_files(output: Page, files: Mapping[str, int]) -> None:
     for name, count in files.items():
         output.line(f"{size(count):>10}  {name}")
 

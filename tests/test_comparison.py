@@ -101,7 +101,7 @@ def test_a_sweep_reports_every_method_and_repeats_no_run(run: Run, sweep: list[o
     assert again.err.count("done before") == 12
     more = run(*sweep, "--methods", "tamt-mlm,tamt-mlm+kd,imp,magnitude", "--seeds", "1")
     assert more.code == 0, more.err
-    assert more.out.count("searching") == 2  # what is new: tamt-mlm+kd at two sparsities
+    assert more.err.count("searching") == 2  # what is new: tamt-mlm+kd at two sparsities
     assert finished.items() <= runs().items()
 
 
@@ -168,7 +168,7 @@ def test_a_killed_sweep_goes_on(run: Run, sweep: list[object], tmp_path: Path) -
     assert 0 < len(finished) < 4
     done = run(*sweep)
     assert done.code == 0, done.err
-    assert done.out.count("done before") == len(finished)
+    assert done.err.count("done before") == len(finished)
     assert finished.items() < runs().items()
     assert len(runs()) == 4
 

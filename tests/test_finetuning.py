@@ -513,8 +513,8 @@ def test_the_commands_from_training_to_labelling(
     assert result["sparsity"] == pytest.approx(0.5, abs=0.01)
 
     assert run(monkeypatch, *command) == 0
-    shown = capsys.readouterr().out
-    assert "was done before" in shown
+    shown, noted = capsys.readouterr()
+    assert "was done before" in noted
     assert f"{result['mean']:.4f}" in shown
     assert run(monkeypatch, *command, "-q") == 0
     assert capsys.readouterr().out == f"{result['mean']:.4f}\n"

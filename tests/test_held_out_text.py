@@ -50,7 +50,8 @@ def test_a_ticket_of_few_held_out_sequences_has_no_standard_error_and_no_claim(
     few = write("few.txt", 1)  # two sequences
     done = run(*command(tiny_model, text_file, "--held-out", few, "--method", method))
     assert done.code == 0
-    assert "too few held-out sequences (2) to tell" in done.out
+    assert "too few held-out sequences (2) to tell" in done.err
+    assert "Too few held-out sequences (2) to tell" in done.out
     assert "closes" not in done.out
     assert re.search(r"ticket +│ +\d\.\d{3} │ +– │", done.out)
     metrics = Ticket.load(Path("run/ticket")).metrics
@@ -82,8 +83,8 @@ def test_enough_sequences_make_a_claim_and_say_what_was_measured(
         r"Held-out mlm loss at sparsity 0\.5, nats per masked token, (\d+) sequences × 16 tokens"
     )
     assert re.search(title + rf" of {re.escape(str(text_file))} \(its held-out tenth\)\n", done.out)
-    assert re.search(r"step 40/40  loss \d+\.\d{3} nats per masked token  flips", done.out)
-    assert "too few" not in done.out
+    assert re.search(r"step 40/40  loss \d+\.\d{3} nats per masked token  flips", done.err)
+    assert "too few" not in done.out + done.err
     result = json.loads(run(*command(tiny_model, text_file, "--steps", 40, "--json")).out)
     assert result["unit"] == "nats per masked token"
     assert result["changed"] is True
@@ -123,7 +124,7 @@ def test_no_share_is_told_of_a_gap_that_is_noise(
 def test_the_sum_of_two_losses_is_not_in_nats(tiny_model: Path, text_file: Path, run: Run) -> None:
     done = run(*command(tiny_model, text_file, "--objective", "mlm+kd"))
     assert "loss at sparsity 0.5, nats + (1 − cosine), " in done.out
-    assert re.search(r"step 4/4  loss \d+\.\d{3} \(nats \+ \(1 − cosine\)\)  ", done.out)
+    assert re.search(r"step 4/4  loss \d+\.\d{3} \(nats \+ \(1 − cosine\)\)  ", done.err)
     found = json.loads(
         run("evaluate", "run/ticket", "--corpus", text_file, "--blocks", 9, "--json").out
     )
@@ -167,14 +168,14 @@ def test_many_unknown_tokens_are_noted(
     note = r"(9|1\d) % of the tokens (held out|to train on) of mixed\.txt are unknown to the model"
     arguments = command(tiny_model, Path(mixed), "--method", "magnitude")
     for _ in range(2):  # also from the cache
-        assert bool(re.search(note, run(*arguments, "--dry-run").out)) is is_noted
+        assert bool(re.search(note, run(*arguments, "--dry-run").err)) is is_noted
     found = run("evaluate", tiny_model, "--corpus", mixed, "--sequence-length", 16)
-    assert bool(re.search(note, found.out)) is is_noted
+    assert bool(re.search(note, found.err)) is is_noted
     done = run(*arguments, "--json")
     assert bool(re.search(note, done.err)) is is_noted
     json.loads(done.out)
     compared = run("compare", "run/ticket", "--dry-run", "--recipe", "nano")
-    assert bool(re.search(note, compared.out)) is is_noted
+    assert bool(re.search(note, compared.err)) is is_noted
 
 
 def test_held_out_text_without_a_masked_token_is_refused(tiny_model: Path, text_file: Path) -> None:
@@ -222,7 +223,9 @@ def test_a_tokenizer_larger_than_the_model_is_refused(text_file: Path, run: Run)
     ):
         done = run(*command)
         assert done.code == 1
-        assert done.err.startswith("error: the tokenizer of model 'larger' has ids up to ")
+        assert done.err.splitlines()[-1].startswith(
+            "error: the tokenizer of model 'larger' has ids up to "
+        )
 
 
 # --- a mask that did not change ----------------------------------------------------------------
@@ -234,7 +237,7 @@ def test_a_ticket_that_changed_nothing_says_so(tiny_model: Path, text_file: Path
             tiny_model, text_file, "--learning-rate", 1e-4, "--init", init, "--force"
         )
         done = run(*arguments, "--output-dir", init)
-        assert "This training cannot change the mask: in 4 steps" in done.out
+        assert "This training cannot change the mask: in 4 steps" in done.err
         assert f"The mask did not change: it is {start}" in done.out
         assert "closes" not in done.out
         metrics = Ticket.load(Path(init, "ticket")).metrics

@@ -351,8 +351,8 @@ def test_a_sweep_is_not_made_of_runs_of_another_text(run: Run) -> None:
         assert "--output-dir" not in refused.err  # which is where the report is
     forced = run(*command, "--output-dir", "another", "--force")
     assert forced.code == 0
-    assert "changed since" in forced.out
-    assert "--force" not in forced.out
+    assert "changed since" in forced.err
+    assert "--force" not in forced.err
 
 
 # --- recipes ---------------------------------------------------------------------------------

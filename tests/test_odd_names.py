@@ -57,7 +57,7 @@ def test_an_odd_name_of_a_model_and_a_text(name: str, text_file: Path, run: Run)
     assert Path(ticket).parent.name.isprintable()
     shown = run(*options)
     assert shown.code == 0, shown.err
-    assert "done before" in shown.out
+    assert "done before" in shown.err
     assert run("inspect", ticket).code == 0
     found = run("evaluate", ticket, f"--corpus={text}", "--sequence-length", 16, "--json")
     assert found.code == 0, found.err

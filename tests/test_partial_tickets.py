@@ -85,7 +85,7 @@ def test_a_search_goes_on_from_a_partial_ticket(
         *("--model", tiny_model, "--corpus", text_file, "--output-dir", "run"),
     )
     assert done.code == 0, done.err
-    assert "--init start masks 8 of 13 matrices, and so will the search" in done.out
+    assert "--init start masks 8 of 13 matrices, and so will the search" in done.err
     found, start = Ticket.load("run/ticket"), Ticket.load(ticket)
     assert found.parameters.keys() == start.parameters.keys()
     assert all(entry.kept == entry.numel // 2 for entry in found.parameters.values())

@@ -152,13 +152,13 @@ def test_a_declared_base_model_is_compared_with_the_cache(
     options = [*SEARCH, "--model", "models/bert", "--corpus", "mails.txt"]
     done = run(*options, "--base-model", "acme/bert", "--output-dir", "run")
     assert done.code == 0, done.err
-    assert "base model acme/bert at 0123" in done.out
+    assert "base model acme/bert at 0123" in done.err
     ticket = Ticket.load("run/ticket")
     assert (ticket.base_model.id, ticket.base_model.revision) == ("acme/bert", COMMIT)
     assert "base_model: acme/bert" in published(Path("run/ticket"))
     # What is not in the cache is not checked, and that is said.
     done = run(*options, "--base-model", "other/bert", "--output-dir", "other")
-    assert "not checked" in done.out
+    assert "not checked" in done.err
     assert Ticket.load("other/ticket").base_model.revision is None
     assert "base_model: other/bert" in published(Path("other/ticket"))
     # What has other weights is refused before anything is written.

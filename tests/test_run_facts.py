@@ -60,7 +60,7 @@ def test_examples_that_are_not_those_of_the_run_are_noted(run: Run, project: Pat
     write_rows(project / "t.jsonl", topics=("file", "list", "list"))
     other = run("evaluate", checkpoint)
     assert other.code == 0, other.err
-    assert "these 48 examples of the split validation are not those that the run of" in other.out
+    assert "these 48 examples of the split validation are not those that the run of" in other.err
 
 
 WRONG: dict[str, Any] = {

@@ -121,7 +121,7 @@ def test_a_checkpoint_that_does_not_name_its_classes_is_pointed_out(
     facts = (first.checkpoint[0] / "metrics.json").read_text()
     (checkpoint / "metrics.json").write_text(facts)
     found = run("evaluate", checkpoint, "--threads", 1)
-    assert note in found.out
+    assert note in found.err
     assert note in json.loads(run("evaluate", checkpoint, "--json").out)["notes"]
 
 

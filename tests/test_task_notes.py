@@ -122,9 +122,9 @@ def test_the_plan_says_what_the_labels_are_taken_for(bert: Path, run: Run) -> No
     ]:
         data = write(f"{name}.jsonl", rows)
         found = run("finetune", name, "--train", data, "--dev", data, *short)
-        assert f"task        {name}: a task of your own {said}" in found.out
-        assert f"{data} is to train on and the dev file, too" in found.out
-        assert f"all {len(rows)} dev examples are among those to train on" in found.out
+        assert f"task        {name}: a task of your own {said}" in found.err
+        assert f"{data} is to train on and the dev file, too" in found.err
+        assert f"all {len(rows)} dev examples are among those to train on" in found.err
         again = run("finetune", name, "--train", data, "--dev", data, *short, "--json")
         result = json.loads(again.out)
         assert f"({result['labels']})" == said

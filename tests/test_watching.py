@@ -111,8 +111,8 @@ def test_a_person_sees_the_evaluations_and_the_early_end(run: Run, config: Searc
     lines = [arg for arg in command(config, *options) if arg != "--json"]
     done = run(*lines)
     assert done.code == 0, done.err
-    assert "step 3/40" in done.out
-    assert done.out.count("held-out loss") == 3
+    assert "step 3/40" in done.err
+    assert done.err.count("held-out loss") == 3
     assert "Stopped early, as --patience asks; the ticket is that of the last step." in done.out
 
 

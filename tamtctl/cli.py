@@ -881,17 +881,17 @@ def inspect(
         raise TamtctlError(f"ticket {str(inspection.path)!r}: {inspection.problem}")
 
 
-@app.command(epilog="Example: tamtctl export nano-0.8 --output-dir sparse-nano --head masked-lm")
+@app.command(epilog="Example: tamtctl export nano-0.8 --output-dir sparse-nano")
 def export(
     ticket: TicketArgument,
     output_dir: Annotated[Path, typer.Option(help="The checkpoint's folder; new or empty.")],
     head: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="masked-lm, none, sequence-classification, token-classification, "
-            "question-answering or multiple-choice."
+            "question-answering or multiple-choice; by default what the base model has."
         ),
-    ] = "masked-lm",
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Where the ticket's base model is, if elsewhere.")
     ] = None,
@@ -903,7 +903,7 @@ def export(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a plain transformers checkpoint with zeros where the ticket prunes."""
+    """Write the base model with zeros where the ticket prunes, as other tools load it."""
     output = _output(as_json, quiet)
     _hush_hub(output)
     _hush_libraries()

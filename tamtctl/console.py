@@ -484,21 +484,40 @@ def show_pull(output: Page, result: PullResult) -> None:
 
 
 def show_export(output: Page, result: ExportResult) -> None:
-    """Print what was written, and what not to expect of it."""
+    """Print what was written, how to load it, and what not to expect of it."""
+    share, of_all = result.zeros / result.weights, result.zeros / result.parameters
+    kept = f" with {', '.join(result.modules)}" if result.modules else ""
     output.facts(
         {
-            "checkpoint": f"{result.path} ({result.model_class}, {size(result.bytes)})",
-            "zeros": f"{result.zeros:,} of {result.weights:,} weights in the masked matrices",
+            "checkpoint": f"{result.path} ({result.model_class}{kept}, {size(result.bytes)})",
+            "head": f"{result.head}: {result.head_reason}",
+            "zeros": f"{result.zeros:,} of {result.weights:,} weights in the masked matrices "
+            f"({share:.1%}; {of_all:.1%} of all)",
         }
     )
     if result.skipped:
         output.line(f"not in this class: {', '.join(result.skipped)}")
+    if result.unused:
+        output.line(f"without the base model's {_first(result.unused)}")
     if result.new:
         output.line(f"random until trained: {', '.join(result.new)}")
+    if result.left_out:
+        output.line(f"not copied: {_first(result.left_out)}")
+    for line in result.notes:
+        output.notes.line(line)
     output.line(
-        "It was loaded again and gives the same logits. Zeros are stored like other numbers:"
+        f"It was loaded again and gives the same {result.checked}. Zeros are stored like other"
     )
-    output.line("spread over a matrix, they do not by themselves make a model smaller or faster.")
+    output.line(
+        "numbers: spread over a matrix, they do not by themselves make a model smaller or faster."
+    )
+    output.line(f"load  {result.load}")
+
+
+def _first(names: Sequence[str], most: int = 8) -> str:
+    """Return the first of many names."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def show_import(output: Page, result: ImportResult) -> None:

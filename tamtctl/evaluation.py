@@ -16,7 +16,7 @@ from tamtctl.batches import Blocks, Noise, evaluation_batches
 from tamtctl.config import HEADS, OBJECTIVES, EvaluateConfig
 from tamtctl.corpus import load_corpus
 from tamtctl.devices import Compute
-from tamtctl.errors import HubError, ModelError, NoTicketError, UsageError
+from tamtctl.errors import HubError, ModelError, NoHeadError, NoTicketError, UsageError
 from tamtctl.fine_tuned import OWN, PUBLIC, FineTuned
 from tamtctl.heads import fitting_head, head_parameters, put_head
 from tamtctl.held_out_loss import check_targets, held_out_losses, total_error
@@ -384,7 +384,14 @@ def _sequence_length(ticket: Ticket | None) -> int:
 
 def _load_for(config: EvaluateConfig, ticket: Ticket | None, *, with_head: bool) -> Encoder:
     name, revision = _id(config, ticket)
-    return load_encoder(name, with_head=with_head, revision=revision)
+    try:
+        return load_encoder(name, with_head=with_head, revision=revision)
+    except NoHeadError as error:
+        advice = "--task kd needs none" if ticket else "--task kd --model DENSE needs none"
+        raise ModelError(
+            f"model {name!r} has no pre-trained masked-LM head, which mlm takes; {advice}, and "
+            "--task stsb-zero-shot scores its sentence embeddings"
+        ) from error
 
 
 def _id(config: EvaluateConfig, ticket: Ticket | None) -> tuple[str, str | None]:

@@ -6,6 +6,7 @@ the mask are trained.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -33,11 +34,11 @@ from tamtctl.identity import finetune_identity
 from tamtctl.models import load_tokenizer, save_model
 from tamtctl.one_at_a_time import random_numbers
 from tamtctl.paths import expanded, folder_name
+from tamtctl.pipeline_files import HEAD_SETTINGS, PipelineFiles
 from tamtctl.run_facts import SEED_METRICS, places_of
 from tamtctl.runs import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
 from tamtctl.scored_sets import ScoredSets
 from tamtctl.seed_run import Schedule, SeedRun
-from tamtctl.sentence_embeddings import copy_pipeline
 from tamtctl.starting_point import StartingPoint, with_default_ticket
 from tamtctl.task_data import Examples, TaskData, open_own_task, open_task
 from tamtctl.task_heads import LabelScale
@@ -356,7 +357,8 @@ class _Finetuning:
     task: Task
     run: RunFolder
     compute: Compute
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast  # as it was loaded: using one changes what it saves
+    pipeline: PipelineFiles  # of the base model, as far as they hold of a new head
     train_set: Examples
     dev: ScoredSets
     scale: LabelScale | None  # in which the labels are trained on
@@ -384,7 +386,10 @@ class _Finetuning:
         notes += [*data.notes, *_label_notes(data, task, train_set, dev_sets)]
         watcher.status(f"loading model {start.model}")
         tokenizer = load_tokenizer(start.model, start.revision)
+        pipeline = PipelineFiles.of_a_part(start.model, start.revision)
+        notes += filter(None, [pipeline.left_out])
         model, pruned = start.load(task, config.seeds[0], scale=scale, note=notes.append)
+        unused_tokenizer = copy.deepcopy(tokenizer)
         encoding = Encoding.of(task, model, tokenizer, config.max_length)
         watcher.status(f"tokenising {data.name}")
         features = encoding.for_training(train_set)
@@ -423,7 +428,8 @@ class _Finetuning:
             task=task,
             run=run,
             compute=compute,
-            tokenizer=tokenizer,
+            tokenizer=unused_tokenizer,
+            pipeline=pipeline,
             train_set=train_set,
             dev=dev,
             scale=scale,
@@ -524,8 +530,9 @@ class _Finetuning:
         if self.scale:
             self.scale.fold_into(seed_run.model)
         found = self.dev.predict(seed_run.model)
+        seed_run.model.config.__dict__.pop(HEAD_SETTINGS, None)  # the head is another now
         save_model(seed_run.model, self.tokenizer, folder)
-        copy_pipeline(self.start.model, self.start.revision, folder)
+        self.pipeline.write(folder)
         self._save_predictions(folder / PREDICTIONS, found)
         made = {"dev": str(self.run.path / DEV_FILE)} if self.plan.has_made_dev else {}
         facts = self.facts | {

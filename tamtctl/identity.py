@@ -16,6 +16,7 @@ from tamtctl.digests import file_sha256
 from tamtctl.errors import ModelError
 from tamtctl.held_out import HeldOutText
 from tamtctl.inputs import with_files
+from tamtctl.model_files import ModelFiles
 from tamtctl.models import NO_PART_OF_A_MODEL, load_config, model_folder
 from tamtctl.paths import expanded
 from tamtctl.runs import SCORES
@@ -115,7 +116,10 @@ def model_identity(name: str, revision: str | None = None) -> Identity:
     if folder is None:
         config = load_config(name, revision)
         return {f"commit of model {name}": str(getattr(config, "_commit_hash", None) or revision)}
-    parts = {part: _files_digest(folder, patterns) for part, patterns in _PARTS.items()}
+    places = {"sentence modules": ModelFiles.of(name).folder or folder}  # above some encoders
+    parts = {
+        part: _files_digest(places.get(part, folder), patterns) for part, patterns in _PARTS.items()
+    }
     parts["configuration"] = _configuration_digest(folder / "config.json")
     return {f"{part} of model {name}": digest for part, digest in parts.items() if digest}
 

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from tamtctl.errors import ModelError
 from tamtctl.nano import nano_path
 from tamtctl.paths import expanded
-from tamtctl.plain_files import read_regular
+from tamtctl.plain_files import leads_out, read_regular
 
 MODULES = "modules.json"  # of a model of sentence-transformers, what it consists of
+MAIN_CONFIG = "config_sentence_transformers.json"
+TRANSFORMER_CONFIGS = (  # how texts are prepared; the first one that is there counts
+    "sentence_bert_config.json",
+    *(
+        f"sentence_{family}_config.json"
+        for family in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+    ),
+)
 
+# The modules that hold an encoder of transformers; the oldest bear the name of its family.
+ENCODER_KINDS = frozenset(
+    {
+        "Transformer", "MLMTransformer", "BERT", "RoBERTa", "DistilBERT", "ALBERT", "CamemBERT",
+        "XLMRoBERTa", "XLNet",
+    }
+)  # fmt: skip
+
+_PACKAGE = "sentence_transformers"
 _LONGEST_JSON = 2**20  # bytes
 
 
@@ -77,6 +95,21 @@ class ModelFiles:
         )
         return None if found is None else Path(found)
 
+    def modules(self) -> list[dict[str, Any]] | None:
+        """Return what sentence-transformers makes embeddings with, None if nothing is said of it.
+
+        Raises:
+            ModelError: It is no list of modules.
+        """
+        if (modules := self.json(MODULES)) is None:
+            return None
+        is_list = isinstance(modules, list) and all(isinstance(m, dict) for m in modules)
+        if not is_list or not all({"type", "path"} <= m.keys() for m in modules):
+            raise ModelError(
+                f"model {self.name!r}: {MODULES} does not list modules; fetch it again"
+            )
+        return cast(list[dict[str, Any]], modules)
+
     def json(self, file: str) -> Any:
         """Return what a JSON file holds, None if there is none.
 
@@ -91,14 +124,33 @@ class ModelFiles:
             raise ModelError(f"model {self.name!r}: cannot read {file} ({error})") from error
 
 
+def module_kind(module: Mapping[str, Any]) -> str | None:
+    """Return the class of a module of sentence-transformers, None for another package's."""
+    package, _, kind = str(module["type"]).rpartition(".")
+    return kind if package.split(".")[0] == _PACKAGE else None
+
+
 def encoder_folder(folder: Path) -> Path | None:
-    """Return where a model of sentence-transformers has its encoder, if in a folder of its own."""
+    """Return where a model of sentence-transformers has its encoder, if in a folder of its own.
+
+    A file of that name at the top does not count if it is no configuration of an encoder: the
+    first versions put their own version number there.
+    """
     try:
         name = _own_folder(json.loads(read_regular(folder / MODULES, _LONGEST_JSON)))
-    except (OSError, ValueError):
+        if not name or leads_out(folder, name) or _is_encoder(folder):
+            return None
+    except (OSError, ValueError, RecursionError):
         return None
-    inside = folder / name if name else None
-    return inside if inside and (inside / "config.json").is_file() else None
+    return folder / name if _is_encoder(folder / name) else None
+
+
+def _is_encoder(folder: Path) -> bool:
+    try:
+        config = json.loads(read_regular(folder / "config.json", _LONGEST_JSON))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and "model_type" in config
 
 
 def encoder_on_hub(name: str) -> str | None:
@@ -111,7 +163,7 @@ def encoder_on_hub(name: str) -> str | None:
 
 def _own_folder(modules: Any) -> str | None:
     try:
-        paths = [str(m["path"]) for m in modules if str(m["type"]).endswith(".Transformer")]
+        paths = [str(m["path"]) for m in modules if module_kind(m) in ENCODER_KINDS]
     except (KeyError, TypeError):
         return None
     return paths[0] or None if paths else None

@@ -187,8 +187,7 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
         if loading["missing_keys"]:
             raise NoHeadError(
                 f"model {name!r} has no pre-trained masked-LM head (the checkpoint lacks "
-                f"{min(loading['missing_keys'])}); use --objective kd (evaluate: --task kd), which "
-                "needs none"
+                f"{min(loading['missing_keys'])}); use --objective kd, which needs none"
             )
     _check_finite(name, model)
     matrices = {n: p for n, p in maskable_matrices(model).items() if n not in pooler_names}
@@ -239,6 +238,15 @@ def load_with_task_head(
     Raises:
         ModelError: It cannot be loaded, or lacks weights of the encoder itself.
     """
+    model, missing, _ = load_with_head(auto, name, revision=revision, **head)
+    return model, missing
+
+
+@loads
+def load_with_head(
+    auto: Any, name: str, *, revision: str | None = None, **head: Any
+) -> tuple[PreTrainedModel, set[str], set[str]]:
+    """Load as `load_with_task_head`, and return also which tensors of the checkpoint are unused."""
     model, loading = _load_weights(auto, name, _source(name), revision, **head)
     prefix = model.base_model_prefix + "."
     misshapen = {str(key[0]) for key in loading["mismatched_keys"]}  # (name, its shapes)
@@ -253,7 +261,7 @@ def load_with_task_head(
             f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]}; "
             "without them it would run on random numbers: give a complete checkpoint"
         )
-    return model, missing
+    return model, missing, set(loading["unexpected_keys"])
 
 
 @loads
@@ -283,10 +291,25 @@ def save_model(
         folder: Is there.
         state: What to save of the model; by default everything.
     """
+    forget_code(model, tokenizer)
     model.save_pretrained(folder, state_dict=None if state is None else dict(state))
     tokenizer.save_pretrained(folder)
     for file in folder.glob("*.safetensors"):
         give_usual_rights(file)  # safetensors keeps it from other users
+
+
+def forget_code(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Let a model and its tokenizer name no code of their own, which no checkpoint brings along.
+
+    Returns:
+        Whether they did.
+    """
+    told: Any = tokenizer
+    named = hasattr(model.config, "auto_map") or "auto_map" in told.init_kwargs
+    model.config.__dict__.pop("auto_map", None)
+    told.init_kwargs.pop("auto_map", None)
+    told._auto_map = None
+    return named
 
 
 def model_folder(name: str) -> Path | None:
@@ -308,11 +331,9 @@ def _source(name: str) -> str:
             raise ModelError(
                 f"model folder {name!r} holds {odd.name}, a pipe, a socket or a device; remove it"
             )
+        if encoder := encoder_folder(folder):
+            return _source(str(encoder))
         if not (folder / "config.json").is_file():
-            if encoder := encoder_folder(folder):
-                raise ModelError(
-                    f"the encoder of this sentence-transformers model is {encoder}; give that"
-                )
             raise ModelError(f"model folder {name!r} has no config.json; give a saved checkpoint")
         if os.fsencode(folder).decode(errors="ignore") != str(folder):
             raise ModelError(

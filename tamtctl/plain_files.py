@@ -55,14 +55,11 @@ def is_special(path: Path) -> bool:
 
 
 def leads_out(folder: Path, name: str) -> bool:
-    """Whether an entry of a folder is a link that leads out of it.
+    """Whether a name in a folder is a link, or lies behind one, that leads out of it.
 
     The links of the Hub's cache, from a snapshot to the blobs beside it, do not.
     """
-    path = folder / name
-    if not path.is_symlink():
-        return False
-    target, home = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    target, home = Path(os.path.realpath(folder / name)), Path(os.path.realpath(folder))
     if target.is_relative_to(home):
         return False
     storage = home.parent.parent

@@ -7,11 +7,9 @@ other model gets the mean of its tokens. What cannot be honoured is refused by n
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -25,7 +23,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from tamtctl.devices import Compute
 from tamtctl.errors import ModelError
 from tamtctl.features import text_features
-from tamtctl.model_files import MODULES, ModelFiles
+from tamtctl.model_files import (
+    ENCODER_KINDS,
+    MAIN_CONFIG,
+    MODULES,
+    TRANSFORMER_CONFIGS,
+    ModelFiles,
+    module_kind,
+)
 from tamtctl.task_models import Encoding
 
 Step = Callable[[Tensor], Tensor]  # from embeddings of shape (n, H) to such of shape (n, H')
@@ -44,15 +49,6 @@ _ACTIVATIONS = {
     kind.__name__: kind
     for kind in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.Mish)
 }
-_TRANSFORMER_CONFIGS = (
-    "sentence_bert_config.json",
-    *(
-        f"sentence_{family}_config.json"
-        for family in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-    ),
-)
-_MODULE_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
-_MAIN_CONFIG = "config_sentence_transformers.json"
 _EMBEDDING, _TOKENS = "sentence_embedding", "token_embeddings"
 
 
@@ -66,6 +62,7 @@ class SentencePipeline:
         prompt: Stands before every text.
         pools_prompt: Whether the prompt's tokens are pooled, too.
         lower_case: Whether texts are put in lower case.
+        truncated: How many numbers of an embedding are kept; None: all.
         max_length: Tokens of a text; None: as many as tokenizer and model take.
         is_own: Whether the model says all this, and is not just given the mean.
         summary: All of it in a few words.
@@ -77,6 +74,7 @@ class SentencePipeline:
     prompt: str = ""
     pools_prompt: bool = True
     lower_case: bool = False
+    truncated: int | None = None
     max_length: int | None = None
     is_own: bool = False
     summary: str = "mean of the tokens"
@@ -99,9 +97,17 @@ class SentencePipeline:
                 note=f"the Hub could not be asked whether {name} pools its sentence embeddings in "
                 "a way of its own; the mean of the tokens is taken"
             )
-        if (modules := files.json(MODULES)) is None:
-            return cls()
-        return _pipeline(files, modules)
+        modules = files.modules()
+        return cls() if modules is None else _pipeline(files, modules)
+
+    @classmethod
+    def known(cls, name: str, revision: str | None = None) -> SentencePipeline | None:
+        """Return a model's own pipeline, None if it has none or one that is not known here."""
+        try:
+            found = cls.of(name, revision)
+        except ModelError:
+            return None
+        return found if found.is_own else None
 
     def embed(
         self,
@@ -140,6 +146,7 @@ class SentencePipeline:
                 pooled = pool(states.float(), inputs["attention_mask"], self.modes, skipped).cpu()
                 for step in self.steps:
                     pooled = step(pooled)
+                pooled = pooled[:, : self.truncated]
                 parts.append((batch.rows, pooled))
         rows, found = (torch.cat(column) for column in zip(*parts, strict=True))
         return found[rows.argsort()], features.cut_rows
@@ -188,8 +195,8 @@ def pool(states: Tensor, attended: Tensor, modes: tuple[str, ...], skipped: int 
     return torch.cat([functions[mode]() for mode in modes], 1)
 
 
-def _pipeline(files: ModelFiles, modules: Any) -> SentencePipeline:
-    kinds = [_kind(files, module) for module in _listed(files, modules)]
+def _pipeline(files: ModelFiles, modules: list[dict[str, Any]]) -> SentencePipeline:
+    kinds = [_kind(files, module) for module in modules]
     if kinds[:1] != ["Transformer"] or kinds[1:2] != ["Pooling"] or "Transformer" in kinds[1:]:
         raise ModelError(
             f"model {files.name!r} makes its sentence embeddings of {', '.join(kinds) or 'nothing'}"
@@ -200,33 +207,32 @@ def _pipeline(files: ModelFiles, modules: Any) -> SentencePipeline:
     modes = _modes(files, pooling)
     prepared = _prepared(files, str(modules[0]["path"]))
     steps = [_step(files, kind, folder) for kind, folder in zip(kinds[2:], folders, strict=True)]
-    prompt = _prompt(files)
+    main = _settings(files, MAIN_CONFIG, default={})
+    prompt, truncated = _prompt(files, main), _truncated(files, main)
     words = [" and ".join(modes) + " of the tokens", *(text for text, _ in steps)]
     if prompt:
         words.insert(0, f"prompt {prompt!r}")
+    if truncated:
+        words.append(f"the first {truncated} numbers")
     return SentencePipeline(
         modes=modes,
         steps=tuple(step for _, step in steps),
         prompt=prompt,
         pools_prompt=bool(pooling.get("include_prompt", True)),
         lower_case=bool(prepared.get("do_lower_case")),
+        truncated=truncated,
         max_length=prepared.get("max_seq_length"),
         is_own=True,
         summary=", ".join(words) + ", as the model says",
     )
 
 
-def _listed(files: ModelFiles, modules: Any) -> list[Mapping[str, Any]]:
-    is_list = isinstance(modules, list) and all(isinstance(m, dict) for m in modules)
-    if not is_list or not all({"type", "path"} <= m.keys() for m in modules):
-        raise ModelError(f"model {files.name!r}: {MODULES} does not list modules; fetch it again")
-    return cast(list[Mapping[str, Any]], modules)
-
-
 def _kind(files: ModelFiles, module: Mapping[str, Any]) -> str:
-    package, _, kind = str(module["type"]).rpartition(".")
     known = ("Transformer", "Pooling", "Dense", "Normalize")
-    if package.split(".")[0] != "sentence_transformers" or kind not in known:
+    kind = module_kind(module)
+    if kind in ENCODER_KINDS and kind != "MLMTransformer":
+        return "Transformer"
+    if kind is None or kind not in known:
         raise ModelError(
             f"model {files.name!r} makes its sentence embeddings with {module['type']}, which is "
             f"not known here; known are {', '.join(known)} of sentence_transformers"
@@ -262,7 +268,7 @@ def _modes(files: ModelFiles, pooling: Mapping[str, Any]) -> tuple[str, ...]:
 def _prepared(files: ModelFiles, folder: str) -> dict[str, Any]:
     """Return how texts are prepared; what would change the token states is refused."""
     prefix = f"{folder}/" if folder else ""
-    for name in _TRANSFORMER_CONFIGS:
+    for name in TRANSFORMER_CONFIGS:
         if files.path(prefix + name):
             break
     else:
@@ -286,14 +292,20 @@ def _prepared(files: ModelFiles, folder: str) -> dict[str, Any]:
     return values
 
 
-def _prompt(files: ModelFiles) -> str:
-    values = _settings(files, _MAIN_CONFIG, default={})
+def _truncated(files: ModelFiles, values: Mapping[str, Any]) -> int | None:
+    found = values.get("truncate_dim")
+    if found is not None and (not isinstance(found, int) or found < 1):
+        raise ModelError(f"model {files.name!r}: truncate_dim of {MAIN_CONFIG} is {found!r}")
+    return found
+
+
+def _prompt(files: ModelFiles, values: Mapping[str, Any]) -> str:
     name, prompts = values.get("default_prompt_name"), values.get("prompts") or {}
     if name is None:
         return ""
     if not isinstance(prompts, dict) or not isinstance(prompts.get(name), str):
         raise ModelError(
-            f"model {files.name!r}: {_MAIN_CONFIG} has no prompt {name!r}, its default one"
+            f"model {files.name!r}: {MAIN_CONFIG} has no prompt {name!r}, its default one"
         )
     return str(prompts[name])
 
@@ -358,28 +370,3 @@ def _dense_weights(files: ModelFiles, folder: str) -> dict[str, Tensor]:
             f"model {files.name!r}: cannot read the weights of {folder}: {reason}"
         ) from error
     return {name: tensor.float() for name, tensor in weights.items()}
-
-
-def copy_pipeline(name: str, revision: str | None, folder: Path) -> None:
-    """Put what a model says of its sentence embeddings beside a checkpoint that was made of it.
-
-    Nothing is copied of a model that says nothing, or that cannot be asked.
-    """
-    files = ModelFiles.of(name, revision)
-    if files.are_unknown(MODULES) or (modules := files.json(MODULES)) is None:
-        return
-    listed = [dict(module) for module in _listed(files, modules)]
-    for module in listed:
-        is_encoder = str(module["type"]).endswith(".Transformer")
-        prefix = f"{module['path']}/" if module["path"] else ""
-        names = _TRANSFORMER_CONFIGS if is_encoder else _MODULE_FILES
-        for file in names:
-            if source := files.path(prefix + file):
-                target = folder / (file if is_encoder else prefix + file)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(source.read_bytes())
-        if is_encoder:
-            module["path"] = ""  # where the checkpoint's own encoder is
-    if source := files.path(_MAIN_CONFIG):
-        (folder / _MAIN_CONFIG).write_bytes(source.read_bytes())
-    (folder / MODULES).write_text(json.dumps(listed, indent=2), encoding="utf-8")

@@ -115,7 +115,7 @@ def test_what_export_refuses(ticket: Path, masks: dict[str, Tensor], tmp_path: P
         export(ticket, tmp_path / "out", model=str(other))
     headless = tiny.save(tmp_path / "headless", "bert", with_head=False)
     with pytest.raises(ModelError, match="has no masked-LM head"):
-        export(ticket, tmp_path / "out", model=str(headless))
+        export(ticket, tmp_path / "out", model=str(headless), head="masked-lm")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "headless", "other"]
 
 

@@ -224,7 +224,7 @@ def test_tickets_checkpoints_and_exports_keep_the_pooling_of_their_model(
     ticket = ticket_for(model, Path("ticket"))
     pruned = score(ticket)
     assert pruned[1] == said
-    export(str(ticket), Path("exported"), head="none")
+    export(str(ticket), Path("exported"))
     exported = score("exported")
     assert exported[0] == pytest.approx(pruned[0], abs=1e-5)
     assert exported[1] == said
@@ -239,26 +239,26 @@ def test_tickets_checkpoints_and_exports_keep_the_pooling_of_their_model(
 @pytest.mark.parametrize(
     "command",
     [
-        "search --sparsity 0.5 --model st --corpus c.txt",
-        "finetune own --dense --model st --train t.jsonl --dev t.jsonl",
-        "evaluate st",
+        "search --sparsity 0.5 --model st --corpus c.txt --objective kd --dry-run "
+        "--sequence-length 16",
+        "finetune own --dense --model st --train t.jsonl --dev t.jsonl --epochs 1",
         "evaluate st --task stsb-zero-shot --data-dir .",
-        "evaluate st --task sst2 --predict c.txt",
+        "evaluate st/0_Transformer --task stsb-zero-shot --data-dir .",
     ],
 )
-def test_the_encoder_of_the_older_layout_is_named(command: str, run: Run) -> None:
+def test_the_encoder_of_the_older_layout_is_found(command: str, run: Run) -> None:
+    """It is in a folder of its own; either folder may be given."""
     similar_pairs()
     sentence_model(Path("st"), {"pooling_mode_cls_token": True}, encoder="0_Transformer")
-    Path("c.txt").write_text("the list of names\n" * 50)
+    Path("st/config.json").write_text('{"__version__": "0.3.0"}')  # of no encoder
+    lines = (f"the list of {a} names is {b}" for a in tiny.WORDS for b in tiny.WORDS)
+    Path("c.txt").write_text("\n".join(lines))
     rows = [json.dumps({"text": w, "label": w}) for w in ("a", "the")]
     Path("t.jsonl").write_text("\n".join(rows))
     found = run(*command.split())
-    assert found.code == 1
-    assert "the encoder of this sentence-transformers model is st/0_Transformer; give that" in (
-        found.err
-    )
-    shown = run("evaluate", "st/0_Transformer", *"--task stsb-zero-shot --data-dir .".split())
-    assert "cls of the tokens, as the model says" in shown.out  # which is said above it
+    assert found.code == 0, found.err
+    if "zero-shot" in command:
+        assert "cls of the tokens, as the model says" in found.out  # which is said above it
 
 
 def test_pooling_is_that_of_the_library(tmp_path: Path) -> None:

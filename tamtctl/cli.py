@@ -408,7 +408,7 @@ def compare(
     limit: Annotated[int | None, typer.Option(help="Fine-tune on so many examples.")] = None,
     task_learning_rate: Annotated[
         float | None,
-        typer.Option(help="Of fine-tuning; by default the task's, which suits BERT-base."),
+        typer.Option(help="Of fine-tuning; by default as in finetune."),
     ] = None,
     task_epochs: Annotated[
         int | None, typer.Option(help="Of fine-tuning; by default as in finetune.")
@@ -545,11 +545,16 @@ def finetune(
         int | None,
         typer.Option(help="Train on so many examples; smaller sets are part of larger ones."),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="By default the task's; 8 with --limit up to 1000.")
-    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="Rate, epochs and warm-up: auto, by the model's width and the examples, or paper, "
+            "for BERT-base."
+        ),
+    ] = "auto",
+    epochs: Annotated[int | None, typer.Option(help="By default the recipe's.")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak rate; by default the task's.")
+        float | None, typer.Option(help="Peak rate; by default the recipe's.")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Examples per step; by default the task's.")
@@ -596,6 +601,7 @@ def finetune(
         label_column=label_column,
         label_kind=label_kind,
         limit=limit,
+        recipe=recipe,
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,

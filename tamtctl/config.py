@@ -20,6 +20,7 @@ from typing import Any, Self
 from tamtctl.errors import UsageError
 from tamtctl.paths import expanded
 from tamtctl.settings import settle, settled, settled_changes
+from tamtctl.task_schedule import TASK_RECIPES, Wishes
 from tamtctl.tasks import STSB_ZERO_SHOT, TASKS, find_task
 
 METHODS = ("tamt", "imp", "magnitude", "random")
@@ -342,7 +343,7 @@ def _require_different_columns(texts: Sequence[str], label: str | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """Everything that determines a fine-tuning run; None leaves the task's own value.
+    """Everything that determines a fine-tuning run; None leaves the recipe's or the task's value.
 
     Attributes:
         task: A name in `tamtctl.tasks.TASKS`, or with ``train`` any other of letters, digits,
@@ -359,6 +360,8 @@ class FinetuneConfig:
         label_column: Their column of the label.
         label_kind: ``classification`` or ``regression``; None: as the labels look.
         limit: Train on so many random examples; smaller sets are part of larger ones.
+        recipe: ``auto``: rate, epochs and warm-up by the model's width and the examples, see
+            `tamtctl.task_schedule`; ``paper``: the paper's, which suit BERT-base.
         epochs: Passes over the training set.
         learning_rate: Peak rate; it falls linearly to 0.
         batch_size: Examples per optimiser step.
@@ -382,6 +385,7 @@ class FinetuneConfig:
     label_column: str = "label"
     label_kind: str | None = None
     limit: int | None = None
+    recipe: str = "auto"
     epochs: int | None = None
     learning_rate: float | None = None
     batch_size: int | None = None
@@ -412,6 +416,7 @@ class FinetuneConfig:
             _require(option.replace("_", "-"), getattr(self, option) != "", "not empty", "")
         if self.dense and self.ticket:
             raise UsageError("--dense is without a --ticket; give the --model instead")
+        one_of("recipe", self.recipe, TASK_RECIPES)
         one_of("select", self.select, SELECTIONS)
         one_of("device", self.device, DEVICES)
         one_of("precision", self.precision, PRECISIONS)
@@ -436,7 +441,19 @@ class FinetuneConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what determines the run as plain JSON values."""
-        return {key: value for key, value in _plain(self).items() if key != "checkpoint_every"}
+        left_out = {"checkpoint_every"} | ({"recipe"} if self.recipe == "auto" else set())
+        return {key: value for key, value in _plain(self).items() if key not in left_out}
+
+    @property
+    def wishes(self) -> Wishes:
+        """What is asked for of the training's rate and length."""
+        return Wishes(
+            recipe=self.recipe,
+            learning_rate=self.learning_rate,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            limit=self.limit,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

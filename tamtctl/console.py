@@ -394,8 +394,8 @@ def show_finetune_plan(output: Page, plan: FinetunePlan) -> None:
             "data": f"{plan.data} ({plan.train_examples:,} to train on, {plan.dev_examples:,} dev"
             + (", held out of it)" if plan.has_made_dev else ")"),
             "training": f"{_count(plan.epochs, 'epoch')}, {_count(plan.steps, 'step')} of "
-            f"{task.batch_size} × up to "
-            f"{plan.max_length} tokens, learning rate {task.learning_rate:g}",
+            f"{task.batch_size} × up to {plan.max_length} tokens, learning rate "
+            f"{task.learning_rate:g}, warm-up {plan.training.warm_up:.0%} ({plan.training.origin})",
             "seeds": ", ".join(map(str, plan.seeds)),
             "device": _place(plan.compute.device.type, plan.compute.precision),
             "run folder": str(plan.run_folder),

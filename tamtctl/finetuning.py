@@ -51,6 +51,7 @@ from tamtctl.task_notes import (
     overlap_note,
     own_label_notes,
 )
+from tamtctl.task_schedule import TaskSchedule, schedule_for
 from tamtctl.tasks import TASKS, Task, find_task
 from tamtctl.training import StepReport
 
@@ -63,6 +64,7 @@ class FinetunePlan:
 
     Attributes:
         task: With the values that will be used.
+        training: Rate, epochs and warm-up, and where they are from.
         model: What is loaded.
         ticket: Its name; None for the dense model.
         sparsity: Share of zeros in the masked matrices; 0 for the dense model.
@@ -84,6 +86,7 @@ class FinetunePlan:
     """
 
     task: Task
+    training: TaskSchedule
     model: str
     ticket: str | None
     sparsity: float
@@ -248,11 +251,16 @@ def finetune(
     start = world().in_turn(lambda: StartingPoint.of(config))
     watcher.status(f"finding the data of {config.task}")
     data = world().in_turn(lambda: _open_data(config))
-    run = world().on_first(lambda: _run_folder(config, start, data, output_dir))
+    watcher.status(f"reading {data.name}")
+    read = world().in_turn(lambda: _Read.of(config, data))
+    training = schedule_for(data.task, start.width, len(read.train), config.wishes)
+    run = world().on_first(lambda: _run_folder(config, start, data, training, output_dir))
     earlier_result = partial(_earlier_result, run, force=force)
     if done := world().on_first(earlier_result):
         return done
-    prepared = world().in_turn(lambda: _Finetuning.prepare(config, start, data, run, watcher))
+    prepared = world().in_turn(
+        lambda: _Finetuning.prepare(config, start, data, read, training, run, watcher)
+    )
     with ExitStack() as locks:
         world().on_first(lambda: locks.enter_context(run.locked()))
         if done := world().on_first(earlier_result):  # while this process was loading
@@ -314,13 +322,18 @@ def _open_data(config: FinetuneConfig) -> TaskData:
 
 
 def _run_folder(
-    config: FinetuneConfig, start: StartingPoint, data: TaskData, output_dir: Path | str | None
+    config: FinetuneConfig,
+    start: StartingPoint,
+    data: TaskData,
+    training: TaskSchedule,
+    output_dir: Path | str | None,
 ) -> RunFolder:
     told = config.to_dict() | {"ticket_sha256": start.digest, "data_sha256": data.digest}
-    text = json.dumps(told, sort_keys=True)
+    text = json.dumps(told | training.identity, sort_keys=True)
     about = f"{config.task}-{folder_name(start.short_name)}"
     name = f"{about}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     identity = finetune_identity(start.model, start.revision, config.ticket, data.identity)
+    identity |= training.identity
     return RunFolder(expanded(output_dir or RUNS / f"finetune-{name}"), told, identity)
 
 
@@ -338,14 +351,43 @@ def _start_run(run: RunFolder, *, force: bool) -> None:
         run.start()
 
 
-def _with_values(task: Task, config: FinetuneConfig) -> Task:
+def _with_values(task: Task, config: FinetuneConfig, training: TaskSchedule) -> Task:
     """Return the task with the values that will be used."""
-    asked = {
-        name: value
-        for name in ("learning_rate", "batch_size", "max_length")
-        if (value := getattr(config, name)) is not None
-    }
-    return replace(task, epochs=config.epochs or task.epochs_for(config.limit), **asked)
+    return replace(
+        task,
+        learning_rate=training.learning_rate,
+        batch_size=training.batch_size,
+        epochs=training.epochs,
+        max_length=config.max_length or task.max_length,
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The examples to train on, the dev sets by suffix, and what is to be said of them."""
+
+    train: Examples
+    dev: dict[str, Examples]
+    notes: list[str]
+
+    @classmethod
+    def of(cls, config: FinetuneConfig, data: TaskData) -> _Read:
+        """Read them; where there is but a training set, part of it is the dev set."""
+        train_set, notes, task = data.train(), [], data.task
+        if not data.has_no_dev:
+            dev_sets = data.dev()
+        else:
+            split = DevSplit.of(task, train_set, name=data.name, advice="give a --dev file")
+            data.check_metric(split.held_out)
+            notes.append(
+                f"there is no --dev: {len(split.held_out):,} of the {len(train_set):,} examples of "
+                f"{data.name} are held out to score on, and not trained on"
+            )
+            train_set, dev_sets = split.rest, {"": split.held_out}
+        if config.limit:
+            has_classes = task.kind == "classification"
+            train_set = train_set.subset(config.limit, of_each_class=has_classes)
+        return cls(train_set, dev_sets, notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,18 +414,19 @@ class _Finetuning:
         config: FinetuneConfig,
         start: StartingPoint,
         data: TaskData,
+        read: _Read,
+        training: TaskSchedule,
         run: RunFolder,
         watcher: FinetuneWatcher,
     ) -> _Finetuning:
         """Load the data and the model, and check that all fits, before anything is written."""
         compute = Compute.choose(config.device, config.precision, config.threads)
-        task = _with_values(data.task, config)
+        task = _with_values(data.task, config, training)
         world().check_batch(task.batch_size)
-        watcher.status(f"reading {data.name}")
-        train_set, dev_sets, notes = _examples(config, task, data)
-        is_own_scale = task.kind == "regression" and task.name not in TASKS
-        scale = LabelScale.of(train_set.labels) if is_own_scale else None
-        notes += [*data.notes, *_label_notes(data, task, train_set, dev_sets)]
+        train_set, dev_sets = read.train, read.dev
+        is_scaled = training.has_standard_labels or task.name not in TASKS
+        scale = LabelScale.of(train_set.labels) if is_scaled and task.kind == "regression" else None
+        notes = [*read.notes, *data.notes, *_label_notes(data, task, train_set, dev_sets)]
         watcher.status(f"loading model {start.model}")
         tokenizer = load_tokenizer(start.model, start.revision)
         pipeline = PipelineFiles.of_a_part(start.model, start.revision)
@@ -399,8 +442,10 @@ class _Finetuning:
         )
         if scale:
             features.labels = scale.standardised(features.labels)
+        steps = task.epochs * math.ceil(len(features) / task.batch_size)
         plan = FinetunePlan(
             task=task,
+            training=training,
             model=start.model,
             ticket=config.ticket,
             sparsity=_sparsity(pruned),
@@ -409,7 +454,7 @@ class _Finetuning:
             dev_examples=len(dev),
             max_length=encoding.max_length,
             epochs=task.epochs,
-            steps=task.epochs * math.ceil(len(features) / task.batch_size),
+            steps=steps,
             seeds=config.seeds,
             select=config.select,
             compute=compute,
@@ -436,7 +481,8 @@ class _Finetuning:
             schedule=Schedule(
                 task=task,
                 features=features,
-                steps=plan.steps,
+                steps=steps,
+                warm_up_steps=training.warm_up_steps(steps),
                 compute=compute,
                 select_best=config.select == "best",
                 checkpoint_every=config.checkpoint_every,
@@ -554,27 +600,6 @@ class _Finetuning:
                     file.write(json.dumps({"split": split} | row) + "\n")
 
 
-def _examples(
-    config: FinetuneConfig, task: Task, data: TaskData
-) -> tuple[Examples, dict[str, Examples], list[str]]:
-    """Read the examples to train on, the dev sets by suffix, and what is to be said of them."""
-    train_set, notes = data.train(), []
-    if not data.has_no_dev:
-        dev_sets = data.dev()
-    else:
-        split = DevSplit.of(task, train_set, name=data.name, advice="give a --dev file")
-        data.check_metric(split.held_out)
-        notes.append(
-            f"there is no --dev: {len(split.held_out):,} of the {len(train_set):,} examples of "
-            f"{data.name} are held out to score on, and not trained on"
-        )
-        train_set, dev_sets = split.rest, {"": split.held_out}
-    if config.limit:
-        has_classes = task.kind == "classification"
-        train_set = train_set.subset(config.limit, of_each_class=has_classes)
-    return train_set, dev_sets, notes
-
-
 def _label_notes(
     data: TaskData, task: Task, train_set: Examples, dev_sets: Mapping[str, Examples]
 ) -> list[str]:
@@ -631,6 +656,7 @@ def _facts(
         "data": {"source": plan.data}
         | {name: {"examples": len(e), "sha256": e.sha256} for name, e in splits.items()},
         "task": asdict(plan.task) | {"max_length": plan.max_length},
+        "training": asdict(plan.training),
         "device": plan.compute.device.type,
         "precision": plan.compute.precision,
     }

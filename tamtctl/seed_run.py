@@ -33,6 +33,7 @@ class Schedule:
         task: With the learning rate, batch size and epochs to use.
         features: Of the training set.
         steps: Optimiser steps.
+        warm_up_steps: So many first ones raise the rate to its peak.
         compute: Where and in which precision.
         select_best: Report the best epoch instead of the last.
         checkpoint_every: Steps between two checkpoints; None: five minutes.
@@ -41,6 +42,7 @@ class Schedule:
     task: Task
     features: Features
     steps: int
+    warm_up_steps: int
     compute: Compute
     select_best: bool
     checkpoint_every: int | None
@@ -77,7 +79,9 @@ class SeedRun:
         self.epoch_scores: list[dict[str, float]] = []
         self.seconds = 0.0
         self._schedule, self._seed, self._score = schedule, seed, score
-        self._masked = SparseTraining(model, pruned, schedule.task.learning_rate, schedule.steps)
+        self._masked = SparseTraining(
+            model, pruned, schedule.task.learning_rate, schedule.steps, schedule.warm_up_steps
+        )
         trained = [p for p in model.parameters() if p.requires_grad]
         self._loss = world().parallel(self._loss_of_share, trained, some_unused=True)
         self._best: dict[str, Tensor] = {}

@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tamtctl.models import maskable_matrices
-from tamtctl.training import ScoreOptimizer, linear_decay
+from tamtctl.training import ScoreOptimizer, warmed_up
 
 
 class SparseTraining:
-    """AdamW on a masked model: linear decay, clipping at 1.0, and no step for pruned weights.
+    """AdamW on a masked model: linear warm-up and decay, clipping at 1.0, no step for the pruned.
 
     Attributes:
         learning_rate: Peak rate.
@@ -28,6 +28,7 @@ class SparseTraining:
         pruned: Mapping[str, Tensor],
         learning_rate: float,
         steps: int,
+        warm_up_steps: int = 0,
     ) -> None:
         """Prepare to train every parameter of ``model``.
 
@@ -35,9 +36,11 @@ class SparseTraining:
             model: With its pruned weights at zero, on its device.
             pruned: Name → boolean mask of a matrix; True prunes.
             learning_rate: Peak rate.
-            steps: After how many it has fallen to 0.
+            steps: After how many the rate has fallen to 0.
+            warm_up_steps: So many first steps raise the rate to the peak, each by as much.
         """
         self.learning_rate, self._steps = learning_rate, steps
+        self._warm_up_steps = warm_up_steps
         matrices = maskable_matrices(model)
         # As numbers: with booleans this is twenty times slower on a CPU.
         self._kept = [
@@ -60,7 +63,7 @@ class SparseTraining:
         for parameter, kept in self._kept:
             if parameter.grad is not None:
                 parameter.grad.mul_(kept)
-        learning_rate = linear_decay(self.learning_rate, step, self._steps)
+        learning_rate = warmed_up(self.learning_rate, step, self._steps, self._warm_up_steps)
         self._optimizer.step(learning_rate)
         for parameter in self._parameters:
             parameter.grad = None

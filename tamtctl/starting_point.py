@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 
 from tamtctl.config import FinetuneConfig
 from tamtctl.distributed import world
-from tamtctl.errors import TamtctlError, TicketError
+from tamtctl.errors import ModelError, TamtctlError, TicketError
 from tamtctl.inspecting import TicketLine, known_tickets
-from tamtctl.models import fingerprint, load_encoder, maskable_matrices
+from tamtctl.models import fingerprint, load_config, load_encoder, maskable_matrices
 from tamtctl.public_names import Places, public_model
 from tamtctl.runs import RUNS, TICKET
 from tamtctl.task_heads import LabelScale
@@ -105,6 +105,19 @@ class StartingPoint:
             weights = load_encoder(model, with_head=False, revision=revision).weights
             ticket = ticket.decode(weights)
         return cls(model, revision, ticket, digest, folder.name.removeprefix("search-"))
+
+    @property
+    def width(self) -> int:
+        """The hidden size of the model, of which only the configuration is read.
+
+        Raises:
+            ModelError: It does not say.
+        """
+        config = load_config(self.model, self.revision)
+        width = getattr(config.get_text_config(), "hidden_size", None)
+        if not isinstance(width, int):
+            raise ModelError(f"the configuration of model {self.model!r} has no hidden_size")
+        return width
 
     def load(
         self,

@@ -100,8 +100,8 @@ class CompareConfig:
         task_seeds: Of fine-tuning.
         data_dir: Folder of the tasks' files; by default the Hub.
         limit: Fine-tune on so many examples.
-        task_learning_rate: Of fine-tuning; by default each task's, which suits BERT-base.
-        task_epochs: Of fine-tuning; by default each task's.
+        task_learning_rate: Of fine-tuning; by default as in `FinetuneConfig`.
+        task_epochs: Of fine-tuning; by default as in `FinetuneConfig`.
         evaluation_blocks: Held-out sequences to evaluate on at most; by default the recipe's.
         precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast); by default the
             recipe's.

@@ -200,6 +200,16 @@ def linear_decay(peak: float, step: int, steps: int) -> float:
     return peak * max(0.0, 1 - step / steps)
 
 
+def warmed_up(peak: float, step: int, steps: int, warm_up_steps: int) -> float:
+    """Return the learning rate of a step (from 0): up to the peak in equal parts, then linear to 0.
+
+    Without warm-up it is `linear_decay`'s.
+    """
+    if step < warm_up_steps:
+        return peak * (step + 1) / warm_up_steps
+    return linear_decay(peak, step - warm_up_steps, steps - warm_up_steps)
+
+
 def dropout_seed(seed: int, step: int, rank: int) -> int:
     """Return a seed of a process's own for a step: torch's generator on a CPU takes 32 bits."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])

@@ -248,14 +248,6 @@ def test_the_best_epoch_is_labelled_as_selected_on_the_dev_set(bert: Path) -> No
     assert last.mean == epochs[-1]  # looking at the dev set does not disturb training
 
 
-def test_few_shots_take_more_epochs_unless_asked_otherwise(bert: Path) -> None:
-    few = finetune(own_config(bert, dense=True, limit=8, epochs=None))
-    assert (few.train_examples, few.epochs, few.steps) == (8, 8, 8)
-    assert few.dev_examples == 24
-    asked = finetune(own_config(bert, dense=True, limit=8, epochs=2))
-    assert (asked.epochs, asked.steps) == (2, 2)
-
-
 def test_an_interrupted_run_goes_on_with_the_next_seed(bert: Path) -> None:
     class Interrupt:
         def status(self, message: str) -> None:

@@ -99,7 +99,7 @@ def _model(loaded: Any) -> Any:
 def test_going_on_from_another_order_scores_the_same(bert: Path) -> None:
     data = topics("t.jsonl")
     values = {"train": data, "dev": data, "dense": True}
-    first = finetune(own_config(bert, **values, epochs=15))
+    first = finetune(own_config(bert, **values, epochs=30))
     assert first.mean == 1
     turned = with_classes(first.checkpoint[0], Path("turned"), ["LIST", "NAME", "FILE"], [1, 2, 0])
     second = finetune(own_config(turned, **values, learning_rate=1e-6))

@@ -48,6 +48,7 @@ def test_the_tasks_and_their_hyperparameters_are_the_papers() -> None:
     assert TASKS["cola"].metrics == ("matthews_correlation",)
     assert TASKS["stsb"].metrics == ("pearson", "spearman")
     assert TASKS["mnli"].primary_metric == "accuracy_matched"
+    assert TASKS["python-docs-topic"].learning_rate == 2e-5
     assert [TASKS["sst2"].epochs_for(limit) for limit in (None, 1000, 1001)] == [3, 8, 3]
 
 

@@ -5,7 +5,7 @@ Everything the command line does is a function here, with the same parameters:
     >>> import tamtctl
     >>> config = tamtctl.SearchConfig.from_recipe("nano", sparsity=0.8)
     >>> result = tamtctl.search(config)
-    >>> tamtctl.Ticket.from_pretrained(result.ticket).apply(model)
+    >>> tamtctl.Ticket.from_pretrained(result.ticket).apply(model, keep=True)
 
 Names are imported when first used, so that ``import tamtctl`` loads neither torch nor transformers.
 """
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from tamtctl.inspecting import compare_masks as compare_masks
     from tamtctl.inspecting import inspect_ticket as inspect_ticket
     from tamtctl.inspecting import known_tickets as known_tickets
+    from tamtctl.keep_callback import KeepZeros as KeepZeros
+    from tamtctl.keeping import KeptZeros as KeptZeros
+    from tamtctl.keeping import keep_zeros as keep_zeros
+    from tamtctl.keeping import kept_zeros as kept_zeros
     from tamtctl.nano import nano_path as nano_path
     from tamtctl.searching import SearchPlan as SearchPlan
     from tamtctl.searching import SearchResult as SearchResult
@@ -50,6 +54,8 @@ _MODULE_OF = {
     "Evaluation": "evaluation",
     "FinetuneConfig": "config",
     "FinetuneResult": "finetuning",
+    "KeepZeros": "keep_callback",
+    "KeptZeros": "keeping",
     "SearchConfig": "config",
     "SearchPlan": "searching",
     "SearchResult": "searching",
@@ -62,6 +68,8 @@ _MODULE_OF = {
     "export": "exporting",
     "import_ticket": "importing",
     "inspect_ticket": "inspecting",
+    "keep_zeros": "keeping",
+    "kept_zeros": "keeping",
     "known_tickets": "inspecting",
     "nano_path": "nano",
     "published_tickets": "hub",

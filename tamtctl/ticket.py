@@ -2,7 +2,7 @@
 
     ticket = Ticket.from_pretrained("nano-0.8")        # a folder or a packaged name
     model = AutoModelForSequenceClassification.from_pretrained(..., dtype=torch.float32)
-    ticket.apply(model)                                # zeroes the pruned weights in place
+    ticket.apply(model, keep=True)    # zeroes the pruned weights in place; training keeps them
 
 The folder it is saved in is described in `tamtctl.ticket_format`. Torch and transformers are
 imported where a model or a tensor is at hand, so that looking at a ticket takes neither.
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import safetensors.numpy
@@ -55,10 +55,10 @@ from tamtctl.ticket_format import (
 from tamtctl.untrusted import Defect, show
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-    from transformers import PreTrainedModel
+    from torch import Tensor
 
     from tamtctl.hub import PushResult
+    from tamtctl.keeping import KeptZeros
 
 
 _BEFORE_TRAINING = "apply the ticket to that checkpoint, before fine-tuning or masking it"
@@ -74,12 +74,15 @@ class Applied:
         unmasked: Maskable matrices of the model that the ticket does not cover, left as they were.
         untied: Parameters that shared memory with another one and now have a copy of their own: the
             masked-LM decoder, which stays dense.
+        kept: With ``keep=True``, the zeros that stay whatever trains the model; its `release` lets
+            them go.
     """
 
     applied: tuple[str, ...]
     skipped: tuple[str, ...]
     unmasked: tuple[str, ...]
     untied: tuple[str, ...]
+    kept: KeptZeros | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -278,7 +281,7 @@ class Ticket(TicketMetadata):
         if self.encoding == "delta":
             raise TicketError(
                 "the masks are stored as what differs from the magnitude masks of "
-                f"{self._base_line}; decode(weights) gives the ticket with masks of its own"
+                f"{self.base_line}; decode(weights) gives the ticket with masks of its own"
             )
 
     def packed_mask(self, name: str) -> Iterator[NDArray[np.uint8]]:
@@ -315,7 +318,7 @@ class Ticket(TicketMetadata):
         if "delta" in (encoding, self.encoding):
             if absent := [name for name in self.parameters if name not in weights]:
                 raise TicketError(
-                    f"the weight of {absent[0]} is missing; this takes those of {self._base_line}"
+                    f"the weight of {absent[0]} is missing; this takes those of {self.base_line}"
                 )
             self.check_weights(weights)
         candidates = ("delta", "zstd") if encoding == "delta" else (encoding,)
@@ -357,7 +360,7 @@ class Ticket(TicketMetadata):
         self.check_weights(weights, model=model, remedy=remedy)
         import torch
 
-        known = self._masks_over({n: w for n, w in weights.items() if n in self.parameters})
+        known = self.masks_over({n: w for n, w in weights.items() if n in self.parameters})
         return {
             name: known.mask(name)
             if name in self.parameters
@@ -392,7 +395,7 @@ class Ticket(TicketMetadata):
         except Defect as defect:
             raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
 
-    def _masks_over(self, weights: Mapping[str, Tensor]) -> Self:
+    def masks_over(self, weights: Mapping[str, Tensor]) -> Self:
         """Return this ticket with the masks of some matrices known, as bits if they were not.
 
         All are decoded before a weight changes, so that damage leaves a model untouched.
@@ -423,20 +426,34 @@ class Ticket(TicketMetadata):
         """
         from tamtctl.models import sha256_of_weight
 
-        called = "the model" if model is None else f"model {model!r}"
-        other = f"this ticket is for {self._base_line}" + (f": {remedy}" if remedy else "")
-        missing = tuple(name for name in self.parameters if name not in weights)
-        if strange := [name for name in missing if not _is_pooler(name)]:
-            raise TicketError(f"{called} has no matrix {strange[0]}; {other}")
+        missing = self.check_shapes(weights, model=model, remedy=remedy)
+        called = _called(model)
         present = {name: weights[name] for name in self.parameters if name in weights}
-        for name, weight in present.items():
-            self._check_form(name, weight, called, other)
+        for weight in present.values():
+            self._check_precision(weight, called)
         for name, weight in present.items():
             if sha256_of_weight(weight) != self.parameters[name].sha256:
                 raise TicketError(
                     f"{name} of {called} does not hold the pre-trained weights of "
-                    f"{self._base_line}; {remedy or _BEFORE_TRAINING}"
+                    f"{self.base_line}; {remedy or _BEFORE_TRAINING}"
                 )
+        return missing
+
+    def check_shapes(
+        self, weights: Mapping[str, Tensor], *, model: str | None = None, remedy: str | None = None
+    ) -> tuple[str, ...]:
+        """Check that a model has the matrices that the ticket covers, in their shapes.
+
+        Args, what is returned, and what is raised are those of `check_weights`.
+        """
+        called = _called(model)
+        other = f"this ticket is for {self.base_line}" + (f": {remedy}" if remedy else "")
+        missing = tuple(name for name in self.parameters if name not in weights)
+        if strange := [name for name in missing if not _is_pooler(name)]:
+            raise TicketError(f"{called} has no matrix {strange[0]}; {other}")
+        for name, entry in self.parameters.items():
+            if name in weights:
+                _check_form(name, weights[name], entry.shape, called, other)
         return missing
 
     @property
@@ -444,46 +461,69 @@ class Ticket(TicketMetadata):
         """Name → boolean mask; each is unpacked when it is asked for."""
         return _Masks(self)
 
-    def apply(self, model: PreTrainedModel) -> Applied:
+    def apply(self, model: object, *, keep: bool = False) -> Applied:
         """Set the pruned weights of a pre-trained model to zero, in place: W ← W ⊙ m.
 
-        The model may be the bare encoder or have any head. A masked-LM decoder that is tied to the
-        word embeddings gets a dense copy of its own, and ``config.tie_word_embeddings`` becomes
-        False, so that saving and loading the model keeps both (TAMT masks only the look-up).
+        A masked-LM decoder that is tied to the word embeddings gets a dense copy of its own, and
+        ``config.tie_word_embeddings`` becomes False, so that saving and loading the model keeps
+        both (TAMT masks only the look-up); make the optimiser afterwards, so that it trains both.
+
+        Args:
+            model: The bare encoder or one with any head; it may be inside a SentenceTransformer, a
+                CrossEncoder, a pipeline or a module of your own, and wrapped by `torch.compile` or
+                DistributedDataParallel. Of several models inside, it is the one that the ticket is
+                for.
+            keep: Keep the zeros while the model is trained, with any optimiser, made before or
+                after this. Without it, the first step of training fills them in.
 
         Raises:
             TicketError: The model does not hold the weights that the mask was found for, all of
-                them and in float32. The model is then untouched.
+                them and in float32, or is nothing that a ticket applies to. It is then untouched.
         """
-        import torch
+        from tamtctl import applying
 
-        matrices = _matrices_of(model)
-        missing = self.check_weights(matrices)
-        present = {name: matrices[name] for name in self.parameters if name in matrices}
-        masks = self._masks_over(present)
-        untied = _untie(model, present)
-        with torch.no_grad():
-            for name, parameter in present.items():
-                parameter.masked_fill_(~masks.mask(name).to(parameter.device), 0.0)
-        unmasked = tuple(name for name in matrices if name not in present)
-        return Applied(tuple(present), missing, unmasked, untied)
+        return applying.apply(self, model, keep=keep)
+
+    def keep(self, model: object) -> KeptZeros:
+        """Keep the zeros of a model that this ticket was applied to before.
+
+        That is, of a fine-tuned or exported checkpoint, in any precision; for pre-trained weights
+        it is `apply` with ``keep=True``.
+
+        Args:
+            model: As for `apply`.
+
+        Raises:
+            TicketError: A pruned weight is not zero, or the model is nothing that a ticket applies
+                to, or the masks are encoded as ``delta``.
+        """
+        from tamtctl import applying
+
+        return applying.keep(self, model)
+
+    def is_applied_to(self, model: object) -> bool:
+        """Whether the pruned weights of a model are zero, as `keep` wants them.
+
+        Raises:
+            TicketError: The model is nothing that a ticket applies to, or the masks are encoded as
+                ``delta``.
+        """
+        from tamtctl import applying
+
+        return applying.is_applied(self, model)
 
     @property
-    def _base_line(self) -> str:
+    def base_line(self) -> str:
+        """What the ticket is for, as errors call it."""
         revision = f" at revision {self.base_model.revision}" if self.base_model.revision else ""
         return f"{self.base_model.id} ({self.base_model.model_type}){revision}"
 
-    def _check_form(self, name: str, parameter: Tensor, called: str, other: str) -> None:
+    def _check_precision(self, weight: Tensor, called: str) -> None:
         import torch
 
-        if parameter.is_meta:
-            raise TicketError(f"{name} of {called} is on the meta device; load its weights first")
-        found, wanted = list(parameter.shape), list(self.parameters[name].shape)
-        if found != wanted:
-            raise TicketError(f"{name} of {called} has the shape {found}, not {wanted}; {other}")
-        if parameter.dtype not in (torch.float32, torch.float64):
+        if weight.dtype not in (torch.float32, torch.float64):
             raise TicketError(
-                f"{called} is in {str(parameter.dtype).removeprefix('torch.')}, in which its "
+                f"{called} is in {str(weight.dtype).removeprefix('torch.')}, in which its "
                 "weights cannot be verified; load it with dtype=torch.float32, cast it afterwards"
             )
 
@@ -638,20 +678,6 @@ def _array(weight: Tensor) -> NDArray[Any]:
     return weight.detach().to("cpu", torch.float32).numpy()
 
 
-def _matrices_of(model: object) -> dict[str, nn.Parameter]:
-    from transformers import PreTrainedModel
-
-    from tamtctl.models import maskable_matrices
-
-    if not isinstance(model, PreTrainedModel):  # wrapped by peft, DDP or torch.compile
-        kind = type(model).__name__
-        raise TicketError(f"a ticket applies to a transformers model itself, not to a {kind}")
-    try:
-        return maskable_matrices(model)
-    except (AttributeError, NotImplementedError) as error:
-        raise TicketError(f"{type(model).__name__} has no word embeddings to mask") from error
-
-
 def _is_pooler(name: str) -> bool:
     """Whether a matrix belongs to the pooler: the only part of an encoder a head class may omit.
 
@@ -660,45 +686,13 @@ def _is_pooler(name: str) -> bool:
     return name.split(".")[0] == "pooler"
 
 
-def _untie(model: PreTrainedModel, masked: Mapping[str, nn.Parameter]) -> tuple[str, ...]:
-    """Give a decoder that is tied to masked word embeddings a dense copy of its own.
-
-    Returns the names of all parameters that were untied: the config only knows all or none, so a
-    tied bias must get its own copy too, or it would be lost in saving.
-    """
-    from torch import nn
-
-    from tamtctl.models import base_encoder
-
-    embeddings = cast("Tensor", base_encoder(model).get_input_embeddings().weight)
-    if not any(parameter is embeddings for parameter in masked.values()):
-        return ()
-    _refuse_decoder_without_weights(model, len(embeddings))
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    ties = model.get_expanded_tied_weights_keys(all_submodels=True)  # name → name it is tied to
-    tied = {
-        name: parameters[name]
-        for name, source in ties.items()
-        if name in parameters and parameters[name] is parameters.get(source)
-    }
-    for name, shared in tied.items():
-        parent, _, attribute = name.rpartition(".")
-        own = nn.Parameter(shared.detach().clone(), requires_grad=shared.requires_grad)
-        setattr(model.get_submodule(parent), attribute, own)
-    if tied:
-        model.config.tie_word_embeddings = False
-        model.all_tied_weights_keys = {}
-    return tuple(tied)
+def _called(model: str | None) -> str:
+    return "the model" if model is None else f"model {model!r}"
 
 
-def _refuse_decoder_without_weights(model: PreTrainedModel, vocabulary: int) -> None:
-    """Refuse a head that multiplies with the word embeddings themselves: it cannot stay dense.
-
-    Such is deberta-v2's with ``legacy=False``: its "output embeddings" are no vocabulary matrix.
-    """
-    decoder = model.get_output_embeddings()
-    if decoder is not None and len(cast("Tensor", decoder.weight)) != vocabulary:
-        raise TicketError(
-            f"the head of this {type(model).__name__} computes with the word embeddings, "
-            "so masking them would mask its decoder; load the model without that head (AutoModel)"
-        )
+def _check_form(name: str, weight: Tensor, shape: tuple[int, ...], called: str, other: str) -> None:
+    if weight.is_meta:
+        raise TicketError(f"{name} of {called} is on the meta device; load its weights first")
+    found, wanted = list(weight.shape), list(shape)
+    if found != wanted:
+        raise TicketError(f"{name} of {called} has the shape {found}, not {wanted}; {other}")

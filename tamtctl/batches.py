@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from tamtctl.errors import CorpusError, ModelError, UsageError
+from tamtctl.working import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -311,7 +312,8 @@ def evaluation_batches(
     """
     count = len(blocks) if limit is None else min(limit, len(blocks))
     chosen = np.arange(count) * len(blocks) // count
-    for start in range(0, count, batch_size):
+    starts = range(0, count, batch_size)
+    for start in counted(starts, "evaluating", len(starts)):
         indices = chosen[start : start + batch_size]
         rows = blocks.rows(indices)
         if noise is None:

@@ -33,6 +33,7 @@ from tamtctl.config import (
     derived_config,
 )
 from tamtctl.errors import TamtctlError, UsageError, explain
+from tamtctl.interruption import Answering, answer_by
 from tamtctl.launch import check_launch, world_size
 from tamtctl.paths import check_working_directory, expanded
 from tamtctl.sweep import BUDGETS, DEFAULT_METHODS, SWEEP_METHODS, CompareConfig, parse_shard
@@ -294,7 +295,8 @@ def search(
     output = _output(as_json, quiet)
     _hush_libraries()
     from tamtctl import searching
-    from tamtctl.console import SearchView, show_plan, show_search_result
+    from tamtctl.console import show_plan, show_search_result
+    from tamtctl.views import SearchView
 
     if recipe is None and from_scores is None:
         recipe, why = searching.default_recipe(config)
@@ -478,7 +480,8 @@ def compare(
     output = _output(as_json, quiet)
     _hush_libraries()
     from tamtctl import comparison
-    from tamtctl.console import CompareView, show_comparison, show_comparison_plan
+    from tamtctl.console import show_comparison, show_comparison_plan
+    from tamtctl.views import CompareView
 
     view = CompareView(output)
     try:
@@ -616,8 +619,9 @@ def finetune(
     output = _output(as_json, quiet)
     _hush_libraries()
     from tamtctl import finetuning
-    from tamtctl.console import FinetuneView, show_finetune_result
+    from tamtctl.console import show_finetune_result
     from tamtctl.starting_point import with_default_ticket
+    from tamtctl.views import FinetuneView
 
     config, chosen = with_default_ticket(config)
     output.note(chosen)
@@ -722,15 +726,22 @@ def evaluate(
     _hush_libraries()
     from tamtctl import evaluation
     from tamtctl.console import show_evaluation, show_labelled
+    from tamtctl.views import View
 
+    view = View(output)
+    try:
+        if predict is not None:
+            file = Path("/dev/stdin") if str(predict) == "-" else expanded(predict)
+            labelled = evaluation.label(config, file, watcher=view)
+        else:
+            result = evaluation.evaluate(config, watcher=view)
+    finally:
+        view.close()
     if predict is not None:
-        file = Path("/dev/stdin") if str(predict) == "-" else expanded(predict)
-        labelled = evaluation.label(config, file)
         show_labelled(output, labelled)
         lines = (printable.line(str(p), None) for p in labelled.predictions)
         output.result(labelled.to_dict(), "\n".join(lines))
         return
-    result = evaluation.evaluate(config)
     show_evaluation(output, result)
     output.result(result.to_dict(), f"{result.score:.4f}" + _selected(result.dev_selected))
 
@@ -1084,7 +1095,10 @@ def _command() -> str | None:
 
 def main() -> None:
     """Run the command line; every error ends here as one line and an exit code."""
-    with _sigterm_raises():
+    is_one_of_many = "RANK" in os.environ
+    if is_one_of_many and os.environ["RANK"] != "0":
+        answer_by(lambda line: None)  # the first one speaks
+    with _sigterm_raises(), Answering(are_repeated=is_one_of_many):
         sys.exit(_run())
 
 

@@ -22,8 +22,9 @@ from tamtctl.findings import (
     groups_of,
     same_masks,
 )
-from tamtctl.finetuning import FinetunePlan, FinetuneResult
+from tamtctl.finetuning import FinetuneResult
 from tamtctl.identity import Identity, comparison_identity
+from tamtctl.interruption import KEPT, promising
 from tamtctl.measures import term_of
 from tamtctl.opening import Opened, open_comparison
 from tamtctl.paths import expanded, folder_name
@@ -31,7 +32,6 @@ from tamtctl.public_names import public_model
 from tamtctl.report import write_report
 from tamtctl.runs import RUNS, RunFolder
 from tamtctl.scores import masks_from_scores
-from tamtctl.searching import SearchPlan
 from tamtctl.statistics import (
     RankCorrelation,
     Spread,
@@ -55,17 +55,11 @@ from tamtctl.sweeping import CompareWatcher, PlannedRun, Runs, make_runs, plan_r
 from tamtctl.task_data import open_task
 from tamtctl.tasks import find_task
 from tamtctl.ticket_labels import short_name
-from tamtctl.training import StepReport
+from tamtctl.watching import Silent, default_watcher
+from tamtctl.working import counted, watched
 
 
-class _NoWatcher:
-    def status(self, message: str) -> None: ...
-    def note(self, message: str) -> None: ...
-    def plan(self, plan: SearchPlan) -> None: ...
-    def finetune_plan(self, plan: FinetunePlan) -> None: ...
-    def progress(self, report: StepReport) -> None: ...
-
-
+@watched(default_watcher)
 def compare(
     config: CompareConfig,
     *,
@@ -87,14 +81,15 @@ def compare(
             missing, or a search fails.
     """
     require_plotting("tamtctl compare")
-    watcher = watcher or _NoWatcher()
+    watcher = watcher or Silent()
     folder = RunFolder(expanded(output_dir or RUNS / _name(config)), config.to_dict())
     folder.finished(force=True)  # refuses the folder of something else
     opened = open_comparison(config, watcher)
     folder = replace(folder, identity=_identity(opened))
     folder.finished(force=force)
-    runs = make_runs(opened.config, opened.cells, opened.model, force=force, watcher=watcher)
-    subnetworks = _measured(opened, runs, watcher)
+    with promising(KEPT):
+        runs = make_runs(opened.config, opened.cells, opened.model, force=force, watcher=watcher)
+        subnetworks = _measured(opened, runs, watcher)
     groups = groups_of(subnetworks)
     measures = tuple(subnetworks[0].losses)
     comparison = Comparison(
@@ -118,6 +113,7 @@ def compare(
     return comparison
 
 
+@watched(default_watcher)
 def plan_comparison(
     config: CompareConfig,
     *,
@@ -125,11 +121,12 @@ def plan_comparison(
     watcher: CompareWatcher | None = None,
 ) -> list[PlannedRun]:
     """Return the runs that `compare` would find or make, after the same checks."""
-    watcher = watcher or _NoWatcher()
+    watcher = watcher or Silent()
     opened = open_comparison(config, watcher)
     return plan_runs(opened.config, opened.cells, shard=shard, watcher=watcher)
 
 
+@watched(default_watcher)
 def make_part(
     config: CompareConfig,
     *,
@@ -145,7 +142,7 @@ def make_part(
         force: Rebuild run folders that are damaged, instead of leaving them out.
         watcher: Is told how it goes.
     """
-    watcher = watcher or _NoWatcher()
+    watcher = watcher or Silent()
     opened = open_comparison(config, watcher)
     return make_runs(
         opened.config, opened.cells, opened.model, shard=shard, force=force, watcher=watcher
@@ -185,26 +182,28 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subne
         found = {t: fine_tune(config, t, opened.model, path, watcher) for t in config.tasks}
         return replace(one, scores=scores(found))
 
+    def measured() -> Iterator[Subnetwork]:
+        yield replace(dense(texts), scores=scores(of(None)))
+        for cell in opened.cells:
+            if cell in runs.left_out:
+                continue
+            one = of_cell(cell, runs.searches.get(cell), texts)
+            along = {step: one.along[step] for step in config.at_steps if step in one.along}
+            yield replace(one, scores=scores(of(cell)), along=along)
+        for level, (method, seed) in itertools.product(levels, ONE_SHOT_MASKS):
+            one = of_one_shot(method, seed, level, texts)
+            if config.tasks and one.ticket:
+                one = replace(one, path=saved(one.ticket))
+            yield with_scores(one, one.path)
+        for label, given in opened.tickets.items():
+            one = of_ticket(label, given.path, given.ticket, given.at, texts)
+            yield with_scores(one, one.path)
+
     levels = opened.uneven_levels
     count = 1 + len(opened.cells) - len(runs.left_out) + len(opened.tickets)
     count += len(levels) * len(ONE_SHOT_MASKS)
     watcher.note(f"measuring {count} subnetworks on held-out text …")
-    measured = [replace(dense(texts), scores=scores(of(None)))]
-    for cell in opened.cells:
-        if cell in runs.left_out:
-            continue
-        one = of_cell(cell, runs.searches.get(cell), texts)
-        along = {step: one.along[step] for step in config.at_steps if step in one.along}
-        measured.append(replace(one, scores=scores(of(cell)), along=along))
-    for level, (method, seed) in itertools.product(levels, ONE_SHOT_MASKS):
-        one = of_one_shot(method, seed, level, texts)
-        if config.tasks and one.ticket:
-            one = replace(one, path=saved(one.ticket))
-        measured.append(with_scores(one, one.path))
-    for label, given in opened.tickets.items():
-        one = of_ticket(label, given.path, given.ticket, given.at, texts)
-        measured.append(with_scores(one, one.path))
-    return measured
+    return list(counted(measured(), "measuring subnetwork", count))
 
 
 def _differences(

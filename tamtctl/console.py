@@ -1,23 +1,18 @@
-"""What a person or a program sees: a terminal's colours and bars, plain lines, JSON, or little."""
+"""What a person or a program sees of plans and results: tables, plain lines, JSON, or little."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
-
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from tamtctl import printable
-from tamtctl.loss_units import UNITS, in_units
+from tamtctl.interruption import answer_by
+from tamtctl.loss_units import UNITS
+from tamtctl.pace import duration
+from tamtctl.page import Page, PlainTable, opened
 
 if TYPE_CHECKING:
     from tamtctl.evaluation import Evaluation, Labelled
@@ -28,52 +23,8 @@ if TYPE_CHECKING:
     from tamtctl.importing import ImportResult
     from tamtctl.searching import SearchPlan, SearchResult
     from tamtctl.sweeping import PlannedRun
-    from tamtctl.training import StepReport
 
-_PLAIN_WIDTH = 250  # where there is no terminal: no table is folded to fit in one
-_PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
-
-
-class Page:
-    """A stream that lines and tables are shown on, for a terminal, a file or a pipe.
-
-    Attributes:
-        console: Of rich; whether it draws in colours depends on this stream alone.
-        quiet: Show nothing.
-        notes: Where what is no result goes.
-    """
-
-    notes: Page
-
-    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
-        self.quiet = quiet
-        width = None if stream.isatty() else _PLAIN_WIDTH
-        self.console = Console(file=stream, width=width, quiet=quiet, highlight=False)
-        self.notes = self
-
-    def line(self, text: str = "") -> None:
-        """Show a line of plain text, never wrapped, so that paths can be copied."""
-        self.console.print(Text(printable.line(text)), soft_wrap=True)
-
-    def row(self, *cells: str) -> None:
-        """Show whole cells with tabs between them, for other programs."""
-        if not self.quiet:  # rich would make spaces of the tabs
-            self.console.file.write("\t".join(printable.line(c, None) for c in cells) + "\n")
-
-    def dimmed(self, text: str) -> None:
-        """Show a line that matters only while it is the last one."""
-        self.console.print(Text(printable.line(text), style="dim"), soft_wrap=True)
-
-    def facts(self, facts: Mapping[str, str]) -> None:
-        """Show names and values in two columns."""
-        width = max(map(len, facts)) + 2
-        for name, value in facts.items():
-            label = Text(printable.line(name).ljust(width), style="bold")
-            self.console.print(label + Text(printable.line(value)), soft_wrap=True)
-
-    def table(self, table: PlainTable) -> None:
-        """Show a table."""
-        self.console.print(table)
+__all__ = ["Output", "Page", "PlainTable"]
 
 
 class Output(Page):
@@ -85,9 +36,10 @@ class Output(Page):
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        notes = Page(_open(sys.stderr), quiet=quiet)
-        super().__init__(_open(sys.stderr if as_json else sys.stdout), quiet=quiet)
+        notes = Page(opened(sys.stderr), quiet=quiet)
+        super().__init__(opened(sys.stderr if as_json else sys.stdout), quiet=quiet)
         self.as_json, self.notes = as_json, notes
+        answer_by(notes.line if not quiet else None)
 
     def note(self, text: str) -> None:
         """Say a line that is no line of the result."""
@@ -102,15 +54,6 @@ class Output(Page):
             print("\n".join(map(printable.line, essence.split("\n"))))  # noqa: T201
 
 
-def _open(stream: TextIO | None) -> TextIO:
-    """Return a stream that takes any text; one that the caller has closed takes it nowhere."""
-    if stream is None:
-        return open(os.devnull, "w")  # noqa: PTH123, until the process ends
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")  # what an old encoding has no letter for
-    return stream
-
-
 def _without_nan(value: Any) -> Any:
     """Return JSON values with null for what is no finite number, for which JSON has no name."""
     if isinstance(value, Mapping):
@@ -120,148 +63,18 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class PlainTable(Table):
-    """A table whose headings and cells are text, whatever they look like."""
-
-    def __init__(self, *headings: str, title: str | None = None) -> None:
-        super().__init__(*headings, title_justify="left", title_style="bold")
-        self.title = None if title is None else Text(printable.cell(title))
-
-    def add_column(self, header: RenderableType = "", *rest: Any, **options: Any) -> None:
-        """Add a column with this heading."""
-        super().add_column(_plain(header), *rest, **options)
-
-    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
-        """Add a row of cells."""
-        super().add_row(*map(_plain, cells), **options)
-
-
-def _plain(shown: RenderableType | None) -> RenderableType:
-    return Text(printable.cell(shown)) if isinstance(shown, str) else shown or ""
-
-
-class SearchView:
-    """Shows a search as it goes: the plan, a progress bar or plain lines, the table of losses."""
-
-    def __init__(self, output: Output) -> None:
-        self._out = output.notes
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
-        self._last_line = 0.0
-
-    def status(self, message: str) -> None:
-        """Say what is being done now."""
-        self._close_bar()
-        self._out.dimmed(f"{message} …")
-
-    def note(self, message: str) -> None:
-        """Say what a person should know."""
-        self._close_bar()
-        self._out.line(message)
-
-    def plan(self, plan: SearchPlan) -> None:
-        """Say what will be done."""
-        show_plan(self._out, plan)
-        if plan.steps:
-            self._open_bar("training the mask", plan.steps)
-
-    def progress(self, report: StepReport) -> None:
-        """Show loss, flips and speed."""
-        text = (
-            f"loss {_with_unit(report.terms)}  flips {report.flips:.1%}  "
-            f"{report.tokens_per_second:,.0f} tokens/s"
-        )
-        if report.eval_losses:
-            text += f"  held-out loss {_with_unit(report.eval_losses)}"
-        self._advance(report, text)
-
-    def _advance(self, report: StepReport, text: str) -> None:
-        if self._bar:
-            self._bar.update(self._task, completed=report.step, description=text)
-            return
-        now = time.monotonic()
-        is_due = now - self._last_line >= _PLAIN_SECONDS
-        if is_due or report.is_last or report.eval_losses:
-            self._last_line = now
-            self._out.line(f"step {report.step}/{report.steps}  {text}")
-
-    def close(self) -> None:
-        """Leave the terminal as it was; also after an error."""
-        self._close_bar()
-
-    def _open_bar(self, description: str, steps: int) -> None:
-        if not self._out.console.is_terminal or self._out.quiet:
-            return
-        self._bar = Progress(
-            TextColumn("{task.completed}/{task.total}"),
-            BarColumn(),
-            TextColumn("{task.description}", markup=False),
-            TimeRemainingColumn(),
-            console=self._out.console,
-        )
-        self._task = self._bar.add_task(description, total=steps)
-        self._bar.start()
-
-    def _close_bar(self) -> None:
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
-
-
-def _with_unit(terms: Mapping[str, float]) -> str:
-    """Return the sum of an objective's terms with its unit."""
-    return in_units(f"{sum(terms.values()):.3f}", "+".join(terms))
-
-
-class FinetuneView(SearchView):
-    """Shows fine-tuning as it goes: the plan, and a progress bar or plain lines for each seed."""
-
-    def finetune_plan(self, plan: FinetunePlan) -> None:
-        """Say what will be done."""
-        show_finetune_plan(self._out, plan)
-
-    def progress(self, report: StepReport) -> None:
-        """Show loss and speed."""
-        if not self._bar:
-            self._open_bar("training", report.steps)
-        text = f"loss {report.loss:.3f}  {report.tokens_per_second:,.0f} tokens/s"
-        self._advance(report, text)
-
-
-class CompareView(FinetuneView):
-    """Shows a sweep as it goes: a line for every run, and its progress."""
-
-    def status(self, message: str) -> None:
-        """Leave out what every search of a sweep does alike."""
-        self._close_bar()
-
-    def plan(self, plan: SearchPlan) -> None:
-        """Say what a search will do; most of it is the same for all."""
-        if plan.steps:
-            self._out.line(
-                f"{_count(plan.steps, 'step')}, about {_duration(plan.estimated_seconds)}"
-            )
-            for warning in plan.warnings:
-                self._out.line(warning)
-            self._open_bar("searching", plan.steps)
-
-    def finetune_plan(self, plan: FinetunePlan) -> None:
-        """Say what fine-tuning will do."""
-        self._out.line(f"fine-tuning on {plan.task.name}: {_count(plan.steps, 'step')} a seed")
-
-
 def show_comparison_plan(output: Page, plan: Sequence[PlannedRun]) -> None:
     """Print the runs of a sweep, and what is left to do."""
     table = PlainTable("run", "state")
     table.add_column("steps", justify="right")
     table.add_column("training", justify="right")
     for run in plan:
-        left = [f"{run.steps:,}", _duration(run.estimated_seconds)] if run.steps else ["–", "–"]
+        left = [f"{run.steps:,}", duration(run.estimated_seconds)] if run.steps else ["–", "–"]
         table.add_row(str(run.cell), run.state, *left)
     output.table(table)
     todo = sum(run.state != "done" for run in plan)
     seconds = sum(run.estimated_seconds for run in plan)
-    output.line(f"{todo} of {_count(len(plan), 'run')} to do, training about {_duration(seconds)}")
+    output.line(f"{todo} of {_count(len(plan), 'run')} to do, training about {duration(seconds)}")
 
 
 def show_comparison(output: Page, comparison: Comparison) -> None:
@@ -292,7 +105,7 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
     training = (
         f"{_count(plan.steps, 'step')} of {config.batch_size} × {config.sequence_length} tokens, "
         + (f"{plan.resumed_from:,} of them done, " if plan.resumed_from else "")
-        + f"about {_duration(plan.estimated_seconds)}"
+        + f"about {duration(plan.estimated_seconds)}"
         if plan.steps
         else "none, a one-shot mask"
     )
@@ -305,7 +118,7 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
             "mask": f"{plan.weights:,} weights in {plan.matrices} matrices, "
             f"sparsity {config.sparsity:g} in each",
             "training": training,
-            "device": _place(plan.device, plan.precision) + f", {_count(plan.threads, 'thread')}",
+            "device": _place(plan.device, plan.precision, plan.processes, plan.threads),
             "run folder": str(plan.run_folder),
         }
     )
@@ -341,7 +154,7 @@ def show_search_result(output: Page, result: SearchResult) -> None:
         if result.stopped_early:
             output.line("Stopped early, as --patience asks; the ticket is that of the last step.")
         output.line(
-            f"{_count(result.steps, 'step')} in {_duration(result.seconds)} "
+            f"{_count(result.steps, 'step')} in {duration(result.seconds)} "
             f"({result.tokens_per_second:,.0f} tokens/s), {result.flips:.1%} of the mask flipped"
         )
     output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
@@ -375,14 +188,20 @@ def _shown(error: float | None, digits: int) -> str:
     return "–" if error is None or math.isnan(error) else f"{error:.{digits}f}"
 
 
-def _place(device: str, precision: str) -> str:
+def _place(device: str, precision: str, processes: int, threads: int) -> str:
     from tamtctl.devices import precision_hint  # and with it torch, which help can do without
 
-    return f"{device}, {precision}" + precision_hint(device, precision)
+    together = f"{_count(processes, 'process', 'processes')} × " if processes > 1 else ""
+    where = f"{device}, {precision}" + precision_hint(device, precision)
+    return f"{where}, {together}{_count(threads, 'thread')}"
 
 
 def show_finetune_plan(output: Page, plan: FinetunePlan) -> None:
     """Print what fine-tuning will do."""
+    import torch
+
+    from tamtctl.distributed import world
+
     task = plan.task
     subject = plan.model + (
         f" with ticket {plan.ticket}, sparsity {plan.sparsity:.4g}" if plan.ticket else ", dense"
@@ -397,7 +216,12 @@ def show_finetune_plan(output: Page, plan: FinetunePlan) -> None:
             f"{task.batch_size} × up to {plan.max_length} tokens, learning rate "
             f"{task.learning_rate:g}, warm-up {plan.training.warm_up:.0%} ({plan.training.origin})",
             "seeds": ", ".join(map(str, plan.seeds)),
-            "device": _place(plan.compute.device.type, plan.compute.precision),
+            "device": _place(
+                plan.compute.device.type,
+                plan.compute.precision,
+                world().size,
+                torch.get_num_threads(),
+            ),
             "run folder": str(plan.run_folder),
         }
     )
@@ -561,16 +385,8 @@ def _show_files(output: Page, files: Mapping[str, int]) -> None:
         output.line(f"{size(count):>10}  {name}")
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+def _count(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number:,} " + (noun if number == 1 else plural or f"{noun}s")
 
 
 def _tokens(count: int) -> str:

@@ -13,7 +13,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -27,6 +27,7 @@ from tamtctl.errors import CorpusError
 from tamtctl.locks import abandoned, new_held
 from tamtctl.repeats import Repeats, notes_on, overlap
 from tamtctl.text import Document, Source, open_source
+from tamtctl.working import work
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -247,7 +248,12 @@ def _write_corpus(
     max_tokens: int | None,
     progress: Progress | None,
 ) -> None:
-    with (folder / TRAIN_FILE).open("wb") as file, (folder / HELD_OUT_FILE).open("wb") as apart:
+    with ExitStack() as stack:
+        file, apart = (
+            stack.enter_context((folder / name).open("wb")) for name in (TRAIN_FILE, HELD_OUT_FILE)
+        )
+        advance = stack.enter_context(work("tokenising", unit="tokens"))
+        written = 0
         train = _StreamWriter(file, encoder, max_tokens)
         # What is held out by its hash is not trained on.
         apart_is_first = held_out is not None or any(s.held_out is not None for s in sources)
@@ -259,8 +265,11 @@ def _write_corpus(
             elif apart_is_first:
                 repeats.train_on(document)
             has_written = (kept_apart if is_apart else train).add(document)
-            if has_written and progress is not None:
-                progress(train.tokens + kept_apart.tokens)
+            if has_written:
+                advance(train.tokens + kept_apart.tokens - written)
+                written = train.tokens + kept_apart.tokens
+                if progress is not None:
+                    progress(written)
         train.flush()
         kept_apart.flush()
     if progress is not None:

@@ -11,9 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from tamtctl.cache import cache_dir
+from tamtctl.working import work
 
 _REMEMBERED_FROM = 2**20  # bytes: smaller files are read sooner than looked up
 _SETTLED_NS = 2 * 10**9  # a file changed just now may change again within one tick of its clock
+_AT_ONCE = 2**22  # bytes that are hashed together
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -44,8 +46,13 @@ def file_sha256(path: Path) -> str:
 
 
 def _read_and_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    with path.open("rb") as file, work(f"hashing {path.name}", size, unit="B") as advance:
+        while part := file.read(_AT_ONCE):
+            digest.update(part)
+            advance(len(part))
+    return digest.hexdigest()
 
 
 def _remember(kept: Path, digest: str) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
@@ -42,6 +42,8 @@ from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import METADATA_FILE
 from tamtctl.ticket_texts import sequence_length_of
 from tamtctl.trained_on import TrainedOn
+from tamtctl.watching import Silent, default_watcher
+from tamtctl.working import watched
 
 _SEQUENCE_LENGTH = 128  # of blocks of text where no ticket says what it was trained on
 _BLOCKS = 512  # at most, spread over the text
@@ -141,12 +143,26 @@ class Labelled:
         }
 
 
-def evaluate(config: EvaluateConfig) -> Evaluation:
+class EvaluateWatcher(Protocol):
+    """Who wants to know how an evaluation is going."""
+
+    def status(self, message: str) -> None:
+        """Be told what is being done now, where it may take long."""
+
+
+@watched(default_watcher)
+def evaluate(config: EvaluateConfig, *, watcher: EvaluateWatcher | None = None) -> Evaluation:
     """Score a ticket, a model or a fine-tuned checkpoint.
+
+    Args:
+        config: What to score on what.
+        watcher: Is told how it goes; by default the reader of a notebook is.
 
     Raises:
         TamtctlError: The request, the model, the ticket or the data are refused.
     """
+    watcher = watcher or Silent()
+    watcher.status(f"evaluating {config.name}")
     fine_tuned = FineTuned.find(config.name)
     ticket = None if fine_tuned else _find_ticket(config.name)
     task = config.task or (fine_tuned and fine_tuned.task.name)
@@ -159,17 +175,23 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     return _evaluate_task(config, FineTuned.choose(config, fine_tuned, ticket))
 
 
-def label(config: EvaluateConfig, file: Path | str) -> Labelled:
+@watched(default_watcher)
+def label(
+    config: EvaluateConfig, file: Path | str, *, watcher: EvaluateWatcher | None = None
+) -> Labelled:
     """Let a fine-tuned checkpoint label text of one's own.
 
     Args:
         config: Names the checkpoint, and the columns if they are not the task's.
         file: Lines of text, or a tsv, csv, jsonl or parquet file with these columns.
+        watcher: Is told how it goes; by default the reader of a notebook is.
 
     Raises:
         TamtctlError: The checkpoint or the file are refused.
     """
     file = expanded(file)
+    watcher = watcher or Silent()
+    watcher.status(f"labelling {file}")
     if config.task in (*OBJECTIVES, STSB_ZERO_SHOT):
         raise UsageError(
             f"--predict needs a task with labels, and {config.task} has none; give the --task that "

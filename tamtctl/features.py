@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tamtctl.errors import ModelError, UsageError
 from tamtctl.task_data import Answers
+from tamtctl.working import counted
 
 IdArray = NDArray[np.int64]
 
@@ -157,7 +158,8 @@ class Features:
     def evaluation_batches(self, batch_size: int) -> Iterator[TaskBatch]:
         """Yield everything once, longest first, so that memory runs out at once or never."""
         order = np.argsort(-self.lengths, kind="stable")
-        for start in range(0, len(order), batch_size):
+        starts = range(0, len(order), batch_size)
+        for start in counted(starts, "evaluating", len(starts)):
             yield self.batch(order[start : start + batch_size])
 
 
@@ -185,7 +187,8 @@ def text_features(
     ids: list[list[int]] = []
     types: list[list[int]] = []
     whole: dict[int, int] = {}  # row → tokens of those that may have been cut
-    for start in range(0, len(texts[0]), _TEXTS_AT_ONCE):
+    starts = range(0, len(texts[0]), _TEXTS_AT_ONCE)
+    for start in counted(starts, "tokenising", len(starts)):
         part = [list(column[start : start + _TEXTS_AT_ONCE]) for column in texts]
         encoded = tokenizer(
             *part,
@@ -294,7 +297,7 @@ def span_windows(
     owners: list[int] = []
     offsets: list[NDArray[np.int32]] = []
     # The tokenizer wants the overlap of windows, which depends on the length of the question.
-    for size in sorted(set(sizes)):
+    for size in counted(sorted(set(sizes)), "tokenising", len(set(sizes))):
         room = max_length - specials - size
         if room < 8:
             raise UsageError(f"--max-length {max_length} leaves no room for a context; give more")

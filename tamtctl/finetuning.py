@@ -31,6 +31,7 @@ from tamtctl.distributed import world
 from tamtctl.environment import environment
 from tamtctl.errors import DamagedRunError
 from tamtctl.identity import finetune_identity
+from tamtctl.interruption import KEPT, promising
 from tamtctl.models import load_tokenizer, save_model
 from tamtctl.one_at_a_time import random_numbers
 from tamtctl.paths import expanded, folder_name
@@ -54,6 +55,8 @@ from tamtctl.task_notes import (
 from tamtctl.task_schedule import TaskSchedule, schedule_for
 from tamtctl.tasks import TASKS, Task, find_task
 from tamtctl.training import StepReport
+from tamtctl.watching import Silent, default_watcher
+from tamtctl.working import watched
 
 PREDICTIONS = "predictions.jsonl"
 
@@ -217,13 +220,7 @@ class FinetuneWatcher(Protocol):
         """Be told of a step."""
 
 
-class _NoWatcher:
-    def status(self, message: str) -> None: ...
-    def note(self, message: str) -> None: ...
-    def finetune_plan(self, plan: FinetunePlan) -> None: ...
-    def progress(self, report: StepReport) -> None: ...
-
-
+@watched(default_watcher)
 def finetune(
     config: FinetuneConfig,
     *,
@@ -246,7 +243,7 @@ def finetune(
         TamtctlError: The request, the model, the ticket or the data are refused, or the loss
             became NaN.
     """
-    watcher = watcher or _NoWatcher()
+    watcher = watcher or Silent()
     config, _ = with_default_ticket(config)
     start = world().in_turn(lambda: StartingPoint.of(config))
     watcher.status(f"finding the data of {config.task}")
@@ -263,6 +260,7 @@ def finetune(
     )
     with ExitStack() as locks:
         world().on_first(lambda: locks.enter_context(run.locked()))
+        locks.enter_context(promising(KEPT))
         if done := world().on_first(earlier_result):  # while this process was loading
             return done
         world().on_first(lambda: _start_run(run, force=force))

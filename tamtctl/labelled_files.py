@@ -263,7 +263,7 @@ def _parquet_records(file: Path) -> Iterator[Record]:
 def _squad_records(file: Path) -> Iterator[Record]:
     """Read SQuAD's JSON: articles, their paragraphs, and the questions on each."""
     try:
-        with reading(file), open_binary(file) as binary:
+        with reading(file), file.open("rb") as raw, open_binary(file, raw) as binary:
             articles = json.load(binary)["data"]
         numbers = itertools.count(1)
         for article in articles:

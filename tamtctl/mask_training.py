@@ -35,6 +35,7 @@ from tamtctl.training import (
     linear_decay,
     train,
 )
+from tamtctl.working import counted
 
 _TIMED_TOKENS = 2048  # a probe large enough to be timed, small enough not to be waited for
 
@@ -185,7 +186,7 @@ class MaskTraining:
         own = next(self._batches())
         rows = max(1, min(len(own.input_ids), _TIMED_TOKENS // self._config.sequence_length))
         batch = own.split(rows)[0]
-        for _ in range(2):  # the first one warms up
+        for _ in counted(range(2), "timing a step", 2):  # the first one warms up
             started = time.perf_counter()
             self._backward(batch)
             self._compute.synchronize()

@@ -21,6 +21,7 @@ from pathlib import Path
 from tamtctl.cache import cache_dir
 from tamtctl.errors import CorpusError
 from tamtctl.files import replacing_file
+from tamtctl.working import counted
 
 HARVEST_VERSION = 1
 """Raised whenever the same Python would yield another text, so that old caches are not read."""
@@ -93,20 +94,22 @@ def harvest(library: Path) -> list[Document]:
 
 def _sources(library: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the name and the texts of every module, and of every help topic."""
+    files = list(_files(library))
+    for path in counted(files, "reading module", len(files)):
+        parts = path.relative_to(library).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        tree = _parse(path)
+        if name == _TOPICS:
+            for topic, text in _topics(tree).items():
+                yield f"topics/{topic}", [_paragraphs(text)]
+        else:
+            yield name, [text for text in map(_paragraphs, _docstrings(tree)) if text]
+
+
+def _files(library: Path) -> Iterator[Path]:
     for folder, subfolders, files in os.walk(library):
         subfolders[:] = [name for name in subfolders if name not in _SKIPPED_FOLDERS]
-        for file in files:
-            if not file.endswith(".py"):
-                continue
-            path = Path(folder, file)
-            parts = path.relative_to(library).with_suffix("").parts
-            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            tree = _parse(path)
-            if name == _TOPICS:
-                for topic, text in _topics(tree).items():
-                    yield f"topics/{topic}", [_paragraphs(text)]
-            else:
-                yield name, [text for text in map(_paragraphs, _docstrings(tree)) if text]
+        yield from (Path(folder, file) for file in files if file.endswith(".py"))
 
 
 def _parse(path: Path) -> ast.Module:

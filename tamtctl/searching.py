@@ -25,6 +25,7 @@ from tamtctl.errors import DamagedRunError, TamtctlError, TicketError, UsageErro
 from tamtctl.folders import folder_size
 from tamtctl.held_out_loss import check_targets, total_error
 from tamtctl.identity import search_identity
+from tamtctl.interruption import KEPT, promising
 from tamtctl.iterative_pruning import IterativePruning
 from tamtctl.loss_units import UNITS, ScoredText
 from tamtctl.mask_training import MaskTraining
@@ -41,6 +42,8 @@ from tamtctl.streaming import StreamedText
 from tamtctl.supervision import Supervisor
 from tamtctl.ticket import Ticket
 from tamtctl.training import StepReport, TrainingRun
+from tamtctl.watching import Silent, default_watcher
+from tamtctl.working import counted, watched
 
 _CANDIDATES = ("dense", "random", "magnitude", "ticket")  # the masks that a search measures
 _TABLES = ("losses", "standard_errors", "check_losses")  # fields of a result: loss by candidate
@@ -55,7 +58,7 @@ class SearchPlan:
         run_folder: Where the run will live.
         device: Where it computes: ``cpu``, ``cuda`` or ``mps``.
         precision: ``fp32`` or ``bf16``.
-        threads: CPU threads.
+        threads: CPU threads of each process.
         model_type: The encoder's family.
         matrices: How many matrices are masked.
         weights: How many weights they hold.
@@ -65,6 +68,7 @@ class SearchPlan:
         resumed_from: So many of them are done.
         estimated_seconds: Of the rest, from a timed probe.
         warnings: What a person should know before it starts.
+        processes: How many take part.
     """
 
     config: SearchConfig
@@ -81,6 +85,7 @@ class SearchPlan:
     resumed_from: int
     estimated_seconds: float
     warnings: tuple[str, ...] = ()
+    processes: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -177,13 +182,7 @@ class Watcher(Protocol):
         """Be told of a step."""
 
 
-class _NoWatcher:
-    def status(self, message: str) -> None: ...
-    def note(self, message: str) -> None: ...
-    def plan(self, plan: SearchPlan) -> None: ...
-    def progress(self, report: StepReport) -> None: ...
-
-
+@watched(default_watcher)
 def search(
     config: SearchConfig,
     *,
@@ -220,10 +219,11 @@ def search(
             )
         return done
     check_log_to(config.log_to)
-    watcher = watcher or _NoWatcher()
+    watcher = watcher or Silent()
     prepared = _Search.prepare(config, run, watcher)
     with ExitStack() as locks:
         world().on_first(lambda: locks.enter_context(run.locked()))
+        locks.enter_context(promising(KEPT))
         if done := world().on_first(earlier_result):  # while this process was loading
             return done
         if force:
@@ -249,6 +249,7 @@ def can_follow(config: SearchConfig, earlier: SearchConfig) -> bool:
     )
 
 
+@watched(default_watcher)
 def plan_search(
     config: SearchConfig, *, output_dir: Path | str | None = None, watcher: Watcher | None = None
 ) -> SearchPlan:
@@ -256,7 +257,7 @@ def plan_search(
     run = world().on_first(lambda: _run_folder(config, output_dir))
     world().on_first(run.finished)
     check_log_to(config.log_to)
-    return _Search.prepare(config, run, watcher or _NoWatcher()).plan()
+    return _Search.prepare(config, run, watcher or Silent()).plan()
 
 
 def search_folder(config: SearchConfig) -> Path:
@@ -410,6 +411,7 @@ class _Search:
             resumed_from=self.supervisor.step,
             estimated_seconds=to_do * self.training.seconds_per_step() if to_do else 0.0,
             warnings=tuple(self._warnings()),
+            processes=world().size,
         )
 
     def _warnings(self) -> Iterator[str]:
@@ -524,7 +526,7 @@ class _Search:
         }
         losses: dict[str, dict[str, float]] = {name: {} for name in self.held_out}
         errors: dict[str, float | None] = {}
-        for candidate, make in candidates.items():
+        for candidate, make in counted(candidates.items(), "measuring mask", len(candidates)):
             fold(
                 self.encoder.matrices,
                 frozen,

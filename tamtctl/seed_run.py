@@ -16,7 +16,7 @@ from tamtctl.checkpoints import Checkpoints, State, Timetable
 from tamtctl.devices import Compute
 from tamtctl.distributed import world
 from tamtctl.features import Features, TaskBatch
-from tamtctl.interruption import DeferredSignals
+from tamtctl.interruption import SAVING_SOON, DeferredSignals, promising
 from tamtctl.run_log import RunLog
 from tamtctl.runs import truncate_metrics
 from tamtctl.sparse_training import SparseTraining
@@ -138,7 +138,7 @@ class SeedRun:
         timetable = Timetable(self._schedule.checkpoint_every)
         is_first = world().is_first
         with ExitStack() as stack:
-            signals = stack.enter_context(DeferredSignals(are_repeated=world().size > 1))
+            signals = stack.enter_context(DeferredSignals(are_repeated=world().size > 1, say=note))
             if is_first:
                 truncate_metrics(folder, self.step)
                 log = stack.enter_context(RunLog(folder, None, self.step))
@@ -212,7 +212,8 @@ class SeedRun:
 
     def _keep_if_best(self) -> None:
         started, metric = time.perf_counter(), self._schedule.task.primary_metric
-        self.epoch_scores.append(self._score(self.model))
+        with promising(SAVING_SOON):
+            self.epoch_scores.append(self._score(self.model))
         self.model.train()
         earlier = [found[metric] for found in self.epoch_scores[:-1]]
         if not earlier or self.epoch_scores[-1][metric] > max(earlier):

@@ -11,7 +11,7 @@ from tamtctl.checkpoints import Checkpoints, Timetable
 from tamtctl.config import SearchConfig
 from tamtctl.distributed import world
 from tamtctl.errors import DivergedError
-from tamtctl.interruption import DeferredSignals
+from tamtctl.interruption import SAVING_SOON, DeferredSignals, promising
 from tamtctl.mask_training import MaskTraining
 from tamtctl.run_log import RunLog
 from tamtctl.training import StepReport, TrainingRun, every_tenth
@@ -113,7 +113,7 @@ class Supervisor:
         """
         self._timetable.saved()
         is_first = world().is_first
-        with DeferredSignals(are_repeated=world().size > 1) as signals:
+        with DeferredSignals(are_repeated=world().size > 1, say=note) as signals:
 
             def is_due(step: int) -> bool:
                 return (
@@ -153,7 +153,8 @@ class Supervisor:
         return step in self._config.eval_steps or (every is not None and step % every == 0)
 
     def _evaluated(self, report: StepReport) -> StepReport:
-        losses = world().on_first(self._evaluate)
+        with promising(SAVING_SOON):
+            losses = world().on_first(self._evaluate)
         loss = sum(losses.values())
         if self._best_loss is None or loss < self._best_loss:
             self._best_loss, self._since_best = loss, 0

@@ -30,6 +30,7 @@ from tamtctl.inputs import with_files
 from tamtctl.paths import expanded
 from tamtctl.text_column import Record, Sample, listed
 from tamtctl.text_folder import files_below
+from tamtctl.working import counted, work
 
 if TYPE_CHECKING:
     import datasets
@@ -230,14 +231,14 @@ def reading(path: Path) -> Iterator[None]:
         raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def open_binary(path: Path) -> BinaryIO:
-    """Open a file for reading its bytes, unpacked if it is gz or xz."""
+def open_binary(path: Path, raw: BinaryIO) -> BinaryIO:
+    """Return an open file for reading its bytes, unpacked if it is gz or xz."""
     suffix = path.suffix.lower()
     if suffix == ".gz":
-        return cast("BinaryIO", gzip.open(path, "rb"))
+        return cast("BinaryIO", gzip.open(raw, "rb"))
     if suffix == ".xz":
-        return cast("BinaryIO", lzma.open(path, "rb"))
-    return path.open("rb")
+        return cast("BinaryIO", lzma.open(raw, "rb"))
+    return raw
 
 
 def read_lines(path: Path, longest: int = -1) -> Iterator[str]:
@@ -249,7 +250,12 @@ def read_lines(path: Path, longest: int = -1) -> Iterator[str]:
 def read_whole_lines(path: Path, longest: int = -1) -> Iterator[str]:
     """Read lines with their ends, otherwise as `read_lines` does."""
     offset, rest = 0, b""
-    with reading(path), open_binary(path) as file:
+    with (
+        reading(path),
+        path.open("rb") as packed,
+        open_binary(path, packed) as file,
+        _position(path, packed) as tell,
+    ):
         while raw := rest + file.readline(longest - len(rest) if longest > 0 else LONGEST_LINE):
             if longest <= 0 and len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
                 raise CorpusError(f"{path} has a line of more than {LONGEST_LINE} bytes; cut it up")
@@ -260,6 +266,23 @@ def read_whole_lines(path: Path, longest: int = -1) -> Iterator[str]:
             line = _decode(raw, path, offset)
             offset += len(raw)
             yield line
+            tell()
+
+
+@contextmanager
+def _position(path: Path, packed: BinaryIO) -> Iterator[Callable[[], None]]:
+    """Tell how much of a file is read; yields what is to be called every now and then."""
+    size = path.stat().st_size if path.is_file() else None  # a pipe has none
+    told = 0
+    with work(f"reading {path.name}", size, unit="B") as advance:
+
+        def tell() -> None:
+            nonlocal told
+            if size and (read := packed.tell()) != told:
+                advance(read - told)
+                told = read
+
+        yield tell
 
 
 def _last_character(raw: bytes) -> int:
@@ -352,7 +375,8 @@ def _parquet_documents(path: Path, text_column: str | None) -> Iterator[Document
 
     with open_parquet(path, CorpusError) as file:
         column = _parquet_column(file, text_column, str(path))
-        rows = enumerate(rows_of(file, [column]))
+        count = file.metadata.num_rows
+        rows = enumerate(counted(rows_of(file, [column]), f"reading {path.name}", count))
         records = ((f"{path} row {number}", row) for number, row in rows)
         yield from _record_documents(records, column, None)
 

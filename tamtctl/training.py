@@ -16,6 +16,7 @@ from torch.optim.adamw import adamw
 
 from tamtctl.distributed import world
 from tamtctl.errors import DivergedError
+from tamtctl.working import work
 
 BETA1, BETA2 = 0.9, 0.999  # of Adam, as in the paper
 _WARM_UP_STEPS = 5  # left out of the measured speed
@@ -257,33 +258,34 @@ def train(
     started = measured_from = time.perf_counter()
     tokens = 0
     pending: list[dict[str, Tensor]] = []
-    for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
-        losses = backward(batch)
-        if all(loss.device.type == "cpu" for loss in losses.values()):
-            _mean_terms([losses], step)  # on a GPU, looking would wait for it: there, at reports
-        pending.append(losses)
-        learning_rate = update(step - 1)
-        tokens += batch.input_ids.numel() * world().size
-        if step == first + _WARM_UP_STEPS and steps > step:
-            measured_from, tokens = time.perf_counter(), 0
-        seconds = earlier_seconds + time.perf_counter() - started
-        is_last = step == steps
-        if max_seconds < math.inf:  # the processes must stop together
-            is_last |= world().any(seconds > max_seconds)
-        if is_due(step) or is_last:
-            terms = _mean_terms(pending, step)
-            pending.clear()
-            now = time.perf_counter()
-            speed = tokens / (now - measured_from)
-            seconds = earlier_seconds + now - started
-            is_last |= bool(
-                report(
-                    StepReport(step, steps, terms, learning_rate, flips(), speed, seconds, is_last)
+    with work("step", steps, done=first) as advance:
+        for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
+            losses = backward(batch)
+            if all(loss.device.type == "cpu" for loss in losses.values()):
+                _mean_terms([losses], step)  # on a GPU, looking would wait: there, at reports
+            pending.append(losses)
+            learning_rate = update(step - 1)
+            advance(1)
+            tokens += batch.input_ids.numel() * world().size
+            if step == first + _WARM_UP_STEPS and steps > step:
+                measured_from, tokens = time.perf_counter(), 0
+            seconds = earlier_seconds + time.perf_counter() - started
+            is_last = step == steps
+            if max_seconds < math.inf:  # the processes must stop together
+                is_last |= world().any(seconds > max_seconds)
+            if is_due(step) or is_last:
+                terms = _mean_terms(pending, step)
+                pending.clear()
+                now = time.perf_counter()
+                speed = tokens / (now - measured_from)
+                seconds = earlier_seconds + now - started
+                told = StepReport(
+                    step, steps, terms, learning_rate, flips(), speed, seconds, is_last
                 )
-            )
-            measured_from += time.perf_counter() - now  # reports do not count
-        if is_last:
-            break
+                is_last |= bool(report(told))
+                measured_from += time.perf_counter() - now  # reports do not count
+            if is_last:
+                break
     return TrainingRun(step, seconds, speed)
 
 

@@ -18,7 +18,8 @@ from tamtctl import distributed
 from tamtctl.config import FinetuneConfig, SearchConfig
 from tamtctl.finetuning import finetune
 from tamtctl.runs import RunFolder
-from tamtctl.searching import _NoWatcher, _Search
+from tamtctl.searching import _Search
+from tamtctl.watching import Silent
 
 SEARCHES: dict[str, dict[str, Any]] = {
     # Slices and micro-batches of unequal size, numbers of masked tokens that differ in all of them.
@@ -48,7 +49,7 @@ def search_config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
 def main(model: Path, text: Path, examples: Path, folder: Path) -> None:
     for name, changes in SEARCHES.items():
         config = search_config(model, text, **changes)
-        search = _Search.prepare(config, RunFolder(folder / name, {}), _NoWatcher())
+        search = _Search.prepare(config, RunFolder(folder / name, {}), Silent())
         search.training.run(lambda _: None)
         folded = search.training.folded
         state = folded.scores | {f"mask.{n}": m for n, m in search.training.masks.items()}

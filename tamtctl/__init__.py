@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from tamtctl.importing import import_ticket as import_ticket
     from tamtctl.inspecting import compare_masks as compare_masks
     from tamtctl.inspecting import inspect_ticket as inspect_ticket
-    from tamtctl.inspecting import known_tickets as known_tickets
     from tamtctl.keep_callback import KeepZeros as KeepZeros
     from tamtctl.keeping import KeptZeros as KeptZeros
     from tamtctl.keeping import keep_zeros as keep_zeros
     from tamtctl.keeping import kept_zeros as kept_zeros
+    from tamtctl.listing import known_tickets as known_tickets
+    from tamtctl.listing import list_tickets as list_tickets
     from tamtctl.nano import nano_path as nano_path
     from tamtctl.searching import SearchPlan as SearchPlan
     from tamtctl.searching import SearchResult as SearchResult
@@ -70,7 +71,8 @@ _MODULE_OF = {
     "inspect_ticket": "inspecting",
     "keep_zeros": "keeping",
     "kept_zeros": "keeping",
-    "known_tickets": "inspecting",
+    "known_tickets": "listing",
+    "list_tickets": "listing",
     "nano_path": "nano",
     "published_tickets": "hub",
     "pull": "hub",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tamtctl.base_weights import BaseWeights, UnknownWeightsError
+from tamtctl.packing import pack
 from tamtctl.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -47,5 +50,18 @@ def recode(ticket: Ticket, encoding: str, model: str | None = None) -> Ticket:
 
 
 def with_masks(ticket: Ticket) -> Ticket:
-    """Return a ticket whose masks can be looked at one by one; see `recode`."""
-    return recode(ticket, "bits") if ticket.encoding == "delta" else ticket
+    """Return a ticket whose masks can be looked at one by one; see `recode`.
+
+    Torch is used only where the base model's weights are not at hand as safetensors.
+    """
+    if ticket.encoding != "delta":
+        return ticket
+    try:
+        base = BaseWeights(ticket)
+        bits = {
+            name: pack(ticket.decoded(name, base.read(name, entry)))
+            for name, entry in ticket.parameters.items()
+        }
+    except UnknownWeightsError:
+        return recode(ticket, "bits")
+    return replace(ticket, encoding="bits", stored=bits)

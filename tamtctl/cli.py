@@ -50,9 +50,8 @@ _Value = TypeVar("_Value")
 app = typer.Typer(
     name="tamtctl",
     help="Find, compare, fine-tune and share lottery tickets of pre-trained encoders.",
-    epilog="Start with: tamtctl search --sparsity 0.8",
+    epilog="Start with: tamtctl search --recipe nano --sparsity 0.8",
     context_settings={"help_option_names": ["-h", "--help"]},
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -120,7 +119,7 @@ def _shown_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
     version: Annotated[
@@ -129,6 +128,11 @@ def root(
     ] = False,
 ) -> None:
     """Find, compare, fine-tune and share lottery tickets of pre-trained encoders."""
+    if context.invoked_subcommand is None:
+        from tamtctl.start import show_start
+
+        show_start()
+        return
     if context.invoked_subcommand in LOOKING_COMMANDS:
         return
     check_working_directory()
@@ -858,8 +862,13 @@ def inspect(
     ],
     figure: Annotated[
         Path | None,
-        typer.Option(help="Also draw sparsity and overlap by layer and matrix: FILE.png or .svg."),
+        typer.Option(
+            help="Also draw sparsity, flips and overlap by layer and matrix: FILE.png or .svg."
+        ),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Show every matrix and every check.")
+    ] = False,
     token: TokenOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -867,31 +876,40 @@ def inspect(
 ) -> None:
     """Look into tickets: where they come from, what they keep, whether they are intact, how alike.
 
+    A flip is a position in which a mask differs from the magnitude mask that keeps as many weights.
     Similarity is that of the paper: per matrix, then averaged, with what two random masks of the
     same sparsity would have beside it.
     """
     output = _output(as_json, quiet)
-    _hush_hub(output)
-    from tamtctl import heat_map, inspecting
+    if any("/" in name and not os.path.isdir(name) for name in tickets):  # noqa: PTH112
+        _hush_hub(output)
+    from tamtctl import inspecting
 
     if figure:
+        from tamtctl import heat_map
+
         figure = expanded(figure)
         heat_map.check_figure(figure)
     if len(tickets) > 1:
-        _hush_libraries()
+        from tamtctl.similarity_view import show_comparison
+
         comparison = inspecting.compare_masks(tickets, token=token)
-        inspecting.show_comparison(output, comparison)
+        show_comparison(output, comparison, full=full)
         result = comparison.to_dict()
         essence = "\n".join(f"{one.average.jaccard:.6f}" for one in comparison.similarities)
-        drawn, similar = comparison.tickets, comparison.similarities
+        drawn, similar, flips = comparison.tickets, comparison.similarities, comparison.flips
     else:
+        from tamtctl.inspection_view import show_inspection
+
         inspection = inspecting.inspect_ticket(tickets[0], token=token)
-        inspecting.show_inspection(output, inspection)
+        show_inspection(output, inspection, name=tickets[0], full=full)
         result = inspection.to_dict()
         essence = "valid" if inspection.is_valid else "invalid"
         drawn, similar = [inspection.ticket] if inspection.ticket else [], []
+        flips = [inspection.flips] if inspection.flips else []
     if figure and drawn:
-        heat_map.save_heat_map(figure, tickets, drawn, similar)
+        _hush_plotting()
+        heat_map.save_heat_map(figure, tickets, drawn, similar, flips)
         output.line(f"figure  {figure}")
     output.result(result, essence)
     if not drawn:
@@ -983,8 +1001,15 @@ def import_masks(
     output.result(result.to_dict(), str(result.ticket))
 
 
-@app.command("list", epilog="Example: tamtctl list --hub")
+@app.command("list", epilog="Example: tamtctl list --sort loss")
 def list_tickets(
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="date (the newest first), name, loss (the lowest first, within each model and "
+            "unit), sparsity (the lowest first) or size (the largest first)."
+        ),
+    ] = "date",
     on_hub: Annotated[
         bool, typer.Option("--hub", help="List the tickets published on the Hub instead.")
     ] = False,
@@ -993,23 +1018,28 @@ def list_tickets(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """List the tickets at hand: packaged ones, those under runs/ and those pulled."""
+    """List the tickets at hand: packaged ones, those under runs/ and those pulled.
+
+    The loss is each ticket's own, on the text and in the unit of its search.
+    """
     output = _output(as_json, quiet)
-    _hush_hub(output)
     if on_hub:
+        _hush_hub(output)
         from tamtctl.console import show_published
         from tamtctl.hub import published_tickets
 
         published = published_tickets(token=token)
         show_published(output, published)
-        values, names = [one.to_dict() for one in published], [one.repo for one in published]
+        values = {"tickets": [one.to_dict() for one in published]}
+        names = [one.repo for one in published]
     else:
-        from tamtctl.inspecting import known_tickets, show_tickets
+        from tamtctl import listing
+        from tamtctl.list_view import show_listing
 
-        tickets = known_tickets()
-        show_tickets(output, tickets)
-        values, names = [one.to_dict() for one in tickets], [one.name for one in tickets]
-    output.result({"tickets": values}, "\n".join(names))
+        found = listing.list_tickets(sort)
+        show_listing(output, found)
+        values, names = found.to_dict(), [one.name for one in found.tickets]
+    output.result(values, "\n".join(names))
 
 
 @app.command(epilog="Example: tamtctl env > report.txt")
@@ -1047,6 +1077,7 @@ def _hush_hub(output: Output) -> None:
 def _hush_libraries() -> None:
     """Keep the libraries' own bars and notes off the screen; what matters, we say ourselves."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    _hush_plotting()
     import datasets
     import transformers
 
@@ -1054,6 +1085,11 @@ def _hush_libraries() -> None:
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
+
+
+def _hush_plotting() -> None:
+    """Keep what matplotlib notes of its fonts and folders off the screen: it draws all the same."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM

@@ -11,7 +11,6 @@ import numpy as np
 
 from tamtctl.baselines import saved
 from tamtctl.downstream import TaskScore, fine_tune, score_of
-from tamtctl.figures import require_plotting
 from tamtctl.findings import (
     Comparison,
     Derived,
@@ -77,10 +76,8 @@ def compare(
         watcher: Is told how it goes.
 
     Raises:
-        TamtctlError: The request, the model, the text or a ticket are refused, matplotlib is
-            missing, or a search fails.
+        TamtctlError: The request, the model, the text or a ticket are refused, or a search fails.
     """
-    require_plotting("tamtctl compare")
     watcher = watcher or Silent()
     folder = RunFolder(expanded(output_dir or RUNS / _name(config)), config.to_dict())
     folder.finished(force=True)  # refuses the folder of something else

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tamtctl import printable
+from tamtctl.claims import gap_closed
 from tamtctl.interruption import answer_by
 from tamtctl.loss_units import UNITS
 from tamtctl.pace import duration
@@ -170,17 +171,7 @@ def _claims(result: SearchResult) -> Iterator[str]:
     if result.text and (line := result.text.too_few):
         yield line[0].upper() + line[1:] + "."
     elif result.steps and result.changed is not False:
-        gap = result.losses["magnitude"] - result.losses["dense"]
-        errors = [result.standard_errors.get(name) for name in ("dense", "magnitude")]
-        unsure = max((error for error in errors if error is not None), default=0.0)
-        if 0 < gap < unsure:
-            yield (
-                "The gap from magnitude to dense is smaller than its standard error: how much of "
-                "it the ticket closes cannot be told."
-            )
-        elif gap > 0:
-            closed = (result.losses["magnitude"] - result.losses["ticket"]) / gap
-            yield f"The ticket closes {closed:.0%} of the gap from magnitude to dense."
+        yield from filter(None, [gap_closed(result.losses, result.standard_errors)])
 
 
 def _shown(error: float | None, digits: int) -> str:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tamtctl.errors import TamtctlError
 from tamtctl.levels import Level
 from tamtctl.measures import UNITS, term_of, text_of
 from tamtctl.statistics import Spread
@@ -51,20 +50,6 @@ _STEPS_CAPTION = {
     "sparsity goes on from the one before.",
 }
 _PANEL = (4.6, 3.6)  # inches
-
-
-def require_plotting(what: str) -> None:
-    """Raise an error now if nothing could be drawn in the end.
-
-    Raises:
-        TamtctlError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise TamtctlError(
-            f"{what} needs matplotlib; install it with pip install 'tamtctl[report]'"
-        ) from error
 
 
 def figures_of(comparison: Comparison) -> dict[str, tuple[str, Draw]]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tamtctl import printable
 from tamtctl.errors import UsageError
-from tamtctl.figures import require_plotting
 from tamtctl.files import check_folder_writable
+from tamtctl.flips import Flips
 from tamtctl.similarity import Similarity, place_of
 from tamtctl.ticket_format import TicketMetadata
 from tamtctl.untrusted import reason
@@ -28,7 +28,6 @@ def check_figure(path: Path) -> None:
 
     Raises:
         UsageError: The name ends in no known format, or its folder does not exist.
-        TamtctlError: matplotlib is not installed.
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"--figure must end in {' or '.join(FORMATS)}, got {str(path)!r}")
@@ -40,7 +39,6 @@ def check_figure(path: Path) -> None:
         check_folder_writable(path.parent)
     except OSError as error:
         raise UsageError(f"--figure {str(path)!r} cannot be written: {reason(error)}") from error
-    require_plotting("--figure")
 
 
 def save_heat_map(
@@ -48,23 +46,31 @@ def save_heat_map(
     names: Sequence[str],
     tickets: Sequence[TicketMetadata],
     comparisons: Sequence[Similarity],
+    flips: Sequence[Flips] = (),
 ) -> None:
-    """Draw each ticket's sparsity, and its Jaccard similarity with the first, by layer and type.
+    """Draw each ticket's sparsity and flips, and the Jaccard similarity of every two, by layer.
 
     Args:
         path: Ends in one of `FORMATS`; replaced if it exists.
         names: Of the tickets.
         tickets: What to draw.
-        comparisons: Of every two of them; those with the first are drawn.
+        comparisons: Of every two of them.
+        flips: Of each; those that are not known are not drawn.
     """
-    panels: list[tuple[str, Mapping[str, float]]] = [
-        (f"{name}: sparsity", {n: 1 - e.kept / e.numel for n, e in ticket.parameters.items()})
+    panels: list[tuple[str, Mapping[str, float], float]] = [
+        (f"{name}: sparsity", {n: 1 - e.kept / e.numel for n, e in ticket.parameters.items()}, 1.0)
         for name, ticket in zip(names, tickets, strict=True)
     ]
+    for name, of in zip(names, flips, strict=False):
+        if of.counts:
+            shares = {n: count / of.sizes[n] for n, count in of.counts.items()}
+            title = f"{name}: share that differs from the magnitude mask"
+            panels.append((title, shares, max(shares.values()) or 1.0))
     for one in comparisons:
-        if one.a == 0:
-            values = {name: overlap.jaccard for name, overlap in one.matrices.items()}
-            panels.append((f"{names[0]} ∩ {names[one.b]}: Jaccard", values))
+        values = {name: overlap.jaccard for name, overlap in one.matrices.items()}
+        panels.append(
+            (f"{names[one.a]} and {names[one.b]}: Jaccard of the kept weights", values, 1.0)
+        )
     figure = _drawn(panels)
     temporary = path.with_name(f".{path.name}.new")
     try:
@@ -74,17 +80,18 @@ def save_heat_map(
         temporary.unlink(missing_ok=True)
 
 
-def _drawn(panels: Sequence[tuple[str, Mapping[str, float]]]) -> Figure:
+def _drawn(panels: Sequence[tuple[str, Mapping[str, float], float]]) -> Figure:
+    """Draw panels: a title, what is known by matrix, and what has the last of the colours."""
     from matplotlib.figure import Figure
 
-    grids = [(title, *_grid(values)) for title, values in panels]
-    rows, columns = (max(grid.shape[axis] for _, grid, *_ in grids) for axis in (0, 1))
+    grids = [(title, most, *_grid(values)) for title, values, most in panels]
+    rows, columns = (max(grid.shape[axis] for _, _, grid, *_ in grids) for axis in (0, 1))
     size = (4 + 0.45 * columns, (1.8 + 0.3 * rows) * len(grids))
     figure = Figure(figsize=size, layout="constrained")
-    for axes, (title, grid, layers, types) in zip(
+    for axes, (title, most, grid, layers, types) in zip(
         figure.subplots(len(grids), squeeze=False)[:, 0], grids, strict=True
     ):
-        image: Any = axes.imshow(grid, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        image: Any = axes.imshow(grid, vmin=0, vmax=most, cmap="viridis", aspect="auto")
         axes.set_title(printable.cell(title), fontsize=9, parse_math=False)
         axes.set_xticks(range(len(types)), types, rotation=60, ha="right", fontsize=7)
         axes.set_yticks(range(len(layers)), layers, fontsize=7)

@@ -17,6 +17,9 @@ UNITS = {
 }
 
 
+SHORT_UNITS = {"mlm": "nats", "kd": "1−cos", "mlm+kd": "nats+(1−cos)"}  # for a column of a table
+
+
 def in_units(loss: str, objective: str) -> str:
     """Return a loss that is written out, with its unit behind it."""
     unit = UNITS[objective]

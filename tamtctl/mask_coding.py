@@ -273,6 +273,15 @@ def _sum(coded: NDArray[np.uint8]) -> int:
     return int(quads.sum(dtype=np.uint64)) + int(coded[whole:].sum(dtype=np.int64))
 
 
+def count_flips(stored: Stored, numel: int) -> int:
+    """Return in how many positions a mask that is stored as ``delta`` differs.
+
+    Raises:
+        Defect: What is stored is damaged.
+    """
+    return sum(len(chunk) - chunk.count(_ESCAPE) for chunk in _chunks(stored, numel))
+
+
 def _check_gaps(stored: Stored, numel: int, kept: int) -> None:
     differing, equal, last = 0, 0, 0
     for chunk in _chunks(stored, numel):

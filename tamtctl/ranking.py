@@ -1,14 +1,23 @@
-"""The largest of many values in numpy, whose partition takes a tenth of the time of torch's.
+"""How many values to keep, and which, in numpy: its partition takes a tenth of the time of torch's.
 
 Imports nothing heavy, so that a mask can be told from the weights without torch.
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def keep_count(numel: int, sparsity: float) -> int:
+    """Return how many of ``numel`` weights a sparsity keeps: numel − ⌊numel · sparsity⌋.
+
+    The product is taken in decimal: in binary, 100 · 0.29 would prune 28.
+    """
+    return numel - int(numel * Decimal(repr(float(sparsity))))
 
 
 def largest(

@@ -7,7 +7,6 @@ equals the larger |w| is kept, and then the lower flat index.
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tamtctl.ranking import keep_count as keep_count
 from tamtctl.ranking import largest
 
 _BLOCK = 2**18  # values looked at together: what is made of them stays in the processor's cache
 _FAIR_SHARE = 1 / 64  # of the values may be in a window: ranking takes time, and memory
 _NARROWEST, _WIDEST = 1e-6, 1.0  # of windows that are tried; beyond, everything is ranked
-
-
-def keep_count(numel: int, sparsity: float) -> int:
-    """Return how many of ``numel`` weights a sparsity keeps: numel − ⌊numel · sparsity⌋.
-
-    The product is taken in decimal: in binary, 100 · 0.29 would prune 28.
-    """
-    return numel - int(numel * Decimal(repr(float(sparsity))))
 
 
 def keep_largest(values: Tensor, keep: int, among_equals: Tensor | None = None) -> Tensor:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tamtctl.errors import TicketError
 from tamtctl.ticket import Ticket
 from tamtctl.ticket_format import ParameterEntry, TicketMetadata
+
+_Value = TypeVar("_Value")
 
 _LAYER = re.compile(r"(?P<before>\D*?)\.?(?P<layer>\d+)\.(?P<type>.+)\.weight")
 
@@ -144,19 +146,34 @@ class Share:
 
 def by_layer(ticket: TicketMetadata) -> dict[str, Share]:
     """Return the sparsity of every layer, and of what is outside the layers as ``-``."""
-    groups = _grouped(ticket, lambda place: "-" if place.layer is None else str(place.layer))
-    return dict(sorted(groups.items(), key=lambda item: -1 if item[0] == "-" else int(item[0])))
+    return in_order(_grouped(ticket, layer_of))
 
 
 def by_type(ticket: TicketMetadata) -> dict[str, Share]:
     """Return the sparsity of every type of matrix."""
-    return _grouped(ticket, lambda place: place.type)
+    return _grouped(ticket, type_of)
 
 
-def _grouped(ticket: TicketMetadata, key: Any) -> dict[str, Share]:
+def layer_of(name: str) -> str:
+    """Return the number of a matrix's layer; ``-`` outside the layers."""
+    layer = place_of(name).layer
+    return "-" if layer is None else str(layer)
+
+
+def type_of(name: str) -> str:
+    """Return what a matrix is in its layer."""
+    return place_of(name).type
+
+
+def in_order(layers: Mapping[str, _Value]) -> dict[str, _Value]:
+    """Return what is known by layer in the order of the layers."""
+    return dict(sorted(layers.items(), key=lambda item: -1 if item[0] == "-" else int(item[0])))
+
+
+def _grouped(ticket: TicketMetadata, key: Callable[[str], str]) -> dict[str, Share]:
     groups: dict[str, list[ParameterEntry]] = {}
     for name, entry in ticket.parameters.items():
-        groups.setdefault(key(place_of(name)), []).append(entry)
+        groups.setdefault(key(name), []).append(entry)
     return {
         group: Share(sum(e.numel for e in entries), sum(e.kept for e in entries))
         for group, entries in groups.items()

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from tamtctl.config import FinetuneConfig
 from tamtctl.distributed import world
 from tamtctl.errors import ModelError, TamtctlError, TicketError
-from tamtctl.inspecting import TicketLine, known_tickets
+from tamtctl.listing import TicketLine, known_tickets
 from tamtctl.models import fingerprint, load_config, load_encoder, maskable_matrices
 from tamtctl.public_names import Places, public_model
 from tamtctl.runs import RUNS, TICKET

@@ -275,7 +275,23 @@ class Ticket(TicketMetadata):
             TicketError: It is encoded as ``delta``; `decode` the ticket first.
         """
         self._refuse_delta()
-        return _tensor(self._decoded(name, None))
+        return _tensor(self.decoded(name, None))
+
+    def decoded(self, name: str, weight: NDArray[Any] | None = None) -> Mask:
+        """Return one mask as a numpy array, which takes no torch.
+
+        Args:
+            name: Of the matrix.
+            weight: Its pre-trained weight in float32, which was checked; ``delta`` needs it.
+
+        Raises:
+            TicketError: It is damaged.
+        """
+        entry = self.parameters[name]
+        try:
+            return decode_mask(self.stored[name], self.encoding, entry.shape, entry.kept, weight)
+        except Defect as defect:
+            raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
 
     def _refuse_delta(self) -> None:
         if self.encoding == "delta":
@@ -325,7 +341,7 @@ class Ticket(TicketMetadata):
         stored: dict[str, dict[str, Stored]] = {candidate: {} for candidate in candidates}
         for name in self.parameters:
             weight = _array(weights[name]) if name in weights else None
-            mask = self._decoded(name, weight)
+            mask = self.decoded(name, weight)
             for candidate, masks in stored.items():
                 masks[name] = encode_mask(mask, candidate, weight)
         smallest = min(stored, key=lambda candidate: sum(map(len, stored[candidate].values())))
@@ -382,13 +398,6 @@ class Ticket(TicketMetadata):
         """Size of the masks as they are encoded."""
         return sum(stored.size for stored in self.stored.values())
 
-    def _decoded(self, name: str, weight: NDArray[Any] | None) -> Mask:
-        entry = self.parameters[name]
-        try:
-            return decode_mask(self.stored[name], self.encoding, entry.shape, entry.kept, weight)
-        except Defect as defect:
-            raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
-
     def _repacked(self, name: str) -> Stored:
         try:
             return repacked(self.stored[name], self.encoding, self.parameters[name].numel)
@@ -402,7 +411,7 @@ class Ticket(TicketMetadata):
         """
         if self.encoding != "delta":
             return self
-        masks = {name: pack(self._decoded(name, _array(w))) for name, w in weights.items()}
+        masks = {name: pack(self.decoded(name, _array(w))) for name, w in weights.items()}
         return replace(self, encoding="bits", stored=masks)
 
     def check_weights(

@@ -241,6 +241,15 @@ class TicketReader:
         self._take(self._read_document, self._read_metadata)
         return self.metadata
 
+    def read_at_a_glance(self) -> TicketMetadata:
+        """Check ``ticket.json``, and that the files it lists are there in full; read no mask.
+
+        Raises:
+            TicketError: The first thing that is wrong.
+        """
+        self._take(*self._document_steps.values(), self._check_file_sizes, self._check_lengths)
+        return self.metadata
+
     def read_file_list(self) -> dict[str, int]:
         """Read ``ticket.json`` alone and check it; return the bytes of the files that it lists.
 
@@ -322,6 +331,18 @@ class TicketReader:
             raise Defect(f"{HEAD_FILE}: more than {MAX_HEAD_BYTES} bytes are refused")
         return "plausible"
 
+    def _check_lengths(self) -> str:
+        """Compare the sizes of the files with those listed."""
+        for name in sorted(self._files.keys() & {MASK_FILE, HEAD_FILE}):
+            self._check_length(name)
+        return "as stated"
+
+    def _check_length(self, name: str) -> int:
+        size, actual = self._files[name][0], self._size(name)
+        if actual != size:
+            raise Defect(f"{name} is damaged: {actual} bytes instead of {size}; fetch it again")
+        return size
+
     def _mask_file_limits(self) -> tuple[int, int]:
         entries = self.metadata.parameters.values()
         packed = sum(packed_size(entry.numel) for entry in entries)
@@ -379,10 +400,7 @@ class TicketReader:
 
     def _read_listed(self, name: str, least: int, most: int) -> bytes:
         """Read a file if its size is what is listed and plausible, and check its SHA-256."""
-        size, sha256 = self._files[name]
-        actual = self._size(name)
-        if actual != size:
-            raise Defect(f"{name} is damaged: {actual} bytes instead of {size}; fetch it again")
+        size, sha256 = self._check_length(name), self._files[name][1]
         if not least <= size <= most:
             raise Defect(f"{name}: {size} bytes do not fit the stated shapes")
         content = self._read_file(name, size)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
-import sys
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -13,9 +10,10 @@ import torch
 from test_ticket import small_ticket
 from torch import Tensor
 
-from tamtctl.errors import TamtctlError, TicketError, UsageError
+from tamtctl.errors import TicketError, UsageError
 from tamtctl.heat_map import check_figure, save_heat_map
-from tamtctl.inspecting import compare_masks, inspect_ticket, known_tickets
+from tamtctl.inspecting import compare_masks, inspect_ticket
+from tamtctl.listing import known_tickets, list_tickets
 from tamtctl.models import load_encoder
 from tamtctl.pruning import magnitude_masks, random_masks
 from tamtctl.similarity import Place, by_layer, by_type, place_of, similarities
@@ -135,11 +133,19 @@ def test_delta_tickets_take_their_masks_from_the_base_model(tmp_path: Path) -> N
 def test_listing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     small_ticket().save_pretrained("runs/search-x/ticket")
-    (tmp_path / "runs" / "broken" / "ticket").mkdir(parents=True)
-    (tmp_path / "runs" / "broken" / "ticket" / "ticket.json").write_text("{")
+    Path("runs/broken/ticket").mkdir(parents=True)
+    Path("runs/broken/ticket/ticket.json").write_text("{")
+    small_ticket().save_pretrained("runs/cut/ticket")
+    Path("runs/cut/ticket/mask.safetensors").write_bytes(b"x")
+    Path("runs/empty/ticket").mkdir(parents=True)
     assert [line.name for line in known_tickets() if "runs" in line.name] == [
         "runs/search-x/ticket"
     ]
+    damaged = {one.name: one.problem for one in list_tickets().damaged}
+    assert list(damaged) == ["runs/broken/ticket", "runs/cut/ticket", "runs/empty/ticket"]
+    assert "ticket.json is damaged" in damaged["runs/broken/ticket"]
+    assert "mask.safetensors is damaged: 1 bytes instead of" in damaged["runs/cut/ticket"]
+    assert "has no ticket.json" in damaged["runs/empty/ticket"]
 
 
 # --- the figure ---------------------------------------------------------------------------------
@@ -160,20 +166,8 @@ def test_figure(tmp_path: Path, suffix: str) -> None:
         assert text.count("<!-- layer -->") == 3  # two tickets and their overlap
 
 
-def test_figures_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"must end in \.png or \.svg"):
         check_figure(tmp_path / "map.jpg")
     with pytest.raises(UsageError, match="there is no folder"):
         check_figure(tmp_path / "none" / "map.png")
-    real = builtins.__import__
-
-    def without_matplotlib(name: str, *rest: Any, **options: Any) -> Any:
-        if name.startswith("matplotlib"):
-            raise ModuleNotFoundError(name=name)
-        return real(name, *rest, **options)
-
-    for name in [name for name in sys.modules if name.startswith("matplotlib")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
-    with pytest.raises(TamtctlError, match=r"pip install 'tamtctl\[report\]'"):
-        check_figure(tmp_path / "map.png")

@@ -79,7 +79,6 @@ def test_a_search_publishes_names_only(
 
 
 def test_a_report_names_no_path(run: Run, project: Path) -> None:
-    pytest.importorskip("matplotlib")
     options = ["--model", project / "models/bert", "--corpus", project / "mails.txt"]
     assert run(*SEARCH, *options, "--output-dir", project / "run").code == 0
     to = ["--output-dir", project / "report"]

@@ -49,8 +49,8 @@ def error_of(outcome: Outcome, code: int = 1) -> str:
 def test_inspect(run: Run, nano: Path) -> None:
     one = run("inspect", "delta")
     assert one.code == 0
-    assert "(path, " in one.out
-    assert "encoding     delta" in one.out
+    assert " kB, intact)" in one.out
+    assert "stored as delta" in one.out
     assert "not checked: it takes the weights of nano" in one.out
     assert "is damaged" in error_of(run("inspect", "damaged"))
     assert run("inspect", "bits", "-q").out == "valid\n"
@@ -62,7 +62,7 @@ def test_inspect(run: Run, nano: Path) -> None:
     assert found["tickets"][1]["types"]["attention.self.query"] == pytest.approx(0.7, abs=1e-3)
     assert (nano / "map.svg").stat().st_size > 1000
     shown = run("inspect", "bits", "delta").out
-    for expected in ("Jaccard", "by chance", "0.1765", "attention.self.query", "1  bits (path)"):
+    for expected in ("Jaccard", "by chance", "0.1765", "attention.self.query", "1   bits: "):
         assert expected in shown
     assert "must end in .png or .svg" in error_of(run("inspect", "bits", "--figure", "x.pdf"), 2)
     assert "'damaged': mask.safetensors is damaged" in error_of(run("inspect", "bits", "damaged"))

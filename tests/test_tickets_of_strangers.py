@@ -19,7 +19,7 @@ from samples import ticket_for
 
 from tamtctl.card import card
 from tamtctl.errors import TicketError
-from tamtctl.inspecting import known_tickets
+from tamtctl.listing import known_tickets
 from tamtctl.measured import Measured
 from tamtctl.ticket import Ticket
 

@@ -1,0 +1,114 @@
+"""Text set out for a screen of any width: aligned columns, hanging lines, small bars.
+
+Nothing is cut off: what a table has no room for goes to a line of its own. All functions return
+lines; who shows them decides about colours.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+
+_GAP = "  "
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        heading: Above it.
+        cells: One for each row.
+        right: Whether cells are set to the right, as numbers are.
+    """
+
+    heading: str
+    cells: Sequence[str]
+    right: bool = False
+
+    @property
+    def width(self) -> int:
+        """Of the widest cell."""
+        return max(map(cell_len, (self.heading, *self.cells)))
+
+
+def table(columns: Sequence[Column], width: int) -> list[str]:
+    """Set out a table whose first column holds names of any length; the first line is the heading.
+
+    A name that would not fit beside the other columns has a line of its own above them.
+    """
+    rest = sum(column.width + len(_GAP) for column in columns[1:])
+    names = columns[0]
+    room = max(min(names.width, width - rest), cell_len(names.heading))
+    lines = [_row([names.heading, *(c.heading for c in columns[1:])], columns, room)]
+    for number, name in enumerate(names.cells):
+        cells = [column.cells[number] for column in columns[1:]]
+        if cell_len(name) > room:
+            lines.append(name)
+            name = ""
+        lines.append(_row([name, *cells], columns, room))
+    return lines
+
+
+def fitting(columns: Sequence[Column], width: int, at_least: int) -> list[Column]:
+    """Return the first columns that fit side by side, ``at_least`` so many in any case.
+
+    Names that have a line of their own anyway take no room from the columns.
+    """
+    names, *others = columns
+    least = sum(column.width + len(_GAP) for column in others[: at_least - 1])
+    room = max((n for n in map(cell_len, names.cells) if n + least <= width), default=0)
+    chosen, used = [names], max(room, cell_len(names.heading))
+    for column in others:
+        used += column.width + len(_GAP)
+        if used > width and len(chosen) >= at_least:
+            break
+        chosen.append(column)
+    return chosen
+
+
+def _row(cells: Sequence[str], columns: Sequence[Column], room: int) -> str:
+    widths = [room, *(column.width for column in columns[1:])]
+    padded = [
+        _padded(cell, width, right=column.right)
+        for cell, width, column in zip(cells, widths, columns, strict=True)
+    ]
+    return _GAP.join(padded).rstrip()
+
+
+def _padded(text: str, width: int, *, right: bool = False) -> str:
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
+
+
+def hanging(label: str, text: str, indent: int, width: int) -> list[str]:
+    """Set a text behind its label, broken between words; no word, such as a path, is broken."""
+    lines = textwrap.wrap(
+        text, max(width - indent, 20), break_long_words=False, break_on_hyphens=False
+    ) or [""]
+    first = _padded(label, indent)
+    if label and cell_len(label) >= indent:
+        first += _GAP
+    return [f"{first}{lines[0]}".rstrip(), *(" " * indent + line for line in lines[1:])]
+
+
+def bar(share: float, width: int) -> str:
+    """Return a bar that fills this share of a width, to an eighth of a character."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    if share > 0:
+        eighths = max(eighths, 1)
+    return (_EIGHTHS[8] * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+
+
+def beside(left: Sequence[str], right: Sequence[str], width: int) -> list[str]:
+    """Put two blocks of lines side by side if they fit, else below each other."""
+    room = max(map(cell_len, left), default=0) + 3
+    if room + max(map(cell_len, right), default=0) > width:
+        return [*left, "", *right]
+    rows = max(len(left), len(right))
+    padded = [[*block, *[""] * (rows - len(block))] for block in (left, right)]
+    return [f"{_padded(a, room)}{b}".rstrip() for a, b in zip(*padded, strict=True)]

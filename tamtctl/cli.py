@@ -527,6 +527,14 @@ def finetune(
         ),
     ] = None,
     dense: Annotated[bool, typer.Option("--dense", help="The full model, no ticket.")] = False,
+    keep_zeros: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-zeros/--no-keep-zeros",
+            help="Without a ticket: keep the zeros that the model brings along, or train them like "
+            "all others; by default those of a pruned model are kept.",
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Hub id, folder, or nano; by default the ticket's.")
     ] = None,
@@ -600,6 +608,7 @@ def finetune(
         task=task or "own",
         ticket=ticket,
         dense=dense,
+        keep_zeros=keep_zeros,
         model=model,
         data_dir=data_dir,
         train=train,

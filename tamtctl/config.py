@@ -351,6 +351,8 @@ class FinetuneConfig:
         ticket: Folder, packaged name or Hub id; None: the one at hand, see
             `tamtctl.starting_point.with_default_ticket`.
         dense: Fine-tune the full model, without a ticket.
+        keep_zeros: Without a ticket, keep the zeros that the model brings along, or train them like
+            all others; None: keep them in a model that was pruned.
         model: ``nano``, a folder or a Hub id; by default what the ticket is for.
         data_dir: A folder of the task's files; by default the Hub.
         train: Labelled examples of a task of one's own: tsv, csv, jsonl or parquet.
@@ -377,6 +379,7 @@ class FinetuneConfig:
     task: str
     ticket: str | None = None
     dense: bool = False
+    keep_zeros: bool | None = None
     model: str | None = None
     data_dir: str | None = None
     train: str | None = None
@@ -416,6 +419,7 @@ class FinetuneConfig:
             _require(option.replace("_", "-"), getattr(self, option) != "", "not empty", "")
         if self.dense and self.ticket:
             raise UsageError("--dense is without a --ticket; give the --model instead")
+        _require_zeros_of_a_model(self)
         one_of("recipe", self.recipe, TASK_RECIPES)
         one_of("select", self.select, SELECTIONS)
         one_of("device", self.device, DEVICES)
@@ -442,6 +446,8 @@ class FinetuneConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return what determines the run as plain JSON values."""
         left_out = {"checkpoint_every"} | ({"recipe"} if self.recipe == "auto" else set())
+        if self.keep_zeros is None:
+            left_out.add("keep_zeros")
         return {key: value for key, value in _plain(self).items() if key not in left_out}
 
     @property
@@ -525,6 +531,14 @@ class EvaluateConfig:
 
 def _plain(config: SearchConfig | FinetuneConfig | EvaluateConfig) -> dict[str, Any]:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()}
+
+
+def _require_zeros_of_a_model(config: FinetuneConfig) -> None:
+    option = "--keep-zeros" if config.keep_zeros else "--no-keep-zeros"
+    if config.keep_zeros is not None and config.ticket:
+        raise UsageError(f"a --ticket keeps its own zeros and no others; leave {option} out")
+    if config.keep_zeros is not None and not config.model:
+        raise UsageError(f"{option} is about the zeros of a model; give the --model")
 
 
 def _require_own_files(config: FinetuneConfig) -> None:

@@ -194,9 +194,9 @@ def show_finetune_plan(output: Page, plan: FinetunePlan) -> None:
     from tamtctl.distributed import world
 
     task = plan.task
-    subject = plan.model + (
-        f" with ticket {plan.ticket}, sparsity {plan.sparsity:.4g}" if plan.ticket else ", dense"
-    )
+    subject = plan.model + (f" with ticket {plan.ticket}" if plan.ticket else "")
+    subject += f", {_sparsity_of(plan)}"
+    subject += ", its own zeros" if plan.zeros == "kept" and not plan.ticket else ""
     output.facts(
         {
             "task": f"{task.name}: {task.summary} ({plan.labels})",
@@ -218,6 +218,13 @@ def show_finetune_plan(output: Page, plan: FinetunePlan) -> None:
     )
 
 
+def _sparsity_of(run: FinetunePlan | FinetuneResult) -> str:
+    """Say how sparse the model stays, or that zeros that it brought along are trained."""
+    if run.ticket or run.zeros == "kept":
+        return f"sparsity {run.sparsity:.4g}"
+    return "dense" if run.zeros is None else "zeros trained"
+
+
 def show_finetune_result(output: Page, result: FinetuneResult) -> None:
     """Print the table of scores, the checkpoints, and what to type next."""
     if result.already_done:
@@ -226,7 +233,7 @@ def show_finetune_result(output: Page, result: FinetuneResult) -> None:
         output.notes.line(
             f"{result.resumed_from} of {len(result.seeds)} seeds had been done before."
         )
-    subject = f"sparsity {result.sparsity:.4g}" if result.ticket else "dense"
+    subject = _sparsity_of(result)
     chosen = ", best epoch SELECTED ON THE DEV SET" if result.dev_selected else ""
     title = f"{result.task}, {result.model} {subject}: dev scores{chosen}"
     table = PlainTable(title=title)

@@ -34,6 +34,7 @@ from tamtctl.identity import finetune_identity
 from tamtctl.interruption import KEPT, promising
 from tamtctl.models import load_tokenizer, save_model
 from tamtctl.one_at_a_time import random_numbers
+from tamtctl.own_zeros import what_becomes_of_zeros
 from tamtctl.paths import expanded, folder_name
 from tamtctl.pipeline_files import HEAD_SETTINGS, PipelineFiles
 from tamtctl.run_facts import SEED_METRICS, places_of
@@ -71,6 +72,8 @@ class FinetunePlan:
         model: What is loaded.
         ticket: Its name; None for the dense model.
         sparsity: Share of zeros in the masked matrices; 0 for the dense model.
+        zeros: ``kept``, those of the ticket or the model's own, or ``trained`` like all others;
+            None: there are none.
         data: Where the examples are from.
         train_examples: How many there are to train on.
         dev_examples: How many there are to score on.
@@ -93,6 +96,7 @@ class FinetunePlan:
     model: str
     ticket: str | None
     sparsity: float
+    zeros: str | None
     data: str
     train_examples: int
     dev_examples: int
@@ -139,6 +143,7 @@ class FinetuneResult:
         dev_selected: The scores are of the epoch that is best on the dev set itself: an oracle.
         seeds: In the order of the scores.
         sparsity: Share of zeros in the masked matrices.
+        zeros: What became of them; as in `FinetunePlan`.
         model: What was fine-tuned.
         ticket: With which ticket; None for the dense model.
         train_examples: How many there were to train on.
@@ -182,6 +187,7 @@ class FinetuneResult:
     train_cut: int = 0
     dev_cut: int = 0
     has_made_dev: bool = False
+    zeros: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -447,6 +453,7 @@ class _Finetuning:
             model=start.model,
             ticket=config.ticket,
             sparsity=_sparsity(pruned),
+            zeros=what_becomes_of_zeros(model, bool(pruned)),
             data=data.name,
             train_examples=len(train_set),
             dev_examples=len(dev),
@@ -525,6 +532,7 @@ class _Finetuning:
             dev_selected=self.config.select == "best",
             seeds=list(self.config.seeds),
             sparsity=self.plan.sparsity,
+            zeros=self.plan.zeros,
             model=self.plan.model,
             ticket=self.config.ticket,
             train_examples=self.plan.train_examples,
@@ -651,6 +659,7 @@ def _facts(
         "environment": environment(),
         **start,
         "sparsity": plan.sparsity,
+        "zeros": plan.zeros,
         "data": {"source": plan.data}
         | {name: {"examples": len(e), "sha256": e.sha256} for name, e in splits.items()},
         "task": asdict(plan.task) | {"max_length": plan.max_length},

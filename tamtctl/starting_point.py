@@ -17,6 +17,7 @@ from tamtctl.distributed import world
 from tamtctl.errors import ModelError, TamtctlError, TicketError
 from tamtctl.listing import TicketLine, known_tickets
 from tamtctl.models import fingerprint, load_config, load_encoder, maskable_matrices
+from tamtctl.own_zeros import is_fine_tuned, zeros_to_keep
 from tamtctl.public_names import Places, public_model
 from tamtctl.runs import RUNS, TICKET
 from tamtctl.task_heads import LabelScale
@@ -26,7 +27,6 @@ from tamtctl.ticket import Ticket, locate_base, resolve_ticket
 from tamtctl.ticket_format import METADATA_FILE, TicketReader
 
 _DEFAULT_SPARSITY = 0.7  # of the packaged ticket that is taken where there is no other
-_MANY_ZEROS = 0.1  # of a model's weights: then it was pruned
 
 
 def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
@@ -40,8 +40,8 @@ def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
     """
     if config.ticket:
         return config, f"ticket {config.ticket}"
-    if config.dense and config.model:
-        return config, f"dense model {config.model}"
+    if config.model and (config.dense or config.keep_zeros is not None):
+        return config, f"model {config.model}, without a ticket"
     known = world().on_first(known_tickets)  # where every process would look at its own disk
     wanted = config.model and public_model(config.model)[0]
     tickets = [t for t in known if wanted is None or t.base_model in (wanted, config.model)]
@@ -52,6 +52,8 @@ def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
     elif tickets:
         ticket = min(tickets, key=lambda t: abs(t.sparsity - _DEFAULT_SPARSITY))
         why = "packaged, as there is none under runs/"
+    elif config.model and is_fine_tuned(config.model):
+        return config, f"model {config.model}, a fine-tuned checkpoint"
     else:
         of_model = f" of model {config.model}" if config.model else ""
         raise TamtctlError(
@@ -82,6 +84,8 @@ class StartingPoint:
         ticket: Decoded; None for the dense model.
         digest: Of the ticket's metadata, which hold the checksums of all the rest.
         short_name: For the run's folder.
+        keep_zeros: Whether zeros that the model brings along are kept; None: as
+            `tamtctl.own_zeros` decides.
     """
 
     model: str
@@ -89,21 +93,22 @@ class StartingPoint:
     ticket: Ticket | None
     digest: str | None
     short_name: str
+    keep_zeros: bool | None = None
 
     @classmethod
     def of(cls, config: FinetuneConfig) -> StartingPoint:
         """Find what a configuration names, and verify the ticket."""
         if config.ticket is None:
             assert config.model is not None
-            return cls(config.model, None, None, None, f"dense-{Path(config.model).name}")
+            short_name = f"dense-{Path(config.model).name}"
+            return cls(config.model, None, None, None, short_name, config.keep_zeros)
         path = resolve_ticket(config.ticket).path
         ticket = Ticket.load(path)
         model, revision = (config.model, None) if config.model else ticket.find_base()
         digest = hashlib.sha256((path / METADATA_FILE).read_bytes()).hexdigest()
         folder = path.parent if path.name == TICKET else path
         if ticket.encoding == "delta":  # its masks are stored relative to the model's weights
-            weights = load_encoder(model, with_head=False, revision=revision).weights
-            ticket = ticket.decode(weights)
+            ticket = _decoded(ticket, model, revision)
         return cls(model, revision, ticket, digest, folder.name.removeprefix("search-"))
 
     @property
@@ -141,17 +146,17 @@ class StartingPoint:
         torch.manual_seed(seed)  # of what the checkpoint lacks: the head
         model, _ = load_for_training(task, self.model, self.revision, scale=scale, note=note)
         if self.ticket is None:
-            if (zeros := _zeros(model)) >= _MANY_ZEROS:
-                note(
-                    f"{zeros:.0%} of the weights of model {self.model} are zeros, which are "
-                    "trained like all others and filled in: only a ticket keeps them"
-                )
-            return model, {}
+            return model, zeros_to_keep(model, self.model, self.keep_zeros, note)
         try:
-            applied = self.ticket.apply(model)
+            names = self.ticket.apply(model).applied
         except TicketError as error:
-            raise TicketError(f"the ticket does not fit model {self.model!r}: {error}") from error
-        return model, {name: ~self.ticket.mask(name) for name in applied.applied}
+            if not (self.ticket.sparsity and self.ticket.is_applied_to(model)):
+                raise TicketError(
+                    f"the ticket does not fit model {self.model!r}: {error}"
+                ) from error
+            note(f"model {self.model} was trained with this ticket before, and goes on with it")
+            names = tuple(self.ticket.parameters.keys() & maskable_matrices(model).keys())
+        return model, {name: ~self.ticket.mask(name) for name in names}
 
     def describe(self, model: PreTrainedModel) -> dict[str, Any]:
         """Return ``model`` and ``ticket`` as plain JSON values.
@@ -170,8 +175,15 @@ class StartingPoint:
         }
 
 
-def _zeros(model: PreTrainedModel) -> float:
-    """Return the share of zeros in the matrices that a ticket could mask."""
-    matrices = list(maskable_matrices(model).values())
-    total = sum(matrix.numel() for matrix in matrices)
-    return 1 - sum(int(matrix.count_nonzero()) for matrix in matrices) / total
+def _decoded(ticket: Ticket, model: str, revision: str | None) -> Ticket:
+    """Return a ticket with masks of its own, whose stored ones take the pre-trained weights.
+
+    A model that was trained with the ticket before does not hold them, but the ticket's base does.
+    """
+    try:
+        return ticket.decode(load_encoder(model, with_head=False, revision=revision).weights)
+    except TicketError:
+        base, its_revision = ticket.find_base()
+        if (base, its_revision) == (model, revision):
+            raise
+        return ticket.decode(load_encoder(base, with_head=False, revision=its_revision).weights)

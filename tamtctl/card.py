@@ -320,7 +320,8 @@ tamtctl.Ticket.from_pretrained("{name}").apply(model)
 ```
 
 `apply` takes any head class, and refuses a model that does not hold the weights the mask was
-found for (fingerprint `{ticket.base_model.fingerprint[:16]}…`)."""
+found for (fingerprint `{ticket.base_model.fingerprint[:16]}…`). For any other tool,
+`tamtctl export {name} --output-dir exported` writes the model with these zeros, as what it is."""
 
 
 def _base_path(ticket: TicketMetadata) -> str:

@@ -307,7 +307,8 @@ def show_pull(output: Page, result: PullResult) -> None:
 
 def show_export(output: Page, result: ExportResult) -> None:
     """Print what was written, how to load it, and what not to expect of it."""
-    share, of_all = result.zeros / result.weights, result.zeros / result.parameters
+    share = result.zeros / max(result.weights, 1)  # the pooler's alone may be in no such class
+    of_all = result.zeros / result.parameters
     kept = f" with {', '.join(result.modules)}" if result.modules else ""
     output.facts(
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from tamtctl.model_files import ModelFiles
 from tamtctl.model_heads import HEADS as HEADS
 from tamtctl.model_heads import MASKED_LM, NONE, HeadedModel
 from tamtctl.models import (
+    CONFIG_FILE,
     base_encoder,
     forget_code,
+    load_config,
     load_tokenizer,
     load_with_task_head,
     maskable_matrices,
@@ -139,7 +142,9 @@ def export(
         # A random pooler is no part of the encoder; a random head is there to be trained.
         left_out = base.missing if base.head == NONE else frozenset[str]()
         state = {n: t for n, t in network.state_dict().items() if n not in left_out}
-        save_model(network, tokenizer, new, state)
+        dtype = _stored_as(name, revision, state)
+        save_model(network, tokenizer, new, {n: _as(t, dtype) for n, t in state.items()})
+        _say_precision(new / CONFIG_FILE, dtype)
         copy_vocabulary(name, revision, tokenizer, new)
         pipeline.write(new)
         embeddings = SentencePipeline.known(name, revision) if pipeline.loader else None
@@ -174,6 +179,29 @@ def _load(name: str, revision: str | None, head: str | None, is_trained: bool) -
     if is_trained:
         return HeadedModel.with_head(MASKED_LM, "the ticket's trained one", name, revision)
     return HeadedModel.as_it_is(name, revision)
+
+
+def _stored_as(name: str, revision: str | None, state: Mapping[str, Tensor]) -> torch.dtype:
+    """Return the base model's half precision if the checkpoint loses nothing in it, else float32.
+
+    Tools load a model in the precision that its configuration says.
+    """
+    dtype = getattr(load_config(name, revision), "dtype", None)
+    if dtype not in (torch.float16, torch.bfloat16):
+        return torch.float32
+    is_whole = all(torch.equal(_as(t, dtype).to(t.dtype), t) for t in state.values())
+    return dtype if is_whole else torch.float32
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.dtype == torch.float32 else tensor
+
+
+def _say_precision(config: Path, dtype: torch.dtype) -> None:
+    """Write into a configuration how its weights are stored; the model was in float32."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    values["dtype"] = str(dtype).removeprefix("torch.")
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _trained_head(ticket: Ticket, head: str | None) -> Mapping[str, Tensor]:

@@ -22,6 +22,7 @@ from samples import own_config, ticket_for
 from test_hub import COMMANDS
 from test_sentence_embeddings import TEXTS, dense_layer, sentence_model, similar_pairs
 from transformers import (
+    AutoModel,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
@@ -56,14 +57,18 @@ def loaded(folder: Path | str, kind: str = "SentenceTransformer") -> Any:
     return getattr(library, kind)(str(folder), device="cpu", model_kwargs={"dtype": torch.float32})
 
 
+def loaded_as_it_is(folder: str) -> Any:
+    return library.SentenceTransformer(folder, device="cpu")
+
+
 def masked(folder: Path, ticket: Path, kind: str = "SentenceTransformer") -> Any:
     """Return the original, the weights of its transformer multiplied by the mask."""
     model, masks = loaded(folder, kind), Ticket.load(ticket).masks
     matrices = maskable_matrices(model.transformers_model)
-    assert matrices.keys() <= masks.keys()
+    assert matrices.keys() - masks.keys() <= {"pooler.dense.weight"}  # random, and never read
     with torch.no_grad():
-        for name, weight in matrices.items():
-            weight.mul_(masks[name])
+        for name in matrices.keys() & masks.keys():
+            matrices[name].mul_(masks[name])
     return model
 
 
@@ -121,6 +126,29 @@ def test_what_the_library_has_saved_itself() -> None:
     model.max_seq_length = 30
     model.save_pretrained("st")
     same_embeddings(Path("st"))
+
+
+def test_half_precision_is_kept_where_it_loses_nothing() -> None:
+    base = sentence_model(Path("st"), MEAN, modules=("Normalize",))
+    AutoModel.from_pretrained(base, dtype=torch.float16).save_pretrained(base)
+    ticket = ticket_for(base, Path("ticket"))
+    export(ticket, "exported")
+    assert loaded_as_it_is("exported").dtype == torch.float16
+    for made, original in zip(
+        loaded_as_it_is("exported").parameters(), masked(base, ticket).parameters(), strict=True
+    ):
+        assert torch.equal(made.float(), original)
+    export(ticket, "with-a-new-head", head="question-answering")  # which is random in float32
+    head = AutoModelForQuestionAnswering.from_pretrained("with-a-new-head")
+    assert head.dtype == torch.float32
+
+
+def test_a_sentence_encoder_with_a_masked_lm_head_keeps_both() -> None:
+    base = sentence_model(Path("st"), MEAN, modules=("Normalize",))
+    tiny.save(base, "bert")
+    same_embeddings(base)
+    _, info = AutoModelForMaskedLM.from_pretrained("exported", output_loading_info=True)
+    assert not info["missing_keys"]
 
 
 def test_of_a_hub_id_and_of_its_snapshot() -> None:
@@ -451,6 +479,16 @@ def test_ticket_export_and_library_score_alike() -> None:
     )
     theirs = evaluator(loaded("exported"))["pearson_cosine"]
     assert scores == pytest.approx([theirs, theirs], abs=1e-5)
+
+
+def test_evaluate_says_what_a_model_without_head_takes(run: Run) -> None:
+    base = sentence_model(Path("st"), CLS)
+    ticket = ticket_for(base, Path("ticket"))
+    for name, advice in (("st", "--task kd --model DENSE"), (ticket, "--task kd needs none")):
+        found = run("evaluate", name, "--task", "mlm")
+        assert found.code == 1
+        assert advice in found.err
+        assert "--task stsb-zero-shot" in found.err
 
 
 def test_the_vocabulary_comes_along() -> None:

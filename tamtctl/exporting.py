@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from tamtctl.config import one_of
 from tamtctl.devices import Compute
@@ -142,9 +142,7 @@ def export(
         # A random pooler is no part of the encoder; a random head is there to be trained.
         left_out = base.missing if base.head == NONE else frozenset[str]()
         state = {n: t for n, t in network.state_dict().items() if n not in left_out}
-        dtype = _stored_as(name, revision, state)
-        save_model(network, tokenizer, new, {n: _as(t, dtype) for n, t in state.items()})
-        _say_precision(new / CONFIG_FILE, dtype)
+        _save(new, network, tokenizer, state, load_config(name, revision))
         copy_vocabulary(name, revision, tokenizer, new)
         pipeline.write(new)
         embeddings = SentencePipeline.known(name, revision) if pipeline.loader else None
@@ -181,27 +179,30 @@ def _load(name: str, revision: str | None, head: str | None, is_trained: bool) -
     return HeadedModel.as_it_is(name, revision)
 
 
-def _stored_as(name: str, revision: str | None, state: Mapping[str, Tensor]) -> torch.dtype:
-    """Return the base model's half precision if the checkpoint loses nothing in it, else float32.
+def _save(
+    folder: Path,
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    state: Mapping[str, Tensor],
+    config: PreTrainedConfig,
+) -> None:
+    """Write the checkpoint, in half precision if the base model is in it and nothing is lost.
 
     Tools load a model in the precision that its configuration says.
     """
-    dtype = getattr(load_config(name, revision), "dtype", None)
-    if dtype not in (torch.float16, torch.bfloat16):
-        return torch.float32
-    is_whole = all(torch.equal(_as(t, dtype).to(t.dtype), t) for t in state.values())
-    return dtype if is_whole else torch.float32
-
-
-def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return tensor.to(dtype) if tensor.dtype == torch.float32 else tensor
-
-
-def _say_precision(config: Path, dtype: torch.dtype) -> None:
-    """Write into a configuration how its weights are stored; the model was in float32."""
-    values = json.loads(config.read_text(encoding="utf-8"))
-    values["dtype"] = str(dtype).removeprefix("torch.")
-    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    half = getattr(config, "dtype", None)
+    if half not in (torch.float16, torch.bfloat16):
+        save_model(network, tokenizer, folder, state)
+        return
+    halved = {n: t.to(half) if t.dtype == torch.float32 else t for n, t in state.items()}
+    if not all(torch.equal(halved[name].to(t.dtype), t) for name, t in state.items()):
+        save_model(network, tokenizer, folder, state)  # a head of its own is in float32
+        return
+    save_model(network, tokenizer, folder, halved)
+    values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    values["dtype"] = str(half).removeprefix("torch.")  # the model itself was in float32
+    text = json.dumps(values, indent=2, sort_keys=True)
+    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def _trained_head(ticket: Ticket, head: str | None) -> Mapping[str, Tensor]:

@@ -160,6 +160,7 @@ class FinetuneResult:
         train_cut: How many of the examples to train on were too long and were cut.
         dev_cut: The same of the dev examples.
         has_made_dev: The dev examples are a part of the training set that was held out.
+        training: Rate, epochs and warm-up, and where they are from.
     """
 
     task: str
@@ -188,6 +189,7 @@ class FinetuneResult:
     dev_cut: int = 0
     has_made_dev: bool = False
     zeros: str | None = None
+    training: TaskSchedule | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -206,6 +208,7 @@ class FinetuneResult:
             "checkpoint": list(map(Path, values["checkpoint"])),
             "run_folder": Path(values["run_folder"]),
             "notes": tuple(values.get("notes", ())),
+            "training": TaskSchedule(**values["training"]),
         }
         return cls(**(dict(values) | changed))
 
@@ -548,6 +551,7 @@ class _Finetuning:
             train_cut=self.plan.train_cut,
             dev_cut=self.plan.dev_cut,
             has_made_dev=self.plan.has_made_dev,
+            training=self.plan.training,
         )
         self.run.finish(result.to_dict())
         return result

@@ -19,7 +19,7 @@ from tamtctl.tasks import Task
 TASK_RECIPES = ("auto", "paper")
 
 # The rate of a model of this width, and its limits.
-WIDTH, RATE = 128, 1e-3
+WIDTH, RATE = 128, 1.5e-3
 LEAST_RATE, LARGEST_RATE = 1e-5, 2e-3
 LEAST_STEPS, MOST_EPOCHS = 400, 20
 WARM_UP = 0.1

@@ -103,4 +103,7 @@ class CompareView(FinetuneView):
 
     def finetune_plan(self, plan: FinetunePlan) -> None:
         """Say what fine-tuning will do."""
-        self.note(f"fine-tuning on {plan.task.name}: {plan.steps:,} steps a seed")
+        self.note(
+            f"fine-tuning on {plan.task.name}: {plan.steps:,} steps a seed, learning rate "
+            f"{plan.task.learning_rate:g}"
+        )

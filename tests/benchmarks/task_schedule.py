@@ -1,7 +1,7 @@
-"""Fine-tuning's default rates and epochs: scores on parts held out of training sets, as a table.
+"""Fine-tuning by rates, epochs and more: scores on parts held out of training sets.
 
-``python -m tests.benchmarks task_schedule --out FILE MODEL=… TASK=…`` runs a grid. A dev file is
-never opened. What FILE, JSON lines, has already is not run again.
+A grid of trials is run, those of it that the file ``--out``, JSON lines, does not have yet. No dev
+file is opened. The table in ``tickets/README.md`` is made so.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from tamtctl.task_data import TaskData, open_own_task, open_task
 from tamtctl.task_heads import LabelScale
 from tamtctl.task_models import Encoding, load_for_training, loss, predict
 from tamtctl.tasks import TASKS, Task
-
-_HELD_OUT = 1000  # examples, or a quarter of a smaller set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +67,7 @@ def main() -> bool:
     parser.add_argument("--warm-up", nargs="+", type=float, default=[0.1])
     parser.add_argument("--raw-labels", nargs="+", type=int, default=[0])
     parser.add_argument("--seed", nargs="+", type=int, default=[1])
+    parser.add_argument("--held-out", type=int, default=600, help="or a quarter of a smaller set")
     told = parser.parse_args()
     torch.set_num_threads(1)
     done = set()
@@ -80,7 +79,7 @@ def main() -> bool:
         if trial in done:
             continue
         started = time.perf_counter()
-        found = _run(trial, _data(told, trial.task))
+        found = _run(trial, _data(told, trial.task), told.held_out)
         row = asdict(trial) | found | {"seconds": round(time.perf_counter() - started)}
         with told.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -111,12 +110,12 @@ def _data(told: argparse.Namespace, task: str) -> TaskData:
     )
 
 
-def _run(trial: Trial, data: TaskData) -> dict[str, Any]:
+def _run(trial: Trial, data: TaskData, most: int) -> dict[str, Any]:
     """Train, and score on what is held out."""
     task = replace(data.task, batch_size=trial.batch_size, dev_splits={"": "held out"})
     examples = data.train()
     order = np.random.Generator(np.random.Philox(key=14)).permutation(len(examples)).tolist()
-    count = min(_HELD_OUT, len(examples) // 4)
+    count = min(most, len(examples) // 4)
     held_out = examples.take(sorted(order[:count]))
     train_set = examples.take(sorted(order[count:])).subset(trial.examples)
     is_number = task.kind == "regression"

@@ -644,6 +644,8 @@ def finetune(
     finally:
         view.close()
     show_finetune_result(output, result)
+    if quiet and result.untrained_line:  # a score that means nothing is not passed on in silence
+        typer.echo(printable.line(result.untrained_line), err=True)
     output.result(result.to_dict(), f"{result.mean:.4f}" + _selected(result.dev_selected))
 
 

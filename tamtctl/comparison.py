@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tamtctl.baselines import saved
-from tamtctl.downstream import TaskScore, fine_tune, score_of
+from tamtctl.downstream import TaskScore, fine_tune, score_notes, score_of
 from tamtctl.findings import (
     Comparison,
     Derived,
@@ -103,6 +103,7 @@ def compare(
         steps_to_equal=list(_steps_to_equal(config, groups)),
         left_out={str(cell): why for cell, why in runs.left_out.items()},
         notes=list(opened.notes),
+        score_notes=list(_score_notes(config, subnetworks)),
         folder=folder.path,
     )
     folder.start()
@@ -299,6 +300,15 @@ def _derived(opened: Opened, subnetworks: Sequence[Subnetwork]) -> Iterator[Deri
             yield Derived(
                 one.label, one.seed, one.sparsity, own.sparsity, term, losses[term].mean, cost
             )
+
+
+def _score_notes(config: CompareConfig, subnetworks: Sequence[Subnetwork]) -> Iterator[str]:
+    for task in config.tasks:
+        scores = {
+            one.name if one.method == DENSE else f"{one.name} at {one.level}": one.scores[task]
+            for one in subnetworks
+        }
+        yield from score_notes(task, scores)
 
 
 def _steps_to_equal(config: CompareConfig, groups: Groups) -> Iterator[StepsToEqual]:

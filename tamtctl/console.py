@@ -242,14 +242,57 @@ def show_finetune_result(output: Page, result: FinetuneResult) -> None:
         table.add_column(f"seed {seed}", justify="right")
     table.add_column("mean", justify="right")
     table.add_column("std", justify="right")
+    table.add_column("± s.e.", justify="right")
+    if result.constant_answer is not None:  # else the run is of an older version
+        table.add_column(constant_name(result.constant_answer), justify="right")
+    dense = result.beside[0] if result.ticket and result.beside else None
+    if dense:
+        table.add_column("dense", justify="right")
     for name, metric in result.metrics.items():
         std = "-" if metric.std is None else f"{metric.std:.4f}"
         label = name + (" (dev-selected)" if result.dev_selected else "")
-        table.add_row(label, *(f"{s:.4f}" for s in metric.scores), f"{metric.mean:.4f}", std)
+        cells = [label, *map(_score, metric.scores), _score(metric.mean), std]
+        cells.append(_shown(metric.standard_error, 4))
+        cells += [] if result.constant_answer is None else [_score(metric.constant)]
+        cells += [_score(dense.metrics.get(name))] if dense else []
+        table.add_row(*cells)
     output.table(table)
+    for line in _beside_lines(result):
+        output.line(line)
     for checkpoint in result.checkpoint:
         output.line(f"checkpoint  {checkpoint}")
     output.notes.line(f"next        tamtctl evaluate {result.checkpoint[0]} --predict FILE")
+
+
+def _beside_lines(result: FinetuneResult) -> Iterator[str]:
+    """Yield what a result stands beside, and whether it is one at all."""
+    if result.constant_answer is not None:
+        name = constant_name(result.constant_answer)
+        yield f"{name:<11} {constant_line(result.constant_answer, 'training')}"
+    for run in result.beside:
+        spread = "" if run.std is None else f" ± {run.std:.4f}"
+        name = "" if run.ticket is None else f"{run.ticket}, sparsity {run.sparsity:.4g}: "
+        label = "dense       " if run.ticket is None else "ticket      "
+        yield f"{label}{name}{result.metric} {run.mean:.4f}{spread} ({run.run_folder})"
+    if result.untrained:
+        yield result.untrained_line or ""
+
+
+def constant_name(value: str | float) -> str:
+    """Return what a table calls the answer that needs no model: a class, or an answer's text."""
+    return "majority" if isinstance(value, str) else "constant"
+
+
+def constant_line(value: str | float, split: str) -> str:
+    """Return what the constant answer is that scores are set beside."""
+    if isinstance(value, str):
+        return f"always {value!r}, the most frequent of the {split} examples"
+    return f"always {value:.4g}, the mean of the {split} labels"
+
+
+def _score(value: float | None) -> str:
+    """Return a score with four decimals, and no minus before a zero."""
+    return "–" if value is None else f"{round(value, 4) + 0.0:.4f}"
 
 
 def show_evaluation(output: Page, result: Evaluation) -> None:
@@ -264,8 +307,18 @@ def show_evaluation(output: Page, result: Evaluation) -> None:
         facts["embeddings"] = result.embeddings
     label = " (dev-selected)" if result.dev_selected else ""
     for name, value in result.metrics.items():
-        shown = f"{round(value, 4) + 0.0:.4f} ± {_shown(result.standard_errors[name], 4)} s.e."
-        facts[name + label] = shown + (f" ({result.units[name]})" if name in result.units else "")
+        shown = f"{_score(value)} ± {_shown(result.standard_errors[name], 4)} s.e."
+        beside = [result.units[name]] if name in result.units else []
+        if name in result.constant_scores:
+            answer = constant_name(result.constant_answer or 0.0)
+            beside.append(f"{answer} {_score(result.constant_scores[name])}")
+        for run in result.beside:
+            what = "dense" if run.ticket is None else f"ticket {run.ticket}"
+            beside.append(f"{what} {_score(run.metrics.get(name))}")
+        facts[name + label] = shown + (f" ({', '.join(beside)})" if beside else "")
+    if result.constant_answer is not None and result.constant_split:
+        line = constant_line(result.constant_answer, result.constant_split)
+        facts[constant_name(result.constant_answer)] = line
     output.facts(facts)
     for note in result.notes:
         output.notes.line(note)

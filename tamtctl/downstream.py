@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tamtctl.config import FinetuneConfig
+from tamtctl.constant_answer import ConstantAnswer
 from tamtctl.errors import DamagedRunError
 from tamtctl.finetuning import PREDICTIONS, FinetuneResult, FinetuneWatcher, finetune
 from tamtctl.metrics import resampled_scores
@@ -28,11 +30,17 @@ class TaskScore:
         metric: The task's primary one.
         scores: Over the seeds of fine-tuning.
         runs: The score of each seed, on the dev set and on resamples of it.
+        constant: What the training set's most frequent answer scores; None if it is not known.
+        constant_answer: Which answer that is.
+        untrained: Which seeds learnt nothing, and how that is told; None if none of them is so.
     """
 
     metric: str
     scores: Spread
     runs: list[Resampled]
+    constant: float | None = None
+    constant_answer: str | float | None = None
+    untrained: str | None = None
 
 
 def fine_tune(
@@ -65,7 +73,34 @@ def score_of(result: FinetuneResult) -> TaskScore:
         _resampled(score, folder, result.metric)
         for score, folder in zip(result.scores, result.checkpoint, strict=True)
     ]
-    return TaskScore(result.metric, Spread.of(result.scores), runs)
+    return TaskScore(
+        result.metric,
+        Spread.of(result.scores),
+        runs,
+        result.constant_score,
+        result.constant_answer,
+        result.untrained,
+    )
+
+
+def score_notes(task: str, scores: Mapping[str, TaskScore]) -> Iterator[str]:
+    """Yield what the scores of a task stand beside, and which of them are none.
+
+    Args:
+        task: Its name.
+        scores: Name of a subnetwork → its scores.
+    """
+    first = next(iter(scores.values()))
+    if first.constant is not None and first.constant_answer is not None:
+        answer = ConstantAnswer(first.constant_answer)
+        metric = first.metric.replace("_", " ")
+        yield f"{task}: always answering {answer} has {metric} {first.constant:.3f}"
+    for name, score in scores.items():
+        if score.untrained:
+            yield (
+                f"{task}, {name}: {score.untrained}; try another --task-learning-rate, more "
+                "--task-epochs, or a larger --limit"
+            )
 
 
 def _resampled(score: float, checkpoint: Path, metric: str) -> Resampled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from tamtctl.batches import Blocks, Noise, evaluation_batches
 from tamtctl.config import HEADS, OBJECTIVES, EvaluateConfig
+from tamtctl.constant_answer import DEV, ConstantAnswer
 from tamtctl.corpus import load_corpus
 from tamtctl.devices import Compute
 from tamtctl.errors import HubError, ModelError, NoHeadError, NoTicketError, UsageError
 from tamtctl.fine_tuned import OWN, PUBLIC, FineTuned
 from tamtctl.heads import fitting_head, head_parameters, put_head
 from tamtctl.held_out_loss import check_targets, held_out_losses, total_error
+from tamtctl.known_runs import KnownRun
 from tamtctl.labelled_files import reading_notes
 from tamtctl.loss_units import UNITS, ScoredText
 from tamtctl.masking import fold
@@ -42,11 +44,13 @@ from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import METADATA_FILE
 from tamtctl.ticket_texts import sequence_length_of
 from tamtctl.trained_on import TrainedOn
+from tamtctl.untrained import Finding, no_better, same_answer
 from tamtctl.watching import Silent, default_watcher
 from tamtctl.working import watched
 
 _SEQUENCE_LENGTH = 128  # of blocks of text where no ticket says what it was trained on
 _BLOCKS = 512  # at most, spread over the text
+_ADVICE = "fine-tune again with --find-learning-rate, more --epochs or more examples"
 _PREDICT = "--predict"  # what an option may be for, besides tasks
 
 
@@ -74,6 +78,12 @@ class Evaluation:
         embeddings: How sentence embeddings were made (``stsb-zero-shot``).
         cut: Examples of which a text was too long and was cut.
         notes: What a person should know before the score is believed, a line each.
+        constant_answer: The most frequent class or answer, or the mean label; None of a loss.
+        constant_split: Of which examples it is that, ``training`` or (if those are not known)
+            ``dev``.
+        constant_scores: What that answer scores if it is given to every example.
+        beside: The dense model, or tickets, fine-tuned in the very same way under ``runs/``, as far
+            as they are scored on these examples.
     """
 
     name: str
@@ -94,6 +104,10 @@ class Evaluation:
     embeddings: str | None = None
     cut: int = 0
     notes: tuple[str, ...] = ()
+    constant_answer: str | float | None = None
+    constant_split: str | None = None
+    constant_scores: Mapping[str, float] = field(default_factory=dict)
+    beside: Sequence[KnownRun] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -277,6 +291,10 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
     found: dict[str, float] = {}
     errors: dict[str, float | None] = {}
     count = 0
+    answer = fine_tuned.constant_answer(data.task, next(iter(dev.values())))
+    constant = answer.scores(data.task, dev)
+    metric = data.task.primary_metric
+    findings: list[Finding | None] = []
     for suffix, examples in dev.items():
         if change := fine_tuned.change_of(data.task.dev_splits[suffix], examples, config):
             notes.append(change)
@@ -288,7 +306,12 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
         count += len(examples)
         found |= {n + suffix: v for n, v in scores(data.task, said, examples).items()}
         errors |= {n + suffix: v for n, v in standard_errors(data.task, said, examples).items()}
-    metric = data.task.primary_metric
+        if metric in found and not findings:
+            findings.append(
+                same_answer(data.task, said, examples)
+                or no_better(metric, found[metric], errors[metric], answer, constant[metric])
+            )
+    notes += [f"the checkpoint {finding}; {_ADVICE}" for finding in findings if finding]
     return Evaluation(
         name=config.name,
         task=data.task.name,
@@ -303,6 +326,10 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
         dev_selected=bool(fine_tuned.facts and fine_tuned.facts.dev_selected),
         cut=checkpoint.cut,
         notes=(*notes, *checkpoint.all_notes()),
+        constant_answer=answer.value,
+        constant_split=answer.split,
+        constant_scores=constant,
+        beside=fine_tuned.beside(data.task, dev),
     )
 
 
@@ -470,6 +497,7 @@ def _evaluate_zero_shot(
     found = scores(data.task, cosines.tolist(), examples)
     errors = standard_errors(data.task, cosines.tolist(), examples)
     metric = data.task.primary_metric
+    answer = ConstantAnswer.of(data.task, examples, DEV)
     return Evaluation(
         name=config.name,
         task=STSB_ZERO_SHOT,
@@ -488,6 +516,9 @@ def _evaluate_zero_shot(
             *few_note(examples, "dev"),
             *_cut_sentences(len(cut | cut_too), examples),
         ),
+        constant_answer=answer.value,
+        constant_split=answer.split,
+        constant_scores=answer.scores(data.task, {"": examples}),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,7 @@ class Comparison:
         left_out: Cell → why it is missing: its run folder is damaged.
         notes: What a reader has to know of this comparison in particular.
         folder: Of the report.
+        score_notes: What fine-tuned scores stand beside, and which runs learnt nothing.
     """
 
     config: CompareConfig
@@ -238,6 +239,7 @@ class Comparison:
     left_out: dict[str, str]
     notes: list[str]
     folder: Path
+    score_notes: list[str] = field(default_factory=list)
 
     @property
     def groups(self) -> Groups:
@@ -269,6 +271,7 @@ class Comparison:
                 for task, by_measure in self.correlations.items()
                 for measure, found in by_measure.items()
             ),
+            *self.score_notes,
         ]
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -10,9 +11,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tamtctl.config import OBJECTIVES, EvaluateConfig
+from tamtctl.constant_answer import DEV, ConstantAnswer
 from tamtctl.devices import Compute
 from tamtctl.errors import ModelError, UsageError
 from tamtctl.features import Features
+from tamtctl.known_runs import KnownRun, beside_checkpoint
 from tamtctl.models import load_tokenizer
 from tamtctl.paths import expanded
 from tamtctl.run_facts import SEED_METRICS, RunFacts
@@ -124,6 +127,21 @@ class FineTuned:
             f"these {len(examples)} examples of the split {split} are not those that the run of "
             f"{self.name} was scored on"
         )
+
+    def constant_answer(self, task: Task, examples: Examples) -> ConstantAnswer:
+        """Return the most likely answer by the training set, or if not known by these examples."""
+        if self.facts and self.facts.constant is not None:
+            return ConstantAnswer(self.facts.constant)
+        return ConstantAnswer.of(task, examples, DEV)
+
+    def beside(self, task: Task, dev: Mapping[str, Examples]) -> list[KnownRun]:
+        """Return known runs of the checkpoint's setting, if these are the examples of its run."""
+        known = self.facts.sha256 if self.facts else {}
+        if any(known.get(task.dev_splits[s]) != one.sha256 for s, one in dev.items()):
+            return []
+        seed = expanded(self.name)
+        folders = (seed.absolute().parent.parent,)
+        return beside_checkpoint(seed, task.primary_metric, folders=folders)
 
     def columns(self, config: EvaluateConfig) -> tuple[str, ...]:
         """Return the columns to read texts from: those asked for, else the task's."""

@@ -15,7 +15,7 @@ import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tamtctl.checkpoints import Checkpoints
 from tamtctl.config import FinetuneConfig
+from tamtctl.constant_answer import ConstantAnswer, constant_loss
 from tamtctl.dev_split import DEV_FILE, DevSplit, save_examples
 from tamtctl.devices import Compute
 from tamtctl.distributed import world
@@ -32,6 +33,7 @@ from tamtctl.environment import environment
 from tamtctl.errors import DamagedRunError
 from tamtctl.identity import finetune_identity
 from tamtctl.interruption import KEPT, promising
+from tamtctl.known_runs import SETTING, KnownRun, beside_checkpoint, runs_beside, setting_of
 from tamtctl.models import load_tokenizer, save_model
 from tamtctl.one_at_a_time import random_numbers
 from tamtctl.own_zeros import what_becomes_of_zeros
@@ -56,6 +58,7 @@ from tamtctl.task_notes import (
 from tamtctl.task_schedule import TaskSchedule, schedule_for
 from tamtctl.tasks import TASKS, Task, find_task
 from tamtctl.training import StepReport
+from tamtctl.untrained import ADVICE, Finding, loss_hardly_moved, no_better, same_answer, sentence
 from tamtctl.watching import Silent, default_watcher
 from tamtctl.working import watched
 
@@ -116,17 +119,36 @@ class FinetunePlan:
 
 @dataclass(frozen=True)
 class Scores:
-    """One metric over the seeds; ``std`` is the sample's, None for a single seed."""
+    """One metric over the seeds.
+
+    Attributes:
+        scores: One per seed.
+        mean: Over the seeds.
+        std: Over the seeds, the sample's (n - 1); None for a single one.
+        standard_errors: How far another dev set of this size would move each score; None where
+            there are too few examples to tell.
+        constant: What the same answer to every example scores, see `FinetuneResult`.
+    """
 
     scores: list[float]
     mean: float
     std: float | None
+    standard_errors: list[float | None] = field(default_factory=list)
+    constant: float | None = None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Scores:
+    def of(
+        cls, values: Sequence[float], errors: Sequence[float | None], constant: float | None
+    ) -> Scores:
         """Summarise the scores of the seeds."""
         std = statistics.stdev(values) if len(values) > 1 else None
-        return cls(list(values), statistics.fmean(values), std)
+        return cls(list(values), statistics.fmean(values), std, list(errors), constant)
+
+    @property
+    def standard_error(self) -> float | None:
+        """The mean of the seeds' standard errors: all are of the same dev set."""
+        known = [error for error in self.standard_errors if error is not None]
+        return statistics.fmean(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -161,6 +183,13 @@ class FinetuneResult:
         dev_cut: The same of the dev examples.
         has_made_dev: The dev examples are a part of the training set that was held out.
         training: Rate, epochs and warm-up, and where they are from.
+        standard_error: Of the score of a seed: how far another dev set of this size would move it;
+            None where there are too few examples to tell.
+        constant_answer: The training set's most frequent class or answer, or mean label.
+        constant_score: What it scores on the dev set if it is given to every example.
+        untrained: Which seeds learnt nothing, and how that is told; None if none of them is so.
+        beside: Finished runs of the same setting under ``runs/``: of the dense model beside a
+            ticket, of tickets beside the dense model.
     """
 
     task: str
@@ -190,6 +219,16 @@ class FinetuneResult:
     has_made_dev: bool = False
     zeros: str | None = None
     training: TaskSchedule | None = None
+    standard_error: float | None = None
+    constant_answer: str | float | None = None
+    constant_score: float | None = None
+    untrained: str | None = None
+    beside: list[KnownRun] = field(default_factory=list)
+
+    @property
+    def untrained_line(self) -> str | None:
+        """What to say of seeds that learnt nothing, and what to do."""
+        return self.untrained and f"{self.untrained}; {ADVICE}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -209,6 +248,7 @@ class FinetuneResult:
             "run_folder": Path(values["run_folder"]),
             "notes": tuple(values.get("notes", ())),
             "training": TaskSchedule(**values["training"]),
+            "beside": [KnownRun(**run) for run in values.get("beside", ())],
         }
         return cls(**(dict(values) | changed))
 
@@ -294,7 +334,8 @@ def _earlier_result(run: RunFolder, *, force: bool) -> FinetuneResult | None:
                 f"the finished run in {str(run.path)!r} has lost {str(folder)!r}; "
                 "--force does it again"
             )
-    return replace(done, checkpoint=folders, run_folder=run.path, already_done=True)
+    found = replace(done, checkpoint=folders, run_folder=run.path, already_done=True)
+    return replace(found, beside=beside_checkpoint(folders[0], found.metric, found.seeds))
 
 
 def _seed_folder(run: RunFolder, seed: int) -> Path:
@@ -306,7 +347,8 @@ def _seed_facts(folder: Path) -> dict[str, Any] | None:
     file = folder / SEED_METRICS
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-        return {"scores": facts["scores"], "seconds": facts["seconds"]}
+        names = ("scores", "seconds", "standard_errors", "finding")
+        return {name: facts[name] for name in names}
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -413,6 +455,7 @@ class _Finetuning:
     scale: LabelScale | None  # in which the labels are trained on
     schedule: Schedule
     plan: FinetunePlan
+    constant: ConstantAnswer
     facts: dict[str, Any]  # for each seed's metrics.json
 
     @classmethod
@@ -475,6 +518,15 @@ class _Finetuning:
         )
         described = start.describe(model)
         splits = {"train": train_set} | {task.dev_splits[s]: e for s, e in dev_sets.items()}
+        constant = ConstantAnswer.of(task, train_set)
+        facts = _facts(run, described, plan, splits) | {
+            "labels": scale and asdict(scale),
+            "constant": asdict(constant)
+            | {"scores": constant.scores(task, dev_sets), "loss": constant_loss(task, features)},
+            SETTING: setting_of(
+                config, task, training, plan.max_length, compute.precision, splits, run.identity
+            ),
+        }
         return cls(
             config=config,
             start=start,
@@ -496,7 +548,8 @@ class _Finetuning:
                 checkpoint_every=config.checkpoint_every,
             ),
             plan=plan,
-            facts=_facts(run, described, plan, splits) | {"labels": scale and asdict(scale)},
+            constant=constant,
+            facts=facts,
         )
 
     def run_all(self, watcher: FinetuneWatcher) -> FinetuneResult:
@@ -524,13 +577,22 @@ class _Finetuning:
         """Put the seeds together and write that the run is finished."""
         found = [facts for folder in folders.values() if (facts := _seed_facts(folder))]
         metrics = {
-            name: Scores.of([seed["scores"][name] for seed in found]) for name in found[0]["scores"]
+            name: Scores.of(
+                [seed["scores"][name] for seed in found],
+                [seed["standard_errors"][name] for seed in found],
+                constant,
+            )
+            for name, constant in self.facts["constant"]["scores"].items()
         }
         metric = self.task.primary_metric
+        primary = metrics[metric]
+        findings = [seed["finding"] and Finding(**seed["finding"]) for seed in found]
         result = FinetuneResult(
             task=self.task.name,
             metric=metric,
-            **asdict(metrics[metric]),
+            scores=primary.scores,
+            mean=primary.mean,
+            std=primary.std,
             metrics=metrics,
             dev_selected=self.config.select == "best",
             seeds=list(self.config.seeds),
@@ -552,9 +614,15 @@ class _Finetuning:
             dev_cut=self.plan.dev_cut,
             has_made_dev=self.plan.has_made_dev,
             training=self.plan.training,
+            standard_error=primary.standard_error,
+            constant_answer=self.constant.value,
+            constant_score=primary.constant,
+            untrained=sentence(list(zip(self.config.seeds, findings, strict=True))),
         )
         self.run.finish(result.to_dict())
-        return result
+        # Not written down, since such runs come and go.
+        beside = beside_checkpoint(result.checkpoint[0], metric, result.seeds)
+        return replace(result, beside=beside)
 
     def _run_seed(self, seed: int, folder: Path, watcher: FinetuneWatcher) -> None:
         """Fine-tune, score and save one seed; its folder appears whole or not at all."""
@@ -590,17 +658,47 @@ class _Finetuning:
         save_model(seed_run.model, self.tokenizer, folder)
         self.pipeline.write(folder)
         self._save_predictions(folder / PREDICTIONS, found)
+        scores, errors = self.dev.score(found), self.dev.standard_errors(found)
+        loss = None if seed_run.smooth_loss is None else float(seed_run.smooth_loss)
+        finding = self._finding(found, scores, errors, loss)
         made = {"dev": str(self.run.path / DEV_FILE)} if self.plan.has_made_dev else {}
         facts = self.facts | {
             "seed": seed,
             "files": self.facts["files"] | places_of(made, folder),
-            "scores": self.dev.score(found),
+            "scores": scores,
+            "standard_errors": errors,
+            "training_loss": loss,
+            "finding": finding and asdict(finding),
+            "beside": [asdict(run) for run in self._beside(seed)],
             "dev_selected": self.config.select == "best",
             "epoch_scores": seed_run.epoch_scores,
             "steps": self.plan.steps,
             "seconds": seed_run.seconds,
         }
         write_json(folder / SEED_METRICS, facts)
+
+    def _finding(
+        self,
+        found: Mapping[str, Predictions],
+        scores: Mapping[str, float],
+        errors: Mapping[str, float | None],
+        loss: float | None,
+    ) -> Finding | None:
+        """Return what is wrong with a seed, the plainest sign first."""
+        suffix, metric = next(iter(self.dev.sets)), self.task.primary_metric
+        constant = self.facts["constant"]
+        return (
+            same_answer(self.task, found[suffix].values, self.dev.sets[suffix])
+            or loss_hardly_moved(loss, constant["loss"])
+            or no_better(
+                metric, scores[metric], errors[metric], self.constant, constant["scores"][metric]
+            )
+        )
+
+    def _beside(self, seed: int) -> list[KnownRun]:
+        """Return what the dense model, or tickets, have come to in this setting."""
+        is_dense, metric = self.start.ticket is None, self.task.primary_metric
+        return runs_beside(self.facts[SETTING], metric, [seed], is_dense=is_dense)
 
     def _save_predictions(self, path: Path, found: Mapping[str, Predictions]) -> None:
         with path.open("w", encoding="utf-8") as file:

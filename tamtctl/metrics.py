@@ -5,6 +5,7 @@ It is imported where it is used: that takes seconds, which a run should not begi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -121,6 +122,8 @@ def _correlation(
 
     def correlation(predicted: Tensor, wanted: Tensor) -> Tensor:
         is_constant = (predicted == predicted[0]).all() or (wanted == wanted[0]).all()
-        return torch.zeros(()) if is_constant else function(predicted, wanted)
+        with warnings.catch_warnings():  # of predictions that hardly vary, which a run says itself
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.zeros(()) if is_constant else function(predicted, wanted)
 
     return correlation

@@ -22,7 +22,7 @@ from tamtctl.untrusted import Defect, parse_json_object
 SEED_METRICS = "metrics.json"
 MAX_FACTS_BYTES = 2**24
 
-_LONGEST_NAME = 256
+_LONGEST_NAME, _LARGEST_LABEL = 256, 1e30
 _SPLIT = re.compile(r"[\w.-]{1,64}")
 
 
@@ -38,6 +38,8 @@ class RunFacts:
         sparsity: Share of zeros in the masked matrices; None if not said.
         dev_selected: Whether it was chosen by its score on the dev set.
         sha256: Split → fingerprint of its examples.
+        constant: The most frequent class or answer of its training set, or the mean label; None if
+            not said.
     """
 
     task: Task
@@ -47,6 +49,7 @@ class RunFacts:
     sparsity: float | None
     dev_selected: bool
     sha256: Mapping[str, str]
+    constant: str | float | None = None
 
     @classmethod
     def read(cls, folder: Path) -> RunFacts | None:
@@ -67,14 +70,16 @@ class RunFacts:
             files, model = _object(values, "files"), _object(values, "model")
             data, sparsity = _object(values, "data"), values.get("sparsity")
             splits = {n: v.get("sha256") for n, v in data.items() if isinstance(v, dict)}
+            task = _task(_object(values, "task"))
             return cls(
-                task=_task(_object(values, "task")),
+                task=task,
                 model=_place(files, "model", folder) or _text(model.get("id")),
                 data_dir=_place(files, "data_dir", folder),
                 dev=_place(files, "dev", folder),
                 sparsity=sparsity if type(sparsity) is float and 0 <= sparsity <= 1 else None,
                 dev_selected=values.get("dev_selected") is True,
                 sha256={name: v for name, v in splits.items() if isinstance(v, str)},
+                constant=_constant(task, _object(values, "constant").get("value")),
             )
         except Defect as error:
             raise ModelError(f"{file} is damaged ({error}); fine-tune again") from error
@@ -109,6 +114,15 @@ def _place(files: Mapping[str, Any], name: str, folder: Path) -> str | None:
     if relative is not None and (moved := folder.resolve() / relative).exists():
         return os.path.normpath(moved)
     return absolute
+
+
+def _constant(task: Task, value: Any) -> str | float | None:
+    """Return a constant answer if it is one to the task."""
+    if task.kind == "regression":
+        return float(value) if _is_number(value) and abs(value) < _LARGEST_LABEL else None
+    if not isinstance(value, str) or (task.labels and value not in task.labels):
+        return None
+    return value
 
 
 def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:

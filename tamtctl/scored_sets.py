@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from tamtctl.devices import Compute
 from tamtctl.features import Features
-from tamtctl.metrics import scores
+from tamtctl.metrics import scores, standard_errors
 from tamtctl.task_data import Examples
 from tamtctl.task_heads import LabelScale
 from tamtctl.task_models import Encoded, Encoding, Predictions, predict
@@ -80,4 +80,12 @@ class ScoredSets:
             name + suffix: value
             for suffix, predictions in found.items()
             for name, value in scores(self.task, predictions.values, self.sets[suffix]).items()
+        }
+
+    def standard_errors(self, found: Mapping[str, Predictions]) -> dict[str, float | None]:
+        """Return how far another set of this size would move each metric, None of too few."""
+        return {
+            name + suffix: error
+            for suffix, said in found.items()
+            for name, error in standard_errors(self.task, said.values, self.sets[suffix]).items()
         }

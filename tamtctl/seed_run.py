@@ -56,6 +56,7 @@ class SeedRun:
         epoch_scores: If the best epoch is reported, every metric after each.
         step: Steps that `resume` found done and saved.
         seconds: Of training, without scoring.
+        smooth_loss: The training loss, a moving average over about a tenth of the steps.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class SeedRun:
         self.model = model
         self.epoch_scores: list[dict[str, float]] = []
         self.seconds = 0.0
+        self.smooth_loss: Tensor | None = None
         self._schedule, self._seed, self._score = schedule, seed, score
         self._masked = SparseTraining(
             model, pruned, schedule.task.learning_rate, schedule.steps, schedule.warm_up_steps
@@ -85,6 +87,7 @@ class SeedRun:
         trained = [p for p in model.parameters() if p.requires_grad]
         self._loss = world().parallel(self._loss_of_share, trained, some_unused=True)
         self._best: dict[str, Tensor] = {}
+        self._step_loss = torch.zeros(())
         self._scoring_seconds = 0.0
         self._last: StepReport | None = None
         torch.manual_seed(seed * world().size + world().rank)  # of dropout, each its own
@@ -109,6 +112,7 @@ class SeedRun:
                 parameter.copy_(state["model"][name])
         self._masked.load_state_dict(state["optimizer"])
         self._best = dict(state.get("best", {}))
+        self.smooth_loss = state["loss"]["smooth"].to(self._schedule.compute.device)
         self._last, self.epoch_scores = StepReport(**facts["report"]), facts["epoch_scores"]
         self._scoring_seconds = facts["scoring_seconds"]
         if world().size == 1:
@@ -194,6 +198,7 @@ class SeedRun:
 
     def _update(self, step: int) -> float:
         learning_rate = self._masked.step(step)
+        self._smooth(step)
         epoch = self._schedule.steps // self._schedule.task.epochs
         if self._schedule.select_best and (step + 1) % epoch == 0 and world().is_first:
             self._keep_if_best()
@@ -203,7 +208,18 @@ class SeedRun:
         device = self._schedule.compute.device
         part = self._loss(batch.to(device))
         part.backward()
-        return world().totals({f"seed {self._seed} training": part.detach()}, device)
+        totals = world().totals({f"seed {self._seed} training": part.detach()}, device)
+        (self._step_loss,) = totals.values()
+        return totals
+
+    def _smooth(self, step: int) -> None:
+        """Let the loss of a step (from 0) count; it stays on the device, which is not waited for.
+
+        At first all steps count alike, so that the average does not lag behind.
+        """
+        share = max(1 / (step + 1), 1 / max(10, self._schedule.steps / 10))
+        before = self._step_loss if self.smooth_loss is None else self.smooth_loss
+        self.smooth_loss = before + share * (self._step_loss - before)
 
     def _loss_of_share(self, batch: TaskBatch) -> Tensor:
         """Return what a batch contributes to the mean loss of its step."""
@@ -221,10 +237,12 @@ class SeedRun:
         self._scoring_seconds += time.perf_counter() - started
 
     def _save(self, report: StepReport, checkpoints: Checkpoints) -> None:
+        assert self.smooth_loss is not None
         state: State = {
             "model": dict(self.model.named_parameters()),
             "optimizer": self._masked.state_dict(),
             "best": self._best,
+            "loss": {"smooth": self.smooth_loss},
             "random": self._schedule.compute.random_state(),
         }
         facts = {

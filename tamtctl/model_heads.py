@@ -85,7 +85,7 @@ class HeadedModel:
             ModelError: It cannot be loaded, or lacks weights of the encoder itself.
         """
         config = load_config(name, revision)
-        named = (config.architectures or [""])[0]
+        named = str((config.architectures or [""])[0])
         own = next((head for end, head in _ENDINGS.items() if named.endswith(end)), None)
         if own:
             network, missing, unused = load_with_head(HEADS[own], name, revision=revision)
@@ -98,11 +98,11 @@ class HeadedModel:
             return cls(MASKED_LM, "the model has one", network, frozenset(), frozenset(unused))
         why = "the model has none"
         if not missing:
-            why = f"that of the model, a {named}, computes with the word embeddings themselves"
+            why = f"that of {named} computes with the word embeddings themselves"
         elif own or named.endswith("ForMaskedLM"):
-            why = f"that of the model, a {named}, is not whole"
+            why = f"config.json names {named}, but that head's weights are not all there"
         elif "For" in named:
-            why = f"that of the model, a {named}, is not known here"
+            why = f"that of {named} is not known here"
         return cls.with_head(NONE, why, name, revision)
 
 

@@ -151,34 +151,48 @@ def test_a_sentence_encoder_with_a_masked_lm_head_keeps_both() -> None:
     assert not info["missing_keys"]
 
 
+def exported_elsewhere(commands: list[str], **environment: str) -> list[tuple[int, str, str]]:
+    """Run commands in a process that asks another Hub; return code, output and errors of each."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+    home = {"HF_HOME": str(Path("home").absolute()), "HF_HUB_DISABLE_XET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, json.dumps([command.split() for command in commands])],
+        capture_output=True,
+        text=True,
+        env=clean | home | environment,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def test_of_a_hub_id_and_of_its_snapshot() -> None:
     base = sentence_model(Path("st"), CLS, modules=("Normalize",))
     content = {
         str(path.relative_to(base)): path.read_bytes() for path in base.rglob("*") if path.is_file()
     }
     ticket = ticket_for(base, Path("ticket"))
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
-    home = {"HF_HOME": str(Path("home").absolute()), "HF_HUB_DISABLE_XET": "1"}
-    snapshot = "home/hub/models--org--st/snapshots/"
+    export_to = f"export {ticket} --model {{}} --output-dir {{}}".format
     with running_hub(lfs=True) as hub:
-        snapshot += hub.add("org/st", content)
-        commands = [
-            f"export {ticket} --model {model} --output-dir {folder}".split()
-            for model, folder in (("org/st", "of-hub"), (snapshot, "of-snapshot"))
-        ]
-        done = subprocess.run(
-            [sys.executable, "-c", COMMANDS, json.dumps(commands)],
-            capture_output=True,
-            text=True,
-            env=clean | home | {"HF_ENDPOINT": hub.url},
-            timeout=250,
-        )
-    codes = [json.loads(line)[0] for line in done.stdout.splitlines()]
-    assert codes == [0, 0], done.stdout + done.stderr
+        snapshot = Path("home/hub/models--org--st/snapshots", hub.add("org/st", content))
+        commands = [export_to("org/st", "of-hub"), export_to(snapshot, "of-snapshot")]
+        found = exported_elsewhere(commands, HF_ENDPOINT=hub.url)
+    assert [code for code, *_ in found] == [0, 0], found
     assert Path(snapshot, "1_Pooling", "config.json").is_symlink()
     original = masked(base, ticket).encode(TEXTS)
     for folder in ("of-hub", "of-snapshot"):
         assert np.abs(loaded(folder).encode(TEXTS) - original).max() < 1e-5
+
+    (snapshot / "1_Pooling" / "config.json").unlink()  # as if it had never been fetched
+    asked = export_to("org/st", "offline")
+    ((code, _, error),) = exported_elsewhere([asked], HF_HUB_OFFLINE="1")
+    assert code == 1
+    assert "1_Pooling/config.json of model 'org/st' cannot be fetched" in error
+    (snapshot / "modules.json").unlink()
+    ((code, out, error),) = exported_elsewhere([asked], HF_HUB_OFFLINE="1")
+    assert code == 0, error
+    assert "the Hub could not be asked whether org/st is a model of sentence-tr" in error
+    assert "load  AutoModel.from_pretrained('offline')" in out
 
 
 def with_type(base: Path, number: int, name: str) -> None:
@@ -407,7 +421,8 @@ def half(folder: Path) -> Path:
         (
             half,
             "none",
-            "that of the model, a BertForSequenceClassification, is not whole",
+            "config.json names BertForSequenceClassification, but that head's weights are not all "
+            "there",
             "AutoModel",
         ),
     ],

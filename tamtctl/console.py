@@ -130,7 +130,7 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
 def show_search_result(output: Page, result: SearchResult) -> None:
     """Print the table of losses, the ticket, and what to type next."""
     if result.already_done:
-        output.notes.line("This search was done before; --force does it again.")
+        output.hint("This search was done before; --force does it again.")
     output.notes.line()
     where = f", {result.text}" if result.text else ""
     output.line(
@@ -159,7 +159,7 @@ def show_search_result(output: Page, result: SearchResult) -> None:
             f"({result.tokens_per_second:,.0f} tokens/s), {result.flips:.1%} of the mask flipped"
         )
     output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
-    output.notes.line(f"next    tamtctl inspect {result.ticket}")
+    output.hint(f"next    tamtctl inspect {result.ticket}")
 
 
 def _claims(result: SearchResult) -> Iterator[str]:
@@ -228,11 +228,9 @@ def _sparsity_of(run: FinetunePlan | FinetuneResult) -> str:
 def show_finetune_result(output: Page, result: FinetuneResult) -> None:
     """Print the table of scores, the checkpoints, and what to type next."""
     if result.already_done:
-        output.notes.line("This run was done before; --force does it again.")
+        output.hint("This run was done before; --force does it again.")
     elif result.resumed_from:
-        output.notes.line(
-            f"{result.resumed_from} of {len(result.seeds)} seeds had been done before."
-        )
+        output.hint(f"{result.resumed_from} of {len(result.seeds)} seeds had been done before.")
     subject = _sparsity_of(result)
     chosen = ", best epoch SELECTED ON THE DEV SET" if result.dev_selected else ""
     title = f"{result.task}, {result.model} {subject}: dev scores{chosen}"
@@ -261,7 +259,7 @@ def show_finetune_result(output: Page, result: FinetuneResult) -> None:
         output.line(line)
     for checkpoint in result.checkpoint:
         output.line(f"checkpoint  {checkpoint}")
-    output.notes.line(f"next        tamtctl evaluate {result.checkpoint[0]} --predict FILE")
+    output.hint(f"next        tamtctl evaluate {result.checkpoint[0]} --predict FILE")
 
 
 def _beside_lines(result: FinetuneResult) -> Iterator[str]:
@@ -342,7 +340,7 @@ def show_push(output: Page, result: PushResult) -> None:
         output.line(f"would be pushed to {result.url}; nothing was sent")
         return
     output.line(f"{'pushed ' if result.changed else 'unchanged, no new commit'} {result.url}")
-    output.notes.line(f"next    tamtctl pull {result.repo}")
+    output.hint(f"next    tamtctl pull {result.repo}")
 
 
 def show_pull(output: Page, result: PullResult) -> None:
@@ -352,10 +350,10 @@ def show_pull(output: Page, result: PullResult) -> None:
         output.line(f"would be pulled at {result.commit}; nothing was fetched")
         return
     if result.from_cache:
-        output.notes.line("The Hub cannot be reached; this is the copy fetched earlier.")
+        output.hint("The Hub cannot be reached; this is the copy fetched earlier.")
     output.line(f"commit  {result.commit}")
     output.line(f"ticket  {result.path} (verified)")
-    output.notes.line(f"next    tamtctl inspect {result.path}")
+    output.hint(f"next    tamtctl inspect {result.path}")
 
 
 def show_export(output: Page, result: ExportResult) -> None:
@@ -418,7 +416,7 @@ def show_import(output: Page, result: ImportResult) -> None:
     for line in filter(None, (result.remark, result.base_model)):
         output.notes.line(line)
     output.line(f"ticket  {result.ticket}")
-    output.notes.line(f"next    tamtctl inspect {result.ticket}")
+    output.hint(f"next    tamtctl inspect {result.ticket}")
 
 
 def show_published(output: Page, tickets: list[PublishedTicket]) -> None:

@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-from typing import Any
 
 from rich.console import RenderableType
 from rich.filesize import decimal
@@ -219,12 +218,14 @@ class _Told(ProgressColumn):
 
 
 def _bars(page: Page) -> Progress:
-    column: dict[str, Any] = {"table_column": Column(no_wrap=True)}
+    def whole(width: int | None = None) -> Column:
+        return Column(no_wrap=True, min_width=width)
+
     return Progress(
-        _Count(**column),
-        BarColumn(bar_width=24),
-        _Left(**column),
-        _Told(table_column=Column(no_wrap=True, overflow="ellipsis")),
+        _Count(table_column=whole()),
+        BarColumn(bar_width=16, table_column=whole(16)),
+        _Left(table_column=whole()),
+        _Told(table_column=Column(overflow="ellipsis")),  # on a narrow terminal, this one gives
         console=page.console,
         redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
     )

@@ -35,6 +35,7 @@ from tamtctl.models import (
 from tamtctl.objectives import Objective
 from tamtctl.paths import expanded
 from tamtctl.sentence_embeddings import SentencePipeline
+from tamtctl.shown import Shown
 from tamtctl.task_data import Answers, Examples, open_task, read_texts
 from tamtctl.task_models import Encoding
 from tamtctl.task_notes import class_notes, few_note, number_notes
@@ -54,8 +55,8 @@ _ADVICE = "fine-tune again with --find-learning-rate, more --epochs or more exam
 _PREDICT = "--predict"  # what an option may be for, besides tasks
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
     """What an evaluation found.
 
     Attributes:
@@ -123,8 +124,8 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True)
-class Labelled:
+@dataclass(frozen=True, repr=False)
+class Labelled(Shown):
     """One's own text with a checkpoint's predictions.
 
     Attributes:

@@ -34,6 +34,7 @@ from tamtctl.models import (
 from tamtctl.paths import expanded
 from tamtctl.pipeline_files import CROSS, HEAD_SETTINGS, PipelineFiles
 from tamtctl.sentence_embeddings import SentencePipeline
+from tamtctl.shown import Shown
 from tamtctl.task_models import Encoding
 from tamtctl.tasks import TASKS
 from tamtctl.ticket import Ticket, resolve_ticket
@@ -45,8 +46,8 @@ _TEXTS = ["A list of names.", "the file", "", "Is this what a value of 12.5 is s
 _WEIGHTS = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".index.json")
 
 
-@dataclass(frozen=True)
-class ExportResult:
+@dataclass(frozen=True, repr=False)
+class ExportResult(Shown):
     """What an export wrote.
 
     Attributes:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tamtctl.levels import Level
 from tamtctl.measures import UNITS, is_loss, term_of, words
+from tamtctl.shown import Shown
 from tamtctl.similarity import similarities
 from tamtctl.statistics import (
     Interval,
@@ -203,8 +204,8 @@ class TextFacts:
         return f"{sequences} × {self.tokens} tokens of {self.source}{whose}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison(Shown):
     """What a comparison found.
 
     Attributes:

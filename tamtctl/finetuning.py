@@ -43,6 +43,7 @@ from tamtctl.run_facts import SEED_METRICS, places_of
 from tamtctl.runs import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
 from tamtctl.scored_sets import ScoredSets
 from tamtctl.seed_run import Schedule, SeedRun
+from tamtctl.shown import Shown
 from tamtctl.starting_point import StartingPoint, with_default_ticket
 from tamtctl.task_data import Examples, TaskData, open_own_task, open_task
 from tamtctl.task_heads import LabelScale
@@ -151,8 +152,8 @@ class Scores:
         return statistics.fmean(known) if known else None
 
 
-@dataclass(frozen=True)
-class FinetuneResult:
+@dataclass(frozen=True, repr=False)
+class FinetuneResult(Shown):
     """What fine-tuning came to.
 
     Attributes:

@@ -48,6 +48,7 @@ from tamtctl.mask_coding import ENCODINGS
 from tamtctl.paths import expanded
 from tamtctl.plain_files import leads_out, open_regular, read_regular
 from tamtctl.public_names import LOCAL_FILE
+from tamtctl.shown import Shown
 from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import (
     CARD_FILE,
@@ -75,8 +76,8 @@ _DOWNLOAD_SECONDS, _SLOWEST = 60.0, 10_000.0
 _REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 
 
-@dataclass(frozen=True)
-class PushResult:
+@dataclass(frozen=True, repr=False)
+class PushResult(Shown):
     """What a push did, or with ``dry_run`` would do.
 
     Attributes:
@@ -101,8 +102,8 @@ class PushResult:
         return asdict(self) | {"notes": list(self.notes)}
 
 
-@dataclass(frozen=True)
-class PullResult:
+@dataclass(frozen=True, repr=False)
+class PullResult(Shown):
     """What a pull fetched, or with ``dry_run`` would fetch.
 
     Attributes:

@@ -26,6 +26,7 @@ from tamtctl.models import Encoder, fingerprint, load_encoder
 from tamtctl.paths import expanded
 from tamtctl.public_names import public, public_model
 from tamtctl.selection import keep_count
+from tamtctl.shown import Shown
 from tamtctl.ticket import Ticket
 from tamtctl.ticket_format import METADATA_FILE
 from tamtctl.untrusted import show
@@ -37,8 +38,8 @@ _ALIKE = 0.5  # cosine of kept weights and the model's; of two models it is 0, o
 MASKS, PRUNED, ZEROS, TICKET = "masks", "torch.nn.utils.prune", "zeros of a checkpoint", "ticket"
 
 
-@dataclass(frozen=True)
-class ImportResult:
+@dataclass(frozen=True, repr=False)
+class ImportResult(Shown):
     """What an import made.
 
     Attributes:

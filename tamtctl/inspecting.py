@@ -12,13 +12,14 @@ from tamtctl.errors import TicketError
 from tamtctl.flips import Flips, SharedFlips, flips_of, shared_flips
 from tamtctl.folders import folder_size
 from tamtctl.measured import Measured
+from tamtctl.shown import Shown
 from tamtctl.similarity import Share, Similarity, by_layer, by_type, similarities
 from tamtctl.ticket import Ticket, resolve_ticket
 from tamtctl.ticket_format import Check
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Shown):
     """What is known of one ticket folder.
 
     Attributes:
@@ -78,8 +79,8 @@ def inspect_ticket(name: str, *, token: str | None = None) -> Inspection:
     return Inspection(found.path, found.kind, checks, ticket, flips, folder_size(found.path))
 
 
-@dataclass(frozen=True)
-class TicketComparison:
+@dataclass(frozen=True, repr=False)
+class TicketComparison(Shown):
     """Several tickets side by side.
 
     Attributes:

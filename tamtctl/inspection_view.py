@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tamtctl import printable
 from tamtctl.claims import gap_closed
-from tamtctl.console import Output, size
+from tamtctl.console import size
 from tamtctl.flips import Flips
 from tamtctl.inspecting import Inspection
 from tamtctl.layout import Column, bar, beside, table
 from tamtctl.mask_shares import Part, Uniform, layers, types
 from tamtctl.measured import Measured
+from tamtctl.page import Page
 from tamtctl.public_names import texts_of
 from tamtctl.sheet import Sheet
 from tamtctl.ticket_format import TicketMetadata
@@ -28,7 +29,7 @@ _BESIDE = ("dense", "magnitude", "random", "ticket")  # in which order losses ar
 
 
 def show_inspection(
-    output: Output, inspection: Inspection, *, name: str | None = None, full: bool = False
+    output: Page, inspection: Inspection, *, name: str | None = None, full: bool = False
 ) -> None:
     """Print a ticket on one screen.
 
@@ -50,6 +51,15 @@ def show_inspection(
     _show_checks(sheet, inspection, full=full)
     if inspection.ticket:
         _show_next(sheet, name or str(inspection.path))
+
+
+def show_ticket(output: Page, ticket: TicketMetadata) -> None:
+    """Print what a ticket is, and what it is worth."""
+    sheet = Sheet(output, _INDENT)
+    sheet.facts(_origin(ticket, full=False))
+    _show_losses(sheet, ticket)
+    kept = f"keeps {ticket.kept:,} of {ticket.total:,} weights"
+    sheet.section(f"Sparsity {ticket.sparsity:.4g}: {kept}", _told(ticket, Uniform.of(ticket)))
 
 
 def _origin(ticket: TicketMetadata, *, full: bool) -> dict[str, str]:

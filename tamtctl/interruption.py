@@ -30,8 +30,14 @@ def promising(promise: str) -> Iterator[None]:
     _promises.append(promise)
     try:
         yield
-    finally:
-        _promises.pop()
+    except (KeyboardInterrupt, SystemExit):
+        if not _voice.is_answering:  # else what was promised is still to be said
+            _promises.remove(promise)
+        raise
+    except BaseException:
+        _promises.remove(promise)
+        raise
+    _promises.remove(promise)
 
 
 class Answering:
@@ -58,6 +64,7 @@ class Answering:
     def __enter__(self) -> Self:
         """Start to answer, if this is the main thread."""
         if threading.current_thread() is threading.main_thread():
+            _promises.clear()
             _voice.is_answering = True
             self._pipe = os.pipe()
             os.set_blocking(self._pipe[1], False)

@@ -22,6 +22,7 @@ class Page:
     Attributes:
         console: Of rich; whether it draws in colours depends on this stream alone.
         quiet: Show nothing.
+        is_wrapped: Words are read on a screen, and better in short lines.
         notes: Where what is no result goes.
     """
 
@@ -29,8 +30,11 @@ class Page:
 
     def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        width = None if stream.isatty() else _PLAIN_WIDTH
-        self.console = Console(file=stream, width=width, quiet=quiet, highlight=False)
+        self.is_wrapped = stream.isatty()
+        width = None if self.is_wrapped else _PLAIN_WIDTH
+        self.console = Console(
+            file=stream, width=width, quiet=quiet, highlight=False, force_jupyter=False
+        )
         self.notes = self
 
     def line(self, text: str = "") -> None:
@@ -46,12 +50,16 @@ class Page:
         """Show a line that matters only while it is the last one."""
         self.console.print(Text(printable.line(text), style="dim"), soft_wrap=True)
 
+    def hint(self, text: str) -> None:
+        """Say what to type next, or what happened before, where it is no part of the result."""
+        self.notes.line(text)
+
     def facts(self, facts: Mapping[str, str]) -> None:
         """Show names and values in two columns."""
         width = max(map(len, facts)) + 2
         for name, value in facts.items():
-            label = Text(printable.line(name).ljust(width), style="bold")
-            self.console.print(label + Text(printable.line(value)), soft_wrap=True)
+            label = (printable.line(name).ljust(width), "bold")
+            self.console.print(Text.assemble(label, printable.line(value)), soft_wrap=True)
 
     def table(self, table: PlainTable) -> None:
         """Show a table."""
@@ -62,7 +70,7 @@ def opened(stream: TextIO | None) -> TextIO:
     """Return a stream that takes any text; one that the caller has closed takes it nowhere."""
     if stream is None:
         return open(os.devnull, "w")  # noqa: PTH123, until the process ends
-    if isinstance(stream, io.TextIOWrapper):
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
         stream.reconfigure(errors="backslashreplace")  # what an old encoding has no letter for
     return stream
 

@@ -38,6 +38,7 @@ from tamtctl.reach import warn_of_reach
 from tamtctl.run_log import RunLog, check_log_to
 from tamtctl.runs import CHECKPOINTS, RUNS, SCORES, TICKET, RunFolder
 from tamtctl.scores import masks_from_scores, save_scores
+from tamtctl.shown import Shown
 from tamtctl.streaming import StreamedText
 from tamtctl.supervision import Supervisor
 from tamtctl.ticket import Ticket
@@ -49,8 +50,8 @@ _CANDIDATES = ("dense", "random", "magnitude", "ticket")  # the masks that a sea
 _TABLES = ("losses", "standard_errors", "check_losses")  # fields of a result: loss by candidate
 
 
-@dataclass(frozen=True)
-class SearchPlan:
+@dataclass(frozen=True, repr=False)
+class SearchPlan(Shown):
     """What a search is about to do.
 
     Attributes:
@@ -95,8 +96,8 @@ class SearchPlan:
         }
 
 
-@dataclass(frozen=True)
-class SearchResult:
+@dataclass(frozen=True, repr=False)
+class SearchResult(Shown):
     """What a search found; ``losses`` map ``dense``, ``random``, ``magnitude`` and ``ticket``.
 
     Attributes:

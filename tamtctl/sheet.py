@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from rich.text import Text
 
 from tamtctl import printable
-from tamtctl.console import Output
 from tamtctl.layout import Column, hanging, table
+from tamtctl.page import Page
 
 _WIDEST = 100  # characters of a line of words; longer ones are hard to read
 _ENDLESS = 10**6
@@ -22,11 +22,11 @@ class Sheet:
         indent: Of what stands behind a label.
     """
 
-    def __init__(self, output: Output, indent: int) -> None:
+    def __init__(self, output: Page, indent: int) -> None:
         self._out, self._indent = output, indent
         self.width = output.console.width
         # What goes to a file or another program has whole lines.
-        self._words = min(self.width, _WIDEST) if output.console.is_terminal else _ENDLESS
+        self._words = min(self.width, _WIDEST) if output.is_wrapped else _ENDLESS
 
     def bold(self, text: str) -> None:
         """Show a line in bold."""

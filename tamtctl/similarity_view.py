@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tamtctl import printable
-from tamtctl.console import Output
 from tamtctl.flips import Flips
 from tamtctl.inspecting import TicketComparison
 from tamtctl.layout import Column
 from tamtctl.loss_units import SHORT_UNITS
 from tamtctl.mask_shares import Part, Uniform, layers, types
 from tamtctl.measured import Measured
+from tamtctl.page import Page
 from tamtctl.sheet import Sheet
 from tamtctl.similarity import Similarity
 from tamtctl.ticket import Ticket
@@ -20,7 +20,7 @@ _INDENT = 4
 _LAYERS = 12  # lines at most; of more, several stand in one
 
 
-def show_comparison(output: Output, comparison: TicketComparison, *, full: bool = False) -> None:
+def show_comparison(output: Page, comparison: TicketComparison, *, full: bool = False) -> None:
     """Print several tickets side by side.
 
     Args:

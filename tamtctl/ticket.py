@@ -85,7 +85,7 @@ class Applied:
     kept: KeptZeros | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Ticket(TicketMetadata):
     """The masks of every maskable matrix of one pre-trained encoder, and their metadata.
 

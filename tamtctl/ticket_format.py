@@ -25,6 +25,7 @@ from tamtctl.head_format import StoredHead, check_head
 from tamtctl.mask_coding import ENCODINGS, Stored, check_contents, check_stored
 from tamtctl.packing import packed_size
 from tamtctl.plain_files import read_regular
+from tamtctl.shown import Shown
 from tamtctl.untrusted import (
     MAX_NAME_LENGTH,
     MAX_WEIGHTS,
@@ -89,8 +90,8 @@ class ParameterEntry:
         return math.prod(self.shape)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TicketMetadata:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TicketMetadata(Shown):
     """What ``ticket.json`` says of a ticket.
 
     Attributes:

@@ -15,22 +15,24 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["tamtctl.searching", "tamtctl.console", "datasets", "transformers.models.bert.modeling_bert"]
+    ["tamtctl.searching", "tamtctl.views", "datasets", "transformers.models.bert.modeling_bert"]
 )
 
 
-def start(arguments: Sequence[object], folder: Path) -> ForkServerProcess:
-    """Start ``tamtctl`` in a folder, where it leaves its output as ``out`` and ``err``."""
-    process = _CONTEXT.Process(target=_run, args=([*map(str, arguments)], str(folder)))
+def start(
+    arguments: Sequence[object], folder: Path, *, out: str = "out", err: str = "err"
+) -> ForkServerProcess:
+    """Start ``tamtctl`` in a folder, where it leaves its output, unless that is a terminal's."""
+    process = _CONTEXT.Process(target=_run, args=([*map(str, arguments)], str(folder), out, err))
     process.start()
     return process
 
 
-def _run(arguments: list[str], folder: str) -> None:
+def _run(arguments: list[str], folder: str, out: str, err: str) -> None:
     from tamtctl import cli
 
     os.chdir(folder)
-    for name, stream in (("out", sys.stdout), ("err", sys.stderr)):
+    for name, stream in ((out, sys.stdout), (err, sys.stderr)):
         file = os.open(name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(file, stream.fileno())
     sys.argv = ["tamtctl", *arguments]

@@ -93,6 +93,7 @@ def test_a_killed_process_ends_the_run(tiny_model: Path, text_file: Path, tmp_pa
     assert errors.count("Traceback") == 1  # torchrun's own
     assert output == ""
     assert errors.count("loading model") == errors.count("mask        ") == 1
+    assert errors.count("2 processes × 1 thread") == 1
     assert not (run / "result.json").exists()
     assert not (run / "ticket").exists()
     for process in (first, second):

@@ -21,6 +21,7 @@ from small_search import STEPS, Interrupting, bits, command, interrupted, small_
 
 from tamtctl.config import SearchConfig
 from tamtctl.errors import DivergedError, TamtctlError
+from tamtctl.interruption import SAVING
 from tamtctl.searching import search
 from tamtctl.training import StepReport
 
@@ -96,7 +97,10 @@ def test_a_signal_ends_a_search_after_the_step_under_way(
     last = json.loads(metrics.read_text().splitlines()[-1])["step"]
     assert 0 < last < 400
     said = f"step {last} is saved; the same command goes on from there"
-    assert said in (tmp_path / "err").read_text()
+    told = (tmp_path / "err").read_text()
+    assert said in told
+    assert told.count(SAVING.partition(";")[0]) == 1
+    assert told.index("saving after") < told.index(said)
     process = processes.start(arguments, tmp_path)
     process.join()
     assert json.loads((tmp_path / "out").read_text())["resumed_from"] == last

@@ -1,0 +1,105 @@
+"""Results at a prompt and in a notebook: what the command line says, on one screen, as text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from command_line import Run, runner
+from small_search import small_config
+
+from tamtctl.config import EvaluateConfig, SearchConfig
+from tamtctl.evaluation import Evaluation, Labelled, evaluate
+from tamtctl.inspecting import compare_masks, inspect_ticket
+from tamtctl.searching import search
+from tamtctl.ticket import Ticket, shelf
+
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e[bold]"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    return runner(monkeypatch, capsys)
+
+
+class Cells(HTMLParser):
+    """The texts of a page, and its tags."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.texts.append(data.strip())
+
+
+def check_screen(shown: object) -> str:
+    lines = repr(shown).splitlines()
+    assert lines[0] == type(shown).__name__
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 100
+    assert "tensor(" not in repr(shown)
+    return repr(shown)
+
+
+def test_a_search_shows_what_the_command_line_prints(
+    tiny_model: Path, text_file: Path, run: Run
+) -> None:
+    config: SearchConfig = small_config(tiny_model, text_file, steps=12)
+    result = search(config, output_dir="run")
+    shown = check_screen(result)
+    cells = Cells(result._repr_html_())
+    for name, loss in result.losses.items():
+        row = [name, f"{loss:.3f}", f"{result.standard_errors[name]:.3f}"]
+        at = cells.texts.index(name)
+        assert cells.texts[at : at + 3] == row
+        assert re.search(" +│ +".join(map(re.escape, row)), shown)
+    assert "± s.e." in cells.texts
+    assert any("nats per masked token" in text for text in cells.texts)
+    assert "tamtctl inspect" not in shown  # which is for a shell
+    assert cells.tags <= {"div", "table", "thead", "tbody", "tr", "th", "td", "caption"}
+
+    found = evaluate(EvaluateConfig(name="run/ticket", corpus=config.corpus, sequence_length=16))
+    printed = run("evaluate", "run/ticket", "--corpus", text_file, "--sequence-length", 16).out
+    assert isinstance(found, Evaluation)
+    (loss_line,) = (line for line in printed.splitlines() if line.startswith("mlm"))
+    value = loss_line.split(maxsplit=1)[1]
+    assert value in Cells(found._repr_html_()).texts
+    assert value in check_screen(found)
+
+
+def test_a_ticket_is_one_screen_without_its_tensors() -> None:
+    ticket = Ticket.load(shelf() / "nano-0.7")
+    shown = check_screen(ticket)
+    assert "nano" in shown
+    assert "0.7" in shown
+    assert ticket.base_model.fingerprint[:12] in ticket._repr_html_()
+    check_screen(inspect_ticket("nano-0.7"))
+    comparison = compare_masks(["nano-0.7", "nano-0.8"])
+    check_screen(comparison)
+    jaccard = f"{comparison.similarities[0].average.jaccard:.4f}"
+    assert any(jaccard in text for text in Cells(comparison._repr_html_()).texts)
+
+
+def test_text_of_strangers_is_text() -> None:
+    ticket = Ticket.load(shelf() / "nano-0.7")
+    hostile = replace(ticket, method=HOSTILE, base_model=replace(ticket.base_model, id=HOSTILE))
+    many = [(HOSTILE,)] * 1000
+    labelled = Labelled(HOSTILE, many, [HOSTILE] * 1000, [None] * 1000, notes=(HOSTILE,))
+    for shown in (hostile, labelled):
+        html = shown._repr_html_()
+        assert "script" not in Cells(html).tags
+        assert "&lt;script&gt;" in html
+        assert len(html) < 20_000
+        for text in (html, check_screen(shown)):
+            assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", text)

@@ -316,11 +316,12 @@ import tamtctl
 from transformers import AutoModel
 
 model = AutoModel.from_pretrained({_base_path(ticket)}, dtype=torch.float32)
-tamtctl.Ticket.from_pretrained("{name}").apply(model)
+tamtctl.Ticket.from_pretrained("{name}").apply(model, keep=True)
 ```
 
-`apply` takes any head class, and refuses a model that does not hold the weights the mask was
-found for (fingerprint `{ticket.base_model.fingerprint[:16]}…`). For any other tool,
+`keep=True` keeps the zeros while you train the model. `apply` takes any head class, and refuses a
+model that does not hold the weights the mask was found for
+(fingerprint `{ticket.base_model.fingerprint[:16]}…`). For any other tool,
 `tamtctl export {name} --output-dir exported` writes the model with these zeros, as what it is."""
 
 

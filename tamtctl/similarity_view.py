@@ -75,8 +75,8 @@ def _show_similarities(sheet: Sheet, comparison: TicketComparison) -> None:
     ]
     if shared:
         found = [shared.get((one.a, one.b)) for one in similar]
-        columns.append(_numbers("flipped alike", [one and one.jaccard for one in found]))
-        columns.append(_numbers("by chance", [one and one.chance for one in found]))
+        columns.append(_numbers("flipped alike", [one.jaccard if one else None for one in found]))
+        columns.append(_numbers("by chance", [one.chance if one else None for one in found]))
     sheet.section(
         "How alike the masks are",
         "Jaccard similarity, the mean over the matrices that both have: of the weights that either "

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from tamtctl.searching import search as search
     from tamtctl.sweep import CompareConfig as CompareConfig
     from tamtctl.ticket import Ticket as Ticket
+    from tamtctl.watching import ProgressBars as ProgressBars
+    from tamtctl.watching import Silent as Silent
 
 _MODULE_OF = {
     "CompareConfig": "sweep",
@@ -57,9 +59,11 @@ _MODULE_OF = {
     "FinetuneResult": "finetuning",
     "KeepZeros": "keep_callback",
     "KeptZeros": "keeping",
+    "ProgressBars": "watching",
     "SearchConfig": "config",
     "SearchPlan": "searching",
     "SearchResult": "searching",
+    "Silent": "watching",
     "TamtctlError": "errors",
     "Ticket": "ticket",
     "compare": "comparison",

@@ -297,6 +297,7 @@ def search(
         else _derived(from_scores, recipe, asked)
     )
     output = _output(as_json, quiet)
+    _hush_hub(output)
     _hush_libraries()
     from tamtctl import searching
     from tamtctl.console import show_plan, show_search_result
@@ -482,6 +483,7 @@ def compare(
     )
     part = parse_shard(shard, config) if shard else None
     output = _output(as_json, quiet)
+    _hush_hub(output)
     _hush_libraries()
     from tamtctl import comparison
     from tamtctl.console import show_comparison, show_comparison_plan
@@ -630,6 +632,7 @@ def finetune(
         threads=threads,
     )
     output = _output(as_json, quiet)
+    _hush_hub(output)
     _hush_libraries()
     from tamtctl import finetuning
     from tamtctl.console import show_finetune_result
@@ -738,6 +741,7 @@ def evaluate(
         threads=threads,
     )
     output = _output(as_json, quiet)
+    _hush_hub(output)
     _hush_libraries()
     from tamtctl import evaluation
     from tamtctl.console import show_evaluation, show_labelled
@@ -809,19 +813,20 @@ def push(
     from tamtctl import hub
     from tamtctl.console import show_push
 
-    result = hub.push(
-        ticket,
-        repo,
-        private=private,
-        revision=revision,
-        commit_message=commit_message,
-        create_pr=create_pr,
-        license_id=license_id,
-        encoding=encoding,
-        base_model=base_model,
-        token=token,
-        dry_run=dry_run,
-    )
+    with _watched(output, f"publishing {ticket}"):
+        result = hub.push(
+            ticket,
+            repo,
+            private=private,
+            revision=revision,
+            commit_message=commit_message,
+            create_pr=create_pr,
+            license_id=license_id,
+            encoding=encoding,
+            base_model=base_model,
+            token=token,
+            dry_run=dry_run,
+        )
     show_push(output, result)
     output.result(result.to_dict(), result.url)
 
@@ -850,14 +855,15 @@ def pull(
     from tamtctl import hub
     from tamtctl.console import show_pull
 
-    result = hub.pull(
-        repo,
-        revision=revision,
-        local_dir=local_dir,
-        force_download=force_download,
-        token=token,
-        dry_run=dry_run,
-    )
+    with _watched(output, f"fetching {repo}"):
+        result = hub.pull(
+            repo,
+            revision=revision,
+            local_dir=local_dir,
+            force_download=force_download,
+            token=token,
+            dry_run=dry_run,
+        )
     show_pull(output, result)
     output.result(result.to_dict(), str(result.path))
 
@@ -956,9 +962,10 @@ def export(
     from tamtctl import exporting
     from tamtctl.console import show_export
 
-    result = exporting.export(
-        ticket, output_dir, head=head, model=model, trained_head=trained_head, token=token
-    )
+    with _watched(output, f"exporting {ticket}"):
+        result = exporting.export(
+            ticket, output_dir, head=head, model=model, trained_head=trained_head, token=token
+        )
     show_export(output, result)
     output.result(result.to_dict(), str(result.path))
 
@@ -998,16 +1005,17 @@ def import_masks(
     from tamtctl.console import show_import
     from tamtctl.importing import import_ticket
 
-    result = import_ticket(
-        source,
-        output_dir,
-        model=model,
-        revision=revision,
-        method=method,
-        prefix=prefix,
-        base_model=base_model,
-        encoding=encoding or "bits",
-    )
+    with _watched(output, f"importing {source}"):
+        result = import_ticket(
+            source,
+            output_dir,
+            model=model,
+            revision=revision,
+            method=method,
+            prefix=prefix,
+            base_model=base_model,
+            encoding=encoding or "bits",
+        )
     show_import(output, result)
     output.result(result.to_dict(), str(result.ticket))
 
@@ -1070,6 +1078,21 @@ def _output(as_json: bool, quiet: bool) -> Output:
     from tamtctl.console import Output
 
     return Output(as_json=as_json, quiet=quiet)
+
+
+@contextmanager
+def _watched(output: Output, what: str) -> Iterator[None]:
+    """Say what takes long in this context, if it does."""
+    from tamtctl.views import View
+    from tamtctl.working import heard_by
+
+    view = View(output)
+    view.status(what)
+    try:
+        with heard_by(view):
+            yield
+    finally:
+        view.close()
 
 
 def _hush_hub(output: Output) -> None:

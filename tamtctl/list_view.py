@@ -17,7 +17,7 @@ _ALWAYS = 4  # columns: name, loss, sparsity and date
 
 
 def show_listing(output: Output, listing: Listing) -> None:
-    """Print the tickets, what is damaged, and what to type next."""
+    """Print the tickets and what is damaged; beside the result, what to know, and to type next."""
     sheet = Sheet(output, _INDENT)
     if listing.tickets:
         everything = _columns(listing.tickets)
@@ -27,8 +27,8 @@ def show_listing(output: Output, listing: Listing) -> None:
             sheet.words(f"({', '.join(left_out)}: in a wider window, or with --json)")
     for one in listing.damaged:
         sheet.fact("damaged", f"{printable.cell(one.name)}: {one.problem}; inspect tells more")
-    output.line()
-    _show_remarks(sheet, listing.tickets)
+    output.hint("")
+    _show_remarks(Sheet(output.notes, _INDENT), listing.tickets)
 
 
 def _columns(tickets: list[TicketLine]) -> list[Column]:

@@ -61,10 +61,9 @@ class Sheet:
         self.lines(rest)
 
     def commands(self, label: str, commands: Sequence[str]) -> None:
-        """Show what to type, one command a line, so that it can be copied."""
+        """Hint at what to type, one command a line, so that it can be copied."""
         for number, command in enumerate(commands):
-            shown = label if number == 0 else ""
-            self._labelled(shown, f"{shown:<{self._indent}}{printable.line(command)}")
+            self._out.hint(f"{label if number == 0 else '':<{self._indent}}{command}")
 
     def _labelled(self, label: str, line: str) -> None:
         shown = Text(printable.line(line))

@@ -31,6 +31,7 @@ def on_screen(width: int) -> tuple[Output, io.StringIO]:
     """Return an output to a terminal of this width, and what it will have shown."""
     output, shown = Output(), io.StringIO()
     output.console = Console(file=shown, width=width, force_terminal=True, color_system=None)
+    output.is_wrapped, output.notes = True, output
     return output, shown
 
 

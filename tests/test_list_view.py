@@ -79,13 +79,15 @@ def test_a_pipe_gets_whole_lines_of_everything(run: Run) -> None:
     assert row.split()[1:6] == ["3.200", "nats", "0.619", "2001-01-01", "tamt-mlm"]
     (broken,) = (line for line in lines if line.startswith("damaged"))
     assert "runs/broken/ticket: has no ticket.json" in broken
-    assert lines[-1].startswith("next     tamtctl inspect ")
+    assert all(line.startswith(("ticket", "nano-", "runs/", "damaged")) for line in lines)
+    assert done.err.splitlines()[-1].startswith("next     tamtctl inspect ")
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_names_are_whole_on_every_screen(width: int, run: Run) -> None:
     output = Output()
     output.console = Console(file=io.StringIO(), width=width, force_terminal=True, no_color=True)
+    output.is_wrapped, output.notes = True, output
     show_listing(output, list_tickets())
     text = output.console.file.getvalue()  # type: ignore[attr-defined]
     shown = text.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
@@ -104,7 +106,7 @@ def test_an_empty_directory_is_told_where_to_begin(
 ) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    assert "none under runs/ here; tamtctl search --sparsity 0.8 finds one" in run("list").out
+    assert "none under runs/ here; tamtctl search --sparsity 0.8 finds one" in run("list").err
 
 
 @pytest.mark.parametrize("created", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:00-23:59"])

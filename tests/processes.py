@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
     ["tamtctl.searching", "tamtctl.views", "datasets", "transformers.models.bert.modeling_bert"]
 )
 
@@ -23,7 +23,7 @@ def start(
     arguments: Sequence[object], folder: Path, *, out: str = "out", err: str = "err"
 ) -> ForkServerProcess:
     """Start ``tamtctl`` in a folder, where it leaves its output, unless that is a terminal's."""
-    process = _CONTEXT.Process(target=_run, args=([*map(str, arguments)], str(folder), out, err))
+    process = CONTEXT.Process(target=_run, args=([*map(str, arguments)], str(folder), out, err))
     process.start()
     return process
 

@@ -19,7 +19,7 @@ import processes
 import pytest
 from small_search import command, small_config
 
-from tamtctl import display
+from tamtctl import display, interruption
 from tamtctl.config import EvaluateConfig, SearchConfig
 from tamtctl.display import Display
 from tamtctl.evaluation import evaluate
@@ -189,8 +189,31 @@ def test_what_is_under_way_does_not_delay_the_answer() -> None:
     assert at < ended - 0.1
 
 
+def be_stubborn() -> None:
+    """Compute for minutes where no handler is called, and be asked twice to stop."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    interruption._PATIENCE = 0.2
+    with Answering(), DeferredSignals():
+        for after in (0.2, 0.4):
+            threading.Timer(after, os.kill, [os.getpid(), signal.SIGINT]).start()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+
+
+def test_a_second_signal_waits_for_nothing() -> None:
+    process = processes.CONTEXT.Process(target=be_stubborn)
+    process.start()
+    process.join(60)
+    is_alive = process.is_alive()
+    process.kill()
+    assert not is_alive
+    assert process.exitcode == 130
+
+
 def test_every_moment_has_its_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    answer_by(lambda line: sys.stderr.write(f"{line}\n"))
+    def say(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+    answer_by(say)
     for promise, said in ((None, "stopping; nothing is lost\n"), (KEPT, f"{KEPT}\n")):
         with pytest.raises(KeyboardInterrupt), Answering():  # noqa: PT012
             if promise is None:
@@ -241,7 +264,7 @@ def test_the_library_is_silent_but_in_a_notebook_or_on_request(
     assert "step: 100%" in told.err
     assert "40/40" in told.err
     kernel = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=None))
-    monkeypatch.setitem(sys.modules, "IPython", kernel)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython", kernel)
     search(config, output_dir=tmp_path / "notebook")
     assert "40/40" in capsys.readouterr().err
     monkeypatch.delitem(sys.modules, "IPython")

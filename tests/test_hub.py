@@ -775,10 +775,10 @@ def test_the_command_line(storage: str, folder: Path, tmp_path: Path) -> None:
             assert err.startswith("error: ")
             assert err.count("\n") == 1
         elif name != "again":
-            assert all(line.startswith("next ") for line in err.splitlines())
+            assert all(line.startswith(("next ", "  ")) for line in err.splitlines())
     assert f"pushed  {hub.url}/org/name" in done["push"][1]
     assert json.loads(done["again"][1])["changed"] is False
     assert f"next    tamtctl inspect {tmp_path / 'copy'}" in done["pull"][2]
     assert same_bytes(folder, tmp_path / "copy")
-    assert "(hub, " in done["inspect"][1]
-    assert done["list"][1].splitlines()[-1] == done["on the hub"][1].strip() == "org/name"
+    assert "(pulled from the Hub, " in done["inspect"][1]
+    assert done["list"][1].splitlines()[0] == done["on the hub"][1].strip() == "org/name"

@@ -94,8 +94,9 @@ def test_enough_sequences_make_a_claim_and_say_what_was_measured(
     there = result["sequences"]
     text = f"{there} sequences × 16 tokens of {text_file.name} (held out)"
     shown = run("inspect", "run/ticket").out
-    assert re.search(r"held-out +dense .*, nats per masked token; ± \d\.\d{3} s\.e\.", shown)
-    assert re.search(rf"measured on +{re.escape(text)}\n", shown)
+    assert f"Held-out loss (nats per masked token; lower is better)\non {text}\n" in shown
+    assert re.search(r"mask +loss  ± s\.e\.\n", shown)
+    assert re.search(r"ticket +\d\.\d{3}   \d\.\d{3}  █", shown)
     measured = json.loads(run("inspect", "run/ticket", "--json").out)["measured"]
     assert (measured["unit"], measured["text"]) == ("nats per masked token", text)
     ticket = Ticket.load(Path("run/ticket"))

@@ -590,6 +590,23 @@ def finetune(
             "the dev set itself, and its scores say so."
         ),
     ] = "last",
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after so many epochs in a row without a better score on a fifth of the "
+            "training set that is held out for it, and report the best epoch; with --select best, "
+            "on the dev set."
+        ),
+    ] = None,
+    find_learning_rate: Annotated[
+        bool,
+        typer.Option(
+            "--find-learning-rate",
+            help="Try a tenth, a third, one, three and ten times the usual rate on a fifth of the "
+            "training set that is held out, for a fifth of the steps (at least 500), and train "
+            "with the best.",
+        ),
+    ] = False,
     seeds: Annotated[str, typer.Option(help="One run each, for example 1,2,3.")] = "1",
     checkpoint_every: CheckpointOption = None,
     precision: PrecisionOption = "auto",
@@ -625,6 +642,8 @@ def finetune(
         batch_size=batch_size,
         max_length=max_length,
         select=select,
+        patience=patience,
+        find_learning_rate=find_learning_rate,
         seeds=_listed("seeds", seeds, int),
         checkpoint_every=checkpoint_every,
         precision=precision,

@@ -369,6 +369,10 @@ class FinetuneConfig:
         batch_size: Examples per optimiser step.
         max_length: Tokens per example.
         select: Report the ``last`` checkpoint, or the ``best`` of the epochs on the dev set.
+        patience: Stop after so many epochs in a row without a better score on a part held out of
+            the training set (with ``select="best"``, on the dev set), and report the best of them.
+        find_learning_rate: Try a few rates on a part held out of the training set, and train with
+            the best one, see `tamtctl.rate_search`.
         seeds: Of the classifier, the order and dropout; one run each.
         precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast).
         device: ``auto`` takes cuda, then mps, then cpu.
@@ -394,6 +398,8 @@ class FinetuneConfig:
     batch_size: int | None = None
     max_length: int | None = None
     select: str = "last"
+    patience: int | None = None
+    find_learning_rate: bool = False
     seeds: tuple[int, ...] = (1,)
     precision: str = "auto"
     device: str = "auto"
@@ -429,8 +435,11 @@ class FinetuneConfig:
         _require_different_columns(self.text_columns, self.label_column)
         for option in (
             "limit", "epochs", "batch_size", "learning_rate", "threads", "checkpoint_every",
+            "patience",
         ):  # fmt: skip
             positive(option, getattr(self, option))
+        if self.find_learning_rate and self.learning_rate is not None:
+            raise UsageError("--find-learning-rate finds the rate; leave out --learning-rate")
         length = self.max_length
         _require("max-length", length is None or length >= 8, "at least 8", length)
         _require("seeds", bool(self.seeds), "one or more numbers", self.seeds)
@@ -449,6 +458,11 @@ class FinetuneConfig:
         if self.keep_zeros is None:
             left_out.add("keep_zeros")
         return {key: value for key, value in _plain(self).items() if key not in left_out}
+
+    @property
+    def stops_on_held_out(self) -> bool:
+        """Whether a part of the training set says when to stop, and is not trained on."""
+        return self.patience is not None and self.select != "best"
 
     @property
     def wishes(self) -> Wishes:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tamtctl.finetuning import FinetunePlan, FinetuneResult
     from tamtctl.hub import PublishedTicket, PullResult, PushResult
     from tamtctl.importing import ImportResult
+    from tamtctl.rate_search import RateSearch
     from tamtctl.searching import SearchPlan, SearchResult
     from tamtctl.sweeping import PlannedRun
 
@@ -205,7 +206,7 @@ def show_finetune_plan(output: Page, plan: FinetunePlan) -> None:
             + (", held out of it)" if plan.has_made_dev else ")"),
             "training": f"{_count(plan.epochs, 'epoch')}, {_count(plan.steps, 'step')} of "
             f"{task.batch_size} × up to {plan.max_length} tokens, learning rate "
-            f"{task.learning_rate:g}, warm-up {plan.training.warm_up:.0%} ({plan.training.origin})",
+            f"{_rate(plan)}, warm-up {plan.training.warm_up:.0%} ({plan.training.origin})",
             "seeds": ", ".join(map(str, plan.seeds)),
             "device": _place(
                 plan.compute.device.type,
@@ -225,6 +226,13 @@ def _sparsity_of(run: FinetunePlan | FinetuneResult) -> str:
     return "dense" if run.zeros is None else "zeros trained"
 
 
+def _rate(plan: FinetunePlan) -> str:
+    """Return the learning rate, or those that it is found among."""
+    if not plan.rates:
+        return f"{plan.task.learning_rate:g}"
+    return f"the best of {', '.join(f'{rate:g}' for rate in plan.rates)}"
+
+
 def show_finetune_result(output: Page, result: FinetuneResult) -> None:
     """Print the table of scores, the checkpoints, and what to type next."""
     if result.already_done:
@@ -233,6 +241,10 @@ def show_finetune_result(output: Page, result: FinetuneResult) -> None:
         output.hint(f"{result.resumed_from} of {len(result.seeds)} seeds had been done before.")
     subject = _sparsity_of(result)
     chosen = ", best epoch SELECTED ON THE DEV SET" if result.dev_selected else ""
+    if result.selected_on and not result.dev_selected:
+        chosen = f", best epoch on {result.selected_on}"
+    if result.rate_search:
+        _show_rates(output, result.rate_search)
     title = f"{result.task}, {result.model} {subject}: dev scores{chosen}"
     table = PlainTable(title=title)
     table.add_column("metric")
@@ -272,8 +284,35 @@ def _beside_lines(result: FinetuneResult) -> Iterator[str]:
         name = "" if run.ticket is None else f"{run.ticket}, sparsity {run.sparsity:.4g}: "
         label = "dense       " if run.ticket is None else "ticket      "
         yield f"{label}{name}{result.metric} {run.mean:.4f}{spread} ({run.run_folder})"
+    if result.patience:
+        for seed, early, done, reported in zip(
+            result.seeds,
+            result.stopped_early,
+            result.epochs_done,
+            result.reported_epochs,
+            strict=True,
+        ):
+            how = f"stopped early, after {done} of" if early else "did not stop early, in"
+            epochs = _count(result.epochs, "epoch")
+            yield f"seed {seed} {how} {epochs}; epoch {reported} is reported"
     if result.untrained:
         yield result.untrained_line or ""
+
+
+def _show_rates(output: Page, search: RateSearch) -> None:
+    """Print what each learning rate scored on what was held out."""
+    output.line(f"learning rates tried: {search.metric} on {search.where}")
+    table = PlainTable()
+    for heading in ("learning rate", search.metric, "± s.e."):
+        table.add_column(heading, justify="right")
+    for one in search.tried:
+        is_taken = one.learning_rate == search.learning_rate
+        score = "diverged" if one.score is None else _score(one.score)
+        row = [f"{one.learning_rate:g}", score, _shown(one.standard_error, 4)]
+        table.add_row(*row, style="bold" if is_taken else None)
+    output.table(table)
+    for line in (f"learning rate {search.learning_rate:g} was taken", *search.remarks):
+        output.line(line)
 
 
 def constant_name(value: str | float) -> str:

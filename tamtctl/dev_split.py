@@ -56,8 +56,8 @@ class DevSplit:
             groups[digest].append(row)
         if len(groups) < _FEWEST:
             raise TaskError(
-                f"{name}: {len(groups)} different texts are too few to hold some of them out (at "
-                f"least {_FEWEST}); {advice}"
+                f"{name}: too few different texts to hold some of them out ({len(groups)}; at "
+                f"least {_FEWEST} are needed); {advice}"
             )
         chosen = sorted(_chosen(task, examples, groups))
         if not chosen:

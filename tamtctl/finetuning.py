@@ -30,7 +30,8 @@ from tamtctl.dev_split import DEV_FILE, DevSplit, save_examples
 from tamtctl.devices import Compute
 from tamtctl.distributed import world
 from tamtctl.environment import environment
-from tamtctl.errors import DamagedRunError
+from tamtctl.errors import DamagedRunError, DivergedError
+from tamtctl.features import Features
 from tamtctl.identity import finetune_identity
 from tamtctl.interruption import KEPT, promising
 from tamtctl.known_runs import SETTING, KnownRun, beside_checkpoint, runs_beside, setting_of
@@ -39,6 +40,7 @@ from tamtctl.one_at_a_time import random_numbers
 from tamtctl.own_zeros import what_becomes_of_zeros
 from tamtctl.paths import expanded, folder_name
 from tamtctl.pipeline_files import HEAD_SETTINGS, PipelineFiles
+from tamtctl.rate_search import RateSearch, Trials, rates_around, trial_steps
 from tamtctl.run_facts import SEED_METRICS, places_of
 from tamtctl.runs import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
 from tamtctl.scored_sets import ScoredSets
@@ -59,7 +61,15 @@ from tamtctl.task_notes import (
 from tamtctl.task_schedule import TaskSchedule, schedule_for
 from tamtctl.tasks import TASKS, Task, find_task
 from tamtctl.training import StepReport
-from tamtctl.untrained import ADVICE, Finding, loss_hardly_moved, no_better, same_answer, sentence
+from tamtctl.untrained import (
+    ADVICE,
+    ADVICE_BESIDES,
+    Finding,
+    loss_hardly_moved,
+    no_better,
+    same_answer,
+    sentence,
+)
 from tamtctl.watching import Silent, default_watcher
 from tamtctl.working import watched
 
@@ -93,6 +103,8 @@ class FinetunePlan:
         train_cut: How many of the examples to train on are too long and are cut.
         dev_cut: The same of the dev examples.
         has_made_dev: The dev examples are a part of the training set that is held out.
+        rates: The learning rates to try, if the best is to be found.
+        patience: Epochs without a better one after which training stops; None: never.
     """
 
     task: Task
@@ -116,6 +128,8 @@ class FinetunePlan:
     train_cut: int
     dev_cut: int
     has_made_dev: bool
+    rates: tuple[float, ...]
+    patience: int | None
 
 
 @dataclass(frozen=True)
@@ -191,6 +205,11 @@ class FinetuneResult(Shown):
         untrained: Which seeds learnt nothing, and how that is told; None if none of them is so.
         beside: Finished runs of the same setting under ``runs/``: of the dense model beside a
             ticket, of tickets beside the dense model.
+        rate_search: How the learning rate was found, if it was.
+        patience: Epochs without a better one after which training stops.
+        selected_on: What the reported epoch is the best on; None where it is the last.
+        epochs_done: By each seed; fewer than ``epochs`` where it stopped early.
+        reported_epochs: Of each seed, the epoch (from 1) that the scores are of.
     """
 
     task: str
@@ -225,11 +244,22 @@ class FinetuneResult(Shown):
     constant_score: float | None = None
     untrained: str | None = None
     beside: list[KnownRun] = field(default_factory=list)
+    rate_search: RateSearch | None = None
+    patience: int | None = None
+    selected_on: str | None = None
+    epochs_done: list[int] = field(default_factory=list)
+    reported_epochs: list[int] = field(default_factory=list)
+
+    @property
+    def stopped_early(self) -> list[bool]:
+        """Whether patience ended each seed before its last epoch."""
+        return [done < self.epochs for done in self.epochs_done]
 
     @property
     def untrained_line(self) -> str | None:
         """What to say of seeds that learnt nothing, and what to do."""
-        return self.untrained and f"{self.untrained}; {ADVICE}"
+        advice = ADVICE_BESIDES if self.rate_search else ADVICE
+        return self.untrained and f"{self.untrained}; {advice}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -237,6 +267,7 @@ class FinetuneResult(Shown):
             "checkpoint": list(map(str, self.checkpoint)),
             "run_folder": str(self.run_folder),
             "notes": list(self.notes),
+            "stopped_early": self.stopped_early,
         }
         return asdict(self) | plain
 
@@ -250,8 +281,10 @@ class FinetuneResult(Shown):
             "notes": tuple(values.get("notes", ())),
             "training": TaskSchedule(**values["training"]),
             "beside": [KnownRun(**run) for run in values.get("beside", ())],
+            "rate_search": RateSearch.from_dict(values.get("rate_search")),
         }
-        return cls(**(dict(values) | changed))
+        known = {name: value for name, value in values.items() if name != "stopped_early"}
+        return cls(**(known | changed))
 
 
 class FinetuneWatcher(Protocol):
@@ -348,7 +381,9 @@ def _seed_facts(folder: Path) -> dict[str, Any] | None:
     file = folder / SEED_METRICS
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-        names = ("scores", "seconds", "standard_errors", "finding")
+        names = (
+            "scores", "seconds", "standard_errors", "finding", "epochs_done", "reported_epoch",
+        )  # fmt: skip
         return {name: facts[name] for name in names}
     except FileNotFoundError:
         return None
@@ -398,6 +433,7 @@ def _start_run(run: RunFolder, *, force: bool) -> None:
     if force or not (run.path / CONFIG).exists():
         for seed in itertools.chain(run.path.glob("seed-*"), run.path.glob(".seed-*")):
             shutil.rmtree(seed)
+        Trials.forget(run.path)
         run.start()
 
 
@@ -414,11 +450,21 @@ def _with_values(task: Task, config: FinetuneConfig, training: TaskSchedule) -> 
 
 @dataclass(frozen=True)
 class _Read:
-    """The examples to train on, the dev sets by suffix, and what is to be said of them."""
+    """The examples of a run.
+
+    Attributes:
+        train: To train on.
+        dev: To score on, by suffix.
+        notes: What is to be said of them.
+        held_out: Of the training set, to stop by or to find the rate on; None if that is not asked.
+        apart: What is left of the training set without these.
+    """
 
     train: Examples
     dev: dict[str, Examples]
     notes: list[str]
+    held_out: Examples | None
+    apart: Examples
 
     @classmethod
     def of(cls, config: FinetuneConfig, data: TaskData) -> _Read:
@@ -437,7 +483,18 @@ class _Read:
         if config.limit:
             has_classes = task.kind == "classification"
             train_set = train_set.subset(config.limit, of_each_class=has_classes)
-        return cls(train_set, dev_sets, notes)
+        if not (config.stops_on_held_out or config.find_learning_rate):
+            return cls(train_set, dev_sets, notes, None, train_set)
+        option = "--patience" if config.stops_on_held_out else "--find-learning-rate"
+        name, advice = f"the training set of {task.name}", f"leave out {option}, or give more"
+        split = DevSplit.of(task, train_set, name=name, advice=advice)
+        use = "to stop by" if config.stops_on_held_out else "to find the learning rate on"
+        notes.append(
+            f"{len(split.held_out):,} of the {len(train_set):,} training examples are held out, "
+            f"{use} ({option})"
+        )
+        trained = split.rest if config.stops_on_held_out else train_set
+        return cls(trained, dev_sets, notes, split.held_out, split.rest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -453,8 +510,11 @@ class _Finetuning:
     pipeline: PipelineFiles  # of the base model, as far as they hold of a new head
     train_set: Examples
     dev: ScoredSets
+    held_out: ScoredSets | None  # of the training set
     scale: LabelScale | None  # in which the labels are trained on
     schedule: Schedule
+    apart: Features  # of the training set without what is held out
+    splits: dict[str, Examples]
     plan: FinetunePlan
     constant: ConstantAnswer
     facts: dict[str, Any]  # for each seed's metrics.json
@@ -488,11 +548,16 @@ class _Finetuning:
         watcher.status(f"tokenising {data.name}")
         features = encoding.for_training(train_set)
         dev = ScoredSets.of(task, encoding, compute, dev_sets)
+        # The metrics of what is held out are called as those of the first dev set.
+        judges = {next(iter(dev_sets)): read.held_out} if read.held_out else {}
+        held_out = ScoredSets.of(task, encoding, compute, judges) if judges else None
+        apart = features if read.apart is train_set else encoding.for_training(read.apart)
         notes += cut_notes(
             task, [features, *dev.features], encoding.limits, "--max-length {} reads more"
         )
         if scale:
-            features.labels = scale.standardised(features.labels)
+            for one in {id(features): features, id(apart): apart}.values():
+                one.labels = scale.standardised(one.labels)
         steps = task.epochs * math.ceil(len(features) / task.batch_size)
         plan = FinetunePlan(
             task=task,
@@ -516,17 +581,17 @@ class _Finetuning:
             train_cut=features.cut,
             dev_cut=sum(features.cut for features in dev.features),
             has_made_dev=data.has_no_dev,
+            rates=rates_around(task.learning_rate) if config.find_learning_rate else (),
+            patience=config.patience,
         )
         described = start.describe(model)
         splits = {"train": train_set} | {task.dev_splits[s]: e for s, e in dev_sets.items()}
+        splits |= {"held_out": read.held_out} if read.held_out else {}
         constant = ConstantAnswer.of(task, train_set)
         facts = _facts(run, described, plan, splits) | {
             "labels": scale and asdict(scale),
             "constant": asdict(constant)
             | {"scores": constant.scores(task, dev_sets), "loss": constant_loss(task, features)},
-            SETTING: setting_of(
-                config, task, training, plan.max_length, compute.precision, splits, run.identity
-            ),
         }
         return cls(
             config=config,
@@ -538,6 +603,9 @@ class _Finetuning:
             pipeline=pipeline,
             train_set=train_set,
             dev=dev,
+            held_out=held_out,
+            apart=apart,
+            splits=splits,
             scale=scale,
             schedule=Schedule(
                 task=task,
@@ -545,13 +613,43 @@ class _Finetuning:
                 steps=steps,
                 warm_up_steps=training.warm_up_steps(steps),
                 compute=compute,
-                select_best=config.select == "best",
+                select_best=config.select == "best" or config.patience is not None,
+                patience=config.patience,
                 checkpoint_every=config.checkpoint_every,
             ),
             plan=plan,
             constant=constant,
             facts=facts,
-        )
+        ).with_setting()
+
+    def with_setting(self) -> _Finetuning:
+        """Return the same with a digest of its setting among the facts."""
+        plan, precision = self.plan, self.compute.precision
+        splits = {name: e for name, e in self.splits.items() if name != "held_out"}
+        setting = setting_of(
+            self.config, self.task, plan.training, plan.max_length, precision, splits,
+            self.run.identity,
+        )  # fmt: skip
+        return replace(self, facts=self.facts | {SETTING: setting})
+
+    def with_rate(self, found: RateSearch) -> _Finetuning:
+        """Return the same with the learning rate that was found."""
+        rate, before = found.learning_rate, self.plan.training
+        task = replace(self.task, learning_rate=rate)
+        origin = f"learning rate found, {before.origin}"
+        training = replace(before, learning_rate=rate, origin=origin)
+        facts = self.facts | {
+            "task": self.facts["task"] | {"learning_rate": rate},
+            "training": asdict(training),
+            "rate_search": asdict(found),
+        }
+        return replace(
+            self,
+            task=task,
+            schedule=replace(self.schedule, task=task),
+            plan=replace(self.plan, task=task, training=training),
+            facts=facts,
+        ).with_setting()
 
     def run_all(self, watcher: FinetuneWatcher) -> FinetuneResult:
         """Run the seeds that are not complete yet, and put all together."""
@@ -564,11 +662,68 @@ class _Finetuning:
         watcher.finetune_plan(self.plan)
         for line in self.plan.notes:
             watcher.note(line)
+        this = self.with_rate(self._find_rate(watcher)) if self.plan.rates else self
         for seed in open_seeds:
             watcher.status(f"seed {seed}")
             with random_numbers:  # the head and dropout draw from them
-                self._run_seed(seed, folders[seed], watcher)
-        return world().on_first(lambda: self._result(folders, len(folders) - len(open_seeds)))
+                this._run_seed(seed, folders[seed], watcher)
+        return world().on_first(lambda: this._result(folders, len(folders) - len(open_seeds)))
+
+    def _find_rate(self, watcher: FinetuneWatcher) -> RateSearch:
+        """Try the rates that have not been tried yet, and choose one."""
+        assert self.held_out is not None
+        trials = Trials(self.run.path, self.task, self.held_out)
+        steps = trial_steps(self.task, len(self.apart), self.plan.steps)
+        for rate in self.plan.rates:
+            if world().on_first(partial(trials.knows, rate)):
+                continue
+            watcher.status(f"trying learning rate {rate:g}")
+            with random_numbers:
+                score = self._try_rate(trials, rate, steps, watcher)
+            watcher.note(f"learning rate {rate:g}: {score}")
+        usual, sizes = self.task.learning_rate, (len(self.held_out), steps)
+        found = world().on_first(lambda: trials.choose(self.plan.rates, usual, *sizes))
+        for line in (f"learning rate {found.learning_rate:g} is taken", *found.remarks):
+            watcher.note(line)
+        return found
+
+    def _try_rate(self, trials: Trials, rate: float, steps: int, watcher: FinetuneWatcher) -> str:
+        """Train with a rate, and write down what it scores on what is held out."""
+        seed, held_out = self.config.seeds[0], self.held_out
+        assert held_out is not None
+        model, pruned = world().in_turn(lambda: self.start.load(self.task, seed, scale=self.scale))
+        cast(nn.Module, model).to(self.compute.device)
+        folder = trials.folder(rate)
+        world().on_first(lambda: folder.mkdir(exist_ok=True))
+        checkpoints = Checkpoints(
+            folder / CHECKPOINTS, self.run.identity, self.compute.circumstances
+        )
+        schedule = replace(
+            self.schedule,
+            task=replace(self.task, learning_rate=rate),
+            features=self.apart,
+            steps=steps,
+            warm_up_steps=self.plan.training.warm_up_steps(steps),
+            select_best=False,
+            patience=None,
+        )
+        seed_run = SeedRun(schedule, model, pruned, seed, lambda _: {})
+        seed_run.resume(checkpoints, watcher.note)
+        try:
+            seed_run.train(folder, checkpoints, watcher.progress, watcher.note)
+            said = world().on_first(lambda: held_out.predict(model, self.scale))
+        except DivergedError:  # with a rate that is too high, which is an answer, too
+            said = None
+        return world().on_first(lambda: trials.write(rate, said))
+
+    @property
+    def _selected_on(self) -> str | None:
+        """What the reported epoch is the best on; None where it is the last."""
+        if self.config.select == "best":
+            return "the dev set"
+        if self.held_out and self.config.stops_on_held_out:
+            return f"{len(self.held_out):,} held-out training examples"
+        return None
 
     def _save_dev(self) -> None:
         (examples,) = self.dev.sets.values()
@@ -619,6 +774,11 @@ class _Finetuning:
             constant_answer=self.constant.value,
             constant_score=primary.constant,
             untrained=sentence(list(zip(self.config.seeds, findings, strict=True))),
+            rate_search=RateSearch.from_dict(self.facts.get("rate_search")),
+            patience=self.config.patience,
+            selected_on=self._selected_on,
+            epochs_done=[seed["epochs_done"] for seed in found],
+            reported_epochs=[seed["reported_epoch"] or seed["epochs_done"] for seed in found],
         )
         self.run.finish(result.to_dict())
         # Not written down, since such runs come and go.
@@ -634,12 +794,13 @@ class _Finetuning:
         checkpoints = Checkpoints(
             unfinished / CHECKPOINTS, self.run.identity, self.compute.circumstances
         )
+        judge = self.held_out if self.held_out and self.config.stops_on_held_out else self.dev
         seed_run = SeedRun(
             self.schedule,
             model,
             pruned,
             seed,
-            lambda model: self.dev.score(self.dev.predict(model, self.scale)),
+            lambda model: judge.score(judge.predict(model, self.scale)),
         )
         seed_run.resume(checkpoints, watcher.note)
         seed_run.train(unfinished, checkpoints, watcher.progress, watcher.note)
@@ -673,7 +834,10 @@ class _Finetuning:
             "beside": [asdict(run) for run in self._beside(seed)],
             "dev_selected": self.config.select == "best",
             "epoch_scores": seed_run.epoch_scores,
-            "steps": self.plan.steps,
+            "selected_on": self._selected_on,
+            "reported_epoch": seed_run.best_epoch,
+            "epochs_done": seed_run.steps_done * self.task.epochs // self.plan.steps,
+            "steps": seed_run.steps_done,
             "seconds": seed_run.seconds,
         }
         write_json(folder / SEED_METRICS, facts)

@@ -36,6 +36,7 @@ class Schedule:
         warm_up_steps: So many first ones raise the rate to its peak.
         compute: Where and in which precision.
         select_best: Report the best epoch instead of the last.
+        patience: Stop after so many epochs without a better one; None: never.
         checkpoint_every: Steps between two checkpoints; None: five minutes.
     """
 
@@ -46,6 +47,11 @@ class Schedule:
     compute: Compute
     select_best: bool
     checkpoint_every: int | None
+    patience: int | None = None
+
+    def ends_epoch(self, step: int) -> bool:
+        """Tell whether an epoch is done after a step (from 1)."""
+        return step % (self.steps // self.task.epochs) == 0
 
 
 class SeedRun:
@@ -53,9 +59,11 @@ class SeedRun:
 
     Attributes:
         model: What is trained.
-        epoch_scores: If the best epoch is reported, every metric after each.
+        epoch_scores: If the best epoch is reported, every metric after each; of several processes
+            the first one knows them.
         step: Steps that `resume` found done and saved.
         seconds: Of training, without scoring.
+        steps_done: Once it is trained.
         smooth_loss: The training loss, a moving average over about a tenth of the steps.
     """
 
@@ -74,11 +82,12 @@ class SeedRun:
             model: With its pruned weights at zero, on its device.
             pruned: Name → boolean mask of a matrix; True prunes.
             seed: Of the head, the order and dropout.
-            score: Returns every metric of a model on the dev set.
+            score: Returns every metric of a model on what the best epoch is chosen by.
         """
         self.model = model
         self.epoch_scores: list[dict[str, float]] = []
         self.seconds = 0.0
+        self.steps_done = 0
         self.smooth_loss: Tensor | None = None
         self._schedule, self._seed, self._score = schedule, seed, score
         self._masked = SparseTraining(
@@ -96,6 +105,23 @@ class SeedRun:
     def step(self) -> int:
         """Steps that are done and saved."""
         return self._last.step if self._last else 0
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch (from 1) that is reported, the first of those that are as good; None: all."""
+        metric = self._schedule.task.primary_metric
+        found = [scores[metric] for scores in self.epoch_scores]
+        return found.index(max(found)) + 1 if found else None
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether so many epochs have brought nothing better that patience is at its end."""
+        patience, best = self._schedule.patience, self.best_epoch
+        return (
+            patience is not None
+            and best is not None
+            and (len(self.epoch_scores) - best >= patience)
+        )
 
     def resume(self, checkpoints: Checkpoints, note: Callable[[str], None]) -> None:
         """Go on from the last checkpoint, if there is one.
@@ -128,7 +154,7 @@ class SeedRun:
         progress: Callable[[StepReport], None],
         note: Callable[[str], None],
     ) -> None:
-        """Train to the last step; if the best epoch is reported, score after every one.
+        """Train to the last step, or as patience says; for the best epoch, score after every one.
 
         A signal to stop is obeyed after the step that is under way, once that is saved. Of several
         processes the first one writes.
@@ -148,29 +174,37 @@ class SeedRun:
                 log = stack.enter_context(RunLog(folder, None, self.step))
 
             def is_due(step: int) -> bool:
-                return every_tenth(step) or (
+                may_be_last = self._schedule.patience and self._schedule.ends_epoch(step)
+                return bool(every_tenth(step) or may_be_last) or (
                     is_first and (timetable.is_due(step) or signals.number is not None)
                 )
 
-            def report(report: StepReport) -> None:
+            def report(report: StepReport) -> bool:
+                is_over = self._is_over(report.step)
                 if not is_first:
-                    return
+                    return is_over
                 log.write(report)
                 progress(report)
                 is_asked_to_stop = signals.number is not None
                 # What is finished is saved, too: scoring it may be interrupted.
-                if not (is_asked_to_stop or report.is_last or timetable.is_due(report.step)):
-                    return
+                is_last = report.is_last or is_over
+                if not (is_asked_to_stop or is_last or timetable.is_due(report.step)):
+                    return is_over
                 self._save(report, checkpoints)
                 timetable.saved()
                 if is_asked_to_stop:
                     note(f"step {report.step} is saved; the same command goes on from there")
                     signals.deliver()
+                return is_over
 
             self._train(is_due, report)
 
-    def _train(self, is_due: Callable[[int], bool], report: Callable[[StepReport], None]) -> None:
+    def _train(self, is_due: Callable[[int], bool], report: Callable[[StepReport], bool]) -> None:
         schedule = self._schedule
+        if self._last and self._is_over(self.step):
+            self.steps_done = self.step
+            self.seconds = self._last.seconds - self._scoring_seconds
+            return
         batches = schedule.features.training_batches(
             schedule.task.batch_size,
             self._seed,
@@ -189,7 +223,13 @@ class SeedRun:
             is_due=is_due,
             after=self._last,
         )
-        self.seconds = done.seconds - self._scoring_seconds
+        self.seconds, self.steps_done = done.seconds - self._scoring_seconds, done.steps
+
+    def _is_over(self, step: int) -> bool:
+        """Tell whether to stop early after a step (from 1), which all processes do together."""
+        if self._schedule.patience is None or not self._schedule.ends_epoch(step):
+            return False
+        return world().on_first(lambda: self.has_waited)
 
     def select(self) -> None:
         """Give the model the weights of the checkpoint to report."""
@@ -199,8 +239,7 @@ class SeedRun:
     def _update(self, step: int) -> float:
         learning_rate = self._masked.step(step)
         self._smooth(step)
-        epoch = self._schedule.steps // self._schedule.task.epochs
-        if self._schedule.select_best and (step + 1) % epoch == 0 and world().is_first:
+        if self._schedule.select_best and self._schedule.ends_epoch(step + 1) and world().is_first:
             self._keep_if_best()
         return learning_rate
 
@@ -227,12 +266,11 @@ class SeedRun:
             return loss(self._schedule.task, self.model, batch) * batch.share
 
     def _keep_if_best(self) -> None:
-        started, metric = time.perf_counter(), self._schedule.task.primary_metric
+        started = time.perf_counter()
         with promising(SAVING_SOON):
             self.epoch_scores.append(self._score(self.model))
         self.model.train()
-        earlier = [found[metric] for found in self.epoch_scores[:-1]]
-        if not earlier or self.epoch_scores[-1][metric] > max(earlier):
+        if self.best_epoch == len(self.epoch_scores):
             self._best = {n: t.cpu().clone() for n, t in self.model.state_dict().items()}
         self._scoring_seconds += time.perf_counter() - started
 

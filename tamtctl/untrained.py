@@ -21,6 +21,7 @@ _NAMED = 3  # seeds whose reasons are given
 _UNTRAINED, _SHOWS_NOTHING = "did not train", "did no better than a constant answer"
 
 ADVICE = "try --find-learning-rate, more --epochs, or more examples"
+ADVICE_BESIDES = "try more --epochs, or more examples"  # where the rate was looked for
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,13 @@ def test_two_processes_give_what_one_gives(text_file: Path, tmp_path: Path) -> N
     assert weights[0].keys() == weights[1].keys()
     for name, weight in weights[0].items():
         torch.testing.assert_close(weight, weights[1][name], atol=1e-5, rtol=0)
-    metrics = [
-        json.loads((tmp_path / n / "finetune/result.json").read_text()) for n in ("one", "two")
-    ]
-    assert metrics[0]["scores"] == metrics[1]["scores"]
+    for run in train_in_parallel.FINETUNINGS:
+        one, two = (
+            json.loads((tmp_path / name / run / "result.json").read_text())
+            for name in ("one", "two")
+        )
+        for what in ("scores", "rate_search", "epochs_done", "reported_epochs"):
+            assert one[what] == two[what], (run, what)
 
 
 def test_a_refusal_is_one_line(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:

@@ -28,6 +28,10 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "mlm+kd": {"objective": "mlm+kd", "batch_size": 4, "micro_batch_size": 1},
     "imp": {"method": "imp", "steps": None, "sparsity": 0.3, "prune_every": 12},
 }
+FINETUNINGS: dict[str, dict[str, Any]] = {
+    "finetune": {"epochs": 2, "learning_rate": 1e-3, "select": "best"},
+    "stopping": {"epochs": 6, "patience": 1, "find_learning_rate": True},
+}
 
 
 def search_config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
@@ -55,21 +59,18 @@ def main(model: Path, text: Path, examples: Path, folder: Path) -> None:
         state = folded.scores | {f"mask.{n}": m for n, m in search.training.masks.items()}
         state |= {f"head.{n}": p.detach() for n, p in search.training.objective.head.items()}
         distributed.world().on_first(partial(save_file, state, folder / f"{name}.safetensors"))
-    finetune(
-        FinetuneConfig(
+    for name, changes in FINETUNINGS.items():
+        config = FinetuneConfig(
             task="own",
             train=str(examples),
             dev=str(examples),
             dense=True,
             model=str(model),
-            epochs=2,
             batch_size=5,
-            learning_rate=1e-3,
-            select="best",
             threads=1,
-        ),
-        output_dir=folder / "finetune",
-    )
+            **changes,
+        )
+        finetune(config, output_dir=folder / name)
 
 
 if __name__ == "__main__":

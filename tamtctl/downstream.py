@@ -44,7 +44,11 @@ class TaskScore:
 
 
 def fine_tune(
-    config: CompareConfig, task: str, model: str, ticket: Path | None, watcher: FinetuneWatcher
+    config: CompareConfig,
+    task: str,
+    model: str,
+    ticket: Path | None,
+    watcher: FinetuneWatcher | None = None,
 ) -> FinetuneResult:
     """Fine-tune a ticket, or the dense model, or return what an earlier run came to."""
     where = config.defaults()

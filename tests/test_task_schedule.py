@@ -160,7 +160,7 @@ def test_a_comparison_fine_tunes_by_the_same_rule(bert: Path) -> None:
     for split in ("train", "dev"):
         Path(f"{split}.tsv").write_text("\n".join(rows))
     config = CompareConfig(tickets=("any",), data_dir=".", task_epochs=1, threads=1)
-    found = fine_tune(config, "sst2", str(bert), None, None)
+    found = fine_tune(config, "sst2", str(bert), None)
     assert found.training is not None
     assert (found.training.learning_rate, found.training.epochs) == (rate_for(16), 1)
     assert finetune(

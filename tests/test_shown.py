@@ -94,7 +94,7 @@ def test_a_ticket_is_one_screen_without_its_tensors() -> None:
 def test_text_of_strangers_is_text() -> None:
     ticket = Ticket.load(shelf() / "nano-0.7")
     hostile = replace(ticket, method=HOSTILE, base_model=replace(ticket.base_model, id=HOSTILE))
-    many = [(HOSTILE,)] * 1000
+    many: list[tuple[str, ...]] = [(HOSTILE,)] * 1000
     labelled = Labelled(HOSTILE, many, [HOSTILE] * 1000, [None] * 1000, notes=(HOSTILE,))
     for shown in (hostile, labelled):
         html = shown._repr_html_()

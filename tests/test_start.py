@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,11 @@ def test_what_is_shown_can_be_typed(command: str) -> None:
     assert program == "tamtctl"
     of_name = get_command(app).commands[name]  # type: ignore[attr-defined]
     assert of_name.make_context(name, arguments)
+
+
+def test_the_plain_install_can_draw() -> None:
+    """One of the commands to start with writes figures, and needs no extra for them."""
+    project = tomllib.loads((README.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    names = [requirement.partition(">")[0] for requirement in project["project"]["dependencies"]]
+    assert "matplotlib" in names
+    assert "tamtctl[report]" not in README.read_text(encoding="utf-8")

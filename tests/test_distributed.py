@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import tiny
 import torch
 import train_in_parallel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from samples import examples_file
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -29,17 +30,29 @@ def torchrun(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
+def pruned(model: Path, to: Path) -> Path:
+    """A copy of a model, in the layers of which every other weight is zero."""
+    shutil.copytree(model, to)
+    weights = load_file(to / "model.safetensors")
+    for name, weight in weights.items():
+        if ".layer." in name and weight.dim() == 2:
+            weight.view(-1)[::2] = 0
+    save_file(weights, to / "model.safetensors", metadata={"format": "pt"})
+    return to
+
+
 def test_two_processes_give_what_one_gives(text_file: Path, tmp_path: Path) -> None:
     # Without dropout, which is a seed's and a process's own.
     model = tiny.save(
         tmp_path / "model", "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
     examples = examples_file(tmp_path / "own.jsonl", count=31)  # the last batch has one example
-    inputs = [model, text_file, examples]
+    sparse = pruned(model, tmp_path / "sparse")
+    inputs = [model, sparse, text_file, examples]
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     running = torchrun(train_in_parallel.__file__, *inputs, tmp_path / "two")
-    train_in_parallel.main(model, text_file, examples, tmp_path / "one")
+    train_in_parallel.main(model, sparse, text_file, examples, tmp_path / "one")
     _, errors = running.communicate()
     assert running.returncode == 0, errors
 
@@ -55,7 +68,11 @@ def test_two_processes_give_what_one_gives(text_file: Path, tmp_path: Path) -> N
         load_file(tmp_path / name / "finetune/seed-1/model.safetensors") for name in ("one", "two")
     ]
     assert weights[0].keys() == weights[1].keys()
+    zeros = {n: w == 0 for n, w in load_file(sparse / "model.safetensors").items() if w.dim() == 2}
+    assert sum(bool(zero.any()) for zero in zeros.values()) == 12
     for name, weight in weights[0].items():
+        for trained in weights:
+            assert not trained[name][zeros[name]].any() if name in zeros else True
         torch.testing.assert_close(weight, weights[1][name], atol=1e-5, rtol=0)
     for run in train_in_parallel.FINETUNINGS:
         one, two = (

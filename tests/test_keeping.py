@@ -163,7 +163,30 @@ def test_pruned_weights_count_in_no_norm_and_no_moment(bert: Path, ticket: Ticke
         assert not optimizer.state[matrix]["exp_avg"][~ticket.mask(name)].any()
 
 
-def test_a_scaled_step_and_one_of_a_compiled_optimiser(bert: Path, ticket: Ticket) -> None:
+def test_sparse_gradients(bert: Path, ticket: Ticket) -> None:
+    model = kept_model(bert, ticket)
+    table = model.get_input_embeddings()
+    table.sparse = True
+    model(**train_kept.batch()).loss.backward()
+    assert table.weight.grad.is_sparse
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    assert has_its_zeros(model, ticket)
+
+
+def test_gradients_have_gradients(bert: Path, ticket: Ticket) -> None:
+    model = kept_model(bert, ticket)
+    model.set_attn_implementation("eager")  # the other ones have no second derivative
+    weight = maskable_matrices(model)[LAYER]
+    loss = model(**train_kept.batch()).loss
+    (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
+    assert not gradient[~ticket.mask(LAYER)].any()
+    gradient.square().sum().backward()
+    assert weight.grad is not None
+    assert not weight.grad[~ticket.mask(LAYER)].any()
+    assert weight.grad.any()
+
+
+def test_a_scaled_step(bert: Path, ticket: Ticket) -> None:
     model = load(bert)
     ticket.apply(model, keep=True)
     optimizer, scaler = Lion(model.parameters()), torch.amp.GradScaler("cpu", init_scale=128.0)

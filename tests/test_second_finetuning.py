@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from samples import own_config, ticket_for
+from test_finetuning_resume import Interrupting
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from tamtctl import cli
@@ -81,6 +82,16 @@ def test_a_fine_tuned_ticket_keeps_its_zeros(ticket: Path, sparse: Path) -> None
     third = finetune(own_config(filled.checkpoint[0], dense=True))
     assert third.sparsity == 0.0  # although the zeros of words that no text has are still there
     assert third.zeros == "trained"
+
+
+def test_an_interrupted_run_keeps_them_too(ticket: Path, sparse: Path) -> None:
+    config = own_config(sparse, dense=True, epochs=4, checkpoint_every=3)
+    whole = finetune(config, output_dir="whole")
+    with pytest.raises(EOFError):
+        finetune(config, output_dir="run", watcher=Interrupting(10))
+    result = finetune(config, output_dir="run")
+    assert has_zeros_of(ticket, result)
+    assert all(torch.equal(w, weights_of(whole)[n]) for n, w in weights_of(result).items())
 
 
 def test_an_exported_checkpoint_keeps_its_zeros(ticket: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Trains in one process or, started by ``torchrun``, in several; saves scores and weights.
 
-Usage: train_in_parallel.py MODEL TEXT EXAMPLES OUTPUT; the configurations are those of the tests.
+Usage: train_in_parallel.py MODEL SPARSE_MODEL TEXT EXAMPLES OUTPUT; the configurations are those of
+the tests.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def search_config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
     return SearchConfig.from_recipe("nano", **(small | changes))
 
 
-def main(model: Path, text: Path, examples: Path, folder: Path) -> None:
+def main(model: Path, sparse: Path, text: Path, examples: Path, folder: Path) -> None:
     for name, changes in SEARCHES.items():
         config = search_config(model, text, **changes)
         search = _Search.prepare(config, RunFolder(folder / name, {}), Silent())
@@ -65,7 +66,7 @@ def main(model: Path, text: Path, examples: Path, folder: Path) -> None:
             train=str(examples),
             dev=str(examples),
             dense=True,
-            model=str(model),
+            model=str(sparse),
             batch_size=5,
             threads=1,
             **changes,

@@ -291,9 +291,16 @@ def test_a_model_without_head_is_compared_by_kd(
     assert [row["method"] for row in rows] == ["dense", "tamt", "magnitude", *["random"] * 3]
     assert all("mlm_loss" not in row and "kd_loss" in row for row in rows)
     tasks = ["--tasks", "sst2", "--data-dir", sst2, "--task-epochs", "1"]
+    tasks += ["--task-learning-rate", "1e-9"]
     done = run(*words, "--model", bare, "--corpus", text_file, *tasks)  # of one-shot masks, too
     assert done.code == 0, done.err
-    assert all("sst2_accuracy" in row for row in json.loads(done.out)["results"])
+    result = json.loads(done.out)
+    assert all("sst2_accuracy" in row for row in result["results"])
+    assert any(s.startswith("sst2: always answering '") for s in result["sentences"])
+    (dense,) = [s for s in result["sentences"] if s.startswith("sst2, dense: seed 1 did not train")]
+    assert dense.endswith("; try another --task-learning-rate, more --task-epochs, or a larger "
+                          "--limit")  # fmt: skip
+    assert dense in Path(result["folder"], "report.md").read_text().replace("\\", "")
     refused = run(*words, "--model", bare, "--corpus", text_file, "--methods", "imp,magnitude")
     assert (refused.code, "imp needs a masked-LM head" in refused.err) == (2, True)
 

@@ -134,7 +134,8 @@ def test_a_run_that_never_stops_says_so(bert: Path) -> None:
 def test_the_rate_is_found_on_what_is_held_out(bert: Path, run: Run) -> None:
     ticket = ticket_for(bert, Path("mine"))
     config = config_of(bert)
-    command = ["finetune", "--train", config.train, "--dev", config.dev, "--model", bert]
+    command: list[object] = ["finetune", "--train", config.train, "--dev", config.dev]
+    command += ["--model", bert]
     command += ["--ticket", ticket, "--batch-size", 8, "--threads", 1, "--epochs", 6]
     shown = run(*command, "--find-learning-rate")
     assert "learning rate the best of 0.0002, 0.0006, 0.002, 0.006, 0.02" in shown.err

@@ -61,7 +61,7 @@ def main(model: Path, sparse: Path, text: Path, examples: Path, folder: Path) ->
         state |= {f"head.{n}": p.detach() for n, p in search.training.objective.head.items()}
         distributed.world().on_first(partial(save_file, state, folder / f"{name}.safetensors"))
     for name, changes in FINETUNINGS.items():
-        config = FinetuneConfig(
+        fine = FinetuneConfig(
             task="own",
             train=str(examples),
             dev=str(examples),
@@ -71,7 +71,7 @@ def main(model: Path, sparse: Path, text: Path, examples: Path, folder: Path) ->
             threads=1,
             **changes,
         )
-        finetune(config, output_dir=folder / name)
+        finetune(fine, output_dir=folder / name)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from tamtctl.keeping import keep_masked
@@ -59,7 +61,8 @@ def _step(
 ) -> Callable[[], float]:
     """Return a function that does a step and says how long it took."""
     torch.manual_seed(0)
-    model = BertForSequenceClassification(BertConfig(num_hidden_layers=layers)).to(device).train()
+    model = BertForSequenceClassification(BertConfig(num_hidden_layers=layers)).train()
+    cast(nn.Module, model).to(device)
     if kept:
         weights = {name: p.detach() for name, p in maskable_matrices(model).items()}
         keep_masked(model, random_masks(weights, 0.7, seed=0))

@@ -245,9 +245,9 @@ def show_finetune_result(output: Page, result: FinetuneResult) -> None:
         chosen = f", best epoch on {result.selected_on}"
     if result.rate_search:
         _show_rates(output, result.rate_search)
-    title = f"{result.task}, {result.model} {subject}: dev scores{chosen}"
-    table = PlainTable(title=title)
-    table.add_column("metric")
+    # No title of the table, which would be folded to its width.
+    output.line(f"{result.task}, {result.model} {subject}: dev scores{chosen}")
+    table = PlainTable("metric")
     for seed in result.seeds:
         table.add_column(f"seed {seed}", justify="right")
     table.add_column("mean", justify="right")

@@ -78,10 +78,6 @@ def opened(stream: TextIO | None) -> TextIO:
 class PlainTable(Table):
     """A table whose headings and cells are text, whatever they look like."""
 
-    def __init__(self, *headings: str, title: str | None = None) -> None:
-        super().__init__(*headings, title_justify="left", title_style="bold")
-        self.title = None if title is None else Text(printable.cell(title))
-
     def add_column(self, header: RenderableType = "", *rest: Any, **options: Any) -> None:
         """Add a column with this heading."""
         super().add_column(_plain(header), *rest, **options)

@@ -134,10 +134,9 @@ class _HtmlPage(Page):
             "".join(f"<td{align}>{cell}</td>" for align, cell in zip(aligned, row, strict=True))
             for row in rows
         )
-        caption = f"<caption>{_plain(table.title)}</caption>" if table.title else ""
         body_rows = "".join(f"<tr>{row}</tr>" for row in body)
         self.parts.append(
-            f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body_rows}</tbody></table>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body_rows}</tbody></table>"
         )
 
 

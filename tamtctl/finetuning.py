@@ -13,7 +13,7 @@ import json
 import math
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tamtctl.checkpoints import Checkpoints
 from tamtctl.config import FinetuneConfig
@@ -689,15 +689,8 @@ class _Finetuning:
 
     def _try_rate(self, trials: Trials, rate: float, steps: int, watcher: FinetuneWatcher) -> str:
         """Train with a rate, and write down what it scores on what is held out."""
-        seed, held_out = self.config.seeds[0], self.held_out
+        seed, held_out, folder = self.config.seeds[0], self.held_out, trials.folder(rate)
         assert held_out is not None
-        model, pruned = world().in_turn(lambda: self.start.load(self.task, seed, scale=self.scale))
-        cast(nn.Module, model).to(self.compute.device)
-        folder = trials.folder(rate)
-        world().on_first(lambda: folder.mkdir(exist_ok=True))
-        checkpoints = Checkpoints(
-            folder / CHECKPOINTS, self.run.identity, self.compute.circumstances
-        )
         schedule = replace(
             self.schedule,
             task=replace(self.task, learning_rate=rate),
@@ -707,11 +700,12 @@ class _Finetuning:
             select_best=False,
             patience=None,
         )
-        seed_run = SeedRun(schedule, model, pruned, seed, lambda _: {})
+        seed_run, checkpoints = self._loaded(seed, schedule, folder, lambda _: {})
+        world().on_first(lambda: folder.mkdir(exist_ok=True))
         seed_run.resume(checkpoints, watcher.note)
         try:
             seed_run.train(folder, checkpoints, watcher.progress, watcher.note)
-            said = world().on_first(lambda: held_out.predict(model, self.scale))
+            said = world().on_first(lambda: held_out.predict(seed_run.model, self.scale))
         except DivergedError:  # with a rate that is too high, which is an answer, too
             said = None
         return world().on_first(lambda: trials.write(rate, said))
@@ -787,26 +781,35 @@ class _Finetuning:
 
     def _run_seed(self, seed: int, folder: Path, watcher: FinetuneWatcher) -> None:
         """Fine-tune, score and save one seed; its folder appears whole or not at all."""
-        model, pruned = world().in_turn(lambda: self.start.load(self.task, seed, scale=self.scale))
-        cast(nn.Module, model).to(self.compute.device)
         unfinished = folder.with_name(f".{folder.name}.unfinished")
-        world().on_first(lambda: _make_room(unfinished, folder))
-        checkpoints = Checkpoints(
-            unfinished / CHECKPOINTS, self.run.identity, self.compute.circumstances
-        )
         judge = self.held_out if self.held_out and self.config.stops_on_held_out else self.dev
-        seed_run = SeedRun(
-            self.schedule,
-            model,
-            pruned,
+        seed_run, checkpoints = self._loaded(
             seed,
+            self.schedule,
+            unfinished,
             lambda model: judge.score(judge.predict(model, self.scale)),
         )
+        world().on_first(lambda: _make_room(unfinished, folder))
         seed_run.resume(checkpoints, watcher.note)
         seed_run.train(unfinished, checkpoints, watcher.progress, watcher.note)
         world().on_first(lambda: self._save_seed(seed, seed_run, unfinished, watcher))
         world().on_first(checkpoints.remove)
         world().on_first(lambda: unfinished.replace(folder))
+
+    def _loaded(
+        self,
+        seed: int,
+        schedule: Schedule,
+        folder: Path,
+        score: Callable[[PreTrainedModel], dict[str, float]],
+    ) -> tuple[SeedRun, Checkpoints]:
+        """Load the model to train, and find where in a folder its checkpoints are."""
+        model, pruned = world().in_turn(lambda: self.start.load(self.task, seed, scale=self.scale))
+        cast(nn.Module, model).to(self.compute.device)
+        checkpoints = Checkpoints(
+            folder / CHECKPOINTS, self.run.identity, self.compute.circumstances
+        )
+        return SeedRun(schedule, model, pruned, seed, score), checkpoints
 
     def _save_seed(
         self, seed: int, seed_run: SeedRun, folder: Path, watcher: FinetuneWatcher

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tamtctl.base_weights import BaseWeights, UnknownWeightsError
 from tamtctl.mask_coding import Mask, count_flips, magnitude_mask
-from tamtctl.similarity import in_order, layer_of, type_of
+from tamtctl.similarity import grouped, in_order, layer_of, type_of
 from tamtctl.ticket import Ticket
 
 
@@ -54,12 +54,9 @@ class Flips:
         return self._by(type_of)
 
     def _by(self, key: Callable[[str], str]) -> dict[str, float]:
-        groups: dict[str, list[str]] = {}
-        for name in self.counts:
-            groups.setdefault(key(name), []).append(name)
         return {
             group: sum(self.counts[n] for n in names) / sum(self.sizes[n] for n in names)
-            for group, names in groups.items()
+            for group, names in grouped(self.counts, key).items()
         }
 
     def to_dict(self) -> dict[str, Any]:

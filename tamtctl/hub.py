@@ -34,7 +34,6 @@ from tamtctl.declared_base import DeclaredBase
 from tamtctl.errors import HubError, NoTicketError, TicketError, UsageError
 from tamtctl.folders import check_target, replacing, write_to_disk
 from tamtctl.hub_cache import COMMIT, RepoCache
-from tamtctl.hub_cache import pulled_tickets as pulled_tickets
 from tamtctl.hub_requests import (
     TIMEOUT,
     TRIES,

@@ -63,10 +63,6 @@ class KnownRun:
     metrics: dict[str, float]
     run_folder: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
 
 def setting_of(
     config: FinetuneConfig,

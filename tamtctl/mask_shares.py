@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tamtctl.flips import Flips
-from tamtctl.similarity import place_of
+from tamtctl.similarity import grouped, place_of, type_of
 from tamtctl.ticket_format import TicketMetadata
 
 OUTSIDE, EMBEDDINGS = "outside", "embeddings"  # of no layer
@@ -69,25 +69,20 @@ class Part:
 
 def layers(names: Sequence[str], at_most: int) -> list[Part]:
     """Return the layers, what is outside of them first; of many, several in one part."""
-    grouped: dict[int | None, list[str]] = {}
-    for name in names:
-        grouped.setdefault(place_of(name).layer, []).append(name)
+    found = grouped(names, lambda name: place_of(name).layer)
     parts = []
-    if outside := grouped.pop(None, []):
+    if outside := found.pop(None, []):
         is_embedding = all("embed" in name for name in outside)
         parts.append(Part(EMBEDDINGS if is_embedding else OUTSIDE, tuple(outside)))
-    numbers = sorted(number for number in grouped if number is not None)
+    numbers = sorted(number for number in found if number is not None)
     step = -(-len(numbers) // at_most) if numbers else 1
     for start in range(0, len(numbers), step):
         some = numbers[start : start + step]
         label = f"layer {some[0]}" if len(some) == 1 else f"layers {some[0]}–{some[-1]}"
-        parts.append(Part(label, tuple(name for number in some for name in grouped[number])))
+        parts.append(Part(label, tuple(name for number in some for name in found[number])))
     return parts
 
 
 def types(names: Sequence[str]) -> list[Part]:
     """Return the types of matrices."""
-    grouped: dict[str, list[str]] = {}
-    for name in names:
-        grouped.setdefault(place_of(name).type, []).append(name)
-    return [Part(kind, tuple(found)) for kind, found in grouped.items()]
+    return [Part(kind, tuple(found)) for kind, found in grouped(names, type_of).items()]

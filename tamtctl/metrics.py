@@ -18,7 +18,7 @@ from tamtctl.task_data import Answers, Examples
 from tamtctl.tasks import Task
 
 MIN_EXAMPLES = 30  # fewer do not tell how sure a score is: there is no standard error of them
-_RESAMPLES = 200  # give a standard error to within 5 %
+RESAMPLES = 200  # give a standard error to within 5 %
 
 
 def scores(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
@@ -60,12 +60,12 @@ def standard_errors(
     """
     if len(examples) < MIN_EXAMPLES:
         return dict.fromkeys(task.metrics)
-    found = resampled_scores(task, predictions, examples, _RESAMPLES)
+    found = resampled_scores(task, predictions, examples)
     return {name: float(np.std(values, ddof=1)) for name, values in found.items()}
 
 
 def resampled_scores(
-    task: Task, predictions: Sequence[Any], examples: Examples, resamples: int
+    task: Task, predictions: Sequence[Any], examples: Examples, resamples: int = RESAMPLES
 ) -> dict[str, NDArray[np.float64]]:
     """Return every metric on resamples of the examples, (resamples,), drawn with replacement.
 

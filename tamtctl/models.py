@@ -45,8 +45,7 @@ from tamtctl.cache import check_hub_cache
 from tamtctl.checkpoint_files import is_lfs_pointer
 from tamtctl.errors import HubError, ModelError, NoHeadError
 from tamtctl.files import give_usual_rights
-from tamtctl.fingerprints import combined_fingerprint as combined_fingerprint
-from tamtctl.fingerprints import sha256_of_array
+from tamtctl.fingerprints import combined_fingerprint, sha256_of_array
 from tamtctl.hub_requests import TIMEOUT, HubRequests, UnreachableError
 from tamtctl.model_claims import check_configuration, check_tokenizer, no_more_weights_than
 from tamtctl.model_files import encoder_folder, encoder_on_hub

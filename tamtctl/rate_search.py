@@ -27,7 +27,6 @@ from tamtctl.tasks import Task
 FILE = "learning-rates.json"  # what was tried, in the run's folder
 _FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 _PART, _LEAST_STEPS = 5, 500
-_RESAMPLES = 200  # give a standard error to within 5 %
 _SURE = 1.96  # standard errors: two rates differ
 
 
@@ -139,7 +138,7 @@ class Trials:
             examples = self._held_out.sets[suffix]
             found["score"] = scores(self._task, values, examples)[metric]
             if len(examples) >= MIN_EXAMPLES:
-                resampled = resampled_scores(self._task, values, examples, _RESAMPLES)
+                resampled = resampled_scores(self._task, values, examples)
                 found["resampled"] = resampled[metric].tolist()
         write_json(self._run / FILE, self._read() | {f"{rate:g}": found})
         shutil.rmtree(self.folder(rate), ignore_errors=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from tamtctl.errors import TicketError
 from tamtctl.ticket import Ticket
-from tamtctl.ticket_format import ParameterEntry, TicketMetadata
+from tamtctl.ticket_format import TicketMetadata
 
 _Value = TypeVar("_Value")
 
@@ -146,12 +146,12 @@ class Share:
 
 def by_layer(ticket: TicketMetadata) -> dict[str, Share]:
     """Return the sparsity of every layer, and of what is outside the layers as ``-``."""
-    return in_order(_grouped(ticket, layer_of))
+    return in_order(_shares(ticket, layer_of))
 
 
 def by_type(ticket: TicketMetadata) -> dict[str, Share]:
     """Return the sparsity of every type of matrix."""
-    return _grouped(ticket, type_of)
+    return _shares(ticket, type_of)
 
 
 def layer_of(name: str) -> str:
@@ -165,16 +165,22 @@ def type_of(name: str) -> str:
     return place_of(name).type
 
 
+def grouped(names: Iterable[str], key: Callable[[str], _Value]) -> dict[_Value, list[str]]:
+    """Return key → the matrices that have it, in the order in which the keys turn up."""
+    groups: dict[_Value, list[str]] = {}
+    for name in names:
+        groups.setdefault(key(name), []).append(name)
+    return groups
+
+
 def in_order(layers: Mapping[str, _Value]) -> dict[str, _Value]:
     """Return what is known by layer in the order of the layers."""
     return dict(sorted(layers.items(), key=lambda item: -1 if item[0] == "-" else int(item[0])))
 
 
-def _grouped(ticket: TicketMetadata, key: Callable[[str], str]) -> dict[str, Share]:
-    groups: dict[str, list[ParameterEntry]] = {}
-    for name, entry in ticket.parameters.items():
-        groups.setdefault(key(name), []).append(entry)
+def _shares(ticket: TicketMetadata, key: Callable[[str], str]) -> dict[str, Share]:
+    entries = ticket.parameters
     return {
-        group: Share(sum(e.numel for e in entries), sum(e.kept for e in entries))
-        for group, entries in groups.items()
+        group: Share(sum(entries[n].numel for n in names), sum(entries[n].kept for n in names))
+        for group, names in grouped(entries, key).items()
     }

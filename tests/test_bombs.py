@@ -28,11 +28,12 @@ from test_ticket import list_again, make_ticket, rewrite_json, small_ticket
 
 from tamtctl import task_data
 from tamtctl.errors import CorpusError, ModelError, TaskError
+from tamtctl.fingerprints import combined_fingerprint
 from tamtctl.head_format import HEAD_FILE
 from tamtctl.inspecting import compare_masks, inspect_ticket
 from tamtctl.labelled_files import records_of
 from tamtctl.mask_coding import Stored, decode_mask, encode_mask, packed_chunks, repacked
-from tamtctl.models import combined_fingerprint, load_encoder
+from tamtctl.models import load_encoder
 from tamtctl.packing import pack
 from tamtctl.task_data import open_own_task
 from tamtctl.tasks import find_task

@@ -23,7 +23,8 @@ from test_ticket import small_ticket
 from ticket_mutators import MUTATORS, STRANGE, any_value, at, places
 
 from tamtctl.errors import TamtctlError
-from tamtctl.hub import pull, pulled_tickets
+from tamtctl.hub import pull
+from tamtctl.hub_cache import pulled_tickets
 
 SEEDS = 500  # of each of the twenty mutators
 FAULTS = 500

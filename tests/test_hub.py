@@ -20,7 +20,8 @@ from huggingface_hub import RepoCard, close_session, constants
 from test_ticket import rewrite_json, small_ticket
 
 from tamtctl.errors import HubError, TamtctlError, TicketError, UsageError
-from tamtctl.hub import PullResult, published_tickets, pull, pulled_tickets, push
+from tamtctl.hub import PullResult, published_tickets, pull, push
+from tamtctl.hub_cache import pulled_tickets
 from tamtctl.models import load_encoder, maskable_matrices
 from tamtctl.pruning import magnitude_masks
 from tamtctl.ticket import Ticket, resolve_ticket

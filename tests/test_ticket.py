@@ -30,9 +30,9 @@ from transformers import (
 
 from tamtctl import ticket as ticket_module
 from tamtctl.errors import TicketError, UsageError
+from tamtctl.fingerprints import combined_fingerprint
 from tamtctl.models import (
     base_encoder,
-    combined_fingerprint,
     fingerprint,
     load_encoder,
     maskable_matrices,

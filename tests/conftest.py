@@ -21,6 +21,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
+    from command_line import Run
     from transformers import PreTrainedTokenizerBase
 
 
@@ -49,6 +50,28 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny
 
     return tiny.save(tmp_path_factory.mktemp("models") / "tiny-bert", "bert")
+
+
+@pytest.fixture(scope="session")
+def bare_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder ``bert`` with a tiny random BERT without a head, as tasks take it."""
+    import tiny
+
+    return tiny.save(tmp_path_factory.mktemp("models") / "bert", "bert", with_head=False)
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder to run commands in."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A function that runs ``tamtctl`` in this process."""
+    from command_line import runner
+
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

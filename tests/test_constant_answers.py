@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
-from command_line import Run, runner
+from command_line import Run
 from samples import squad_folder, ticket_for
 from tiny import WORDS
 
@@ -26,19 +25,7 @@ TRAINED = "--epochs 15 --learning-rate 0.01 --batch-size 8 --threads 1".split()
 UNTRAINED = "--epochs 1 --learning-rate 1e-9 --batch-size 8 --threads 1".split()
 
 
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "bert", "bert", with_head=False)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def examples(labels: list[Any]) -> Examples:
@@ -120,8 +107,8 @@ def test_what_is_said_of_seeds_that_learnt_nothing() -> None:
 # --- the commands ----------------------------------------------------------------------------
 
 
-def test_a_result_stands_beside_the_constant_answer_everywhere(bert: Path, run: Run) -> None:
-    command = ["finetune", *files((3, 1)), "--model", bert, "--dense", *TRAINED]
+def test_a_result_stands_beside_the_constant_answer_everywhere(bare_bert: Path, run: Run) -> None:
+    command = ["finetune", *files((3, 1)), "--model", bare_bert, "--dense", *TRAINED]
     shown = run(*command).out
     assert "± s.e." in shown
     assert "majority    always 'list', the most frequent of the training examples" in shown
@@ -145,8 +132,8 @@ def test_a_result_stands_beside_the_constant_answer_everywhere(bert: Path, run: 
     assert json.loads(run("evaluate", checkpoint, "--json").out)["constant_split"] == "dev"
 
 
-def test_a_run_that_did_not_train_says_so(bert: Path, run: Run) -> None:
-    command = ["finetune", *files(), "--model", bert, "--dense", *UNTRAINED]
+def test_a_run_that_did_not_train_says_so(bare_bert: Path, run: Run) -> None:
+    command = ["finetune", *files(), "--model", bare_bert, "--dense", *UNTRAINED]
     shown = run(*command).out
     (line,) = [line for line in shown.splitlines() if line.startswith("seed 1 did not train: it ")]
     assert line.endswith("; try --find-learning-rate, more --epochs, or more examples")
@@ -159,30 +146,30 @@ def test_a_run_that_did_not_train_says_so(bert: Path, run: Run) -> None:
     assert "fine-tune again with --find-learning-rate" in evaluated
 
 
-def test_seeds_are_told_apart(bert: Path, run: Run) -> None:
-    command = ["finetune", *files(), "--model", bert, "--dense", "--seeds", "1,2", *UNTRAINED]
+def test_seeds_are_told_apart(bare_bert: Path, run: Run) -> None:
+    command = ["finetune", *files(), "--model", bare_bert, "--dense", "--seeds", "1,2", *UNTRAINED]
     assert "2 of 2 seeds did not train: seed 1 " in run(*command).out
 
 
-def test_numbers_that_hardly_vary_and_questions(bert: Path, run: Run) -> None:
+def test_numbers_that_hardly_vary_and_questions(bare_bert: Path, run: Run) -> None:
     rows = [{"text": f"{WORDS[i]} {WORDS[-i]}", "label": i / 7} for i in range(30)]
     Path("numbers.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    command = ["finetune", "--train", "numbers.jsonl", "--model", bert, "--dense", *UNTRAINED]
+    command = ["finetune", "--train", "numbers.jsonl", "--model", bare_bert, "--dense", *UNTRAINED]
     result = json.loads(run(*command, "--json").out)
     assert result["constant_score"] == 0
     assert "did not train" in result["untrained"]
-    squad = ["finetune", "squad", "--data-dir", squad_folder(Path("squad")), "--model", bert]
+    squad = ["finetune", "squad", "--data-dir", squad_folder(Path("squad")), "--model", bare_bert]
     result = json.loads(run(*squad, "--dense", *UNTRAINED, "--json").out)
     assert (result["constant_answer"], result["constant_score"]) == ("a list", 1)
     assert result["untrained"]
 
 
 def test_the_dense_model_and_tickets_of_the_same_setting_stand_side_by_side(
-    bert: Path, run: Run
+    bare_bert: Path, run: Run
 ) -> None:
-    options = ["--model", bert, *TRAINED[:-2], "--threads", 1]
+    options = ["--model", bare_bert, *TRAINED[:-2], "--threads", 1]
     data = files()
-    ticket = str(ticket_for(bert, Path("mine")))
+    ticket = str(ticket_for(bare_bert, Path("mine")))
     alone = json.loads(run("finetune", *data, *options, "--ticket", ticket, "--json").out)
     assert alone["beside"] == []
     shown = run("finetune", *data, *options, "--dense")
@@ -209,12 +196,12 @@ def test_the_dense_model_and_tickets_of_the_same_setting_stand_side_by_side(
     assert other["beside"] == []
 
 
-def test_a_damaged_run_is_known_to_nobody(bert: Path, run: Run) -> None:
-    options = [*files(), "--model", bert, *UNTRAINED, "--json"]
+def test_a_damaged_run_is_known_to_nobody(bare_bert: Path, run: Run) -> None:
+    options = [*files(), "--model", bare_bert, *UNTRAINED, "--json"]
     dense = json.loads(run("finetune", *options, "--dense").out)
     metrics = Path(dense["checkpoint"][0]) / "metrics.json"
     for content in ("{", "[]", '{"setting": 1}', metrics.read_text().replace('"scores"', '"x"')):
         metrics.write_text(content)
-        ticket = str(ticket_for(bert, Path("mine")))
+        ticket = str(ticket_for(bare_bert, Path("mine")))
         found = json.loads(run("finetune", *options, "--ticket", ticket, "--force").out)
         assert found["beside"] == []

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
-from command_line import Run, runner
+from command_line import Run
 from tiny import WORDS
 
 from tamtctl.dev_split import DevSplit
@@ -22,19 +21,7 @@ from tamtctl.tasks import TASKS, Task, own_task
 OPTIONS = "--dense --batch-size 8 --learning-rate 0.01 --threads 1 --epochs".split()
 
 
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "bert", "bert", with_head=False)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def task_of(kind: Any, *columns: str) -> Task:
@@ -136,9 +123,9 @@ def write(kind: str, path: str = "own.jsonl") -> str:
 
 @pytest.mark.parametrize("kind", ["classes", "numbers"])
 def test_with_train_alone_a_part_is_held_out_and_can_be_scored_again(
-    kind: str, bert: Path, run: Run
+    kind: str, bare_bert: Path, run: Run
 ) -> None:
-    command = ["finetune", "--train", write(kind), "--model", bert, *OPTIONS, 3]
+    command = ["finetune", "--train", write(kind), "--model", bare_bert, *OPTIONS, 3]
     shown = run(*command).err
     assert "own.jsonl (49 to train on, 12 dev, held out of it)" in shown
     assert "there is no --dev: 12 of the 61 examples of own.jsonl are held out to score" in shown
@@ -156,8 +143,8 @@ def test_with_train_alone_a_part_is_held_out_and_can_be_scored_again(
     assert not any("are not those" in note for note in again["notes"])
 
 
-def test_limit_is_of_what_is_left_to_train_on(bert: Path, run: Run) -> None:
-    command = ["finetune", "--train", write("classes"), "--model", bert, *OPTIONS, 1, "--json"]
+def test_limit_is_of_what_is_left_to_train_on(bare_bert: Path, run: Run) -> None:
+    command = ["finetune", "--train", write("classes"), "--model", bare_bert, *OPTIONS, 1, "--json"]
     whole = json.loads(run(*command).out)
     few = json.loads(run(*command, "--limit", 10).out)
     assert (few["train_examples"], few["dev_examples"]) == (10, whole["dev_examples"])
@@ -177,15 +164,15 @@ def test_limit_is_of_what_is_left_to_train_on(bert: Path, run: Run) -> None:
     ],
 )
 def test_a_file_that_cannot_be_split_is_refused_before_any_work(
-    rows: list[Any], message: str, bert: Path, run: Run
+    rows: list[Any], message: str, bare_bert: Path, run: Run
 ) -> None:
     Path("own.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    outcome = run("finetune", "--train", "own.jsonl", "--model", bert, *OPTIONS, 1)
+    outcome = run("finetune", "--train", "own.jsonl", "--model", bare_bert, *OPTIONS, 1)
     assert outcome.code == 1
     assert message in outcome.err.splitlines()[-1]
     assert not Path("runs").exists()
 
 
-def test_one_epoch_is_no_epochs(bert: Path, run: Run) -> None:
-    command = ["finetune", "--train", write("classes"), "--model", bert, *OPTIONS, 1]
+def test_one_epoch_is_no_epochs(bare_bert: Path, run: Run) -> None:
+    command = ["finetune", "--train", write("classes"), "--model", bare_bert, *OPTIONS, 1]
     assert "1 epoch, 1 step of 61 × up to" in run(*command, "--batch-size", 61).err

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from command_line import Run, runner
+from command_line import Run
 from samples import own_config, squad_folder, ticket_for
 from transformers import AutoModel
 
@@ -31,10 +31,7 @@ from tamtctl.task_data import Answers, Examples
 from tamtctl.tasks import TASKS
 from tamtctl.ticket import Ticket
 
-
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +42,6 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ticket(bert: Path) -> Path:
     return ticket_for(bert, bert.parent / "ticket")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
 
 
 # --- metrics ---------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from command_line import Run, runner
+from command_line import Run
 from hub_server import running_hub
 from samples import own_config, ticket_for
 from test_hub import COMMANDS
@@ -43,14 +43,7 @@ MEAN = {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True}
 CLS = {"word_embedding_dimension": 16, "pooling_mode_cls_token": True}
 
 
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def loaded(folder: Path | str, kind: str = "SentenceTransformer") -> Any:

@@ -46,9 +46,7 @@ from tamtctl.ticket import Ticket
 WORDS = tiny.WORDS
 
 
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 # --- pruned weights --------------------------------------------------------------------------
@@ -121,30 +119,25 @@ def read_rows(checkpoint: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "bert", "bert", with_head=False)
+def ticket(bare_bert: Path) -> Path:
+    return ticket_for(bare_bert, bare_bert.parent / "ticket")
 
 
-@pytest.fixture(scope="module")
-def ticket(bert: Path) -> Path:
-    return ticket_for(bert, bert.parent / "ticket")
-
-
-def test_a_pooler_of_the_checkpoint_is_pruned_too(bert: Path, ticket: Path) -> None:
-    result = finetune(own_config(bert, ticket=str(ticket)))
+def test_a_pooler_of_the_checkpoint_is_pruned_too(bare_bert: Path, ticket: Path) -> None:
+    result = finetune(own_config(bare_bert, ticket=str(ticket)))
     model = AutoModelForSequenceClassification.from_pretrained(result.checkpoint[0])
     pooler = model.base_model.pooler.dense.weight.detach()
     assert torch.equal(pooler == 0, ~Ticket.load(ticket).mask("pooler.dense.weight"))
 
 
-def test_a_ticket_stored_as_a_difference_is_decoded(bert: Path, tmp_path: Path) -> None:
-    encoder = load_encoder(str(bert), with_head=False)
+def test_a_ticket_stored_as_a_difference_is_decoded(bare_bert: Path, tmp_path: Path) -> None:
+    encoder = load_encoder(str(bare_bert), with_head=False)
     masks = magnitude_masks(encoder.weights, 0.5)
-    plain = Ticket.load(ticket_for(bert, tmp_path / "plain"))
+    plain = Ticket.load(ticket_for(bare_bert, tmp_path / "plain"))
     made = Ticket.create(
         encoder.weights,
         masks,
-        base_model_id=str(bert),
+        base_model_id=str(bare_bert),
         revision=None,
         model_type="bert",
         target_sparsity=0.5,
@@ -155,18 +148,18 @@ def test_a_ticket_stored_as_a_difference_is_decoded(bert: Path, tmp_path: Path) 
     ).encode("delta", encoder.weights)
     assert (made.encoding, plain.encoding) == ("delta", "bits")
     made.save_pretrained(tmp_path / "delta")
-    result = finetune(own_config(bert, ticket=str(tmp_path / "delta")))
+    result = finetune(own_config(bare_bert, ticket=str(tmp_path / "delta")))
     model = AutoModelForSequenceClassification.from_pretrained(result.checkpoint[0])
     for name, matrix in maskable_matrices(model).items():
         assert not matrix.detach()[~masks[name]].any()
 
 
-def test_the_gradient_of_pruned_weights_does_not_count_in_clipping(bert: Path) -> None:
+def test_the_gradient_of_pruned_weights_does_not_count_in_clipping(bare_bert: Path) -> None:
     task = replace(own_task("own", ("text",), "label", "classification"), labels=("a", "b"))
 
     def one_step(poison: float) -> torch.Tensor:
         torch.manual_seed(0)
-        model, _ = load_for_training(task, str(bert))
+        model, _ = load_for_training(task, str(bare_bert))
         matrix = maskable_matrices(model)["encoder.layer.0.output.dense.weight"]
         pruned = torch.zeros_like(matrix, dtype=torch.bool)
         pruned[0] = True
@@ -188,8 +181,8 @@ def test_the_gradient_of_pruned_weights_does_not_count_in_clipping(bert: Path) -
 # --- protocol --------------------------------------------------------------------------------
 
 
-def test_a_run_learns_and_says_everything(bert: Path, ticket: Path) -> None:
-    config = own_config(bert, ticket=str(ticket), epochs=15, seeds=(1, 2))
+def test_a_run_learns_and_says_everything(bare_bert: Path, ticket: Path) -> None:
+    config = own_config(bare_bert, ticket=str(ticket), epochs=15, seeds=(1, 2))
     result = finetune(config)
     assert result.metric == "accuracy"
     assert min(result.scores) > 0.8
@@ -212,8 +205,8 @@ def test_a_run_learns_and_says_everything(bert: Path, ticket: Path) -> None:
     assert sum(rows[0]["confidence"].values()) == pytest.approx(1)
 
 
-def test_a_seed_decides_everything(bert: Path, tmp_path: Path) -> None:
-    config = own_config(bert, dense=True, seeds=(5, 6))
+def test_a_seed_decides_everything(bare_bert: Path, tmp_path: Path) -> None:
+    config = own_config(bare_bert, dense=True, seeds=(5, 6))
     one = finetune(config, output_dir=tmp_path / "one")
     two = finetune(config, output_dir=tmp_path / "two")
     files = [folder / "model.safetensors" for folder in (*one.checkpoint, *two.checkpoint)]
@@ -225,18 +218,18 @@ def test_a_seed_decides_everything(bert: Path, tmp_path: Path) -> None:
     assert one.std is not None
 
 
-def test_regression_and_a_constant_prediction(bert: Path) -> None:
+def test_regression_and_a_constant_prediction(bare_bert: Path) -> None:
     rows = [json.dumps({"text": word, "label": i / 7}) for i, word in enumerate(WORDS)]
     Path("numbers.jsonl").write_text("\n".join(rows))
     changes = {"train": "numbers.jsonl", "dev": "numbers.jsonl", "dense": True}
-    result = finetune(own_config(bert, **changes, epochs=30))
+    result = finetune(own_config(bare_bert, **changes, epochs=30))
     assert result.metrics["pearson"].mean > 0.3
     model = AutoModelForSequenceClassification.from_pretrained(result.checkpoint[0])
     assert model.config.num_labels == 1
 
 
-def test_the_best_epoch_is_labelled_as_selected_on_the_dev_set(bert: Path) -> None:
-    config = own_config(bert, dense=True, epochs=4)
+def test_the_best_epoch_is_labelled_as_selected_on_the_dev_set(bare_bert: Path) -> None:
+    config = own_config(bare_bert, dense=True, epochs=4)
     last, best = finetune(config), finetune(replace(config, select="best"))
     assert (last.dev_selected, best.dev_selected) == (False, True)
     assert last.run_folder != best.run_folder
@@ -248,7 +241,7 @@ def test_the_best_epoch_is_labelled_as_selected_on_the_dev_set(bert: Path) -> No
     assert last.mean == epochs[-1]  # looking at the dev set does not disturb training
 
 
-def test_an_interrupted_run_goes_on_with_the_next_seed(bert: Path) -> None:
+def test_an_interrupted_run_goes_on_with_the_next_seed(bare_bert: Path) -> None:
     class Interrupt:
         def status(self, message: str) -> None:
             if message == "seed 2":
@@ -258,7 +251,7 @@ def test_an_interrupted_run_goes_on_with_the_next_seed(bert: Path) -> None:
         def finetune_plan(self, plan: object) -> None: ...
         def progress(self, report: object) -> None: ...
 
-    config = own_config(bert, dense=True, seeds=(1, 2))
+    config = own_config(bare_bert, dense=True, seeds=(1, 2))
     with pytest.raises(KeyboardInterrupt):
         finetune(config, watcher=Interrupt())
     (folder,) = Path("runs").iterdir()
@@ -282,31 +275,31 @@ def test_an_interrupted_run_goes_on_with_the_next_seed(bert: Path) -> None:
     assert (folder / "seed-1" / "model.safetensors").stat().st_mtime_ns > first.st_mtime_ns
 
 
-def test_other_data_or_another_ticket_is_another_run(bert: Path, ticket: Path) -> None:
-    config = own_config(bert, ticket=str(ticket))
+def test_other_data_or_another_ticket_is_another_run(bare_bert: Path, ticket: Path) -> None:
+    config = own_config(bare_bert, ticket=str(ticket))
     first = finetune(config).run_folder
     assert finetune(config).already_done
     own = Path("own.jsonl")
     own.write_text(own.read_text() + "\n\n")
     second = finetune(config).run_folder
-    ticket_for(bert, Path("mine"))
+    ticket_for(bare_bert, Path("mine"))
     other = replace(config, ticket="mine")
     third = finetune(other).run_folder
-    ticket_for(bert, Path("mine"), sparsity=0.6)
+    ticket_for(bare_bert, Path("mine"), sparsity=0.6)
     assert len({first, second, third, finetune(other).run_folder}) == 4
 
 
-def test_without_a_ticket_the_newest_of_the_runs_is_taken(bert: Path) -> None:
-    config = own_config(bert)
+def test_without_a_ticket_the_newest_of_the_runs_is_taken(bare_bert: Path) -> None:
+    config = own_config(bare_bert)
     with pytest.raises(TamtctlError, match=r"no ticket of model .* at hand"):
         with_default_ticket(config)
     for name in ("b", "a"):
-        ticket_for(bert, Path("runs") / name / "ticket")
+        ticket_for(bare_bert, Path("runs") / name / "ticket")
     chosen, line = with_default_ticket(config)
     assert chosen.ticket == "runs/a/ticket"
     assert "newest under runs/" in line
     dense, line = with_default_ticket(replace(config, dense=True, model=None))
-    assert (dense.ticket, dense.model) == (None, str(bert))
+    assert (dense.ticket, dense.model) == (None, str(bare_bert))
     assert "dense" in line
     assert finetune(config).ticket == "runs/a/ticket"
 
@@ -409,22 +402,30 @@ def test_the_best_span_is_in_order_short_and_in_the_context() -> None:
         ({"ticket": ""}, "--ticket must be not empty"),
     ],
 )
-def test_configurations_that_are_refused(bert: Path, changes: dict[str, Any], message: str) -> None:
+def test_configurations_that_are_refused(
+    bare_bert: Path, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
-        own_config(bert, **changes)
+        own_config(bare_bert, **changes)
 
 
-def test_what_is_refused_leaves_nothing_behind(bert: Path, ticket: Path, tmp_path: Path) -> None:
+def test_what_is_refused_leaves_nothing_behind(
+    bare_bert: Path, ticket: Path, tmp_path: Path
+) -> None:
     other = tiny.save(tmp_path / "other", "bert", seed=9)
-    regression = finetune(own_config(bert, dense=True)).checkpoint[0]
+    regression = finetune(own_config(bare_bert, dense=True)).checkpoint[0]
     refusals: list[tuple[type[TamtctlError], str, Callable[[], FinetuneConfig]]] = [
         (TicketError, "does not fit model", lambda: own_config(other, ticket=str(ticket))),
         (TicketError, "does not fit model", lambda: own_config(regression, ticket=str(ticket))),
-        (TaskError, "no column 'x'", lambda: own_config(bert, dense=True, text_columns=("x",))),
-        (TaskError, "no column 'y'", lambda: own_config(bert, dense=True, label_column="y")),
-        (UsageError, "at most 40", lambda: own_config(bert, dense=True, max_length=41)),
+        (
+            TaskError,
+            "no column 'x'",
+            lambda: own_config(bare_bert, dense=True, text_columns=("x",)),
+        ),
+        (TaskError, "no column 'y'", lambda: own_config(bare_bert, dense=True, label_column="y")),
+        (UsageError, "at most 40", lambda: own_config(bare_bert, dense=True, max_length=41)),
         (ModelError, "neither a folder nor", lambda: own_config(Path("no/model"), dense=True)),
-        (TaskError, "no data of sst2", lambda: glue_config(bert, "sst2")),
+        (TaskError, "no data of sst2", lambda: glue_config(bare_bert, "sst2")),
     ]
     before = sorted(Path("runs").iterdir())
     for error, message, make in refusals:
@@ -438,20 +439,20 @@ def glue_config(model: Path, task: str) -> FinetuneConfig:
     return FinetuneConfig(task=task, dense=True, model=str(model), data_dir=".")
 
 
-def test_a_loss_that_is_no_number_stops_the_run(bert: Path) -> None:
+def test_a_loss_that_is_no_number_stops_the_run(bare_bert: Path) -> None:
     with pytest.raises(TamtctlError, match=r"seed 1 training loss became (nan|inf) at step \d+"):
-        finetune(own_config(bert, dense=True, learning_rate=1e30, epochs=5))
+        finetune(own_config(bare_bert, dense=True, learning_rate=1e30, epochs=5))
     assert not list(Path("runs").glob("*/seed-1"))
 
 
-def test_a_model_that_the_last_step_ruined_is_not_scored(bert: Path) -> None:
+def test_a_model_that_the_last_step_ruined_is_not_scored(bare_bert: Path) -> None:
     with pytest.raises(DivergedError, match="what the model says is no number"):
-        finetune(own_config(bert, dense=True, learning_rate=1e38, batch_size=24))
+        finetune(own_config(bare_bert, dense=True, learning_rate=1e38, batch_size=24))
     assert not list(Path("runs").glob("*/seed-1"))
 
 
-def test_a_damaged_run_is_named(bert: Path) -> None:
-    config = own_config(bert, dense=True, seeds=(1, 2))
+def test_a_damaged_run_is_named(bare_bert: Path) -> None:
+    config = own_config(bare_bert, dense=True, seeds=(1, 2))
     done = finetune(config, output_dir=Path("run"))
     metrics = Path("run/seed-1/metrics.json")
     for file in (metrics, Path("run/seed-2/model.safetensors")):
@@ -487,7 +488,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def test_the_commands_from_training_to_labelling(
-    bert: Path,
+    bare_bert: Path,
     ticket: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

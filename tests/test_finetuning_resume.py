@@ -20,15 +20,14 @@ from tamtctl.config import FinetuneConfig
 from tamtctl.errors import TamtctlError
 from tamtctl.finetuning import FinetuneResult, finetune
 from tamtctl.training import StepReport
+from tamtctl.watching import Silent
 
 STEPS = 40
 TOPICS = ("list", "file")
 CHECKPOINT = ".seed-1.unfinished/checkpoints"
 
 
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.fixture
@@ -44,15 +43,12 @@ def config() -> FinetuneConfig:
     return own_config(model, ticket=str(ticket), **values)
 
 
-class Interrupting:
+class Interrupting(Silent):
     """A watcher that ends the run by an error of its own after a step."""
 
     def __init__(self, after: int = STEPS + 1) -> None:
         self.after = after
         self.notes: list[str] = []
-
-    def status(self, message: str) -> None: ...
-    def finetune_plan(self, plan: object) -> None: ...
 
     def note(self, message: str) -> None:
         self.notes.append(message)

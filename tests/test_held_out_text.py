@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from command_line import Run, runner
+from command_line import Run
 from small_search import small_config
 
 from tamtctl.card import card
@@ -23,11 +23,6 @@ from tamtctl.ticket import Ticket
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
 
 
 def write(name: str, lines: int, words: list[str] = tiny.WORDS, seed: int = 0) -> str:

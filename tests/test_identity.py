@@ -13,7 +13,7 @@ from typing import Any
 import dataset_server
 import pytest
 import torch
-from command_line import Run, runner
+from command_line import Run
 from safetensors.torch import load_file, save_file
 from samples import ticket_for
 from small_search import Interrupting, bits, interrupted, small_config
@@ -35,11 +35,6 @@ def working_folder(
     shutil.copytree(tiny_model, "m")
     lines = text_file.read_text().splitlines()
     Path("c.txt").write_text("\n".join(map(str.capitalize, lines)))
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
 
 
 def config(**changes: Any) -> SearchConfig:

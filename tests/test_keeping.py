@@ -39,18 +39,13 @@ LAYER = "encoder.layer.0.output.dense.weight"
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "bert", "bert", with_head=False)
+def ticket(bare_bert: Path) -> Ticket:
+    return Ticket.load(ticket_for(bare_bert, bare_bert.parent / "ticket"))
 
 
 @pytest.fixture(scope="module")
-def ticket(bert: Path) -> Ticket:
-    return Ticket.load(ticket_for(bert, bert.parent / "ticket"))
-
-
-@pytest.fixture(scope="module")
-def dense(bert: Path) -> Any:
-    return load(bert)
+def dense(bare_bert: Path) -> Any:
+    return load(bare_bert)
 
 
 def has_its_zeros(model: Any, ticket: Ticket) -> bool:
@@ -115,12 +110,12 @@ if hasattr(torch.optim, "Muon"):  # since torch 2.9
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_any_optimiser_leaves_the_zeros(
-    name: str, bert: Path, ticket: Ticket, tmp_path: Path
+    name: str, bare_bert: Path, ticket: Ticket, tmp_path: Path
 ) -> None:
-    model = load(bert)
+    model = load(bare_bert)
     optimizer = OPTIMIZERS[name](model)  # made before, with moments of all weights
     train(model, optimizer, 2)
-    model.load_state_dict(load(bert).state_dict())
+    model.load_state_dict(load(bare_bert).state_dict())
     applied = ticket.apply(model, keep=True)
     assert applied.kept is tamtctl.kept_zeros(model)
     train(model, optimizer, 10, accumulate=2)
@@ -128,12 +123,14 @@ def test_any_optimiser_leaves_the_zeros(
     train(model, OPTIMIZERS[name](model), STEPS)  # and one made afterwards
     saved = saved_as_plain(model, ticket, tmp_path / "after")
     trained = maskable_matrices(saved)
-    moved = [n for n, w in maskable_matrices(load(bert)).items() if not torch.equal(w, trained[n])]
+    moved = [
+        n for n, w in maskable_matrices(load(bare_bert)).items() if not torch.equal(w, trained[n])
+    ]
     assert set(ticket.parameters) == set(moved)
 
 
-def test_without_keep_the_first_step_fills_them_in(bert: Path, ticket: Ticket) -> None:
-    model = load(bert)
+def test_without_keep_the_first_step_fills_them_in(bare_bert: Path, ticket: Ticket) -> None:
+    model = load(bare_bert)
     assert ticket.apply(model).kept is None
     assert has_its_zeros(model, ticket)
     train(model, OPTIMIZERS["adamw"](model), 1)
@@ -141,9 +138,9 @@ def test_without_keep_the_first_step_fills_them_in(bert: Path, ticket: Ticket) -
     assert tamtctl.kept_zeros(model) is None
 
 
-def test_pruned_weights_count_in_no_norm_and_no_moment(bert: Path, ticket: Ticket) -> None:
+def test_pruned_weights_count_in_no_norm_and_no_moment(bare_bert: Path, ticket: Ticket) -> None:
     """Gradients and moments are those of the kept weights alone, computed independently."""
-    model, other = load(bert), load(bert)
+    model, other = load(bare_bert), load(bare_bert)
     ticket.apply(model, keep=True)
     ticket.apply(other)
     optimizer = OPTIMIZERS["adamw"](model)
@@ -163,8 +160,8 @@ def test_pruned_weights_count_in_no_norm_and_no_moment(bert: Path, ticket: Ticke
         assert not optimizer.state[matrix]["exp_avg"][~ticket.mask(name)].any()
 
 
-def test_sparse_gradients(bert: Path, ticket: Ticket) -> None:
-    model = kept_model(bert, ticket)
+def test_sparse_gradients(bare_bert: Path, ticket: Ticket) -> None:
+    model = kept_model(bare_bert, ticket)
     table = model.get_input_embeddings()
     table.sparse = True
     model(**train_kept.batch()).loss.backward()
@@ -173,8 +170,8 @@ def test_sparse_gradients(bert: Path, ticket: Ticket) -> None:
     assert has_its_zeros(model, ticket)
 
 
-def test_gradients_have_gradients(bert: Path, ticket: Ticket) -> None:
-    model = kept_model(bert, ticket)
+def test_gradients_have_gradients(bare_bert: Path, ticket: Ticket) -> None:
+    model = kept_model(bare_bert, ticket)
     model.set_attn_implementation("eager")  # the other ones have no second derivative
     weight = maskable_matrices(model)[LAYER]
     loss = model(**train_kept.batch()).loss
@@ -186,8 +183,8 @@ def test_gradients_have_gradients(bert: Path, ticket: Ticket) -> None:
     assert weight.grad.any()
 
 
-def test_a_scaled_step(bert: Path, ticket: Ticket) -> None:
-    model = load(bert)
+def test_a_scaled_step(bare_bert: Path, ticket: Ticket) -> None:
+    model = load(bare_bert)
     ticket.apply(model, keep=True)
     optimizer, scaler = Lion(model.parameters()), torch.amp.GradScaler("cpu", init_scale=128.0)
     for _ in range(3):
@@ -205,14 +202,14 @@ def test_a_scaled_step(bert: Path, ticket: Ticket) -> None:
 # --- whatever is done to a model -------------------------------------------------------------
 
 
-def kept_model(bert: Path, ticket: Ticket) -> Any:
-    model = load(bert)
+def kept_model(bare_bert: Path, ticket: Ticket) -> Any:
+    model = load(bare_bert)
     ticket.apply(model, keep=True)
     return model
 
 
-def test_copies_keep_their_own(bert: Path, ticket: Ticket, tmp_path: Path) -> None:
-    model = kept_model(bert, ticket)
+def test_copies_keep_their_own(bare_bert: Path, ticket: Ticket, tmp_path: Path) -> None:
+    model = kept_model(bare_bert, ticket)
     file = io.BytesIO()
     torch.save(model, file)
     file.seek(0)
@@ -230,8 +227,8 @@ def test_copies_keep_their_own(bert: Path, ticket: Ticket, tmp_path: Path) -> No
     saved_as_plain(model, ticket, tmp_path / "saved")
 
 
-def test_an_average_of_the_weights_keeps_them(bert: Path, ticket: Ticket) -> None:
-    model = kept_model(bert, ticket)
+def test_an_average_of_the_weights_keeps_them(bare_bert: Path, ticket: Ticket) -> None:
+    model = kept_model(bare_bert, ticket)
     average = torch.optim.swa_utils.AveragedModel(model)
     optimizer = Lion(model.parameters())
     for _ in range(3):
@@ -239,7 +236,7 @@ def test_an_average_of_the_weights_keeps_them(bert: Path, ticket: Ticket) -> Non
         average.update_parameters(model)
     assert has_its_zeros(average.module, ticket)
     # As libraries for averages copy them in: past autograd.
-    for parameter, other in zip(model.parameters(), load(bert).parameters(), strict=True):
+    for parameter, other in zip(model.parameters(), load(bare_bert).parameters(), strict=True):
         parameter.data.copy_(other)
     with torch.no_grad():
         model.eval()(**train_kept.batch())
@@ -292,9 +289,9 @@ CHANGES: dict[str, Callable[[Any, Any], Any]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_zeros_survive(
-    change: str, bert: Path, ticket: Ticket, dense: Any, tmp_path: Path
+    change: str, bare_bert: Path, ticket: Ticket, dense: Any, tmp_path: Path
 ) -> None:
-    model = kept_model(bert, ticket)
+    model = kept_model(bare_bert, ticket)
     CHANGES[change](model, dense)
     saved_as_plain(model, ticket, tmp_path / "at-once")
     CHANGES[change](model, dense)
@@ -303,8 +300,8 @@ def test_the_zeros_survive(
     saved_as_plain(model, ticket, tmp_path / "trained")
 
 
-def test_a_vocabulary_may_grow(bert: Path, ticket: Ticket, tmp_path: Path) -> None:
-    model = kept_model(bert, ticket)
+def test_a_vocabulary_may_grow(bare_bert: Path, ticket: Ticket, tmp_path: Path) -> None:
+    model = kept_model(bare_bert, ticket)
     words = model.config.vocab_size
     model.resize_token_embeddings(words + 4)
     train(model, Lion(model.parameters()), 3)
@@ -313,8 +310,8 @@ def test_a_vocabulary_may_grow(bert: Path, ticket: Ticket, tmp_path: Path) -> No
     assert bool((table[words:] != 0).all())
 
 
-def test_a_model_may_run_twice_before_its_gradients(bert: Path, ticket: Ticket) -> None:
-    model = kept_model(bert, ticket).train()
+def test_a_model_may_run_twice_before_its_gradients(bare_bert: Path, ticket: Ticket) -> None:
+    model = kept_model(bare_bert, ticket).train()
     optimizer = Lion(model.parameters())
     for _ in range(2):
         losses = [model(**train_kept.batch()).loss for _ in range(2)]
@@ -326,8 +323,8 @@ def test_a_model_may_run_twice_before_its_gradients(bert: Path, ticket: Ticket) 
     assert has_its_zeros(model, ticket)
 
 
-def test_it_can_be_let_go_and_asked(bert: Path, ticket: Ticket) -> None:
-    model = load(bert)
+def test_it_can_be_let_go_and_asked(bare_bert: Path, ticket: Ticket) -> None:
+    model = load(bare_bert)
     kept = ticket.apply(model, keep=True).kept
     assert kept is not None
     total = sum(entry.numel for entry in ticket.parameters.values())
@@ -348,8 +345,8 @@ def test_it_can_be_let_go_and_asked(bert: Path, ticket: Ticket) -> None:
     assert not has_its_zeros(model, ticket)
 
 
-def test_a_parameter_that_no_mask_fits_is_named(bert: Path, ticket: Ticket) -> None:
-    model = kept_model(bert, ticket)
+def test_a_parameter_that_no_mask_fits_is_named(bare_bert: Path, ticket: Ticket) -> None:
+    model = kept_model(bare_bert, ticket)
     model.get_submodule("bert.encoder.layer.0.output.dense").weight = nn.Parameter(torch.ones(3, 3))
     with pytest.raises(
         TicketError, match=rf"zeros of {LAYER} cannot be kept: its shape is \[3, 3\]"
@@ -395,7 +392,7 @@ class StopAt(TrainerCallback):
 
 @pytest.mark.parametrize("how", ["callback", "apply"])
 def test_trainer_with_resume_and_the_best_model_at_the_end(
-    how: str, bert: Path, ticket: Ticket, tmp_path: Path
+    how: str, bare_bert: Path, ticket: Ticket, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {
         "save_strategy": "steps",
@@ -408,7 +405,7 @@ def test_trainer_with_resume_and_the_best_model_at_the_end(
     }
 
     def trainer(*callbacks: TrainerCallback) -> Trainer:
-        model = load(bert)
+        model = load(bare_bert)
         if how == "apply":
             ticket.apply(model, keep=True)
         else:
@@ -439,10 +436,10 @@ def test_trainer_with_resume_and_the_best_model_at_the_end(
     assert has_its_zeros(load(tmp_path / "saved"), ticket)
 
 
-def test_the_callback_in_other_situations(bert: Path, ticket: Ticket, tmp_path: Path) -> None:
+def test_the_callback_in_other_situations(bare_bert: Path, ticket: Ticket, tmp_path: Path) -> None:
     short = arguments(tmp_path / "run", max_steps=2)
-    late = Trainer(load(bert), short, train_dataset=Rows())
-    late.add_callback(tamtctl.KeepZeros(bert.parent / "ticket"))
+    late = Trainer(load(bare_bert), short, train_dataset=Rows())
+    late.add_callback(tamtctl.KeepZeros(bare_bert.parent / "ticket"))
     late.train()
     assert has_its_zeros(late.model, ticket)
     checkpoint = tmp_path / "sparse"
@@ -451,7 +448,7 @@ def test_the_callback_in_other_situations(bert: Path, ticket: Ticket, tmp_path: 
     anew = Trainer(
         args=short,
         train_dataset=Rows(),
-        model_init=lambda: load(bert),
+        model_init=lambda: load(bare_bert),
         callbacks=[tamtctl.KeepZeros(ticket)],
     )
     for _ in range(2):
@@ -473,16 +470,16 @@ def test_the_callback_in_other_situations(bert: Path, ticket: Ticket, tmp_path: 
     tied = Trainer(
         args=short,
         train_dataset=Rows(),
-        model_init=lambda: AutoModelForMaskedLM.from_pretrained(bert),
+        model_init=lambda: AutoModelForMaskedLM.from_pretrained(bare_bert),
     )
     tied.add_callback(tamtctl.KeepZeros(ticket))
     with pytest.raises(TicketError, match="which the Trainer's optimiser does not know"):
         tied.train()
 
 
-def test_accelerate(bert: Path, ticket: Ticket, tmp_path: Path) -> None:
+def test_accelerate(bare_bert: Path, ticket: Ticket, tmp_path: Path) -> None:
     accelerate = pytest.importorskip("accelerate")
-    model = load(bert)
+    model = load(bare_bert)
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
     ticket.apply(model, keep=True)
     loader = torch.utils.data.DataLoader(Rows(), batch_size=4)
@@ -508,8 +505,10 @@ def test_accelerate(bert: Path, ticket: Ticket, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compiled_first", [False, True])
-def test_a_compiled_model(compiled_first: bool, bert: Path, ticket: Ticket, tmp_path: Path) -> None:
-    model = load(bert)
+def test_a_compiled_model(
+    compiled_first: bool, bare_bert: Path, ticket: Ticket, tmp_path: Path
+) -> None:
+    model = load(bare_bert)
     compiled: Any = torch.compile(model, backend="eager", fullgraph=True)
     ticket.apply(compiled if compiled_first else model, keep=True)
     assert tamtctl.kept_zeros(compiled) is tamtctl.kept_zeros(model)
@@ -520,11 +519,11 @@ def test_a_compiled_model(compiled_first: bool, bert: Path, ticket: Ticket, tmp_
     assert list(state) == [f"_orig_mod.{name}" for name in model.state_dict()]
 
 
-def test_two_processes(bert: Path, ticket: Ticket, tmp_path: Path) -> None:
+def test_two_processes(bare_bert: Path, ticket: Ticket, tmp_path: Path) -> None:
     """DistributedDataParallel, also of and in a compiled model; sharded models are refused."""
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         train_kept.__file__, str(bert), str(bert.parent / "ticket"), str(tmp_path)],
+         train_kept.__file__, str(bare_bert), str(bare_bert.parent / "ticket"), str(tmp_path)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -541,21 +540,21 @@ class Own(nn.Module):
         self.encoder, self.top = encoder, nn.Linear(16, 2)
 
 
-def test_a_module_of_ones_own_and_a_pipeline(bert: Path, ticket: Ticket) -> None:
+def test_a_module_of_ones_own_and_a_pipeline(bare_bert: Path, ticket: Ticket) -> None:
     from transformers import pipeline
 
-    own = Own(AutoModel.from_pretrained(bert))
+    own = Own(AutoModel.from_pretrained(bare_bert))
     assert len(ticket.apply(own, keep=True).applied) == 14
     assert has_its_zeros(own.encoder, ticket)
-    parallel = nn.DataParallel(Own(AutoModel.from_pretrained(bert)))
+    parallel = nn.DataParallel(Own(AutoModel.from_pretrained(bare_bert)))
     assert ticket.apply(parallel).applied
-    features = pipeline("feature-extraction", str(bert))
+    features = pipeline("feature-extraction", str(bare_bert))
     assert ticket.apply(features).applied
     assert has_its_zeros(features.model, ticket)
 
 
-def test_of_several_models_the_one_that_fits_is_taken(bert: Path, ticket: Ticket) -> None:
-    right, wrong = AutoModel.from_pretrained(bert), tiny.build("bert", seed=9, with_head=False)
+def test_of_several_models_the_one_that_fits_is_taken(bare_bert: Path, ticket: Ticket) -> None:
+    right, wrong = AutoModel.from_pretrained(bare_bert), tiny.build("bert", seed=9, with_head=False)
     before = {n: p.detach().clone() for n, p in wrong.named_parameters()}
     both = nn.ModuleList([wrong, right])
     assert ticket.apply(both, keep=True).applied
@@ -563,7 +562,7 @@ def test_of_several_models_the_one_that_fits_is_taken(bert: Path, ticket: Ticket
     assert all(torch.equal(p, before[n]) for n, p in wrong.named_parameters())
     assert ticket.is_applied_to(both)
     assert tamtctl.kept_zeros(both) is tamtctl.kept_zeros(right)
-    same = nn.ModuleList([AutoModel.from_pretrained(bert) for _ in range(2)])
+    same = nn.ModuleList([AutoModel.from_pretrained(bare_bert) for _ in range(2)])
     with pytest.raises(TicketError, match=r"ModuleList holds 2 models \(BertModel, BertModel\), and"
                        " the ticket fits 2 of them"):  # fmt: skip
         ticket.apply(same)
@@ -623,16 +622,18 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_is_refused_is_named(what: str, bert: Path, ticket: Ticket) -> None:
+def test_what_is_refused_is_named(what: str, bare_bert: Path, ticket: Ticket) -> None:
     make, message = REFUSED[what]
-    given = make(AutoModel.from_pretrained(bert))
+    given = make(AutoModel.from_pretrained(bare_bert))
     with pytest.raises(TicketError, match=message) as raised:
         ticket.apply(given, keep=True)
     assert "\n" not in str(raised.value)
 
 
-def test_what_holds_a_model_is_named_with_it(bert: Path, ticket: Ticket, tmp_path: Path) -> None:
-    trainer = Trainer(load(bert), arguments(tmp_path))
+def test_what_holds_a_model_is_named_with_it(
+    bare_bert: Path, ticket: Ticket, tmp_path: Path
+) -> None:
+    trainer = Trainer(load(bare_bert), arguments(tmp_path))
     with pytest.raises(TicketError, match=r"not to a Trainer; give its \.model"):
         ticket.apply(trainer)
 
@@ -640,8 +641,10 @@ def test_what_holds_a_model_is_named_with_it(bert: Path, ticket: Ticket, tmp_pat
 # --- a model to which a ticket was applied before --------------------------------------------
 
 
-def test_the_zeros_of_a_checkpoint_are_kept(bert: Path, ticket: Ticket, tmp_path: Path) -> None:
-    model = kept_model(bert, ticket)
+def test_the_zeros_of_a_checkpoint_are_kept(
+    bare_bert: Path, ticket: Ticket, tmp_path: Path
+) -> None:
+    model = kept_model(bare_bert, ticket)
     train(model, Lion(model.parameters()), 3)
     model.save_pretrained(tmp_path / "sparse")
     for keep in (ticket.keep, tamtctl.keep_zeros):
@@ -661,9 +664,9 @@ def test_the_zeros_of_a_checkpoint_are_kept(bert: Path, ticket: Ticket, tmp_path
 
 
 def test_in_half_precision_the_zeros_of_a_checkpoint_are_kept(
-    bert: Path, ticket: Ticket, tmp_path: Path
+    bare_bert: Path, ticket: Ticket, tmp_path: Path
 ) -> None:
-    model = kept_model(bert, ticket).bfloat16()
+    model = kept_model(bare_bert, ticket).bfloat16()
     model.save_pretrained(tmp_path / "half")
     half = AutoModel.from_pretrained(tmp_path / "half", dtype=torch.bfloat16)
     assert ticket.keep(half).lost() == ()

@@ -26,13 +26,8 @@ from tamtctl.ticket import Ticket
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "bert", "bert", with_head=False)
-
-
-@pytest.fixture(scope="module")
-def ticket(bert: Path) -> Ticket:
-    return Ticket.load(ticket_for(bert, bert.parent / "ticket"))
+def ticket(bare_bert: Path) -> Ticket:
+    return Ticket.load(ticket_for(bare_bert, bare_bert.parent / "ticket"))
 
 
 def sentences(model: Path) -> SentenceTransformer:
@@ -46,9 +41,9 @@ def encoder_of(model: Any) -> Any:
 
 @pytest.mark.parametrize("how", ["callback", "apply"])
 def test_the_trainer_of_sentence_transformers(
-    how: str, bert: Path, ticket: Ticket, tmp_path: Path
+    how: str, bare_bert: Path, ticket: Ticket, tmp_path: Path
 ) -> None:
-    model = sentences(bert)
+    model = sentences(bare_bert)
     callbacks: list[Any] = [tamtctl.KeepZeros(ticket)]
     if how == "apply":
         assert len(ticket.apply(model, keep=True).applied) == 14
@@ -82,8 +77,8 @@ def test_the_trainer_of_sentence_transformers(
     )
 
 
-def test_a_cross_encoder(bert: Path, ticket: Ticket) -> None:
-    model: Any = CrossEncoder(str(bert), num_labels=1, device="cpu")
+def test_a_cross_encoder(bare_bert: Path, ticket: Ticket) -> None:
+    model: Any = CrossEncoder(str(bare_bert), num_labels=1, device="cpu")
     assert ticket.apply(model, keep=True).kept is tamtctl.kept_zeros(model)
     model.train()
     optimizer = Lion(model.parameters())
@@ -93,18 +88,20 @@ def test_a_cross_encoder(bert: Path, ticket: Ticket) -> None:
     assert has_its_zeros(model.model, ticket)
 
 
-def test_of_several_encoders_the_one_that_fits(bert: Path, ticket: Ticket, tmp_path: Path) -> None:
+def test_of_several_encoders_the_one_that_fits(
+    bare_bert: Path, ticket: Ticket, tmp_path: Path
+) -> None:
     other = tiny.save(tmp_path / "other", "bert", with_head=False, seed=7)
 
     def routed(query: Path, document: Path) -> Any:
         routes: Any = ([Transformer(str(model)), Pooling(16)] for model in (query, document))
         return SentenceTransformer(modules=[Router.for_query_document(*routes)], device="cpu")
 
-    asymmetric = routed(other, bert)
+    asymmetric = routed(other, bare_bert)
     assert ticket.apply(asymmetric, keep=True).applied
     document = asymmetric[0].sub_modules["document"]
     assert has_its_zeros(document[0].auto_model, ticket)
     with pytest.raises(TicketError, match=r"this SentenceTransformer holds 2 models .* fits 2"):
-        ticket.apply(routed(bert, bert))
+        ticket.apply(routed(bare_bert, bare_bert))
     with pytest.raises(TicketError, match="none is what the ticket is for"):
         ticket.apply(routed(other, other))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from command_line import Run, runner
+from command_line import Run
 
 from tamtctl.card import card
 from tamtctl.ticket import Ticket
@@ -28,11 +28,6 @@ NAMES = {
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("name", NAMES)

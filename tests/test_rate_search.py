@@ -9,8 +9,7 @@ from typing import Any
 
 import processes
 import pytest
-import tiny
-from command_line import Run, runner
+from command_line import Run
 from samples import examples_file, squad_folder, ticket_for
 from tiny import WORDS
 
@@ -20,21 +19,9 @@ from tamtctl.finetuning import FinetuneResult, finetune
 from tamtctl.rate_search import RateSearch, TriedRate, rates_around, trial_steps
 from tamtctl.tasks import TASKS
 from tamtctl.training import StepReport
+from tamtctl.watching import Silent
 
-
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "bert", "bert", with_head=False)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def config_of(model: Path, **changes: Any) -> FinetuneConfig:
@@ -53,15 +40,12 @@ def config_of(model: Path, **changes: Any) -> FinetuneConfig:
     return FinetuneConfig(**(values | changes))
 
 
-class Interrupting:
+class Interrupting(Silent):
     """A watcher that ends the run by an error of its own at the given report."""
 
     def __init__(self, at: int) -> None:
         self.left = at
         self.notes: list[str] = []
-
-    def status(self, message: str) -> None: ...
-    def finetune_plan(self, plan: object) -> None: ...
 
     def note(self, message: str) -> None:
         self.notes.append(message)
@@ -90,8 +74,8 @@ def facts_of(result: FinetuneResult) -> dict[str, Any]:
 # --- patience --------------------------------------------------------------------------------
 
 
-def test_patience_stops_on_what_is_held_out_and_reports_the_best_epoch(bert: Path) -> None:
-    config = config_of(bert, epochs=40, learning_rate=1e-2, patience=2, checkpoint_every=3)
+def test_patience_stops_on_what_is_held_out_and_reports_the_best_epoch(bare_bert: Path) -> None:
+    config = config_of(bare_bert, epochs=40, learning_rate=1e-2, patience=2, checkpoint_every=3)
     result = finetune(config)
     assert (result.train_examples, result.dev_examples) == (48, 4)
     assert result.stopped_early == [True]
@@ -110,9 +94,9 @@ def test_patience_stops_on_what_is_held_out_and_reports_the_best_epoch(bert: Pat
     assert again.epochs_done == result.epochs_done
 
 
-def test_patience_on_the_dev_set_is_asked_for_and_said(bert: Path, run: Run) -> None:
-    config = config_of(bert)
-    files = ["--train", config.train, "--dev", config.dev, "--model", bert, "--dense"]
+def test_patience_on_the_dev_set_is_asked_for_and_said(bare_bert: Path, run: Run) -> None:
+    config = config_of(bare_bert)
+    files = ["--train", config.train, "--dev", config.dev, "--model", bare_bert, "--dense"]
     options = "--epochs 40 --learning-rate 0.01 --batch-size 8 --threads 1 --patience 1".split()
     result = json.loads(run("finetune", *files, *options, "--select", "best", "--json").out)
     assert result["train_examples"] == 60
@@ -123,19 +107,19 @@ def test_patience_on_the_dev_set_is_asked_for_and_said(bert: Path, run: Run) -> 
     assert "seed 1 stopped early, after" in shown.out
 
 
-def test_a_run_that_never_stops_says_so(bert: Path) -> None:
-    result = finetune(config_of(bert, epochs=2, learning_rate=1e-9, patience=2))
+def test_a_run_that_never_stops_says_so(bare_bert: Path) -> None:
+    result = finetune(config_of(bare_bert, epochs=2, learning_rate=1e-9, patience=2))
     assert (result.stopped_early, result.epochs_done) == ([False], [2])
 
 
 # --- the learning rate -----------------------------------------------------------------------
 
 
-def test_the_rate_is_found_on_what_is_held_out(bert: Path, run: Run) -> None:
-    ticket = ticket_for(bert, Path("mine"))
-    config = config_of(bert)
+def test_the_rate_is_found_on_what_is_held_out(bare_bert: Path, run: Run) -> None:
+    ticket = ticket_for(bare_bert, Path("mine"))
+    config = config_of(bare_bert)
     command: list[object] = ["finetune", "--train", config.train, "--dev", config.dev]
-    command += ["--model", bert]
+    command += ["--model", bare_bert]
     command += ["--ticket", ticket, "--batch-size", 8, "--threads", 1, "--epochs", 6]
     shown = run(*command, "--find-learning-rate")
     assert "learning rate the best of 0.0002, 0.0006, 0.002, 0.006, 0.02" in shown.err
@@ -163,8 +147,8 @@ def test_the_rate_is_found_on_what_is_held_out(bert: Path, run: Run) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_an_interrupted_search_goes_on(bert: Path) -> None:
-    config = config_of(bert, epochs=3, find_learning_rate=True, checkpoint_every=2)
+def test_an_interrupted_search_goes_on(bare_bert: Path) -> None:
+    config = config_of(bare_bert, epochs=3, find_learning_rate=True, checkpoint_every=2)
     whole = finetune(config, output_dir=Path("whole"))
     again = interrupted(config, Path("again"), at=11)
     assert again.rate_search == whole.rate_search
@@ -176,17 +160,17 @@ def test_an_interrupted_search_goes_on(bert: Path) -> None:
     assert tried.stat().st_mtime_ns == before
 
 
-def test_both_share_what_is_held_out_and_numbers_and_questions_do_too(bert: Path) -> None:
+def test_both_share_what_is_held_out_and_numbers_and_questions_do_too(bare_bert: Path) -> None:
     rows = [{"text": f"{WORDS[i % 40]} {WORDS[i // 2]}", "label": i / 7} for i in range(40)]
     Path("numbers.jsonl").write_text("\n".join(map(json.dumps, rows)))
     changes = {"train": "numbers.jsonl", "dev": None, "find_learning_rate": True, "patience": 1}
-    result = finetune(config_of(bert, epochs=2, **changes))
+    result = finetune(config_of(bare_bert, epochs=2, **changes))
     assert result.rate_search
     assert (result.rate_search.metric, result.rate_search.examples) == ("pearson", 6)
     assert result.train_examples == 26
     squad_folder(Path("squad"))
     config = FinetuneConfig(
-        task="squad", data_dir="squad", model=str(bert), dense=True, find_learning_rate=True
+        task="squad", data_dir="squad", model=str(bare_bert), dense=True, find_learning_rate=True
     )
     with pytest.raises(TaskError, match=r"out \(1; at least 10 .*; leave out --find-learn"):
         finetune(config)
@@ -202,11 +186,11 @@ def test_rates_and_steps() -> None:
     assert RateSearch.from_dict(json.loads(json.dumps(vars(found), default=vars))) == found
 
 
-def test_a_rate_at_the_edge_and_one_that_diverges_are_said(bert: Path) -> None:
-    config = config_of(bert, epochs=1, find_learning_rate=True)
+def test_a_rate_at_the_edge_and_one_that_diverges_are_said(bare_bert: Path) -> None:
+    config = config_of(bare_bert, epochs=1, find_learning_rate=True)
     watcher = Interrupting(-1)
     with pytest.raises(UsageError, match="leave out --learning-rate"):
-        config_of(bert, find_learning_rate=True, learning_rate=1.0)
+        config_of(bare_bert, find_learning_rate=True, learning_rate=1.0)
     result = finetune(config, watcher=watcher)
     assert result.rate_search
     is_at_edge = result.rate_search.learning_rate in (0.0002, 0.02)
@@ -215,11 +199,11 @@ def test_a_rate_at_the_edge_and_one_that_diverges_are_said(bert: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_search_ends_as_one_that_was_not(bert: Path, tmp_path: Path) -> None:
-    config = config_of(bert, epochs=2, find_learning_rate=True)
+def test_a_killed_search_ends_as_one_that_was_not(bare_bert: Path, tmp_path: Path) -> None:
+    config = config_of(bare_bert, epochs=2, find_learning_rate=True)
     whole = finetune(config, output_dir=Path("whole"))
     words = ["finetune", "own", "--train", tmp_path / "own.jsonl", "--dev", tmp_path / "dev.jsonl"]
-    words += ["--model", bert, "--dense", "--batch-size", 8, "--threads", 1, "--epochs", 2]
+    words += ["--model", bare_bert, "--dense", "--batch-size", 8, "--threads", 1, "--epochs", 2]
     words += ["--find-learning-rate", "--output-dir", tmp_path / "run", "--json"]
     process = processes.start([*words, "--checkpoint-every", 1], tmp_path)
     while process.is_alive() and not Path("run/learning-rates.json").exists():

@@ -22,28 +22,20 @@ from tamtctl.finetuning import FinetuneResult, finetune
 from tamtctl.models import maskable_matrices
 from tamtctl.ticket import Ticket
 
-
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "bert", "bert", with_head=False)
+def ticket(bare_bert: Path) -> Path:
+    return ticket_for(bare_bert, bare_bert.parent / "ticket")
 
 
 @pytest.fixture(scope="module")
-def ticket(bert: Path) -> Path:
-    return ticket_for(bert, bert.parent / "ticket")
-
-
-@pytest.fixture(scope="module")
-def sparse(bert: Path, ticket: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sparse(bare_bert: Path, ticket: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a first fine-tuning."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("first"))
-        return finetune(own_config(bert, ticket=str(ticket))).checkpoint[0].absolute()
+        return finetune(own_config(bare_bert, ticket=str(ticket))).checkpoint[0].absolute()
 
 
 def weights_of(result: FinetuneResult) -> dict[str, torch.Tensor]:
@@ -103,21 +95,21 @@ def test_an_exported_checkpoint_keeps_its_zeros(ticket: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("encoding", ["bits", "delta"])
 def test_a_ticket_goes_on_with_what_was_trained_with_it(
-    encoding: str, bert: Path, ticket: Path, sparse: Path, tmp_path: Path
+    encoding: str, bare_bert: Path, ticket: Path, sparse: Path, tmp_path: Path
 ) -> None:
-    given = ticket_for(bert, tmp_path / "ticket", encoding=encoding)
+    given = ticket_for(bare_bert, tmp_path / "ticket", encoding=encoding)
     result = finetune(own_config(sparse, ticket=str(given)))
     assert has_zeros_of(ticket, result)
     assert any("was trained with this ticket before" in note for note in result.notes)
     assert said(result)["zeros"] == "kept"
-    other = ticket_for(bert, tmp_path / "other", sparsity=0.7)
+    other = ticket_for(bare_bert, tmp_path / "other", sparsity=0.7)
     with pytest.raises(TicketError, match=r"the ticket does not fit model .* before fine-tuning"):
         finetune(own_config(sparse, ticket=str(other)))
 
 
-def test_few_zeros_are_kept_if_a_run_says_so(bert: Path, tmp_path: Path) -> None:
-    given = ticket_for(bert, tmp_path / "ticket", sparsity=0.05)
-    first = finetune(own_config(bert, ticket=str(given)))
+def test_few_zeros_are_kept_if_a_run_says_so(bare_bert: Path, tmp_path: Path) -> None:
+    given = ticket_for(bare_bert, tmp_path / "ticket", sparsity=0.05)
+    first = finetune(own_config(bare_bert, ticket=str(given)))
     second = finetune(own_config(first.checkpoint[0]))  # without --dense, too
     assert has_zeros_of(given, second)
     (first.checkpoint[0] / "metrics.json").unlink()
@@ -127,8 +119,8 @@ def test_few_zeros_are_kept_if_a_run_says_so(bert: Path, tmp_path: Path) -> None
     assert has_zeros_of(given, finetune(own_config(first.checkpoint[0], keep_zeros=True)))
 
 
-def test_zeros_that_were_not_pruned_are_left_alone(bert: Path, tmp_path: Path) -> None:
-    model = AutoModel.from_pretrained(bert)
+def test_zeros_that_were_not_pruned_are_left_alone(bare_bert: Path, tmp_path: Path) -> None:
+    model = AutoModel.from_pretrained(bare_bert)
     with torch.no_grad():
         model.get_input_embeddings().weight[:30] = 0  # words that no text has
     model.save_pretrained(tmp_path / "padded")
@@ -154,9 +146,9 @@ def test_requests_that_contradict_themselves(changes: dict[str, Any], message: s
         FinetuneConfig(task="sst2", **changes)
 
 
-def test_a_model_without_a_ticket_at_hand_is_refused(bert: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_ticket_at_hand_is_refused(bare_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(TamtctlError, match=r"no ticket of model .* at hand"):
-        finetune(own_config(bert))
+        finetune(own_config(bare_bert))
 
 
 def test_the_command_says_it(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from command_line import Run, runner
+from command_line import Run
 from safetensors.torch import save_file
 from samples import own_config, ticket_for
 from torch import Tensor, nn
@@ -32,14 +32,7 @@ from tamtctl.tasks import TASKS
 TEXTS = ["the list of file names", "a", "is this it", "", "name type set value data time " * 9]
 
 
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def sentence_model(

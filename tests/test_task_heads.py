@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from command_line import Run, runner
+from command_line import Run
 from samples import own_config, ticket_for
 from transformers import (
     AutoConfig,
@@ -32,14 +32,7 @@ from tamtctl.tasks import own_task
 CLASSES = ("file", "list", "name")
 
 
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
-from command_line import Run, runner
+from command_line import Run
 from samples import own_config, squad_folder
 
 from tamtctl.config import EvaluateConfig, FinetuneConfig
@@ -26,15 +26,7 @@ from tamtctl.task_data import Answers, Examples, open_own_task, open_task, read_
 from tamtctl.task_notes import number_notes, own_label_notes
 from tamtctl.tasks import TASKS
 
-
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.fixture(scope="module")

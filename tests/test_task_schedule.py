@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from command_line import Run, runner
+from command_line import Run
 from samples import examples_file, own_config
 
 from tamtctl import task_schedule
@@ -27,19 +27,7 @@ SST2 = TASKS["sst2"]
 AS_ASKED = {"learning_rate": 3e-4, "epochs": 2, "batch_size": 7}
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "bert", "bert", with_head=False)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def test_the_wider_a_model_the_smaller_its_rate_within_limits() -> None:
@@ -87,9 +75,9 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing(first: int) -> None:
     np.testing.assert_allclose(rates, [*rising, *falling], atol=1e-12)
 
 
-def test_the_plan_says_the_values_and_where_they_are_from(bert: Path, run: Run) -> None:
+def test_the_plan_says_the_values_and_where_they_are_from(bare_bert: Path, run: Run) -> None:
     data = str(examples_file(Path("own.jsonl")))
-    words = ["finetune", "--train", data, "--dev", data, "--dense", "--model", str(bert)]
+    words = ["finetune", "--train", data, "--dev", data, "--dense", "--model", str(bare_bert)]
     words += ["--threads", "1", "--epochs", "1"]
     said = " ".join(run(*words).err.split())
     usual = "for a width of 16 and 24 examples"
@@ -101,8 +89,10 @@ def test_the_plan_says_the_values_and_where_they_are_from(bert: Path, run: Run) 
     assert "--recipe must be one of auto, paper, got 'papier'; did you mean paper?" in refused.err
 
 
-def test_a_run_by_another_rule_is_another_run(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = own_config(bert, dense=True, learning_rate=None)
+def test_a_run_by_another_rule_is_another_run(
+    bare_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = own_config(bare_bert, dense=True, learning_rate=None)
     first, given = finetune(config), finetune(config, output_dir="given")
     assert finetune(config).already_done
     monkeypatch.setattr(task_schedule, "LARGEST_RATE", 1e-3)  # as of another version
@@ -112,7 +102,8 @@ def test_a_run_by_another_rule_is_another_run(bert: Path, monkeypatch: pytest.Mo
         finetune(config, output_dir=given.run_folder)
     with pytest.raises(UsageError, match="holds no run of this configuration"):
         finetune(
-            own_config(bert, dense=True, learning_rate=None, recipe="paper"), output_dir="given"
+            own_config(bare_bert, dense=True, learning_rate=None, recipe="paper"),
+            output_dir="given",
         )
     rates = [
         _facts(result.checkpoint[0])["training"]["learning_rate"] for result in (first, second)
@@ -125,26 +116,28 @@ def _facts(checkpoint: Path) -> dict[str, dict[str, object]]:
     return facts
 
 
-def test_a_tiny_model_learns_by_default_and_warms_up(bert: Path) -> None:
+def test_a_tiny_model_learns_by_default_and_warms_up(bare_bert: Path) -> None:
     data = str(examples_file(Path("many.jsonl"), 120))
     values = {"train": data, "dev": data, "dense": True, "batch_size": None, "learning_rate": None}
-    found = finetune(own_config(bert, **values, epochs=None))
+    found = finetune(own_config(bare_bert, **values, epochs=None))
     assert found.mean > 0.95
     lines = (found.checkpoint[0] / "metrics.jsonl").read_text().splitlines()
     rates = {line["step"]: line["learning_rate"] for line in map(json.loads, lines)}
     warm_up = found.steps // 10
     assert rates[found.steps] == pytest.approx(2e-3 / (found.steps - warm_up))
     assert rates[10] == pytest.approx(2e-3 * (1 - (9 - warm_up) / (found.steps - warm_up)))
-    paper = finetune(own_config(bert, **values, epochs=found.epochs, recipe="paper"))
+    paper = finetune(own_config(bare_bert, **values, epochs=found.epochs, recipe="paper"))
     assert paper.mean < 0.75
 
 
-def test_glues_numbers_are_learnt_around_their_mean_but_by_the_papers_recipe(bert: Path) -> None:
+def test_glues_numbers_are_learnt_around_their_mean_but_by_the_papers_recipe(
+    bare_bert: Path,
+) -> None:
     rows = [f"{score}\tthe list\tthe {word}" for score in (3, 4, 5) for word in tiny.WORDS[:6]]
     for split in ("train", "dev"):
         Path(f"{split}.tsv").write_text("\n".join(["score\tsentence1\tsentence2", *rows]))
     config = FinetuneConfig(
-        task="stsb", data_dir=".", model=str(bert), dense=True, learning_rate=1e-6, threads=1
+        task="stsb", data_dir=".", model=str(bare_bert), dense=True, learning_rate=1e-6, threads=1
     )
     means = []
     for recipe in ("auto", "paper"):
@@ -155,14 +148,16 @@ def test_glues_numbers_are_learnt_around_their_mean_but_by_the_papers_recipe(ber
     assert abs(means[1]) < 2
 
 
-def test_a_comparison_fine_tunes_by_the_same_rule(bert: Path) -> None:
+def test_a_comparison_fine_tunes_by_the_same_rule(bare_bert: Path) -> None:
     rows = ["sentence\tlabel", *(f"the {word}\t{i % 2}" for i, word in enumerate(tiny.WORDS[:8]))]
     for split in ("train", "dev"):
         Path(f"{split}.tsv").write_text("\n".join(rows))
     config = CompareConfig(tickets=("any",), data_dir=".", task_epochs=1, threads=1)
-    found = fine_tune(config, "sst2", str(bert), None)
+    found = fine_tune(config, "sst2", str(bare_bert), None)
     assert found.training is not None
     assert (found.training.learning_rate, found.training.epochs) == (rate_for(16), 1)
     assert finetune(
-        FinetuneConfig(task="sst2", data_dir=".", model=str(bert), dense=True, epochs=1, threads=1)
+        FinetuneConfig(
+            task="sst2", data_dir=".", model=str(bare_bert), dense=True, epochs=1, threads=1
+        )
     ).already_done

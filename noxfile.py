@@ -67,6 +67,6 @@ def build(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def nano(session: nox.Session) -> None:
-    """Pre-train the embedded model; see tamtctl/nano/README.md."""
+    """Pre-train the embedded model; see tamtctl/models/nano/README.md."""
     session.install(".")
-    session.run("python", "-m", "tamtctl.nano.pretrain", *session.posargs)
+    session.run("python", "-m", "tamtctl.models.nano.pretrain", *session.posargs)

@@ -17,72 +17,72 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tamtctl.comparison import compare as compare
-    from tamtctl.config import EvaluateConfig as EvaluateConfig
-    from tamtctl.config import FinetuneConfig as FinetuneConfig
-    from tamtctl.config import SearchConfig as SearchConfig
-    from tamtctl.errors import TamtctlError as TamtctlError
-    from tamtctl.evaluation import Evaluation as Evaluation
-    from tamtctl.evaluation import evaluate as evaluate
-    from tamtctl.exporting import export as export
-    from tamtctl.findings import Comparison as Comparison
-    from tamtctl.finetuning import FinetuneResult as FinetuneResult
-    from tamtctl.finetuning import finetune as finetune
-    from tamtctl.hub import published_tickets as published_tickets
-    from tamtctl.hub import pull as pull
-    from tamtctl.hub import push as push
-    from tamtctl.importing import import_ticket as import_ticket
-    from tamtctl.inspecting import compare_masks as compare_masks
-    from tamtctl.inspecting import inspect_ticket as inspect_ticket
-    from tamtctl.keep_callback import KeepZeros as KeepZeros
-    from tamtctl.keeping import KeptZeros as KeptZeros
-    from tamtctl.keeping import keep_zeros as keep_zeros
-    from tamtctl.keeping import kept_zeros as kept_zeros
-    from tamtctl.listing import known_tickets as known_tickets
-    from tamtctl.listing import list_tickets as list_tickets
-    from tamtctl.nano import nano_path as nano_path
-    from tamtctl.searching import SearchPlan as SearchPlan
-    from tamtctl.searching import SearchResult as SearchResult
-    from tamtctl.searching import plan_search as plan_search
-    from tamtctl.searching import search as search
-    from tamtctl.sweep import CompareConfig as CompareConfig
-    from tamtctl.ticket import Ticket as Ticket
-    from tamtctl.watching import ProgressBars as ProgressBars
-    from tamtctl.watching import Silent as Silent
+    from tamtctl.comparison.api import compare as compare
+    from tamtctl.comparison.config import CompareConfig as CompareConfig
+    from tamtctl.comparison.result import Comparison as Comparison
+    from tamtctl.foundations.errors import TamtctlError as TamtctlError
+    from tamtctl.foundations.watching import ProgressBars as ProgressBars
+    from tamtctl.foundations.watching import Silent as Silent
+    from tamtctl.models.nano import nano_path as nano_path
+    from tamtctl.pruning.config import EvaluateConfig as EvaluateConfig
+    from tamtctl.pruning.config import FinetuneConfig as FinetuneConfig
+    from tamtctl.pruning.config import SearchConfig as SearchConfig
+    from tamtctl.pruning.searching.run import SearchPlan as SearchPlan
+    from tamtctl.pruning.searching.run import SearchResult as SearchResult
+    from tamtctl.pruning.searching.run import plan_search as plan_search
+    from tamtctl.pruning.searching.run import search as search
+    from tamtctl.tasks.evaluation.api import Evaluation as Evaluation
+    from tamtctl.tasks.evaluation.api import evaluate as evaluate
+    from tamtctl.tasks.finetuning.run import FinetuneResult as FinetuneResult
+    from tamtctl.tasks.finetuning.run import finetune as finetune
+    from tamtctl.ticket.exporting import export as export
+    from tamtctl.ticket.hub.sharing import published_tickets as published_tickets
+    from tamtctl.ticket.hub.sharing import pull as pull
+    from tamtctl.ticket.hub.sharing import push as push
+    from tamtctl.ticket.importing import import_ticket as import_ticket
+    from tamtctl.ticket.inspection import compare_masks as compare_masks
+    from tamtctl.ticket.inspection import inspect_ticket as inspect_ticket
+    from tamtctl.ticket.keep_callback import KeepZeros as KeepZeros
+    from tamtctl.ticket.keeping import KeptZeros as KeptZeros
+    from tamtctl.ticket.keeping import keep_zeros as keep_zeros
+    from tamtctl.ticket.keeping import kept_zeros as kept_zeros
+    from tamtctl.ticket.listing import known_tickets as known_tickets
+    from tamtctl.ticket.listing import list_tickets as list_tickets
+    from tamtctl.ticket.ticket import Ticket as Ticket
 
 _MODULE_OF = {
-    "CompareConfig": "sweep",
-    "Comparison": "findings",
-    "EvaluateConfig": "config",
-    "Evaluation": "evaluation",
-    "FinetuneConfig": "config",
-    "FinetuneResult": "finetuning",
-    "KeepZeros": "keep_callback",
-    "KeptZeros": "keeping",
-    "ProgressBars": "watching",
-    "SearchConfig": "config",
-    "SearchPlan": "searching",
-    "SearchResult": "searching",
-    "Silent": "watching",
-    "TamtctlError": "errors",
-    "Ticket": "ticket",
-    "compare": "comparison",
-    "evaluate": "evaluation",
-    "finetune": "finetuning",
-    "compare_masks": "inspecting",
-    "export": "exporting",
-    "import_ticket": "importing",
-    "inspect_ticket": "inspecting",
-    "keep_zeros": "keeping",
-    "kept_zeros": "keeping",
-    "known_tickets": "listing",
-    "list_tickets": "listing",
-    "nano_path": "nano",
-    "published_tickets": "hub",
-    "pull": "hub",
-    "push": "hub",
-    "plan_search": "searching",
-    "search": "searching",
+    "CompareConfig": "comparison.config",
+    "Comparison": "comparison.result",
+    "EvaluateConfig": "pruning.config",
+    "Evaluation": "tasks.evaluation.api",
+    "FinetuneConfig": "pruning.config",
+    "FinetuneResult": "tasks.finetuning.run",
+    "KeepZeros": "ticket.keep_callback",
+    "KeptZeros": "ticket.keeping",
+    "ProgressBars": "foundations.watching",
+    "SearchConfig": "pruning.config",
+    "SearchPlan": "pruning.searching.run",
+    "SearchResult": "pruning.searching.run",
+    "Silent": "foundations.watching",
+    "TamtctlError": "foundations.errors",
+    "Ticket": "ticket.ticket",
+    "compare": "comparison.api",
+    "evaluate": "tasks.evaluation.api",
+    "finetune": "tasks.finetuning.run",
+    "compare_masks": "ticket.inspection",
+    "export": "ticket.exporting",
+    "import_ticket": "ticket.importing",
+    "inspect_ticket": "ticket.inspection",
+    "keep_zeros": "ticket.keeping",
+    "kept_zeros": "ticket.keeping",
+    "known_tickets": "ticket.listing",
+    "list_tickets": "ticket.listing",
+    "nano_path": "models.nano",
+    "published_tickets": "ticket.hub.sharing",
+    "pull": "ticket.hub.sharing",
+    "push": "ticket.hub.sharing",
+    "plan_search": "pruning.searching.run",
+    "search": "pruning.searching.run",
 }
 __all__ = sorted(_MODULE_OF)
 

@@ -1,6 +1,6 @@
 """``python -m tamtctl``, which is also what ``torchrun -m tamtctl`` runs."""
 
-from tamtctl.cli import main
+from tamtctl.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tamtctl import cli
+from tamtctl.cli import app as cli
 
 
 class Outcome(NamedTuple):

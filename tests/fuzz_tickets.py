@@ -37,15 +37,15 @@ import typer.main
 import zstandard
 from ticket_mutators import MUTATORS, Files, spoilt
 
-from tamtctl import cli
-from tamtctl.card import card
-from tamtctl.errors import TicketError
-from tamtctl.heads import head_parameters
-from tamtctl.mask_coding import decode_mask
-from tamtctl.models import load_encoder
-from tamtctl.pruning import magnitude_masks, random_masks
-from tamtctl.ticket import Ticket
-from tamtctl.untrusted import Defect
+from tamtctl.cli import app as cli
+from tamtctl.foundations.errors import TicketError
+from tamtctl.foundations.untrusted import Defect
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.one_shot import magnitude_masks, random_masks
+from tamtctl.ticket.format.mask_codec import decode_mask
+from tamtctl.ticket.heads import head_parameters
+from tamtctl.ticket.hub.card import card
+from tamtctl.ticket.ticket import Ticket
 
 SECONDS = 120  # of a case, on a busy machine
 MEMORY = 2**30  # that a case may ask for beside what the process has

@@ -15,7 +15,12 @@ from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["tamtctl.searching", "tamtctl.views", "datasets", "transformers.models.bert.modeling_bert"]
+    [
+        "tamtctl.pruning.searching.run",
+        "tamtctl.cli.views.progress",
+        "datasets",
+        "transformers.models.bert.modeling_bert",
+    ]
 )
 
 
@@ -29,7 +34,7 @@ def start(
 
 
 def _run(arguments: list[str], folder: str, out: str, err: str) -> None:
-    from tamtctl import cli
+    from tamtctl.cli import app as cli
 
     os.chdir(folder)
     for name, stream in ((out, sys.stdout), (err, sys.stderr)):

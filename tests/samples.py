@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from tiny import WORDS
 
-from tamtctl.config import FinetuneConfig
-from tamtctl.models import load_encoder
-from tamtctl.pruning import random_masks
-from tamtctl.ticket import Ticket
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.pruning.one_shot import random_masks
+from tamtctl.ticket.ticket import Ticket
 
 
 def ticket_for(model: Path, to: Path, sparsity: float = 0.5, encoding: str = "bits") -> Path:

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from tamtctl.batches import (
+from tamtctl.data.batches import (
     Batch,
     Blocks,
     Noise,
@@ -18,7 +18,7 @@ from tamtctl.batches import (
     special_tokens_around,
     training_batches,
 )
-from tamtctl.errors import CorpusError, ModelError, UsageError
+from tamtctl.foundations.errors import CorpusError, ModelError, UsageError
 
 CLS, SEP, MASK = 2, 3, 4
 

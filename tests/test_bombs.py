@@ -26,19 +26,25 @@ from memory import at_most
 from test_mask_coding import trained_mask
 from test_ticket import list_again, make_ticket, rewrite_json, small_ticket
 
-from tamtctl import task_data
-from tamtctl.errors import CorpusError, ModelError, TaskError
-from tamtctl.fingerprints import combined_fingerprint
-from tamtctl.head_format import HEAD_FILE
-from tamtctl.inspecting import compare_masks, inspect_ticket
-from tamtctl.labelled_files import records_of
-from tamtctl.mask_coding import Stored, decode_mask, encode_mask, packed_chunks, repacked
-from tamtctl.models import load_encoder
-from tamtctl.packing import pack
-from tamtctl.task_data import open_own_task
-from tamtctl.tasks import find_task
-from tamtctl.text import open_source
-from tamtctl.ticket import Ticket
+from tamtctl.data.text.sources import open_source
+from tamtctl.foundations.errors import CorpusError, ModelError, TaskError
+from tamtctl.foundations.packing import pack
+from tamtctl.models.fingerprints import combined_fingerprint
+from tamtctl.models.loading import load_encoder
+from tamtctl.tasks.labelled import task_data
+from tamtctl.tasks.labelled.files import records_of
+from tamtctl.tasks.labelled.task_data import open_own_task
+from tamtctl.tasks.registry import find_task
+from tamtctl.ticket.format.head_format import HEAD_FILE
+from tamtctl.ticket.format.mask_codec import (
+    Stored,
+    decode_mask,
+    encode_mask,
+    packed_chunks,
+    repacked,
+)
+from tamtctl.ticket.inspection import compare_masks, inspect_ticket
+from tamtctl.ticket.ticket import Ticket
 
 SEVERAL = 50.0  # megabytes
 

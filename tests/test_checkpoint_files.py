@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from tamtctl.checkpoint_files import CheckpointFiles
-from tamtctl.errors import TamtctlError, TicketError, UsageError
-from tamtctl.importing import ImportResult, import_ticket
-from tamtctl.models import load_encoder
-from tamtctl.pruning import magnitude_masks
+from tamtctl.foundations.errors import TamtctlError, TicketError, UsageError
+from tamtctl.models.checkpoint_files import CheckpointFiles
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.ticket.importing import ImportResult, import_ticket
 
 NAME = "encoder.layer.0.output.dense.weight"
 

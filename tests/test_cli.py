@@ -172,7 +172,7 @@ def test_every_command_has_an_example_in_its_help(run: Run) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys; sys.argv = ['tamtctl', '--help']; from tamtctl import cli\n"
+        "import sys; sys.argv = ['tamtctl', '--help']; from tamtctl.cli import app as cli\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'datasets', 'numpy'} & sys.modules.keys()\n"

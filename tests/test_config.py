@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tamtctl.config import RECIPES, SearchConfig
-from tamtctl.errors import UsageError
+from tamtctl.foundations.errors import UsageError
+from tamtctl.pruning.config import RECIPES, SearchConfig
 
 
 def test_recipes_give_valid_configurations() -> None:

@@ -15,11 +15,11 @@ from command_line import Run
 from samples import squad_folder, ticket_for
 from tiny import WORDS
 
-from tamtctl.constant_answer import ConstantAnswer, constant_loss
-from tamtctl.features import Features
-from tamtctl.task_data import Answers, Examples
-from tamtctl.tasks import TASKS, own_task
-from tamtctl.untrained import Finding, loss_hardly_moved, no_better, sentence
+from tamtctl.tasks.constant_answer import ConstantAnswer, constant_loss
+from tamtctl.tasks.finetuning.untrained import Finding, loss_hardly_moved, no_better, sentence
+from tamtctl.tasks.kinds.padded_batches import Features
+from tamtctl.tasks.labelled.task_data import Answers, Examples
+from tamtctl.tasks.registry import TASKS, own_task
 
 TRAINED = "--epochs 15 --learning-rate 0.01 --batch-size 8 --threads 1".split()
 UNTRAINED = "--epochs 1 --learning-rate 1e-9 --batch-size 8 --threads 1".split()

@@ -16,9 +16,9 @@ import pytest
 from small_disk import small_disk
 from transformers import PreTrainedTokenizerBase
 
-import tamtctl.corpus
-from tamtctl.corpus import load_corpus
-from tamtctl.errors import CorpusError, ModelError
+import tamtctl.data.corpus
+from tamtctl.data.corpus import load_corpus
+from tamtctl.foundations.errors import CorpusError, ModelError
 
 LINES = [f"the lottery ticket {i}, masks of {i * i}" for i in range(500)]
 
@@ -152,7 +152,7 @@ def test_progress_counts_tokens(
 ) -> None:
     expected = load_corpus(str(file), bert_tokenizer)
     # Written in many small parts, the streams are the same.
-    monkeypatch.setattr(tamtctl.corpus, "CHARACTERS_AT_ONCE", 1000)
+    monkeypatch.setattr(tamtctl.data.corpus, "CHARACTERS_AT_ONCE", 1000)
     monkeypatch.setenv("TAMTCTL_CACHE", os.environ["TAMTCTL_CACHE"] + "2")
     reports: list[int] = []
     corpus = load_corpus(str(file), bert_tokenizer, progress=reports.append)
@@ -186,7 +186,7 @@ def test_a_damaged_cache_is_made_again(
 LOAD = """
 import sys
 from transformers import BertTokenizer
-from tamtctl.corpus import load_corpus
+from tamtctl.data.corpus import load_corpus
 corpus = load_corpus(sys.argv[1], BertTokenizer.from_pretrained(sys.argv[2]))
 print(corpus.fingerprint, corpus.train.sum())
 """
@@ -229,7 +229,7 @@ def test_an_interruption_leaves_nothing(
 KILLED = """
 import os, signal, sys
 from transformers import BertTokenizer
-from tamtctl.corpus import load_corpus
+from tamtctl.data.corpus import load_corpus
 tokenizer = BertTokenizer.from_pretrained(sys.argv[2])
 load_corpus(sys.argv[1], tokenizer, progress=lambda _: os.kill(os.getpid(), signal.SIGKILL))
 """
@@ -277,8 +277,8 @@ def test_a_cache_that_is_no_folder(
         load_corpus(str(file), bert_tokenizer)
 
 
-APART = [line for line in LINES if tamtctl.corpus.is_held_out(line)]
-NOT_APART = [line for line in LINES if not tamtctl.corpus.is_held_out(line)]
+APART = [line for line in LINES if tamtctl.data.corpus.is_held_out(line)]
+NOT_APART = [line for line in LINES if not tamtctl.data.corpus.is_held_out(line)]
 TOO_LITTLE = {
     "nothing": ([], r"the corpus is empty: no text in .*text\.txt"),
     "blank": ([" ", "", "\t"], r"the corpus is empty"),

@@ -13,10 +13,10 @@ import pytest
 from command_line import Run
 from tiny import WORDS
 
-from tamtctl.dev_split import DevSplit
-from tamtctl.errors import TaskError
-from tamtctl.task_data import Answers, Examples
-from tamtctl.tasks import TASKS, Task, own_task
+from tamtctl.foundations.errors import TaskError
+from tamtctl.tasks.labelled.dev_split import DevSplit
+from tamtctl.tasks.labelled.task_data import Answers, Examples
+from tamtctl.tasks.registry import TASKS, Task, own_task
 
 OPTIONS = "--dense --batch-size 8 --learning-rate 0.01 --threads 1 --epochs".split()
 

@@ -18,8 +18,8 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-import tamtctl.encoding
-from tamtctl.encoding import Encoder
+import tamtctl.data.tokenization
+from tamtctl.data.tokenization import Encoder
 
 SAMPLE = [
     "The lottery ticket hypothesis: sub-networks, naïve [MASK] masks. 中文 étude",
@@ -208,7 +208,7 @@ def test_special_tokens_are_split_where_the_tokenizer_says_so() -> None:
 def test_the_chunk_cache_is_bounded(
     bert_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tamtctl.encoding, "_CACHE_SIZE", 10_000)
+    monkeypatch.setattr(tamtctl.data.tokenization, "_CACHE_SIZE", 10_000)
     encoder = Encoder(bert_tokenizer)
     for batch in range(50):
         lines = [f"{batch} {i} x{i} ticket" for i in range(100 * batch, 100 * batch + 100)]

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from samples import examples_file
 from small_disk import small_disk
 
-from tamtctl.errors import explain
+from tamtctl.foundations.errors import explain
 
 LONG = "n" * 300
 

@@ -19,17 +19,17 @@ from command_line import Run
 from samples import own_config, squad_folder, ticket_for
 from transformers import AutoModel
 
-from tamtctl.config import EvaluateConfig, FinetuneConfig
-from tamtctl.errors import ModelError, TamtctlError, TaskError, TicketError, UsageError
-from tamtctl.evaluation import Evaluation, evaluate, label
-from tamtctl.exporting import export
-from tamtctl.finetuning import finetune
-from tamtctl.held_out_loss import HeldOutLoss
-from tamtctl.metrics import scores, standard_errors
-from tamtctl.models import load_encoder
-from tamtctl.task_data import Answers, Examples
-from tamtctl.tasks import TASKS
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.errors import ModelError, TamtctlError, TaskError, TicketError, UsageError
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.config import EvaluateConfig, FinetuneConfig
+from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
+from tamtctl.tasks.evaluation.api import Evaluation, evaluate, label
+from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.tasks.kinds.metrics import scores, standard_errors
+from tamtctl.tasks.labelled.task_data import Answers, Examples
+from tamtctl.tasks.registry import TASKS
+from tamtctl.ticket.exporting import export
+from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 

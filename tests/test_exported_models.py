@@ -29,13 +29,13 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from tamtctl.config import EvaluateConfig
-from tamtctl.errors import ModelError
-from tamtctl.evaluation import evaluate
-from tamtctl.exporting import export
-from tamtctl.finetuning import finetune
-from tamtctl.models import load_encoder, maskable_matrices
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.errors import ModelError
+from tamtctl.models.loading import load_encoder, maskable_matrices
+from tamtctl.pruning.config import EvaluateConfig
+from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.ticket.exporting import export
+from tamtctl.ticket.ticket import Ticket
 
 library = pytest.importorskip("sentence_transformers")
 

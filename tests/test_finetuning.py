@@ -21,9 +21,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tamtctl import cli
-from tamtctl.config import FinetuneConfig
-from tamtctl.errors import (
+from tamtctl.cli import app as cli
+from tamtctl.foundations.errors import (
     DamagedRunError,
     DivergedError,
     ModelError,
@@ -32,16 +31,17 @@ from tamtctl.errors import (
     TicketError,
     UsageError,
 )
-from tamtctl.features import Features, span_windows
-from tamtctl.finetuning import finetune
-from tamtctl.models import load_encoder, maskable_matrices
-from tamtctl.pruning import magnitude_masks
-from tamtctl.sparse_training import SparseTraining
-from tamtctl.starting_point import with_default_ticket
-from tamtctl.task_data import Answers
-from tamtctl.task_models import best_span, load_for_training
-from tamtctl.tasks import own_task
-from tamtctl.ticket import Ticket
+from tamtctl.models.loading import load_encoder, maskable_matrices
+from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
+from tamtctl.tasks.finetuning.starting_point import with_default_ticket
+from tamtctl.tasks.kinds.padded_batches import Features, span_windows
+from tamtctl.tasks.kinds.task_model import best_span, load_for_training
+from tamtctl.tasks.labelled.task_data import Answers
+from tamtctl.tasks.registry import own_task
+from tamtctl.ticket.ticket import Ticket
 
 WORDS = tiny.WORDS
 

@@ -16,11 +16,11 @@ import pytest
 import tiny
 from samples import own_config, ticket_for
 
-from tamtctl.config import FinetuneConfig
-from tamtctl.errors import TamtctlError
-from tamtctl.finetuning import FinetuneResult, finetune
-from tamtctl.training import StepReport
-from tamtctl.watching import Silent
+from tamtctl.foundations.errors import TamtctlError
+from tamtctl.foundations.watching import Silent
+from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.tasks.finetuning.run import FinetuneResult, finetune
+from tamtctl.training.loop import StepReport
 
 STEPS = 40
 TOPICS = ("list", "file")

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tamtctl.flips import flips_of, shared_flips
-from tamtctl.models import load_encoder
-from tamtctl.packing import pack
-from tamtctl.pruning import magnitude_masks, random_masks
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.packing import pack
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.one_shot import magnitude_masks, random_masks
+from tamtctl.ticket.flips import flips_of, shared_flips
+from tamtctl.ticket.ticket import Ticket
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from test_ticket import small_ticket
 
-from tamtctl.files import replacing_file
-from tamtctl.folders import replacing
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.files import replacing_file
+from tamtctl.foundations.folders import replacing
+from tamtctl.ticket.ticket import Ticket
 
 KILLED = """
 import os, signal, sys
-from tamtctl.folders import replacing
+from tamtctl.foundations.folders import replacing
 with replacing(sys.argv[1], "ticket.json", ("ticket.json",)) as new:
     (new / "ticket.json").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

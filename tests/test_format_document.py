@@ -12,7 +12,7 @@ import torch
 import zstandard
 from test_mask_coding import trained_mask
 
-from tamtctl.mask_coding import ENCODINGS, encode_mask
+from tamtctl.ticket.format.mask_codec import ENCODINGS, encode_mask
 
 DOCUMENT = Path(__file__).parents[1] / "tickets" / "README.md"
 

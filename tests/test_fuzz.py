@@ -22,9 +22,9 @@ from test_hub import SENT_AS_IS, ask
 from test_ticket import small_ticket
 from ticket_mutators import MUTATORS, STRANGE, any_value, at, places
 
-from tamtctl.errors import TamtctlError
-from tamtctl.hub import pull
-from tamtctl.hub_cache import pulled_tickets
+from tamtctl.foundations.errors import TamtctlError
+from tamtctl.ticket.hub.cache import pulled_tickets
+from tamtctl.ticket.hub.sharing import pull
 
 SEEDS = 500  # of each of the twenty mutators
 FAULTS = 500

@@ -10,13 +10,13 @@ import pytest
 import tiny
 import torch
 
-from tamtctl.batches import Batch, Blocks
-from tamtctl.config import SearchConfig
-from tamtctl.devices import Compute
-from tamtctl.mask_training import MaskTraining
-from tamtctl.models import Encoder, maskable_matrices
-from tamtctl.pruning import magnitude_masks
-from tamtctl.selection import keep_count, keep_largest
+from tamtctl.data.batches import Batch, Blocks
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.selection import keep_count, keep_largest
+from tamtctl.models.loading import Encoder, maskable_matrices
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.pruning.trained.mask_training import MaskTraining
 
 OBJECTIVES = pytest.mark.parametrize("objective", ["mlm", "kd", "mlm+kd"])
 

@@ -16,11 +16,11 @@ from test_ticket import list_again
 from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
-from tamtctl.exporting import export
-from tamtctl.heads import head_parameters
-from tamtctl.models import load_encoder
-from tamtctl.objectives import Objective
-from tamtctl.ticket import Ticket
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.objectives.objective import Objective
+from tamtctl.ticket.exporting import export
+from tamtctl.ticket.heads import head_parameters
+from tamtctl.ticket.ticket import Ticket
 
 Head = dict[str, Tensor]
 IDS = torch.arange(8).view(2, 4)

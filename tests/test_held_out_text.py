@@ -12,12 +12,12 @@ import tiny
 from command_line import Run
 from small_search import small_config
 
-from tamtctl.card import card
-from tamtctl.config import EvaluateConfig, SearchConfig
-from tamtctl.errors import CorpusError, ModelError
-from tamtctl.evaluation import evaluate
-from tamtctl.searching import search
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.errors import CorpusError, ModelError
+from tamtctl.pruning.config import EvaluateConfig, SearchConfig
+from tamtctl.pruning.searching.run import search
+from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.ticket.hub.card import card
+from tamtctl.ticket.ticket import Ticket
 
 
 @pytest.fixture(autouse=True)

@@ -19,12 +19,12 @@ from hub_server import READ_TOKEN, TOKEN, Fault, Hub, running_hub
 from huggingface_hub import RepoCard, close_session, constants
 from test_ticket import rewrite_json, small_ticket
 
-from tamtctl.errors import HubError, TamtctlError, TicketError, UsageError
-from tamtctl.hub import PullResult, published_tickets, pull, push
-from tamtctl.hub_cache import pulled_tickets
-from tamtctl.models import load_encoder, maskable_matrices
-from tamtctl.pruning import magnitude_masks
-from tamtctl.ticket import Ticket, resolve_ticket
+from tamtctl.foundations.errors import HubError, TamtctlError, TicketError, UsageError
+from tamtctl.models.loading import load_encoder, maskable_matrices
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.ticket.hub.cache import pulled_tickets
+from tamtctl.ticket.hub.sharing import PullResult, published_tickets, pull, push
+from tamtctl.ticket.ticket import Ticket, resolve_ticket
 
 SENT_AS_IS = ("ticket.json", "mask.safetensors", "mlm_head.safetensors")
 
@@ -729,7 +729,7 @@ def test_a_ticket_is_published_from_the_cache_and_with_links_inside(
 # Several commands in one process, since most of a command's seconds go into importing torch.
 COMMANDS = """
 import contextlib, io, json, sys
-from tamtctl import cli
+from tamtctl.cli import app as cli
 
 for arguments in json.loads(sys.argv[1]):
     out, err, sys.argv = io.StringIO(), io.StringIO(), ["tamtctl", *arguments]

@@ -27,7 +27,9 @@ PROLOGUE = """
 import time
 real_sleep = time.sleep
 time.sleep = lambda seconds: real_sleep(seconds / 50)
-from tamtctl import hub, hub_requests, models
+from tamtctl.ticket.hub import sharing as hub
+from tamtctl.foundations import hub_requests
+from tamtctl.models import loading as models
 hub.TIMEOUT = hub_requests.TIMEOUT = models.TIMEOUT = 1.0
 """
 
@@ -165,6 +167,7 @@ def answers(hub: Hub, folder: Path) -> subprocess.CompletedProcess[str]:
     home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}
     command = "search --sparsity 0.5 --model org/x --corpus text.txt --dry-run --sequence-length 32"
     return subprocess.run(
-        [sys.executable, "-c", PROLOGUE + "from tamtctl.cli import main; main()", *command.split()],
+        [sys.executable, "-c", PROLOGUE + "from tamtctl.cli.app import main; main()",
+         *command.split()],
         capture_output=True, text=True, env=clean | home, cwd=folder, timeout=200,
     )  # fmt: skip

@@ -18,12 +18,12 @@ from safetensors.torch import load_file, save_file
 from samples import ticket_for
 from small_search import Interrupting, bits, interrupted, small_config
 
-from tamtctl.config import FinetuneConfig, SearchConfig, derived_config
-from tamtctl.digests import file_sha256
-from tamtctl.errors import ChangedInputsError
-from tamtctl.finetuning import FinetunePlan, finetune
-from tamtctl.searching import search
-from tamtctl.training import StepReport
+from tamtctl.foundations.digests import file_sha256
+from tamtctl.foundations.errors import ChangedInputsError
+from tamtctl.pruning.config import FinetuneConfig, SearchConfig, derived_config
+from tamtctl.pruning.searching.run import search
+from tamtctl.tasks.finetuning.run import FinetunePlan, finetune
+from tamtctl.training.loop import StepReport
 
 
 @pytest.fixture(autouse=True)
@@ -363,7 +363,7 @@ def test_every_setting_of_a_recipe_counts_unless_the_shell_gives_it(run: Run) ->
     assert (told["seed"], told["device"], told["evaluation_blocks"]) == (7, "cpu", 9)
     told = json.loads(run(*command.split(), "--seed", 3, "--device", "auto").out)["config"]
     assert (told["seed"], told["device"]) == (3, "auto")
-    from tamtctl.sweep import Cell, CompareConfig
+    from tamtctl.comparison.config import Cell, CompareConfig
 
     sweep = CompareConfig(sparsities=(0.5,), recipe="r.toml", model="m")
     assert sweep.seeds == (7,)
@@ -379,7 +379,7 @@ def test_every_setting_of_a_recipe_counts_unless_the_shell_gives_it(run: Run) ->
 
 COMMIT = """
 import json
-from tamtctl.hub_commits import dataset_commit
+from tamtctl.foundations.hub_commits import dataset_commit
 print(json.dumps(dataset_commit("me/words")))
 """
 

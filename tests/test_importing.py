@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn.utils import prune
 from transformers import AutoModel, AutoModelForMaskedLM
 
-from tamtctl.errors import ModelError, TamtctlError, TicketError, UsageError
-from tamtctl.exporting import HEADS, export
-from tamtctl.importing import import_ticket
-from tamtctl.models import load_encoder, maskable_matrices
-from tamtctl.pruning import random_masks
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError, UsageError
+from tamtctl.models.loading import load_encoder, maskable_matrices
+from tamtctl.pruning.one_shot import random_masks
+from tamtctl.ticket.exporting import HEADS, export
+from tamtctl.ticket.importing import import_ticket
+from tamtctl.ticket.ticket import Ticket
 
 IDS = torch.tensor([[1, 8, 9, 10, 30, 2], [1, 12, 11, 2, 0, 0]])
 

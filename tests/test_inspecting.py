@@ -10,14 +10,14 @@ import torch
 from test_ticket import small_ticket
 from torch import Tensor
 
-from tamtctl.errors import TicketError, UsageError
-from tamtctl.heat_map import check_figure, save_heat_map
-from tamtctl.inspecting import compare_masks, inspect_ticket
-from tamtctl.listing import known_tickets, list_tickets
-from tamtctl.models import load_encoder
-from tamtctl.pruning import magnitude_masks, random_masks
-from tamtctl.similarity import Place, by_layer, by_type, place_of, similarities
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.errors import TicketError, UsageError
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.one_shot import magnitude_masks, random_masks
+from tamtctl.ticket.heat_map import check_figure, save_heat_map
+from tamtctl.ticket.inspection import compare_masks, inspect_ticket
+from tamtctl.ticket.listing import known_tickets, list_tickets
+from tamtctl.ticket.similarity import Place, by_layer, by_type, place_of, similarities
+from tamtctl.ticket.ticket import Ticket
 
 
 def ticket_of(masks: dict[str, Tensor], seed: int = 0) -> Ticket:

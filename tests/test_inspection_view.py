@@ -14,11 +14,11 @@ from samples import ticket_for
 from test_inspecting import ticket_of
 from test_ticket import small_ticket
 
-from tamtctl.console import Output
-from tamtctl.inspecting import compare_masks, inspect_ticket
-from tamtctl.inspection_view import show_inspection
-from tamtctl.mask_shares import Uniform, layers, types
-from tamtctl.similarity_view import show_comparison
+from tamtctl.cli.console import Output
+from tamtctl.cli.views.inspection import show_inspection
+from tamtctl.cli.views.similarity import show_comparison
+from tamtctl.ticket.inspection import compare_masks, inspect_ticket
+from tamtctl.ticket.mask_shares import Uniform, layers, types
 
 
 @pytest.fixture

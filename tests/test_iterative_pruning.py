@@ -12,17 +12,17 @@ import torch
 from command_line import Run, runner
 from torch import Tensor
 
-from tamtctl.batches import Blocks
-from tamtctl.config import SearchConfig, cut_sparsities, imp_steps
-from tamtctl.corpus import load_corpus
-from tamtctl.devices import Compute
-from tamtctl.errors import UsageError
-from tamtctl.iterative_pruning import IterativePruning
-from tamtctl.models import Encoder, load_encoder
-from tamtctl.pruning import magnitude_masks
-from tamtctl.searching import can_follow, search
-from tamtctl.selection import keep_count
-from tamtctl.ticket import Ticket
+from tamtctl.data.batches import Blocks
+from tamtctl.data.corpus import load_corpus
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.selection import keep_count
+from tamtctl.models.loading import Encoder, load_encoder
+from tamtctl.pruning.config import SearchConfig, cut_sparsities, imp_steps
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.pruning.searching.run import can_follow, search
+from tamtctl.pruning.trained.iterative_pruning import IterativePruning
+from tamtctl.ticket.ticket import Ticket
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ from transformers import (
 )
 
 import tamtctl
-from tamtctl.errors import ModelError, TicketError
-from tamtctl.models import base_encoder, maskable_matrices
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.errors import ModelError, TicketError
+from tamtctl.models.loading import base_encoder, maskable_matrices
+from tamtctl.ticket.ticket import Ticket
 
 STEPS = 50
 EMBEDDINGS = "embeddings.word_embeddings.weight"

@@ -21,8 +21,8 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Router, 
 from test_keeping import Lion, has_its_zeros
 
 import tamtctl
-from tamtctl.errors import TicketError
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.errors import TicketError
+from tamtctl.ticket.ticket import Ticket
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from command_line import Run, runner
 from rich.console import Console
 from test_ticket import small_ticket
 
-from tamtctl.console import Output
-from tamtctl.list_view import show_listing
-from tamtctl.listing import Listing, list_tickets
+from tamtctl.cli.console import Output
+from tamtctl.cli.views.listing import show_listing
+from tamtctl.ticket.listing import Listing, list_tickets
 
 LONG = f"runs/{'a-name-that-is-long-' * 5}/ticket"
 OWN = {  # name → objective, held-out loss, date

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from test_ticket import small_ticket
 
-from tamtctl.models import load_encoder
-from tamtctl.ticket import Ticket
+from tamtctl.models.loading import load_encoder
+from tamtctl.ticket.ticket import Ticket
 
 HEAVY = {"torch", "transformers", "datasets"}
 COMMANDS = [
@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_commands_that_look_import_nothing_heavy(folder: Path) -> None:
     code = f"""
-from tamtctl import cli
+from tamtctl.cli import app as cli
 for command in {COMMANDS!r}:
     sys.argv = ["tamtctl", *command.split()]
     try:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from test_ticket import list_again, rewrite_json
 from torch import Tensor
 
-from tamtctl.errors import TicketError
-from tamtctl.mask_coding import (
+from tamtctl.foundations.errors import TicketError
+from tamtctl.foundations.untrusted import Defect
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.ticket.format.mask_codec import (
     ENCODINGS,
     Stored,
     check_stored,
@@ -26,9 +28,7 @@ from tamtctl.mask_coding import (
     magnitude_mask,
     positions,
 )
-from tamtctl.pruning import magnitude_masks
-from tamtctl.ticket import Ticket
-from tamtctl.untrusted import Defect
+from tamtctl.ticket.ticket import Ticket
 
 
 def entropy(differs: Tensor, given: Tensor) -> float:

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
-from tamtctl.batches import Batch
-from tamtctl.masking import FoldedWeights
-from tamtctl.models import Encoder, maskable_matrices
-from tamtctl.objectives import Objective
-from tamtctl.pruning import magnitude_masks, random_masks
-from tamtctl.selection import Cut, keep_count, keep_largest, keep_largest_on_device
-from tamtctl.training import ScoreOptimizer, linear_decay
+from tamtctl.data.batches import Batch
+from tamtctl.foundations.selection import Cut, keep_count, keep_largest, keep_largest_on_device
+from tamtctl.models.loading import Encoder, maskable_matrices
+from tamtctl.pruning.objectives.objective import Objective
+from tamtctl.pruning.one_shot import magnitude_masks, random_masks
+from tamtctl.pruning.trained.folded_weights import FoldedWeights
+from tamtctl.training.loop import ScoreOptimizer, linear_decay
 
 SPARSITY = 0.6
 

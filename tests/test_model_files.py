@@ -14,8 +14,8 @@ import pytest
 import tiny
 from transformers import AutoConfig, AutoModelForMaskedLM
 
-from tamtctl.errors import ModelError
-from tamtctl.models import load_encoder, load_tokenizer
+from tamtctl.foundations.errors import ModelError
+from tamtctl.models.loading import load_encoder, load_tokenizer
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 440449768\n"
 
@@ -91,7 +91,7 @@ def test_a_damaged_model_of_sentencepiece(with_sentencepiece: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("missing", ["sentencepiece", "google.protobuf"])
 def test_without_the_packages_the_extra_is_named(with_sentencepiece: Path, missing: str) -> None:
-    code = f"import sys; sys.modules[{missing!r}] = None; from tamtctl import cli; cli.main()"
+    code = f"import sys; sys.modules[{missing!r}] = None; from tamtctl.cli.app import main; main()"
     arguments = ["search", "--model", str(with_sentencepiece), "--sparsity", "0.5", "--dry-run"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False

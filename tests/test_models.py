@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-from tamtctl.errors import ModelError
-from tamtctl.models import (
+from tamtctl.foundations.errors import ModelError
+from tamtctl.models.loading import (
     fingerprint,
     load_encoder,
     load_tokenizer,

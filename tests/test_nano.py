@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, BertTokenizer
 
-from tamtctl.corpus import load_corpus
-from tamtctl.nano import evaluate, nano_path, pretrain
-from tamtctl.nano.pretrain import Schedule
-from tamtctl.nano.start import OFFSETS, new_model
+from tamtctl.data.corpus import load_corpus
+from tamtctl.models.nano import evaluate, nano_path, pretrain
+from tamtctl.models.nano.pretrain import Schedule
+from tamtctl.models.nano.start import OFFSETS, new_model
 
 WORDS = ["the", "city", "of", "lies", "on", "river", "and", "has", "a", "church", "in", "north"]
 

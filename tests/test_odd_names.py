@@ -10,8 +10,8 @@ import pytest
 import tiny
 from command_line import Run
 
-from tamtctl.card import card
-from tamtctl.ticket import Ticket
+from tamtctl.ticket.hub.card import card
+from tamtctl.ticket.ticket import Ticket
 
 NAMES = {
     "a non-breaking space": "a\u00a0b",

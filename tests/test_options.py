@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from typer.main import get_command
 
-from tamtctl.cli import app
+from tamtctl.cli.app import app
 
 OPTIONS = {
     "search": """

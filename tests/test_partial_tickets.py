@@ -12,9 +12,9 @@ import torch
 from command_line import Run, runner
 from transformers import AutoModelForMaskedLM
 
-from tamtctl.models import load_encoder, maskable_matrices
-from tamtctl.pruning import magnitude_masks
-from tamtctl.ticket import Ticket
+from tamtctl.models.loading import load_encoder, maskable_matrices
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.ticket.ticket import Ticket
 
 COVERED: dict[str, Callable[[str], bool]] = {
     "linear": lambda name: name.startswith("encoder."),

@@ -17,8 +17,8 @@ import tiny
 from processes import start
 from samples import examples_file, ticket_for
 
-from tamtctl.plain_files import leads_out, open_regular, read_regular
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.plain_files import leads_out, open_regular, read_regular
+from tamtctl.ticket.ticket import Ticket
 
 SECONDS = 60
 

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tamtctl import printable
-from tamtctl.console import Output, PlainTable
+from tamtctl.cli.console import Output, PlainTable
+from tamtctl.foundations import printable
 
 HOSTILE = (
     "\x1b[2J\x1b]0;owned\x07",

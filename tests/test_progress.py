@@ -19,16 +19,24 @@ import processes
 import pytest
 from small_search import command, small_config
 
-from tamtctl import display, interruption
-from tamtctl.config import EvaluateConfig, SearchConfig
-from tamtctl.display import Display
-from tamtctl.evaluation import evaluate
-from tamtctl.interruption import KEPT, SAVING, Answering, DeferredSignals, answer_by, promising
-from tamtctl.pace import Pace
-from tamtctl.page import Page
-from tamtctl.searching import search
-from tamtctl.watching import ProgressBars
-from tamtctl.working import counted, heard_by, work
+from tamtctl.cli import display
+from tamtctl.cli.display import Display
+from tamtctl.cli.pace import Pace
+from tamtctl.cli.page import Page
+from tamtctl.foundations import signals as interruption
+from tamtctl.foundations.signals import (
+    KEPT,
+    SAVING,
+    Answering,
+    DeferredSignals,
+    answer_by,
+    promising,
+)
+from tamtctl.foundations.watching import ProgressBars
+from tamtctl.foundations.working import counted, heard_by, work
+from tamtctl.pruning.config import EvaluateConfig, SearchConfig
+from tamtctl.pruning.searching.run import search
+from tamtctl.tasks.evaluation.api import evaluate
 
 
 @pytest.fixture

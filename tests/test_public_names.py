@@ -14,14 +14,14 @@ from command_line import Run, runner
 from safetensors.torch import load_file, save_file
 from samples import ticket_for
 
-from tamtctl.card import as_published, card
-from tamtctl.config import EvaluateConfig
-from tamtctl.errors import ModelError, TicketError, UsageError
-from tamtctl.evaluation import evaluate
-from tamtctl.models import load_encoder
-from tamtctl.pruning import magnitude_masks
-from tamtctl.public_names import Places, public, public_model, split_base_model
-from tamtctl.ticket import Ticket, shelf
+from tamtctl.foundations.errors import ModelError, TicketError, UsageError
+from tamtctl.foundations.public_names import Places, public, public_model, split_base_model
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.config import EvaluateConfig
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.ticket.hub.card import as_published, card
+from tamtctl.ticket.ticket import Ticket, shelf
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SEARCH = "search --sparsity 0.5 --method magnitude --recipe nano --sequence-length 16".split()

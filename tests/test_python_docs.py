@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tamtctl.cache import cache_dir
-from tamtctl.errors import CorpusError
-from tamtctl.python_docs import Document, documents, harvest
+from tamtctl.data.text.python_docs import Document, documents, harvest
+from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.errors import CorpusError
 
 
 def write(library: Path, files: dict[str, str]) -> Path:

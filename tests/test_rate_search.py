@@ -13,13 +13,13 @@ from command_line import Run
 from samples import examples_file, squad_folder, ticket_for
 from tiny import WORDS
 
-from tamtctl.config import FinetuneConfig
-from tamtctl.errors import TaskError, UsageError
-from tamtctl.finetuning import FinetuneResult, finetune
-from tamtctl.rate_search import RateSearch, TriedRate, rates_around, trial_steps
-from tamtctl.tasks import TASKS
-from tamtctl.training import StepReport
-from tamtctl.watching import Silent
+from tamtctl.foundations.errors import TaskError, UsageError
+from tamtctl.foundations.watching import Silent
+from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.tasks.finetuning.rate_search import RateSearch, TriedRate, rates_around, trial_steps
+from tamtctl.tasks.finetuning.run import FinetuneResult, finetune
+from tamtctl.tasks.registry import TASKS
+from tamtctl.training.loop import StepReport
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 

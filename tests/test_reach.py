@@ -8,10 +8,10 @@ import pytest
 import torch
 from small_search import small_config
 
-from tamtctl.masking import KEPT_SCORE
-from tamtctl.reach import step_sizes, warn_of_reach
-from tamtctl.searching import search
-from tamtctl.training import ScoreOptimizer
+from tamtctl.pruning.searching.run import search
+from tamtctl.pruning.trained.folded_weights import KEPT_SCORE
+from tamtctl.pruning.trained.reach import step_sizes, warn_of_reach
+from tamtctl.training.loop import ScoreOptimizer
 
 
 @pytest.mark.parametrize("bias_correction", [True, False])

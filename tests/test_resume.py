@@ -19,11 +19,11 @@ import pytest
 import torch
 from small_search import STEPS, Interrupting, bits, command, interrupted, small_config
 
-from tamtctl.config import SearchConfig
-from tamtctl.errors import DivergedError, TamtctlError
-from tamtctl.interruption import SAVING
-from tamtctl.searching import search
-from tamtctl.training import StepReport
+from tamtctl.foundations.errors import DivergedError, TamtctlError
+from tamtctl.foundations.signals import SAVING
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.searching.run import search
+from tamtctl.training.loop import StepReport
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_other_circumstances_are_noted_and_another_format_is_refused(
     finally:
         torch.set_num_threads(threads)
     assert f"threads was {threads}: the last bits of the result may" in watcher.notes[0]
-    monkeypatch.setattr("tamtctl.checkpoints.FORMAT_VERSION", 2)
+    monkeypatch.setattr("tamtctl.training.checkpoints.FORMAT_VERSION", 2)
     with pytest.raises(TamtctlError, match=r"of another version of tamtctl.*--force"):
         search(config, output_dir=tmp_path / "run")
 

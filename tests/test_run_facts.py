@@ -12,8 +12,8 @@ from command_line import Run, runner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamtctl.errors import ModelError
-from tamtctl.run_facts import RunFacts
+from tamtctl.foundations.errors import ModelError
+from tamtctl.tasks.run_facts import RunFacts
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tamtctl.errors import TamtctlError, UsageError
-from tamtctl.runs import RunFolder, write_json
+from tamtctl.foundations.errors import TamtctlError, UsageError
+from tamtctl.training.run_folder import RunFolder, write_json
 
 
 def test_a_run_is_finished_once_its_result_is_written(tmp_path: Path) -> None:

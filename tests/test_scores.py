@@ -11,8 +11,8 @@ import torch
 from command_line import Run, runner
 from safetensors.torch import load_file, save_file
 
-from tamtctl.models import load_encoder
-from tamtctl.ticket import Ticket
+from tamtctl.models.loading import load_encoder
+from tamtctl.ticket.ticket import Ticket
 
 
 @pytest.fixture

@@ -13,14 +13,20 @@ import tiny
 import torch
 from transformers import AutoModel
 
-from tamtctl.config import SearchConfig
-from tamtctl.errors import CorpusError, ModelError, TamtctlError, TicketError, UsageError
-from tamtctl.models import load_encoder
-from tamtctl.pruning import magnitude_masks, random_masks
-from tamtctl.searching import plan_search, search
-from tamtctl.selection import keep_count
-from tamtctl.ticket import Ticket
-from tamtctl.training import StepReport
+from tamtctl.foundations.errors import (
+    CorpusError,
+    ModelError,
+    TamtctlError,
+    TicketError,
+    UsageError,
+)
+from tamtctl.foundations.selection import keep_count
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.one_shot import magnitude_masks, random_masks
+from tamtctl.pruning.searching.run import plan_search, search
+from tamtctl.ticket.ticket import Ticket
+from tamtctl.training.loop import StepReport
 
 
 def config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:

@@ -14,13 +14,13 @@ from samples import own_config, ticket_for
 from test_finetuning_resume import Interrupting
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from tamtctl import cli
-from tamtctl.config import FinetuneConfig
-from tamtctl.errors import ModelError, TamtctlError, TicketError, UsageError
-from tamtctl.exporting import export
-from tamtctl.finetuning import FinetuneResult, finetune
-from tamtctl.models import maskable_matrices
-from tamtctl.ticket import Ticket
+from tamtctl.cli import app as cli
+from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError, UsageError
+from tamtctl.models.loading import maskable_matrices
+from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.tasks.finetuning.run import FinetuneResult, finetune
+from tamtctl.ticket.exporting import export
+from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 

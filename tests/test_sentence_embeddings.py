@@ -18,16 +18,16 @@ from samples import own_config, ticket_for
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from tamtctl.config import EvaluateConfig
-from tamtctl.devices import Compute
-from tamtctl.errors import ModelError
-from tamtctl.evaluation import evaluate
-from tamtctl.exporting import export
-from tamtctl.finetuning import finetune
-from tamtctl.models import load_encoder
-from tamtctl.sentence_embeddings import SentencePipeline, pool
-from tamtctl.task_models import Encoding
-from tamtctl.tasks import TASKS
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.errors import ModelError
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.config import EvaluateConfig
+from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline, pool
+from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.tasks.kinds.task_model import Encoding
+from tamtctl.tasks.registry import TASKS
+from tamtctl.ticket.exporting import export
 
 TEXTS = ["the list of file names", "a", "is this it", "", "name type set value data time " * 9]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tamtctl import CompareConfig, EvaluateConfig, FinetuneConfig, SearchConfig
-from tamtctl.errors import UsageError
+from tamtctl.foundations.errors import UsageError
 
 SEARCH: dict[str, Any] = {"sparsity": 0.5}
 

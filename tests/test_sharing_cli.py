@@ -11,9 +11,9 @@ from command_line import Outcome, Run, runner
 from huggingface_hub import constants
 from test_ticket import small_ticket
 
-from tamtctl.models import load_encoder
-from tamtctl.pruning import magnitude_masks
-from tamtctl.ticket import Ticket
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.ticket.ticket import Ticket
 
 
 @pytest.fixture

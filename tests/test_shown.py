@@ -11,11 +11,11 @@ import pytest
 from command_line import Run, runner
 from small_search import small_config
 
-from tamtctl.config import EvaluateConfig, SearchConfig
-from tamtctl.evaluation import Evaluation, Labelled, evaluate
-from tamtctl.inspecting import compare_masks, inspect_ticket
-from tamtctl.searching import search
-from tamtctl.ticket import Ticket, shelf
+from tamtctl.pruning.config import EvaluateConfig, SearchConfig
+from tamtctl.pruning.searching.run import search
+from tamtctl.tasks.evaluation.api import Evaluation, Labelled, evaluate
+from tamtctl.ticket.inspection import compare_masks, inspect_ticket
+from tamtctl.ticket.ticket import Ticket, shelf
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e[bold]"
 

@@ -10,8 +10,8 @@ import pytest
 from command_line import runner
 from typer.main import get_command
 
-from tamtctl.cli import app
-from tamtctl.start import FIRST_COMMANDS, HONEST
+from tamtctl.cli.app import app
+from tamtctl.cli.start import FIRST_COMMANDS, HONEST
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torchmetrics.functional import spearman_corrcoef
 
-from tamtctl.held_out_loss import HeldOutLoss
-from tamtctl.statistics import (
+from tamtctl.comparison.intervals import (
     Interval,
     Resampled,
     Spread,
@@ -14,6 +13,7 @@ from tamtctl.statistics import (
     rank_correlation,
     score_difference,
 )
+from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 
 
 def losses(rng: np.random.Generator, shift: float, hardness: np.ndarray) -> HeldOutLoss:

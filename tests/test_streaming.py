@@ -16,11 +16,11 @@ import pytest
 import tiny
 import torch
 
-from tamtctl.batches import Batch, Noise
-from tamtctl.corpus import is_held_out
-from tamtctl.errors import CorpusError, UsageError
-from tamtctl.streaming import StreamedText
-from tamtctl.text import Document, Source
+from tamtctl.data.batches import Batch, Noise
+from tamtctl.data.corpus import is_held_out
+from tamtctl.data.streaming import StreamedText
+from tamtctl.data.text.sources import Document, Source
+from tamtctl.foundations.errors import CorpusError, UsageError
 
 PAIRS = [f"{a} {b}" for a, b in itertools.permutations(tiny.WORDS, 2)]  # each its own document
 LENGTH = 10  # tokens of a block, two of them special

@@ -16,17 +16,17 @@ from command_line import Run, runner
 from samples import own_config
 from small_search import small_config
 
-from tamtctl.cache import cache_dir
-from tamtctl.errors import TamtctlError, TicketError, UsageError, explain
-from tamtctl.exporting import export
-from tamtctl.files import give_usual_rights, replacing_file
-from tamtctl.finetuning import finetune
-from tamtctl.folders import check_target
-from tamtctl.importing import import_ticket
-from tamtctl.launch import check_launch, world_size
-from tamtctl.paths import expanded
-from tamtctl.searching import search
-from tamtctl.ticket import shelf
+from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.errors import TamtctlError, TicketError, UsageError, explain
+from tamtctl.foundations.files import give_usual_rights, replacing_file
+from tamtctl.foundations.folders import check_target
+from tamtctl.foundations.launch import check_launch, world_size
+from tamtctl.foundations.paths import expanded
+from tamtctl.pruning.searching.run import search
+from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.ticket.exporting import export
+from tamtctl.ticket.importing import import_ticket
+from tamtctl.ticket.ticket import shelf
 
 NANO = shelf() / "nano-0.7"
 
@@ -153,7 +153,7 @@ def test_what_torchrun_sets_is_complete() -> None:
 
 
 def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
-    code = "import os, sys; os.rmdir(os.getcwd()); from tamtctl import cli; cli.main()"
+    code = "import os, sys; os.rmdir(os.getcwd()); from tamtctl.cli.app import main; main()"
     for number, command in enumerate((["search", "--sparsity", "0.5"], ["--version"])):
         (tmp_path / str(number)).mkdir()
         done = subprocess.run(

@@ -20,14 +20,14 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from tamtctl.config import EvaluateConfig
-from tamtctl.errors import ModelError, TaskError
-from tamtctl.evaluation import evaluate
-from tamtctl.finetuning import finetune
-from tamtctl.models import max_sequence_length
-from tamtctl.task_heads import ClassOrder, LabelScale, output_layer
-from tamtctl.task_models import load_fine_tuned, load_for_training
-from tamtctl.tasks import own_task
+from tamtctl.foundations.errors import ModelError, TaskError
+from tamtctl.models.loading import max_sequence_length
+from tamtctl.pruning.config import EvaluateConfig
+from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.tasks.kinds.heads import ClassOrder, LabelScale, output_layer
+from tamtctl.tasks.kinds.task_model import load_fine_tuned, load_for_training
+from tamtctl.tasks.registry import own_task
 
 CLASSES = ("file", "list", "name")
 

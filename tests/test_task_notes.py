@@ -17,14 +17,14 @@ import tiny
 from command_line import Run
 from samples import own_config, squad_folder
 
-from tamtctl.config import EvaluateConfig, FinetuneConfig
-from tamtctl.errors import ModelError, TamtctlError, TaskError, UsageError
-from tamtctl.evaluation import label
-from tamtctl.finetuning import finetune
-from tamtctl.metrics import span_scores, standard_errors
-from tamtctl.task_data import Answers, Examples, open_own_task, open_task, read_texts
-from tamtctl.task_notes import number_notes, own_label_notes
-from tamtctl.tasks import TASKS
+from tamtctl.foundations.errors import ModelError, TamtctlError, TaskError, UsageError
+from tamtctl.pruning.config import EvaluateConfig, FinetuneConfig
+from tamtctl.tasks.evaluation.api import label
+from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.tasks.kinds.metrics import span_scores, standard_errors
+from tamtctl.tasks.labelled.notes import number_notes, own_label_notes
+from tamtctl.tasks.labelled.task_data import Answers, Examples, open_own_task, open_task, read_texts
+from tamtctl.tasks.registry import TASKS
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 
@@ -127,7 +127,8 @@ def test_the_order_of_classes_does_not_depend_on_the_process(tmp_path: Path) -> 
     rows = [{"text": "a", "label": name} for name in ("1", "01", "001", "2", "02")]
     data = write("t.jsonl", rows)
     code = (
-        "from pathlib import Path; from tamtctl.task_data import open_own_task as o\n"
+        "from pathlib import Path\n"
+        "from tamtctl.tasks.labelled.task_data import open_own_task as o\n"
         f"print(o('t', Path({data!r}), Path({data!r}), text_columns=['text'],"
         " label_column='label').task.labels)"
     )

@@ -13,15 +13,15 @@ import tiny
 from command_line import Run
 from samples import examples_file, own_config
 
-from tamtctl import task_schedule
-from tamtctl.config import FinetuneConfig
-from tamtctl.downstream import fine_tune
-from tamtctl.errors import ChangedInputsError, UsageError
-from tamtctl.finetuning import finetune
-from tamtctl.sweep import CompareConfig
-from tamtctl.task_schedule import Wishes, epochs_for, rate_for, schedule_for
-from tamtctl.tasks import TASKS
-from tamtctl.training import warmed_up
+from tamtctl.comparison.config import CompareConfig
+from tamtctl.comparison.task_metrics import fine_tune
+from tamtctl.foundations.errors import ChangedInputsError, UsageError
+from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.tasks.finetuning import schedule as task_schedule
+from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.tasks.finetuning.schedule import Wishes, epochs_for, rate_for, schedule_for
+from tamtctl.tasks.registry import TASKS
+from tamtctl.training.loop import warmed_up
 
 SST2 = TASKS["sst2"]
 AS_ASKED = {"learning_rate": 3e-4, "epochs": 2, "batch_size": 7}

@@ -15,9 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tamtctl.errors import TamtctlError, TaskError, UsageError
-from tamtctl.task_data import Answers, Examples, TaskData, open_own_task, open_task, read_texts
-from tamtctl.tasks import TASKS, find_task
+from tamtctl.foundations.errors import TamtctlError, TaskError, UsageError
+from tamtctl.tasks.labelled.task_data import (
+    Answers,
+    Examples,
+    TaskData,
+    open_own_task,
+    open_task,
+    read_texts,
+)
+from tamtctl.tasks.registry import TASKS, find_task
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data is not here")
@@ -482,9 +489,9 @@ def hub(tmp_path: Path) -> Iterator[str]:
 
 READ = """
 import json
-from tamtctl.errors import TaskError
-from tamtctl.task_data import open_task
-from tamtctl.tasks import TASKS
+from tamtctl.foundations.errors import TaskError
+from tamtctl.tasks.labelled.task_data import open_task
+from tamtctl.tasks.registry import TASKS
 try:
     data = open_task(TASKS["sst2"])
     splits = data.train(), data.dev()[""]

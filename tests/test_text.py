@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tamtctl.text
-from tamtctl.errors import CorpusError
-from tamtctl.text import open_source
+import tamtctl.data.text.sources
+from tamtctl.data.text.sources import open_source
+from tamtctl.foundations.errors import CorpusError
 
 
 def texts(source: str | Path, text_column: str | None = None) -> list[str]:
@@ -50,7 +50,7 @@ def test_only_line_feeds_end_lines_and_a_byte_order_mark_is_no_text(tmp_path: Pa
 
 
 def test_endless_lines_and_blocks_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tamtctl.text, "LONGEST_DOCUMENT", 16)
+    monkeypatch.setattr(tamtctl.data.text.sources, "LONGEST_DOCUMENT", 16)
     line = write(tmp_path / "line.txt", "wörter und 中文中文中文中文中文中文 end " * 3)
     assert "".join(texts(line)) == "wörter und 中文中文中文中文中文中文 end " * 3
     assert all(len(text.encode()) <= 16 for text in texts(line))
@@ -232,8 +232,8 @@ FILES = {
 }
 READ = """
 import json, sys
-from tamtctl.errors import CorpusError
-from tamtctl.text import open_source
+from tamtctl.foundations.errors import CorpusError
+from tamtctl.data.text.sources import open_source
 try:
     source, = open_source(sys.argv[1])
     parts = [source.documents, source.held_out or (lambda: [])]

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from samples import own_config
 from small_search import bits, small_config
 
-from tamtctl.finetuning import finetune
-from tamtctl.models import load_encoder
-from tamtctl.searching import search
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.searching.run import search
+from tamtctl.tasks.finetuning.run import finetune
 
 
 def at_once(*calls: Callable[[], object]) -> list[object]:

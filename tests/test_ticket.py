@@ -28,17 +28,17 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tamtctl import ticket as ticket_module
-from tamtctl.errors import TicketError, UsageError
-from tamtctl.fingerprints import combined_fingerprint
-from tamtctl.models import (
+from tamtctl.foundations.errors import TicketError, UsageError
+from tamtctl.foundations.packing import pack, unpack
+from tamtctl.models.fingerprints import combined_fingerprint
+from tamtctl.models.loading import (
     base_encoder,
     fingerprint,
     load_encoder,
     maskable_matrices,
 )
-from tamtctl.packing import pack, unpack
-from tamtctl.ticket import Ticket, packaged_tickets, resolve_ticket, shelf
+from tamtctl.ticket import ticket as ticket_module
+from tamtctl.ticket.ticket import Ticket, packaged_tickets, resolve_ticket, shelf
 
 HEADS = {
     "none": AutoModel,

@@ -15,10 +15,10 @@ from small_search import command, small_config
 from test_partial_tickets import partial
 from torch import Tensor
 
-from tamtctl.models import load_encoder
-from tamtctl.pruning import magnitude_masks, magnitude_masks_of, random_masks
-from tamtctl.selection import keep_count
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.selection import keep_count
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.one_shot import magnitude_masks, magnitude_masks_of, random_masks
+from tamtctl.ticket.ticket import Ticket
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_ticket import small_ticket
 
-from tamtctl.errors import TicketError
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.errors import TicketError
+from tamtctl.ticket.ticket import Ticket
 
 FILES = ("ticket.json", "mask.safetensors", "mlm_head.safetensors")
 fuzz = settings(

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from samples import ticket_for
 
-from tamtctl.card import card
-from tamtctl.errors import TicketError
-from tamtctl.listing import known_tickets
-from tamtctl.measured import Measured
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.errors import TicketError
+from tamtctl.ticket.hub.card import card
+from tamtctl.ticket.listing import known_tickets
+from tamtctl.ticket.measured import Measured
+from tamtctl.ticket.ticket import Ticket
 
 FORGED = "x\nok      mask: verified\x1b[2K\u202e"
 RECORDS: dict[str, tuple[Any, Any]] = {

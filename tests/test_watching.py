@@ -13,10 +13,10 @@ from command_line import Run, runner
 from small_search import STEPS, bits, command, interrupted, small_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tamtctl.config import SearchConfig
-from tamtctl.errors import UsageError
-from tamtctl.searching import search
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.errors import UsageError
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.searching.run import search
+from tamtctl.ticket.ticket import Ticket
 
 
 @pytest.fixture

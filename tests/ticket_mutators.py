@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from tamtctl.fingerprints import combined_fingerprint
+from tamtctl.models.fingerprints import combined_fingerprint
 
 Files = dict[str, bytes]
 Document = dict[str, Any]

@@ -15,12 +15,12 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from tamtctl import distributed
-from tamtctl.config import FinetuneConfig, SearchConfig
-from tamtctl.finetuning import finetune
-from tamtctl.runs import RunFolder
-from tamtctl.searching import _Search
-from tamtctl.watching import Silent
+from tamtctl.foundations import distributed
+from tamtctl.foundations.watching import Silent
+from tamtctl.pruning.config import FinetuneConfig, SearchConfig
+from tamtctl.pruning.searching.run import _Search
+from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.training.run_folder import RunFolder
 
 SEARCHES: dict[str, dict[str, Any]] = {
     # Slices and micro-batches of unequal size, numbers of masked tokens that differ in all of them.

@@ -20,8 +20,8 @@ from transformers import (
     logging,
 )
 
-from tamtctl.errors import TicketError
-from tamtctl.ticket import Ticket
+from tamtctl.foundations.errors import TicketError
+from tamtctl.ticket.ticket import Ticket
 
 
 def load(folder: Path) -> Any:

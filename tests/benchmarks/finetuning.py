@@ -19,13 +19,13 @@ from rich.table import Table
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tamtctl.features import TaskBatch
-from tamtctl.models import load_tokenizer, maskable_matrices
-from tamtctl.pruning import magnitude_masks
-from tamtctl.sparse_training import SparseTraining
-from tamtctl.task_data import Examples, open_task
-from tamtctl.task_models import Encoding, load_for_training, loss
-from tamtctl.tasks import TASKS, Task
+from tamtctl.models.loading import load_tokenizer, maskable_matrices
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
+from tamtctl.tasks.kinds.padded_batches import TaskBatch
+from tamtctl.tasks.kinds.task_model import Encoding, load_for_training, loss
+from tamtctl.tasks.labelled.task_data import Examples, open_task
+from tamtctl.tasks.registry import TASKS, Task
 
 STEP_GOAL, EPOCH_GOAL = 1.05, 2.0
 _PAIRS, _EPOCH_PAIRS = 100, 30

@@ -19,9 +19,9 @@ from rich.table import Table
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from tamtctl.keeping import keep_masked
-from tamtctl.models import maskable_matrices
-from tamtctl.pruning import random_masks
+from tamtctl.models.loading import maskable_matrices
+from tamtctl.pruning.one_shot import random_masks
+from tamtctl.ticket.keeping import keep_masked
 
 GOAL = 1.1  # times a step without
 

@@ -28,15 +28,15 @@ from tokenizers import Tokenizer, models, processors
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer, PreTrainedTokenizerFast
 
-from tamtctl.batches import Batch, Blocks, Noise, training_batches
-from tamtctl.config import SearchConfig
-from tamtctl.corpus import load_corpus
-from tamtctl.devices import Compute
-from tamtctl.mask_training import MaskTraining
-from tamtctl.masking import KEPT_SCORE
-from tamtctl.models import Encoder, load_tokenizer, maskable_matrices
-from tamtctl.objectives import Objective
-from tamtctl.pruning import magnitude_masks
+from tamtctl.data.batches import Batch, Blocks, Noise, training_batches
+from tamtctl.data.corpus import load_corpus
+from tamtctl.foundations.devices import Compute
+from tamtctl.models.loading import Encoder, load_tokenizer, maskable_matrices
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.objectives.objective import Objective
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.pruning.trained.folded_weights import KEPT_SCORE
+from tamtctl.pruning.trained.mask_training import MaskTraining
 
 VOCABULARY = 30_522
 SPARSITY = 0.7

@@ -21,16 +21,16 @@ from rich.console import Console
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tamtctl.devices import Compute
-from tamtctl.features import Features
-from tamtctl.metrics import scores
-from tamtctl.models import load_tokenizer, maskable_matrices
-from tamtctl.pruning import magnitude_masks
-from tamtctl.sparse_training import SparseTraining
-from tamtctl.task_data import TaskData, open_own_task, open_task
-from tamtctl.task_heads import LabelScale
-from tamtctl.task_models import Encoding, load_for_training, loss, predict
-from tamtctl.tasks import TASKS, Task
+from tamtctl.foundations.devices import Compute
+from tamtctl.models.loading import load_tokenizer, maskable_matrices
+from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
+from tamtctl.tasks.kinds.heads import LabelScale
+from tamtctl.tasks.kinds.metrics import scores
+from tamtctl.tasks.kinds.padded_batches import Features
+from tamtctl.tasks.kinds.task_model import Encoding, load_for_training, loss, predict
+from tamtctl.tasks.labelled.task_data import TaskData, open_own_task, open_task
+from tamtctl.tasks.registry import TASKS, Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tamtctl.mask_coding import (
+from tamtctl.foundations.packing import pack, unpack
+from tamtctl.foundations.selection import keep_count
+from tamtctl.ticket.format.mask_codec import (
     Mask,
     Stored,
     decode_mask,
@@ -27,8 +29,6 @@ from tamtctl.mask_coding import (
     magnitude_mask,
     positions,
 )
-from tamtctl.packing import pack, unpack
-from tamtctl.selection import keep_count
 
 EMBEDDINGS, LAYERS, POOLER = [(30522, 768)], [(768, 768)] * 4 + [(3072, 768)] * 2, [(768, 768)]
 REPEATS = 9

@@ -1,0 +1,144 @@
+"""What a notebook and a prompt show of a result: what the command line prints of it, no more.
+
+One function shows each kind of result on a page; here the pages are a text of one screen and HTML.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Mapping
+
+from rich.text import Text
+
+from tamtctl.cli.page import Page, PlainTable
+from tamtctl.foundations import printable
+
+_WIDTH, _HEIGHT = 100, 24  # of the text
+_ROWS = 20  # of what was labelled
+
+# Class → module and function that show it.
+_SHOWS = {
+    "Comparison": ("cli.console", "show_comparison"),
+    "Evaluation": ("cli.console", "show_evaluation"),
+    "ExportResult": ("cli.console", "show_export"),
+    "FinetuneResult": ("cli.console", "show_finetune_result"),
+    "ImportResult": ("cli.console", "show_import"),
+    "Inspection": ("cli.views.inspection", "show_inspection"),
+    "Labelled": ("cli.console", "show_labelled"),
+    "PullResult": ("cli.console", "show_pull"),
+    "PushResult": ("cli.console", "show_push"),
+    "SearchPlan": ("cli.console", "show_plan"),
+    "SearchResult": ("cli.console", "show_search_result"),
+    "Ticket": ("cli.views.inspection", "show_ticket"),
+    "TicketComparison": ("cli.views.similarity", "show_comparison"),
+    "TicketMetadata": ("cli.views.inspection", "show_ticket"),
+}
+
+_DRAWN = ("cli.views.inspection", "similarity_view")  # with characters, in columns of one width
+
+
+class Shown:
+    """A result that says at a prompt and in a notebook what the command line says of it."""
+
+    def __repr__(self) -> str:
+        """Return a text of one screen."""
+        page = _TextPage()
+        self._show_on(page)
+        return page.text(type(self).__name__)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        if _SHOWS[type(self).__name__][0] in _DRAWN:
+            drawn = _TextPage()
+            self._show_on(drawn)
+            lines = drawn.lines
+            return "<pre>" + "\n".join(map(printable.html_text, lines)) + "</pre>"
+        page = _HtmlPage()
+        self._show_on(page)
+        return "<div>\n" + "\n".join(page.parts) + "\n</div>"
+
+    def _show_on(self, page: Page) -> None:
+        module, function = _SHOWS[type(self).__name__]
+        getattr(importlib.import_module(f"tamtctl.{module}"), function)(page, self)
+
+
+class _TextPage(Page):
+    """A page that becomes a text of one screen."""
+
+    def __init__(self) -> None:
+        self._text = io.StringIO()
+        super().__init__(self._text)
+        self.console.width = _WIDTH
+        self.is_wrapped = True
+
+    def hint(self, text: str) -> None:
+        """Say nothing: what to type in a shell is no use here."""
+
+    @property
+    def lines(self) -> list[str]:
+        """What was shown."""
+        return self._text.getvalue().strip().splitlines()
+
+    def text(self, heading: str) -> str:
+        """Return the heading and what was shown, cut to a screen."""
+        lines = [heading, *self.lines]
+        lines = [line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…" for line in lines]
+        if len(lines) > _HEIGHT:
+            left_out = len(lines) - _HEIGHT + 1
+            lines = [*lines[: _HEIGHT - 1], f"… {left_out} more lines"]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+class _HtmlPage(Page):
+    """A page that becomes HTML, in which the text of anybody is text."""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO())
+        self.parts: list[str] = []
+        self._rows = 0
+
+    def line(self, text: str = "") -> None:
+        """Show a line."""
+        if text:
+            self.parts.append(f"<div>{printable.html_text(text)}</div>")
+
+    def hint(self, text: str) -> None:
+        """Say nothing: what to type in a shell is no use here."""
+
+    def row(self, *cells: str) -> None:
+        """Show cells; of many rows the first ones."""
+        self._rows += 1
+        if self._rows <= _ROWS:
+            self.line(" | ".join(cells))
+        elif self._rows == _ROWS + 1:
+            self.line("…")
+
+    def facts(self, facts: Mapping[str, str]) -> None:
+        """Show names and values in two columns."""
+        rows = [
+            f'<tr><th style="text-align:left">{printable.html_text(name)}</th>'
+            f'<td style="text-align:left">{printable.html_text(value)}</td></tr>'
+            for name, value in facts.items()
+        ]
+        self.parts.append("<table>" + "".join(rows) + "</table>")
+
+    def table(self, table: PlainTable) -> None:
+        """Show a table."""
+        columns = table.columns
+        aligned = [f' style="text-align:{column.justify}"' for column in columns]
+        titles = zip(aligned, (_plain(column.header) for column in columns), strict=True)
+        head = "".join(f"<th{align}>{title}</th>" for align, title in titles)
+        rows = zip(*(map(_plain, column.cells) for column in columns), strict=True)
+        body = (
+            "".join(f"<td{align}>{cell}</td>" for align, cell in zip(aligned, row, strict=True))
+            for row in rows
+        )
+        body_rows = "".join(f"<tr>{row}</tr>" for row in body)
+        self.parts.append(
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body_rows}</tbody></table>"
+        )
+
+
+def _plain(shown: object) -> str:
+    return printable.html_text(shown.plain if isinstance(shown, Text) else str(shown))

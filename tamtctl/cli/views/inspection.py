@@ -1,0 +1,247 @@
+"""How an inspected ticket looks on a screen: what it is, what it is worth, where its flips are.
+
+What is the same everywhere is said once, and only exceptions have lines of their own.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+
+from tamtctl.cli.console import size
+from tamtctl.cli.layout import Column, bar, beside, table
+from tamtctl.cli.page import Page
+from tamtctl.cli.sheet import Sheet
+from tamtctl.cli.views.claims import gap_closed
+from tamtctl.foundations import printable
+from tamtctl.foundations.public_names import texts_of
+from tamtctl.ticket.flips import Flips
+from tamtctl.ticket.format.metadata import TicketMetadata
+from tamtctl.ticket.inspection import Inspection
+from tamtctl.ticket.mask_shares import Part, Uniform, layers, types
+from tamtctl.ticket.measured import Measured
+
+_INDENT = 12  # of what stands behind a label
+_LAYERS, _TYPES, _EXCEPTIONS = 12, 12, 5  # lines at most
+_BAR = 9  # characters
+_KINDS = {"path": "", "packaged": "packaged, ", "hub": "pulled from the Hub, "}
+_BESIDE = ("dense", "magnitude", "random", "ticket")  # in which order losses are shown
+
+
+def show_inspection(
+    output: Page, inspection: Inspection, *, name: str | None = None, full: bool = False
+) -> None:
+    """Print a ticket on one screen.
+
+    Args:
+        output: Where to.
+        inspection: What is known of it.
+        name: As it was asked for, for the commands to type next.
+        full: Show every matrix and every check.
+    """
+    sheet = Sheet(output, _INDENT)
+    state = "intact" if inspection.is_valid else "NOT VALID"
+    about = f"{_KINDS[inspection.kind]}{size(inspection.bytes)}, {state}"
+    sheet.bold(f"{inspection.path}  ({about})")
+    if (ticket := inspection.ticket) and (flips := inspection.flips):
+        sheet.facts(_origin(ticket, full=full))
+        _show_losses(sheet, ticket)
+        _show_masks(sheet, ticket, flips, full=full)
+    output.line()
+    _show_checks(sheet, inspection, full=full)
+    if inspection.ticket:
+        _show_next(sheet, name or str(inspection.path))
+
+
+def show_ticket(output: Page, ticket: TicketMetadata) -> None:
+    """Print what a ticket is, and what it is worth."""
+    sheet = Sheet(output, _INDENT)
+    sheet.facts(_origin(ticket, full=False))
+    _show_losses(sheet, ticket)
+    kept = f"keeps {ticket.kept:,} of {ticket.total:,} weights"
+    sheet.section(f"Sparsity {ticket.sparsity:.4g}: {kept}", _told(ticket, Uniform.of(ticket)))
+
+
+def _origin(ticket: TicketMetadata, *, full: bool) -> dict[str, str]:
+    """Return what a ticket is of, and how it was found."""
+    base, measured = ticket.base_model, Measured.of(ticket)
+    revision = f" at {base.revision if full else base.revision[:12]}" if base.revision else ""
+    mark = base.fingerprint if full else f"{base.fingerprint[:12]}…"
+    how = ticket.method + (f", objective {ticket.objective}" if ticket.objective else "")
+    seed = ticket.search.get("seed")
+    if isinstance(seed, int):
+        how += f", seed {seed}"
+    if measured.changed is False:
+        how += "; training did not change the mask: it is the one that the search began with"
+    elif measured.steps and measured.flips is not None:
+        how += f"; {measured.steps:,} steps, which changed {measured.flips:.1%} of the mask"
+    facts = {
+        "mask of": f"{base.id} ({base.model_type}){revision}, weights {mark}",
+        "found by": how,
+    }
+    if corpus := texts_of(ticket.search, "corpus"):
+        facts["trained on"] = ", ".join(printable.cell(text) for text in corpus)
+    made = ticket.created if full else ticket.created[:10]
+    facts["made"] = f"{made} by tamtctl {ticket.tamtctl_version}, stored as {ticket.encoding}"
+    return facts
+
+
+def _show_losses(sheet: Sheet, ticket: TicketMetadata) -> None:
+    """Show what was measured of a ticket, with its unit and its text."""
+    measured = Measured.of(ticket)
+    if not measured.losses and not measured.scores:
+        sheet.section("Held-out loss: none was measured")
+    if measured.losses:
+        sheet.section(
+            f"Held-out loss ({measured.unit or 'of an unknown unit'}; lower is better)",
+            f"on {measured.text}" if measured.text else "",
+        )
+        sheet.table(_loss_columns(measured))
+        if measured.check_text:
+            sheet.words(f"The second text is {measured.check_text}.")
+        if measured.changed is not False and measured.standard_errors:
+            sheet.words(gap_closed(measured.losses, measured.standard_errors) or "")
+    if measured.scores:
+        sheet.section("Scores after fine-tuning")
+        sheet.facts({
+            task: ", ".join(f"{metric} {value:.4f}" for metric, value in found.items())
+            for task, found in measured.scores.items()
+        })  # fmt: skip
+
+
+def _loss_columns(measured: Measured) -> list[Column]:
+    losses = measured.losses
+    known = [name for name in _BESIDE if name in losses]
+    masks = known + [name for name in losses if name not in known]
+
+    def numbers(heading: str, values: Mapping[str, float]) -> Column:
+        shown = [f"{values[name]:.3f}" if name in values else "–" for name in masks]
+        return Column(heading, shown, right=True)
+
+    columns = [Column("mask", masks), numbers("loss", losses)]
+    if measured.standard_errors:
+        columns.append(numbers("± s.e.", measured.standard_errors))
+    if measured.check_losses:
+        columns.append(numbers("second text", measured.check_losses))
+    most = max(losses.values())
+    if min(losses.values()) >= 0 and most > 0:
+        columns.append(Column("", [bar(losses[name] / most, 3 * _BAR) for name in masks]))
+    return columns
+
+
+def _show_masks(sheet: Sheet, ticket: TicketMetadata, flips: Flips, *, full: bool) -> None:
+    uniform = Uniform.of(ticket)
+    kept = f"keeps {ticket.kept:,} of {ticket.total:,} weights"
+    sheet.section(f"Sparsity {ticket.sparsity:.4g}: {kept}", _told(ticket, uniform))
+    if uniform:
+        sheet.lines(_exceptions(uniform))
+    if flips.unknown:
+        sheet.words(f"Where it differs from the magnitude mask is not known here: {flips.unknown}.")
+    elif flips.share == 0:
+        sheet.words("It is the magnitude mask: no weight is flipped.")
+    else:
+        sheet.words(
+            f"Flipped {flips.share:.1%}: the share that differs from the magnitude mask that keeps "
+            f"as many weights (of a mask drawn at random, {flips.chance:.1%})."
+        )
+    values: dict[str, Callable[[Part], float | None]] = {}
+    if uniform is None or uniform.exceptions:
+        values["sparsity"] = lambda part: part.sparsity(ticket)
+    if flips.share:
+        values["flipped"] = lambda part: part.flipped(flips)
+    names = list(ticket.parameters)
+    if values:
+        kinds = types(names)
+        blocks = [_block("layer", layers(names, _LAYERS), values, sheet.width)]
+        blocks.append(_block("matrix", kinds if full else kinds[:_TYPES], values, sheet.width))
+        if len(kinds) > _TYPES and not full:
+            blocks[1].append(f"and {len(kinds) - _TYPES} more (--full)")
+        sheet.lines(["", *beside(blocks[0], blocks[1], sheet.width)])
+    if full:
+        sheet.section("Every matrix")
+        sheet.table(_matrix_columns(ticket, flips))
+
+
+def _told(ticket: TicketMetadata, uniform: Uniform | None) -> str:
+    """Return how the zeros are spread over the matrices, in a sentence."""
+    shares = {name: 1 - e.kept / e.numel for name, e in ticket.parameters.items()}
+    count = len(shares)
+    if uniform is None:
+        least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+        return (
+            f"{count} matrices, from {shares[least]:.4g} in {least} to {shares[most]:.4g} in {most}"
+        )
+    if not uniform.exceptions:
+        return f"{count} matrices, each {uniform.sparsity:.4g}" if count > 1 else "in one matrix"
+    return f"{count - len(uniform.exceptions)} of {count} matrices at {uniform.sparsity:.4g}, but:"
+
+
+def _exceptions(uniform: Uniform) -> list[str]:
+    shown = [f"  {value:.4f}  {name}" for name, value in uniform.exceptions.items()]
+    if len(shown) > _EXCEPTIONS:
+        return [*shown[:_EXCEPTIONS], f"  and {len(shown) - _EXCEPTIONS} more (--full)"]
+    return shown
+
+
+def _block(
+    heading: str,
+    parts: Sequence[Part],
+    values: Mapping[str, Callable[[Part], float | None]],
+    width: int,
+) -> list[str]:
+    """Return a table of parts of the encoder, with bars for the last of the values."""
+    columns = [Column(heading, [part.label for part in parts])]
+    for title, value in values.items():
+        found = [value(part) for part in parts]
+        shown = [
+            "–" if v is None else f"{v:.1%}" if title == "flipped" else f"{v:.4f}" for v in found
+        ]
+        columns.append(Column(title, shown, right=True))
+    most = max((v for v in found if v is not None), default=0.0) or 1.0
+    columns.append(Column("", [bar((v or 0.0) / most, _BAR) for v in found]))
+    return table(columns, width)
+
+
+def _matrix_columns(ticket: TicketMetadata, flips: Flips) -> list[Column]:
+    entries = ticket.parameters
+    columns = [
+        Column("matrix", list(entries)),
+        Column("shape", ["×".join(map(str, e.shape)) for e in entries.values()], right=True),
+        Column("kept", [f"{e.kept:,}" for e in entries.values()], right=True),
+        Column("sparsity", [f"{1 - e.kept / e.numel:.4f}" for e in entries.values()], right=True),
+    ]
+    if flips.counts:
+        shares = [f"{flips.counts[name] / e.numel:.1%}" for name, e in entries.items()]
+        columns.append(Column("flipped", shares, right=True))
+    return columns
+
+
+def _show_checks(sheet: Sheet, inspection: Inspection, *, full: bool) -> None:
+    """Show what verifying found: in a line if nothing is wrong."""
+    if inspection.is_valid and not full:
+        passed = ", ".join(check.name for check in inspection.checks if check.passed)
+        facts = {"intact": passed}
+        left = {f"{c.name}": c.detail for c in inspection.checks if c.passed is None}
+        sheet.facts(facts | {f"{name} -": detail for name, detail in left.items()})
+        return
+    for check in inspection.checks:
+        mark = {True: "ok", False: "FAILED", None: "-"}[check.passed]
+        sheet.lines([f"{mark:<7} {check.name}: {check.detail}"])
+
+
+def _show_next(sheet: Sheet, name: str) -> None:
+    """Show what the ticket is good for, and the commands for that."""
+    ticket = shlex.quote(printable.cell(name))
+    sheet.fact(
+        "good for",
+        "fine-tuning on any task, as a part of its model; its zeros by themselves make nothing "
+        "smaller or faster",
+    )
+    sheet.commands(
+        "next",
+        [
+            f"tamtctl compare {ticket}",
+            f"tamtctl finetune python-docs-topic --ticket {ticket}",
+            f"tamtctl export {ticket} --output-dir exported",
+        ],
+    )

@@ -1,0 +1,109 @@
+"""What is seen of a command while it works: its plan, what it does, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tamtctl.cli.console import Output, show_finetune_plan, show_plan
+from tamtctl.cli.display import Display
+from tamtctl.cli.pace import duration
+from tamtctl.foundations.loss_units import in_units
+from tamtctl.foundations.signals import answer_by
+
+if TYPE_CHECKING:
+    from tamtctl.foundations.working import Work
+    from tamtctl.pruning.searching.run import SearchPlan
+    from tamtctl.tasks.finetuning.run import FinetunePlan
+    from tamtctl.training.loop import StepReport
+
+
+class View:
+    """Shows work as it goes; what is done within a moment is not shown at all."""
+
+    def __init__(self, output: Output) -> None:
+        self._out = output.notes
+        self._display = Display(self._out)
+        answer_by(leave=self._display.show_cursor)
+
+    def status(self, message: str) -> None:
+        """Be told what is being done now."""
+        self._display.status(message, is_shown=False)
+
+    def note(self, message: str) -> None:
+        """Say what a person should know."""
+        self._display.line(message)
+
+    def begin(self, what: str, total: int | None, done: int, unit: str) -> Work:
+        """Show work that begins."""
+        return self._display.begin(what, total, done, unit)
+
+    def close(self) -> None:
+        """Leave the terminal as it was; also after an error."""
+        self._display.close()
+
+
+class SearchView(View):
+    """Shows a search as it goes: the plan, a progress bar or plain lines."""
+
+    def status(self, message: str) -> None:
+        """Say what is being done now."""
+        self._display.status(message)
+
+    def plan(self, plan: SearchPlan) -> None:
+        """Say what will be done."""
+        show_plan(self._out, plan)
+
+    def progress(self, report: StepReport) -> None:
+        """Show loss, flips and speed."""
+        text = (
+            f"loss {_with_unit(report.terms)}  flips {report.flips:.1%}  "
+            f"{report.tokens_per_second:,.0f} tokens/s"
+        )
+        if report.eval_losses:
+            text += f"  held-out loss {_with_unit(report.eval_losses)}"
+        self._describe(report, text)
+
+    def _describe(self, report: StepReport, text: str) -> None:
+        self._display.describe(text)
+        if self._display.is_due or report.is_last or report.eval_losses:
+            self._display.say_where(in_bars=bool(report.eval_losses))
+
+
+def _with_unit(terms: Mapping[str, float]) -> str:
+    """Return the sum of an objective's terms with its unit."""
+    return in_units(f"{sum(terms.values()):.3f}", "+".join(terms))
+
+
+class FinetuneView(SearchView):
+    """Shows fine-tuning as it goes: the plan, and a progress bar or plain lines for each seed."""
+
+    def finetune_plan(self, plan: FinetunePlan) -> None:
+        """Say what will be done."""
+        show_finetune_plan(self._out, plan)
+
+    def progress(self, report: StepReport) -> None:
+        """Show loss and speed."""
+        self._describe(report, f"loss {report.loss:.3f}  {report.tokens_per_second:,.0f} tokens/s")
+
+
+class CompareView(FinetuneView):
+    """Shows a sweep as it goes: a line for every run, and its progress."""
+
+    def status(self, message: str) -> None:
+        """Leave out what every search of a sweep does alike, unless it takes long."""
+        self._display.status(message, is_shown=False)
+
+    def plan(self, plan: SearchPlan) -> None:
+        """Say what a search will do; most of it is the same for all."""
+        if plan.steps:
+            self.note(f"{plan.steps:,} steps, about {duration(plan.estimated_seconds)}")
+            for warning in plan.warnings:
+                self.note(warning)
+
+    def finetune_plan(self, plan: FinetunePlan) -> None:
+        """Say what fine-tuning will do."""
+        self.note(
+            f"fine-tuning on {plan.task.name}: {plan.steps:,} steps a seed, learning rate "
+            f"{plan.task.learning_rate:g}"
+        )

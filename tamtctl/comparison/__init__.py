@@ -1,0 +1,1 @@
+"""Many masks of one model, measured alike and set side by side."""

@@ -1,0 +1,289 @@
+"""How sure a comparison is: spread over seeds, paired bootstrap, rank correlation.
+
+Of too few units no resampling says anything: an interval then has no bounds, but says why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamtctl.pruning.objectives.held_out_loss import MIN_SEQUENCES, HeldOutLoss
+from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
+
+RESAMPLES = 10_000
+MIN_METHODS = 4  # to rank
+_METHOD_RESAMPLES = 2_000
+_LEVEL = (2.5, 97.5)  # percentiles: 95 % intervals
+_FEWEST_DISTINCT = 3  # methods in a resample: those of two are always in order, or in reverse
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over seeds, and their standard deviation (n - 1), None for a single one."""
+
+    mean: float
+    std: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Summarise one value per seed."""
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return cls(float(np.mean(values)), std, len(values))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" + ("" if self.std is None else f" ± {self.std:.3f}")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval.
+
+    Attributes:
+        value: The estimate.
+        low: The lower bound; None where there is no interval.
+        high: The upper bound.
+        why_none: Why there is no interval: ``too few to tell (2 sequences; 8 are needed)``.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    why_none: str | None = None
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the interval leaves 0 out; one without any width says nothing."""
+        if self.low is None or self.high is None:
+            return False
+        are_numbers = all(map(math.isfinite, (self.value, self.low, self.high)))
+        return are_numbers and self.low < self.high and (self.low > 0 or self.high < 0)
+
+    @property
+    def brackets(self) -> str:
+        """The bounds, or why there are none, as a table shows them."""
+        if self.low is None or self.high is None:
+            return self.why_none or "–"
+        return f"[{thousandths(self.low)}, {thousandths(self.high)}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; what is no number is null."""
+        return {
+            "value": number_or_none(self.value),
+            "low": number_or_none(self.low),
+            "high": number_or_none(self.high),
+            "why_none": self.why_none,
+        }
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A score on a dev set, and on resamples of it, (resamples,): the same ones for every run.
+
+    Attributes:
+        score: On the dev set.
+        resampled: On the resamples.
+        examples: In the dev set.
+    """
+
+    score: float
+    resampled: NDArray[np.float64]
+    examples: int
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """How a task's score goes with a loss over methods of the same sparsity.
+
+    Attributes:
+        within: Level → Spearman's rank correlation over its methods; None where they are too few,
+            or all alike.
+        methods: Level → how many methods there are.
+        mean: Of those within, with the interval of a bootstrap clustered by method; None if there
+            is none within.
+        pooled: Pearson's correlation over all subnetworks of all sparsities, which is near −1
+            whatever the methods are: with the sparsity the loss rises and the score falls.
+    """
+
+    within: Mapping[str, float | None]
+    methods: Mapping[str, int]
+    mean: Interval | None
+    pooled: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        mean = self.mean or Interval(math.nan, None, None, self.why_none)
+        return {
+            "mean_rank_correlation_within_sparsities": mean.to_dict(),
+            "within": dict(self.within),
+            "methods": dict(self.methods),
+            "pooled_over_sparsities": number_or_none(self.pooled),
+        }
+
+    @property
+    def why_none(self) -> str:
+        """Why there is no correlation within a sparsity."""
+        most = max(self.methods.values(), default=0)
+        if most < MIN_METHODS:
+            return too_few(most, MIN_METHODS, "method")
+        return "all methods are alike"
+
+
+def loss_difference(a: Sequence[HeldOutLoss], b: Sequence[HeldOutLoss]) -> Interval:
+    """Return by how much ``a`` has the higher loss than ``b``, by a paired bootstrap over blocks.
+
+    Blocks of text are the independent units: both are asked the same questions on them, so what
+    makes a block hard for both cancels out. Seeds are averaged, not resampled: the interval says
+    how another text would move the difference between these very subnetworks.
+
+    Args:
+        a: The losses of one method, one per seed, on the same blocks.
+        b: Those of another one.
+    """
+    asks = a[0].counts > 0  # a block without any masked token says nothing
+    counts = a[0].counts[asks]
+    sums = np.mean([x.sums for x in a], axis=0) - np.mean([x.sums for x in b], axis=0)
+    differences = sums[asks]  # (blocks,)
+    value = float(differences.sum() / counts.sum()) if len(counts) else math.nan
+    if why := too_few_sequences(a[0]):
+        return Interval(value, None, None, why)
+    if not len(counts):
+        return Interval(value, None, None, "no token of the text is masked")
+    weights = _resamples(len(counts))
+    return Interval(value, *_percentiles(weights @ differences / (weights @ counts)))
+
+
+def score_difference(a: Sequence[Resampled], b: Sequence[Resampled]) -> Interval:
+    """Return by how much ``a`` scores higher than ``b``, by a paired bootstrap over dev examples.
+
+    Args:
+        a: The scores of one method, one per seed of fine-tuning.
+        b: Those of another one on the same examples.
+    """
+    value = float(np.mean([run.score for run in a]) - np.mean([run.score for run in b]))
+    if why := too_few_examples([*a, *b]):
+        return Interval(value, None, None, why)
+    under_a, under_b = (np.mean([run.resampled for run in runs], axis=0) for runs in (a, b))
+    return Interval(value, *_percentiles(under_a - under_b))
+
+
+def rank_correlation(
+    points: Mapping[str, Mapping[str, tuple[float, float]]], *, why_none: str | None = None
+) -> RankCorrelation:
+    """Return how two values go together over the methods of every level, and on average.
+
+    The interval is that of a bootstrap over methods, each of which comes with all its levels: what
+    a method does at one sparsity it tends to do at the next.
+
+    Args:
+        points: Level → method → its two values.
+        why_none: Why there can be no interval, if that is known.
+    """
+    within = {level: _within(list(of.values())) for level, of in points.items()}
+    known = [rho for rho in within.values() if rho is not None]
+    methods = {level: len(of) for level, of in points.items()}
+    pooled = _pearson([point for of in points.values() for point in of.values()])
+    if not known:
+        return RankCorrelation(within, methods, None, pooled)
+    mean = float(np.mean(known))
+    ranked = {level: of for level, of in points.items() if within[level] is not None}
+    interval = Interval(mean, None, None, why_none) if why_none else _clustered(mean, ranked)
+    return RankCorrelation(within, methods, interval, pooled)
+
+
+def too_few(count: int, needed: int, unit: str) -> str:
+    """Return why there is no interval."""
+    units = unit if count == 1 else f"{unit}s"
+    return f"too few to tell ({count} {units}; {needed} are needed)"
+
+
+def too_few_sequences(loss: HeldOutLoss) -> str | None:
+    """Return why there is no interval of a loss, None if there is one."""
+    count = len(loss.counts)
+    return too_few(count, MIN_SEQUENCES, "sequence") if count < MIN_SEQUENCES else None
+
+
+def too_few_examples(runs: Sequence[Resampled]) -> str | None:
+    """Return why there is no interval of scores, None if there is one."""
+    count = min(run.examples for run in runs)
+    return too_few(count, MIN_EXAMPLES, "example") if count < MIN_EXAMPLES else None
+
+
+def thousandths(value: float) -> str:
+    """Return a number with three decimals, and no minus before a zero."""
+    return f"{round(value, 3) + 0.0:.3f}"
+
+
+def number_or_none(value: float | None) -> float | None:
+    """Return a value as JSON can hold it: what is no number is null."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _within(points: Sequence[tuple[float, float]]) -> float | None:
+    return _spearman(np.array(points, np.float64)) if len(points) >= MIN_METHODS else None
+
+
+def _spearman(points: NDArray[np.float64]) -> float | None:
+    """Return the rank correlation of points (n, 2), None if a coordinate is constant."""
+    ranks = np.stack([_ranks(points[:, 0]), _ranks(points[:, 1])])
+    if not np.isfinite(points).all() or np.any(np.ptp(ranks, axis=1) == 0):
+        return None
+    return _correlation(ranks)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rank of every value from 1; equal ones share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks
+
+
+def _pearson(points: Sequence[tuple[float, float]]) -> float | None:
+    table = np.array(points, np.float64)
+    if len(table) < MIN_METHODS or not np.isfinite(table).all() or np.any(np.ptp(table, 0) == 0):
+        return None
+    return _correlation(table.T)
+
+
+def _correlation(rows: NDArray[np.float64]) -> float:
+    """Return Pearson's correlation of two rows (2, n)."""
+    return float(np.clip(np.asarray(np.corrcoef(rows))[0, 1], -1, 1))
+
+
+def _clustered(mean: float, points: Mapping[str, Mapping[str, tuple[float, float]]]) -> Interval:
+    names = list(dict.fromkeys(name for of in points.values() for name in of))
+    generator = np.random.Generator(np.random.Philox(key=0))
+    drawn = generator.integers(len(names), size=(_METHOD_RESAMPLES, len(names)))
+    resamples = Counter(tuple(sorted(names[i] for i in row)) for row in drawn)  # few are distinct
+    means: list[float] = []
+    for chosen, times in resamples.items():
+        tables = [
+            np.array([of[name] for name in chosen if name in of])
+            for of in points.values()
+            if len({name for name in chosen if name in of}) >= _FEWEST_DISTINCT
+        ]
+        found = [rho for rho in map(_spearman, tables) if rho is not None]
+        if found:
+            means += [float(np.mean(found))] * times
+    low, high = _percentiles(np.array(means)) if means else (math.nan, math.nan)
+    if not low < high:
+        return Interval(mean, None, None, f"every resample of the {len(names)} methods is alike")
+    return Interval(mean, low, high)
+
+
+def _resamples(count: int) -> NDArray[np.int64]:
+    """Return how often each unit is drawn in each resample, (resamples, count); always the same."""
+    generator = np.random.Generator(np.random.Philox(key=0))
+    return generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+
+
+def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(values, _LEVEL)
+    return float(low), float(high)

@@ -1,0 +1,119 @@
+"""What makes subnetworks comparable: as many weights kept, in the same matrices.
+
+A sweep's are alike by construction: every matrix has the same sparsity. Tickets come as they are:
+of the linear layers alone, or with a sparsity of its own in each matrix. Those that keep as many
+weights in the same matrices are of one level, and their baselines are masks of that level.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tamtctl.foundations.selection import keep_count
+from tamtctl.ticket.format.metadata import TicketMetadata
+
+_ROUNDING = 1  # weights of a matrix: n · sparsity is rounded up by some programs, down by others
+
+
+class Level(NamedTuple):
+    """A sparsity, and where it is if not alike in every matrix: subnetworks of one are compared."""
+
+    sparsity: float
+    among: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.sparsity:g}" + (f" ({self.among})" if self.among else "")
+
+
+@dataclass(frozen=True)
+class TicketLevel:
+    """A level that tickets are of.
+
+    Attributes:
+        level: As tables name it.
+        counts: Name → how many weights a mask of this level keeps; those left dense are not in it.
+    """
+
+    level: Level
+    counts: Mapping[str, int]
+
+    def holds(self, counts: Mapping[str, int]) -> bool:
+        """Whether masks with these counts are of this level: they differ by rounding alone."""
+        return counts.keys() == self.counts.keys() and _are_close(counts, self.counts)
+
+
+def levels_of(
+    tickets: Mapping[str, TicketMetadata], sizes: Mapping[str, int]
+) -> dict[str, TicketLevel]:
+    """Return the level of every ticket; which ones are of one does not depend on their order.
+
+    Args:
+        tickets: By what a table calls them.
+        sizes: Name → weights of every matrix that matters: all of them may be masked.
+    """
+    levels: list[TicketLevel] = []
+    found: dict[str, TicketLevel] = {}
+    described = {label: _described(ticket, sizes) for label, ticket in tickets.items()}
+    # The roundest number first: 0.7 gives its name to 0.69998.
+    for label in sorted(described, key=lambda label: (len(repr(described[label][1])), label)):
+        counts, sparsity, is_uniform = described[label]
+        level = next((one for one in levels if one.holds(counts)), None)
+        if level is None:
+            among = _among(label, counts, sizes, is_uniform=is_uniform)
+            nominal = _uniform(sizes, counts, sparsity) if is_uniform else counts
+            level = TicketLevel(Level(sparsity, among), nominal)
+            levels.append(level)
+        found[label] = level
+    return {label: found[label] for label in tickets}
+
+
+def notes_on_levels(levels: Mapping[str, TicketLevel]) -> list[str]:
+    """Return which tickets of about the same sparsity are not compared, and why."""
+    notes = []
+    for (one, first), (other, second) in itertools.combinations(levels.items(), 2):
+        a, b = first.level, second.level
+        if a == b or f"{a.sparsity:.2f}" != f"{b.sparsity:.2f}":
+            continue
+        is_same = first.counts.keys() == second.counts.keys()
+        why = "keep as many weights in each matrix" if is_same else "mask the same matrices"
+        notes.append(f"{one} and {other} are not compared with each other: they do not {why}")
+    return notes
+
+
+def _described(
+    ticket: TicketMetadata, sizes: Mapping[str, int]
+) -> tuple[dict[str, int], float, bool]:
+    """Return a ticket's counts, its sparsity, and whether that is the same in every matrix."""
+    counts = {n: entry.kept for n, entry in ticket.parameters.items() if n in sizes}
+    total = sum(sizes[name] for name in counts)
+    measured = 1 - sum(counts.values()) / total if total else 0.0
+    # What the ticket says it aimed at is believed only if its counts bear it out.
+    said = [ticket.target_sparsity] if ticket.allocation == "uniform" else []
+    for aimed in (*said, *(round(measured, digits) for digits in (1, 2, 3))):
+        if 0 <= aimed < 1 and _are_close(counts, _uniform(sizes, counts, aimed)):
+            return counts, aimed, True
+    return counts, round(measured, 4), False
+
+
+def _uniform(
+    sizes: Mapping[str, int], counts: Mapping[str, int], sparsity: float
+) -> dict[str, int]:
+    return {name: keep_count(sizes[name], sparsity) for name in counts}
+
+
+def _are_close(counts: Mapping[str, int], others: Mapping[str, int]) -> bool:
+    return all(abs(count - others[name]) <= _ROUNDING for name, count in counts.items())
+
+
+def _among(
+    label: str, counts: Mapping[str, int], sizes: Mapping[str, int], *, is_uniform: bool
+) -> str:
+    matrices = f"{len(counts)} of {len(sizes)} matrices"
+    if is_uniform:
+        return "" if counts.keys() == sizes.keys() else f"{matrices}, those of {label}"
+    if counts.keys() == sizes.keys():
+        return f"as spread in {label}"
+    return f"{matrices}, as spread in {label}"

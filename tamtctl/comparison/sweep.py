@@ -1,0 +1,313 @@
+"""Making the runs of a sweep: those that exist are found, the others are searched for."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from tamtctl.comparison.config import Cell, CompareConfig, TimedBudget, units_of_work
+from tamtctl.comparison.task_metrics import fine_tune
+from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.searching.run import (
+    SearchPlan,
+    SearchResult,
+    can_follow,
+    find_search,
+    plan_search,
+    search,
+    search_folder,
+)
+from tamtctl.tasks.finetuning.run import FinetunePlan, FinetuneResult
+from tamtctl.training.loop import StepReport
+from tamtctl.training.run_folder import METRICS, SCORES, write_json
+
+
+class CompareWatcher(Protocol):
+    """Who wants to know how a comparison is going."""
+
+    def status(self, message: str) -> None:
+        """Be told what is being done now, where it may take long."""
+
+    def note(self, message: str) -> None:
+        """Be told what a person should know."""
+
+    def plan(self, plan: SearchPlan) -> None:
+        """Be told what a search will do."""
+
+    def finetune_plan(self, plan: FinetunePlan) -> None:
+        """Be told what fine-tuning will do."""
+
+    def progress(self, report: StepReport) -> None:
+        """Be told of a step."""
+
+
+@dataclass
+class Runs:
+    """The runs of a sweep.
+
+    Attributes:
+        searches: Cell → what its search found.
+        fine_tuned: Task → cell (None: the dense model) → what fine-tuning came to.
+        left_out: Cell → what is wrong with its run folder.
+    """
+
+    searches: dict[Cell, SearchResult] = field(default_factory=dict)
+    fine_tuned: dict[str, dict[Cell | None, FinetuneResult]] = field(default_factory=dict)
+    left_out: dict[Cell, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "runs": [found.to_dict() for found in self.searches.values()],
+            "left_out": {str(cell): why for cell, why in self.left_out.items()},
+        }
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """The search of a cell: where it is, whether it is ``done``, and what is left to do."""
+
+    cell: Cell
+    run_folder: Path
+    state: str
+    steps: int
+    estimated_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"cell": str(self.cell), "run_folder": str(self.run_folder)}
+
+
+def plan_runs(
+    config: CompareConfig,
+    cells: Sequence[Cell],
+    *,
+    shard: tuple[int, int] | None = None,
+    watcher: CompareWatcher,
+) -> list[PlannedRun]:
+    """Return what `make_runs` would do, with times from a probe of every method."""
+    seconds_per_step: dict[str, float] = {}
+    planned: list[PlannedRun] = []
+    for cell in itertools.chain.from_iterable(_units(config, cells, shard)):
+        if cell is None:
+            continue
+        wanted = config.search_config(cell, _known_budget(config, cell))
+        try:
+            found = _find(wanted)
+            state = "to do" if found is None or _missing(config, wanted, found) else "done"
+        except DamagedRunError:
+            state = "damaged"
+        steps = 0
+        if state == "to do" and wanted.is_trained:
+            earlier = (config.search_config(run.cell) for run in planned if run.state != "damaged")
+            passed = [one.steps for one in earlier if can_follow(wanted, one)]
+            steps = wanted.steps - max(passed, default=0)
+        if steps and cell.method not in seconds_per_step:
+            watcher.status(f"timing {cell.method}")
+            probe = plan_search(wanted)
+            seconds_per_step[cell.method] = probe.estimated_seconds / probe.steps
+        seconds = steps * seconds_per_step.get(cell.method, 0.0)
+        planned.append(PlannedRun(cell, search_folder(wanted), state, steps, seconds))
+    return planned
+
+
+def make_runs(
+    config: CompareConfig,
+    cells: Sequence[Cell],
+    model: str,
+    *,
+    shard: tuple[int, int] | None = None,
+    force: bool = False,
+    watcher: CompareWatcher,
+) -> Runs:
+    """Find or make the runs of a sweep.
+
+    Args:
+        config: The comparison.
+        cells: Of its sweep.
+        model: What is fine-tuned for the dense scores.
+        shard: Make only part i (from 1) of n.
+        force: Rebuild run folders that are damaged, instead of leaving them out.
+        watcher: Is told how it goes.
+
+    Raises:
+        TamtctlError: A search or fine-tuning fails.
+    """
+    runs = Runs()
+    units = _units(config, cells, shard)
+    numbers = itertools.count(1)
+    total = sum(map(len, units))
+    for unit in units:
+        for cell in unit:
+            step = f"[{next(numbers)}/{total}]"
+            if cell is None:
+                watcher.note(f"{step} dense model")
+                _fine_tune(config, runs, None, model, watcher)
+                continue
+            found = _found(config, cell, step, runs, force=force, watcher=watcher)
+            if isinstance(found, str):
+                runs.left_out[cell] = found
+                continue
+            runs.searches[cell] = found
+            _fine_tune(config, runs, cell, model, watcher)
+    return runs
+
+
+def _units(
+    config: CompareConfig, cells: Sequence[Cell], shard: tuple[int, int] | None
+) -> list[tuple[Cell | None, ...]]:
+    """Return the cells that take a run, and None for the dense model, as they can run apart.
+
+    A one-shot mask takes a run only for fine-tuning, which wants a ticket on disk.
+    """
+    wanted = [cell for cell in cells if cell.is_trained or config.tasks]
+    units: list[tuple[Cell | None, ...]] = [*units_of_work(wanted)]
+    if config.budget == "seconds":  # which are known once imp is done
+        units.sort(key=lambda unit: unit[0] is not None and unit[0].method != "imp")
+    if config.tasks:
+        units.append((None,))
+    return units if shard is None else units[shard[0] - 1 :: shard[1]]
+
+
+def _found(
+    config: CompareConfig,
+    cell: Cell,
+    step: str,
+    runs: Runs,
+    *,
+    force: bool,
+    watcher: CompareWatcher,
+) -> SearchResult | str:
+    """Return a cell's search, made if there is none, or what is wrong with its folder."""
+    try:
+        wanted = config.search_config(cell, _budget(config, cell, runs))
+    except DamagedRunError as error:
+        watcher.note(f"{step} {cell}: {error}")
+        return str(error)
+    try:
+        found = _find(wanted)
+    except (ChangedInputsError, DamagedRunError) as error:
+        what = error.what if isinstance(error, ChangedInputsError) else None
+        if what and not force:
+            raise  # a comparison of what is left would be one of something else
+        watcher.note(f"{step} {cell}: {what or error}")
+        if not force:
+            return str(error)
+        shutil.rmtree(search_folder(wanted))
+        found = None
+    if found and (missing := _missing(config, wanted, found)):
+        watcher.note(f"{step} {cell}: done before without {missing}; once more")
+        return search(wanted, force=True, watcher=watcher)
+    watcher.note(f"{step} {cell}: " + ("searching" if found is None else "done before"))
+    return found or search(wanted, after=_followed(config, cell, runs), watcher=watcher)
+
+
+def _find(wanted: SearchConfig) -> SearchResult | None:
+    """Return a finished search as `find_search` does; a changed input has the remedy of a sweep."""
+    try:
+        return find_search(wanted)
+    except ChangedInputsError as error:
+        raise ChangedInputsError(
+            error.what, "bring back what it was, or make the sweep's runs anew with --force"
+        ) from error
+
+
+def _budget(config: CompareConfig, cell: Cell, runs: Runs) -> TimedBudget | None:
+    """Return what a mask training gets if the budget is counted in seconds.
+
+    The seconds are those of the run of iterative pruning with the same seed. How many steps that
+    makes is measured once, and written down beside it: a budget must not change with the weather.
+    """
+    file = _budget_file(config, cell)
+    if file is None:
+        return None
+    imp = runs.searches.get(replace(cell, method="imp"))
+    if imp is None:
+        raise DamagedRunError(f"{cell} has no budget without the run of imp; rebuild it by --force")
+    if (known := _known_budget(config, cell)) and known.seconds == imp.seconds:
+        return known
+    probe = plan_search(config.search_config(cell))
+    steps = max(1, round(imp.seconds * probe.steps / probe.estimated_seconds))
+    write_json(file, asdict(TimedBudget(imp.seconds, steps)))
+    return TimedBudget(imp.seconds, steps)
+
+
+def _known_budget(config: CompareConfig, cell: Cell) -> TimedBudget | None:
+    """Return the budget in seconds that was written down, if it was."""
+    file = _budget_file(config, cell)
+    if file is None:
+        return None
+    try:
+        return TimedBudget(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _budget_file(config: CompareConfig, cell: Cell) -> Path | None:
+    """Return where the budget of a mask training is written down: in the run of imp."""
+    if config.budget == "steps" or not cell.method.startswith("tamt"):
+        return None
+    equal = config.search_config(cell)
+    imp = config.search_config(replace(cell, method="imp"))
+    return search_folder(imp) / f"budget-{equal.objective}-{equal.hash}.json"
+
+
+def _missing(config: CompareConfig, wanted: SearchConfig, found: SearchResult) -> str | None:
+    """Return what a finished search did not leave that is asked for now."""
+    if wanted.method != "tamt":
+        return None
+    if not {step for step in config.at_steps if step <= found.steps} <= losses_along(found).keys():
+        return "evaluations on its way"
+    if config.keep_scores and not (found.run_folder / SCORES).is_file():
+        return "keeping its scores"
+    return None
+
+
+def losses_along(found: SearchResult) -> dict[int, dict[str, float]]:
+    """Return step → held-out losses by term, of the evaluations on the way of a search."""
+    return {step: one["eval_losses"] for step, one in _log(found).items() if one["eval_losses"]}
+
+
+def flips_along(found: SearchResult) -> dict[int, float]:
+    """Return step → share of the mask that differs from the initial one."""
+    return {step: one["flips"] for step, one in _log(found).items()}
+
+
+def training_losses(found: SearchResult) -> dict[int, dict[str, float]]:
+    """Return step → mean training losses by term since the step before."""
+    return {step: one["terms"] for step, one in _log(found).items()}
+
+
+def _log(found: SearchResult) -> dict[int, dict[str, Any]]:
+    """Return step → line of the log of a search; nothing if the log is gone."""
+    try:
+        lines = (found.run_folder / METRICS).read_text(encoding="utf-8").splitlines()
+        return {one["step"]: one for one in map(json.loads, lines)}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _followed(config: CompareConfig, cell: Cell, runs: Runs) -> SearchResult | None:
+    """Return the finished run that the search of a cell can go on from, if there is one."""
+    wanted = config.search_config(cell)
+    earlier = [
+        (other.sparsity, found)
+        for other, found in runs.searches.items()
+        if can_follow(wanted, config.search_config(other))
+    ]
+    return max(earlier, key=lambda pair: pair[0])[1] if earlier else None
+
+
+def _fine_tune(
+    config: CompareConfig, runs: Runs, cell: Cell | None, model: str, watcher: CompareWatcher
+) -> None:
+    ticket = None if cell is None else runs.searches[cell].ticket
+    for task in config.tasks:
+        found = fine_tune(config, task, model, ticket, watcher)
+        runs.fine_tuned.setdefault(task, {})[cell] = found

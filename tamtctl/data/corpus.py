@@ -1,0 +1,411 @@
+"""From text to token streams on disk: one stream to train on and one held out.
+
+Streams are written once per corpus, tokenizer and options, and memory-mapped ever after, so that
+neither text nor tokens need to fit in memory. `tamtctl.data.text.sources` reads documents,
+`tamtctl.data.tokenization` turns lines into ids, and `tamtctl.data.batches` cuts streams into
+blocks and noised batches.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamtctl.data.repeats import Repeats, notes_on, overlap
+from tamtctl.data.text.sources import Document, Source, open_source
+from tamtctl.data.tokenization import Encoder
+from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.errors import CorpusError
+from tamtctl.foundations.locks import abandoned, new_held
+from tamtctl.foundations.working import work
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FORMAT_VERSION = 2  # raise it whenever the same corpus would give other streams
+METADATA_FILE = "corpus.json"
+TRAIN_FILE = "train.bin"
+HELD_OUT_FILE = "held_out.bin"
+
+CHARACTERS_AT_ONCE = 2**20
+
+_UNFINISHED = ".unfinished-"
+
+_MOST_DIGESTS = 100  # of a ticket's texts
+_MANY_UNKNOWN = 0.05  # share of unknown tokens above which a text is hardly the model's
+
+TokenStream = NDArray[np.unsignedinteger[Any]]
+Progress = Callable[[int], None]
+Choice = Callable[[Sequence[Source]], Sequence[bool]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A tokenised corpus, memory-mapped.
+
+    Attributes:
+        name: What the user called it.
+        fingerprint: SHA-256 of content, tokenizer and options: equal fingerprints, equal streams.
+        train: Token ids to train on, shape (tokens,), read-only.
+        held_out: Token ids to evaluate on, shape (tokens,), read-only.
+        documents: Number of documents in both.
+        tokens: Number of tokens in both.
+        held_out_name: What a person is told of the held-out text.
+        digests: Of the sources that are trained on; of very many, one of all.
+        notes: Lines that a person should know: of unknown tokens, of what was not read.
+    """
+
+    name: str
+    fingerprint: str
+    train: TokenStream
+    held_out: TokenStream
+    documents: int
+    tokens: int
+    held_out_name: str
+    digests: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def load_corpus(
+    source: str | Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    held_out: str | Sequence[str] | None = None,
+    whole: Choice | None = None,
+    text_column: str | None = None,
+    max_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> Corpus:
+    """Tokenise a corpus, or find it in the cache.
+
+    Documents are tokenised line by line without special tokens. Held out are, in this order of
+    preference: all of ``held_out``; the split ``validation`` of a Hub dataset; one document in
+    ten, chosen by a hash of the document, so that the split depends neither on the order of the
+    documents nor on file names.
+
+    Args:
+        source: ``python-docs``, a file, a folder, a Hub dataset ``id[:config]``, or several.
+        tokenizer: A fast tokenizer.
+        held_out: Text to evaluate on, named as ``source`` is.
+        whole: Tells of several sources which are evaluated on as a whole, instead of a part.
+        text_column: The column of records that holds the text; see
+            `tamtctl.data.text.sources.open_source`.
+        max_tokens: Stop reading when there are so many training tokens, or held-out ones.
+        progress: Called with the number of tokens so far while text is tokenised.
+
+    Raises:
+        CorpusError: A source cannot be read, a split is empty or wholly unknown to the tokenizer,
+            or the cache cannot be written.
+        ModelError: The tokenizer is not a fast one.
+    """
+    encoder = Encoder(tokenizer)
+    sources = _open_all(source, text_column)
+    if whole is not None:
+        chosen = whole(sources)
+        sources = [s.held_out_whole() if w else s for s, w in zip(sources, chosen, strict=True)]
+    apart = None if held_out is None else _open_all(held_out, text_column)
+    options = {"text_column": text_column, "max_tokens": max_tokens}
+    fingerprint = _fingerprint(sources, apart, encoder, options)
+    name = ", ".join(_names(source))
+    folder = cache_dir() / "corpora" / fingerprint
+    if not _is_intact(folder):
+        with _new_folder(folder) as unfinished:
+            _write_corpus(unfinished, sources, apart, encoder, max_tokens, progress)
+    metadata = json.loads((folder / METADATA_FILE).read_text())
+    dtype = np.dtype(metadata["dtype"])
+    notes = [note for one in (*sources, *(apart or ())) for note in one.notes]
+    if lacking := metadata["lacking"]:
+        notes.append(f"{lacking:,} records of {name} lack the column {text_column!r}: left out")
+    apart_name = None if held_out is None else ", ".join(_names(held_out))
+    held_out_name = apart_name or _held_out_name(name, sources)
+    return Corpus(
+        name=name,
+        fingerprint=fingerprint,
+        train=_mapped(folder / TRAIN_FILE, dtype),
+        held_out=_mapped(folder / HELD_OUT_FILE, dtype),
+        documents=metadata["documents"],
+        tokens=sum(metadata["tokens"].values()),
+        held_out_name=held_out_name + overlap(metadata["repeats"]),
+        digests=digests_of(sources),
+        notes=(
+            *notes,
+            *_note_of_unknown(name, metadata["tokens"], metadata["unknown"]),
+            *notes_on(metadata["repeats"], apart_name or name),
+        ),
+    )
+
+
+def _mapped(file: Path, dtype: np.dtype[Any]) -> TokenStream:
+    if not file.stat().st_size:  # of a text that is held out as a whole; such cannot be mapped
+        return np.empty(0, dtype)
+    return np.memmap(file, dtype=dtype, mode="r")
+
+
+def digests_of(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return what tells texts apart: a digest of each, of very many texts one of all."""
+    digests = sorted(source.digest for source in sources)
+    if len(digests) <= _MOST_DIGESTS:
+        return tuple(digests)
+    return (f"all {hashlib.sha256(json.dumps(digests).encode()).hexdigest()}",)
+
+
+def _held_out_name(name: str, sources: Sequence[Source]) -> str:
+    """Return what to call the part of the sources that is held out."""
+    if all(source.is_whole for source in sources):
+        return name
+    if any(source.is_whole for source in sources):
+        return f"{name} (what is held out of it)"
+    if all(source.held_out is not None for source in sources):
+        return f"{name} (its validation split)"
+    if all(source.held_out is None for source in sources):
+        return f"{name} (its held-out tenth)"
+    return f"{name} (what is held out of it)"
+
+
+def is_held_out(key: str) -> bool:
+    """Tell whether the document with this key is in the tenth that is held out."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10 == 0
+
+
+def _names(source: str | Sequence[str]) -> list[str]:
+    return [source] if isinstance(source, str) else list(source)
+
+
+def _open_all(source: str | Sequence[str], text_column: str | None) -> list[Source]:
+    return [opened for name in _names(source) for opened in open_source(name, text_column)]
+
+
+def _fingerprint(
+    sources: Iterable[Source],
+    held_out: Iterable[Source] | None,
+    encoder: Encoder,
+    options: dict[str, Any],
+) -> str:
+    identity = {
+        "format_version": FORMAT_VERSION,
+        "sources": [source.digest for source in sources],
+        "held_out": None if held_out is None else [source.digest for source in held_out],
+        "tokenizer": encoder.digest,
+        "options": options,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+class _StreamWriter:
+    """Appends documents to one stream, encoding about a megabyte of text at a time."""
+
+    def __init__(self, file: BinaryIO, encoder: Encoder, max_tokens: int | None = None) -> None:
+        self.documents = 0
+        self.tokens = 0
+        self.unknown = 0
+        self._file = file
+        self._encoder = encoder
+        self._max_tokens = max_tokens
+        self._lines: list[str] = []
+        self._characters = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._max_tokens is not None and self.tokens >= self._max_tokens
+
+    def add(self, document: Document) -> bool:
+        """Append the document; return whether tokens were written."""
+        self.documents += 1
+        self._lines += document.lines
+        self._characters += len(document.text)
+        if self._characters < CHARACTERS_AT_ONCE:
+            return False
+        self.flush()
+        return True
+
+    def flush(self) -> None:
+        ids = self._encoder.encode(self._lines)
+        if self._max_tokens is not None:
+            ids = ids[: self._max_tokens - self.tokens]
+        self._file.write(ids.tobytes())
+        self.tokens += len(ids)
+        self.unknown += self._encoder.count_unknown(ids)
+        self._lines, self._characters = [], 0
+
+
+def _write_corpus(
+    folder: Path,
+    sources: Sequence[Source],
+    held_out: Sequence[Source] | None,
+    encoder: Encoder,
+    max_tokens: int | None,
+    progress: Progress | None,
+) -> None:
+    with ExitStack() as stack:
+        file, apart = (
+            stack.enter_context((folder / name).open("wb")) for name in (TRAIN_FILE, HELD_OUT_FILE)
+        )
+        advance = stack.enter_context(work("tokenising", unit="tokens"))
+        written = 0
+        train = _StreamWriter(file, encoder, max_tokens)
+        # What is held out by its hash is not trained on.
+        apart_is_first = held_out is not None or any(s.held_out is not None for s in sources)
+        kept_apart = _StreamWriter(apart, encoder, max_tokens)
+        repeats = Repeats()
+        for is_apart, document in _split(sources, held_out, train, kept_apart):
+            if is_apart:
+                repeats.hold_out(document)
+            elif apart_is_first:
+                repeats.train_on(document)
+            has_written = (kept_apart if is_apart else train).add(document)
+            if has_written:
+                advance(train.tokens + kept_apart.tokens - written)
+                written = train.tokens + kept_apart.tokens
+                if progress is not None:
+                    progress(written)
+        train.flush()
+        kept_apart.flush()
+    if progress is not None:
+        progress(train.tokens + kept_apart.tokens)
+    _check_not_empty(sources, train, kept_apart)
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "sources": [source.name for source in sources],
+        "held_out": None if held_out is None else [source.name for source in held_out],
+        "documents": train.documents + kept_apart.documents,
+        "dtype": encoder.dtype.str,
+        "tokens": {TRAIN_FILE: train.tokens, HELD_OUT_FILE: kept_apart.tokens},
+        "lacking": sum(one.skipped.total() for one in (*sources, *(held_out or ()))),
+        "unknown": {TRAIN_FILE: train.unknown, HELD_OUT_FILE: kept_apart.unknown},
+        "repeats": repeats.shares(),
+    }
+    (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+
+
+def _split(
+    sources: Iterable[Source],
+    held_out: Iterable[Source] | None,
+    train: _StreamWriter,
+    kept_apart: _StreamWriter,
+) -> Iterator[tuple[bool, Document]]:
+    """Yield every document with whether it is held out, until its stream is full.
+
+    Those of texts that are held out as a whole come first, so that what is trained on can be
+    compared with them.
+    """
+    for source in held_out or ():
+        yield from _all_held_out(source.documents(), kept_apart)
+    for source in sources if held_out is None else ():
+        if source.held_out is not None:
+            yield from _all_held_out(source.held_out(), kept_apart)
+    for source in sources:
+        by_hash = held_out is None and source.held_out is None
+        for document in source.documents():
+            if train.is_full:
+                break
+            yield by_hash and is_held_out(document.key), document
+
+
+def _all_held_out(
+    documents: Iterable[Document], kept_apart: _StreamWriter
+) -> Iterator[tuple[bool, Document]]:
+    for document in documents:
+        if kept_apart.is_full:
+            break
+        yield True, document
+
+
+def _check_not_empty(
+    sources: Sequence[Source], train: _StreamWriter, held_out: _StreamWriter
+) -> None:
+    names = ", ".join(source.name for source in sources)
+    if train.tokens + held_out.tokens == 0:
+        raise CorpusError(f"the corpus is empty: no text in {names}")
+    if held_out.tokens == 0:
+        raise CorpusError(
+            f"too little text in {names}: none of its {train.documents} documents (lines, or "
+            "blocks between blank lines) is held out; give more, or search with --held-out"
+        )
+    if train.tokens == 0 and not all(source.is_whole for source in sources):
+        raise CorpusError(f"too little text in {names}: nothing is left to train on; give more")
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill under a temporary name; it appears whole or not at all."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in abandoned(folder.parent, _UNFINISHED):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with new_held(folder.parent, _UNFINISHED, is_folder=True) as unfinished:
+            try:
+                yield unfinished
+                _move_into_place(unfinished, folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        remedy = "set TAMTCTL_CACHE to another folder"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = f"no space left in {folder.parent} for the tokens of the corpus"
+            raise CorpusError(f"{reason}; free some, or {remedy}") from error
+        reason = f"cannot write the tokens of the corpus to {folder.parent}: {error.strerror}"
+        raise CorpusError(f"{reason}; {remedy}") from error
+
+
+def _move_into_place(unfinished: Path, folder: Path) -> None:
+    try:
+        unfinished.replace(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        if _is_intact(folder):  # another process was faster
+            return
+        # A damaged one must go first, since only empty folders can be replaced.
+        folder.replace(unfinished / "damaged")
+        shutil.rmtree(unfinished / "damaged")
+        unfinished.replace(folder)
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def _is_intact(folder: Path) -> bool:
+    try:
+        metadata = json.loads((folder / METADATA_FILE).read_text())
+        itemsize = np.dtype(metadata["dtype"]).itemsize
+        sizes = {name: tokens * itemsize for name, tokens in metadata["tokens"].items()}
+        found = {name: (folder / name).stat().st_size for name in (TRAIN_FILE, HELD_OUT_FILE)}
+        counted = metadata["unknown"].keys() if {"lacking", "repeats"} <= metadata.keys() else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
+    return sizes == found and sizes.keys() == counted
+
+
+def _note_of_unknown(
+    name: str, tokens: Mapping[str, int], unknown: Mapping[str, int]
+) -> Iterator[str]:
+    """Yield a line where much of a text is unknown to the tokenizer; refuse one that all is."""
+    parts = {TRAIN_FILE: "to train on", HELD_OUT_FILE: "held out"}
+    for part in parts:
+        if (count := tokens[part]) and unknown[part] == count:
+            raise CorpusError(
+                f"100 % of the {count:,} tokens {parts[part]} of {name} are unknown to the model: "
+                "it cannot read this text (another script, or another case?); give text that it "
+                "can, or another --model"
+            )
+    share, part = max((unknown[part] / count, part) for part, count in tokens.items() if count)
+    if share > _MANY_UNKNOWN:
+        yield (
+            f"{math.floor(100 * share)} % of the tokens {parts[part]} of {name} are unknown to the "
+            "model: what they stand for is neither learnt nor measured; is this text of the "
+            "model's language, script and case?"
+        )

@@ -1,0 +1,93 @@
+"""Parquet files row by row: a value that stands once in the file stands once in memory.
+
+A column of few values is stored as a dictionary: a file of some kilobytes can repeat a megabyte of
+text a million times. Rows that are read at once, or values that are copied, would fill the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tamtctl.foundations.errors import TamtctlError
+
+_ROWS_AT_ONCE = 1024
+_BYTES_AT_ONCE = 2**24
+_LARGE = 2**28  # bytes of a column in one group of rows
+_BEST_RATIO = 200  # to which real text is compressed; its repetitions are in the dictionary
+
+
+@contextmanager
+def open_parquet(path: Path, error: type[TamtctlError]) -> Iterator[pq.ParquetFile]:
+    """Open a file of whatever name, and check what its columns claim to unpack to.
+
+    Args:
+        path: The file.
+        error: What to raise.
+
+    Raises:
+        TamtctlError: As told, here or in the block: the file is not readable as Parquet.
+    """
+    try:
+        with path.open("rb") as raw:
+            names = [field.name for field in pq.read_schema(raw) if holds_strings(field.type)]
+            raw.seek(0)
+            with pq.ParquetFile(raw, read_dictionary=names) as file:
+                _check_sizes(file, path, error)
+                yield file
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
+        reason = " ".join(str(problem).split())
+        raise error(f"{path} is not a readable Parquet file: {reason}") from problem
+
+
+def holds_strings(kind: Any) -> bool:
+    """Tell whether a column of this type holds strings."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def rows_of(
+    file: pq.ParquetFile, columns: Sequence[str] | None = None
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows, with all columns or some of them."""
+    for batch in file.iter_batches(batch_size=_batch_size(file), columns=columns):
+        values = [_values(column) for column in batch.columns]
+        for row in zip(*values, strict=True) if values else ((),) * len(batch):
+            yield dict(zip(batch.schema.names, row, strict=True))
+
+
+def _values(column: Any) -> Iterator[Any]:
+    """Yield a column's values; what is repeated is the same object."""
+    if not pa.types.is_dictionary(column.type):
+        yield from (value.as_py() for value in column)
+        return
+    seen: dict[int | None, Any] = {None: None}
+    for index in column.indices.to_pylist():
+        if index not in seen:
+            seen[index] = column.dictionary[index].as_py()
+        yield seen[index]
+
+
+def _batch_size(file: pq.ParquetFile) -> int:
+    """Return how many rows to read at once: few where they are long."""
+    groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+    longest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
+    return max(1, min(_ROWS_AT_ONCE, int(_BYTES_AT_ONCE / max(longest, 1))))
+
+
+def _check_sizes(file: pq.ParquetFile, path: Path, error: type[TamtctlError]) -> None:
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            size, stored = column.total_uncompressed_size, column.total_compressed_size
+            if size > _LARGE and size > _BEST_RATIO * stored:
+                raise error(
+                    f"{path}: column {column.path_in_schema} unpacks {stored:,} bytes to {size:,}, "
+                    "which no text does; write the file anew"
+                )

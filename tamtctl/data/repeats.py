@@ -1,0 +1,75 @@
+"""How much of a held-out text is trained on as well, and how much of it the text says twice.
+
+Both make its loss look like more than it is: what was trained on tells nothing of other text, and
+what stands there twice counts as two sequences, though it is one. Counted are characters of lines,
+for lines are what is tokenised: two files may hold the same ones in different documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tamtctl.data.text.sources import Document
+
+_MUCH = 0.05  # share of a text below which nothing is said: titles and the like are often repeated
+_MOST_LINES = 2_000_000  # of a held-out text that are remembered, at some hundred bytes each
+
+TRAINED_ON, SAID_TWICE = "trained_on", "said_twice"
+
+
+@dataclass
+class Repeats:
+    """Looks at the documents of a held-out text, and then at those that are trained on."""
+
+    _held_out: dict[int, int] = field(default_factory=dict)  # hash of a line → its characters
+    _characters: int = 0
+    _trained_on: int = 0
+    _said_twice: int = 0
+
+    def hold_out(self, document: Document) -> None:
+        """Remember the lines of a document that is held out."""
+        for line in document.lines:
+            key = hash(line)
+            if key not in self._held_out and len(self._held_out) >= _MOST_LINES:
+                continue
+            self._characters += len(line)
+            if key in self._held_out:
+                self._said_twice += len(line)
+            self._held_out[key] = self._held_out.get(key, 0) + len(line)
+
+    def train_on(self, document: Document) -> None:
+        """Look for the lines of a document that is trained on, after all that are held out."""
+        if not self._held_out:
+            return
+        for line in document.lines:
+            self._trained_on += self._held_out.pop(hash(line), 0)
+
+    def shares(self) -> dict[str, float]:
+        """Return which shares of the held-out text are trained on, and are said twice."""
+        of = max(self._characters, 1)
+        return {TRAINED_ON: self._trained_on / of, SAID_TWICE: self._said_twice / of}
+
+
+def overlap(shares: Mapping[str, float]) -> str:
+    """Return what the name of a held-out text is followed by if much of it is trained on."""
+    share = shares[TRAINED_ON]
+    return f", {_percent(share)} of it trained on, too" if share >= _MUCH else ""
+
+
+def notes_on(shares: Mapping[str, float], name: str) -> Iterator[str]:
+    """Yield what a person should know of a held-out text called so."""
+    if (share := shares[TRAINED_ON]) >= _MUCH:
+        yield (
+            f"{_percent(share)} of the held-out text of {name} is trained on, too: its losses are "
+            "too good, and say little of other text; give another --held-out"
+        )
+    if (share := shares[SAID_TWICE]) >= _MUCH:
+        yield (
+            f"{_percent(share)} of the held-out text of {name} is in it more than once: standard "
+            "errors and intervals are too small; is a file given twice, or copied?"
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -1,0 +1,142 @@
+"""Where and in which precision to compute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from tamtctl.foundations.distributed import world
+from tamtctl.foundations.errors import UsageError
+
+_MOST_THREADS = 16  # for each processor: thousands of idle ones end the process
+
+Autocast = Callable[[], AbstractContextManager[object]]  # makes the context of a forward pass
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and a precision.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32``, or ``bf16`` for autocast.
+    """
+
+    device: torch.device
+    precision: str
+
+    @classmethod
+    def choose(cls, device: str, precision: str, threads: int | None = None) -> Self:
+        """Resolve ``auto``: cuda, then mps, then cpu; bf16 on GPUs that compute in it.
+
+        A CPU computes in fp32 unless it is asked for bf16, so that the same command has the same
+        result, but for rounding, on every CPU.
+
+        Args:
+            device: A name in `tamtctl.pruning.config.DEVICES`.
+            precision: A name in `tamtctl.pruning.config.PRECISIONS`.
+            threads: CPU threads for the whole process; None leaves torch's choice.
+
+        Raises:
+            UsageError: There is no such device here, or far fewer processors than threads.
+        """
+        if threads:
+            if threads > (most := _MOST_THREADS * (os.cpu_count() or 1)):
+                raise UsageError(
+                    f"--threads {threads} is more than this machine can do with; give at most "
+                    f"{most}, or better one for each processor"
+                )
+            torch.set_num_threads(threads)
+        chosen = _choose_device(device)
+        if precision == "auto":
+            is_fast = chosen.type == "cuda" and torch.cuda.is_bf16_supported(
+                including_emulation=False
+            )
+            precision = "bf16" if is_fast else "fp32"
+        return cls(chosen, precision)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context to run a forward pass in."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    @property
+    def circumstances(self) -> dict[str, str | int]:
+        """What the last bits of a training depend on."""
+        return {
+            "device": self.device.type,
+            "precision": self.precision,
+            "threads": torch.get_num_threads(),
+            "processes": world().size,
+        }
+
+    def random_state(self) -> dict[str, torch.Tensor]:
+        """Return the states of torch's random numbers: device type → bytes."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type != "cpu":
+            states[self.device.type] = torch.get_device_module(self.device).get_rng_state()
+        return states
+
+    def set_random_state(self, states: Mapping[str, torch.Tensor]) -> None:
+        """Go on with the random numbers where `random_state` was taken."""
+        torch.set_rng_state(states["cpu"])
+        if self.device.type in states and self.device.type != "cpu":
+            torch.get_device_module(self.device).set_rng_state(states[self.device.type])
+
+    def check_compiler(self) -> None:
+        """Compile a function of one line.
+
+        Raises:
+            UsageError: ``torch.compile`` does not work here.
+        """
+        try:
+            torch.compile(_one_more)(torch.zeros(1, device=self.device))
+        except Exception as error:  # what goes wrong depends on the compilers that are there
+            reason = str(error).strip().partition("\n")[0]
+            raise UsageError(f"--compile does not work here: {reason}") from error
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given, so that it can be timed."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _choose_device(name: str) -> torch.device:
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, is_there in available.items() if is_there)
+    if not available[name]:
+        raise UsageError(f"--device {name} is not available here; use --device cpu")
+    return _own_gpu() if name == "cuda" and world().size > 1 else torch.device(name)
+
+
+def precision_hint(device: str, precision: str) -> str:
+    """Return what to say of a faster precision: without units for it, bf16 is slow on a CPU."""
+    has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    is_slower = device == "cpu" and precision == "fp32" and has_units
+    return " (--precision bf16 is faster here)" if is_slower else ""
+
+
+def _own_gpu() -> torch.device:
+    """Return the GPU of this process, from now on its default one."""
+    number, count = world().local_rank, torch.cuda.device_count()
+    if number >= count:
+        raise UsageError(
+            f"more processes than GPUs on a machine; start {count} there (--nproc-per-node)"
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def _one_more(values: torch.Tensor) -> torch.Tensor:
+    return values + 1

@@ -1,0 +1,53 @@
+"""What a bug report needs to know of the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+
+import torch
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from tamtctl.cli.console import size
+from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.errors import TamtctlError
+
+_PACKAGES = (
+    "torch", "transformers", "datasets", "tokenizers", "huggingface-hub", "safetensors", "numpy",
+    "torchmetrics", "zstandard",
+    "typer", "rich",
+)  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    """Return names and values, all short strings; nothing secret is among them."""
+    facts = {
+        "tamtctl": importlib.metadata.version("tamtctl"),
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "platform": platform.platform(),
+        "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}",
+        "cuda": _cuda(),
+        "mps": "available" if torch.backends.mps.is_available() else "not available",
+        "cache": _cache(),
+        "hub cache": HF_HUB_CACHE,
+    }
+    return facts | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _cache() -> str:
+    try:
+        cache = cache_dir()
+        used = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
+        return f"{cache} ({size(used)})"
+    except (TamtctlError, OSError) as error:
+        return f"none: {error}"
+
+
+def _cuda() -> str:
+    if not torch.cuda.is_available():
+        return "not available"
+    names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return f"{torch.version.cuda} ({names})"

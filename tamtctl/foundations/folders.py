@@ -1,0 +1,146 @@
+"""Writing a folder so that a crash leaves the old one or the new one, never half of it.
+
+While it is written it stands beside its place as ``.NAME.new-…``, and the one that it replaces as
+``.NAME.old-…``. What a process that was killed has left of these goes with the next write there.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from tamtctl.foundations.errors import TicketError, UsageError
+from tamtctl.foundations.files import check_folder_writable
+from tamtctl.foundations.locks import abandoned, held, new_held
+from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.untrusted import reason
+
+
+@contextmanager
+def replacing(
+    folder: Path | str, marker: str | None = None, own_files: Collection[str] = ()
+) -> Iterator[Path]:
+    """Yield a new folder beside ``folder`` that takes its name if the block ends well.
+
+    Args:
+        folder: May exist if it is empty, or if it holds the file ``marker`` and may be replaced.
+        marker: The file by which a folder to be replaced is known; None if none may be.
+        own_files: What a replaced folder loses; its other files move along.
+
+    Raises:
+        TicketError: The folder holds something else, is a link to a folder that would be replaced,
+            or cannot be written.
+        UsageError: The working directory is in it.
+    """
+    try:
+        _sweep(Path(os.path.realpath(expanded(folder))), own_files)
+        folder = check_target(folder, marker)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_held(folder.parent, f".{folder.name}.new-", is_folder=True) as new:
+            try:
+                yield new
+                _swap(new, folder, own_files)
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
+    except OSError as error:
+        raise TicketError(f"cannot write {str(folder)!r}: {reason(error)}") from error
+
+
+def check_target(folder: Path | str, marker: str | None = None) -> Path:
+    """Return where `replacing` would write, after the same checks; nothing stays written.
+
+    The folder that a shell stands in is not replaced: the shell would be left in one without name.
+
+    Raises:
+        TicketError: The folder holds something else, or cannot be written.
+        UsageError: The working directory is in it.
+    """
+    target = Path(os.path.realpath(expanded(folder)))
+    if Path(os.path.realpath(Path.cwd())).is_relative_to(target):
+        raise UsageError(
+            f"output folder {str(folder)!r} is the working directory or holds it, and would be "
+            "replaced; give another folder"
+        )
+    try:
+        _refuse_other_content(target, marker)
+        if expanded(folder).is_symlink() and target.exists() and any(target.iterdir()):
+            raise TicketError(
+                f"{str(folder)!r} is a link; give {str(target)!r} itself to replace what is there"
+            )
+        check_folder_writable(nearest_folder(target.parent))
+        return target
+    except OSError as error:
+        raise TicketError(f"cannot write {str(folder)!r}: {reason(error)}") from error
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the folder itself if it is there, else the nearest of those that it would be in."""
+    for candidate in (path, *path.parents):
+        if os.path.lexists(candidate):
+            return candidate
+    return path
+
+
+def write_to_disk(path: Path, content: bytes) -> None:
+    """Write a file that is whole once its folder has its final name, even if the power fails."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap(new: Path, folder: Path, own_files: Collection[str]) -> None:
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}.old-{secrets.token_hex(4)}")
+    with ExitStack() as stack:
+        with suppress(BlockingIOError):  # somebody else replaces it, too, and the last one wins
+            stack.enter_context(held(folder))
+        folder.rename(old)
+        try:
+            new.rename(folder)
+        except BaseException:
+            old.rename(folder)
+            raise
+        _move_along(old, folder, own_files)
+
+
+def _move_along(old: Path, folder: Path, own_files: Collection[str]) -> None:
+    """Move a replaced folder's other files to the new one, and remove the rest."""
+    for entry in old.iterdir():
+        if entry.name not in own_files and not os.path.lexists(folder / entry.name):
+            entry.rename(folder / entry.name)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(folder: Path, own_files: Collection[str]) -> None:
+    """Finish what processes that were killed while they wrote this folder have left."""
+    if not folder.parent.is_dir():
+        return
+    for old in abandoned(folder.parent, f".{folder.name}.old-"):
+        if folder.exists():
+            _move_along(old, folder, own_files)
+        else:  # killed between the two renames: the old one is whole
+            old.rename(folder)
+    for new in abandoned(folder.parent, f".{folder.name}.new-"):
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _refuse_other_content(folder: Path, marker: str | None) -> None:
+    if not folder.exists() or (marker and (folder / marker).exists()):
+        return
+    if not folder.is_dir():
+        raise TicketError(f"{str(folder)!r} is a file; give a new or an empty folder")
+    if any(folder.iterdir()):
+        what = "exists and is no ticket" if marker else "is not empty"
+        raise TicketError(f"{str(folder)!r} {what}; give a new or an empty folder")
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of the files in a folder."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())

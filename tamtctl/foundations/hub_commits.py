@@ -1,0 +1,51 @@
+"""Which commit of a dataset on the Hub is the current one: data count by it, not by their name."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tamtctl.foundations.cache import cache_dir
+
+_ASKED_AGAIN_AFTER = 60.0  # seconds: the runs of a sweep share one answer
+
+_answers: dict[str, tuple[float, str]] = {}
+
+
+def dataset_commit(repo_id: str) -> str:
+    """Return the commit of a dataset's main branch.
+
+    Where the Hub gives no answer, it is the commit that it named last: the data that were fetched
+    then are the ones at hand now.
+
+    Raises:
+        huggingface_hub.errors.HfHubHTTPError: The Hub refuses.
+        ConnectionError: The Hub gives no answer, and never did.
+    """
+    from huggingface_hub import HfApi, errors
+
+    # Its HTTP library's base class, which it imports for the purpose but does not list.
+    http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
+    asked, commit = _answers.get(repo_id, (0.0, ""))
+    if commit and time.monotonic() - asked < _ASKED_AGAIN_AFTER:
+        return commit
+    kept = _kept(repo_id)
+    try:
+        commit = HfApi().dataset_info(repo_id, timeout=30).sha or ""
+    except errors.HfHubHTTPError:
+        raise
+    except (http_error, ConnectionError, TimeoutError):
+        with suppress(OSError, UnicodeDecodeError):
+            return kept.read_text(encoding="ascii")
+        raise
+    _answers[repo_id] = time.monotonic(), commit
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(commit, encoding="ascii")
+    return commit
+
+
+def _kept(repo_id: str) -> Path:
+    return cache_dir() / "commits" / hashlib.sha256(repo_id.encode()).hexdigest()

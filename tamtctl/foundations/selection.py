@@ -1,0 +1,129 @@
+"""Which weights of a matrix to keep: the largest values, in a number that is exact.
+
+Equal values are the normal case: the scores of a vocabulary row that never occurs never move. Among
+equals the larger |w| is kept, and then the lower flat index.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tamtctl.foundations.ranking import keep_count as keep_count
+from tamtctl.foundations.ranking import largest
+
+_BLOCK = 2**18  # values looked at together: what is made of them stays in the processor's cache
+_FAIR_SHARE = 1 / 64  # of the values may be in a window: ranking takes time, and memory
+_NARROWEST, _WIDEST = 1e-6, 1.0  # of windows that are tried; beyond, everything is ranked
+
+
+def keep_largest(values: Tensor, keep: int, among_equals: Tensor | None = None) -> Tensor:
+    """Return the mask of exactly ``keep`` largest values, of the shape of ``values``.
+
+    Among equal values the larger ``among_equals`` is kept, and then the lower flat index.
+    """
+    if values.device.type not in ("cpu", "mps"):
+        return keep_largest_on_device(values, keep, among_equals)
+    flat = values.numpy(force=True).ravel()  # (n,)
+    rank = None if among_equals is None else among_equals.numpy(force=True).ravel()
+    return torch.from_numpy(largest(flat, keep, rank)).view(values.shape).to(values.device)
+
+
+def keep_largest_on_device(values: Tensor, keep: int, among_equals: Tensor | None = None) -> Tensor:
+    """Return what `keep_largest` does without looking at a number: no GPU is waited for."""
+    if keep in (0, values.numel()):
+        return torch.full_like(values, keep > 0, dtype=torch.bool)
+    rank = values.flatten()  # (n,)
+    above, equal = _split_at_kth_largest(rank, keep)
+    if among_equals is not None:
+        # The values above come first and those below last, so that the k-th is among the equals.
+        rank = (
+            among_equals.flatten()
+            .masked_fill(above, torch.inf)
+            .masked_fill(~(above | equal), -torch.inf)
+        )
+        above, equal = _split_at_kth_largest(rank, keep)
+    first = equal.cumsum(0, dtype=torch.int32) <= keep - above.sum()
+    return (above | (equal & first)).view_as(values)
+
+
+def _split_at_kth_largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return which values, of shape (n,), are above the k-th largest, and which equal it."""
+    if k <= len(values) // 2:
+        kth = values.topk(k, sorted=False).values.amin()
+    else:
+        kth = values.topk(len(values) - k + 1, largest=False, sorted=False).values.amax()
+    return values > kth, values == kth
+
+
+class Cut:
+    """Follows the exact threshold of one matrix from step to step, on a CPU.
+
+    From one step to the next a threshold hardly moves. What is above a narrow window around the
+    last one is kept, what is below is not, and only the few values within have to be ranked. Where
+    the window turns out too narrow it is widened, in the end to everything: the kept values are
+    always those of `keep_largest`.
+
+    Attributes:
+        keep: How many values are kept.
+        threshold: Those above it are kept.
+        kept_equals: Flat indices of those equal to it that are kept all the same.
+    """
+
+    def __init__(self, keep: int, threshold: float) -> None:
+        self.keep, self.threshold = keep, threshold
+        self.kept_equals = np.empty(0, np.int64)
+        self._reach = 0.0  # of the window, to either side
+
+    def follow(self, values: Tensor, weights: Tensor) -> None:
+        """Find the threshold of the new values; among equals the larger |w| is kept.
+
+        Raises:
+            ValueError: Fewer values than have to be kept are numbers.
+        """
+        flat = values.numpy().ravel()  # (n,)
+        reach = self._reach
+        while True:
+            low, high = map(flat.dtype.type, (self.threshold - reach, self.threshold + reach))
+            above, near = _count_above_and_find_within(flat, low, high)
+            missing = self.keep - above
+            if 0 <= missing <= near.size:
+                break
+            if math.isinf(reach):
+                raise ValueError("values are not numbers")
+            reach = max(8 * reach, _NARROWEST) if reach < _WIDEST else math.inf
+        candidates = flat[near]
+        chosen = largest(candidates, missing, np.abs(weights.numpy().ravel()[near]))
+        threshold = low if chosen.all() else candidates[~chosen].max()
+        self.kept_equals = near[chosen & (candidates == threshold)]
+        moved = abs(float(threshold) - self.threshold)
+        fair = reach * _FAIR_SHARE * flat.size / max(near.size, 1)
+        self._reach = min(max(self._reach / 2, 2 * moved), fair)
+        self.threshold = float(threshold)
+
+    def mask(self, values: Tensor) -> Tensor:
+        """Return which of the values last followed are kept."""
+        mask = values > self.threshold
+        mask.view(-1)[self.kept_equals] = True
+        return mask
+
+
+def _count_above_and_find_within(
+    values: NDArray[Any], low: Any, high: Any
+) -> tuple[int, NDArray[np.int64]]:
+    """Return how many values are above ``high``, and the indices of those in (low, high].
+
+    One thread is as fast as several: half of the work is done under Python's lock.
+    """
+    count, within = 0, []
+    for start in range(0, values.size, _BLOCK):
+        block = values[start : start + _BLOCK]
+        above = block > high
+        count += int(np.count_nonzero(above))
+        within.append(np.flatnonzero(above != (block > low)) + start)
+    return count, np.concatenate(within)

@@ -1,0 +1,138 @@
+"""What a model's files claim, held against what they hold, before memory is spent on it.
+
+A configuration of a few bytes can ask for a billion layers, and a tokenizer for text that grows a
+thousandfold. A folder may come from anybody, so that both are looked at first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+
+from tamtctl.foundations.errors import ModelError
+from tamtctl.foundations.plain_files import read_regular
+
+_MAX_CONFIG_BYTES = 2**24
+_MAX_TOKENIZER_BYTES = 2**28
+_MOST_LAYERS = 10_000
+_MOST_LABELS = 1_000_000
+_MOST_GROWTH = 1000  # of a text by what a tokenizer replaces in it
+_NEW_WEIGHTS = 2**22  # of a head that the checkpoint does not have
+_MOST_WEIGHTS = 2**36  # of a model whose files are not known yet
+
+# Configuration classes make a list of so many entries, or a dictionary, as soon as they are made.
+_LISTED = {"layers": _MOST_LAYERS, "layer": _MOST_LAYERS, "labels": _MOST_LABELS}
+
+
+def check_configuration(name: str, file: Path) -> None:
+    """Refuse a configuration that would fill the memory as soon as it is read.
+
+    Raises:
+        ModelError: It is too large, or asks for more layers or classes than any encoder has.
+    """
+    for key, value in _numbers(_read(name, file, _MAX_CONFIG_BYTES)):
+        most = _LISTED.get(key.rpartition("_")[2], math.inf)
+        if value > most:
+            raise ModelError(
+                f"model {name!r} cannot be loaded: its {file.name} says {key}: {value:g}, more "
+                f"than any encoder has; give a sound checkpoint"
+            )
+
+
+def check_tokenizer(name: str, file: Path) -> None:
+    """Refuse a tokenizer whose replacements would let a text grow without measure.
+
+    Raises:
+        ModelError: It is too large, or does so.
+    """
+    if not file.is_file():
+        return
+    document = _read(name, file, _MAX_TOKENIZER_BYTES)
+    growth = 1.0
+    for step in _steps(document.get("normalizer")):
+        growth *= max(1.0, _growth(step))
+    if growth > _MOST_GROWTH:
+        raise ModelError(
+            f"model {name!r} cannot be loaded: the replacements in its {file.name} let a text grow "
+            f"more than {_MOST_GROWTH} times; save the tokenizer that belongs to it"
+        )
+
+
+def stored_bytes(folder: Path) -> int:
+    """Return the bytes of the weights in a model's folder."""
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+@contextmanager
+def no_more_weights_than(name: str, folder: Path | None) -> Iterator[None]:
+    """Stop the making of a model that has more weights than its folder has bytes for them.
+
+    transformers makes a model without memory for its weights, and then loads them.
+    """
+    limit = _MOST_WEIGHTS if folder is None else stored_bytes(folder) + _NEW_WEIGHTS
+    made = 0
+
+    def count(_module: nn.Module, _name: str, tensor: Tensor | None) -> None:
+        nonlocal made
+        made += 0 if tensor is None else tensor.numel()
+        if made > limit:
+            raise ModelError(
+                f"model {name!r} cannot be loaded: its config.json claims a model of more weights "
+                "than its files hold; give a sound checkpoint"
+            )
+
+    handles = [
+        hooks.register_module_parameter_registration_hook(count),
+        hooks.register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _read(name: str, file: Path, limit: int) -> dict[str, Any]:
+    """Return a JSON object; whatever else is wrong with it, its own reader says."""
+    try:
+        document = json.loads(read_regular(file, limit))
+    except OSError as error:
+        raise ModelError(
+            f"model {name!r} cannot be loaded: {file.name}: {error.strerror}"
+        ) from error
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    match value:
+        case dict():
+            for name, inner in value.items():
+                yield from _numbers(inner, name)
+        case int() | float() if not isinstance(value, bool):
+            yield key, value
+
+
+def _steps(normalizer: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(normalizer, dict):
+        yield normalizer
+        for inner in normalizer.get("normalizers") or []:
+            yield from _steps(inner)
+
+
+def _growth(step: dict[str, Any]) -> float:
+    """Return how much longer a step can make a text, for each of its characters."""
+    if step.get("type") != "Replace":
+        return 1.0
+    pattern, content = step.get("pattern"), str(step.get("content", ""))
+    text = str(pattern.get("String", "")) if isinstance(pattern, dict) else ""
+    return len(content) / len(text) if text else len(content) + 1.0

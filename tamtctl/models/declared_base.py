@@ -1,0 +1,72 @@
+"""Whose weights a local folder holds: a Hub id that its user declares, compared where it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+
+from tamtctl.foundations.errors import ModelError, TicketError
+from tamtctl.foundations.public_names import split_base_model
+
+
+@dataclass(frozen=True)
+class DeclaredBase:
+    """A model of the Hub whose weights a ticket is said to be of.
+
+    Attributes:
+        id: Its Hub id.
+        revision: Its commit, or what was declared; None for neither.
+        is_checked: Whether the weights were compared with those in the Hub's cache.
+    """
+
+    id: str
+    revision: str | None
+    is_checked: bool
+
+    @classmethod
+    def of(cls, declared: str, sha256: Mapping[str, str]) -> DeclaredBase:
+        """Compare what is declared with the weights at hand; the network is not used.
+
+        Args:
+            declared: ``org/name``, or ``org/name@revision``.
+            sha256: Matrix → checksum of its weight, see `tamtctl.models.loading.fingerprint`.
+
+        Raises:
+            UsageError: It is no Hub id.
+            TicketError: The model of that name in the Hub's cache has other weights.
+        """
+        from tamtctl.models.loading import load_encoder, sha256_of_weight
+
+        name, revision = split_base_model(declared)
+        found = huggingface_hub.try_to_load_from_cache(
+            name, "config.json", revision=revision or "main"
+        )
+        if not isinstance(found, str):
+            return cls(name, revision, False)
+        snapshot = Path(found).parent
+        try:
+            theirs = load_encoder(str(snapshot), with_head=False).weights
+        except ModelError:  # the cache holds but a part of it
+            return cls(name, revision, False)
+        for matrix, checksum in sha256.items():
+            if matrix not in theirs or sha256_of_weight(theirs[matrix]) != checksum:
+                raise TicketError(
+                    f"--base-model {declared}: {matrix} of the copy in the Hub's cache "
+                    f"({snapshot.name[:12]}) has other weights; give the right id and revision"
+                )
+        return cls(name, snapshot.name, True)
+
+    @property
+    def names(self) -> tuple[str, str | None]:
+        """Id and revision."""
+        return self.id, self.revision
+
+    @property
+    def note(self) -> str:
+        """One line that says what was compared."""
+        if self.is_checked:
+            return f"base model {self.id} at {self.revision}: the weights are the same"
+        return f"base model {self.id}: not checked, for it is not in the Hub's cache"

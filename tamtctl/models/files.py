@@ -1,0 +1,169 @@
+"""Single files of a model, in its folder or on the Hub, and what sentence-transformers adds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+from tamtctl.foundations.errors import ModelError
+from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.plain_files import leads_out, read_regular
+from tamtctl.models.nano import nano_path
+
+MODULES = "modules.json"  # of a model of sentence-transformers, what it consists of
+MAIN_CONFIG = "config_sentence_transformers.json"
+TRANSFORMER_CONFIGS = (  # how texts are prepared; the first one that is there counts
+    "sentence_bert_config.json",
+    *(
+        f"sentence_{family}_config.json"
+        for family in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+    ),
+)
+
+# The modules that hold an encoder of transformers; the oldest bear the name of its family.
+ENCODER_KINDS = frozenset(
+    {
+        "Transformer", "MLMTransformer", "BERT", "RoBERTa", "DistilBERT", "ALBERT", "CamemBERT",
+        "XLMRoBERTa", "XLNet",
+    }
+)  # fmt: skip
+
+_PACKAGE = "sentence_transformers"
+_LONGEST_JSON = 2**20  # bytes
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of a model.
+
+    Attributes:
+        name: As the user gave it.
+        folder: Where they are; None: on the Hub.
+        revision: Branch, tag or commit there.
+    """
+
+    name: str
+    folder: Path | None
+    revision: str | None = None
+
+    @classmethod
+    def of(cls, name: str, revision: str | None = None) -> ModelFiles:
+        """Find the files of ``nano``, a folder or a Hub id.
+
+        The encoder of an older model of sentence-transformers is in a folder of its own, and what
+        is said of it above.
+        """
+        folder = nano_path() if name == "nano" else expanded(name)
+        if not folder.is_dir():
+            return cls(name, None, revision)
+        above = folder.absolute().parent
+        if not (folder / MODULES).is_file() and encoder_folder(above) == folder.absolute():
+            return cls(name, above)
+        return cls(name, folder)
+
+    def are_unknown(self, file: str) -> bool:
+        """Return whether it cannot be told if the model has a file: the Hub cannot be reached."""
+        if self.folder is not None:
+            return False
+        from huggingface_hub import try_to_load_from_cache
+
+        if self.path(file) is not None:
+            return False
+        # The cache remembers what the Hub was asked for in vain.
+        cached = try_to_load_from_cache(self.name, file, revision=self.revision)
+        return cached is None
+
+    def path(self, file: str) -> Path | None:
+        """Return where a file is, None if there is none."""
+        parts = PurePosixPath(file)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise ModelError(f"model {self.name!r} names a file outside of itself: {file!r}")
+        if self.folder is not None:
+            return path if (path := self.folder / file).is_file() else None
+        from transformers.utils.hub import cached_file
+
+        found = cached_file(
+            self.name,
+            file,
+            revision=self.revision,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        return None if found is None else Path(found)
+
+    def modules(self) -> list[dict[str, Any]] | None:
+        """Return what sentence-transformers makes embeddings with, None if nothing is said of it.
+
+        Raises:
+            ModelError: It is no list of modules.
+        """
+        if (modules := self.json(MODULES)) is None:
+            return None
+        is_list = isinstance(modules, list) and all(isinstance(m, dict) for m in modules)
+        if not is_list or not all({"type", "path"} <= m.keys() for m in modules):
+            raise ModelError(
+                f"model {self.name!r}: {MODULES} does not list modules; fetch it again"
+            )
+        return cast(list[dict[str, Any]], modules)
+
+    def json(self, file: str) -> Any:
+        """Return what a JSON file holds, None if there is none.
+
+        Raises:
+            ModelError: It is not JSON.
+        """
+        if (path := self.path(file)) is None:
+            return None
+        try:
+            return json.loads(read_regular(path, _LONGEST_JSON))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(f"model {self.name!r}: cannot read {file} ({error})") from error
+
+
+def module_kind(module: Mapping[str, Any]) -> str | None:
+    """Return the class of a module of sentence-transformers, None for another package's."""
+    package, _, kind = str(module["type"]).rpartition(".")
+    return kind if package.split(".")[0] == _PACKAGE else None
+
+
+def encoder_folder(folder: Path) -> Path | None:
+    """Return where a model of sentence-transformers has its encoder, if in a folder of its own.
+
+    A file of that name at the top does not count if it is no configuration of an encoder: the
+    first versions put their own version number there.
+    """
+    try:
+        name = _own_folder(json.loads(read_regular(folder / MODULES, _LONGEST_JSON)))
+        if not name or leads_out(folder, name) or _is_encoder(folder):
+            return None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return folder / name if _is_encoder(folder / name) else None
+
+
+def _is_encoder(folder: Path) -> bool:
+    try:
+        config = json.loads(read_regular(folder / "config.json", _LONGEST_JSON))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and "model_type" in config
+
+
+def encoder_on_hub(name: str) -> str | None:
+    """Return the folder in which a model on the Hub has its encoder, if it has one of its own."""
+    try:
+        return _own_folder(ModelFiles(name, None).json(MODULES))
+    except Exception:  # this is asked on the way to another error, which must be told
+        return None
+
+
+def _own_folder(modules: Any) -> str | None:
+    try:
+        paths = [str(m["path"]) for m in modules if module_kind(m) in ENCODER_KINDS]
+    except (KeyError, TypeError):
+        return None
+    return paths[0] or None if paths else None

@@ -1,0 +1,122 @@
+"""Which head of transformers a checkpoint has, and loading it with that one or with another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from tamtctl.foundations.errors import ModelError
+from tamtctl.models.loading import load_config, load_with_head
+
+MASKED_LM, NONE = "masked-lm", "none"
+HEADS = {
+    MASKED_LM: AutoModelForMaskedLM,
+    NONE: AutoModel,
+    "sequence-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+    "question-answering": AutoModelForQuestionAnswering,
+    "multiple-choice": AutoModelForMultipleChoice,
+}
+# What the class that a configuration names ends in, for the heads of tasks.
+_ENDINGS = {
+    "ForSequenceClassification": "sequence-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMultipleChoice": "multiple-choice",
+}
+_SHOWN_LABELS = 6
+
+
+@dataclass(frozen=True)
+class HeadedModel:
+    """A model with a head.
+
+    Attributes:
+        head: One of `HEADS`.
+        why: How that was chosen, in a few words.
+        network: In float32.
+        missing: Its parameters that the checkpoint lacks and that are random.
+        unused: Tensors of the checkpoint that this head does not have.
+    """
+
+    head: str
+    why: str
+    network: PreTrainedModel
+    missing: frozenset[str]
+    unused: frozenset[str]
+
+    @classmethod
+    def with_head(cls, head: str, why: str, name: str, revision: str | None = None) -> HeadedModel:
+        """Load a model with a head, whether the checkpoint has it or not.
+
+        Raises:
+            ModelError: It cannot be loaded, lacks weights of the encoder itself, or lacks a
+                masked-LM head that is asked for.
+        """
+        network, missing, unused = load_with_head(HEADS[head], name, revision=revision)
+        if head == NONE and (lost := sorted(n for n in missing if "pooler." not in n)):
+            raise ModelError(
+                f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]};"
+                " without them it would run on random numbers: give a complete checkpoint"
+            )
+        if head == MASKED_LM and missing:
+            raise ModelError(
+                f"model {name!r} has no masked-LM head (it lacks {min(missing)}); export it with "
+                "the head that it has, by leaving --head out"
+            )
+        return cls(head, why, network, frozenset(missing), frozenset(unused))
+
+    @classmethod
+    def as_it_is(cls, name: str, revision: str | None = None) -> HeadedModel:
+        """Load a model with the head that its checkpoint has whole, the bare encoder if none.
+
+        Raises:
+            ModelError: It cannot be loaded, or lacks weights of the encoder itself.
+        """
+        config = load_config(name, revision)
+        named = str((config.architectures or [""])[0])
+        own = next((head for end, head in _ENDINGS.items() if named.endswith(end)), None)
+        if own:
+            network, missing, unused = load_with_head(HEADS[own], name, revision=revision)
+            if not missing:
+                why = f"the model's own, trained{_labels(own, network.config)}"
+                return cls(own, why, network, frozenset(), frozenset(unused))
+        network, missing, unused = load_with_head(AutoModelForMaskedLM, name, revision=revision)
+        is_tied = _computes_with_embeddings(network)
+        if not missing and not is_tied:
+            return cls(MASKED_LM, "the model has one", network, frozenset(), frozenset(unused))
+        why = "the model has none"
+        if not missing:
+            why = f"that of {named} computes with the word embeddings themselves"
+        elif own or named.endswith("ForMaskedLM"):
+            why = f"config.json names {named}, but that head's weights are not all there"
+        elif "For" in named:
+            why = f"that of {named} is not known here"
+        return cls.with_head(NONE, why, name, revision)
+
+
+def _labels(head: str, config: PreTrainedConfig) -> str:
+    if not head.endswith("-classification"):
+        return ""
+    labels = list((config.id2label or {}).values())
+    if len(labels) < 2:
+        return " for a number" if labels else ""
+    shown = ", ".join(map(str, labels[:_SHOWN_LABELS]))
+    return f" for {shown}{', …' if len(labels) > _SHOWN_LABELS else ''}"
+
+
+def _computes_with_embeddings(network: PreTrainedModel) -> bool:
+    """Whether a masked-LM head has no decoder of its own: masking would mask it, too."""
+    decoder: Any = network.get_output_embeddings()
+    return decoder is not None and len(decoder.weight) != network.config.vocab_size

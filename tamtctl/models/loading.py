@@ -1,0 +1,541 @@
+"""Pre-trained encoders: loading one, which of its matrices can be masked, and its fingerprint.
+
+Everything is found by structure, so that any encoder of `transformers` works: a *maskable matrix*
+is the weight of an ``nn.Linear`` or of the input word embeddings inside ``model.base_model``. Names
+are relative to the base encoder (``encoder.layer.0.attention.self.query.weight``), hence the same
+for every head class. "Matrix" always means such a parameter.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    logging,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+
+from tamtctl.foundations.cache import check_hub_cache
+from tamtctl.foundations.errors import HubError, ModelError, NoHeadError
+from tamtctl.foundations.files import give_usual_rights
+from tamtctl.foundations.hub_requests import TIMEOUT, HubRequests, UnreachableError
+from tamtctl.foundations.one_at_a_time import loads
+from tamtctl.foundations.panics import is_panic, quiet_panics
+from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.plain_files import is_special
+from tamtctl.models.checkpoint_files import is_lfs_pointer
+from tamtctl.models.claims import check_configuration, check_tokenizer, no_more_weights_than
+from tamtctl.models.files import encoder_folder, encoder_on_hub
+from tamtctl.models.fingerprints import combined_fingerprint, sha256_of_array
+from tamtctl.models.nano import nano_path
+
+CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
+
+# What transformers writes into a configuration that changes nothing about the model.
+NO_PART_OF_A_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+
+# What the tables of absolute positions are called in transformers.
+_POSITION_TABLES = frozenset({"position_embeddings", "embed_positions"})
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A pre-trained encoder in float32, with what mask training needs to know about it.
+
+    Attributes:
+        id: The Hub id or folder as the user gave it, or ``nano``.
+        revision: The Hub commit it was loaded from; None for a folder.
+        model: A ``…ForMaskedLM`` if loaded with its head, else the bare encoder; in eval mode.
+        tokenizer: Its fast tokenizer.
+        matrices: Name → parameter of the maskable matrices that an objective on tokens reaches;
+            they live in ``model`` and stand in module order.
+        pooler: Name → weight of the matrices that no hidden state depends on, as the checkpoint
+            holds them. Empty if it holds none: a pooler filled with random numbers is no matrix of
+            the checkpoint.
+    """
+
+    id: str
+    revision: str | None
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    matrices: dict[str, nn.Parameter]
+    pooler: dict[str, Tensor]
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The encoder without any head."""
+        return base_encoder(self.model)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Every maskable matrix of the checkpoint (detached, not copied), the pooler last."""
+        return {n: p.detach() for n, p in self.matrices.items()} | self.pooler
+
+
+def base_encoder(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the encoder inside any head class, or ``model`` itself if it has no head."""
+    return cast(PreTrainedModel, model.base_model)
+
+
+def maskable_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """Return name → parameter of every matrix a mask may cover, each shared one once (TAMT, §3.1).
+
+    These are the weights of all linear layers of the base encoder and its input word embeddings;
+    not position embeddings, convolutions, LayerNorms, biases, or anything in a head.
+    """
+    base = base_encoder(model)
+    maskable = {id(m.weight) for m in base.modules() if isinstance(m, nn.Linear)}
+    maskable.add(id(base.get_input_embeddings().weight))
+    return {name: p for name, p in base.named_parameters() if id(p) in maskable}
+
+
+def max_sequence_length(model: PreTrainedModel) -> int:
+    """Return how many tokens an encoder can take at once, special tokens included.
+
+    A table of absolute positions is found by its name; without one (relative and rotary positions)
+    the configuration counts, and without that there is no limit.
+    """
+    configured = getattr(model.config, "max_position_embeddings", None)
+    limits = [int(configured)] if configured and configured > 0 else []
+    for name, module in base_encoder(model).named_modules():
+        if name.rpartition(".")[2] in _POSITION_TABLES and hasattr(module, "weight"):
+            padding = getattr(module, "padding_idx", None)
+            # RoBERTa's kin count from behind the padding's position.
+            skipped = 0 if padding is None else int(padding) + 1
+            limits.append(int(module.weight.shape[0]) - skipped)
+    return min(limits, default=sys.maxsize)
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
+    """Return the fingerprint of a set of matrices and the SHA-256 of each.
+
+    A matrix is hashed as little-endian float32; the fingerprint is the SHA-256 of the sorted lines
+    ``name shape sha256`` (shape as ``768x3072``, each line ended by a newline), in hex.
+    """
+    hashes = {name: sha256_of_weight(weight) for name, weight in weights.items()}
+    return combined_fingerprint({n: tuple(w.shape) for n, w in weights.items()}, hashes), hashes
+
+
+def sha256_of_weight(weight: Tensor) -> str:
+    """Return the hex SHA-256 of a weight as little-endian float32 in row-major order."""
+    return sha256_of_array(weight.detach().to("cpu", torch.float32).numpy())
+
+
+@loads
+def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> Encoder:
+    """Load a pre-trained encoder and its tokenizer in float32.
+
+    Args:
+        name: ``nano``, a folder, or a Hub id.
+        with_head: Also load the pre-trained masked-LM head; the checkpoint must hold one.
+        revision: Branch, tag or commit on the Hub.
+
+    Raises:
+        ModelError: Not found, no network, not an encoder, no weights, or no fast tokenizer.
+        NoHeadError: With ``with_head``, a checkpoint without a masked-LM head.
+    """
+    source = _source(name)
+    config = load_config(name, revision)
+    pinned = getattr(config, "_commit_hash", None) or revision
+    tokenizer = load_tokenizer(name, pinned)
+    if (largest := max(tokenizer.get_vocab().values())) >= config.vocab_size:
+        raise ModelError(
+            f"the tokenizer of model {name!r} has ids up to {largest}, but the model knows "
+            f"{config.vocab_size} tokens; save the tokenizer that belongs to it"
+        )
+    model, loading = _load_weights(AutoModel, name, source, pinned)
+    pooler_names = _names_without_hidden_state(model, config)
+    if lost := sorted(loading["missing_keys"] - _with_biases(pooler_names)):
+        raise ModelError(
+            f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]}; "
+            "without them it would run on random numbers: give a complete checkpoint"
+        )
+    weights = maskable_matrices(model)
+    pooler = {
+        n: weights[n].detach().clone()
+        for n in pooler_names & weights.keys() - loading["missing_keys"]
+    }
+    if with_head:
+        model, loading = _load_weights(AutoModelForMaskedLM, name, source, pinned)
+        if loading["missing_keys"]:
+            raise NoHeadError(
+                f"model {name!r} has no pre-trained masked-LM head (the checkpoint lacks "
+                f"{min(loading['missing_keys'])}); use --objective kd, which needs none"
+            )
+    _check_finite(name, model)
+    matrices = {n: p for n, p in maskable_matrices(model).items() if n not in pooler_names}
+    revision = getattr(config, "_commit_hash", None)
+    return Encoder(name, revision, model.eval(), tokenizer, matrices, pooler)
+
+
+def _check_finite(name: str, model: PreTrainedModel) -> None:
+    """Refuse weights with which no loss can be taken."""
+    for parameter_name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ModelError(
+                f"model {name!r} holds numbers that are not finite, in {parameter_name}; give an "
+                "intact checkpoint"
+            )
+
+
+@loads
+def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
+    """Load only the configuration of an encoder.
+
+    Raises:
+        ModelError: Not found, no network, or not an encoder.
+    """
+    config = cast(
+        PreTrainedConfig, _load(AutoConfig.from_pretrained, name, _source(name), revision)
+    )
+    _refuse_other_architectures(name, config)
+    return config
+
+
+@loads
+def load_with_task_head(
+    auto: Any, name: str, *, revision: str | None = None, **head: Any
+) -> tuple[PreTrainedModel, set[str]]:
+    """Load an encoder with the head of a task in float32; what the checkpoint lacks is random.
+
+    Args:
+        auto: ``AutoModelForSequenceClassification`` or the like.
+        name: ``nano``, a folder, or a Hub id.
+        revision: Branch, tag or commit on the Hub.
+        **head: Values of the head's configuration.
+
+    Returns:
+        The model, and the names of its parameters that the checkpoint lacks. With
+        ``ignore_mismatched_sizes`` a head of another size is random, and not lacking.
+
+    Raises:
+        ModelError: It cannot be loaded, or lacks weights of the encoder itself.
+    """
+    model, missing, _ = load_with_head(auto, name, revision=revision, **head)
+    return model, missing
+
+
+@loads
+def load_with_head(
+    auto: Any, name: str, *, revision: str | None = None, **head: Any
+) -> tuple[PreTrainedModel, set[str], set[str]]:
+    """Load as `load_with_task_head`, and return also which tensors of the checkpoint are unused."""
+    model, loading = _load_weights(auto, name, _source(name), revision, **head)
+    prefix = model.base_model_prefix + "."
+    misshapen = {str(key[0]) for key in loading["mismatched_keys"]}  # (name, its shapes)
+    if wrong := sorted(n for n in misshapen if n.startswith(prefix)):
+        raise ModelError(
+            f"model {name!r}: {wrong[0]} is not of the shape that config.json says; give a "
+            "checkpoint whose files belong together"
+        )
+    missing = loading["missing_keys"] - misshapen
+    if lost := sorted(n for n in missing if n.startswith(prefix) and ".pooler." not in n):
+        raise ModelError(
+            f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]}; "
+            "without them it would run on random numbers: give a complete checkpoint"
+        )
+    return model, missing, set(loading["unexpected_keys"])
+
+
+@loads
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
+    """Load only the tokenizer of a model; raises ModelError like `load_encoder`."""
+    tokenizer = _load(AutoTokenizer.from_pretrained, name, _source(name), revision)
+    # Without a tokenizer's files transformers makes one up that knows nothing but special tokens.
+    if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ModelError(
+            f"model {name!r} has no fast tokenizer; save one beside it (tokenizer.json)"
+        )
+    return cast(PreTrainedTokenizerFast, tokenizer)
+
+
+@loads
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint that ``from_pretrained`` loads.
+
+    Args:
+        model: Its class is written down, too.
+        tokenizer: The model's.
+        folder: Is there.
+        state: What to save of the model; by default everything.
+    """
+    forget_code(model, tokenizer)
+    model.save_pretrained(folder, state_dict=None if state is None else dict(state))
+    tokenizer.save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):
+        give_usual_rights(file)  # safetensors keeps it from other users
+
+
+def forget_code(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Let a model and its tokenizer name no code of their own, which no checkpoint brings along.
+
+    Returns:
+        Whether they did.
+    """
+    told: Any = tokenizer
+    named = hasattr(model.config, "auto_map") or "auto_map" in told.init_kwargs
+    model.config.__dict__.pop("auto_map", None)
+    told.init_kwargs.pop("auto_map", None)
+    told._auto_map = None
+    return named
+
+
+def model_folder(name: str) -> Path | None:
+    """Return the folder of a local model, None for one on the Hub.
+
+    Raises:
+        ModelError: It is a file, or a folder that holds no model.
+    """
+    source = Path(_source(name))
+    return source if name == "nano" or source.is_dir() else None
+
+
+def _source(name: str) -> str:
+    if name == "nano":
+        return str(nano_path())
+    folder = expanded(name)
+    if folder.is_dir():
+        if odd := next((file for file in sorted(folder.iterdir()) if is_special(file)), None):
+            raise ModelError(
+                f"model folder {name!r} holds {odd.name}, a pipe, a socket or a device; remove it"
+            )
+        if encoder := encoder_folder(folder):
+            return _source(str(encoder))
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"model folder {name!r} has no config.json; give a saved checkpoint")
+        if os.fsencode(folder).decode(errors="ignore") != str(folder):
+            raise ModelError(
+                f"model folder {name!r} has a name that is not UTF-8, which no weights can be read "
+                "by; rename it"
+            )
+        return str(folder)
+    if folder.exists():
+        raise ModelError(f"model {name!r} is a file; give the folder of a saved checkpoint")
+    return name
+
+
+def _load(
+    from_pretrained: Any, name: str, source: str, revision: str | None, **options: Any
+) -> Any:
+    """Call a ``from_pretrained`` and turn what can go wrong in it into one line."""
+    folder = Path(source) if Path(source).is_dir() else None
+    if folder is None:
+        check_hub_cache()
+    config = _reach(name, revision) if folder is None else folder / CONFIG_FILE
+    check_configuration(name, config)
+    check_tokenizer(name, config.with_name(TOKENIZER_FILE))
+    try:
+        with _without_report(), quiet_panics(), no_more_weights_than(name, folder):
+            # Without it, transformers asks on standard input whether to run a stranger's code.
+            return from_pretrained(source, revision=revision, trust_remote_code=False, **options)
+    except ModuleNotFoundError as error:
+        needed = f"model {name!r} needs the Python package {error.name!r}"
+        raise ModelError(_shortage(name, error) or needed) from error
+    except ModelError:
+        raise
+    except Exception as error:  # transformers raises anything from OSError to RuntimeError here
+        raise ModelError(_why_not_loaded(name, revision, error)) from error
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise ModelError(
+            f"model {name!r} has a tokenizer.json that the library cannot read "
+            f"({_first_line(error)}); save the tokenizer again"
+        ) from error
+
+
+@lru_cache
+def _reach(name: str, revision: str | None) -> Path:
+    """Fetch a model's configuration from the Hub; transformers would not tell what it answers.
+
+    Without an answer the copy in the cache will do.
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ModelError(
+            f"model {name!r} is neither a folder nor the name of a model on the Hub; give one of "
+            "them, or use --model nano"
+        ) from error
+    hub = HubRequests(name, revision)
+
+    def fetch() -> str:
+        try:
+            return hf_hub_download(
+                name, CONFIG_FILE, revision=revision, token=hub.token or False,
+                library_name="tamtctl",
+            )  # fmt: skip
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError):
+                raise
+            raise ModelError(_no_configuration(name)) from error
+
+    try:
+        try:  # which fails at once where fetching a file would be tried for minutes
+            hub.ask(lambda: hub.api.model_info(name, revision=revision, timeout=TIMEOUT))
+        except UnreachableError:
+            found = try_to_load_from_cache(name, CONFIG_FILE, revision=revision)
+            if not isinstance(found, str):
+                raise
+            return Path(found)
+        return Path(hub.ask(fetch))
+    except HubError as error:
+        raise ModelError(_not_reachable(name, error)) from error
+
+
+def _no_configuration(name: str) -> str:
+    if encoder := encoder_on_hub(name):
+        return (
+            f"the encoder of the sentence-transformers model {name} is in its folder {encoder}; "
+            f"fetch the model (hf download {name} --local-dir FOLDER) and give FOLDER/{encoder}"
+        )
+    return f"{name} on the Hub is no model: it has no {CONFIG_FILE}"
+
+
+def _not_reachable(name: str, why: object) -> str:
+    return f"model {name!r} is neither a folder nor reachable on the Hub: {why}"
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Keep transformers from warning of missing weights: which may be missing, we decide."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            f"model {name!r} brings Python code of its own, which is never run here; give a model "
+            "of an architecture that transformers knows"
+        )
+    if shortage := _shortage(name, error):
+        return shortage
+    folder = expanded(name)
+    if folder.is_dir() or name == "nano":
+        if pointer := next(filter(is_lfs_pointer, sorted(folder.iterdir())), None):
+            return (
+                f"model folder {name!r} cannot be loaded: {pointer.name} is a pointer of Git LFS, "
+                "not the file itself; fetch it (git lfs pull)"
+            )
+        if "weights_only" in str(error) or "Weights only load failed" in str(error):
+            return (
+                f"model folder {name!r} cannot be loaded: its weights cannot be read without "
+                "running code in them; get or save them as model.safetensors"
+            )
+        if "no file named" in str(error):
+            return f"model folder {name!r} has no weights; it needs model.safetensors"
+        for file in sorted(folder.glob("*.safetensors")):
+            if not os.access(file, os.R_OK):  # of which safetensors says that there is none
+                return f"model folder {name!r} cannot be loaded: no permission to read {file}"
+        return f"model folder {name!r} cannot be loaded: {_first_line(error)}"
+    if hub_error := HubRequests(name, revision).explained(error):
+        return _not_reachable(name, hub_error)
+    return f"model {name!r} of the Hub cannot be loaded: {_first_line(error)}"
+
+
+def _shortage(name: str, error: Exception) -> str | None:
+    """Say what a tokenizer takes that is but a model of sentencepiece; None if it is another.
+
+    Without the packages transformers takes the file for one of tiktoken.
+    """
+    words = f"{error} {getattr(error, 'name', '')}".lower()
+    if not re.search("sentencepiece|tiktoken|protobuf", words):
+        return None
+    if all(map(_is_installed, ("sentencepiece", "google.protobuf"))):
+        return (
+            f"the tokenizer of model {name!r} cannot be read: its sentencepiece file is damaged; "
+            "fetch it again"
+        )
+    return (
+        f"the tokenizer of model {name!r} is a file of sentencepiece, which takes more packages: "
+        "pip install 'tamtctl[sentencepiece]'"
+    )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # not even what it would be in
+        return False
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0].rstrip(".:") if text else type(error).__name__
+
+
+def _refuse_other_architectures(name: str, config: PreTrainedConfig) -> None:
+    """Refuse decoders and encoder-decoders: the objectives need bidirectional hidden states."""
+    is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not (
+        config.is_encoder_decoder or getattr(config, "is_decoder", False)
+    )
+    if not is_encoder:
+        raise ModelError(
+            f"model {name!r} ({config.model_type}) is not a masked-language-model encoder; "
+            "give an encoder such as bert-base-uncased or roberta-base"
+        )
+
+
+def _load_weights(
+    auto: Any, name: str, source: str, revision: str | None, **options: Any
+) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+    return cast(
+        tuple[PreTrainedModel, dict[str, set[str]]],
+        _load(
+            auto.from_pretrained,
+            name,
+            source,
+            revision,
+            # The default, "auto", would keep a half-precision checkpoint in half precision.
+            dtype=torch.float32,
+            output_loading_info=True,
+            **options,
+        ),
+    )
+
+
+def _names_without_hidden_state(model: PreTrainedModel, config: PreTrainedConfig) -> set[str]:
+    """Return the matrices that the token-level encoder lacks: the pooler, where there is one."""
+    with torch.device("meta"):
+        token_level = AutoModelForMaskedLM.from_config(config, trust_remote_code=False)
+    return maskable_matrices(model).keys() - maskable_matrices(token_level).keys()
+
+
+def _with_biases(names: set[str]) -> set[str]:
+    return names | {n.removesuffix("weight") + "bias" for n in names}

@@ -1,0 +1,100 @@
+"""The transformers models inside of what people train, however it is wrapped.
+
+A model is seldom given bare: `torch.compile`, data parallelism, sentence-transformers and modules
+of one's own wrap it, and a pipeline holds it. Where the weights themselves are another form of
+those of the checkpoint (sharded, quantised, with adapters), no mask fits, and the class is named.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import Pipeline, PreTrainedModel
+
+from tamtctl.foundations.errors import TicketError
+from tamtctl.models.loading import base_encoder
+
+# Class → what to do instead. By name, since none of the libraries need be installed.
+_BEFORE = "apply the ticket to the model before it is wrapped"
+_NOT_THE_WEIGHTS = {
+    "FullyShardedDataParallel": f"which holds shards of the weights; {_BEFORE}",
+    "FSDPModule": f"which holds shards of the weights; {_BEFORE}",
+    "DeepSpeedEngine": f"which holds weights of its own; {_BEFORE}",
+    "PeftModel": "in which adapters stand beside the weights; apply the ticket to the model before "
+    "get_peft_model",
+}
+
+
+def models_inside(model: object) -> list[PreTrainedModel]:
+    """Return the transformers models of which a model, or what holds one, consists.
+
+    Args:
+        model: A transformers model; one wrapped by `torch.compile`, DistributedDataParallel or
+            DataParallel, also nested; a SentenceTransformer or CrossEncoder; any other module
+            with transformers models inside; a pipeline of transformers.
+
+    Returns:
+        The outermost ones, each once: several for a SentenceTransformer with a Router.
+
+    Raises:
+        TicketError: There is none, or its weights are sharded or stand beside adapters.
+    """
+    if isinstance(model, Pipeline):
+        model = model.model
+    if not isinstance(model, nn.Module):
+        raise TicketError(f"a ticket applies to a transformers model, not to {_called(model)}")
+    found: list[PreTrainedModel] = []
+    _collect(model, found)
+    if not found:
+        raise TicketError(
+            f"a ticket applies to a transformers model, and there is none in {_called(model)}"
+        )
+    return found
+
+
+def is_data_parallel(model: object) -> bool:
+    """Whether several processes train this model, each with the gradients of all."""
+    return isinstance(model, nn.Module) and any(
+        isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()
+    )
+
+
+def layer_at(model: PreTrainedModel, name: str) -> str | None:
+    """Return the class of the layer that stands where a plain one with a matrix was, or None.
+
+    Args:
+        model: With layers that may be quantised or have adapters.
+        name: Of the matrix, in the base encoder.
+    """
+    layer: object = base_encoder(model)
+    for part in name.split(".")[:-1]:
+        layer = getattr(layer, part, None)
+    if not isinstance(layer, nn.Module) or isinstance(layer, nn.Linear | nn.Embedding):
+        return None
+    has_weight = hasattr(layer, "weight") or hasattr(layer, "base_layer")  # as peft calls it
+    return type(layer).__name__ if has_weight else None
+
+
+def _collect(module: nn.Module, found: list[PreTrainedModel]) -> None:
+    for kind in type(module).__mro__:
+        if remedy := _NOT_THE_WEIGHTS.get(kind.__name__):
+            raise TicketError(
+                f"a ticket applies to a transformers model, not to {_called(module)}, {remedy}"
+            )
+    if isinstance(module, PreTrainedModel):
+        if not any(module is other for other in found):
+            found.append(module)
+        return
+    for child in module.children():
+        _collect(child, found)
+
+
+def _called(model: object) -> str:
+    if model is None:
+        return "None"
+    name = type(model).__name__
+    called = f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+    if isinstance(model, str):
+        return f"{called}; load it first (AutoModel.from_pretrained)"
+    if isinstance(getattr(model, "model", None), nn.Module) and not isinstance(model, nn.Module):
+        return f"{called}; give its .model"
+    return called

@@ -1,0 +1,172 @@
+"""What a result was made of, by content: a finished run is found again only if all of it is equal.
+
+An identity is a mapping from what a person would call an input (``corpus c.txt``, ``weights of
+model m``) to what its content hashes to. It stands in every run folder as ``identity.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tamtctl.data.text.sources import source_digest
+from tamtctl.foundations.digests import file_sha256
+from tamtctl.foundations.errors import ModelError
+from tamtctl.foundations.inputs import with_files
+from tamtctl.foundations.paths import expanded
+from tamtctl.models.files import ModelFiles
+from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_config, model_folder
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.searching.mask_probe import HeldOutText
+from tamtctl.ticket.format.metadata import METADATA_FILE
+from tamtctl.ticket.ticket import resolve_ticket
+from tamtctl.training.run_folder import SCORES
+
+# Raise it whenever the same configuration would give other bits.
+ALGORITHM_VERSION = 1
+
+Identity = dict[str, str]
+
+# What is read of a model's folder: part → names of its files.
+_PARTS = {
+    "weights": (
+        "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin",
+        "pytorch_model*.bin.index.json",
+    ),
+    "tokenizer": (
+        "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt",
+        "*.model",
+    ),
+    "sentence modules": (
+        "modules.json", "sentence_*_config.json", "config_sentence_transformers.json",
+        "[0-9]*_*/*.json", "[0-9]*_*/*.safetensors", "[0-9]*_*/*.bin",
+    ),
+}  # fmt: skip
+
+
+def search_identity(config: SearchConfig) -> Identity:
+    """Return what a search is made of.
+
+    Raises:
+        TamtctlError: A part of it is not there.
+    """
+    identity = _algorithm() | model_identity(config.model)
+    identity |= _texts("corpus", config.corpus)
+    identity |= _texts("held-out text", config.held_out)
+    identity |= _texts("check corpus", config.check_corpus)
+    if config.init not in ("magnitude", "random"):
+        identity |= ticket_identity(config.init)
+    if config.from_scores is not None:
+        scores = expanded(config.from_scores) / SCORES
+        if scores.is_file():  # else the search says what is missing
+            identity[f"kept scores of {config.from_scores}"] = file_sha256(scores)
+    return identity
+
+
+def finetune_identity(
+    model: str, revision: str | None, ticket: str | None, data: Identity
+) -> Identity:
+    """Return what a fine-tuning run is made of.
+
+    Args:
+        model: Its name.
+        revision: Its commit, where one is asked for.
+        ticket: The name of the ticket; None for the dense model.
+        data: What `TaskData.identity` says.
+
+    Raises:
+        TamtctlError: A part of it is not there.
+    """
+    identity = _algorithm() | model_identity(model, revision) | data
+    return identity if ticket is None else identity | ticket_identity(ticket)
+
+
+def comparison_identity(
+    text: HeldOutText, corpus: Iterable[str], tickets: Iterable[str], data: Iterable[Identity]
+) -> Identity:
+    """Return what a comparison is made of, besides the runs of a sweep.
+
+    Args:
+        text: The model and the held-out text.
+        corpus: What the text is called.
+        tickets: Their names.
+        data: What `TaskData.identity` says of each task.
+
+    Raises:
+        TamtctlError: A ticket is not there.
+    """
+    identity = _algorithm() | {
+        f"model {text.encoder.id}": str(text.identity["model"]),
+        f"text of {' '.join(corpus)}": str(text.identity["text"]),
+    }
+    for part in (*map(ticket_identity, tickets), *data):
+        identity |= part
+    return identity
+
+
+def model_identity(name: str, revision: str | None = None) -> Identity:
+    """Return what a model is: every file of a folder that is read, or the commit on the Hub.
+
+    Raises:
+        ModelError: There is no such model, or it cannot be read.
+    """
+    folder = model_folder(name)
+    if folder is None:
+        config = load_config(name, revision)
+        return {f"commit of model {name}": str(getattr(config, "_commit_hash", None) or revision)}
+    places = {"sentence modules": ModelFiles.of(name).folder or folder}  # above some encoders
+    parts = {
+        part: _files_digest(places.get(part, folder), patterns) for part, patterns in _PARTS.items()
+    }
+    parts["configuration"] = _configuration_digest(folder / "config.json")
+    return {f"{part} of model {name}": digest for part, digest in parts.items() if digest}
+
+
+def ticket_identity(name: str) -> Identity:
+    """Return what a ticket is: its metadata hold the checksums of all the rest.
+
+    Raises:
+        TamtctlError: There is no such ticket.
+    """
+    metadata = resolve_ticket(name).path / METADATA_FILE
+    if not metadata.is_file():  # then whoever loads the ticket says what is wrong with it
+        return {}
+    return {f"ticket {name}": file_sha256(metadata)}
+
+
+def _algorithm() -> Identity:
+    return {"algorithm version": str(ALGORITHM_VERSION)}
+
+
+def _texts(kind: str, names: Iterable[str]) -> Identity:
+    return {f"{kind} {name}": source_digest(name) for name in names}
+
+
+def _files_digest(folder: Path, patterns: Iterable[str]) -> str:
+    """Return the digest of a folder's files of these names; empty if there are none."""
+    files = sorted({path for pattern in patterns for path in _matching(folder, pattern)})
+    if not files:
+        return ""
+    try:
+        digests = {str(file.relative_to(folder)): file_sha256(file) for file in files}
+    except OSError as error:
+        raise ModelError(f"cannot read {error.filename}: {error.strerror}") from error
+    lines = "".join(f"{name} {digest}\n" for name, digest in digests.items())
+    digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+    return with_files(digest, digests)
+
+
+def _matching(folder: Path, pattern: str) -> Iterator[Path]:
+    return (path for path in folder.glob(pattern) if path.is_file())
+
+
+def _configuration_digest(file: Path) -> str:
+    """Return the digest of what a configuration says of the model, however it is written."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        said = {key: value for key, value in values.items() if key not in NO_PART_OF_A_MODEL}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{str(file)!r} is no configuration of a model: {error}") from error

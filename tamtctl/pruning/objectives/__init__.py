@@ -1,0 +1,1 @@
+"""What a mask is trained for."""

@@ -1,0 +1,106 @@
+"""The loss of an objective on held-out text, block by block, and how sure its mean is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tamtctl.data.batches import Batch, Blocks, Noise, evaluation_batches
+from tamtctl.foundations.devices import Autocast
+from tamtctl.foundations.errors import CorpusError
+from tamtctl.foundations.loss_units import MIN_SEQUENCES
+from tamtctl.pruning.objectives.objective import Objective
+
+__all__ = ["MIN_SEQUENCES", "HeldOutLoss", "check_targets", "held_out_losses", "total_error"]
+
+
+@dataclass(frozen=True)
+class HeldOutLoss:
+    """One term of an objective on held-out text.
+
+    Attributes:
+        sums: Loss summed over the targets of each block, shape (blocks,).
+        counts: Number of targets in each block, shape (blocks,).
+    """
+
+    sums: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    @property
+    def mean(self) -> float:
+        """Loss per target, in nats for ``mlm``."""
+        return float(self.sums.sum() / self.counts.sum())
+
+    @property
+    def standard_error(self) -> float | None:
+        """Standard error of the mean, blocks being the independent units (a ratio estimator).
+
+        None where there are too few of them to tell.
+        """
+        blocks = len(self.sums)
+        if blocks < MIN_SEQUENCES:
+            return None
+        residuals = self.sums - self.mean * self.counts
+        return float(residuals.std(ddof=1) * np.sqrt(blocks) / self.counts.sum())
+
+
+def total_error(losses: Iterable[HeldOutLoss]) -> float | None:
+    """Return the standard error of a sum of losses, None where one of them has none."""
+    errors = [loss.standard_error for loss in losses]
+    known = [error for error in errors if error is not None]
+    return math.hypot(*known) if len(known) == len(errors) else None
+
+
+def check_targets(blocks: Blocks, *, noise: Noise | None, limit: int | None, text: str) -> None:
+    """Make sure that there is something to take a loss of, before any work.
+
+    Args:
+        blocks: The held-out text.
+        noise: Of masked language modelling; None for clean text, every token of which counts.
+        limit: As in `tamtctl.data.batches.evaluation_batches`.
+        text: What the user called it.
+
+    Raises:
+        CorpusError: None of its tokens is masked.
+    """
+    if noise is None:
+        return
+    batches = evaluation_batches(blocks, 16, noise=noise, limit=limit)
+    if not any(batch.masked.numel() for batch in batches):
+        raise CorpusError(
+            f"none of the held-out tokens of {text} is masked, so that there is no loss to take: "
+            "they are too few, or unknown to the model; give more text, or longer sequences"
+        )
+
+
+@torch.no_grad()
+def held_out_losses(
+    objective: Objective,
+    batches: Iterable[Batch],
+    forward_context: Autocast,
+    device: torch.device,
+) -> dict[str, HeldOutLoss]:
+    """Return each term's loss of the model as it is now folded, without dropout."""
+    sums: dict[str, list[NDArray[np.float64]]] = {}
+    counts: dict[str, list[NDArray[np.int64]]] = {}
+    for batch in batches:
+        rows, length = batch.input_ids.shape
+        block_of = {
+            "mlm": batch.masked.numpy() // length,  # (n,)
+            "kd": np.arange(rows * length) // length,  # (B * T,)
+        }
+        with forward_context():
+            terms = objective.terms(batch.to(device))
+        for term, losses in terms.items():
+            values = losses.double().cpu().numpy()
+            total = np.bincount(block_of[term], values, rows).astype(np.float64)
+            sums.setdefault(term, []).append(total)
+            counts.setdefault(term, []).append(np.bincount(block_of[term], minlength=rows))
+    return {
+        term: HeldOutLoss(np.concatenate(sums[term]), np.concatenate(counts[term])) for term in sums
+    }

@@ -1,0 +1,684 @@
+"""From a configuration to a ticket: load, train the mask, evaluate beside the baselines, save."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tamtctl.cli.notebook import Shown
+from tamtctl.data.batches import Blocks, Noise
+from tamtctl.data.corpus import Corpus, load_corpus
+from tamtctl.data.streaming import StreamedText
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.distributed import world
+from tamtctl.foundations.errors import DamagedRunError, TamtctlError, TicketError, UsageError
+from tamtctl.foundations.folders import folder_size
+from tamtctl.foundations.loss_units import UNITS, ScoredText
+from tamtctl.foundations.paths import expanded, folder_name
+from tamtctl.foundations.public_names import public_model
+from tamtctl.foundations.signals import KEPT, promising
+from tamtctl.foundations.watching import Silent, default_watcher
+from tamtctl.foundations.working import counted, watched
+from tamtctl.models.declared_base import DeclaredBase
+from tamtctl.models.loading import Encoder, load_encoder, max_sequence_length, sha256_of_weight
+from tamtctl.pruning.config import SearchConfig, cut_sparsities
+from tamtctl.pruning.identity import search_identity
+from tamtctl.pruning.objectives.held_out_loss import check_targets, total_error
+from tamtctl.pruning.one_shot import magnitude_masks, random_masks
+from tamtctl.pruning.trained.folded_weights import fold
+from tamtctl.pruning.trained.iterative_pruning import IterativePruning
+from tamtctl.pruning.trained.kept_scores import masks_from_scores, save_scores
+from tamtctl.pruning.trained.mask_training import MaskTraining
+from tamtctl.pruning.trained.reach import warn_of_reach
+from tamtctl.ticket.ticket import Ticket
+from tamtctl.training.checkpoints import Checkpoints
+from tamtctl.training.loop import StepReport, TrainingRun
+from tamtctl.training.run_folder import CHECKPOINTS, RUNS, SCORES, TICKET, RunFolder
+from tamtctl.training.run_log import RunLog, check_log_to
+from tamtctl.training.supervisor import Supervisor
+
+_CANDIDATES = ("dense", "random", "magnitude", "ticket")  # the masks that a search measures
+_TABLES = ("losses", "standard_errors", "check_losses")  # fields of a result: loss by candidate
+
+
+@dataclass(frozen=True, repr=False)
+class SearchPlan(Shown):
+    """What a search is about to do.
+
+    Attributes:
+        config: The configuration.
+        run_folder: Where the run will live.
+        device: Where it computes: ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32`` or ``bf16``.
+        threads: CPU threads of each process.
+        model_type: The encoder's family.
+        matrices: How many matrices are masked.
+        weights: How many weights they hold.
+        train_tokens: Size of the training text; None if it is streamed.
+        held_out_tokens: Size of the held-out text.
+        steps: Optimiser steps; 0 for one-shot methods.
+        resumed_from: So many of them are done.
+        estimated_seconds: Of the rest, from a timed probe.
+        warnings: What a person should know before it starts.
+        processes: How many take part.
+    """
+
+    config: SearchConfig
+    run_folder: Path
+    device: str
+    precision: str
+    threads: int
+    model_type: str
+    matrices: int
+    weights: int
+    train_tokens: int | None
+    held_out_tokens: int
+    steps: int
+    resumed_from: int
+    estimated_seconds: float
+    warnings: tuple[str, ...] = ()
+    processes: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {
+            "config": self.config.to_dict(),
+            "run_folder": str(self.run_folder),
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class SearchResult(Shown):
+    """What a search found; ``losses`` map ``dense``, ``random``, ``magnitude`` and ``ticket``.
+
+    Attributes:
+        ticket: The ticket's folder.
+        run_folder: The run's folder.
+        model: As asked for.
+        corpus: As asked for.
+        method: ``tamt``, ``imp``, ``magnitude`` or ``random``.
+        objective: What the losses measure.
+        sparsity: Share of zeros, measured over all masked weights.
+        target_sparsity: As asked for.
+        steps: Optimiser steps done.
+        seconds: Of training.
+        tokens_per_second: Batch positions per second of training, without the first five steps.
+        losses: Of the objective on held-out text, with the pre-trained head.
+        standard_errors: Of these losses; None where there are too few sequences to tell.
+        check_losses: The same on ``check_corpus``; empty without one.
+        flips: Share of the mask that differs from the initial one.
+        bytes: Size of the ticket's files.
+        stopped_early: Whether ``patience`` ended the training.
+        resumed_from: The step that the run went on from; 0 if from the start.
+        already_done: Whether an earlier run had found it.
+        unit: Of the losses.
+        sequences: Held-out sequences that the losses were taken on.
+        sequence_length: Tokens of each.
+        held_out: The whole held-out text: what it is, and how many sequences it has.
+        init: What the mask was at first: ``magnitude``, ``random`` or a ticket.
+        changed: Whether training moved the mask from there; None if nothing was trained.
+    """
+
+    ticket: Path
+    run_folder: Path
+    model: str
+    corpus: str
+    method: str
+    objective: str
+    sparsity: float
+    target_sparsity: float
+    steps: int
+    seconds: float
+    tokens_per_second: float
+    losses: dict[str, float]
+    standard_errors: dict[str, float | None]
+    check_losses: dict[str, float]
+    flips: float
+    bytes: int
+    stopped_early: bool = False
+    resumed_from: int = 0
+    already_done: bool = False
+    unit: str | None = None
+    sequences: int | None = None
+    sequence_length: int | None = None
+    held_out: dict[str, Any] | None = None
+    init: str = "magnitude"
+    changed: bool | None = None
+
+    @property
+    def text(self) -> ScoredText | None:
+        """What the losses were taken on; None if an older version did not write it down."""
+        if not (self.sequences and self.sequence_length and self.held_out):
+            return None
+        name, of = self.held_out["name"], self.held_out["sequences"]
+        return ScoredText(name, self.sequences, of, self.sequence_length)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"ticket": str(self.ticket), "run_folder": str(self.run_folder)}
+
+
+class Watcher(Protocol):
+    """Who wants to know how a search is going."""
+
+    def status(self, message: str) -> None:
+        """Be told what is being done now, where it may take long."""
+
+    def note(self, message: str) -> None:
+        """Be told a line that a person should know."""
+
+    def plan(self, plan: SearchPlan) -> None:
+        """Be told what will be done."""
+
+    def progress(self, report: StepReport) -> None:
+        """Be told of a step."""
+
+
+@watched(default_watcher)
+def search(
+    config: SearchConfig,
+    *,
+    output_dir: Path | str | None = None,
+    force: bool = False,
+    after: SearchResult | None = None,
+    watcher: Watcher | None = None,
+) -> SearchResult:
+    """Find a ticket and save it (TAMT, §3).
+
+    A search that was interrupted, in whatever way, goes on from its last checkpoint.
+
+    Args:
+        config: What to do.
+        output_dir: The run's folder; by default one under ``runs/`` named after the configuration.
+        force: Redo a finished run; start an interrupted one anew.
+        after: Go on from this search by ``imp``, which differs in its lower sparsity alone: what is
+            found is the same as from the start. See `can_follow`.
+        watcher: Is told of the plan and the progress.
+
+    Returns:
+        The result; at once if the folder holds a finished run of this configuration.
+
+    Raises:
+        TamtctlError: Anything that stops the search, before training where it can be known.
+    """
+    run = world().on_first(lambda: _run_folder(config, output_dir))
+    earlier_result = partial(_earlier_result, run, force=force)
+    if done := world().on_first(earlier_result):
+        if config.keep_scores and not (run.path / SCORES).is_file():
+            raise TamtctlError(
+                f"the search in {str(run.path)!r} was done without keeping its scores; --force "
+                "does it again"
+            )
+        return done
+    check_log_to(config.log_to)
+    watcher = watcher or Silent()
+    prepared = _Search.prepare(config, run, watcher)
+    with ExitStack() as locks:
+        world().on_first(lambda: locks.enter_context(run.locked()))
+        locks.enter_context(promising(KEPT))
+        if done := world().on_first(earlier_result):  # while this process was loading
+            return done
+        if force:
+            world().on_first(prepared.supervisor.checkpoints.remove)
+        prepared.supervisor.resume(watcher.note)
+        if after and not prepared.supervisor.step:
+            prepared.follow(after)
+        watcher.plan(prepared.plan())
+        training = prepared.train(watcher)
+        return world().on_first(lambda: prepared.finish(training, watcher))
+
+
+def can_follow(config: SearchConfig, earlier: SearchConfig) -> bool:
+    """Tell whether a search can go on from an earlier one, see `search`.
+
+    Iterative magnitude pruning that rewinds hands nothing but masks from one cut to the next.
+    """
+    return (
+        config.method == "imp"
+        and config.rewind == "weights"
+        and earlier.sparsity in cut_sparsities(config.sparsity)[:-1]
+        and replace(config, sparsity=earlier.sparsity, steps=earlier.steps) == earlier
+    )
+
+
+@watched(default_watcher)
+def plan_search(
+    config: SearchConfig, *, output_dir: Path | str | None = None, watcher: Watcher | None = None
+) -> SearchPlan:
+    """Return what `search` would do, after the same checks; nothing is written but caches."""
+    run = world().on_first(lambda: _run_folder(config, output_dir))
+    world().on_first(run.finished)
+    check_log_to(config.log_to)
+    return _Search.prepare(config, run, watcher or Silent()).plan()
+
+
+def search_folder(config: SearchConfig) -> Path:
+    """Return the run folder of a search that is asked for none."""
+    return _run_path(config, None)
+
+
+def find_search(config: SearchConfig) -> SearchResult | None:
+    """Return what a finished search of this configuration found, None if there is none.
+
+    Raises:
+        DamagedRunError: Its folder holds something else, or not all of it.
+        ChangedInputsError: It was made of something else than there is now.
+    """
+    run = _run_folder(config, None)
+    try:
+        return _earlier_result(run, force=False)
+    except UsageError as error:
+        raise DamagedRunError(
+            f"the run folder {str(run.path)!r} holds no run of its own configuration; "
+            "--force rebuilds it"
+        ) from error
+
+
+def default_recipe(config: SearchConfig) -> tuple[str, str]:
+    """Return the recipe to use where none is asked for, and why, for the first line printed."""
+    if Compute.choose(config.device, "fp32").device.type == "cuda":
+        return "paper", "a CUDA GPU is present; --recipe nano takes a minute"
+    return "nano", "no CUDA GPU is used; --recipe paper is the paper's, for GPUs"
+
+
+def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
+    """Return what a finished run of this configuration found, if its ticket is still intact."""
+    values = run.finished(force=force)
+    if values is None:
+        return None
+    try:
+        Ticket.load(run.ticket)
+        folders = {"ticket": run.ticket, "run_folder": run.path}
+        rows = {key: _in_order(values[key]) for key in _TABLES if key in values}
+        return SearchResult(**(values | rows | folders | {"already_done": True}))
+    except (TicketError, TypeError) as error:  # TypeError: fields of another version
+        raise DamagedRunError(
+            f"the finished run in {str(run.path)!r} is damaged ({error}); --force redoes it"
+        ) from error
+
+
+def _in_order(losses: Mapping[str, Any]) -> dict[str, Any]:
+    """Return losses in the order in which they are taken, which a file does not keep."""
+    return {name: losses[name] for name in _CANDIDATES if name in losses}
+
+
+def _run_folder(config: SearchConfig, output_dir: Path | str | None) -> RunFolder:
+    path = _run_path(config, output_dir)
+    return RunFolder(path, config.to_dict(), search_identity(config))
+
+
+def _run_path(config: SearchConfig, output_dir: Path | str | None) -> Path:
+    short = f"{folder_name(Path(config.model).name)}-{config.sparsity:g}-{config.method}"
+    if config.method == "tamt":
+        short += f"-{config.objective}"
+    return expanded(output_dir or RUNS / f"search-{short}-{config.hash}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """Everything a search needs, loaded and checked; the model holds the folded weights."""
+
+    config: SearchConfig
+    run: RunFolder
+    compute: Compute
+    encoder: Encoder
+    corpus: Corpus
+    held_out: dict[str, Blocks]  # by the field of `SearchResult` that its losses go into
+    training: MaskTraining
+    declared: DeclaredBase | None  # whose weights the model's folder holds
+    supervisor: Supervisor
+
+    @classmethod
+    def prepare(cls, config: SearchConfig, run: RunFolder, watcher: Watcher) -> _Search:
+        """Load the model and the text, and check that they fit the request."""
+        world().check_batch(config.batch_size)
+        compute = Compute.choose(config.device, config.precision, config.threads)
+        if config.low_memory and compute.device.type != "cpu":
+            raise UsageError(
+                f"--low-memory is for --device cpu: on {compute.device.type} the frozen weights "
+                "are needed where the model is"
+            )
+        if config.compile:
+            watcher.status("trying the compiler")
+            compute.check_compiler()
+        if config.base_model is not None and public_model(config.model)[0] == config.model:
+            raise UsageError(
+                f"--base-model is for a --model in a local folder, and {config.model!r} is none"
+            )
+        watcher.status(f"loading model {config.model}")
+        encoder = world().in_turn(lambda: load_encoder(config.model, with_head=config.has_mlm))
+        longest = max_sequence_length(encoder.model)
+        if config.sequence_length > longest:
+            raise UsageError(
+                f"--sequence-length {config.sequence_length} is more than model "
+                f"{config.model!r} can take; give at most {longest}"
+            )
+        encoder = world().in_turn(lambda: _with_matrices_of_init(config, encoder, watcher))
+        initial_masks = world().in_turn(lambda: _initial_masks(config, encoder))
+        corpus, text, held_out = world().in_turn(lambda: _read_text(config, encoder, watcher))
+        cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
+        declared = None
+        if config.base_model is not None:
+            hashes = {name: sha256_of_weight(weight) for name, weight in encoder.weights.items()}
+            declared = DeclaredBase.of(config.base_model, hashes)
+            watcher.note(declared.note)
+        kind = IterativePruning if config.method == "imp" else MaskTraining
+        training = kind(config, compute, encoder, text, initial_masks)
+
+        def evaluate() -> dict[str, float]:
+            with training.pretrained_head():
+                losses = training.held_out_losses(held_out["losses"])
+            return {term: loss.mean for term, loss in losses.items()}
+
+        checkpoints = Checkpoints(run.path / CHECKPOINTS, run.identity, compute.circumstances)
+        return cls(
+            config=config,
+            run=run,
+            compute=compute,
+            encoder=encoder,
+            corpus=corpus,
+            held_out=held_out,
+            training=training,
+            declared=declared,
+            supervisor=Supervisor(config, training, checkpoints, evaluate),
+        )
+
+    def plan(self) -> SearchPlan:
+        """Describe what `train` will do."""
+        weights = self.encoder.weights
+        steps = self.config.steps if self.config.is_trained else 0
+        to_do = steps - self.supervisor.step
+        return SearchPlan(
+            config=self.config,
+            run_folder=self.run.path,
+            device=self.compute.device.type,
+            precision=self.compute.precision,
+            threads=torch.get_num_threads(),
+            model_type=self.encoder.model.config.model_type,
+            matrices=len(weights),
+            weights=sum(w.numel() for w in weights.values()),
+            train_tokens=None if self.config.stream else len(self.corpus.train),
+            held_out_tokens=len(self.corpus.held_out),
+            steps=steps,
+            resumed_from=self.supervisor.step,
+            estimated_seconds=to_do * self.training.seconds_per_step() if to_do else 0.0,
+            warnings=tuple(self._warnings()),
+            processes=world().size,
+        )
+
+    def _warnings(self) -> Iterator[str]:
+        config = self.config
+        trains_mask = config.method == "tamt" and config.is_trained and config.sparsity > 0
+        if trains_mask and (line := warn_of_reach(config, self.training.decay_steps)):
+            yield line
+        if line := self._text().too_few:
+            yield line
+
+    def _text(self) -> ScoredText:
+        """Return what the losses are taken on."""
+        there = len(self.held_out["losses"])
+        name = self.corpus.held_out_name
+        scored = min(self.config.evaluation_blocks, there)
+        return ScoredText(name, scored, there, self.config.sequence_length)
+
+    def follow(self, earlier: SearchResult) -> None:
+        """Go on from the ticket of an earlier search by iterative magnitude pruning.
+
+        Raises:
+            TicketError: It is not of this model.
+        """
+        assert isinstance(self.training, IterativePruning)
+        weights = self.training.folded.frozen | self.encoder.pooler
+        ticket = Ticket.load(earlier.ticket).decode({n: w.cpu() for n, w in weights.items()})
+        self.training.follow(ticket.masks)
+        self.supervisor.follow(earlier.steps, earlier.seconds, earlier.tokens_per_second)
+
+    def train(self, watcher: Watcher) -> TrainingRun:
+        """Train if the method does; the first process keeps the log."""
+        after_step = self.supervisor.step
+        world().on_first(lambda: self.run.start(after_step=after_step))
+        if not self.config.is_trained:
+            return TrainingRun(steps=0, seconds=0.0, tokens_per_second=0.0)
+        if not world().is_first:
+            return self.supervisor.run(None, watcher.progress, watcher.note)
+        with RunLog(self.run.path, self.config.log_to, after_step) as log:
+            return self.supervisor.run(log, watcher.progress, watcher.note)
+
+    def finish(self, training: TrainingRun, watcher: Watcher) -> SearchResult:
+        """Evaluate and save: from now on the run is finished."""
+        config = self.config
+        masks = self.training.initial_masks
+        if config.is_trained:
+            masks = masks | self.training.masks  # the pooler keeps its initial one
+        watcher.status("evaluating on held-out text")
+        losses, errors = self._losses(masks)
+        flips = self.training.flips()
+        changed = flips > 0 if config.is_trained else None
+        text = self._text()
+        metrics = {
+            "steps": training.steps,
+            "flips": flips,
+            **({} if changed is None else {"changed": changed}),
+            **({"stopped_early": True} if self.supervisor.stopped_early else {}),
+            **losses,
+            "standard_errors": errors,
+            "unit": UNITS[config.objective],
+            "sequences": text.sequences,
+            "sequences_there": text.of,
+            "trained_on": list(self.corpus.digests),
+        }
+        ticket = self._ticket(masks, metrics)
+        ticket.save_pretrained(self.run.ticket)
+        if config.keep_scores:
+            save_scores(self.run.path, self.training.folded.scores)
+        result = SearchResult(
+            ticket=self.run.ticket,
+            run_folder=self.run.path,
+            model=config.model,
+            corpus=" ".join(config.corpus),
+            method=config.method,
+            objective=config.objective,
+            sparsity=ticket.sparsity,
+            target_sparsity=config.sparsity,
+            steps=training.steps,
+            seconds=training.seconds,
+            tokens_per_second=training.tokens_per_second,
+            losses=losses["losses"],
+            standard_errors=errors,
+            check_losses=losses.get("check_losses", {}),
+            flips=flips,
+            bytes=folder_size(self.run.ticket),
+            stopped_early=self.supervisor.stopped_early,
+            resumed_from=self.supervisor.step,
+            unit=UNITS[config.objective],
+            sequences=text.sequences,
+            sequence_length=config.sequence_length,
+            held_out={"name": text.name, "sequences": text.of},
+            init=config.init,
+            changed=changed,
+        )
+        self.run.finish(result.to_dict())
+        self.supervisor.checkpoints.remove()
+        return result
+
+    def _losses(
+        self, masks: Mapping[str, Tensor]
+    ) -> tuple[dict[str, dict[str, float]], dict[str, float | None]]:
+        """Evaluate the masks and the baselines at their sparsity, with the pre-trained head.
+
+        Returns:
+            By the field of `SearchResult`, mask → loss; and mask → standard error of ``losses``.
+        """
+        config, frozen = self.config, self.training.folded.frozen
+        candidates: dict[str, Callable[[], Mapping[str, Tensor]]] = {
+            "dense": lambda: {n: torch.ones_like(w, dtype=torch.bool) for n, w in frozen.items()},
+            "random": lambda: random_masks(frozen, config.sparsity, config.seed),
+            "magnitude": lambda: magnitude_masks(frozen, config.sparsity),
+            "ticket": lambda: masks,
+        }
+        losses: dict[str, dict[str, float]] = {name: {} for name in self.held_out}
+        errors: dict[str, float | None] = {}
+        for candidate, make in counted(candidates.items(), "measuring mask", len(candidates)):
+            fold(
+                self.encoder.matrices,
+                frozen,
+                {n: m.to(self.compute.device) for n, m in make().items()},
+            )
+            for name, blocks in self.held_out.items():
+                with self.training.pretrained_head():
+                    terms = self.training.held_out_losses(blocks)
+                if candidate == "dense" and "kd" in terms:
+                    # The teacher's distance to itself, 0 but for rounding.
+                    terms["kd"] = replace(terms["kd"], sums=np.zeros_like(terms["kd"].sums))
+                losses[name][candidate] = math.fsum(term.mean for term in terms.values())
+                if name == "losses":
+                    errors[candidate] = total_error(terms.values())
+        return losses, errors
+
+    def _ticket(self, masks: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> Ticket:
+        config, head = self.config, self.training.objective.head
+        weights = self.training.folded.frozen | self.encoder.pooler
+        return Ticket.create(
+            {name: weight.cpu() for name, weight in weights.items()},
+            {name: masks[name].cpu() for name in weights},
+            base_model_id=self.encoder.id,
+            revision=self.encoder.revision,
+            model_type=self.encoder.model.config.model_type,
+            target_sparsity=config.sparsity,
+            method=config.method,
+            objective=config.objective,
+            search=config.to_dict(),
+            declared=self.declared.names if self.declared else None,
+            metrics=dict(metrics),
+            mlm_head={n: p.detach().cpu() for n, p in head.items()}
+            if config.method == "tamt" and config.is_trained and head
+            else None,
+        )
+
+
+def _read_text(
+    config: SearchConfig, encoder: Encoder, watcher: Watcher
+) -> tuple[Corpus, Blocks | StreamedText, dict[str, Blocks]]:
+    """Return the corpus, what to train on, and the blocks of every held-out text."""
+    load = partial(load_corpus, tokenizer=encoder.tokenizer, text_column=config.text_column)
+    cut = partial(Blocks.of, sequence_length=config.sequence_length, tokenizer=encoder.tokenizer)
+    watcher.status(f"reading corpus {' '.join(config.corpus)}")
+    streamed = None
+    if config.stream:
+        streamed = StreamedText.open(
+            config.corpus[0],
+            encoder.tokenizer,
+            config.sequence_length,
+            text_column=config.text_column,
+            has_held_out=bool(config.held_out),
+        )
+    # Of a stream so much is kept that a tenth of it is enough to evaluate on.
+    enough = 10 * config.evaluation_blocks * config.sequence_length
+    corpus = load(
+        config.corpus,
+        held_out=config.held_out or None,
+        max_tokens=enough if streamed else None,
+    )
+    held_out = {"losses": cut(corpus.held_out, name=f"the held-out text of {corpus.name}")}
+    texts = {"losses": corpus}
+    if config.check_corpus:
+        watcher.status(f"reading check corpus {' '.join(config.check_corpus)}")
+        texts["check_losses"] = check = load(config.check_corpus)
+        held_out["check_losses"] = cut(check.held_out, name=f"the held-out text of {check.name}")
+    noise = Noise.of(encoder.tokenizer) if config.has_mlm else None
+    for name, blocks in held_out.items():
+        check_targets(blocks, noise=noise, limit=config.evaluation_blocks, text=texts[name].name)
+    for line in dict.fromkeys(note for text in texts.values() for note in text.notes):
+        watcher.note(line)
+    if config.check_corpus and set(check.digests) & set(corpus.digests):
+        seen = ", and all of it is trained on" if config.held_out else ""
+        watcher.note(
+            f"the check corpus {check.name} is text of the corpus itself{seen}: its losses tell of "
+            "no second domain"
+        )
+    return corpus, streamed or cut(corpus.train, name=f"the text of {corpus.name}"), held_out
+
+
+def _initial_masks(config: SearchConfig, encoder: Encoder) -> dict[str, Tensor]:
+    """Return the mask that the search starts from, and that one-shot methods end with."""
+    weights = encoder.weights
+    if "random" in (config.method, config.init) and config.method != "magnitude":
+        masks = random_masks(weights, config.sparsity, config.seed)
+    else:
+        masks = magnitude_masks(weights, config.sparsity)
+    if config.method != "tamt":
+        return masks
+    if config.from_scores is not None:
+        reached = {name: weights[name] for name in encoder.matrices}
+        _check_scored(config.from_scores, encoder)
+        masks |= masks_from_scores(expanded(config.from_scores), reached, config.sparsity)
+    elif config.init not in ("magnitude", "random"):
+        ticket = _initial_ticket(config, encoder).full_masks(weights)
+        masks |= {name: ticket[name] for name in encoder.matrices}
+    # No gradient reaches the pooler: what it starts with is what it stays.
+    return masks | magnitude_masks(encoder.pooler, config.sparsity)
+
+
+def _with_matrices_of_init(config: SearchConfig, encoder: Encoder, watcher: Watcher) -> Encoder:
+    """Return an encoder whose maskable matrices are those of the ticket that the search starts at.
+
+    A ticket of the linear layers alone leaves the embeddings dense, and so does a search from it:
+    they have no mask to start from.
+
+    Raises:
+        TicketError: The ticket is not of this model, or covers nothing that training reaches.
+    """
+    if config.method != "tamt" or config.init in ("magnitude", "random"):
+        return encoder
+    covered = _initial_ticket(config, encoder).parameters
+    matrices = {name: p for name, p in encoder.matrices.items() if name in covered}
+    if not matrices:
+        raise TicketError(
+            f"the ticket of --init {config.init} masks nothing that training reaches, only "
+            f"{', '.join(covered)}; give another ticket"
+        )
+    if dense := [name for name in encoder.matrices if name not in covered]:
+        watcher.note(
+            f"--init {config.init} masks {len(matrices)} of {len(encoder.matrices)} matrices, and "
+            f"so will the search; {_shortened(dense)} stay{'s' * (len(dense) == 1)} dense"
+        )
+    pooler = {name: weight for name, weight in encoder.pooler.items() if name in covered}
+    return replace(encoder, matrices=matrices, pooler=pooler)
+
+
+def _initial_ticket(config: SearchConfig, encoder: Encoder) -> Ticket:
+    ticket = Ticket.from_pretrained(config.init)
+    remedy = "give --init a ticket of the same model"
+    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy)
+    return ticket
+
+
+def _check_scored(run: str, encoder: Encoder) -> None:
+    """Make sure that the scores of a run are of this model's weights, as its ticket is.
+
+    Raises:
+        DamagedRunError: The run has no ticket that can be read.
+        TicketError: It is of other weights.
+    """
+    try:
+        ticket = Ticket.load(expanded(run) / TICKET)
+    except TicketError as error:
+        raise DamagedRunError(
+            f"the run {run!r} has no scores that can be read, for its ticket cannot be "
+            f"({error}); search with --keep-scores"
+        ) from error
+    remedy = f"the scores of {run!r} are for other weights: search again with --keep-scores"
+    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

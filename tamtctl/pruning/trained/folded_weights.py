@@ -1,0 +1,193 @@
+"""The method: learn a score per weight, keep the weights with the largest scores (TAMT, §3.2).
+
+The pre-trained weights W stay frozen. Each has a score S; a mask m keeps, in every matrix, exactly
+the weights whose scores are largest, and the model computes with W ⊙ m. Selection has no gradient,
+so the score takes the one of its mask bit (straight-through):
+
+    forward     y = f(W ⊙ m)
+    backward    dL/dS = dL/d(W ⊙ m) ⊙ W         also for pruned weights
+    update      S ← Adam(S, dL/dS)
+    select      m = 1[S among the n − ⌊n·sparsity⌋ largest of its matrix]
+
+What makes it fast is *folding*: the model is an unmodified transformers model whose own
+parameters hold W ⊙ m. Forward and backward run on stock code at dense speed, and all that is
+special happens once per optimiser step, here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tamtctl.foundations.errors import DivergedError
+from tamtctl.foundations.selection import Cut, keep_count, keep_largest
+from tamtctl.pruning.trained.mapped_tensors import mapped_copies
+
+# Initial score of a kept weight; a pruned one starts at 0 (TAMT, appendix A).
+KEPT_SCORE = 0.02
+
+
+class FoldedWeights:
+    """Scores over frozen weights, folded into the parameters of a live model.
+
+    A parameter is not needed any more once its own gradient is there, and is written anew at the
+    end of the step. In between it gives its place to the gradient of its scores, so that a step
+    has no buffers of gradients beside it.
+
+    Attributes:
+        parameters: The model's own parameters; they hold W ⊙ m.
+        frozen: W, the pre-trained weights; never written.
+        scores: S, what training updates. All three map name → tensor of the matrix's shape.
+        keep: Number of weights each matrix keeps; the same before and after every step.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        initial_masks: Mapping[str, Tensor],
+        sparsity: float,
+        *,
+        frozen_in: Path | None = None,
+    ) -> None:
+        """Fold initial masks into parameters, which hold the pre-trained weights.
+
+        Args:
+            parameters: Name → parameter of every matrix.
+            initial_masks: A mask for every one of them, at least.
+            sparsity: Share of zeros in every matrix.
+            frozen_in: A folder for W to stay in, on disk instead of in memory; on a CPU only.
+        """
+        self.parameters = dict(parameters)
+        if frozen_in is None:
+            self.frozen = {name: p.detach().clone() for name, p in self.parameters.items()}
+        else:
+            self.frozen = mapped_copies(self.parameters, frozen_in)
+        self.scores = {
+            name: KEPT_SCORE * initial_masks[name].to(weight.device, weight.dtype)
+            for name, weight in self.frozen.items()
+        }
+        self.keep = {name: keep_count(w.numel(), sparsity) for name, w in self.frozen.items()}
+        self._cuts = {name: Cut(keep, KEPT_SCORE / 2) for name, keep in self.keep.items()}
+        self.select()
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Name → m, boolean; True keeps."""
+        masks = {name: self._mask(name) for name in self.scores}
+        for name, mask in masks.items():
+            if int(mask.sum()) != self.keep[name]:
+                raise _not_numbers(name)
+        return masks
+
+    @contextmanager
+    def taking_gradients(self) -> Iterator[None]:
+        """Turn gradients into those of scores as a backward pass in this context makes them.
+
+        Of a step with several backward passes it is for the last one.
+        """
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(partial(self._take_gradient, name))
+            for name, parameter in self.parameters.items()
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def set_score_gradients(self) -> None:
+        """Turn each parameter's gradient into its score's: dL/dS = dL/d(W ⊙ m) ⊙ W.
+
+        Until `select`, parameters hold the gradients of their scores.
+        """
+        for name, parameter in self.parameters.items():
+            if parameter.grad is not None:
+                self._take_gradient(name, parameter)
+
+    @torch.no_grad()
+    def _take_gradient(self, name: str, parameter: Tensor) -> None:
+        place, weight, gradient = parameter.detach(), self.frozen[name], parameter.grad
+        assert gradient is not None
+        if gradient.is_sparse:  # of an embedding: its rows that were looked up, some repeatedly
+            rows, values = gradient._indices()[0], gradient._values()
+            place.zero_().index_add_(0, rows, values * weight[rows])
+        else:
+            torch.mul(gradient, weight, out=place)
+        self.scores[name].grad, parameter.grad = place, None
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients of parameters and scores."""
+        for name, parameter in self.parameters.items():
+            parameter.grad = None
+            if self.scores[name].grad is not None:
+                self.scores[name].grad = None
+                self._fold(name)
+
+    def select(self) -> None:
+        """Keep the largest scores of every matrix, exactly as many as before, and fold them in."""
+        for name, scores in self.scores.items():
+            self._follow(name)
+            scores.grad = None
+            self._fold(name)
+
+    def _follow(self, name: str) -> None:
+        scores = self.scores[name]
+        if scores.device.type == "cpu":
+            try:
+                self._cuts[name].follow(scores, self.frozen[name])
+            except ValueError as error:
+                raise _not_numbers(name) from error
+
+    @torch.no_grad()
+    def _fold(self, name: str) -> None:
+        """Write W ⊙ m into a parameter, in place."""
+        parameter, weight, scores = self.parameters[name], self.frozen[name], self.scores[name]
+        if scores.device.type != "cpu":
+            torch.mul(weight, self._mask(name), out=parameter)
+            return
+        # The gradient of a rectifier, W where S > τ and 0 elsewhere, is the one fused kernel.
+        cut = self._cuts[name]
+        torch.ops.aten.threshold_backward.grad_input(
+            weight, scores, cut.threshold, grad_input=parameter
+        )
+        parameter.view(-1)[cut.kept_equals] = weight.view(-1)[cut.kept_equals]
+
+    def _mask(self, name: str) -> Tensor:
+        scores = self.scores[name]
+        if scores.device.type == "cpu":
+            return self._cuts[name].mask(scores)
+        return keep_largest(scores, self.keep[name], among_equals=self.frozen[name].abs())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what the masks follow from, name → tensor; the frozen weights are not part."""
+        return dict(self.scores)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state_dict` returned, in place, and fold its masks in."""
+        for name, scores in self.scores.items():
+            scores.copy_(state[name])
+        self.select()
+
+
+def _not_numbers(name: str) -> DivergedError:
+    return DivergedError(
+        f"the scores of {name} are no longer numbers; "
+        "try a lower --learning-rate, or --precision fp32"
+    )
+
+
+def fold(
+    parameters: Mapping[str, nn.Parameter],
+    frozen: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+) -> None:
+    """Write W ⊙ m into the parameters, in place: whoever holds a parameter sees the new weights."""
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            weight = frozen[name]
+            torch.where(masks[name], weight, weight.new_zeros(()), out=parameter)

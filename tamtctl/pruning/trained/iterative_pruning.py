@@ -1,0 +1,185 @@
+"""Iterative magnitude pruning: train all weights, prune the smallest, rewind, repeat (TAMT, §2).
+
+A tenth of the original weights of every matrix goes at a time, the first one before any training.
+Between two cuts the whole model is trained on masked language modelling. The trained weights only
+say what to prune next: what is left then goes back to its pre-trained values, and optimiser and
+schedule start over, so that all that a cut hands on is its mask.
+
+    train     W' ← Adam(W', dL/dW'), starting from W ⊙ m; pruned weights stay 0
+    cut       m ← the largest |W'| among the weights in m, a tenth of all weights fewer
+    rewind    W' ← W ⊙ m
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from tamtctl.data.batches import Blocks
+from tamtctl.data.streaming import StreamedText
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.selection import keep_count, keep_largest
+from tamtctl.models.loading import Encoder
+from tamtctl.pruning.config import SearchConfig, cut_sparsities
+from tamtctl.pruning.trained.folded_weights import fold
+from tamtctl.pruning.trained.mask_training import MaskTraining
+from tamtctl.training.checkpoints import State
+from tamtctl.training.loop import ScoreOptimizer, StepReport, TrainingRun, every_tenth, linear_decay
+
+
+class IterativePruning(MaskTraining):
+    """All that changes while a model is trained and pruned in turns, and what it is trained on.
+
+    ``masks`` are those of the last cut; ``folded.parameters`` hold the trained weights. The
+    masked-LM decoder, which no mask covers, trains as a matrix of its own.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        compute: Compute,
+        encoder: Encoder,
+        text: Blocks | StreamedText,
+        initial_masks: Mapping[str, Tensor],
+    ) -> None:
+        """Make the first cut in an encoder that is on its device; see `MaskTraining`."""
+        super().__init__(config, compute, encoder, text, initial_masks)
+        assert config.prune_every is not None  # SearchConfig sees to it
+        self._interval = config.prune_every
+        self._cuts = cut_sparsities(config.sparsity)
+        self._weights = _all_trainable(encoder.model, self.folded.frozen)
+        matrices = {id(parameter) for parameter in self.folded.parameters.values()}
+        self._others = [
+            (weight, weight.detach().clone())
+            for weight in self._weights
+            if id(weight) not in matrices
+        ]
+        self._masks = {n: w.new_ones(w.shape).bool() for n, w in self.folded.frozen.items()}
+        self._rewind()
+        self._cut(self._cuts[0])
+
+    def run(
+        self,
+        report: Callable[[StepReport], bool | None],
+        *,
+        is_due: Callable[[int], bool] = every_tenth,
+        after: StepReport | None = None,
+    ) -> TrainingRun:
+        """Train and cut until the sparsity is reached; then only the masks differ from before."""
+        try:
+            return super().run(report, is_due=is_due, after=after)
+        finally:
+            self._rewind()
+
+    def state_dict(self) -> State:
+        """Return all that the next step depends on, but the step's number."""
+        return {
+            "weights": {str(i): weight for i, weight in enumerate(self._weights)},
+            "masks": self._masks,
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: State) -> None:
+        """Go on where `state_dict` was taken, with the same model and the same text."""
+        for i, weight in enumerate(self._weights):
+            weight.copy_(state["weights"][str(i)])
+        self._keep_only({n: m.to(self._compute.device) for n, m in state["masks"].items()})
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Name → mask of the last cut; True keeps."""
+        return self._masks
+
+    def _taking_gradients(self) -> AbstractContextManager[None]:
+        return nullcontext()  # the weights need their own
+
+    def _update(self, step: int) -> float:
+        """Apply the gradients of a step (from 0), and cut at the end of every interval."""
+        for name, parameter in self.folded.parameters.items():
+            if parameter.grad is not None:
+                parameter.grad.mul_(self._kept[name])
+        cuts_since, place = divmod(step, self._interval)
+        learning_rate = linear_decay(self._config.learning_rate, place, self.decay_steps)
+        self._optimizer.step(learning_rate)
+        self._clear_gradients()
+        if place + 1 == self._interval:
+            self._cut(self._cuts[cuts_since + 1])
+        return learning_rate
+
+    def _cut(self, sparsity: float) -> None:
+        """Prune the smallest of the weights that are left, and start over from the rest."""
+        folded, masks = self.folded, {}
+        for name, parameter in folded.parameters.items():
+            # What is pruned comes before any weight that is left, be it 0 itself.
+            size = parameter.detach().abs().where(self._masks[name], -torch.ones(()))
+            masks[name] = keep_largest(size, keep_count(size.numel(), sparsity))
+        self._keep_only(masks)
+        if self._config.rewind == "weights":
+            self._rewind()
+        else:
+            fold(
+                folded.parameters,
+                {n: p.detach() for n, p in folded.parameters.items()},
+                self._masks,
+            )
+        self._start_over()
+
+    def follow(self, masks: Mapping[str, Tensor]) -> None:
+        """Go on from the masks of a cut like the run that made it, if weights are rewound."""
+        self._keep_only({n: masks[n].to(self._compute.device) for n in self.folded.parameters})
+        self._rewind()
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Forget the moments of the last interval."""
+        self._optimizer = ScoreOptimizer(
+            self._weights,
+            epsilon=self._config.adam_epsilon,
+            weight_decay=self._config.weight_decay,
+            bias_correction=self._config.bias_correction,
+            clip=self._config.clip,
+            max_grad_norm=self._config.max_grad_norm,
+        )
+
+    def _keep_only(self, masks: Mapping[str, Tensor]) -> None:
+        self._masks = dict(masks)
+        # As numbers: with booleans the product takes twenty times as long on a CPU.
+        self._kept = {n: mask.to(self.folded.frozen[n].dtype) for n, mask in masks.items()}
+
+    @torch.no_grad()
+    def _rewind(self) -> None:
+        """Give every weight its pre-trained value again, and 0 to what is pruned."""
+        fold(self.folded.parameters, self.folded.frozen, self._masks)
+        for weight, pretrained in self._others:
+            weight.copy_(pretrained)
+
+    @property
+    def decay_steps(self) -> int:
+        """Steps of an interval until the learning rate is 0; the interval may end before."""
+        if not self._config.schedule_epochs or isinstance(self._text, StreamedText):
+            return self._interval
+        epoch = len(self._text) / self._config.batch_size
+        return max(math.ceil(self._config.schedule_epochs * epoch), self._interval)
+
+    def _clear_gradients(self) -> None:
+        for weight in self._weights:
+            weight.grad = None
+
+
+def _all_trainable(model: nn.Module, frozen: Mapping[str, Tensor]) -> list[nn.Parameter]:
+    """Let every parameter train; one that shares memory with a frozen weight gets its own."""
+    held = {weight.data_ptr() for weight in frozen.values()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+        if parameter.data_ptr() in held:
+            parameter.data = parameter.data.clone()
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):  # weights, other than scores, have dense gradients
+            module.sparse = False
+    return list(model.parameters())

@@ -1,0 +1,55 @@
+"""The trained scores of a search: kept in its run, they give a ticket at any other sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tamtctl.foundations.errors import DamagedRunError
+from tamtctl.foundations.files import give_usual_rights
+from tamtctl.foundations.selection import keep_count, keep_largest
+from tamtctl.training.run_folder import SCORES
+
+
+def save_scores(run: Path, scores: Mapping[str, Tensor]) -> None:
+    """Write name → score of every weight into a run's folder; the file is whole or not there."""
+    temporary = run / f".{SCORES}-new"
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in scores.items()}, temporary
+    )
+    give_usual_rights(temporary)
+    temporary.replace(run / SCORES)
+
+
+def masks_from_scores(
+    run: Path, weights: Mapping[str, Tensor], sparsity: float
+) -> dict[str, Tensor]:
+    """Return the masks that keep the largest scores of a search, as many as a sparsity keeps.
+
+    Args:
+        run: The folder of the search.
+        weights: Name → pre-trained weight; among equal scores the larger one is kept.
+        sparsity: Share of zeros in every matrix.
+
+    Raises:
+        DamagedRunError: The run kept no scores of these weights.
+    """
+    try:
+        scores = load_file(run / SCORES)
+    except (OSError, SafetensorError) as error:
+        raise DamagedRunError(
+            f"the run {str(run)!r} has no scores that can be read; search with --keep-scores"
+        ) from error
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    if {name: tensor.shape for name, tensor in scores.items()} != shapes:
+        raise DamagedRunError(f"the scores of {str(run)!r} are not those of this model's matrices")
+    return {
+        name: keep_largest(
+            scores[name], keep_count(weight.numel(), sparsity), among_equals=weight.cpu().abs()
+        )
+        for name, weight in weights.items()
+    }

@@ -1,0 +1,1 @@
+"""What a ticket is worth: tasks with labels, fine-tuning on them, and evaluation."""

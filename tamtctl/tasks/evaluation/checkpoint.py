@@ -1,0 +1,215 @@
+"""Checkpoints with the head of a task: what they were fine-tuned on, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.foundations.paths import expanded
+from tamtctl.models.loading import load_tokenizer
+from tamtctl.pruning.config import OBJECTIVES, EvaluateConfig
+from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
+from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline
+from tamtctl.tasks.finetuning.known_runs import KnownRun, beside_checkpoint
+from tamtctl.tasks.kinds.padded_batches import Features
+from tamtctl.tasks.kinds.task_model import (
+    Encoding,
+    Predictions,
+    load_fine_tuned,
+    predict,
+)
+from tamtctl.tasks.labelled.notes import cut_notes
+from tamtctl.tasks.labelled.task_data import Examples, TaskData, open_dev_file, open_task
+from tamtctl.tasks.registry import PYTHON_DOCS_TOPIC, STSB_ZERO_SHOT, TASKS, Task, find_task
+from tamtctl.tasks.run_facts import SEED_METRICS, RunFacts
+from tamtctl.ticket.ticket import Ticket
+
+# Kinds of tasks that an option may be for.
+PUBLIC, OWN = "the tasks of GLUE and SQuAD", "tasks of your own"
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A checkpoint with the head of a task.
+
+    Attributes:
+        name: Folder or Hub id.
+        task: With the classes that it tells apart.
+        facts: What its run wrote down; None if no run of ours made it.
+    """
+
+    name: str
+    task: Task
+    facts: RunFacts | None
+
+    @classmethod
+    def find(cls, name: str) -> FineTuned | None:
+        """Return the checkpoint of a fine-tuning run, or None if ``name`` is none.
+
+        Raises:
+            ModelError: It is the run itself, or damaged.
+        """
+        folder = expanded(name)
+        if seeds := sorted(folder.glob(f"seed-*/{SEED_METRICS}")):
+            checkpoints = ", ".join(str(file.parent) for file in seeds)
+            raise ModelError(f"{name!r} is a run; its checkpoints are {checkpoints}")
+        facts = RunFacts.read(folder)
+        return None if facts is None else cls(name, facts.task, facts)
+
+    @classmethod
+    def choose(
+        cls, config: EvaluateConfig, found: FineTuned | None, ticket: Ticket | None
+    ) -> FineTuned:
+        """Return the checkpoint as one of the task that is asked for."""
+        name, asked = config.name, config.task
+        if found and asked in (None, found.task.name):
+            return found
+        task = find_task(asked, *OBJECTIVES, STSB_ZERO_SHOT) if asked else None
+        if ticket:
+            on, wanted = (f" on {task.name}", task.name) if task else ("", "TASK")
+            raise UsageError(
+                f"{name} is a ticket, which is not fine-tuned{on} yet: "
+                f"tamtctl finetune {wanted} --ticket {name}"
+            )
+        if task is None:
+            raise UsageError(f"{name} does not say what it was fine-tuned on; give its --task")
+        if found:
+            raise ModelError(
+                f"{name} was fine-tuned on {found.task.name}, not on {task.name}; "
+                f"make a checkpoint with tamtctl finetune {task.name}"
+            )
+        return cls(name, task, None)
+
+    @property
+    def kind(self) -> str:
+        """The kind of its task; python-docs-topic, which has no files, is one by itself."""
+        if self.task.name == PYTHON_DOCS_TOPIC:
+            return PYTHON_DOCS_TOPIC
+        return PUBLIC if self.task.name in TASKS else OWN
+
+    @property
+    def sparsity(self) -> float | None:
+        """Share of zeros in the masked matrices, if the run wrote it down."""
+        return self.facts.sparsity if self.facts else None
+
+    def data(self, config: EvaluateConfig) -> TaskData:
+        """Find the data to score on: what is asked for, else what the run used."""
+        if self.task.name in TASKS:
+            data_dir = config.data_dir or (self.facts and self.facts.data_dir)
+            data = open_task(TASKS[self.task.name], Path(data_dir) if data_dir else None)
+            if self.task.labels and data.task.labels != self.task.labels:
+                raise ModelError(
+                    f"{config.name} was fine-tuned on other classes of {self.task.name} "
+                    f"({', '.join(self.task.labels)}); fine-tune again"
+                )
+            return data
+        task = replace(
+            self.task,
+            columns=self.columns(config),
+            label_column=config.label_column or self.task.label_column,
+        )
+        return open_dev_file(task, expanded(config.dev or (self.facts and self.facts.dev) or ""))
+
+    def change_of(self, split: str, examples: Examples, config: EvaluateConfig) -> str | None:
+        """Return a line if these are not the examples that the run was scored on."""
+        known = self.facts.sha256.get(split) if self.facts else None
+        is_other_on_purpose = config.dev or config.text_columns or config.label_column
+        if known is None or is_other_on_purpose or known == examples.sha256:
+            return None
+        return (
+            f"these {len(examples)} examples of the split {split} are not those that the run of "
+            f"{self.name} was scored on"
+        )
+
+    def constant_answer(self, task: Task, examples: Examples) -> ConstantAnswer:
+        """Return the most likely answer by the training set, or if not known by these examples."""
+        if self.facts and self.facts.constant is not None:
+            return ConstantAnswer(self.facts.constant)
+        return ConstantAnswer.of(task, examples, DEV)
+
+    def beside(self, task: Task, dev: Mapping[str, Examples]) -> list[KnownRun]:
+        """Return known runs of the checkpoint's setting, if these are the examples of its run."""
+        known = self.facts.sha256 if self.facts else {}
+        if any(known.get(task.dev_splits[s]) != one.sha256 for s, one in dev.items()):
+            return []
+        seed = expanded(self.name)
+        folders = (seed.absolute().parent.parent,)
+        return beside_checkpoint(seed, task.primary_metric, folders=folders)
+
+    def columns(self, config: EvaluateConfig) -> tuple[str, ...]:
+        """Return the columns to read texts from: those asked for, else the task's."""
+        own = self.task.columns
+        columns = config.text_columns or own
+        if len(columns) != len(own):
+            raise UsageError(
+                f"{self.task.name} reads {' and '.join(own)}; give --text-column "
+                f"{len(own)} times, not {len(columns)}"
+            )
+        return columns
+
+    def load(self, config: EvaluateConfig) -> LoadedCheckpoint:
+        """Load the checkpoint, to ask it."""
+        compute = Compute.choose(config.device, config.precision, config.threads)
+        notes: list[str] = []
+        model = load_fine_tuned(self.task, self.name, note=notes.append)
+        encoding = Encoding.of(self.task, model, load_tokenizer(self.name))
+        cast(nn.Module, model).to(compute.device)
+        return LoadedCheckpoint(model, encoding, compute, config.batch_size, notes)
+
+    def pipeline(self) -> SentencePipeline:
+        """Return how its sentence embeddings are made: as it says, else as its base model does."""
+        own = SentencePipeline.of(self.name)
+        base = self.facts.model if self.facts else None
+        return own if own.is_own or base is None else SentencePipeline.of(base)
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint that answers.
+
+    Attributes:
+        model: On its device.
+        encoding: How it takes texts.
+        compute: Device and precision.
+        batch_size: Examples at once.
+        notes: What a person should know of its head.
+        inputs: What it has read so far.
+    """
+
+    model: PreTrainedModel
+    encoding: Encoding
+    compute: Compute
+    batch_size: int
+    notes: list[str]
+    inputs: list[Features] = field(default_factory=list)
+
+    def predict(self, examples: Examples) -> Predictions:
+        """Return what it says of each example."""
+        encoded = self.encoding.encode(examples)
+        self.inputs.append(encoded.features)
+        return predict(
+            self.encoding,
+            self.model,
+            examples,
+            batch_size=self.batch_size,
+            autocast=self.compute.autocast,
+            encoded=encoded,
+        )
+
+    @property
+    def cut(self) -> int:
+        """How many of the texts that it has read were too long and were cut."""
+        return sum(features.cut for features in self.inputs)
+
+    def all_notes(self) -> tuple[str, ...]:
+        """Return what a person should know of its head and of what it has read."""
+        advice = "fine-tune with --max-length {} to read more"
+        task, limits = self.encoding.task, self.encoding.limits
+        return (*self.notes, *cut_notes(task, self.inputs, limits, advice))

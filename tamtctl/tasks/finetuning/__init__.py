@@ -1,0 +1,1 @@
+"""From a ticket and a task to a fine-tuned model and its metrics."""

@@ -1,0 +1,183 @@
+"""Finished runs of the same setting under ``runs/``: the dense model beside a ticket, and back.
+
+What makes a setting is compared by content: the examples to train and to score on, the model's
+files, and every value that decides a score but the ticket and the seed. Names count for nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tamtctl.foundations.plain_files import read_regular
+from tamtctl.foundations.untrusted import Defect, parse_json_object
+from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.tasks.finetuning.schedule import TaskSchedule
+from tamtctl.tasks.labelled.task_data import Examples
+from tamtctl.tasks.registry import Task
+from tamtctl.tasks.run_facts import MAX_FACTS_BYTES, SEED_METRICS
+from tamtctl.training.run_folder import RESULT, RUNS
+
+SETTING = "setting"  # its name in ``metrics.json``
+
+# Of a task: what it is called, and where its examples are found.
+_NAMES = frozenset(
+    {"name", "summary", "columns", "label_column", "dev_splits", "hub", "folder", "other_names",
+     "unnamed_columns", "has_broken_rows"}
+)  # fmt: skip
+# Of a configuration: what is compared by content, or decides no score.
+_ELSEWHERE = frozenset(
+    {"task", "ticket", "dense", "model", "data_dir", "train", "dev", "text_columns",
+     "label_column", "label_kind", "limit", "epochs", "learning_rate", "batch_size", "max_length",
+     "find_learning_rate", "recipe", "seeds", "precision", "device", "threads"}
+)  # fmt: skip
+_MODEL = re.compile(r"(?P<part>.+) of model .+", re.DOTALL)
+_MOST_RUNS = 10_000
+_UNREADABLE = (Defect, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A finished run of the same setting with another ticket, or of the dense model.
+
+    Attributes:
+        ticket: None for the dense model.
+        sparsity: Share of zeros in the masked matrices.
+        mean: Of the primary metric, over the same seeds.
+        std: Over the seeds; None for a single one.
+        metrics: The mean of every metric.
+        run_folder: Where it is.
+    """
+
+    ticket: str | None
+    sparsity: float
+    mean: float
+    std: float | None
+    metrics: dict[str, float]
+    run_folder: str
+
+
+def setting_of(
+    config: FinetuneConfig,
+    task: Task,
+    training: TaskSchedule,
+    max_length: int,
+    precision: str,
+    splits: Mapping[str, Examples],
+    identity: Mapping[str, str],
+) -> str:
+    """Return a digest of everything that decides a score but the ticket and the seed.
+
+    Args:
+        config: As asked for.
+        task: With the values that are used.
+        training: How the rate rises, and in which unit numbers are trained on.
+        max_length: Tokens per example.
+        precision: That is used.
+        splits: Name → examples.
+        identity: Of the run.
+    """
+    values = {
+        "task": {name: v for name, v in asdict(task).items() if name not in _NAMES},
+        "warm_up": training.warm_up,
+        "has_standard_labels": training.has_standard_labels,
+        "max_length": max_length,
+        "precision": precision,
+        "config": {name: v for name, v in config.to_dict().items() if name not in _ELSEWHERE},
+        "splits": {name: examples.sha256 for name, examples in splits.items()},
+        "model": {
+            found["part"]: digest
+            for name, digest in identity.items()
+            if (found := _MODEL.fullmatch(name))
+        },
+        "algorithm": identity.get("algorithm version"),
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def runs_beside(
+    setting: str,
+    metric: str,
+    seeds: Iterable[int],
+    *,
+    is_dense: bool,
+    folders: Iterable[Path] = (RUNS,),
+) -> list[KnownRun]:
+    """Return the finished runs of a setting: beside a ticket the dense model, else tickets.
+
+    Args:
+        setting: See `setting_of`.
+        metric: The primary one.
+        seeds: That a run must have.
+        is_dense: Whether they are for a run of the dense model.
+        folders: Where runs are looked for.
+    """
+    wanted, found = sorted(seeds), {}
+    places: dict[Path, Path] = {}
+    for run in itertools.chain.from_iterable(map(_runs_in, folders)):
+        places.setdefault(run.resolve(), run)
+    for run in list(places.values())[:_MOST_RUNS]:
+        try:
+            known = _known(run, setting, metric, wanted)
+        except _UNREADABLE:
+            continue  # of another version, damaged, or a stranger's
+        if known and (known.ticket is None) != is_dense:
+            found[run] = known
+    return sorted(found.values(), key=lambda run: (run.sparsity, run.run_folder))
+
+
+def beside_checkpoint(
+    seed: Path, metric: str, seeds: Iterable[int] | None = None, *, folders: Iterable[Path] = ()
+) -> list[KnownRun]:
+    """Return what `runs_beside` finds for a checkpoint of a run.
+
+    Args:
+        seed: Its folder.
+        metric: The primary one.
+        seeds: Of its run; None: its own alone.
+        folders: Where runs are looked for besides ``runs/``.
+    """
+    try:
+        facts = _facts(seed)
+        wanted = [int(facts["seed"])] if seeds is None else seeds
+        is_dense = facts["config"]["ticket"] is None
+        setting = str(facts[SETTING])
+    except _UNREADABLE:
+        return []  # of another version
+    return runs_beside(setting, metric, wanted, is_dense=is_dense, folders=(RUNS, *folders))
+
+
+def _runs_in(folder: Path) -> Iterator[Path]:
+    return (file.parent for file in sorted(folder.glob(f"*/{RESULT}")))
+
+
+def _known(run: Path, setting: str, metric: str, seeds: list[int]) -> KnownRun | None:
+    first = _facts(run / f"seed-{seeds[0]}")
+    if first.get(SETTING) != setting:
+        return None
+    facts = [first, *(_facts(run / f"seed-{seed}") for seed in seeds[1:])]
+    if any(one.get(SETTING) != setting for one in facts):
+        return None
+    names = facts[0]["scores"].keys()
+    scores = {name: [float(one["scores"][name]) for one in facts] for name in names}
+    ticket = facts[0]["config"]["ticket"]
+    values = scores[metric]
+    return KnownRun(
+        ticket=None if ticket is None else str(ticket),
+        sparsity=float(facts[0]["sparsity"]),
+        mean=statistics.fmean(values),
+        std=statistics.stdev(values) if len(values) > 1 else None,
+        metrics={name: statistics.fmean(own) for name, own in scores.items()},
+        run_folder=str(run),
+    )
+
+
+def _facts(seed: Path) -> dict[str, Any]:
+    return parse_json_object(read_regular(seed / SEED_METRICS, MAX_FACTS_BYTES), SEED_METRICS)

@@ -1,0 +1,101 @@
+"""The zeros that a model brings along, and whether fine-tuning without a ticket keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tamtctl.foundations.errors import ModelError
+from tamtctl.foundations.paths import expanded
+from tamtctl.models.loading import base_encoder, maskable_matrices
+from tamtctl.tasks.run_facts import RunFacts
+
+KEPT: Literal["kept"] = "kept"
+TRAINED: Literal["trained"] = "trained"
+
+_PRUNED = 0.1  # of a model's weights: that many are zeros only in one that was pruned
+_WORTH_A_WORD = 0.01
+
+
+def zeros_to_keep(
+    model: PreTrainedModel, name: str, wanted: bool | None, note: Callable[[str], None]
+) -> dict[str, Tensor]:
+    """Decide on the zeros of a model that is fine-tuned without a ticket, and say so.
+
+    Unless asked otherwise they are kept in a checkpoint of a run of ours that kept them, and in
+    any other model of whose weights at least a tenth are zeros.
+
+    Args:
+        model: As it was loaded.
+        name: What it was loaded by.
+        wanted: Whether the zeros are to be kept; None: as above.
+        note: Is told what is done with them.
+
+    Returns:
+        Name → mask of the pruned weights (True prunes) on the CPU; empty if they are trained.
+
+    Raises:
+        ModelError: They are wanted, and there are none.
+    """
+    zeros = _zeros(model)
+    share = share_of_zeros(model, zeros)
+    if wanted and not zeros:
+        raise ModelError(f"model {name!r} holds no zeros to keep; leave --keep-zeros out")
+    is_kept = _was_pruned(name, share) if wanted is None else wanted
+    shown = f"{share:.0%} of the weights of model {name} are zeros, which"
+    if is_kept:
+        note(f"{shown} stay zeros; --no-keep-zeros trains them like all others")
+        return zeros
+    if share >= _WORTH_A_WORD:
+        note(f"{shown} are trained like all others and filled in; --keep-zeros keeps them")
+    return {}
+
+
+def what_becomes_of_zeros(
+    model: PreTrainedModel, has_pruned: bool
+) -> Literal["kept", "trained"] | None:
+    """Return what is done with a model's zeros; None if it has none to speak of."""
+    if has_pruned:
+        return KEPT
+    return TRAINED if share_of_zeros(model, _zeros(model)) >= _WORTH_A_WORD else None
+
+
+def share_of_zeros(model: PreTrainedModel, zeros: dict[str, Tensor]) -> float:
+    """Return the share of zeros in the matrices that a ticket could mask."""
+    total = sum(matrix.numel() for matrix in maskable_matrices(model).values())
+    return sum(int(mask.sum()) for mask in zeros.values()) / total
+
+
+def is_fine_tuned(name: str) -> bool:
+    """Whether a folder is a checkpoint of a fine-tuning run of ours."""
+    return RunFacts.read(expanded(name)) is not None
+
+
+def _was_pruned(name: str, share: float) -> bool:
+    """Whether a model was made with its zeros on purpose.
+
+    Where zeros were trained, those of words that no text held are still there.
+    """
+    facts = RunFacts.read(expanded(name))
+    if share and facts is not None and facts.sparsity is not None:
+        return facts.sparsity > 0
+    return share >= _PRUNED
+
+
+def _zeros(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return name → where a matrix is zero, of those that have zeros.
+
+    A row of zeros in the table of words, as that of padding, was not pruned; where others were, it
+    counts like them.
+    """
+    table = base_encoder(model).get_input_embeddings().weight
+    found = {}
+    for name, matrix in maskable_matrices(model).items():
+        zeros = matrix.detach().cpu() == 0
+        pruned = zeros[~zeros.all(dim=1)] if matrix is table else zeros
+        if bool(pruned.any()):
+            found[name] = zeros
+    return found

@@ -1,0 +1,231 @@
+"""Which learning rate to fine-tune with: a few are tried on a held-out part of the training set.
+
+The rates are a tenth, a third, one, three and ten times the usual one. Each trains a fresh model on
+the rest of the training set for a fifth of the run's steps, at least 500, or for all of them where
+the run has fewer, and falls to 0 within them. The dev set is never looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tamtctl.foundations.errors import DamagedRunError, DivergedError
+from tamtctl.tasks.finetuning.scored_sets import ScoredSets
+from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES, resampled_scores, scores
+from tamtctl.tasks.kinds.task_model import Predictions
+from tamtctl.tasks.registry import Task
+from tamtctl.training.run_folder import write_json
+
+FILE = "learning-rates.json"  # what was tried, in the run's folder
+_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
+_PART, _LEAST_STEPS = 5, 500
+_SURE = 1.96  # standard errors: two rates differ
+
+
+@dataclass(frozen=True)
+class TriedRate:
+    """A learning rate and what it came to.
+
+    Attributes:
+        learning_rate: Peak rate.
+        score: Of the primary metric on what was held out; None if the training diverged.
+        standard_error: How far other held-out examples would move it; None of too few.
+    """
+
+    learning_rate: float
+    score: float | None
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
+class RateSearch:
+    """What came of trying some rates.
+
+    Attributes:
+        learning_rate: The best.
+        metric: By which.
+        examples: How many were held out of the training set.
+        steps: Optimiser steps of each.
+        tried: From the lowest to the highest.
+        remarks: How sure the choice is, a line each.
+    """
+
+    learning_rate: float
+    metric: str
+    examples: int
+    steps: int
+    tried: list[TriedRate]
+    remarks: list[str]
+
+    @property
+    def where(self) -> str:
+        """What the scores are of."""
+        return f"{self.examples:,} held-out training examples, after {self.steps:,} steps"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None) -> RateSearch | None:
+        """Return what `dataclasses.asdict` made of it."""
+        if values is None:
+            return None
+        own = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**(own | {"tried": [TriedRate(**one) for one in own["tried"]]}))
+
+
+def rates_around(usual: float) -> tuple[float, ...]:
+    """Return the rates to try, to two digits."""
+    return tuple(float(f"{usual * factor:.2g}") for factor in _FACTORS)
+
+
+def trial_steps(task: Task, examples: int, steps: int) -> int:
+    """Return the optimiser steps of each trial.
+
+    Args:
+        task: With its epochs and batch size.
+        examples: To train on in a trial.
+        steps: Of the run.
+    """
+    whole = task.epochs * math.ceil(examples / task.batch_size)
+    return min(whole, max(_LEAST_STEPS, steps // _PART))
+
+
+class Trials:
+    """The rates of one run that have been tried, on the disk: what is done is not done again."""
+
+    def __init__(self, run: Path, task: Task, held_out: ScoredSets) -> None:
+        """Know the trials of a run.
+
+        Args:
+            run: Its folder.
+            task: Names the metric.
+            held_out: What is scored on.
+        """
+        self._run, self._task, self._held_out = run, task, held_out
+
+    @staticmethod
+    def forget(run: Path) -> None:
+        """Remove what was tried in a run's folder."""
+        (run / FILE).unlink(missing_ok=True)
+        for folder in run.glob(".rate-*.unfinished"):
+            shutil.rmtree(folder)
+
+    def folder(self, rate: float) -> Path:
+        """Return where a trial keeps its checkpoints."""
+        return self._run / f".rate-{rate:g}.unfinished"
+
+    def knows(self, rate: float) -> bool:
+        """Tell whether a rate has been tried."""
+        return f"{rate:g}" in self._read()
+
+    def write(self, rate: float, said: Mapping[str, Predictions] | None) -> str:
+        """Write down what a rate came to, and return it in words.
+
+        Args:
+            rate: The rate.
+            said: Predictions for what is held out, None if the training diverged.
+        """
+        found: dict[str, Any] = {"score": None, "resampled": None}
+        if said is not None:
+            (suffix, predictions), *_ = said.items()
+            metric, values = self._task.metrics[0], predictions.values
+            examples = self._held_out.sets[suffix]
+            found["score"] = scores(self._task, values, examples)[metric]
+            if len(examples) >= MIN_EXAMPLES:
+                resampled = resampled_scores(self._task, values, examples)
+                found["resampled"] = resampled[metric].tolist()
+        write_json(self._run / FILE, self._read() | {f"{rate:g}": found})
+        shutil.rmtree(self.folder(rate), ignore_errors=True)
+        tried = _tried(rate, found)
+        if tried.score is None:
+            return "the training diverged"
+        error = tried.standard_error
+        sure = "" if error is None else f" ± {error:.4f}"
+        return f"{self._task.primary_metric} {tried.score:.4f}{sure}"
+
+    def choose(self, rates: Sequence[float], usual: float, examples: int, steps: int) -> RateSearch:
+        """Return the best rate; of those that score alike, the one nearest to the usual.
+
+        Args:
+            rates: All that were tried.
+            usual: What is trained with where nobody asks.
+            examples: That were held out.
+            steps: Of each trial.
+
+        Raises:
+            DivergedError: The training diverged with every rate.
+        """
+        known = self._read()
+        found = {rate: known[f"{rate:g}"] for rate in rates}
+        good = [rate for rate in rates if found[rate]["score"] is not None]
+        if not good:
+            raise DivergedError(
+                f"the training diverged with every learning rate from {rates[0]:g} to "
+                f"{rates[-1]:g}; give a far lower --learning-rate, or --precision fp32"
+            )
+        best = max(good, key=lambda rate: (found[rate]["score"], -abs(math.log(rate / usual))))
+        return RateSearch(
+            learning_rate=best,
+            metric=self._task.primary_metric,
+            examples=examples,
+            steps=steps,
+            tried=[_tried(rate, found[rate]) for rate in rates],
+            remarks=list(filter(None, (_edge(best, rates), _alike(best, good, found, examples)))),
+        )
+
+    def _read(self) -> dict[str, Any]:
+        file = self._run / FILE
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            if all({"score", "resampled"} <= one.keys() for one in values.values()):
+                return dict(values)
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError, RecursionError):
+            pass
+        raise DamagedRunError(f"{str(file)!r} is damaged; remove it and run the same command again")
+
+
+def _tried(rate: float, found: Mapping[str, Any]) -> TriedRate:
+    resampled = found["resampled"]
+    error = None if resampled is None else float(np.std(resampled, ddof=1))
+    return TriedRate(rate, found["score"], error)
+
+
+def _edge(best: float, rates: Sequence[float]) -> str | None:
+    if best not in (rates[0], rates[-1]):
+        return None
+    which, beyond = ("lowest", "lower") if best == rates[0] else ("highest", "higher")
+    return (
+        f"it is the {which} of those that were tried: a {beyond} one may be better still; give it "
+        "with --learning-rate"
+    )
+
+
+def _alike(
+    best: float, rates: Sequence[float], found: Mapping[float, Any], examples: int
+) -> str | None:
+    """Return which rates cannot be told from the best: by a paired bootstrap over the examples."""
+    others = [rate for rate in rates if rate != best]
+    if not others:
+        return None
+    if found[best]["resampled"] is None:
+        return (
+            f"too few held-out examples ({examples}) to tell the rates apart: {MIN_EXAMPLES} are "
+            "needed"
+        )
+    alike = []
+    for rate in others:
+        differences = np.subtract(found[best]["resampled"], found[rate]["resampled"])
+        gain = found[best]["score"] - found[rate]["score"]
+        if gain <= _SURE * float(np.std(differences, ddof=1)):
+            alike.append(f"{rate:g}")
+    if not alike:
+        return None
+    return f"on so few examples it cannot be told from {', '.join(alike)}"

@@ -1,0 +1,291 @@
+"""One seed of fine-tuning: a model that is trained, epoch by epoch, through interruptions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.distributed import world
+from tamtctl.foundations.signals import SAVING_SOON, DeferredSignals, promising
+from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
+from tamtctl.tasks.kinds.padded_batches import Features, TaskBatch
+from tamtctl.tasks.kinds.task_model import loss
+from tamtctl.tasks.registry import Task
+from tamtctl.training.checkpoints import Checkpoints, State, Timetable
+from tamtctl.training.loop import StepReport, dropout_seed, every_tenth, train
+from tamtctl.training.run_folder import truncate_metrics
+from tamtctl.training.run_log import RunLog
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """What every seed of a run is trained on, and how.
+
+    Attributes:
+        task: With the learning rate, batch size and epochs to use.
+        features: Of the training set.
+        steps: Optimiser steps.
+        warm_up_steps: So many first ones raise the rate to its peak.
+        compute: Where and in which precision.
+        select_best: Report the best epoch instead of the last.
+        patience: Stop after so many epochs without a better one; None: never.
+        checkpoint_every: Steps between two checkpoints; None: five minutes.
+    """
+
+    task: Task
+    features: Features
+    steps: int
+    warm_up_steps: int
+    compute: Compute
+    select_best: bool
+    checkpoint_every: int | None
+    patience: int | None = None
+
+    def ends_epoch(self, step: int) -> bool:
+        """Tell whether an epoch is done after a step (from 1)."""
+        return step % (self.steps // self.task.epochs) == 0
+
+
+class SeedRun:
+    """One seed: a model that is trained, with its pruned weights at zero.
+
+    Attributes:
+        model: What is trained.
+        epoch_scores: If the best epoch is reported, every metric after each; of several processes
+            the first one knows them.
+        step: Steps that `resume` found done and saved.
+        seconds: Of training, without scoring.
+        steps_done: Once it is trained.
+        smooth_loss: The training loss, a moving average over about a tenth of the steps.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        model: PreTrainedModel,
+        pruned: Mapping[str, Tensor],
+        seed: int,
+        score: Callable[[PreTrainedModel], dict[str, float]],
+    ) -> None:
+        """Prepare to train.
+
+        Args:
+            schedule: What to train on.
+            model: With its pruned weights at zero, on its device.
+            pruned: Name → boolean mask of a matrix; True prunes.
+            seed: Of the head, the order and dropout.
+            score: Returns every metric of a model on what the best epoch is chosen by.
+        """
+        self.model = model
+        self.epoch_scores: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self.steps_done = 0
+        self.smooth_loss: Tensor | None = None
+        self._schedule, self._seed, self._score = schedule, seed, score
+        self._masked = SparseTraining(
+            model, pruned, schedule.task.learning_rate, schedule.steps, schedule.warm_up_steps
+        )
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self._loss = world().parallel(self._loss_of_share, trained, some_unused=True)
+        self._best: dict[str, Tensor] = {}
+        self._step_loss = torch.zeros(())
+        self._scoring_seconds = 0.0
+        self._last: StepReport | None = None
+        torch.manual_seed(seed * world().size + world().rank)  # of dropout, each its own
+
+    @property
+    def step(self) -> int:
+        """Steps that are done and saved."""
+        return self._last.step if self._last else 0
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch (from 1) that is reported, the first of those that are as good; None: all."""
+        metric = self._schedule.task.primary_metric
+        found = [scores[metric] for scores in self.epoch_scores]
+        return found.index(max(found)) + 1 if found else None
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether so many epochs have brought nothing better that patience is at its end."""
+        patience, best = self._schedule.patience, self.best_epoch
+        return (
+            patience is not None
+            and best is not None
+            and (len(self.epoch_scores) - best >= patience)
+        )
+
+    def resume(self, checkpoints: Checkpoints, note: Callable[[str], None]) -> None:
+        """Go on from the last checkpoint, if there is one.
+
+        A single process gets the very result of an uninterrupted run, of several each goes on with
+        another dropout.
+        """
+        checkpoint = world().on_first(lambda: checkpoints.newest(note))
+        if checkpoint is None:
+            return
+        state, facts = checkpoint.state, checkpoint.facts
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(state["model"][name])
+        self._masked.load_state_dict(state["optimizer"])
+        self._best = dict(state.get("best", {}))
+        self.smooth_loss = state["loss"]["smooth"].to(self._schedule.compute.device)
+        self._last, self.epoch_scores = StepReport(**facts["report"]), facts["epoch_scores"]
+        self._scoring_seconds = facts["scoring_seconds"]
+        if world().size == 1:
+            self._schedule.compute.set_random_state(state["random"])
+        else:
+            torch.manual_seed(dropout_seed(self._seed, self.step, world().rank))
+        note(f"going on from step {self.step} of {self._last.steps}, saved in {checkpoint.path}")
+
+    def train(
+        self,
+        folder: Path,
+        checkpoints: Checkpoints,
+        progress: Callable[[StepReport], None],
+        note: Callable[[str], None],
+    ) -> None:
+        """Train to the last step, or as patience says; for the best epoch, score after every one.
+
+        A signal to stop is obeyed after the step that is under way, once that is saved. Of several
+        processes the first one writes.
+
+        Args:
+            folder: For the log.
+            checkpoints: Where it saves.
+            progress: Is told every report.
+            note: Is told a line of what a person should know.
+        """
+        timetable = Timetable(self._schedule.checkpoint_every)
+        is_first = world().is_first
+        with ExitStack() as stack:
+            signals = stack.enter_context(DeferredSignals(are_repeated=world().size > 1, say=note))
+            if is_first:
+                truncate_metrics(folder, self.step)
+                log = stack.enter_context(RunLog(folder, None, self.step))
+
+            def is_due(step: int) -> bool:
+                may_be_last = self._schedule.patience and self._schedule.ends_epoch(step)
+                return bool(every_tenth(step) or may_be_last) or (
+                    is_first and (timetable.is_due(step) or signals.number is not None)
+                )
+
+            def report(report: StepReport) -> bool:
+                is_over = self._is_over(report.step)
+                if not is_first:
+                    return is_over
+                log.write(report)
+                progress(report)
+                is_asked_to_stop = signals.number is not None
+                # What is finished is saved, too: scoring it may be interrupted.
+                is_last = report.is_last or is_over
+                if not (is_asked_to_stop or is_last or timetable.is_due(report.step)):
+                    return is_over
+                self._save(report, checkpoints)
+                timetable.saved()
+                if is_asked_to_stop:
+                    note(f"step {report.step} is saved; the same command goes on from there")
+                    signals.deliver()
+                return is_over
+
+            self._train(is_due, report)
+
+    def _train(self, is_due: Callable[[int], bool], report: Callable[[StepReport], bool]) -> None:
+        schedule = self._schedule
+        if self._last and self._is_over(self.step):
+            self.steps_done = self.step
+            self.seconds = self._last.seconds - self._scoring_seconds
+            return
+        batches = schedule.features.training_batches(
+            schedule.task.batch_size,
+            self._seed,
+            start_step=self.step,
+            rank=world().rank,
+            world_size=world().size,
+        )
+        self.model.train()
+        done = train(
+            steps=schedule.steps,
+            batches=batches,
+            backward=self._backward,
+            update=self._update,
+            flips=lambda: 0.0,
+            report=report,
+            is_due=is_due,
+            after=self._last,
+        )
+        self.seconds, self.steps_done = done.seconds - self._scoring_seconds, done.steps
+
+    def _is_over(self, step: int) -> bool:
+        """Tell whether to stop early after a step (from 1), which all processes do together."""
+        if self._schedule.patience is None or not self._schedule.ends_epoch(step):
+            return False
+        return world().on_first(lambda: self.has_waited)
+
+    def select(self) -> None:
+        """Give the model the weights of the checkpoint to report."""
+        if self._best:
+            self.model.load_state_dict(self._best)
+
+    def _update(self, step: int) -> float:
+        learning_rate = self._masked.step(step)
+        self._smooth(step)
+        if self._schedule.select_best and self._schedule.ends_epoch(step + 1) and world().is_first:
+            self._keep_if_best()
+        return learning_rate
+
+    def _backward(self, batch: TaskBatch) -> dict[str, Tensor]:
+        device = self._schedule.compute.device
+        part = self._loss(batch.to(device))
+        part.backward()
+        totals = world().totals({f"seed {self._seed} training": part.detach()}, device)
+        (self._step_loss,) = totals.values()
+        return totals
+
+    def _smooth(self, step: int) -> None:
+        """Let the loss of a step (from 0) count; it stays on the device, which is not waited for.
+
+        At first all steps count alike, so that the average does not lag behind.
+        """
+        share = max(1 / (step + 1), 1 / max(10, self._schedule.steps / 10))
+        before = self._step_loss if self.smooth_loss is None else self.smooth_loss
+        self.smooth_loss = before + share * (self._step_loss - before)
+
+    def _loss_of_share(self, batch: TaskBatch) -> Tensor:
+        """Return what a batch contributes to the mean loss of its step."""
+        with self._schedule.compute.autocast():
+            return loss(self._schedule.task, self.model, batch) * batch.share
+
+    def _keep_if_best(self) -> None:
+        started = time.perf_counter()
+        with promising(SAVING_SOON):
+            self.epoch_scores.append(self._score(self.model))
+        self.model.train()
+        if self.best_epoch == len(self.epoch_scores):
+            self._best = {n: t.cpu().clone() for n, t in self.model.state_dict().items()}
+        self._scoring_seconds += time.perf_counter() - started
+
+    def _save(self, report: StepReport, checkpoints: Checkpoints) -> None:
+        assert self.smooth_loss is not None
+        state: State = {
+            "model": dict(self.model.named_parameters()),
+            "optimizer": self._masked.state_dict(),
+            "best": self._best,
+            "loss": {"smooth": self.smooth_loss},
+            "random": self._schedule.compute.random_state(),
+        }
+        facts = {
+            "report": asdict(report),
+            "epoch_scores": self.epoch_scores,
+            "scoring_seconds": self._scoring_seconds,
+        }
+        checkpoints.save(report.step, state, facts)

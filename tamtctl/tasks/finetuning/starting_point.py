@@ -1,0 +1,189 @@
+"""Where fine-tuning starts: at a pre-trained model with a ticket applied, or at the dense one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tamtctl.foundations.distributed import world
+from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError
+from tamtctl.foundations.public_names import Places, public_model
+from tamtctl.models.loading import fingerprint, load_config, load_encoder, maskable_matrices
+from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.tasks.finetuning.own_zeros import is_fine_tuned, zeros_to_keep
+from tamtctl.tasks.kinds.heads import LabelScale
+from tamtctl.tasks.kinds.task_model import load_for_training
+from tamtctl.tasks.registry import Task
+from tamtctl.ticket.format.metadata import METADATA_FILE, TicketReader
+from tamtctl.ticket.listing import TicketLine, known_tickets
+from tamtctl.ticket.ticket import Ticket, locate_base, resolve_ticket
+from tamtctl.training.run_folder import RUNS, TICKET
+
+_DEFAULT_SPARSITY = 0.7  # of the packaged ticket that is taken where there is no other
+
+
+def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
+    """Return the configuration with a ticket or a model, and a line that says which and why.
+
+    Without either it is the newest ticket of the runs below the working directory, else the
+    packaged one whose sparsity is nearest to 0.7; with ``dense``, the model that it is for.
+
+    Raises:
+        TamtctlError: There is none at hand.
+    """
+    if config.ticket:
+        return config, f"ticket {config.ticket}"
+    if config.model and (config.dense or config.keep_zeros is not None):
+        return config, f"model {config.model}, without a ticket"
+    known = world().on_first(known_tickets)  # where every process would look at its own disk
+    wanted = config.model and public_model(config.model)[0]
+    tickets = [t for t in known if wanted is None or t.base_model in (wanted, config.model)]
+    under_runs = [t for t in tickets if t.path.parent.parent == RUNS]
+    if under_runs:
+        ticket = max(under_runs, key=lambda t: (t.path / METADATA_FILE).stat().st_mtime_ns)
+        why = "the newest under runs/"
+    elif tickets:
+        ticket = min(tickets, key=lambda t: abs(t.sparsity - _DEFAULT_SPARSITY))
+        why = "packaged, as there is none under runs/"
+    elif config.model and is_fine_tuned(config.model):
+        return config, f"model {config.model}, a fine-tuned checkpoint"
+    else:
+        of_model = f" of model {config.model}" if config.model else ""
+        raise TamtctlError(
+            f"no ticket{of_model} at hand; give one with --ticket, find one with tamtctl search "
+            "--sparsity 0.7, or fine-tune the full model with --dense --model"
+        )
+    if config.dense:
+        model = config.model or _model_of(ticket)
+        line = f"dense model {model}, which {ticket.name} is for ({why})"
+        return replace(config, model=model), line
+    line = f"ticket {ticket.name} ({why}); choose with --ticket or --dense"
+    return replace(config, ticket=ticket.name), line
+
+
+def _model_of(line: TicketLine) -> str:
+    """Return where the model is that a ticket of a listing is for."""
+    base = TicketReader(line.path).read_metadata().base_model
+    return locate_base(base, Places.read(line.path, base.fingerprint))[0]
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """What is fine-tuned: a model, and a ticket to apply to it.
+
+    Attributes:
+        model: ``nano``, a folder or a Hub id.
+        revision: The commit that the ticket is for; None for the newest.
+        ticket: Decoded; None for the dense model.
+        digest: Of the ticket's metadata, which hold the checksums of all the rest.
+        short_name: For the run's folder.
+        keep_zeros: Whether zeros that the model brings along are kept; None: as
+            `tamtctl.tasks.finetuning.own_zeros` decides.
+    """
+
+    model: str
+    revision: str | None
+    ticket: Ticket | None
+    digest: str | None
+    short_name: str
+    keep_zeros: bool | None = None
+
+    @classmethod
+    def of(cls, config: FinetuneConfig) -> StartingPoint:
+        """Find what a configuration names, and verify the ticket."""
+        if config.ticket is None:
+            assert config.model is not None
+            short_name = f"dense-{Path(config.model).name}"
+            return cls(config.model, None, None, None, short_name, config.keep_zeros)
+        path = resolve_ticket(config.ticket).path
+        ticket = Ticket.load(path)
+        model, revision = (config.model, None) if config.model else ticket.find_base()
+        digest = hashlib.sha256((path / METADATA_FILE).read_bytes()).hexdigest()
+        folder = path.parent if path.name == TICKET else path
+        if ticket.encoding == "delta":  # its masks are stored relative to the model's weights
+            ticket = _decoded(ticket, model, revision)
+        return cls(model, revision, ticket, digest, folder.name.removeprefix("search-"))
+
+    @property
+    def width(self) -> int:
+        """The hidden size of the model, of which only the configuration is read.
+
+        Raises:
+            ModelError: It does not say.
+        """
+        config = load_config(self.model, self.revision)
+        width = getattr(config.get_text_config(), "hidden_size", None)
+        if not isinstance(width, int):
+            raise ModelError(f"the configuration of model {self.model!r} has no hidden_size")
+        return width
+
+    def load(
+        self,
+        task: Task,
+        seed: int,
+        *,
+        scale: LabelScale | None = None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+        """Load the model with a head for the task and apply the ticket.
+
+        Args:
+            task: The task.
+            seed: Of the head, if it is new.
+            scale: In which the labels are trained on; None: as they are.
+            note: Is told what a person should know of the head.
+
+        Returns:
+            The model, and name → mask of its pruned weights (True prunes) on the CPU.
+        """
+        torch.manual_seed(seed)  # of what the checkpoint lacks: the head
+        model, _ = load_for_training(task, self.model, self.revision, scale=scale, note=note)
+        if self.ticket is None:
+            return model, zeros_to_keep(model, self.model, self.keep_zeros, note)
+        try:
+            names = self.ticket.apply(model).applied
+        except TicketError as error:
+            if not (self.ticket.sparsity and self.ticket.is_applied_to(model)):
+                raise TicketError(
+                    f"the ticket does not fit model {self.model!r}: {error}"
+                ) from error
+            note(f"model {self.model} was trained with this ticket before, and goes on with it")
+            names = tuple(self.ticket.parameters.keys() & maskable_matrices(model).keys())
+        return model, {name: ~self.ticket.mask(name) for name in names}
+
+    def describe(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Return ``model`` and ``ticket`` as plain JSON values.
+
+        Args:
+            model: As `load` returned it.
+        """
+        if self.ticket:
+            base = self.ticket.base_model.fingerprint
+        else:
+            weights = {name: p.detach() for name, p in maskable_matrices(model).items()}
+            base = fingerprint(weights)[0]
+        return {
+            "model": {"id": self.model, "fingerprint": base},
+            "ticket": self.ticket and self.ticket.describe(),
+        }
+
+
+def _decoded(ticket: Ticket, model: str, revision: str | None) -> Ticket:
+    """Return a ticket with masks of its own, whose stored ones take the pre-trained weights.
+
+    A model that was trained with the ticket before does not hold them, but the ticket's base does.
+    """
+    try:
+        return ticket.decode(load_encoder(model, with_head=False, revision=revision).weights)
+    except TicketError:
+        base, its_revision = ticket.find_base()
+        if (base, its_revision) == (model, revision):
+            raise
+        return ticket.decode(load_encoder(base, with_head=False, revision=its_revision).weights)

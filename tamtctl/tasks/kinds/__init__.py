@@ -1,0 +1,1 @@
+"""What kinds of task there are: head, inputs, loss, predictions and metrics of each."""

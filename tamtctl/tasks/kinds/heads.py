@@ -1,0 +1,194 @@
+"""The last layer of a task's head: which row is which class, and in which unit its number is.
+
+A checkpoint names its classes in ``id2label``, in an order of its own. A head that is used, or
+trained on, gets its rows in the order of the task, so that names and rows agree.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812, the field's own name for it
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from tamtctl.foundations.errors import ModelError, TaskError
+from tamtctl.models.loading import base_encoder
+
+UNNAMED = "the checkpoint does not name its classes; they are taken in the task's order"
+
+# Labels that vary so little, for their size or at all, that float32 blurs them; or that it cannot
+# hold.
+_LEAST_DEVIATION, _LEAST_DIFFERENCE, _LARGEST_LABEL = 1e-5, 1e-30, 1e30
+# So many standard deviations a head's constant may be off: further, it says other numbers.
+_FARTHEST_START = 3.0
+
+
+@dataclass(frozen=True)
+class ClassOrder:
+    """Where a checkpoint has the classes of a task.
+
+    Attributes:
+        rows: Of each class of the task, its row in the checkpoint's head.
+        are_named: Whether the checkpoint names its classes; else its order is taken for the task's.
+    """
+
+    rows: tuple[int, ...]
+    are_named: bool
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig, labels: Sequence[str]) -> ClassOrder | None:
+        """Return the order of a task's classes in a checkpoint, None if its classes are others."""
+        names = class_names(config)
+        ids = [int(i) for i in config.id2label or {}]
+        if len(names) != len(labels) or sorted(ids) != list(range(len(ids))):
+            return None
+        for spelt in (str, _plainly):  # as they are, else whatever the case
+            own, wanted = [spelt(name) for name in names], [spelt(label) for label in labels]
+            if set(own) == set(wanted) and len(set(own)) == len(own):
+                return cls(tuple(own.index(label) for label in wanted), are_named=True)
+        if all(re.fullmatch(rf"(label[ _-]?)?{i}", name.lower()) for i, name in enumerate(names)):
+            return cls(tuple(range(len(labels))), are_named=False)
+        return None
+
+
+def class_names(config: PreTrainedConfig) -> list[str]:
+    """Return the classes of a checkpoint, by their ids.
+
+    By default they are called LABEL_0 and so on; then those of ``label2id`` count, if they have
+    names.
+    """
+    names = [str(label) for _, label in sorted((config.id2label or {}).items())]
+    if all(re.fullmatch(r"label_\d+", name.lower()) for name in names):
+        ids = {str(name): int(i) for name, i in (config.label2id or {}).items()}
+        if sorted(ids.values()) == list(range(len(names))):
+            return sorted(ids, key=lambda name: ids[name])
+    return names
+
+
+def _plainly(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", unicodedata.normalize("NFKC", name).strip().casefold())
+
+
+def disagreement(config: PreTrainedConfig) -> list[str]:
+    """Return a note on a checkpoint that says in two ways which row of its head is which class."""
+    rows = {str(label): int(i) for i, label in (config.id2label or {}).items()}
+    others = {str(label): int(i) for label, i in (config.label2id or {}).items()}
+    if rows.keys() != others.keys() or rows == others:
+        return []
+    return ["the checkpoint's id2label and label2id contradict each other; id2label is followed"]
+
+
+def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
+    """Return name and module of the linear layer that gives a model's output.
+
+    Raises:
+        ModelError: Its head ends in something else.
+    """
+    prefix, base = model.base_model_prefix + ".", base_encoder(model)
+    linear = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(prefix) and base is not model
+    ]
+    if not linear or linear[-1][1].out_features != model.config.num_labels:
+        raise ModelError(
+            f"the head of a {type(model).__name__} does not end in a linear layer with its "
+            f"{model.config.num_labels} outputs; take a model of another family"
+        )
+    return linear[-1]
+
+
+def reorder(model: PreTrainedModel, order: ClassOrder, labels: Sequence[str]) -> None:
+    """Put the rows of a head in the order of the task's classes, and name them so."""
+    _, layer = output_layer(model)
+    rows = list(order.rows)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(parameter[rows].clone())
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
+
+
+def with_new_head(auto: Any, model: PreTrainedModel) -> PreTrainedModel:
+    """Return a model with the same encoder and a random head."""
+    fresh: PreTrainedModel = auto.from_config(
+        model.config, dtype=torch.float32, trust_remote_code=False
+    )
+    base_encoder(fresh).load_state_dict(base_encoder(model).state_dict())
+    return fresh
+
+
+@dataclass(frozen=True)
+class LabelScale:
+    """Mean and standard deviation of the training labels, for a model that is trained without them.
+
+    Attributes:
+        mean: What is subtracted.
+        deviation: What is divided by.
+    """
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, labels: Iterable[float]) -> LabelScale:
+        """Return the scale of the training labels.
+
+        Raises:
+            TaskError: They are too large or too small for a model's numbers, or too much alike.
+        """
+        values = torch.tensor(list(labels), dtype=torch.float64)
+        mean, deviation = float(values.mean()), float(values.std(correction=0))
+        largest = float(values.abs().max())
+        least = max(_LEAST_DEVIATION * largest, _LEAST_DIFFERENCE)
+        are_alike = deviation < least and bool((values != values[0]).any())
+        if largest > _LARGEST_LABEL or are_alike:
+            raise TaskError(
+                f"the training labels lie around {mean:g} and differ by about {deviation:g}, which "
+                "the numbers of a model (float32) cannot tell apart; subtract or divide by a "
+                "constant"
+            )
+        return cls(mean, deviation or 1.0)
+
+    def standardised(self, labels: Tensor) -> Tensor:
+        """Return labels as they are trained on."""
+        return ((labels.double() - self.mean) / self.deviation).float()
+
+    def fold_into(self, model: PreTrainedModel) -> None:
+        """Let a model that was trained on standardised labels say the labels themselves."""
+        _, layer = output_layer(model)
+        with torch.no_grad():
+            layer.weight.mul_(self.deviation)
+            layer.bias.copy_(layer.bias.double() * self.deviation + self.mean)
+
+    def take_out_of(self, model: PreTrainedModel) -> bool:
+        """Undo `fold_into`, unless the head says numbers that are far off; return whether."""
+        _, layer = output_layer(model)
+        start = (layer.bias.double() - self.mean) / self.deviation
+        if float(start.detach().abs().max()) > _FARTHEST_START:
+            return False
+        with torch.no_grad():
+            layer.weight.div_(self.deviation)
+            layer.bias.copy_(start)
+        return True
+
+
+def exact_output(model: PreTrainedModel) -> RemovableHandle:
+    """Let a model's last layer compute in float32, until the handle is removed.
+
+    In half precision a year or a price would be rounded to the next ten or hundred.
+    """
+    _, layer = output_layer(model)
+
+    def again(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            return F.linear(inputs[0].float(), layer.weight, layer.bias)
+
+    return layer.register_forward_hook(again)

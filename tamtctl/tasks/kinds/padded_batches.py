@@ -1,0 +1,374 @@
+"""From texts to padded batches: tokens of varying length, grouped so that little is padding."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.foundations.working import counted
+from tamtctl.tasks.labelled.task_data import Answers
+
+IdArray = NDArray[np.int64]
+
+# Batches are cut from so many shuffled batches' worth of examples, sorted by length.
+_GROUP = 50
+_MAX_QUESTION = 64  # tokens of a question that are read, as in BERT
+_TEXTS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """Examples of similar length, padded to the longest.
+
+    Attributes:
+        rows: Which features they are, shape (B,).
+        inputs: What the model is called with: ``input_ids``, ``attention_mask`` and, where the
+            model takes them, ``token_type_ids``, each of shape (B, T).
+        labels: Class ids or numbers of shape (B,), or start and end tokens of shape (B, 2).
+        share: How much of its step it is: below 1 where several processes take slices.
+    """
+
+    rows: Tensor
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    share: float = 1.0
+
+    @property
+    def input_ids(self) -> Tensor:
+        """Token ids, shape (B, T)."""
+        return self.inputs["input_ids"]
+
+    def to(self, device: torch.device) -> TaskBatch:
+        """Return the batch on another device."""
+        inputs = {
+            name: values.to(device, non_blocking=True) for name, values in self.inputs.items()
+        }
+        labels = self.labels.to(device, non_blocking=True)
+        return replace(self, inputs=inputs, labels=labels)
+
+
+class Features:
+    """Tokenised texts of varying length, end to end in flat arrays.
+
+    Attributes:
+        lengths: Tokens of each, shape (n,).
+        labels: Shape (n,) or (n, 2); zeros where there are none.
+        pad_to: Pad every batch to so many tokens; None: to its longest member.
+        cut_rows: Which of the texts were too long and are cut.
+        longest: Tokens of the longest text before it was cut.
+    """
+
+    def __init__(
+        self,
+        input_ids: Sequence[Sequence[int]],
+        token_type_ids: Sequence[Sequence[int]] | None,
+        labels: Tensor,
+        *,
+        pad_id: int,
+        pad_to: int | None = None,
+        cut_rows: Iterable[int] = (),
+        longest: int | None = None,
+    ) -> None:
+        self.lengths: IdArray = np.fromiter(map(len, input_ids), np.int64, len(input_ids))
+        self.labels = labels
+        self.pad_to = pad_to
+        self.cut_rows = frozenset(cut_rows)
+        self.longest = longest or int(self.lengths.max(initial=0))
+        self._pads = {"input_ids": pad_id, "token_type_ids": 0}
+        self._starts = np.cumsum(self.lengths) - self.lengths
+        columns = {"input_ids": input_ids, "token_type_ids": token_type_ids}
+        self._flat = {
+            name: np.fromiter(itertools.chain.from_iterable(rows), np.int64, self.lengths.sum())
+            for name, rows in columns.items()
+            if rows is not None
+        }
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def cut(self) -> int:
+        """How many of the texts were too long and are cut."""
+        return len(self.cut_rows)
+
+    @property
+    def largest_id(self) -> int:
+        """The largest token id of all."""
+        return int(self._flat["input_ids"].max(initial=0))
+
+    def batch(self, rows: IdArray) -> TaskBatch:
+        """Return the features of these rows, padded."""
+        lengths = self.lengths[rows]  # (B,)
+        positions = np.arange(self.pad_to or lengths.max())  # (T,)
+        attended = positions < lengths[:, None]  # (B, T)
+        places = self._starts[rows][:, None] + np.where(attended, positions, 0)
+        inputs = {
+            name: torch.from_numpy(np.where(attended, flat[places], self._pads[name]))
+            for name, flat in self._flat.items()
+        }
+        inputs["attention_mask"] = torch.from_numpy(attended.astype(np.int64))
+        chosen = torch.from_numpy(rows)
+        return TaskBatch(chosen, inputs, self.labels[chosen])
+
+    def training_batches(
+        self,
+        batch_size: int,
+        seed: int,
+        *,
+        start_step: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Iterator[TaskBatch]:
+        """Yield epoch after epoch without end, each in an order of its own.
+
+        Every example occurs once in an epoch; the last batch of an epoch may be smaller. Each rank
+        gets its slice of the batch; where none is left for it, one example that counts for nothing.
+        Starting at a step gives what a run from step 0 would see there.
+        """
+        first_epoch, skipped = divmod(start_step, math.ceil(len(self) / batch_size))
+        for epoch in itertools.count(first_epoch):
+            generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+            order = generator.permutation(len(self))
+            groups = [
+                order[start : start + _GROUP * batch_size]
+                for start in range(0, len(order), _GROUP * batch_size)
+            ]
+            ordered = np.concatenate(
+                [g[np.argsort(-self.lengths[g], kind="stable")] for g in groups]
+            )
+            batches = [
+                ordered[start : start + batch_size] for start in range(0, len(order), batch_size)
+            ]
+            for number in generator.permutation(len(batches))[skipped:]:
+                whole = batches[number]
+                start, end = (len(whole) * r // world_size for r in (rank, rank + 1))
+                own = self.batch(whole[start : max(end, start + 1)])
+                yield replace(own, share=(end - start) / len(whole))
+            skipped = 0
+
+    def evaluation_batches(self, batch_size: int) -> Iterator[TaskBatch]:
+        """Yield everything once, longest first, so that memory runs out at once or never."""
+        order = np.argsort(-self.lengths, kind="stable")
+        starts = range(0, len(order), batch_size)
+        for start in counted(starts, "evaluating", len(starts)):
+            yield self.batch(order[start : start + batch_size])
+
+
+def text_features(
+    texts: Sequence[Sequence[str]],
+    labels: Tensor,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    max_length: int,
+    takes_types: bool,
+    pad_to: int | None = None,
+) -> Features:
+    """Tokenise single texts or pairs; of too long a pair the longer text is cut first.
+
+    A text without any token, which an empty one is to some tokenizers, gets a single one.
+
+    Args:
+        texts: One or two columns of n texts.
+        labels: Shape (n,).
+        tokenizer: Fast.
+        max_length: Tokens per example, special tokens included.
+        takes_types: Whether the model tells the texts of a pair apart by ``token_type_ids``.
+        pad_to: Pad every batch to so many tokens; None: to its longest member.
+    """
+    ids: list[list[int]] = []
+    types: list[list[int]] = []
+    whole: dict[int, int] = {}  # row → tokens of those that may have been cut
+    starts = range(0, len(texts[0]), _TEXTS_AT_ONCE)
+    for start in counted(starts, "tokenising", len(starts)):
+        part = [list(column[start : start + _TEXTS_AT_ONCE]) for column in texts]
+        encoded = tokenizer(
+            *part,
+            truncation=True,
+            max_length=max_length,
+            return_token_type_ids=takes_types,
+            return_attention_mask=False,
+        )
+        ids += encoded["input_ids"]
+        types += encoded.get("token_type_ids", [])
+        full = [i for i, own in enumerate(encoded["input_ids"]) if len(own) >= max_length]
+        lengths = _whole_lengths([[column[i] for i in full] for column in part], tokenizer)
+        whole |= {start + i: length for i, length in zip(full, lengths, strict=True)}
+    _fill_empty(ids, types, tokenizer)
+    return Features(
+        ids,
+        types if takes_types else None,
+        labels,
+        pad_id=_pad_id(tokenizer),
+        pad_to=pad_to,
+        cut_rows=(row for row, length in whole.items() if length > max_length),
+        longest=max(whole.values(), default=None),
+    )
+
+
+def _whole_lengths(texts: list[list[str]], tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return how many tokens texts or pairs have if nothing is cut."""
+    if not texts[0]:
+        return []
+    return list(
+        map(len, tokenizer(*texts, return_attention_mask=False, verbose=False)["input_ids"])
+    )
+
+
+def _fill_empty(
+    ids: list[list[int]], types: list[list[int]], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Give what has no token one that says nothing: no model can read a text of none."""
+    blank = next(
+        (
+            token
+            for token in (
+                tokenizer.cls_token_id,
+                tokenizer.sep_token_id,
+                tokenizer.bos_token_id,
+                tokenizer.eos_token_id,
+                tokenizer.unk_token_id,
+            )
+            if token is not None
+        ),
+        _pad_id(tokenizer),
+    )
+    for i, own in enumerate(ids):
+        if not own:
+            ids[i] = [blank]
+            if types:
+                types[i] = [0]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Questions with the windows of their contexts; a long context has several.
+
+    Attributes:
+        features: Question and window; the labels are the first and last token of the first
+            accepted answer, shape (windows, 2), or (0, 0) where the window does not hold it.
+        examples: Which question each window is of, shape (windows,).
+        offsets: First and last character in the context of each token of each window, or (0, 0)
+            for tokens that are not of the context.
+    """
+
+    features: Features
+    examples: IdArray
+    offsets: list[NDArray[np.int32]]
+
+
+def span_windows(
+    questions: Sequence[str],
+    contexts: Sequence[str],
+    answers: Sequence[Answers],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    max_length: int,
+    stride: int,
+    takes_types: bool,
+) -> Windows:
+    """Cut contexts into overlapping windows that follow the question (BERT's ``doc_stride``).
+
+    Args:
+        questions: Read up to their 64th token.
+        contexts: One for each question.
+        answers: One for each question; empty where it is not known.
+        tokenizer: Fast.
+        max_length: Tokens of question, window and special tokens.
+        stride: Tokens from the start of one window to the next.
+        takes_types: Whether the model takes ``token_type_ids``.
+
+    Raises:
+        UsageError: ``max_length`` leaves too little room for a window.
+    """
+    specials = tokenizer.num_special_tokens_to_add(pair=True)
+    shortened, sizes = _shortened(questions, tokenizer, min(_MAX_QUESTION, max_length // 3))
+    ids: list[list[int]] = []
+    types: list[list[int]] = []
+    labels: list[tuple[int, int]] = []
+    owners: list[int] = []
+    offsets: list[NDArray[np.int32]] = []
+    # The tokenizer wants the overlap of windows, which depends on the length of the question.
+    for size in counted(sorted(set(sizes)), "tokenising", len(set(sizes))):
+        room = max_length - specials - size
+        if room < 8:
+            raise UsageError(f"--max-length {max_length} leaves no room for a context; give more")
+        members = [i for i, other in enumerate(sizes) if other == size]
+        for start in range(0, len(members), _TEXTS_AT_ONCE):
+            part = members[start : start + _TEXTS_AT_ONCE]
+            encoded = tokenizer(
+                [shortened[i] for i in part],
+                [contexts[i] for i in part],
+                truncation="only_second",
+                max_length=max_length,
+                stride=max(0, room - stride),
+                return_overflowing_tokens=True,
+                return_offsets_mapping=True,
+                return_token_type_ids=takes_types,
+                return_attention_mask=False,
+            )
+            ids += encoded["input_ids"]
+            types += encoded.get("token_type_ids", [])
+            for window, member in enumerate(encoded["overflow_to_sample_mapping"]):
+                is_context = np.array([s == 1 for s in encoded.sequence_ids(window)], bool)
+                spans = np.array(encoded["offset_mapping"][window], np.int32).reshape(-1, 2)
+                spans[~is_context] = 0
+                owners.append(part[member])
+                offsets.append(spans)
+                labels.append(_span_label(spans, answers[part[member]]))
+    for i, own in enumerate(ids):
+        if not own:  # neither question nor context has a token
+            offsets[i] = np.zeros((1, 2), np.int32)
+    _fill_empty(ids, types, tokenizer)
+    order = np.argsort(owners, kind="stable")
+    features = Features(
+        [ids[i] for i in order],
+        [types[i] for i in order] if takes_types else None,
+        torch.tensor([labels[i] for i in order]),
+        pad_id=_pad_id(tokenizer),
+        cut_rows=(
+            row
+            for row, (short, question) in enumerate(zip(shortened, questions, strict=True))
+            if short != question
+        ),
+    )
+    return Windows(features, np.array(owners)[order], [offsets[i] for i in order])
+
+
+def _shortened(
+    questions: Sequence[str], tokenizer: PreTrainedTokenizerFast, longest: int
+) -> tuple[list[str], list[int]]:
+    """Return the questions cut after their ``longest``-th token, and how many tokens each has."""
+    texts = list(questions)
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    for i, spans in enumerate(encoded["offset_mapping"]):
+        if len(spans) > longest:
+            texts[i] = texts[i][: spans[longest - 1][1]]
+    sizes = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    return texts, sizes
+
+
+def _span_label(spans: NDArray[np.int32], answers: Answers) -> tuple[int, int]:
+    """Return the first and last token of the first answer, or (0, 0) if it is not wholly there."""
+    if not answers.starts:
+        return 0, 0
+    start, end = answers.starts[0], answers.starts[0] + len(answers.texts[0])
+    inside = np.flatnonzero((spans[:, 1] > start) & (spans[:, 0] < end))
+    context = np.flatnonzero(spans[:, 1])
+    if not len(inside) or spans[context[0], 0] > start or spans[context[-1], 1] < end:
+        return 0, 0
+    return int(inside[0]), int(inside[-1])
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    if tokenizer.pad_token_id is None:
+        raise ModelError("the tokenizer has no padding token; add one to its files")
+    return int(tokenizer.pad_token_id)

@@ -1,0 +1,287 @@
+"""Labelled files, record by record: tables, JSON lines, parquet, and SQuAD's JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tamtctl.data.text.sources import (
+    open_binary,
+    read_json_record,
+    read_jsonl,
+    read_lines,
+    read_whole_lines,
+    reading,
+)
+from tamtctl.foundations.errors import TaskError
+from tamtctl.tasks.registry import TASKS, Task
+
+Record = tuple[str, Mapping[str, Any]]  # where it is from, for messages, and its columns
+_Row = tuple[int, list[str]]  # the number of its line in a file, and its cells
+
+# What may stand between columns where a file's suffix says otherwise.
+_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+
+
+BLANK: Mapping[str, Any] = MappingProxyType({})  # the record of a line that holds nothing
+
+
+def records_of(task: Task, file: Path, *, with_blank: bool = False) -> Iterator[Record]:
+    """Yield the records of a file for a task; which ones it needs, it has to see itself.
+
+    Args:
+        task: Says which columns are read.
+        file: Of a kind that `kind_of` tells.
+        with_blank: Yield `BLANK` for a blank line, which is no example otherwise.
+
+    Raises:
+        TaskError: The file is not what its suffix says; the message names the line.
+    """
+    readers: dict[str, Callable[[Path], Iterator[Record]]] = {
+        ".tsv": partial(_tsv_records, task, with_blank=with_blank),
+        ".jsonl": partial(_json_lines, with_blank=with_blank),
+        ".csv": partial(_csv_records, task, with_blank=with_blank),
+        ".parquet": _parquet_records,
+        ".json": _squad_records,
+    }
+    return readers[kind_of(file)](file)
+
+
+def kind_of(file: Path) -> str:
+    """Return the suffix that says what a file is, be it compressed or not."""
+    return Path(file.name.lower().removesuffix(".xz").removesuffix(".gz")).suffix
+
+
+def reading_notes(file: Path) -> list[str]:
+    """Return what a person should know of how a file of their own is read."""
+    if kind_of(file) != ".tsv" or _own_tsv_rows(file)[1]:
+        return []
+    return [
+        f"{file}: quotes are read as they stand, for not all of them are paired and doubled as "
+        "pandas and R write them"
+    ]
+
+
+def _json_lines(file: Path, *, with_blank: bool) -> Iterator[Record]:
+    if not with_blank:
+        return read_jsonl(file)
+    return (
+        next(read_json_record(f"{file}:{number}", line), (f"{file}:{number}", BLANK))
+        for number, line in enumerate(read_lines(file), start=1)
+    )
+
+
+def _tsv_records(task: Task, file: Path, *, with_blank: bool) -> Iterator[Record]:
+    """Read a TSV: in GLUE's own a quote is a quote, and only line feeds end lines."""
+    is_glues_own = task.name in TASKS
+    return _table_records(
+        task,
+        file,
+        _plain_rows(read_lines(file)) if is_glues_own else _own_tsv_rows(file)[0],
+        "a TSV file has its columns between tabs, one example a line",
+        columns=task.unnamed_columns,
+        is_glues_own=is_glues_own,
+        with_blank=with_blank,
+    )
+
+
+def _plain_rows(lines: Iterable[str]) -> Iterator[_Row]:
+    for number, line in enumerate(lines, start=1):
+        yield number, line.split("\t") if line else []
+
+
+def _own_tsv_rows(file: Path) -> tuple[list[_Row], bool]:
+    """Return the rows of a user's TSV, and whether its quotes, if any, are understood.
+
+    They are, where the whole file reads as pandas and R write it: with cells in quotes that double
+    a quote, or put a backslash before it. Else all quotes are text, as in GLUE's files.
+    """
+    lines = list(read_lines_with_ends(file))
+    plain = list(_plain_rows(line.rstrip("\r\n") for line in lines))
+    if not any('"' in line for line in lines):
+        return plain, True
+    for text in (lines, [line.replace('\\"', '""') for line in lines]):
+        rows = _quoted_rows(text)
+        if rows and _is_table(rows) and not (_has_breaks(rows) and _is_table(plain)):
+            return rows, True
+    return plain, False
+
+
+def read_lines_with_ends(file: Path) -> Iterator[str]:
+    """Yield lines with their ends; a carriage return ends one where there is no line feed."""
+    lines = read_whole_lines(file)
+    first = next(lines, "")
+    yield from [first] if first.endswith("\n") else io.StringIO(first, newline="")
+    yield from lines
+
+
+def _quoted_rows(lines: Iterable[str]) -> list[_Row]:
+    """Return the rows between tabs by the rules of CSV; none if the lines break them."""
+    reader, rows = csv.reader(lines, delimiter="\t", strict=True), []
+    try:
+        with _fields_of_any_length():
+            number = 1
+            for cells in reader:
+                rows.append((number, cells))
+                number = reader.line_num + 1
+    except csv.Error:
+        return []
+    return rows
+
+
+def _is_table(rows: Sequence[_Row]) -> bool:
+    """Return whether all rows have as many cells, those without any left aside."""
+    return len({len(cells) for _, cells in rows if not _is_blank(cells)}) <= 1
+
+
+def _has_breaks(rows: Sequence[_Row]) -> bool:
+    """Return whether a cell of a table holds what would end it without quotes."""
+    return any(
+        len(cells) > 1 and any("\n" in cell or "\t" in cell for cell in cells) for _, cells in rows
+    )
+
+
+def _is_blank(cells: Sequence[str]) -> bool:
+    return not cells or (len(cells) == 1 and not cells[0].strip())
+
+
+def _csv_records(task: Task, file: Path, *, with_blank: bool) -> Iterator[Record]:
+    advice = "a CSV file has its columns between commas; quote a field that holds a comma"
+    return _table_records(task, file, _csv_rows(file), advice, with_blank=with_blank)
+
+
+def _csv_rows(file: Path) -> Iterator[_Row]:
+    rows = csv.reader(_csv_lines(file), strict=True)
+    while True:
+        number = rows.line_num + 1
+        try:
+            with _fields_of_any_length():
+                cells = next(rows, None)
+        except csv.Error as error:
+            first = next(read_lines(file), "")
+            if number == 1 and first.count(";") > first.count(","):
+                raise _other_mark(file, ";") from error
+            raise TaskError(
+                f"{file}:{number} is not CSV: {error}; a field with a comma, a quote or a line "
+                "break stands in quotes, and a quote in it is written twice"
+            ) from error
+        if cells is None:
+            return
+        yield number, cells
+
+
+def _csv_lines(file: Path) -> Iterator[str]:
+    """Yield lines as the csv module wants them: with their ends, a carriage return being one."""
+    for line in read_whole_lines(file):
+        yield from io.StringIO(line, newline="")
+
+
+@contextmanager
+def _fields_of_any_length() -> Iterator[None]:
+    """Lift the csv module's limit, which is one for the whole process, while a row is read."""
+    limit = csv.field_size_limit(2**31 - 1)  # the largest that every platform takes
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _table_records(
+    task: Task,
+    file: Path,
+    rows: Iterable[_Row],
+    advice: str,
+    *,
+    columns: Sequence[str] = (),
+    is_glues_own: bool = False,
+    with_blank: bool = False,
+) -> Iterator[Record]:
+    """Name the cells of every row by the header, which is the first row unless there are columns.
+
+    Of GLUE's own rows everybody drops the cells that have no name, and the rows that are broken.
+    """
+    for number, cells in rows:
+        if not columns:
+            if cells:
+                _check_header(task, file, cells)
+            columns = cells
+        elif not cells or (_is_blank(cells) and len(columns) > 1 and not is_glues_own):
+            if with_blank:
+                yield f"{file}:{number}", BLANK
+        elif len(cells) == len(columns) or (is_glues_own and len(cells) > len(columns)):
+            yield f"{file}:{number}", dict(zip(columns, cells, strict=False))
+        elif not (is_glues_own and task.has_broken_rows):
+            if len(cells) == len(columns) + 1 and number == 2:
+                advice = f"give each a name in the first line (R's row.names=FALSE), or: {advice}"
+            raise TaskError(
+                f"{file}:{number} has {len(cells)} columns, not {len(columns)}; {advice}"
+            )
+
+
+def _check_header(task: Task, file: Path, columns: Sequence[str]) -> None:
+    """Refuse a header that has a name twice, unless nobody reads these columns."""
+    used = {*task.columns, task.label_column, *task.other_names} - {""}  # "": there is no label
+    for name in columns:
+        if name in used and (count := columns.count(name)) > 1:
+            raise TaskError(f"{file} has {count} columns {name!r}; rename all but the one to read")
+    if len(columns) > 1 or columns[0] in used:
+        return
+    for mark in _MARKS:
+        if used & {cell.strip('"') for cell in columns[0].split(mark)}:
+            raise _other_mark(file, mark)
+
+
+def _other_mark(file: Path, mark: str) -> TaskError:
+    return TaskError(
+        f"{file} has its columns between {_MARKS[mark]}; write it with commas (.csv) or tabs "
+        "(.tsv) between them"
+    )
+
+
+def _parquet_records(file: Path) -> Iterator[Record]:
+    from tamtctl.data.parquet_rows import open_parquet, rows_of
+
+    with open_parquet(file, TaskError) as parquet:
+        names = Counter(parquet.schema_arrow.names)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise TaskError(
+                f"{file} has {names[twice[0]]} columns {twice[0]!r}; rename all but the one to read"
+            )
+        for number, row in enumerate(rows_of(parquet)):
+            yield f"{file} row {number}", row
+
+
+def _squad_records(file: Path) -> Iterator[Record]:
+    """Read SQuAD's JSON: articles, their paragraphs, and the questions on each."""
+    try:
+        with reading(file), file.open("rb") as raw, open_binary(file, raw) as binary:
+            articles = json.load(binary)["data"]
+        numbers = itertools.count(1)
+        for article in articles:
+            for paragraph in article["paragraphs"]:
+                for question in paragraph["qas"]:
+                    answers = question["answers"]
+                    record = {
+                        "id": question.get("id"),
+                        "context": paragraph["context"],
+                        "question": question["question"],
+                        "answers": {
+                            "text": [answer["text"] for answer in answers],
+                            "answer_start": [answer["answer_start"] for answer in answers],
+                        },
+                    }
+                    name, number = question.get("id"), next(numbers)
+                    yield f"{file}, question {number if name is None else name}", record
+    except (ValueError, KeyError, TypeError) as error:
+        raise TaskError(
+            f"{file} is not in SQuAD's format ({type(error).__name__}: {error})"
+        ) from error

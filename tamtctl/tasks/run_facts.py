@@ -1,0 +1,189 @@
+"""What a fine-tuned checkpoint says of itself in ``metrics.json``: read into types, or refused.
+
+The checkpoint may be a stranger's, and a run may have been copied or moved since it was made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from tamtctl.foundations.errors import ModelError
+from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.plain_files import read_regular
+from tamtctl.foundations.untrusted import Defect, parse_json_object
+from tamtctl.tasks.registry import METRICS, Kind, Task
+
+SEED_METRICS = "metrics.json"
+MAX_FACTS_BYTES = 2**24
+
+_LONGEST_NAME, _LARGEST_LABEL = 256, 1e30
+_SPLIT = re.compile(r"[\w.-]{1,64}")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How a checkpoint came about.
+
+    Attributes:
+        task: What it was fine-tuned on, with the classes that it tells apart.
+        model: Name of the model it was made of, as that can be loaded from here; None if not said.
+        data_dir: The folder of the task's files, where it is now; None if there was none.
+        dev: The file of the dev examples, where it is now; None if there was none.
+        sparsity: Share of zeros in the masked matrices; None if not said.
+        dev_selected: Whether it was chosen by its score on the dev set.
+        sha256: Split → fingerprint of its examples.
+        constant: The most frequent class or answer of its training set, or the mean label; None if
+            not said.
+    """
+
+    task: Task
+    model: str | None
+    data_dir: str | None
+    dev: str | None
+    sparsity: float | None
+    dev_selected: bool
+    sha256: Mapping[str, str]
+    constant: str | float | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> RunFacts | None:
+        """Read the facts of the checkpoint in a folder; None if it has none.
+
+        Raises:
+            ModelError: They are not what a run writes.
+        """
+        file = folder / SEED_METRICS
+        try:
+            content = read_regular(file, MAX_FACTS_BYTES)
+        except PermissionError:
+            raise
+        except OSError:
+            return None
+        try:
+            values = parse_json_object(content, SEED_METRICS)
+            files, model = _object(values, "files"), _object(values, "model")
+            data, sparsity = _object(values, "data"), values.get("sparsity")
+            splits = {n: v.get("sha256") for n, v in data.items() if isinstance(v, dict)}
+            task = _task(_object(values, "task"))
+            return cls(
+                task=task,
+                model=_place(files, "model", folder) or _text(model.get("id")),
+                data_dir=_place(files, "data_dir", folder),
+                dev=_place(files, "dev", folder),
+                sparsity=sparsity if type(sparsity) is float and 0 <= sparsity <= 1 else None,
+                dev_selected=values.get("dev_selected") is True,
+                sha256={name: v for name, v in splits.items() if isinstance(v, str)},
+                constant=_constant(task, _object(values, "constant").get("value")),
+            )
+        except Defect as error:
+            raise ModelError(f"{file} is damaged ({error}); fine-tune again") from error
+
+
+def places_of(paths: Mapping[str, str | None], folder: Path) -> dict[str, dict[str, str]]:
+    """Return what `RunFacts.read` finds files by, also when they moved together with the run.
+
+    Args:
+        paths: Name → path as it was given; None where there is none.
+        folder: Of the checkpoint.
+    """
+    places = {}
+    for name, path in paths.items():
+        if path is None or not os.path.lexists(file := expanded(path)):
+            continue
+        there = {"absolute": str(file.absolute())}
+        with suppress(ValueError):  # on another drive
+            there["relative"] = os.path.relpath(file.resolve(), folder.resolve())
+        places[name] = there
+    return places
+
+
+def _place(files: Mapping[str, Any], name: str, folder: Path) -> str | None:
+    """Return where a file of the run is now: where it was from the run, or else where it was."""
+    place = files.get(name)
+    if isinstance(place, str):  # of a version that wrote down but this
+        return place
+    if not isinstance(place, dict):
+        return None
+    relative, absolute = _text(place.get("relative")), _text(place.get("absolute"))
+    if relative is not None and (moved := folder.resolve() / relative).exists():
+        return os.path.normpath(moved)
+    return absolute
+
+
+def _constant(task: Task, value: Any) -> str | float | None:
+    """Return a constant answer if it is one to the task."""
+    if task.kind == "regression":
+        return float(value) if _is_number(value) and abs(value) < _LARGEST_LABEL else None
+    if not isinstance(value, str) or (task.labels and value not in task.labels):
+        return None
+    return value
+
+
+def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = values.get(name, {})
+    if not isinstance(value, dict):
+        raise Defect(f"{name} is no object")
+    return value
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value and "\0" not in value else None
+
+
+def _task(values: Mapping[str, Any]) -> Task:
+    """Return the task that `dataclasses.asdict` wrote, each value of its own type.
+
+    Raises:
+        Defect: A value is not.
+    """
+    own = asdict(Task(name="", summary=""))
+    known = {field.name for field in fields(Task)}
+    if not {"name", "kind", "labels"} <= values.keys() <= known:
+        raise Defect("it does not say what the task is")
+    for name, value in values.items():
+        if not _is_like(name, value, own[name]):
+            raise Defect(f"the {name} of the task is {str(value)[:40]!r}")
+    typed: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+    task = Task(**typed)
+    if task.kind not in get_args(Kind) or not set(task.metrics) <= METRICS:
+        raise Defect(f"there is no task of the kind {task.kind!r} with {', '.join(task.metrics)}")
+    if not (task.columns and task.metrics and task.dev_splits):
+        raise Defect("the task has no columns, no metrics or no dev split")
+    if any(not _SPLIT.fullmatch(split) for split in task.dev_splits.values()):
+        raise Defect("a dev split has no name")
+    return task
+
+
+def _is_like(name: str, value: Any, default: Any) -> bool:
+    """Tell whether a value of the JSON could be the field's."""
+    if name == "hub":
+        return value is None or (isinstance(value, list) and len(value) == 2)
+    if name == "label_range":
+        return value is None or (
+            isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+        )
+    if name == "folder":
+        return value is None or _is_name(value)
+    if isinstance(default, tuple):
+        return isinstance(value, list) and all(map(_is_name, value))
+    if isinstance(default, dict):
+        return isinstance(value, dict) and all(_is_name(v) for v in (*value, *value.values()))
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, int | float):
+        return _is_number(value) and value >= 0 and isinstance(value, int | type(default))
+    return _is_name(value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_NAME
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,1 @@
+"""The artefact: the binary mask of an encoder, with what it is and where it comes from."""

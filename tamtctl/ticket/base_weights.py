@@ -1,0 +1,124 @@
+"""The weights that a ticket's masks belong to, read from safetensors without torch.
+
+For looking at a ticket it takes only the matrices that it names, one at a time. Each is compared
+with the checksum that the ticket states, so that it does not matter how a checkpoint calls them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from tamtctl.foundations.errors import ModelError
+from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.plain_files import is_special
+from tamtctl.foundations.untrusted import reason
+from tamtctl.models.fingerprints import sha256_of_array
+from tamtctl.models.nano import nano_path
+from tamtctl.ticket.format.metadata import ParameterEntry
+from tamtctl.ticket.ticket import Ticket
+
+_WEIGHTS, _SHARDS = "model.safetensors", "model-*-of-*.safetensors"
+_FLOATS = ("F64", "F32", "F16")  # numpy has no bfloat16
+
+
+class UnknownWeightsError(ModelError):
+    """The weights of a ticket cannot be read here without torch; the message says why."""
+
+
+class BaseWeights:
+    """The matrices of a ticket's base model, read and verified when they are asked for.
+
+    Args:
+        ticket: Says which model it is, and where.
+
+    Raises:
+        UnknownWeightsError: The model is not on this machine, or not as safetensors.
+    """
+
+    def __init__(self, ticket: Ticket) -> None:
+        self.model = ticket.base_model.id
+        files = _files_of(ticket)
+        self._file_of: dict[str, tuple[str, Path]] = {}  # last parts of a name → name, file
+        for file in files:
+            with _opened(self.model, file) as content:
+                for name in sorted(content.keys(), key=len):
+                    self._add(name, file)
+
+    def _add(self, name: str, file: Path) -> None:
+        """Know a tensor by its name, and by what is left of it without a model's prefix."""
+        parts = name.split(".")
+        for start in range(max(1, len(parts) - 1)):
+            self._file_of.setdefault(".".join(parts[start:]), (name, file))
+
+    def read(self, name: str, entry: ParameterEntry) -> NDArray[np.float32]:
+        """Return one matrix in float32.
+
+        Args:
+            name: As the ticket calls it.
+            entry: What the ticket says of it.
+
+        Raises:
+            UnknownWeightsError: It is not there, or is not the one of the ticket.
+        """
+        if name not in self._file_of:
+            raise UnknownWeightsError(f"the copy of {self.model} here has no {name}")
+        stored, file = self._file_of[name]
+        with _opened(self.model, file) as content:
+            part = content.get_slice(stored)
+            if tuple(part.get_shape()) != entry.shape or part.get_dtype() not in _FLOATS:
+                raise UnknownWeightsError(f"the copy of {self.model} here has another {name}")
+            weight = np.asarray(content.get_tensor(stored), np.float32)
+        if sha256_of_array(weight) != entry.sha256:
+            raise UnknownWeightsError(f"the copy of {self.model} here has other weights")
+        return weight
+
+
+@contextmanager
+def _opened(model: str, file: Path) -> Iterator[Any]:
+    try:
+        with cast(Any, safe_open(file, framework="numpy")) as content:
+            yield content
+    except (SafetensorError, OSError) as error:
+        why = f"the copy of {model} here cannot be read ({reason(error)})"
+        raise UnknownWeightsError(why) from error
+
+
+def _files_of(ticket: Ticket) -> list[Path]:
+    """Return the files of a ticket's base model."""
+    absent = f"it takes the weights of {ticket.base_model.id}, which are not on this machine"
+    try:
+        name, revision = ticket.find_base()
+    except ModelError as error:
+        raise UnknownWeightsError(absent) from error
+    folder = nano_path() if name == "nano" else expanded(name)
+    if not os.path.isdir(folder):  # noqa: PTH112, Path.is_dir raises for a name that is too long
+        cached = _cached(name, revision)
+        if cached is None:
+            raise UnknownWeightsError(absent)
+        folder = cached
+    files = [folder / _WEIGHTS]
+    if not files[0].exists():
+        files = sorted(folder.glob(_SHARDS))
+    if not files or any(is_special(file) or not file.is_file() for file in files):
+        raise UnknownWeightsError(f"the copy of {ticket.base_model.id} here is no safetensors")
+    return files
+
+
+def _cached(name: str, revision: str | None) -> Path | None:
+    """Return the folder of a model in the Hub's cache; the network is not used."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision or "main")
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None

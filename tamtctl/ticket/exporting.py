@@ -1,0 +1,278 @@
+"""From a ticket to a plain checkpoint whose pruned weights are zero, for any other tool."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from tamtctl.cli.notebook import Shown
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.errors import ModelError, TicketError
+from tamtctl.foundations.folders import replacing
+from tamtctl.foundations.paths import expanded
+from tamtctl.models.files import ModelFiles
+from tamtctl.models.heads import HEADS as HEADS
+from tamtctl.models.heads import MASKED_LM, NONE, HeadedModel
+from tamtctl.models.loading import (
+    CONFIG_FILE,
+    base_encoder,
+    forget_code,
+    load_config,
+    load_tokenizer,
+    load_with_task_head,
+    maskable_matrices,
+    model_folder,
+    save_model,
+)
+from tamtctl.models.pipeline_files import CROSS, HEAD_SETTINGS, PipelineFiles
+from tamtctl.models.vocabulary_files import copy_vocabulary
+from tamtctl.pruning.config import one_of
+from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline
+from tamtctl.tasks.kinds.task_model import Encoding
+from tamtctl.tasks.registry import TASKS
+from tamtctl.ticket.heads import head_parameters, put_head
+from tamtctl.ticket.ticket import Ticket, resolve_ticket
+
+_TOLERANCE = 1e-5  # of outputs before and after; they differ by the order of additions at most
+_TEXTS = ["A list of names.", "the file", "", "Is this what a value of 12.5 is set to, or not?"]
+# The same weights in other forms are nothing that is left out.
+_WEIGHTS = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".index.json")
+
+
+@dataclass(frozen=True, repr=False)
+class ExportResult(Shown):
+    """What an export wrote.
+
+    Attributes:
+        path: The checkpoint's folder.
+        model_class: The class of transformers that loads it.
+        head: One of `HEADS`.
+        head_reason: Why this one, in a few words.
+        load: A line of Python that loads the folder as what it is.
+        modules: The modules of sentence-transformers that it keeps; empty for other models.
+        bytes: Size of its files.
+        zeros: Number of pruned weights.
+        weights: Number of weights in the masked matrices.
+        parameters: Number of all weights.
+        new: Parameters that the base model lacks and that are random until they are trained.
+        skipped: Matrices of the ticket that this class does not have.
+        unused: Tensors of the base model that this class does not have.
+        left_out: Files of the base model's folder that are not taken over.
+        notes: What a person should know of the checkpoint, a line each.
+        checked: What it was found to give when it was loaded again.
+    """
+
+    path: Path
+    model_class: str
+    head: str
+    head_reason: str
+    load: str
+    modules: tuple[str, ...]
+    bytes: int
+    zeros: int
+    weights: int
+    parameters: int
+    new: tuple[str, ...]
+    skipped: tuple[str, ...]
+    unused: tuple[str, ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+    checked: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        values = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
+        return values | {"path": str(self.path)}
+
+
+def export(
+    ticket: Path | str,
+    output_dir: Path | str,
+    *,
+    head: str | None = None,
+    model: Path | str | None = None,
+    trained_head: bool = False,
+    token: str | None = None,
+) -> ExportResult:
+    """Write a checkpoint of the base model with zeros where the ticket prunes.
+
+    It is what the base model is: a sentence encoder keeps its pooling and all else that
+    sentence-transformers reads, a classifier its head. A masked-LM decoder stays dense, as in
+    training. The checkpoint is as large as the dense one, and zeros spread over a matrix do not by
+    themselves make it faster.
+
+    Args:
+        ticket: A folder or the name of a ticket.
+        output_dir: The checkpoint's folder; new or empty.
+        head: One of `HEADS`; what the base model lacks of it is random. None: the one that the
+            base model has whole, or none if it has none.
+        model: Where the ticket's base model is, if not where the ticket says; folder or Hub id.
+        trained_head: Use the masked-LM head that was trained with the mask.
+        token: For a private ticket on the Hub.
+
+    Raises:
+        UsageError: No such head.
+        TicketError: The ticket is missing, not valid, or not of this model; its trained head is
+            none of this model; or the folder is not empty.
+        ModelError: The base model cannot be loaded, its files are damaged, or it lacks the
+            masked-LM head that is asked for.
+    """
+    if head is not None:
+        one_of("head", head, tuple(HEADS))
+    loaded = Ticket.load(resolve_ticket(ticket, token=token).path)
+    trained = _trained_head(loaded, head) if trained_head else None
+    name, revision = (str(model), None) if model else loaded.find_base()
+    with replacing(output_dir) as new:  # fails now if it is not free
+        base = _load(name, revision, head, trained is not None)
+        network = base.network.eval()
+        if trained is not None:  # before a tied bias gets a copy of its own
+            put_head(trained, head_parameters(network), network)
+        applied = loaded.apply(network)
+        tokenizer = load_tokenizer(name, revision)
+        pipeline = PipelineFiles.of(name, revision).for_head(base.head)
+        notes = [pipeline.left_out] if pipeline.left_out else []
+        if forget_code(network, tokenizer):
+            notes.append("the base model's own Python code (auto_map) is left out")
+        # A random pooler is no part of the encoder; a random head is there to be trained.
+        left_out = base.missing if base.head == NONE else frozenset[str]()
+        state = {n: t for n, t in network.state_dict().items() if n not in left_out}
+        _save(new, network, tokenizer, state, load_config(name, revision))
+        copy_vocabulary(name, revision, tokenizer, new)
+        pipeline.write(new)
+        embeddings = SentencePipeline.known(name, revision) if pipeline.loader else None
+        _check_reloaded(base, tokenizer, embeddings, new)
+        files = {str(file.relative_to(new)) for file in new.rglob("*") if file.is_file()}
+        size = sum((new / file).stat().st_size for file in files)
+    matrices = maskable_matrices(network)
+    path = expanded(output_dir)
+    return ExportResult(
+        path=path,
+        model_class=type(network).__name__,
+        head=base.head,
+        head_reason=base.why,
+        load=_loading(path, pipeline, base),
+        modules=pipeline.kinds,
+        bytes=size,
+        zeros=sum(loaded.parameters[n].numel - loaded.parameters[n].kept for n in applied.applied),
+        weights=sum(matrices[n].numel() for n in applied.applied),
+        parameters=sum(tensor.numel() for tensor in state.values()),
+        new=tuple(sorted(base.missing - left_out)),
+        skipped=applied.skipped,
+        unused=tuple(sorted(base.unused)),
+        left_out=_left_out(name, files),
+        notes=tuple(notes),
+        checked="outputs and sentence embeddings" if embeddings else "outputs",
+    )
+
+
+def _load(name: str, revision: str | None, head: str | None, is_trained: bool) -> HeadedModel:
+    if head is not None:
+        return HeadedModel.with_head(head, "as asked for", name, revision)
+    if is_trained:
+        return HeadedModel.with_head(MASKED_LM, "the ticket's trained one", name, revision)
+    return HeadedModel.as_it_is(name, revision)
+
+
+def _save(
+    folder: Path,
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    state: Mapping[str, Tensor],
+    config: PreTrainedConfig,
+) -> None:
+    """Write the checkpoint, in half precision if the base model is in it and nothing is lost.
+
+    Tools load a model in the precision that its configuration says.
+    """
+    half = getattr(config, "dtype", None)
+    if half not in (torch.float16, torch.bfloat16):
+        save_model(network, tokenizer, folder, state)
+        return
+    halved = {n: t.to(half) if t.dtype == torch.float32 else t for n, t in state.items()}
+    if not all(torch.equal(halved[name].to(t.dtype), t) for name, t in state.items()):
+        save_model(network, tokenizer, folder, state)  # a head of its own is in float32
+        return
+    save_model(network, tokenizer, folder, halved)
+    values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    values["dtype"] = str(half).removeprefix("torch.")  # the model itself was in float32
+    text = json.dumps(values, indent=2, sort_keys=True)
+    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _trained_head(ticket: Ticket, head: str | None) -> Mapping[str, Tensor]:
+    if ticket.mlm_head is None:
+        raise TicketError("the ticket holds no trained masked-LM head; leave --trained-head out")
+    if head not in (None, MASKED_LM):
+        raise TicketError(f"--trained-head goes with --head masked-lm, not with --head {head}")
+    return ticket.mlm_head
+
+
+def _loading(path: Path, pipeline: PipelineFiles, base: HeadedModel) -> str:
+    """Return the call by which a user gets the model as what it is."""
+    if pipeline.loader:
+        return f"{pipeline.loader}({str(path)!r})"
+    is_own = base.head == "sequence-classification" and not base.missing
+    if is_own and hasattr(base.network.config, HEAD_SETTINGS):
+        return f"{CROSS}({str(path)!r})"
+    return f"{HEADS[base.head].__name__}.from_pretrained({str(path)!r})"
+
+
+def _left_out(name: str, written: set[str]) -> tuple[str, ...]:
+    """Return what a base model's folder has at its top that the checkpoint does not have."""
+    folder = ModelFiles.of(name).folder
+    if folder is None or name == "nano":
+        return ()
+    encoder = model_folder(name)  # which older models of sentence-transformers have further down
+    kept = {Path(file).parts[0] for file in written} | {"" if encoder is None else encoder.name}
+    others = (file.name for file in folder.iterdir() if file.name not in kept)
+    return tuple(sorted(n for n in others if not n.startswith(".") and not n.endswith(_WEIGHTS)))
+
+
+def _check_reloaded(
+    base: HeadedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    pipeline: SentencePipeline | None,
+    folder: Path,
+) -> None:
+    """Compare what the model says with what it says when loaded from the folder."""
+    network = base.network
+    again, missing = load_with_task_head(HEADS[base.head], str(folder))
+    ids = torch.arange(8).view(2, 4) % network.config.vocab_size  # (2, 4)
+    inputs = ids.unsqueeze(0) if base.head == "multiple-choice" else ids
+    with torch.no_grad():
+        before, after = network(input_ids=inputs)[0], again.eval()(input_ids=inputs)[0]
+    if not torch.allclose(before, after, rtol=0, atol=_TOLERANCE):
+        raise ModelError(
+            f"transformers does not load {type(network).__name__} as it was saved "
+            f"({len(missing)} parameters are lost); export it with another --head"
+        )
+    its_tokenizer = load_tokenizer(str(folder))
+    if tokenizer(_TEXTS)["input_ids"] != its_tokenizer(_TEXTS)["input_ids"]:
+        raise ModelError(
+            f"transformers does not load the {type(tokenizer).__name__} as it was saved; save the "
+            "base model with its tokenizer.json"
+        )
+    if pipeline is None:
+        return
+    first = _embedded(pipeline, network, tokenizer)
+    second = _embedded(SentencePipeline.of(str(folder)), again, its_tokenizer)
+    if not torch.allclose(first, second, rtol=0, atol=_TOLERANCE):
+        raise ModelError(
+            "the checkpoint does not give the sentence embeddings of the masked model, although "
+            "its encoder is the same; save the base model anew with sentence-transformers"
+        )
+
+
+def _embedded(
+    pipeline: SentencePipeline, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> Tensor:
+    encoding = Encoding.of(TASKS["stsb"], network, tokenizer)
+    compute = Compute(torch.device("cpu"), "fp32")
+    return pipeline.embed(encoding, base_encoder(network), list(_TEXTS), 2, compute)[0]

@@ -1,0 +1,161 @@
+"""Where a ticket's masks differ from the magnitude masks: its *flips*, by matrix.
+
+Every trained mask starts near the magnitude mask and leaves most of it as it was, so that the flips
+are what a search has found. A ticket stored as ``delta`` consists of them; of the others it takes
+the pre-trained weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamtctl.ticket.base_weights import BaseWeights, UnknownWeightsError
+from tamtctl.ticket.format.mask_codec import Mask, count_flips, magnitude_mask
+from tamtctl.ticket.similarity import grouped, in_order, layer_of, type_of
+from tamtctl.ticket.ticket import Ticket
+
+
+@dataclass(frozen=True)
+class Flips:
+    """How much of a ticket's masks differs from the magnitude masks that keep as many weights.
+
+    Attributes:
+        counts: Name → differing positions; empty if they are not known.
+        sizes: Name → weights of every matrix that is counted.
+        chance: Share that would differ if the masks had nothing to do with the weights.
+        unknown: Why they are not known, if so.
+    """
+
+    counts: Mapping[str, int]
+    sizes: Mapping[str, int]
+    chance: float
+    unknown: str | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Of all weights; None if it is not known."""
+        return sum(self.counts.values()) / sum(self.sizes.values()) if self.counts else None
+
+    @property
+    def layers(self) -> dict[str, float]:
+        """Share of every layer, and of what is outside the layers as ``-``."""
+        return in_order(self._by(layer_of))
+
+    @property
+    def types(self) -> dict[str, float]:
+        """Share of every type of matrix."""
+        return self._by(type_of)
+
+    def _by(self, key: Callable[[str], str]) -> dict[str, float]:
+        return {
+            group: sum(self.counts[n] for n in names) / sum(self.sizes[n] for n in names)
+            for group, names in grouped(self.counts, key).items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "share": self.share,
+            "by_chance": self.chance,
+            "layers": self.layers,
+            "types": self.types,
+            "matrices": {name: count / self.sizes[name] for name, count in self.counts.items()},
+            "unknown": self.unknown,
+        }
+
+
+def flips_of(ticket: Ticket) -> Flips:
+    """Count what differs, from the ticket alone or with its base model's weights on this machine.
+
+    Neither torch nor the network is used.
+    """
+    sizes = {name: entry.numel for name, entry in ticket.parameters.items()}
+    # Of n weights both keep k: the k/n of one that the other prunes, and the other way round.
+    chance = sum(2 * e.kept * (1 - e.kept / e.numel) for e in ticket.parameters.values())
+    chance /= ticket.total
+    if ticket.encoding == "delta":
+        counts = {n: count_flips(ticket.stored[n], size) for n, size in sizes.items()}
+        return Flips(counts, sizes, chance)
+    try:
+        base = BaseWeights(ticket)
+        counts = {
+            name: int(np.count_nonzero(_differing(ticket, name, base.read(name, entry))))
+            for name, entry in ticket.parameters.items()
+        }
+    except UnknownWeightsError as error:
+        return Flips({}, sizes, chance, str(error))
+    return Flips(counts, sizes, chance)
+
+
+def _differing(ticket: Ticket, name: str, weight: NDArray[np.float32]) -> Mask:
+    mask = ticket.decoded(name, weight)
+    return mask ^ magnitude_mask(weight, ticket.parameters[name].kept)
+
+
+@dataclass(frozen=True)
+class SharedFlips:
+    """How alike the flips of two tickets are, on average over the matrices that both flip in.
+
+    Attributes:
+        jaccard: Positions that both flip, as a share of those that either flips.
+        chance: What as many flips spread at random over the matrices have.
+    """
+
+    jaccard: float
+    chance: float
+
+
+def shared_flips(tickets: Sequence[Ticket]) -> dict[tuple[int, int], SharedFlips]:
+    """Compare the flips of every two tickets whose base model's weights are on this machine.
+
+    Of two that are masks of other weights, nothing is said.
+    """
+    bases: dict[int, BaseWeights] = {}
+    for number, ticket in enumerate(tickets):
+        with suppress(UnknownWeightsError):
+            bases[number] = BaseWeights(ticket)
+    found: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for name in dict.fromkeys(name for ticket in tickets for name in ticket.parameters):
+        weights: dict[str, NDArray[np.float32]] = {}  # by checksum
+        flips: dict[int, tuple[str, Mask]] = {}
+        for number, base in list(bases.items()):
+            if (entry := tickets[number].parameters.get(name)) is None:
+                continue
+            try:
+                if entry.sha256 not in weights:
+                    weights[entry.sha256] = base.read(name, entry)
+            except UnknownWeightsError:
+                del bases[number]
+                continue
+            differing = _differing(tickets[number], name, weights[entry.sha256])
+            flips[number] = entry.sha256, differing
+        for pair, alike in _alike(flips):
+            found.setdefault(pair, []).append(alike)
+    return {
+        pair: SharedFlips(*map(float, np.array(values).mean(0)))
+        for pair, values in found.items()
+        if bases.keys() >= set(pair)
+    }
+
+
+def _alike(
+    flips: Mapping[int, tuple[str, Mask]],
+) -> Iterator[tuple[tuple[int, int], tuple[float, float]]]:
+    """Yield two tickets, and how alike their flips in one matrix are, beside chance."""
+    for a, b in itertools.combinations(flips, 2):
+        (weight_a, flips_a), (weight_b, flips_b) = flips[a], flips[b]
+        if weight_a != weight_b:
+            continue
+        either = int(np.count_nonzero(flips_a | flips_b))
+        if not either:
+            continue
+        share_a, share_b = flips_a.mean(), flips_b.mean()
+        by_chance = share_a * share_b / (share_a + share_b - share_a * share_b)
+        yield (a, b), (int(np.count_nonzero(flips_a & flips_b)) / either, float(by_chance))

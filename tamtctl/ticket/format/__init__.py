@@ -1,0 +1,1 @@
+"""The ticket folder, byte by byte."""

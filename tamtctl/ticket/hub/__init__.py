@@ -1,0 +1,1 @@
+"""Sharing tickets through the Hugging Face Hub."""

@@ -1,0 +1,165 @@
+"""The Hub's own cache, shared with every other library, as tamtctl reads and writes it.
+
+    models--org--name/snapshots/COMMIT/ticket.json -> ../../blobs/CHECKSUM
+    models--org--name/refs/main                       the commit that a branch or tag names
+
+A Hub may lie, and an earlier lie may have left links in the cache: names come from checksums that
+have been looked at, and nothing is read, written or deleted through a link that leads out of the
+repository's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import constants
+
+from tamtctl.foundations.errors import HubError
+from tamtctl.foundations.locks import abandoned, new_held
+from tamtctl.foundations.plain_files import BLOBS, SNAPSHOTS, leads_out, read_regular
+from tamtctl.ticket.format.metadata import METADATA_FILE
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_REFS = "refs"
+_TEMPORARY = ".tamtctl-"  # what a process that was killed has left under such names goes
+_MAX_REF_BYTES = 1000
+
+
+@dataclass(frozen=True)
+class RepoCache:
+    """What the cache holds of one repository."""
+
+    repo: str
+
+    @property
+    def storage(self) -> Path:
+        """The repository's folder, which need not exist."""
+        name = constants.REPO_ID_SEPARATOR.join(["models", *self.repo.split("/")])
+        return Path(constants.HF_HUB_CACHE) / name
+
+    def snapshot(self, commit: str) -> Path:
+        """Return the folder of a commit, which need not exist."""
+        return self.storage / SNAPSHOTS / commit
+
+    def find(self, commit: str, name: str) -> Path | None:
+        """Return a file of a commit if the cache has it, in its own folders."""
+        folder = self.snapshot(commit)
+        self._refuse_links(folder)
+        return folder / name if (folder / name).is_file() and not leads_out(folder, name) else None
+
+    def put(self, commit: str, name: str, blob: str, write: Callable[[Path], None]) -> Path:
+        """Add a file to a commit, as the Hub's client would.
+
+        Args:
+            commit: Its 40 digits.
+            name: Of the file, without folders.
+            blob: The checksum that the content is kept under.
+            write: Writes the content to a file, or raises, and then nothing is added.
+        """
+        folder, blobs = self.snapshot(commit), self.storage / BLOBS
+        self._refuse_links(folder)
+        self._refuse_links(blobs)
+        self.storage.mkdir(parents=True, exist_ok=True)
+        for leftover in abandoned(self.storage, _TEMPORARY):
+            leftover.unlink()
+        with new_held(self.storage, _TEMPORARY, is_folder=False) as new:
+            try:
+                write(new)
+                blobs.mkdir(exist_ok=True)
+                new.replace(blobs / blob)
+            finally:
+                new.unlink(missing_ok=True)
+                self._remove_if_empty(self.storage)
+        folder.mkdir(parents=True, exist_ok=True)
+        link = self.storage / f"{_TEMPORARY}{secrets.token_hex(4)}"
+        try:
+            link.symlink_to(Path("..", "..", BLOBS, blob))
+        except OSError:  # a system without links
+            shutil.copyfile(blobs / blob, link)
+        link.replace(folder / name)
+        return folder / name
+
+    def evict(self, path: Path, *, is_damaged: bool = False) -> None:
+        """Take a file of a snapshot out, and its content unless another one needs it."""
+        content = Path(os.path.realpath(path))
+        is_own = not leads_out(path.parent, path.name)
+        path.unlink(missing_ok=True)
+        if is_own:
+            others = path.parent.parent.glob(f"*/{path.name}")
+            if is_damaged or not any(other.resolve() == content for other in others):
+                content.unlink(missing_ok=True)
+        self._remove_if_empty(path.parent)
+
+    def named_commit(self, revision: str, name: str) -> Path | None:
+        """Return the snapshot that a branch, tag or commit names, if it holds a file."""
+        found = huggingface_hub.try_to_load_from_cache(self.repo, name, revision=revision)
+        return Path(found).parent if isinstance(found, str) else None
+
+    def name_commit(self, revision: str, commit: str) -> None:
+        """Let a branch or tag point to a commit, as the Hub's client does.
+
+        The client would do so before the first download, when nothing has been verified yet.
+        """
+        if revision == commit:
+            return
+        ref = self.storage / _REFS / revision
+        self._refuse_links(ref.parent)
+        if _commit_in(ref) == commit:
+            return
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        new = self.storage / f"{_TEMPORARY}{secrets.token_hex(4)}"
+        new.write_text(commit, encoding="utf-8")
+        new.replace(ref)
+
+    def _refuse_links(self, folder: Path) -> None:
+        """Refuse to go on where the cache leads somewhere else."""
+        for part in (folder, *folder.parents):
+            if part == self.storage:
+                return
+            if part.is_symlink():
+                raise HubError(f"{str(part)!r} in the Hub's cache is a link; remove it")
+
+    @staticmethod
+    def _remove_if_empty(folder: Path) -> None:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def named_snapshots(name: str) -> Iterator[tuple[str, str, Path]]:
+    """Yield repository, branch or tag, and snapshot of every one that holds a file."""
+    for storage in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
+        repo = storage.name.removeprefix("models--").replace("--", "/")
+        refs = storage / _REFS
+        for ref in sorted(refs.rglob("*")):
+            commit = _commit_in(ref)
+            if commit and (storage / SNAPSHOTS / commit / name).exists():
+                yield repo, ref.relative_to(refs).as_posix(), storage / SNAPSHOTS / commit
+
+
+def pulled_tickets() -> dict[str, Path]:
+    """Return name → folder of the tickets in the Hub's cache, for `resolve_ticket`'s names.
+
+    The ticket that a branch or tag names is called ``org/name@branch``, and ``org/name`` if it is
+    the one of ``main``.
+    """
+    return {
+        repo if branch == "main" else f"{repo}@{branch}": folder
+        for repo, branch, folder in named_snapshots(METADATA_FILE)
+    }
+
+
+def _commit_in(ref: Path) -> str | None:
+    """Return the commit that a branch or tag points to, None if it points to nothing."""
+    try:
+        text = read_regular(ref, _MAX_REF_BYTES).decode()
+    except (OSError, ValueError):
+        return None
+    return text if COMMIT.fullmatch(text) else None

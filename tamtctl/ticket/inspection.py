@@ -1,0 +1,139 @@
+"""Looking into tickets: what one holds, whether it is intact, and how alike several are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tamtctl.cli.notebook import Shown
+from tamtctl.foundations.errors import TicketError
+from tamtctl.foundations.folders import folder_size
+from tamtctl.ticket.bases import with_masks
+from tamtctl.ticket.flips import Flips, SharedFlips, flips_of, shared_flips
+from tamtctl.ticket.format.metadata import Check
+from tamtctl.ticket.measured import Measured
+from tamtctl.ticket.similarity import Share, Similarity, by_layer, by_type, similarities
+from tamtctl.ticket.ticket import Ticket, resolve_ticket
+
+
+@dataclass(frozen=True, repr=False)
+class Inspection(Shown):
+    """What is known of one ticket folder.
+
+    Attributes:
+        path: Its folder.
+        kind: How its name was found: ``path``, ``packaged`` or ``hub``.
+        checks: What verifying it found.
+        ticket: None if it is not valid.
+        flips: Where its masks differ from the magnitude masks; None if it is not valid.
+        bytes: Size of its files.
+    """
+
+    path: Path
+    kind: str
+    checks: list[Check]
+    ticket: Ticket | None
+    flips: Flips | None
+    bytes: int
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether no check failed."""
+        return self.ticket is not None
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with an invalid ticket."""
+        return next(check.detail for check in self.checks if check.passed is False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        ticket = self.ticket
+        return {
+            "path": str(self.path),
+            "kind": self.kind,
+            "valid": self.is_valid,
+            "bytes": self.bytes,
+            "checks": [asdict(check) for check in self.checks],
+            "ticket": ticket and ticket.describe(),
+            "measured": ticket and Measured.of(ticket).to_dict(),
+            "layers": _sparsities(by_layer(ticket)) if ticket else None,
+            "types": _sparsities(by_type(ticket)) if ticket else None,
+            "flips": self.flips and self.flips.to_dict(),
+        }
+
+
+def inspect_ticket(name: str, *, token: str | None = None) -> Inspection:
+    """Return what is known of a ticket; a damaged one is described, not refused.
+
+    Raises:
+        TicketError: There is no such ticket.
+    """
+    found = resolve_ticket(name, token=token)
+    checks = Ticket.verify(found.path)
+    is_valid = not any(check.passed is False for check in checks)
+    ticket = Ticket.load(found.path) if is_valid else None
+    flips = flips_of(ticket) if ticket else None
+    return Inspection(found.path, found.kind, checks, ticket, flips, folder_size(found.path))
+
+
+@dataclass(frozen=True, repr=False)
+class TicketComparison(Shown):
+    """Several tickets side by side.
+
+    Attributes:
+        names: As they were asked for.
+        inspections: What is known of each; all are valid.
+        similarities: Of every two of them.
+        shared_flips: Numbers of two tickets → how alike their flips are, as far as it is known.
+    """
+
+    names: list[str]
+    inspections: list[Inspection]
+    similarities: list[Similarity]
+    shared_flips: Mapping[tuple[int, int], SharedFlips]
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """The tickets, in the encoding that they came in."""
+        return [inspection.ticket for inspection in self.inspections if inspection.ticket]
+
+    @property
+    def flips(self) -> list[Flips]:
+        """Where the masks of each differ from the magnitude masks."""
+        return [inspection.flips for inspection in self.inspections if inspection.flips]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "tickets": [one.to_dict() for one in self.inspections],
+            "similarities": [
+                one.to_dict()
+                | {"a": self.names[one.a], "b": self.names[one.b]}
+                | {"flips": (shared := self.shared_flips.get((one.a, one.b))) and asdict(shared)}
+                for one in self.similarities
+            ],
+        }
+
+
+def compare_masks(names: Sequence[str], *, token: str | None = None) -> TicketComparison:
+    """Inspect several tickets and compare their masks.
+
+    Raises:
+        TicketError: One is missing or not valid, or two have no matrix in common.
+        ModelError: A ticket is encoded as ``delta`` and its base model cannot be loaded.
+    """
+    inspections = [inspect_ticket(name, token=token) for name in names]
+    tickets = []
+    for name, inspection in zip(names, inspections, strict=True):
+        if inspection.ticket is None:
+            raise TicketError(f"ticket {name!r}: {inspection.problem}")
+        tickets.append(with_masks(inspection.ticket))
+    similar = similarities(tickets)
+    return TicketComparison(list(names), inspections, similar, shared_flips(tickets))
+
+
+def _sparsities(groups: dict[str, Share]) -> dict[str, float]:
+    return {group: share.sparsity for group, share in groups.items()}

@@ -1,0 +1,376 @@
+"""Pruned weights that stay zero while a model is trained by anybody's loop and any optimiser.
+
+`KeptZeros` hangs on a model's encoder by hooks, and changes neither its parameters nor its class:
+
+- a pruned weight has no gradient, so that it counts in no norm, no moment and no scaling;
+- after the step of any `torch.optim.Optimizer` what it wrote into pruned weights is gone, also of
+  one that mixes the gradients of a matrix (Muon) or goes on with moments of before;
+- before a forward pass and before a state dict is taken, and after one is loaded, it looks again,
+  whoever wrote into the weights or put other parameters in their place.
+
+The last of these is also how a copy (`copy.deepcopy`, `torch.save`) keeps its own zeros. Keys and
+files of a state dict are those of the plain model.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
+
+from tamtctl.foundations.errors import ModelError, TicketError
+from tamtctl.foundations.packing import pack, unpack
+from tamtctl.models.loading import base_encoder, maskable_matrices
+from tamtctl.models.wrapped_models import models_inside
+
+# To a bit pattern of as many bytes, cutting out is one "and", ten times faster on a CPU than
+# filling by a mask; and what was -0.0 or no number is +0.0 afterwards.
+_PATTERNS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class _Stencil:
+    """Which weights of one matrix are pruned: a byte for each, all bits set where it is kept."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self._bits = -mask.to(torch.int8)  # True, which keeps, becomes -1
+
+    @property
+    def shape(self) -> torch.Size:
+        return self._bits.shape
+
+    @property
+    def pruned(self) -> int:
+        return self._bits.numel() - int(self._bits.count_nonzero())
+
+    def cut_out(self, weight: Tensor) -> None:
+        """Set the pruned weights to zero, without a trace in autograd.
+
+        Autograd must not see it: a model may run twice before its backward pass.
+        """
+        data = weight.data
+        data.view(_PATTERNS[data.element_size()]).bitwise_and_(self._on(data.device))
+
+    def cut_gradient(self, gradient: Tensor) -> Tensor:
+        """Return the gradient without that of pruned weights."""
+        bits = self._on(gradient.device)
+        if gradient.layout != torch.strided:  # of a sparse embedding; the step's end sees to it
+            return gradient
+        if gradient.requires_grad:  # which a bit pattern has no derivative for
+            return gradient.masked_fill(bits == 0, 0.0)
+        pattern = _PATTERNS[gradient.element_size()]
+        return gradient.view(pattern).bitwise_and(bits).view(gradient.dtype)
+
+    def is_zero_in(self, weight: Tensor) -> bool:
+        return not bool((weight.detach().ne(0) & self._on(weight.device).eq(0)).any())
+
+    def of_rows(self, rows: int) -> _Stencil:
+        """Return the stencil of a table with more rows, which are kept, or with fewer."""
+        more = max(0, rows - len(self._bits))
+        return _Stencil(nn.functional.pad(self._bits[:rows].bool(), (0, 0, 0, more), value=True))
+
+    def equals(self, mask: Tensor) -> bool:
+        return torch.equal(self._bits.cpu().bool(), mask.cpu())
+
+    def _on(self, device: torch.device) -> Tensor:
+        if self._bits.device != device:
+            self._bits = self._bits.to(device)
+        return self._bits
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Stencil:
+        shared = object.__new__(_Stencil)
+        shared._bits = self._bits  # which are never written
+        return shared
+
+    def __reduce__(self) -> tuple[Callable[..., _Stencil], tuple[Any, ...]]:
+        return _stencil_of_packed, (
+            pack(self._bits.bool().numpy(force=True)),
+            tuple(self._bits.shape),
+        )
+
+
+def _stencil_of_packed(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> _Stencil:
+    return _Stencil(torch.from_numpy(unpack(packed, shape)))
+
+
+@dataclass
+class _Bound:
+    """A parameter whose pruned weights are kept at zero, as it was when they were last set."""
+
+    parameter: nn.Parameter
+    gradient_hook: RemovableHandle | None = None
+    version: int = -1
+    address: int = 0
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether autograd, or a new storage, knows of a change; it does not of all."""
+        return (self.version, self.address) != (self.parameter._version, self.parameter.data_ptr())
+
+    def follow(self, stencil: _Stencil) -> None:
+        """Cut out what comes as the parameter's gradient; that of a frozen one cannot be."""
+        if self.gradient_hook is None and self.parameter.requires_grad:
+            self.gradient_hook = self.parameter.register_hook(stencil.cut_gradient)
+
+    def restore(self, stencil: _Stencil) -> None:
+        if self.parameter.is_meta:  # its weights are elsewhere for now
+            return
+        stencil.cut_out(self.parameter)
+        self.version, self.address = self.parameter._version, self.parameter.data_ptr()
+
+    def release(self) -> None:
+        if self.gradient_hook:
+            self.gradient_hook.remove()
+            self.gradient_hook = None
+
+
+class KeptZeros:
+    """The pruned weights of a model, which stay zero until they are let go.
+
+    Made by `Ticket.apply` with ``keep=True``, `Ticket.keep` and `keep_zeros`; `kept_zeros` returns
+    that of a model.
+
+    Attributes:
+        is_kept: False once they are let go.
+    """
+
+    def __init__(self, encoder: nn.Module, masks: Mapping[str, Tensor]) -> None:
+        """Keep zeros where masks prune, and set what is there to zero.
+
+        Args:
+            encoder: The base encoder.
+            masks: Name of a matrix in it → boolean mask; True keeps.
+        """
+        self._stencils = {name: _Stencil(mask) for name, mask in masks.items()}
+        self._bound: dict[str, _Bound] = {}
+        self._had_gradients = True
+        self._restore_all(encoder)
+        self._hooks = [
+            encoder.register_forward_pre_hook(self._before_forward),
+            encoder.register_state_dict_pre_hook(self._before_saving),
+            encoder.register_load_state_dict_post_hook(self._after_loading),
+        ]
+        self.is_kept = True
+        _watch_optimizers(self)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The matrices, by their names in the base encoder."""
+        return tuple(self._stencils)
+
+    @property
+    def zeros(self) -> int:
+        """How many weights are pruned."""
+        return sum(stencil.pruned for stencil in self._stencils.values())
+
+    def lost(self) -> tuple[str, ...]:
+        """Return the matrices in which a pruned weight is not zero at this moment.
+
+        Between an optimiser's step and the next forward pass or state dict there can be some, of
+        one that is none of `torch.optim.Optimizer`.
+        """
+        return tuple(
+            name
+            for name, bound in self._bound.items()
+            if not self._stencils[name].is_zero_in(bound.parameter)
+        )
+
+    def has_masks(self, masks: Mapping[str, Tensor]) -> bool:
+        """Whether these are the masks whose zeros are kept."""
+        return masks.keys() == self._stencils.keys() and all(
+            self._stencils[name].equals(mask) for name, mask in masks.items()
+        )
+
+    def release(self) -> None:
+        """Let the zeros go: from now on pruned weights are trained like all others."""
+        for hook in self._hooks:
+            hook.remove()
+        for bound in self._bound.values():
+            bound.release()
+        self._bound.clear()
+        _KEPT.discard(self)
+        self.is_kept = False
+
+    def __repr__(self) -> str:
+        """Return how many zeros are kept, in a line."""
+        weights = sum(stencil.shape.numel() for stencil in self._stencils.values())
+        state = "kept" if self.is_kept else "let go"
+        return (
+            f"<KeptZeros: {self.zeros:,} zeros of {weights:,} weights in {len(self._stencils)} "
+            f"matrices, {state}>"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes over: it finds its own parameters."""
+        return self.__dict__ | {"_bound": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.is_kept:
+            _watch_optimizers(self)
+
+    def _before_forward(self, encoder: nn.Module, inputs: object) -> None:
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state():  # no part of the graph
+            return
+        if getattr(encoder, "_is_replica", False):  # of DataParallel, made of the model each time
+            return
+        # What writes past autograd (`.data`) leaves no trace; in training it is always looked for,
+        # and when training has ended, as an average of the weights may have come in.
+        has_gradients = torch.is_grad_enabled()
+        self._restore_all(encoder, only_changed=not (has_gradients or self._had_gradients))
+        self._had_gradients = has_gradients
+
+    def _before_saving(self, encoder: nn.Module, prefix: str, keep_vars: bool) -> None:
+        self._restore_all(encoder)
+
+    def _after_loading(self, encoder: nn.Module, incompatible_keys: object) -> None:
+        self._restore_all(encoder)
+
+    def _after_step(self, held: set[int]) -> None:
+        """Restore after an optimiser's step.
+
+        Args:
+            held: The identities of the optimiser's parameters.
+        """
+        for name, bound in self._bound.items():
+            if id(bound.parameter) in held or bound.has_changed:
+                self._restore(name, bound)
+
+    def _restore_all(self, encoder: nn.Module, *, only_changed: bool = False) -> None:
+        if getattr(encoder, "_is_fsdp_managed_module", False):
+            raise _cannot_keep("the model", "FSDP keeps its weights in shards")
+        for name in self._stencils:
+            bound = self._follow(encoder, name)
+            if bound and (bound.has_changed or not only_changed):
+                self._restore(name, bound)
+
+    def _restore(self, name: str, bound: _Bound) -> None:
+        if bound.parameter.shape != self._stencils[name].shape:  # a table got more rows
+            bound.release()
+            self._fit(name, bound.parameter)
+            bound.follow(self._stencils[name])
+        bound.restore(self._stencils[name])
+
+    def _follow(self, encoder: nn.Module, name: str) -> _Bound | None:
+        """Return the parameter that a name stands for now, with its gradient hook."""
+        bound, found = self._bound.get(name), _attribute(encoder, name)
+        # Anything else stands there for a moment (`torch.func.functional_call`).
+        if isinstance(found, nn.Parameter) and (bound is None or found is not bound.parameter):
+            if bound:
+                bound.release()
+            self._fit(name, found)
+            bound = self._bound[name] = _Bound(found)
+        if bound:
+            bound.follow(self._stencils[name])
+        return bound
+
+    def _fit(self, name: str, parameter: nn.Parameter) -> None:
+        """Make the stencil fit a new parameter, or refuse that."""
+        if type(parameter.data) is not Tensor:
+            raise _cannot_keep(name, f"it is a {type(parameter.data).__name__} now")
+        if parameter.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+            raise _cannot_keep(name, f"its weights are {_dtype(parameter)} now")
+        old, new = self._stencils[name].shape, parameter.shape
+        if old == new:
+            return
+        if len(old) != len(new) or old[1:] != new[1:]:
+            raise _cannot_keep(name, f"its shape is {list(new)} now, and was {list(old)}")
+        self._stencils[name] = self._stencils[name].of_rows(len(new) and int(new[0]))
+
+
+def keep_zeros(model: object) -> KeptZeros:
+    """Keep the zeros that a sparse model holds now, in the matrices that a ticket could mask.
+
+    For a checkpoint whose ticket is not at hand; what keeps a ticket's zeros is its own `keep`.
+
+    Args:
+        model: As for `Ticket.apply`.
+
+    Raises:
+        ModelError: It holds no zeros.
+        TicketError: It is no transformers model; the message names its class.
+    """
+    found = models_inside(model)
+    if len(found) > 1:
+        kinds = ", ".join(type(m).__name__ for m in found)
+        raise TicketError(
+            f"this {type(model).__name__} holds {len(found)} models ({kinds}); give one of them"
+        )
+    weights = maskable_matrices(found[0])
+    masks = {n: mask for n, w in weights.items() if not bool((mask := w.detach() != 0).all())}
+    if not masks:
+        raise ModelError(f"this {type(found[0]).__name__} holds no zeros to keep")
+    return keep_masked(found[0], masks)
+
+
+def kept_zeros(model: object) -> KeptZeros | None:
+    """Return the zeros that are kept in a model, or None if none are.
+
+    Args:
+        model: As for `Ticket.apply`; of several models inside, the first that keeps zeros counts.
+    """
+    return next(filter(None, map(_kept_in, models_inside(model))), None)
+
+
+def keep_masked(model: nn.Module, masks: Mapping[str, Tensor]) -> KeptZeros:
+    """Keep zeros where masks prune; those kept before are let go.
+
+    Args:
+        model: A transformers model.
+        masks: Name of a matrix in its base encoder → boolean mask; True keeps.
+    """
+    earlier = _kept_in(model)
+    kept = KeptZeros(base_encoder(cast(Any, model)), masks)
+    if earlier:
+        earlier.release()
+    return kept
+
+
+def _kept_in(model: nn.Module) -> KeptZeros | None:
+    for hook in base_encoder(cast(Any, model))._forward_pre_hooks.values():
+        if isinstance(owner := getattr(hook, "__self__", None), KeptZeros):
+            return owner
+    return None
+
+
+_KEPT: weakref.WeakSet[KeptZeros] = weakref.WeakSet()
+_watching: list[RemovableHandle] = []
+
+
+def _watch_optimizers(kept: KeptZeros) -> None:
+    _KEPT.add(kept)
+    if not _watching:  # one hook for all models of the process
+        _watching.append(register_optimizer_step_post_hook(_after_any_step))
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled anew for every parameter
+def _after_any_step(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+    if _KEPT:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for kept in tuple(_KEPT):
+            kept._after_step(held)
+
+
+def _attribute(encoder: nn.Module, name: str) -> object:
+    owner: object = encoder
+    for part in name.split("."):
+        owner = getattr(owner, part, None)
+    return owner
+
+
+def _cannot_keep(what: str, why: str) -> TicketError:
+    return TicketError(
+        f"the zeros of {what} cannot be kept: {why}; let them go first "
+        "(tamtctl.kept_zeros(model).release()), or train without that"
+    )
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -1,0 +1,186 @@
+"""Which tickets are at hand: packaged ones, those of the runs, and those pulled from the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from tamtctl.foundations.errors import TicketError
+from tamtctl.foundations.folders import folder_size
+from tamtctl.foundations.untrusted import reason
+from tamtctl.pruning.config import one_of
+from tamtctl.ticket.format.metadata import TicketMetadata, TicketReader
+from tamtctl.ticket.hub.cache import pulled_tickets
+from tamtctl.ticket.measured import Measured
+from tamtctl.ticket.ticket import packaged_tickets
+from tamtctl.training.run_folder import RUNS, TICKET
+
+Kind = Literal["packaged", "run", "hub"]
+ORDERS = ("date", "name", "loss", "sparsity", "size")
+
+
+@dataclass(frozen=True)
+class TicketLine:
+    """One ticket of a listing.
+
+    Attributes:
+        name: What every command knows it by.
+        path: Its folder.
+        sparsity: Measured share of zeros.
+        method: How its masks were found.
+        objective: What they were trained for; None if for nothing.
+        base_model: Hub id, ``nano``, or the last part of a folder's path.
+        bytes: Size of its folder.
+        kind: Where it is: ``packaged``, ``run`` or ``hub``.
+        created: When it was made, ISO 8601.
+        loss: Its held-out loss, as far as the ticket tells.
+        unit: Of the loss.
+    """
+
+    name: str
+    path: Path
+    sparsity: float
+    method: str
+    objective: str | None
+    base_model: str
+    bytes: int
+    kind: Kind = "run"
+    created: str = ""
+    loss: float | None = None
+    unit: str | None = None
+
+    @property
+    def how(self) -> str:
+        """Method and objective in a word, as a sweep names them: ``tamt-kd``, ``imp``."""
+        is_trained = self.method == "tamt" and self.objective
+        return f"{self.method}-{self.objective}" if is_trained else self.method
+
+    @property
+    def time(self) -> datetime:
+        """When it was made, in UTC."""
+        made = datetime.fromisoformat(self.created)
+        try:
+            return made.astimezone(UTC)
+        except OverflowError:  # within a day of the first or the last one that there is
+            return made.replace(tzinfo=UTC)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class DamagedTicket:
+    """A folder that should be a ticket and is none.
+
+    Attributes:
+        name: What it would be known by.
+        path: The folder.
+        problem: What is wrong.
+    """
+
+    name: str
+    path: Path
+    problem: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All tickets at hand.
+
+    Attributes:
+        tickets: In the order that was asked for.
+        damaged: What is no ticket and should be one, by name.
+    """
+
+    tickets: list[TicketLine]
+    damaged: list[DamagedTicket]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "tickets": [one.to_dict() for one in self.tickets],
+            "damaged": [one.to_dict() for one in self.damaged],
+        }
+
+
+def list_tickets(order: str = "date") -> Listing:
+    """List the packaged tickets, those of the runs below the working directory, those pulled.
+
+    Their metadata are read and checked, and the sizes of their files; what a mask holds, only
+    `tamtctl.ticket.inspection.inspect_ticket` verifies.
+
+    Args:
+        order: ``date``, the newest first; ``name``; ``loss``, the lowest first, of every model and
+            unit by itself, for others cannot be compared; ``sparsity``, the lowest first; or
+            ``size``, the largest first.
+
+    Raises:
+        UsageError: There is no such order.
+    """
+    one_of("sort", order, ORDERS)
+    found = list(_found())
+    tickets = [one for one in found if isinstance(one, TicketLine)]
+    tickets.sort(key=lambda line: line.name)
+    tickets.sort(key=lambda line: _rank(line, order))
+    return Listing(tickets, [one for one in found if isinstance(one, DamagedTicket)])
+
+
+def known_tickets() -> list[TicketLine]:
+    """Return the tickets of `list_tickets` that are none the worse, by place and name."""
+    return [one for one in _found() if isinstance(one, TicketLine)]
+
+
+def _rank(line: TicketLine, order: str) -> Any:
+    if order == "loss":
+        has_none = line.loss is None
+        return has_none, line.base_model, line.unit or "", line.loss or 0.0
+    ranks = {"date": -line.time.timestamp(), "sparsity": line.sparsity, "size": -line.bytes}
+    return ranks.get(order, 0)
+
+
+def _found() -> Iterator[TicketLine | DamagedTicket]:
+    for name, (folder, kind) in _places().items():
+        try:
+            metadata = TicketReader(folder).read_at_a_glance()
+            yield _line(name, folder, kind, metadata)
+        except TicketError as error:
+            yield DamagedTicket(name, folder, str(error.__cause__ or error))
+        except OSError as error:
+            yield DamagedTicket(name, folder, reason(error))
+
+
+def _places() -> dict[str, tuple[Path, Kind]]:
+    places: dict[str, tuple[Path, Kind]] = {}
+    for name, folder in packaged_tickets().items():
+        places[name] = folder, "packaged"
+    for folder in sorted(RUNS.glob(f"*/{TICKET}")):
+        if folder.is_dir():
+            places[str(folder)] = folder, "run"
+    for name, folder in pulled_tickets().items():
+        places[name] = folder, "hub"
+    return places
+
+
+def _line(name: str, folder: Path, kind: Kind, metadata: TicketMetadata) -> TicketLine:
+    measured = Measured.of(metadata)
+    return TicketLine(
+        name=name,
+        path=folder,
+        sparsity=metadata.sparsity,
+        method=metadata.method,
+        objective=metadata.objective,
+        base_model=metadata.base_model.id,
+        bytes=folder_size(folder),
+        kind=kind,
+        created=metadata.created,
+        loss=measured.losses.get("ticket"),
+        unit=measured.unit,
+    )

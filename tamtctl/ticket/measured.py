@@ -1,0 +1,126 @@
+"""What a ticket says was measured of it: losses, their unit, and the text that they were taken on.
+
+A ticket may be a stranger's: what is no number is left out, and what is missing is not made up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tamtctl.foundations import printable
+from tamtctl.foundations.loss_units import UNITS, ScoredText
+from tamtctl.foundations.public_names import texts_of
+from tamtctl.ticket.format.metadata import TicketMetadata
+
+# What no measurement comes near.
+_MOST, _LARGEST, _LONGEST_TEXT = 100, 1e9, 200
+_NAME = re.compile(r"\w[\w .:+/-]{0,63}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Losses of a ticket and of what it was compared with, by mask.
+
+    Attributes:
+        losses: On held-out text.
+        standard_errors: Of these, as far as there are some.
+        check_losses: On text of another domain.
+        unit: Of all losses; None if the ticket does not say what they are.
+        text: The held-out text: how much of what.
+        check_text: What the text of another domain is.
+        scores: Task → metric → score.
+        steps: Of the training, as far as is known.
+        flips: Share of the mask that training changed, as far as is known.
+        changed: Whether training moved the mask from its start, as far as is known.
+    """
+
+    losses: dict[str, float]
+    standard_errors: dict[str, float]
+    check_losses: dict[str, float]
+    unit: str | None
+    text: str | None
+    check_text: str | None
+    scores: dict[str, dict[str, float]]
+    steps: int | None
+    flips: float | None
+    changed: bool | None
+
+    @classmethod
+    def of(cls, ticket: TicketMetadata) -> Measured:
+        """Read what was measured of a ticket."""
+        metrics, search = ticket.metrics, ticket.search
+        unit = UNITS.get(str(ticket.objective))
+        changed = metrics.get("changed")
+        check = _joined(texts_of(search, "check_corpus"))
+        losses = _numbers(metrics.get("losses"))
+        return cls(
+            losses=losses,
+            standard_errors=_numbers(metrics.get("standard_errors")),
+            check_losses=_numbers(metrics.get("check_losses")),
+            unit=unit,
+            text=_text(metrics, search) if losses else None,
+            check_text=check and f"{check} (held out)",
+            scores=_scores(metrics.get("scores")),
+            steps=_count(metrics.get("steps")),
+            flips=_share(metrics.get("flips")),
+            changed=changed if isinstance(changed, bool) else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def _text(metrics: Mapping[str, Any], search: Mapping[str, Any]) -> str | None:
+    name = _joined(texts_of(search, "held_out"))
+    if name is None and (corpus := _joined(texts_of(search, "corpus"))):
+        name = f"{corpus} (held out)"
+    length = _count(search.get("sequence_length"))
+    if name is None or length is None:
+        return name
+    sequences, there = _count(metrics.get("sequences")), _count(metrics.get("sequences_there"))
+    if sequences is None:  # of a version that did not write it down
+        return f"sequences of {length} tokens of {name}"
+    return str(ScoredText(name, sequences, there or sequences, length))
+
+
+def _joined(names: tuple[str, ...]) -> str | None:
+    return printable.line(", ".join(names), _LONGEST_TEXT) if names else None
+
+
+def _count(value: Any) -> int | None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return value if is_count else None
+
+
+def _share(value: Any) -> float | None:
+    return float(value) if _is_number(value) and 0 <= value <= 1 else None
+
+
+def _numbers(values: Any) -> dict[str, float]:
+    return {name: float(value) for name, value in _named(values) if _is_number(value)}
+
+
+def _scores(values: Any) -> dict[str, dict[str, float]]:
+    return {name: found for name, value in _named(values) if (found := _numbers(value))}
+
+
+def _named(values: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the members of an object that have a plain name; of too many, the first ones."""
+    items = values.items() if isinstance(values, Mapping) else ()
+    plain = ((name, value) for name, value in items if _NAME.fullmatch(str(name)))
+    return itertools.islice(plain, _MOST)
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and abs(value) <= _LARGEST
+    )

@@ -1,0 +1,87 @@
+"""Which texts a ticket was trained on, so that it is not measured on them unawares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tamtctl.data.corpus import digests_of
+from tamtctl.data.text.sources import PYTHON_DOCS, Source
+from tamtctl.foundations.public_names import texts_of
+from tamtctl.ticket.ticket import Ticket
+
+_SAME, _NAMESAKE = "the ticket was trained on the rest", "the ticket was trained on a text so named"
+_OTHER = "the ticket was trained on a text so named, of other content"
+_ALL = "the ticket was trained on this very text"
+
+
+@dataclass
+class TrainedOn:
+    """What a ticket's search has read, as far as the ticket tells.
+
+    Attributes:
+        ticket: None if what is measured is no ticket.
+        only_tenth: All texts are measured on their held-out part.
+        remark: What a person should know of the texts that were asked for, once `choose` has
+            seen them.
+    """
+
+    ticket: Ticket | None
+    only_tenth: bool = False
+    remark: str | None = None
+
+    def choose(self, sources: Sequence[Source]) -> list[bool]:
+        """Tell which texts can be measured as a whole; of the others, only the held-out part.
+
+        What a search holds out by itself, its ticket has not seen. Where it was given another text
+        for that, it has seen all of its corpus.
+        """
+        seen = [self._seen(source, sources) for source in sources]
+        has_held_out = self.ticket is not None and bool(texts_of(self.ticket.search, "held_out"))
+        found = [why for why in seen if why]
+        if found:
+            self.remark = _ALL if has_held_out else found[0]
+            if len(found) < len(sources):
+                self.remark += f", in {len(found)} of {len(sources)} files"
+        return [
+            not (
+                self.only_tenth
+                or source.name == PYTHON_DOCS
+                or source.held_out is not None
+                or (why is not None and not has_held_out)
+            )
+            for source, why in zip(sources, seen, strict=True)
+        ]
+
+    def _seen(self, source: Source, sources: Sequence[Source]) -> str | None:
+        """Return why a text counts as trained on, None if it does not."""
+        if self.ticket is None:
+            return None
+        digests = self.ticket.metrics.get("trained_on")
+        if isinstance(digests, list | tuple):
+            of_all = digests_of(sources)
+            is_one_of_all = len(of_all) < len(sources) and of_all[0] in digests
+            if source.digest in digests or is_one_of_all:
+                return _SAME
+        names = self.ticket.texts("corpus")
+        if source.name == PYTHON_DOCS and source.name in names:
+            return _SAME
+        if digests is None:  # of a version that kept none: a name without its path is all there is
+            names += texts_of(self.ticket.search, "corpus")
+            if Path(source.name).name in names:
+                return _NAMESAKE
+        if not any(_is_below(source.name, name) for name in names):
+            return None
+        return _NAMESAKE if digests is None else _OTHER
+
+
+def _is_below(name: str, corpus: str) -> bool:
+    """Tell whether a text is a corpus of this name, or a file in the folder of this name."""
+    if name == corpus:
+        return True
+    try:
+        path, folder = Path(name).expanduser().resolve(), Path(corpus).expanduser().resolve()
+    except (OSError, ValueError, RuntimeError):
+        return False
+    return Path(name).exists() and (path == folder or folder in path.parents)

@@ -1,0 +1,1 @@
+"""The loop that search and fine-tuning share, and what looks after it."""

@@ -1,0 +1,212 @@
+"""Checkpoints: all that a training needs to go on, in files that are whole or are not used.
+
+A checkpoint is one safetensors file, ``step-<step>-<checksum>.safetensors``, whose header holds
+the facts that are no tensors. It gets its name once it is on the disk, and the name says what its
+content must hash to, so that nothing but a whole checkpoint is ever loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tamtctl.foundations.errors import ChangedInputsError, TamtctlError, explain
+from tamtctl.foundations.files import give_usual_rights
+from tamtctl.foundations.inputs import changed_inputs
+
+FORMAT_VERSION = 1
+_SECONDS = 300.0  # between two checkpoints, unless it is said otherwise
+KEPT = 2  # the last one, and the one before in case that is damaged
+
+# Part of what is trained → name → tensor; an empty part may be missing after loading.
+State = Mapping[str, Mapping[str, Tensor]]
+
+_NAME = re.compile(r"step-\d{8,}-(?P<checksum>[0-9a-f]{16})\.safetensors")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was saved after a step.
+
+    Attributes:
+        path: Its file.
+        state: On the CPU.
+        facts: Plain JSON values.
+    """
+
+    path: Path
+    state: State
+    facts: dict[str, Any]
+
+
+class Checkpoints:
+    """The last checkpoints of one run.
+
+    Attributes:
+        folder: Where they are; it need not exist.
+    """
+
+    def __init__(
+        self, folder: Path, inputs: Mapping[str, str], circumstances: Mapping[str, str | int]
+    ) -> None:
+        """Know the checkpoints in a folder.
+
+        Args:
+            folder: Of this run alone.
+            inputs: The identity of the run; it goes on from no other.
+            circumstances: Name → value of what its last bits depend on; a change is noted.
+        """
+        self.folder = folder
+        self._inputs = dict(inputs)
+        self._circumstances = {
+            "tamtctl": importlib.metadata.version("tamtctl"),
+            "torch": str(torch.__version__),
+            **circumstances,
+        }
+
+    def paths(self) -> list[Path]:
+        """Return the files, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
+
+    def save(self, step: int, state: State, facts: Mapping[str, Any]) -> Path:
+        """Write a checkpoint, then forget all but the last two.
+
+        Raises:
+            TamtctlError: It cannot be written; those before are intact.
+        """
+        header = {
+            "format_version": FORMAT_VERSION,
+            "inputs": self._inputs,
+            "circumstances": self._circumstances,
+            "facts": dict(facts),
+        }
+        temporary = self.folder / f".step-{step:08d}"
+        tensors = {
+            f"{part}/{name}": tensor.detach().contiguous()
+            for part, named in state.items()
+            for name, tensor in named.items()
+        }
+        try:
+            self.folder.mkdir(exist_ok=True)
+            save_file(tensors, temporary, metadata={"checkpoint": json.dumps(header)})
+            give_usual_rights(temporary)
+            with temporary.open("r+b") as file:
+                checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+                os.fsync(file.fileno())
+            path = self.folder / f"step-{step:08d}-{checksum}.safetensors"
+            temporary.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise self._not_written(step, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        for old in self.paths()[:-KEPT]:
+            old.unlink()
+        return path
+
+    def newest(self, note: Callable[[str], None]) -> Checkpoint | None:
+        """Return the last checkpoint that is intact; name and remove those that are not.
+
+        What a process that was killed has left half-written goes, too.
+
+        Args:
+            note: Is told a line of what a person should know.
+
+        Raises:
+            TamtctlError: It is of another format, or (ChangedInputsError) of other inputs.
+        """
+        for leftover in self.folder.glob(".step-*"):
+            leftover.unlink()
+        for path in reversed(self.paths()):
+            try:
+                header, state = _read(path)
+            except (OSError, ValueError, KeyError, SafetensorError) as error:
+                path.unlink()
+                instead = "the one before is used" if self.paths() else "there is none before"
+                note(f"checkpoint {path} is damaged ({error}) and was removed; {instead}")
+                continue
+            self._check(path, header, note)
+            return Checkpoint(path, state, header["facts"])
+        return None
+
+    def remove(self) -> None:
+        """Remove all of them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _check(self, path: Path, header: Mapping[str, Any], note: Callable[[str], None]) -> None:
+        if header["format_version"] != FORMAT_VERSION:
+            raise TamtctlError(
+                f"checkpoint {str(path)!r} is of another version of tamtctl; go on with that one, "
+                "or start anew with --force"
+            )
+        if changed := changed_inputs(header["inputs"], self._inputs):
+            raise ChangedInputsError(
+                f"the {' and the '.join(changed)} changed since {str(path)!r} was saved",
+                "bring back what it was, or start anew with --force",
+            )
+        before = header["circumstances"]
+        now = self._circumstances
+        if other := [f"{name} was {before[name]}" for name in now if before[name] != now[name]]:
+            note(
+                f"when {path} was saved, {', '.join(other)}: the last bits of the result may "
+                "depend on that"
+            )
+
+    def _not_written(self, step: int, error: Exception) -> TamtctlError:
+        earlier = self.paths()
+        kept = f"{earlier[-1]} is intact" if earlier else "there is none before"
+        return TamtctlError(
+            f"the checkpoint of step {step} was not written: {explain(error) or error}; {kept}; "
+            "the same command goes on from there"
+        )
+
+
+class Timetable:
+    """When to save: every so many steps, or every five minutes."""
+
+    def __init__(self, every: int | None) -> None:
+        self._every = every
+        self.saved()
+
+    def is_due(self, step: int) -> bool:
+        """Tell whether to save after a step (from 1)."""
+        if self._every is not None:
+            return step % self._every == 0
+        return time.monotonic() - self._saved_at >= _SECONDS
+
+    def saved(self) -> None:
+        """Start counting the minutes anew."""
+        self._saved_at = time.monotonic()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], State]:
+    """Return header and state of a checkpoint whose content is what its name promises."""
+    found = _NAME.fullmatch(path.name)
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    if not found or found["checksum"] != checksum:
+        raise ValueError("its content does not match its checksum")
+    with safe_open(path, framework="pt") as opened:
+        header = json.loads(opened.metadata()["checkpoint"])
+        state: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+        for key in opened.keys():  # noqa: SIM118, it is no mapping
+            part, _, name = key.partition("/")
+            # Else it would live in the file, which goes when there are newer ones.
+            state[part][name] = opened.get_tensor(key).clone()
+    return header, state

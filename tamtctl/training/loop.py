@@ -1,0 +1,304 @@
+"""The training loop: gradients, clipping, the paper's Adam, a linear schedule, and reports."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from tamtctl.foundations.distributed import world
+from tamtctl.foundations.errors import DivergedError
+from tamtctl.foundations.working import work
+
+BETA1, BETA2 = 0.9, 0.999  # of Adam, as in the paper
+_WARM_UP_STEPS = 5  # left out of the measured speed
+_PIECE = 2**20  # weights updated together in little memory: they stay in the processor's cache
+
+
+class HasInputIds(Protocol):
+    """What the loop needs to know of a batch: its size."""
+
+    @property
+    def input_ids(self) -> Tensor:
+        """Token ids, shape (B, T)."""
+
+
+AnyBatch = TypeVar("AnyBatch", bound=HasInputIds)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What is known of a run after a step.
+
+    Attributes:
+        step: Optimiser steps done, from 1.
+        steps: Steps of the whole run.
+        terms: Mean loss of each term since the last report.
+        learning_rate: Of this step.
+        flips: Share of the mask that differs from the initial one.
+        tokens_per_second: Batch positions per second since the start, without the first steps; of
+            all processes, their slices taken to be as large as this one's.
+        seconds: Since the start, without what lay between an interruption and going on.
+        is_last: No step follows.
+        eval_losses: Of each term on held-out text, if it was evaluated after this step.
+    """
+
+    step: int
+    steps: int
+    terms: dict[str, float]
+    learning_rate: float
+    flips: float
+    tokens_per_second: float
+    seconds: float
+    is_last: bool
+    eval_losses: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        """The objective: the sum of its terms."""
+        return sum(self.terms.values())
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a finished run took: steps done, their seconds, and batch positions per second."""
+
+    steps: int
+    seconds: float
+    tokens_per_second: float
+
+
+class ScoreOptimizer:
+    """The paper's Adam over scores and head, on torch's fused AdamW.
+
+    The paper's AdamW adds epsilon outside the bias correction, which torch's does not offer: the
+    gradients of scores are so small that this moves a tenth of them. Scaling torch's epsilon at
+    every step gives the same update. Without bias correction (the paper's KD) the learning rate is
+    scaled too, and the decay back.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        *,
+        epsilon: float,
+        weight_decay: float,
+        bias_correction: bool,
+        clip: str,
+        max_grad_norm: float,
+        low_memory: bool = False,
+    ) -> None:
+        """Take charge of parameters.
+
+        Args:
+            parameters: What is updated in place.
+            epsilon: As in the paper's formula.
+            weight_decay: Decoupled.
+            bias_correction: Of the moments.
+            clip: ``global`` norm, or ``per-tensor``.
+            max_grad_norm: The norm to clip to.
+            low_memory: Keep first moments in bfloat16, on a CPU. The second ones stay as they are:
+                a step changes them by a thousandth, which bfloat16 would round away.
+        """
+        self._parameters = list(parameters)
+        self._epsilon, self._weight_decay = epsilon, weight_decay
+        self._bias_correction = bias_correction
+        self._clip, self._max_grad_norm = clip, max_grad_norm
+        self._low_memory = low_memory
+        self._moments: dict[int, tuple[Tensor, Tensor]] = {}  # parameter's index → first, second
+        self._step = 0
+
+    def step(self, learning_rate: float) -> None:
+        """Clip the gradients and update."""
+        self._step += 1
+        divisor = self._clipped()
+        first = 1 - BETA1**self._step
+        second = math.sqrt(1 - BETA2**self._step)
+        scale = 1.0 if self._bias_correction else first / second
+        update = partial(
+            adamw,
+            max_exp_avg_sqs=[],
+            fused=True,
+            grad_scale=divisor,
+            amsgrad=False,
+            beta1=BETA1,
+            beta2=BETA2,
+            lr=learning_rate * scale,
+            weight_decay=self._weight_decay / scale,
+            eps=self._epsilon / second,
+            maximize=False,
+        )
+        with torch.no_grad():
+            if self._low_memory:
+                self._update_in_pieces(update)
+            else:
+                self._update_at_once(update)
+
+    def _clipped(self) -> Tensor | None:
+        """Clip the gradients, or return what the kernel shall divide them by: it spares a pass."""
+        if self._clip == "per-tensor":
+            for parameter in self._parameters:
+                torch.nn.utils.clip_grad_norm_(parameter, self._max_grad_norm)
+            return None
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        return ((norm + 1e-6) / self._max_grad_norm).clamp(min=1.0).float()
+
+    def _update_at_once(self, update: Callable[..., None]) -> None:
+        found = list(self._with_gradients())
+        parameters, gradients, firsts, seconds = map(list, zip(*found, strict=True))
+        steps = torch.full([len(found)], self._step - 1.0, device=parameters[0].device)
+        update(parameters, gradients, firsts, seconds, state_steps=list(steps))
+
+    def _update_in_pieces(self, update: Callable[..., None]) -> None:
+        """The kernel wants moments in float32: so they are, a piece at a time."""
+        for tensors in self._with_gradients():
+            for piece in zip(*(t.view(-1).split(_PIECE) for t in tensors), strict=True):
+                parameter, gradient, stored, second = piece
+                first = stored.float()
+                step = torch.full((), self._step - 1.0)
+                update([parameter], [gradient], [first], [second], state_steps=[step])
+                stored.copy_(first)
+
+    def _with_gradients(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Yield every parameter that has a gradient, the gradient, and its two moments."""
+        first_type = torch.bfloat16 if self._low_memory else None
+        for i, parameter in enumerate(self._parameters):
+            if parameter.grad is None:
+                continue
+            if i not in self._moments:
+                first = torch.zeros_like(parameter, dtype=first_type)
+                self._moments[i] = first, torch.zeros_like(parameter)
+            yield parameter, parameter.grad, *self._moments[i]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all that the next step depends on, but the parameters: name → tensor."""
+        state = {"step": torch.tensor(self._step)}
+        for i, (first, second) in self._moments.items():
+            state |= {f"{i}.exp_avg": first, f"{i}.exp_avg_sq": second}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state_dict` was taken, with the same parameters."""
+        self._step = int(state["step"])
+        for i, parameter in enumerate(self._parameters):
+            if f"{i}.exp_avg" in state:
+                moments = (state[f"{i}.{name}"] for name in ("exp_avg", "exp_avg_sq"))
+                first, second = (moment.to(parameter.device, copy=True) for moment in moments)
+                self._moments[i] = first, second
+
+
+def linear_decay(peak: float, step: int, steps: int) -> float:
+    """Return the learning rate of a step (from 0): linear from the peak to 0, no warm-up."""
+    return peak * max(0.0, 1 - step / steps)
+
+
+def warmed_up(peak: float, step: int, steps: int, warm_up_steps: int) -> float:
+    """Return the learning rate of a step (from 0): up to the peak in equal parts, then linear to 0.
+
+    Without warm-up it is `linear_decay`'s.
+    """
+    if step < warm_up_steps:
+        return peak * (step + 1) / warm_up_steps
+    return linear_decay(peak, step - warm_up_steps, steps - warm_up_steps)
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """Return a seed of a process's own for a step: torch's generator on a CPU takes 32 bits."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
+
+
+def every_tenth(step: int) -> bool:
+    """Tell whether the step is one to report on: between reports nothing waits for the device."""
+    return step % 10 == 0
+
+
+def train(
+    *,
+    steps: int,
+    batches: Iterator[AnyBatch],
+    backward: Callable[[AnyBatch], dict[str, Tensor]],
+    update: Callable[[int], float],
+    flips: Callable[[], float],
+    report: Callable[[StepReport], bool | None],
+    is_due: Callable[[int], bool] = every_tenth,
+    max_seconds: float = math.inf,
+    after: StepReport | None = None,
+) -> TrainingRun:
+    """Run the loop.
+
+    Args:
+        steps: Optimiser steps.
+        batches: At least as many batches, on their device, from the first step to be done.
+        backward: Leaves the step's gradients behind and returns each term's mean loss.
+        update: Applies the gradients of step ``i`` (from 0) and returns its learning rate.
+        flips: Measures the share of flipped mask bits.
+        report: Is called after each step that is due and after the last one, when all losses up
+            to there are known to be finite; what it returns says whether to stop.
+        is_due: Tells, after step ``i`` (from 1), whether to report.
+        max_seconds: Stop after the step in which so much time has passed.
+        after: Go on after this report of an earlier process.
+
+    Raises:
+        DivergedError: The loss is not finite; the message names the step.
+    """
+    if after and after.is_last:
+        return TrainingRun(after.step, after.seconds, after.tokens_per_second)
+    if steps == 0:
+        return TrainingRun(0, 0.0, 0.0)
+    first, earlier_seconds = (after.step, after.seconds) if after else (0, 0.0)
+    started = measured_from = time.perf_counter()
+    tokens = 0
+    pending: list[dict[str, Tensor]] = []
+    with work("step", steps, done=first) as advance:
+        for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
+            losses = backward(batch)
+            if all(loss.device.type == "cpu" for loss in losses.values()):
+                _mean_terms([losses], step)  # on a GPU, looking would wait: there, at reports
+            pending.append(losses)
+            learning_rate = update(step - 1)
+            advance(1)
+            tokens += batch.input_ids.numel() * world().size
+            if step == first + _WARM_UP_STEPS and steps > step:
+                measured_from, tokens = time.perf_counter(), 0
+            seconds = earlier_seconds + time.perf_counter() - started
+            is_last = step == steps
+            if max_seconds < math.inf:  # the processes must stop together
+                is_last |= world().any(seconds > max_seconds)
+            if is_due(step) or is_last:
+                terms = _mean_terms(pending, step)
+                pending.clear()
+                now = time.perf_counter()
+                speed = tokens / (now - measured_from)
+                seconds = earlier_seconds + now - started
+                told = StepReport(
+                    step, steps, terms, learning_rate, flips(), speed, seconds, is_last
+                )
+                is_last |= bool(report(told))
+                measured_from += time.perf_counter() - now  # reports do not count
+            if is_last:
+                break
+    return TrainingRun(step, seconds, speed)
+
+
+def _mean_terms(pending: Sequence[dict[str, Tensor]], step: int) -> dict[str, float]:
+    """Return the mean of each term over the last steps, which must all be finite."""
+    means = {}
+    for term in pending[0]:
+        values = torch.stack([losses[term] for losses in pending]).tolist()
+        for at, value in enumerate(values, start=step - len(values) + 1):
+            if not math.isfinite(value):
+                raise DivergedError(
+                    f"the {term} loss became {value} at step {at}; "
+                    "try a lower --learning-rate, or --precision fp32"
+                )
+        means[term] = sum(values) / len(values)
+    return means

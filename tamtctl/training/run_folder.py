@@ -1,0 +1,228 @@
+"""Run folders: where a command keeps its configuration, its progress and its result.
+
+A run's folder is named by the hash of its configuration. What the run is made of, by content,
+stands in ``identity.json``: the same request is the same run only as long as that is so.
+``result.json`` is written last, so its presence is what makes a run finished.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tamtctl.foundations.errors import ChangedInputsError, TamtctlError, UsageError
+from tamtctl.foundations.files import check_folder_writable, replacing_file
+from tamtctl.foundations.folders import nearest_folder
+from tamtctl.foundations.inputs import changed_inputs
+from tamtctl.foundations.locks import locked
+from tamtctl.foundations.plain_files import is_special, leads_out, read_regular
+from tamtctl.foundations.untrusted import reason
+
+RUNS = Path("runs")
+CONFIG, RESULT, METRICS, TICKET = "config.json", "result.json", "metrics.jsonl", "ticket"
+IDENTITY = "identity.json"
+CHECKPOINTS, TENSORBOARD, SCORES = "checkpoints", "tensorboard", "scores.safetensors"
+_LOCK = ".lock"
+_MAX_BYTES = 2**28  # of a JSON file of a run
+_REMEDY = "make it anew in its place with --force, or keep it and choose another --output-dir"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    Attributes:
+        path: Where it is; it need not exist before `start`.
+        config: The run's configuration, as plain JSON values.
+        identity: Name → digest of everything that it is made of, see `tamtctl.pruning.identity`.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ticket(self) -> Path:
+        """Where the run's ticket goes."""
+        return self.path / TICKET
+
+    def finished(self, *, force: bool = False) -> dict[str, Any] | None:
+        """Return the result of a finished run of this very configuration, or None to go ahead.
+
+        Nothing is written, so that a command can ask before it does any work.
+
+        Args:
+            force: Redo a finished run, and one that is made of something else.
+
+        Raises:
+            UsageError: The folder holds something else, or cannot be written.
+            ChangedInputsError: Its run was made of something else than there is now.
+        """
+        if not self.path.exists():
+            self._check_writable()
+            return None
+        if not self.path.is_dir():
+            raise UsageError(f"output folder {str(self.path)!r} is a file; choose another")
+        self._refuse_odd_entries()
+        if all(_may_be_left(entry.name) for entry in self.path.iterdir()):
+            self._check_writable()  # empty, but for what a process killed early may leave
+            return None
+        if _request(_read(self.path / CONFIG)) != _request(self.config):
+            raise UsageError(
+                f"output folder {str(self.path)!r} is not empty and holds no run of this "
+                "configuration; choose another --output-dir"
+            )
+        self._check_writable()
+        if force:
+            return None
+        self._check_identity()
+        return _read(self.path / RESULT)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Create the folder, and keep other processes from running the same in it.
+
+        Raises:
+            TamtctlError: Another one is at it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path / _LOCK))
+            except BlockingIOError as error:
+                raise TamtctlError(
+                    f"another process is at this very run in {str(self.path)!r}; wait for it, or "
+                    "choose another --output-dir"
+                ) from error
+            yield
+
+    def start(self, *, after_step: int = 0) -> None:
+        """Create the folder, or prepare the one of an earlier attempt, and write the configuration.
+
+        Args:
+            after_step: The step that the run goes on after: what was written later goes.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / RESULT).unlink(missing_ok=True)
+        for name in (CONFIG, IDENTITY, RESULT, METRICS, TICKET, SCORES):
+            for leftover in self.path.glob(f".{name}[-.]*"):  # of a process killed while it wrote
+                _remove(leftover)
+        write_json(self.path / IDENTITY, dict(self.identity))  # first: no configuration without it
+        write_json(self.path / CONFIG, self.config)
+        _remove(self.ticket)
+        (self.path / SCORES).unlink(missing_ok=True)
+        if after_step:
+            truncate_metrics(self.path, after_step)
+        else:
+            (self.path / METRICS).unlink(missing_ok=True)
+            _remove(self.path / TENSORBOARD)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the result: from now on the run is finished."""
+        write_json(self.path / RESULT, result)
+
+    def _refuse_odd_entries(self) -> None:
+        for entry in sorted(self.path.iterdir()):
+            if is_special(entry) or leads_out(self.path, entry.name):
+                raise UsageError(
+                    f"output folder {str(self.path)!r} holds {entry.name}, which is a pipe, a "
+                    "device or a link that leads out of it; choose another --output-dir"
+                )
+
+    def _check_identity(self) -> None:
+        before = _read(self.path / IDENTITY)
+        if before is None:
+            raise ChangedInputsError(
+                f"the run in {str(self.path)!r} has no {IDENTITY}, which says what it was made of",
+                _REMEDY,
+            )
+        names = changed_inputs(before, self.identity)
+        if not names:
+            return
+        raise ChangedInputsError(
+            f"the {' and the '.join(names)} changed since the run in {str(self.path)!r} began",
+            f"bring back what it was, or {_REMEDY}",
+        )
+
+    def _check_writable(self) -> None:
+        existing = nearest_folder(self.path.absolute())
+        try:
+            if not existing.is_dir():
+                why = f"there is a file {str(existing)!r}"
+            else:
+                check_folder_writable(existing)
+                return
+        except PermissionError:
+            why = f"no permission in {str(existing)!r}"
+        except OSError as error:
+            why = f"{reason(error)} ({str(existing)!r})"
+        raise TamtctlError(
+            f"output folder {str(self.path)!r} cannot be written: {why}; choose another "
+            "--output-dir"
+        )
+
+
+def _request(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what was asked for, without the digests: what content changed, the identity says."""
+    if config is None:
+        return None
+    return {name: value for name, value in config.items() if not name.endswith("_sha256")}
+
+
+def _may_be_left(name: str) -> bool:
+    """Tell whether a file is one that a process leaves which was killed before it began."""
+    return name in (_LOCK, IDENTITY) or any(
+        fnmatch.fnmatchcase(name, pattern)
+        for pattern in (f".{CONFIG}-*", f".{IDENTITY}-*", ".*.probe")
+    )
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON file so that a crash leaves the old one or the new one."""
+    _replace(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def truncate_metrics(folder: Path, last_step: int) -> None:
+    """Forget the steps that will be taken again, and the line that a crash may have cut."""
+    path = folder / METRICS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    kept = [line for line in lines if line.endswith("\n") and _step(line) <= last_step]
+    _replace(path, "".join(kept))
+
+
+def _replace(path: Path, text: str) -> None:
+    with replacing_file(path) as file:
+        file.write(text.encode())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _step(line: str) -> float:
+    """Return the step of a line of metrics; of one that a crash has damaged, one past them all."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return math.inf
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(read_regular(path, _MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tamtctl.foundations.watching import ProgressBars as ProgressBars
     from tamtctl.foundations.watching import Silent as Silent
     from tamtctl.models.nano import nano_path as nano_path
-    from tamtctl.pruning.config import EvaluateConfig as EvaluateConfig
-    from tamtctl.pruning.config import FinetuneConfig as FinetuneConfig
     from tamtctl.pruning.config import SearchConfig as SearchConfig
     from tamtctl.pruning.searching.run import SearchPlan as SearchPlan
     from tamtctl.pruning.searching.run import SearchResult as SearchResult
@@ -33,6 +31,8 @@ if TYPE_CHECKING:
     from tamtctl.pruning.searching.run import search as search
     from tamtctl.tasks.evaluation.api import Evaluation as Evaluation
     from tamtctl.tasks.evaluation.api import evaluate as evaluate
+    from tamtctl.tasks.evaluation.config import EvaluateConfig as EvaluateConfig
+    from tamtctl.tasks.finetuning.config import FinetuneConfig as FinetuneConfig
     from tamtctl.tasks.finetuning.run import FinetuneResult as FinetuneResult
     from tamtctl.tasks.finetuning.run import finetune as finetune
     from tamtctl.ticket.exporting import export as export
@@ -53,9 +53,9 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "CompareConfig": "comparison.config",
     "Comparison": "comparison.result",
-    "EvaluateConfig": "pruning.config",
+    "EvaluateConfig": "tasks.evaluation.config",
     "Evaluation": "tasks.evaluation.api",
-    "FinetuneConfig": "pruning.config",
+    "FinetuneConfig": "tasks.finetuning.config",
     "FinetuneResult": "tasks.finetuning.run",
     "KeepZeros": "ticket.keep_callback",
     "KeptZeros": "ticket.keeping",

@@ -10,8 +10,8 @@ import numpy as np
 from tiny import WORDS
 
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.config import FinetuneConfig
 from tamtctl.pruning.one_shot import random_masks
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.ticket.ticket import Ticket
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tamtctl.foundations.errors import UsageError
-from tamtctl.pruning.config import RECIPES, SearchConfig
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.recipes import RECIPES
 
 
 def test_recipes_give_valid_configurations() -> None:

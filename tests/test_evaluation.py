@@ -21,9 +21,10 @@ from transformers import AutoModel
 
 from tamtctl.foundations.errors import ModelError, TamtctlError, TaskError, TicketError, UsageError
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.config import EvaluateConfig, FinetuneConfig
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.tasks.evaluation.api import Evaluation, evaluate, label
+from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.kinds.metrics import scores, standard_errors
 from tamtctl.tasks.labelled.task_data import Answers, Examples

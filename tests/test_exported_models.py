@@ -31,8 +31,8 @@ from transformers import (
 
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.loading import load_encoder, maskable_matrices
-from tamtctl.pruning.config import EvaluateConfig
 from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.ticket import Ticket

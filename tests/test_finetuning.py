@@ -32,8 +32,8 @@ from tamtctl.foundations.errors import (
     UsageError,
 )
 from tamtctl.models.loading import load_encoder, maskable_matrices
-from tamtctl.pruning.config import FinetuneConfig
 from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.finetuning.starting_point import with_default_ticket

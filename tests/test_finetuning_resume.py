@@ -18,7 +18,7 @@ from samples import own_config, ticket_for
 
 from tamtctl.foundations.errors import TamtctlError
 from tamtctl.foundations.watching import Silent
-from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import FinetuneResult, finetune
 from tamtctl.training.loop import StepReport
 

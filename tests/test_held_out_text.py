@@ -13,9 +13,10 @@ from command_line import Run
 from small_search import small_config
 
 from tamtctl.foundations.errors import CorpusError, ModelError
-from tamtctl.pruning.config import EvaluateConfig, SearchConfig
+from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.run import search
 from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.ticket.hub.card import card
 from tamtctl.ticket.ticket import Ticket
 

@@ -20,8 +20,9 @@ from small_search import Interrupting, bits, interrupted, small_config
 
 from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.errors import ChangedInputsError
-from tamtctl.pruning.config import FinetuneConfig, SearchConfig, derived_config
+from tamtctl.pruning.config import SearchConfig, derived_config
 from tamtctl.pruning.searching.run import search
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import FinetunePlan, finetune
 from tamtctl.training.loop import StepReport
 

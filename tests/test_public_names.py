@@ -17,9 +17,9 @@ from samples import ticket_for
 from tamtctl.foundations.errors import ModelError, TicketError, UsageError
 from tamtctl.foundations.public_names import Places, public, public_model, split_base_model
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.config import EvaluateConfig
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.ticket.hub.card import as_published, card
 from tamtctl.ticket.ticket import Ticket, shelf
 

@@ -15,7 +15,7 @@ from tiny import WORDS
 
 from tamtctl.foundations.errors import TaskError, UsageError
 from tamtctl.foundations.watching import Silent
-from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.rate_search import RateSearch, TriedRate, rates_around, trial_steps
 from tamtctl.tasks.finetuning.run import FinetuneResult, finetune
 from tamtctl.tasks.registry import TASKS

@@ -9,9 +9,9 @@ import pytest
 from command_line import Run, runner
 from small_search import command, small_config
 
-from tamtctl.pruning.config import EvaluateConfig
 from tamtctl.pruning.searching.run import search
 from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.tasks.evaluation.config import EvaluateConfig
 
 
 @pytest.fixture

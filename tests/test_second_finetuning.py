@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from tamtctl.cli import app as cli
 from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError, UsageError
 from tamtctl.models.loading import maskable_matrices
-from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import FinetuneResult, finetune
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.ticket import Ticket

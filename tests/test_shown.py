@@ -11,9 +11,10 @@ import pytest
 from command_line import Run, runner
 from small_search import small_config
 
-from tamtctl.pruning.config import EvaluateConfig, SearchConfig
+from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.run import search
 from tamtctl.tasks.evaluation.api import Evaluation, Labelled, evaluate
+from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.ticket.inspection import compare_masks, inspect_ticket
 from tamtctl.ticket.ticket import Ticket, shelf
 

@@ -22,8 +22,8 @@ from transformers import (
 
 from tamtctl.foundations.errors import ModelError, TaskError
 from tamtctl.models.loading import max_sequence_length
-from tamtctl.pruning.config import EvaluateConfig
 from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.kinds.heads import ClassOrder, LabelScale, output_layer
 from tamtctl.tasks.kinds.task_model import load_fine_tuned, load_for_training

@@ -18,8 +18,9 @@ from command_line import Run
 from samples import own_config, squad_folder
 
 from tamtctl.foundations.errors import ModelError, TamtctlError, TaskError, UsageError
-from tamtctl.pruning.config import EvaluateConfig, FinetuneConfig
 from tamtctl.tasks.evaluation.api import label
+from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.kinds.metrics import span_scores, standard_errors
 from tamtctl.tasks.labelled.notes import number_notes, own_label_notes

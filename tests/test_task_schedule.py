@@ -16,8 +16,8 @@ from samples import examples_file, own_config
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.task_metrics import fine_tune
 from tamtctl.foundations.errors import ChangedInputsError, UsageError
-from tamtctl.pruning.config import FinetuneConfig
 from tamtctl.tasks.finetuning import schedule as task_schedule
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.finetuning.schedule import Wishes, epochs_for, rate_for, schedule_for
 from tamtctl.tasks.registry import TASKS

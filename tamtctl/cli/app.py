@@ -24,25 +24,15 @@ from tamtctl.comparison.config import (
     parse_shard,
 )
 from tamtctl.foundations import printable
+from tamtctl.foundations.config import DEVICES, PRECISIONS
 from tamtctl.foundations.errors import TamtctlError, UsageError, explain
 from tamtctl.foundations.launch import check_launch, world_size
 from tamtctl.foundations.paths import check_working_directory, expanded
 from tamtctl.foundations.signals import Answering, answer_by
-from tamtctl.pruning.config import (
-    DEVICES,
-    HEADS,
-    LABEL_KINDS,
-    LOGS,
-    METHODS,
-    OBJECTIVES,
-    PRECISIONS,
-    RECIPES,
-    SELECTIONS,
-    EvaluateConfig,
-    FinetuneConfig,
-    SearchConfig,
-    derived_config,
-)
+from tamtctl.pruning.config import LOGS, OBJECTIVES, SearchConfig, derived_config
+from tamtctl.pruning.recipes import METHODS, RECIPES
+from tamtctl.tasks.evaluation.config import HEADS, EvaluateConfig
+from tamtctl.tasks.finetuning.config import LABEL_KINDS, SELECTIONS, FinetuneConfig
 from tamtctl.tasks.registry import STSB_ZERO_SHOT, TASKS
 
 if TYPE_CHECKING:

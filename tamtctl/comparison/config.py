@@ -9,19 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tamtctl.foundations.checks import one_of, positive
+from tamtctl.foundations.config import DEVICES, PRECISIONS
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.settings import settle
-from tamtctl.pruning.config import (
-    DEVICES,
-    PRECISIONS,
-    RECIPES,
-    Recipe,
-    SearchConfig,
-    check_sparsity,
-    cut_sparsities,
-    one_of,
-    positive,
-)
+from tamtctl.pruning.config import SearchConfig, check_sparsity, cut_sparsities
+from tamtctl.pruning.recipes import RECIPES, Recipe
 from tamtctl.tasks.registry import find_task
 
 # What a comparison calls a method → method and objective of `SearchConfig`.
@@ -83,7 +76,7 @@ class CompareConfig:
         methods: Of a sweep, names in `SWEEP_METHODS`; empty: the default ones, less those that need
             a masked-LM head if the model has none.
         seeds: Of the searches of a sweep; by default the one of a recipe file, or 1.
-        recipe: A name in `tamtctl.pruning.config.RECIPES`, or a TOML file, which is read once: the
+        recipe: A name in `tamtctl.pruning.recipes.RECIPES`, or a TOML file, which is read once: the
             whole sweep is of what it held then.
         model: By default the recipe's, or that of the first ticket.
         corpus: By default the recipe's, or of tickets each text that one was trained on.
@@ -141,7 +134,7 @@ class CompareConfig:
         """
         settle(self)
         if isinstance(self.recipe, str) and self.recipe not in RECIPES:
-            object.__setattr__(self, "recipe", Recipe.read(self.recipe))
+            object.__setattr__(self, "recipe", Recipe.read(self.recipe, SearchConfig))
         if not self.seeds:
             values = self.recipe.values if isinstance(self.recipe, Recipe) else {}
             object.__setattr__(self, "seeds", (values.get("seed", 1),))

@@ -11,8 +11,8 @@ from typing import Any
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.intervals import Resampled, Spread
 from tamtctl.foundations.errors import DamagedRunError
-from tamtctl.pruning.config import FinetuneConfig
 from tamtctl.tasks.constant_answer import ConstantAnswer
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import PREDICTIONS, FinetuneResult, FinetuneWatcher, finetune
 from tamtctl.tasks.kinds.metrics import resampled_scores
 from tamtctl.tasks.labelled.task_data import Answers, Examples

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from tamtctl.cli.notebook import Shown
+from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, TicketError
 from tamtctl.foundations.folders import replacing
@@ -33,7 +34,6 @@ from tamtctl.models.loading import (
 )
 from tamtctl.models.pipeline_files import CROSS, HEAD_SETTINGS, PipelineFiles
 from tamtctl.models.vocabulary_files import copy_vocabulary
-from tamtctl.pruning.config import one_of
 from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline
 from tamtctl.tasks.kinds.task_model import Encoding
 from tamtctl.tasks.registry import TASKS

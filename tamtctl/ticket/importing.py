@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tamtctl.cli.notebook import Shown
+from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import TicketError, UsageError
 from tamtctl.foundations.folders import check_target
 from tamtctl.foundations.paths import expanded
@@ -24,7 +25,6 @@ from tamtctl.foundations.untrusted import show
 from tamtctl.models.checkpoint_files import CheckpointFiles
 from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.loading import Encoder, fingerprint, load_encoder
-from tamtctl.pruning.config import one_of
 from tamtctl.ticket.bases import recode
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.format.metadata import METADATA_FILE

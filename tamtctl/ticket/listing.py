@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.untrusted import reason
-from tamtctl.pruning.config import one_of
 from tamtctl.ticket.format.metadata import TicketMetadata, TicketReader
 from tamtctl.ticket.hub.cache import pulled_tickets
 from tamtctl.ticket.measured import Measured

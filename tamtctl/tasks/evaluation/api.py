@@ -28,12 +28,13 @@ from tamtctl.models.loading import (
     load_encoder,
     max_sequence_length,
 )
-from tamtctl.pruning.config import HEADS, OBJECTIVES, EvaluateConfig
+from tamtctl.pruning.config import OBJECTIVES
 from tamtctl.pruning.objectives.held_out_loss import check_targets, held_out_losses, total_error
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
 from tamtctl.tasks.evaluation.checkpoint import OWN, PUBLIC, FineTuned
+from tamtctl.tasks.evaluation.config import HEADS, EvaluateConfig
 from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline
 from tamtctl.tasks.finetuning.known_runs import KnownRun
 from tamtctl.tasks.finetuning.untrained import Finding, no_better, same_answer

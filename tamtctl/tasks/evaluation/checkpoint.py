@@ -14,8 +14,9 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.loading import load_tokenizer
-from tamtctl.pruning.config import OBJECTIVES, EvaluateConfig
+from tamtctl.pruning.config import OBJECTIVES
 from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
+from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline
 from tamtctl.tasks.finetuning.known_runs import KnownRun, beside_checkpoint
 from tamtctl.tasks.kinds.padded_batches import Features

@@ -18,7 +18,7 @@ from typing import Any
 
 from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.untrusted import Defect, parse_json_object
-from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.schedule import TaskSchedule
 from tamtctl.tasks.labelled.task_data import Examples
 from tamtctl.tasks.registry import Task

@@ -35,9 +35,9 @@ from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import watched
 from tamtctl.models.loading import load_tokenizer, save_model
 from tamtctl.models.pipeline_files import HEAD_SETTINGS, PipelineFiles
-from tamtctl.pruning.config import FinetuneConfig
 from tamtctl.pruning.identity import finetune_identity
 from tamtctl.tasks.constant_answer import ConstantAnswer, constant_loss
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.known_runs import (
     SETTING,
     KnownRun,

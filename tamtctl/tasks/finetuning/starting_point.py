@@ -16,7 +16,7 @@ from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError
 from tamtctl.foundations.public_names import Places, public_model
 from tamtctl.models.loading import fingerprint, load_config, load_encoder, maskable_matrices
-from tamtctl.pruning.config import FinetuneConfig
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.own_zeros import is_fine_tuned, zeros_to_keep
 from tamtctl.tasks.kinds.heads import LabelScale
 from tamtctl.tasks.kinds.task_model import load_for_training

@@ -22,7 +22,7 @@ from tamtctl.foundations import printable
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.public_names import public_model, public_search, texts_of
 from tamtctl.foundations.untrusted import MAX_JSON_DEPTH, reason
-from tamtctl.pruning.config import METHODS
+from tamtctl.pruning.recipes import METHODS
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.measured import Measured
 

@@ -28,6 +28,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it does, la
 
 from tamtctl.cli.notebook import Shown
 from tamtctl.foundations.cache import check_hub_cache
+from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import HubError, NoTicketError, TicketError, UsageError
 from tamtctl.foundations.folders import check_target, replacing, write_to_disk
 from tamtctl.foundations.hub_requests import (
@@ -44,7 +45,6 @@ from tamtctl.foundations.plain_files import leads_out, open_regular, read_regula
 from tamtctl.foundations.public_names import LOCAL_FILE
 from tamtctl.foundations.untrusted import MAX_WEIGHTS, reason
 from tamtctl.models.declared_base import DeclaredBase
-from tamtctl.pruning.config import one_of
 from tamtctl.ticket.bases import recode
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.format.metadata import (

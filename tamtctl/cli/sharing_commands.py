@@ -1,0 +1,105 @@
+"""``tamtctl push`` and ``pull``: send tickets to the Hub, and fetch them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tamtctl.cli.options import (
+    BaseModelOption,
+    DebugOption,
+    EncodingOption,
+    JsonOption,
+    QuietOption,
+    TicketArgument,
+    TokenOption,
+)
+from tamtctl.cli.screen import hush_hub, output_of, watched
+
+
+def push(
+    ticket: TicketArgument,
+    repo: Annotated[str, typer.Argument(help="Where to: org/name.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Create the repository private.")
+    ] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch; created if it does not exist.")
+    ] = None,
+    commit_message: Annotated[str | None, typer.Option(help="What the commit says.")] = None,
+    create_pr: Annotated[
+        bool, typer.Option("--create-pr", help="Open a pull request instead.")
+    ] = False,
+    license_id: Annotated[
+        str | None, typer.Option("--license", help="As the Hub names it: apache-2.0, mit, …")
+    ] = None,
+    encoding: EncodingOption = None,
+    base_model: BaseModelOption = None,
+    token: TokenOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be sent; send nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Publish a ticket on the Hugging Face Hub, with a model card."""
+    output = output_of(as_json, quiet)
+    hush_hub(output)
+    from tamtctl.cli.console import show_push
+    from tamtctl.ticket.hub import sharing as hub
+
+    with watched(output, f"publishing {ticket}"):
+        result = hub.push(
+            ticket,
+            repo,
+            private=private,
+            revision=revision,
+            commit_message=commit_message,
+            create_pr=create_pr,
+            license_id=license_id,
+            encoding=encoding,
+            base_model=base_model,
+            token=token,
+            dry_run=dry_run,
+        )
+    show_push(output, result)
+    output.result(result.to_dict(), result.url)
+
+
+def pull(
+    repo: Annotated[str, typer.Argument(help="Hub id: org/name.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    local_dir: Annotated[
+        Path | None, typer.Option(help="Also copy the ticket to this folder.")
+    ] = None,
+    force_download: Annotated[
+        bool, typer.Option("--force-download", help="Fetch again what the cache holds.")
+    ] = False,
+    token: TokenOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be fetched; fetch nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fetch a ticket from the Hugging Face Hub and verify it."""
+    output = output_of(as_json, quiet)
+    hush_hub(output)
+    from tamtctl.cli.console import show_pull
+    from tamtctl.ticket.hub import sharing as hub
+
+    with watched(output, f"fetching {repo}"):
+        result = hub.pull(
+            repo,
+            revision=revision,
+            local_dir=local_dir,
+            force_download=force_download,
+            token=token,
+            dry_run=dry_run,
+        )
+    show_pull(output, result)
+    output.result(result.to_dict(), str(result.path))

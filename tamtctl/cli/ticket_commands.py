@@ -1,0 +1,219 @@
+"""``tamtctl inspect``, ``export``, ``import``, ``list`` and ``env``: what is done with tickets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tamtctl.cli.options import (
+    BaseModelOption,
+    DebugOption,
+    EncodingOption,
+    JsonOption,
+    QuietOption,
+    TicketArgument,
+    TokenOption,
+)
+from tamtctl.cli.screen import hush_hub, hush_libraries, hush_plotting, output_of, watched
+from tamtctl.foundations.errors import TamtctlError
+from tamtctl.foundations.paths import expanded
+
+
+def inspect(
+    tickets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TICKET...",
+            help="One or more tickets: folder, packaged name or Hub id org/name[@revision].",
+        ),
+    ],
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also draw sparsity, flips and overlap by layer and matrix: FILE.png or .svg."
+        ),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Show every matrix and every check.")
+    ] = False,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Look into tickets: where they come from, what they keep, whether they are intact, how alike.
+
+    A flip is a position in which a mask differs from the magnitude mask that keeps as many weights.
+    Similarity is that of the paper: per matrix, then averaged, with what two random masks of the
+    same sparsity would have beside it.
+    """
+    output = output_of(as_json, quiet)
+    if any("/" in name and not os.path.isdir(name) for name in tickets):  # noqa: PTH112
+        hush_hub(output)
+    from tamtctl.ticket import inspection as inspecting
+
+    if figure:
+        from tamtctl.ticket import heat_map
+
+        figure = expanded(figure)
+        heat_map.check_figure(figure)
+    if len(tickets) > 1:
+        from tamtctl.cli.views.similarity import show_comparison
+
+        comparison = inspecting.compare_masks(tickets, token=token)
+        show_comparison(output, comparison, full=full)
+        result = comparison.to_dict()
+        essence = "\n".join(f"{one.average.jaccard:.6f}" for one in comparison.similarities)
+        drawn, similar, flips = comparison.tickets, comparison.similarities, comparison.flips
+    else:
+        from tamtctl.cli.views.inspection import show_inspection
+
+        inspection = inspecting.inspect_ticket(tickets[0], token=token)
+        show_inspection(output, inspection, name=tickets[0], full=full)
+        result = inspection.to_dict()
+        essence = "valid" if inspection.is_valid else "invalid"
+        drawn, similar = [inspection.ticket] if inspection.ticket else [], []
+        flips = [inspection.flips] if inspection.flips else []
+    if figure and drawn:
+        hush_plotting()
+        heat_map.save_heat_map(figure, tickets, drawn, similar, flips)
+        output.line(f"figure  {figure}")
+    output.result(result, essence)
+    if not drawn:
+        raise TamtctlError(f"ticket {str(inspection.path)!r}: {inspection.problem}")
+
+
+def export(
+    ticket: TicketArgument,
+    output_dir: Annotated[Path, typer.Option(help="The checkpoint's folder; new or empty.")],
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="masked-lm, none, sequence-classification, token-classification, "
+            "question-answering or multiple-choice; by default what the base model has."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the ticket's base model is, if elsewhere.")
+    ] = None,
+    trained_head: Annotated[
+        bool, typer.Option("--trained-head", help="Use the head that was trained with the mask.")
+    ] = False,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write the base model with zeros where the ticket prunes, as other tools load it."""
+    output = output_of(as_json, quiet)
+    hush_hub(output)
+    hush_libraries()
+    from tamtctl.cli.console import show_export
+    from tamtctl.ticket import exporting
+
+    with watched(output, f"exporting {ticket}"):
+        result = exporting.export(
+            ticket, output_dir, head=head, model=model, trained_head=trained_head, token=token
+        )
+    show_export(output, result)
+    output.result(result.to_dict(), str(result.path))
+
+
+def import_masks(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="mask.pt, a pruned checkpoint (.bin, .pt, .safetensors or folder), or a ticket."
+        ),
+    ],
+    output_dir: Annotated[Path, typer.Option(help="The ticket's folder.")],
+    model: Annotated[
+        str | None, typer.Option(help="Pre-trained model of the masks: Hub id, folder, or nano.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Of the model on the Hub.")] = None,
+    method: Annotated[str, typer.Option(help="How the masks were found.")] = "imported",
+    prefix: Annotated[
+        str | None,
+        typer.Option(help="Of several encoders in one file, what the names of one begin with."),
+    ] = None,
+    base_model: BaseModelOption = None,
+    encoding: EncodingOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a ticket of masks from elsewhere, or of a ticket in another encoding."""
+    output = output_of(as_json, quiet)
+    hush_hub(output)
+    hush_libraries()
+    from tamtctl.cli.console import show_import
+    from tamtctl.ticket.importing import import_ticket
+
+    with watched(output, f"importing {source}"):
+        result = import_ticket(
+            source,
+            output_dir,
+            model=model,
+            revision=revision,
+            method=method,
+            prefix=prefix,
+            base_model=base_model,
+            encoding=encoding or "bits",
+        )
+    show_import(output, result)
+    output.result(result.to_dict(), str(result.ticket))
+
+
+def list_tickets(
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="date (the newest first), name, loss (the lowest first, within each model and "
+            "unit), sparsity (the lowest first) or size (the largest first)."
+        ),
+    ] = "date",
+    on_hub: Annotated[
+        bool, typer.Option("--hub", help="List the tickets published on the Hub instead.")
+    ] = False,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List the tickets at hand: packaged ones, those under runs/ and those pulled.
+
+    The loss is each ticket's own, on the text and in the unit of its search.
+    """
+    output = output_of(as_json, quiet)
+    if on_hub:
+        hush_hub(output)
+        from tamtctl.cli.console import show_published
+        from tamtctl.ticket.hub.sharing import published_tickets
+
+        published = published_tickets(token=token)
+        show_published(output, published)
+        values = {"tickets": [one.to_dict() for one in published]}
+        names = [one.repo for one in published]
+    else:
+        from tamtctl.cli.views.listing import show_listing
+        from tamtctl.ticket import listing
+
+        found = listing.list_tickets(sort)
+        show_listing(output, found)
+        values, names = found.to_dict(), [one.name for one in found.tickets]
+    output.result(values, "\n".join(names))
+
+
+def env(
+    as_json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False
+) -> None:
+    """Print what a bug report needs: versions, device, threads, caches."""
+    output = output_of(as_json, quiet)
+    from tamtctl.foundations.environment import environment
+
+    facts = environment()
+    output.facts({name: str(value) for name, value in facts.items()})
+    output.result(facts, facts["tamtctl"])

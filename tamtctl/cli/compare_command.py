@@ -19,12 +19,11 @@ from tamtctl.cli.options import (
 from tamtctl.cli.screen import hush_hub, hush_libraries, output_of
 from tamtctl.comparison.config import (
     BUDGETS,
-    DEFAULT_METHODS,
-    SWEEP_METHODS,
     CompareConfig,
     parse_shard,
 )
 from tamtctl.foundations.config import PRECISIONS
+from tamtctl.pruning.methods import DEFAULT_METHODS, sweep_methods
 from tamtctl.pruning.recipes import RECIPES
 from tamtctl.tasks.registry import TASKS
 
@@ -45,7 +44,7 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            help=f"Of a sweep, in the order of the table: {', '.join(SWEEP_METHODS)}. By default "
+            help=f"Of a sweep, in the order of the table: {', '.join(sweep_methods())}. By default "
             f"{','.join(DEFAULT_METHODS)}, "
             "of which a model without masked-LM head leaves out those that need it."
         ),

@@ -12,8 +12,8 @@ from tamtctl.cli.pace import duration
 from tamtctl.cli.page import Page, PlainTable, opened
 from tamtctl.cli.views.claims import gap_closed
 from tamtctl.foundations import printable
-from tamtctl.foundations.loss_units import UNITS
 from tamtctl.foundations.signals import answer_by
+from tamtctl.pruning.objectives import terms_of
 
 if TYPE_CHECKING:
     from tamtctl.comparison.result import Comparison
@@ -136,7 +136,7 @@ def show_search_result(output: Page, result: SearchResult) -> None:
     where = f", {result.text}" if result.text else ""
     output.line(
         f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g}, "
-        f"{UNITS[result.objective]}{where}"
+        f"{terms_of(result.objective).unit}{where}"
     )
     table = PlainTable("mask")
     table.add_column("loss", justify="right")

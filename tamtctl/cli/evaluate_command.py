@@ -20,7 +20,7 @@ from tamtctl.cli.options import (
 from tamtctl.cli.screen import hush_hub, hush_libraries, output_of, selected
 from tamtctl.foundations import printable
 from tamtctl.foundations.paths import expanded
-from tamtctl.pruning.config import OBJECTIVES
+from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.evaluation.config import HEADS, EvaluateConfig
 from tamtctl.tasks.registry import STSB_ZERO_SHOT, TASKS
 
@@ -35,7 +35,7 @@ def evaluate(
     task: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(OBJECTIVES)} (loss on held-out text), {STSB_ZERO_SHOT} (sentence "
+            help=f"{', '.join(objectives())} (loss on held-out text), {STSB_ZERO_SHOT} (sentence "
             f"embeddings), or what a checkpoint was fine-tuned on: {', '.join(TASKS)}."
         ),
     ] = None,

@@ -20,8 +20,10 @@ from tamtctl.cli.options import (
 from tamtctl.cli.screen import hush_hub, hush_libraries, output_of
 from tamtctl.foundations.config import PRECISIONS
 from tamtctl.foundations.errors import UsageError
-from tamtctl.pruning.config import LOGS, OBJECTIVES, SearchConfig, derived_config
-from tamtctl.pruning.recipes import METHODS, RECIPES
+from tamtctl.pruning.config import LOGS, SearchConfig, derived_config
+from tamtctl.pruning.methods import METHODS
+from tamtctl.pruning.objectives import objectives
+from tamtctl.pruning.recipes import RECIPES
 
 
 def search(
@@ -57,7 +59,9 @@ def search(
         str | None, typer.Option(help="Column of the text in jsonl, parquet and datasets.")
     ] = None,
     method: Annotated[str | None, typer.Option(help=f"One of {', '.join(METHODS)}.")] = None,
-    objective: Annotated[str | None, typer.Option(help=f"One of {', '.join(OBJECTIVES)}.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(objectives())}.")
+    ] = None,
     init: Annotated[
         str | None, typer.Option(help="Initial mask: magnitude, random, or a ticket.")
     ] = None,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tamtctl.comparison.baselines import saved
-from tamtctl.comparison.config import ONE_SHOT, Cell, CompareConfig
+from tamtctl.comparison.config import Cell, CompareConfig
 from tamtctl.comparison.intervals import (
     RankCorrelation,
     Spread,
@@ -51,6 +51,8 @@ from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import counted, watched
 from tamtctl.pruning.identity import Identity, comparison_identity
+from tamtctl.pruning.methods import IMP, ONE_SHOT, TAMT
+from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.trained.kept_scores import masks_from_scores
 from tamtctl.tasks.finetuning.run import FinetuneResult
 from tamtctl.tasks.labelled.task_data import open_task
@@ -217,7 +219,7 @@ def _differences(
         wanted = {term for one in (a, b) for term in _trained_for(one, measures)}
         if not b.is_given:
             wanted = set(_trained_for(a, measures))
-        is_told = b.is_given or b.method in ("magnitude", "imp")
+        is_told = b.is_given or b.method in ("magnitude", IMP)
         digests = {one.ticket.masks_digest for group in pair for one in group if one.ticket}
         for measure in (*measures, *tasks):
             if measure in measures:
@@ -247,9 +249,9 @@ def _is_one_shot(one: Subnetwork) -> bool:
 
 def _rank(one: Subnetwork) -> int:
     """Return how much work a mask takes, the least last; a ticket is what a comparison is about."""
-    if one.is_given or one.method not in ("imp", *ONE_SHOT):
+    if one.is_given or one.method not in (IMP, *ONE_SHOT):
         return 0
-    return ("imp", *ONE_SHOT).index(one.method) + 1
+    return (IMP, *ONE_SHOT).index(one.method) + 1
 
 
 def _identical(subnetworks: Sequence[Subnetwork]) -> Iterator[str]:
@@ -289,7 +291,7 @@ def _derived(opened: Opened, subnetworks: Sequence[Subnetwork]) -> Iterator[Deri
         return
     text = opened.text
     reached = {name: weight.cpu() for name, weight in text.frozen.items()}
-    trained = [one for one in subnetworks if one.ticket and one.ticket.method == "tamt"]
+    trained = [one for one in subnetworks if one.ticket and one.ticket.method == TAMT]
     for one, own in itertools.permutations(trained, 2):
         if (one.method, one.seed) != (own.method, own.seed) or one.path is None:
             continue
@@ -313,11 +315,11 @@ def _score_notes(config: CompareConfig, subnetworks: Sequence[Subnetwork]) -> It
 
 def _steps_to_equal(config: CompareConfig, groups: Groups) -> Iterator[StepsToEqual]:
     for (_, level), group in groups.items():
-        rivals = groups.get(("imp", level))
+        rivals = groups.get((IMP, level))
         for one in group:
-            if not (rivals and one.along and one.objective in ("mlm", "kd")):
-                continue
             term = one.objective
+            if not (rivals and one.along and term is not None and term in TERMS):
+                continue
             loss = float(np.mean([rival.losses[term].mean for rival in rivals]))
             good = [
                 step

@@ -14,21 +14,10 @@ from tamtctl.foundations.config import DEVICES, PRECISIONS
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.settings import settle
 from tamtctl.pruning.config import SearchConfig, check_sparsity, cut_sparsities
+from tamtctl.pruning.methods import DEFAULT_METHODS, IMP, IMP_OBJECTIVE, Method, sweep_methods
 from tamtctl.pruning.recipes import RECIPES, Recipe
 from tamtctl.tasks.registry import find_task
 
-# What a comparison calls a method → method and objective of `SearchConfig`.
-SWEEP_METHODS: dict[str, tuple[str, str]] = {
-    "tamt-mlm": ("tamt", "mlm"),
-    "tamt-kd": ("tamt", "kd"),
-    "tamt-mlm+kd": ("tamt", "mlm+kd"),
-    "imp": ("imp", "mlm"),
-    # A one-shot mask has no objective; of the losses it may be searched with, kd needs no head.
-    "magnitude": ("magnitude", "kd"),
-    "random": ("random", "kd"),
-}
-DEFAULT_METHODS = ("tamt-mlm", "tamt-kd", "imp", "magnitude", "random")
-ONE_SHOT = ("magnitude", "random")
 BUDGETS = ("steps", "seconds")
 # What a folder's name has for settings that are left to the recipe.
 _OF_THE_RECIPE = {"evaluation_blocks": 512, "precision": "auto", "device": "auto"}
@@ -44,14 +33,19 @@ class Cell:
     seed: int | None
 
     @property
+    def facts(self) -> Method:
+        """What is known of its method."""
+        return sweep_methods()[self.method]
+
+    @property
     def is_trained(self) -> bool:
         """Whether it takes a search, and is no one-shot mask."""
-        return self.method not in ONE_SHOT
+        return self.facts.is_trained
 
     @property
     def objective(self) -> str | None:
         """What its mask is trained for."""
-        return SWEEP_METHODS[self.method][1] if self.is_trained else None
+        return self.facts.objective if self.is_trained else None
 
     def __str__(self) -> str:
         seed = "" if self.seed is None else f", seed {self.seed}"
@@ -73,8 +67,8 @@ class CompareConfig:
     Attributes:
         tickets: Folders, packaged names or Hub ids; empty for a sweep.
         sparsities: Of a sweep.
-        methods: Of a sweep, names in `SWEEP_METHODS`; empty: the default ones, less those that need
-            a masked-LM head if the model has none.
+        methods: Names in `tamtctl.pruning.methods.sweep_methods`; empty: the default ones, less
+            those that need a masked-LM head if the model has none.
         seeds: Of the searches of a sweep; by default the one of a recipe file, or 1.
         recipe: A name in `tamtctl.pruning.recipes.RECIPES`, or a TOML file, which is read once: the
             whole sweep is of what it held then.
@@ -161,13 +155,13 @@ class CompareConfig:
                     "equal budget; give sparsities above 0.1"
                 )
         for name in self.methods:
-            one_of("methods", name, tuple(SWEEP_METHODS))
+            one_of("methods", name, tuple(sweep_methods()))
         for name in self.tasks:
             find_task(name)
         for option in ("limit", "task_learning_rate", "task_epochs", "threads"):
             positive(option, getattr(self, option))
         one_of("budget", self.budget, BUDGETS)
-        if self.budget == "seconds" and "imp" not in (self.methods or DEFAULT_METHODS):
+        if self.budget == "seconds" and IMP not in (self.methods or DEFAULT_METHODS):
             raise UsageError("--budget seconds is what imp takes; give it among the --methods")
         if self.device is not None:
             one_of("device", self.device, DEVICES)
@@ -210,7 +204,7 @@ class CompareConfig:
         Raises:
             UsageError: The recipe or a value is refused.
         """
-        method, objective = SWEEP_METHODS[cell.method]
+        facts = cell.facts
         changes: dict[str, Any] = {
             "sparsity": cell.sparsity,
             "seed": cell.seed if cell.seed is not None else 1,
@@ -224,18 +218,22 @@ class CompareConfig:
             "threads": self.threads,
         }
         equal = SearchConfig.from_recipe(
-            self.recipe, method="imp", objective="mlm", prune_every=self.prune_every, **changes
+            self.recipe,
+            method=IMP,
+            objective=IMP_OBJECTIVE,
+            prune_every=self.prune_every,
+            **changes,
         )
-        if method == "imp":
+        if facts.method == IMP:
             return equal
-        if method == "tamt":
+        if facts.trains_mask:
             changes["eval_steps"] = self.at_steps or None
             changes["keep_scores"] = self.keep_scores or None
         steps = equal.steps
         if timed:
             steps, changes["max_minutes"] = timed.steps, timed.seconds / 60
         return SearchConfig.from_recipe(
-            self.recipe, method=method, objective=objective, steps=steps, **changes
+            self.recipe, method=facts.method, objective=facts.objective, steps=steps, **changes
         )
 
     def defaults(self) -> SearchConfig:
@@ -259,7 +257,7 @@ class CompareConfig:
 
     def _check_steps(self) -> None:
         """Refuse what only mask training can do, and steps that none of it takes."""
-        trained = [cell for cell in self.cells() if cell.method.startswith("tamt")]
+        trained = [cell for cell in self.cells() if cell.facts.trains_mask]
         if (self.at_steps or self.keep_scores) and not trained:
             raise UsageError(
                 "--at-steps and --keep-scores are of mask training; give it among the --methods, "
@@ -276,7 +274,7 @@ class CompareConfig:
 
     def _budgets(self, cells: Sequence[Cell]) -> dict[float, int]:
         """Return sparsity → optimiser steps of mask training."""
-        trained = [cell for cell in cells if cell.method.startswith("tamt")]
+        trained = [cell for cell in cells if cell.facts.trains_mask]
         return {cell.sparsity: self.search_config(cell).steps for cell in trained}
 
     def to_dict(self) -> dict[str, Any]:
@@ -301,14 +299,21 @@ class CompareConfig:
         return self.seeds
 
     def _without_head(self, methods: tuple[str, ...]) -> tuple[str, ...]:
-        possible = tuple(m for m in methods if not Cell(m, 0.5, 1).is_trained or m == "tamt-kd")
+        possible = _headless(methods)
         if self.methods and possible != methods:
             (first, *_) = [method for method in methods if method not in possible]
+            *others, last = _headless(DEFAULT_METHODS)
             raise UsageError(
                 f"--methods {first} needs a masked-LM head, which model {self.model!r} does not "
-                "have; give tamt-kd, magnitude and random"
+                f"have; give {', '.join(others)} and {last}"
             )
         return possible
+
+
+def _headless(methods: Sequence[str]) -> tuple[str, ...]:
+    """Return those methods that need no masked-LM head."""
+    known = sweep_methods()
+    return tuple(method for method in methods if not known[method].needs_head)
 
 
 def units_of_work(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
@@ -319,7 +324,7 @@ def units_of_work(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
     """
     chains: dict[object, list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: cell.sparsity):
-        key = (cell.method, cell.seed) if cell.method == "imp" else cell
+        key = (cell.method, cell.seed) if cell.method == IMP else cell
         chains.setdefault(key, []).append(cell)
     return [tuple(chain) for chain in chains.values()]
 

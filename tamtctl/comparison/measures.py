@@ -1,16 +1,13 @@
 """What a comparison measures, as its tables, sentences and files call it.
 
-A measure is a loss, ``mlm`` or ``kd``; where tickets were trained on different texts, a loss on one
-of them, ``mlm on FILE``; or the score of a task, by the task's name.
+A measure is a loss, a term of an objective such as ``mlm``; where tickets were trained on different
+texts, a loss on one of them, ``mlm on FILE``; or the score of a task, by the task's name.
 """
 
 from __future__ import annotations
 
-from tamtctl.foundations.loss_units import UNITS
+from tamtctl.pruning.objectives import TERMS
 
-__all__ = ["UNITS", "column", "heading", "is_loss", "loss_measure", "term_of", "text_of", "words"]
-
-_WORDS = {"mlm": "MLM loss", "kd": "KD loss"}
 _ON = " on "
 
 
@@ -20,7 +17,7 @@ def loss_measure(term: str, text: str) -> str:
 
 
 def term_of(measure: str) -> str:
-    """Return ``mlm`` or ``kd``, or the task itself."""
+    """Return the term of a loss, or the task itself."""
     return measure.partition(_ON)[0]
 
 
@@ -30,20 +27,36 @@ def text_of(measure: str) -> str:
 
 
 def is_loss(measure: str) -> bool:
-    """Whether less of it is better."""
-    return term_of(measure) in UNITS
+    """Whether it is a loss, and no score of a task."""
+    return term_of(measure) in TERMS
+
+
+def lower_is_better(measure: str) -> bool:
+    """Whether less of it is better: as the term says, and not so for the score of a task."""
+    return is_loss(measure) and TERMS[term_of(measure)].lower_is_better
+
+
+def unit(measure: str) -> str:
+    """Return what a loss is measured in."""
+    return TERMS[term_of(measure)].unit
 
 
 def words(measure: str) -> str:
     """Return a measure as a sentence names it."""
     term, on, text = measure.partition(_ON)
-    return _WORDS.get(term, term) + on + text
+    return (TERMS[term].label if is_loss(measure) else term) + on + text
 
 
 def heading(measure: str) -> str:
     """Return the heading of a loss's column, with its unit."""
     term, on, text = measure.partition(_ON)
-    return f"{_WORDS[term]} ({UNITS[term]}){on}{text}"
+    return f"{TERMS[term].label} ({TERMS[term].unit}){on}{text}"
+
+
+def axis(measure: str) -> str:
+    """Return what the axis of a figure says of a loss."""
+    term, _, text = measure.partition(_ON)
+    return f"{TERMS[term].axis} ({TERMS[term].unit})" + (f"\non {text}" if text else "")
 
 
 def column(measure: str, what: str) -> str:

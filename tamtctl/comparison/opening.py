@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tamtctl.comparison.config import SWEEP_METHODS, Cell, CompareConfig
+from tamtctl.comparison.config import Cell, CompareConfig
 from tamtctl.comparison.levels import TicketLevel, levels_of, notes_on_levels
 from tamtctl.comparison.result import TextFacts
-from tamtctl.comparison.subnetworks import DENSE, LABELS, Texts, baseline_cells
+from tamtctl.comparison.subnetworks import DENSE, Texts, baseline_cells
 from tamtctl.comparison.sweep import CompareWatcher
 from tamtctl.comparison.ticket_labels import ticket_labels
 from tamtctl.foundations.devices import Compute
@@ -18,6 +18,7 @@ from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import CorpusError, TicketError, UsageError
 from tamtctl.foundations.public_names import public
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.methods import sweep_methods
 from tamtctl.pruning.searching.mask_probe import HeldOutText
 from tamtctl.ticket.heads import fitting_head
 from tamtctl.ticket.texts import TextSource, labels_of, trained_on
@@ -94,7 +95,7 @@ def _open_sweep(config: CompareConfig) -> Opened:
     source = TextSource(search.corpus, search.held_out, search.text_column, search.sequence_length)
     text = _open_text(search.model, source, search, revision=None)
     config = replace(config, model=search.model, corpus=search.corpus)
-    cells = config.cells(has_head="mlm" in text.terms)
+    cells = config.cells(has_head=bool(text.head))
     facts = [_text_facts("", source, text, {})]
     return Opened(config, cells, {}, {"": text}, facts, tuple(config.notes_on_steps(cells)))
 
@@ -105,7 +106,8 @@ def _ticket_paths(names: Sequence[str]) -> dict[str, Path]:
     for one, other in itertools.combinations(names, 2):
         if paths[one].resolve() == paths[other].resolve():
             raise UsageError(f"{one!r} and {other!r} are one and the same ticket; give it once")
-    reserved = {DENSE, *SWEEP_METHODS, *LABELS.values()}
+    known = sweep_methods()
+    reserved = {DENSE, *known, *(method.label for method in known.values())}
     labels = ticket_labels(names, reserved)
     return {labels[name]: paths[name] for name in names}
 
@@ -170,13 +172,13 @@ def _check_one_model(tickets: Mapping[str, Ticket]) -> None:
 
 def _check_heads(tickets: Mapping[str, Ticket], text: HeldOutText) -> None:
     """Refuse a ticket with a head of another model; the losses are those of the model's own."""
-    if "mlm" not in text.terms:
+    if not text.head:
         return
     model = text.encoder.model
     for name, ticket in tickets.items():
         try:
             if ticket.mlm_head is not None:
-                fitting_head(ticket.mlm_head, text.objectives["mlm"].head, model)
+                fitting_head(ticket.mlm_head, text.head, model)
         except TicketError as error:
             raise TicketError(f"ticket {name!r}: {error}") from error
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamtctl.comparison.config import ONE_SHOT
 from tamtctl.comparison.intervals import MIN_METHODS, thousandths, too_few
 from tamtctl.comparison.measures import heading as heading_of
 from tamtctl.comparison.measures import words
@@ -18,6 +17,7 @@ from tamtctl.comparison.subnetworks import DENSE
 from tamtctl.foundations import printable
 from tamtctl.foundations.environment import environment
 from tamtctl.foundations.public_names import public, public_search
+from tamtctl.pruning.methods import ONE_SHOT
 from tamtctl.pruning.objectives.held_out_loss import MIN_SEQUENCES
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 from tamtctl.training.run_folder import write_json

@@ -19,7 +19,7 @@ from tamtctl.comparison.intervals import (
     thousandths,
 )
 from tamtctl.comparison.levels import Level
-from tamtctl.comparison.measures import UNITS, is_loss, term_of, words
+from tamtctl.comparison.measures import is_loss, lower_is_better, unit, words
 from tamtctl.comparison.subnetworks import Subnetwork
 from tamtctl.ticket.similarity import similarities
 
@@ -34,7 +34,7 @@ class Difference:
         a: One method, as a text names it.
         b: The other one.
         level: Of both.
-        measure: A loss, of which less is better, or a task, of which more is.
+        measure: A loss or a task; its row says whether less of it is better.
         interval: From a paired bootstrap over blocks of text, or over dev examples.
         is_headline: Whether it says how a method does at what it was trained for.
         are_identical: Whether the masks are one and the same, so that there is nothing to tell.
@@ -57,7 +57,7 @@ class Difference:
     def __str__(self) -> str:
         if self.are_identical:
             return f"{self.a} and {self.b} at {self.level} are identical masks"
-        unit = f" {UNITS[term_of(self.measure)]}" if is_loss(self.measure) else ""
+        of = f" {unit(self.measure)}" if is_loss(self.measure) else ""
         where = f"at {self.level} in {words(self.measure)}"
         value, low, high = self.interval.value, self.interval.low, self.interval.high
         if low is None or high is None:
@@ -65,12 +65,12 @@ class Difference:
         if not self.is_claimed:
             return (
                 f"{self.a} and {self.b} cannot be told apart {where}: a difference of "
-                f"{thousandths(value)}{unit}, 95 % interval {self.interval.brackets}"
+                f"{thousandths(value)}{of}, 95 % interval {self.interval.brackets}"
             )
-        a_is_better = (value < 0) == is_loss(self.measure)  # a lower loss, a higher score
+        a_is_better = (value < 0) == lower_is_better(self.measure)
         better, worse = (self.a, self.b) if a_is_better else (self.b, self.a)
         bounds = ", ".join(f"{bound:.3f}" for bound in sorted((abs(low), abs(high))))
-        return f"{better} beats {worse} {where} by {abs(value):.3f}{unit}, 95 % interval [{bounds}]"
+        return f"{better} beats {worse} {where} by {abs(value):.3f}{of}, 95 % interval [{bounds}]"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -147,7 +147,7 @@ class StepsToEqual:
         at = f"{self.method} at {self.sparsity:g}, seed {self.seed}"
         if self.why_none:
             return f"{at}, and the steps that equal IMP: {self.why_none}"
-        imp = f"the {self.term.upper()} loss that IMP has after {self.imp_steps} ({self.loss:.3f})"
+        imp = f"the {words(self.term)} that IMP has after {self.imp_steps} ({self.loss:.3f})"
         if self.steps is None:
             return f"{at}: at none of the evaluated steps as good as {imp}"
         return f"{at}: {self.steps} steps reach {imp}"
@@ -212,7 +212,7 @@ class Comparison(Shown):
         config: As asked for.
         model: What the masks are of.
         texts: What the losses were measured on.
-        measures: The losses: ``mlm`` and ``kd``, or ``kd`` alone; of several texts, on each.
+        measures: The losses, a term each; of several texts, on each.
         subnetworks: The dense model first.
         differences: Every two methods at the same level, but for two one-shot ones.
         overlaps: How alike the masks are.
@@ -283,7 +283,7 @@ class Comparison(Shown):
             "corpus": self.corpus,
             "blocks": min(text.sequences for text in self.texts),
             "texts": [asdict(text) for text in self.texts],
-            "units": {measure: UNITS[term_of(measure)] for measure in self.measures},
+            "units": {measure: unit(measure) for measure in self.measures},
             "results": [one.row() for one in self.subnetworks],
             "differences": [one.to_dict() for one in self.differences],
             "sentences": self.sentences,

@@ -18,6 +18,7 @@ from tamtctl.comparison.sweep import flips_along, losses_along, training_losses
 from tamtctl.comparison.task_metrics import TaskScore
 from tamtctl.foundations import printable
 from tamtctl.foundations.selection import keep_count
+from tamtctl.pruning.methods import IMP, TAMT, sweep_methods
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.pruning.one_shot import magnitude_masks_of
 from tamtctl.pruning.searching.mask_probe import HeldOutText
@@ -32,12 +33,6 @@ ONE_SHOT_MASKS: tuple[tuple[str, int | None], ...] = (
     ("magnitude", None),
     *(("random", seed) for seed in RANDOM_SEEDS),
 )
-LABELS = {
-    "tamt-mlm": "TAMT-MLM",
-    "tamt-kd": "TAMT-KD",
-    "tamt-mlm+kd": "TAMT-MLM+KD",
-    "imp": "IMP",
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +40,7 @@ class Subnetwork:
     """A mask of the model that is compared, and what was measured of it.
 
     Attributes:
-        method: What its seeds have in common: a name in `tamtctl.comparison.config.SWEEP_METHODS`,
+        method: What its seeds have in common: a name in `tamtctl.pruning.methods.sweep_methods`,
             ``dense``, or the label of a ticket.
         objective: What the mask was trained for; None if for nothing.
         sparsity: As asked for; 0 for the dense model.
@@ -87,9 +82,8 @@ class Subnetwork:
     @property
     def label(self) -> str:
         """The method as a text names it."""
-        return printable.cell(
-            self.method if self.is_given else LABELS.get(self.method, self.method)
-        )
+        facts = sweep_methods().get(self.method)
+        return printable.cell(self.method if self.is_given or not facts else facts.label)
 
     @property
     def level(self) -> Level:
@@ -180,10 +174,10 @@ def of_ticket(label: str, path: Path, ticket: Ticket, at: TicketLevel, texts: Te
     """
     weights = next(iter(texts.values())).weights
     ticket = ticket.decode(weights)
-    is_trained = ticket.method in ("tamt", "imp")
+    is_trained = ticket.method in (TAMT, IMP)
     return Subnetwork(
         method=label,
-        objective=ticket.objective if ticket.method == "tamt" else None,
+        objective=ticket.objective if ticket.method == TAMT else None,
         sparsity=at.level.sparsity,
         among=at.level.among,
         seed=None,

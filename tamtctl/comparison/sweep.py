@@ -14,6 +14,7 @@ from tamtctl.comparison.config import Cell, CompareConfig, TimedBudget, units_of
 from tamtctl.comparison.task_metrics import fine_tune
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.searching.run import (
     SearchPlan,
     SearchResult,
@@ -169,7 +170,7 @@ def _units(
     wanted = [cell for cell in cells if cell.is_trained or config.tasks]
     units: list[tuple[Cell | None, ...]] = [*units_of_work(wanted)]
     if config.budget == "seconds":  # which are known once imp is done
-        units.sort(key=lambda unit: unit[0] is not None and unit[0].method != "imp")
+        units.sort(key=lambda unit: unit[0] is not None and unit[0].method != IMP)
     if config.tasks:
         units.append((None,))
     return units if shard is None else units[shard[0] - 1 :: shard[1]]
@@ -227,7 +228,7 @@ def _budget(config: CompareConfig, cell: Cell, runs: Runs) -> TimedBudget | None
     file = _budget_file(config, cell)
     if file is None:
         return None
-    imp = runs.searches.get(replace(cell, method="imp"))
+    imp = runs.searches.get(replace(cell, method=IMP))
     if imp is None:
         raise DamagedRunError(f"{cell} has no budget without the run of imp; rebuild it by --force")
     if (known := _known_budget(config, cell)) and known.seconds == imp.seconds:
@@ -251,16 +252,16 @@ def _known_budget(config: CompareConfig, cell: Cell) -> TimedBudget | None:
 
 def _budget_file(config: CompareConfig, cell: Cell) -> Path | None:
     """Return where the budget of a mask training is written down: in the run of imp."""
-    if config.budget == "steps" or not cell.method.startswith("tamt"):
+    if config.budget == "steps" or not cell.facts.trains_mask:
         return None
     equal = config.search_config(cell)
-    imp = config.search_config(replace(cell, method="imp"))
+    imp = config.search_config(replace(cell, method=IMP))
     return search_folder(imp) / f"budget-{equal.objective}-{equal.hash}.json"
 
 
 def _missing(config: CompareConfig, wanted: SearchConfig, found: SearchResult) -> str | None:
     """Return what a finished search did not leave that is asked for now."""
-    if wanted.method != "tamt":
+    if wanted.method != TAMT:
         return None
     if not {step for step in config.at_steps if step <= found.steps} <= losses_along(found).keys():
         return "evaluations on its way"

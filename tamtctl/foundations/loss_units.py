@@ -1,4 +1,4 @@
-"""What a held-out loss is measured in, and on which text: said wherever a loss is shown.
+"""The text that a held-out loss was taken on: said wherever a loss is shown.
 
 Imports nothing heavy, so that the command line can say it without torch.
 """
@@ -9,21 +9,6 @@ from dataclasses import dataclass
 
 # Fewer sequences do not tell how sure a mean is: no standard error and no claim is made of them.
 MIN_SEQUENCES = 8
-
-UNITS = {
-    "mlm": "nats per masked token",
-    "kd": "1 − cosine",
-    "mlm+kd": "nats + (1 − cosine)",  # a sum of two kinds, which is in neither's unit
-}
-
-
-SHORT_UNITS = {"mlm": "nats", "kd": "1−cos", "mlm+kd": "nats+(1−cos)"}  # for a column of a table
-
-
-def in_units(loss: str, objective: str) -> str:
-    """Return a loss that is written out, with its unit behind it."""
-    unit = UNITS[objective]
-    return f"{loss} {unit}" if objective == "mlm" else f"{loss} ({unit})"
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from tamtctl.foundations.config import DEVICES, PRECISIONS, plain
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.settings import settle, settled, settled_changes
-from tamtctl.pruning.recipes import METHODS, RECIPES, Recipe
+from tamtctl.pruning.methods import METHODS
+from tamtctl.pruning.objectives import Terms, objectives, terms_of
+from tamtctl.pruning.recipes import RECIPES, Recipe
 
 REWINDS = ("weights", "none")
-OBJECTIVES = ("mlm", "kd", "mlm+kd")
 CLIPPING = ("global", "per-tensor")
 LOGS = ("tensorboard",)
 MOST_STEPS = 10**8  # of a training: years; what is above is a slip of the keyboard
@@ -44,7 +45,8 @@ class SearchConfig:
         text_column: Column of the text in jsonl, parquet and datasets.
         method: ``tamt`` trains the mask; ``imp`` is iterative magnitude pruning; ``magnitude`` and
             ``random`` are the one-shot baselines.
-        objective: ``mlm``, ``kd`` or ``mlm+kd`` (TAMT, §3.2).
+        objective: A term of `tamtctl.pruning.objectives`, such as ``mlm`` or ``kd``, or a sum of
+            several such as ``mlm+kd`` (TAMT, §3.2).
         init: Initial mask: ``magnitude``, ``random``, or a ticket.
         steps: Optimiser steps; those of ``imp`` follow from ``prune_every``, see `imp_steps`.
         prune_every: ``imp``: steps between two cuts of 10 % of the weights.
@@ -135,7 +137,7 @@ class SearchConfig:
         settle(self)
         check_sparsity(self.sparsity)
         one_of("method", self.method, METHODS)
-        one_of("objective", self.objective, OBJECTIVES)
+        one_of("objective", self.objective, objectives())
         one_of("device", self.device, DEVICES)
         one_of("precision", self.precision, PRECISIONS)
         one_of("clip", self.clip, CLIPPING)
@@ -220,9 +222,9 @@ class SearchConfig:
         return self.method in ("tamt", "imp") and self.from_scores is None
 
     @property
-    def has_mlm(self) -> bool:
-        """Whether the objective needs the pre-trained masked-LM head."""
-        return "mlm" in self.objective
+    def terms(self) -> Terms:
+        """What the objective is a sum of."""
+        return terms_of(self.objective)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what determines the ticket as plain JSON values, for ``ticket.json`` and the run.
@@ -270,7 +272,7 @@ class SearchConfig:
         method = changes.setdefault("method", "tamt")
         one_of("method", method, METHODS)
         objective = changes.setdefault("objective", "mlm")
-        one_of("objective", objective, OBJECTIVES)
+        one_of("objective", objective, objectives())
         values = RECIPES[recipe](method, objective, changes["sparsity"]) | changes
         if method == "imp":
             if "steps" in changes:

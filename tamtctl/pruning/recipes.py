@@ -12,8 +12,7 @@ from typing import Any, Self
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.paths import expanded
-
-METHODS = ("tamt", "imp", "magnitude", "random")
+from tamtctl.pruning.methods import METHODS
 
 
 def _nano(method: str, objective: str, sparsity: float) -> dict[str, Any]:

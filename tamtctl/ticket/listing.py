@@ -53,12 +53,6 @@ class TicketLine:
     unit: str | None = None
 
     @property
-    def how(self) -> str:
-        """Method and objective in a word, as a sweep names them: ``tamt-kd``, ``imp``."""
-        is_trained = self.method == "tamt" and self.objective
-        return f"{self.method}-{self.objective}" if is_trained else self.method
-
-    @property
     def time(self) -> datetime:
         """When it was made, in UTC."""
         made = datetime.fromisoformat(self.created)

@@ -13,13 +13,22 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tamtctl.foundations import printable
-from tamtctl.foundations.loss_units import UNITS, ScoredText
+from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.public_names import texts_of
 from tamtctl.ticket.format.metadata import TicketMetadata
 
 # What no measurement comes near.
 _MOST, _LARGEST, _LONGEST_TEXT = 100, 1e9, 200
 _NAME = re.compile(r"\w[\w .:+/-]{0,63}", re.ASCII)
+_UNIT = re.compile(r"[\w(][\w ()+−/%.-]{0,63}")
+
+# What tickets were measured in that do not say it, as the first versions made them. A closed list:
+# whatever an objective is, a ticket that is made today says its unit.
+_UNTOLD = {
+    "mlm": "nats per masked token",
+    "kd": "1 − cosine",
+    "mlm+kd": "nats + (1 − cosine)",
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,9 @@ class Measured:
     def of(cls, ticket: TicketMetadata) -> Measured:
         """Read what was measured of a ticket."""
         metrics, search = ticket.metrics, ticket.search
-        unit = UNITS.get(str(ticket.objective))
+        unit = metrics.get("unit")
+        if not (isinstance(unit, str) and _UNIT.fullmatch(unit)):
+            unit = _UNTOLD.get(str(ticket.objective))
         changed = metrics.get("changed")
         check = _joined(texts_of(search, "check_corpus"))
         losses = _numbers(metrics.get("losses"))

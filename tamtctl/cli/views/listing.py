@@ -9,7 +9,8 @@ from tamtctl.cli.console import Output, size
 from tamtctl.cli.layout import Column, fitting
 from tamtctl.cli.sheet import Sheet
 from tamtctl.foundations import printable
-from tamtctl.foundations.loss_units import SHORT_UNITS, UNITS
+from tamtctl.pruning.methods import sweep_name
+from tamtctl.pruning.objectives import objectives, short_unit, terms_of
 from tamtctl.ticket.listing import Listing, TicketLine
 
 _INDENT = 9  # of what stands behind a label
@@ -39,7 +40,9 @@ def _columns(tickets: list[TicketLine]) -> list[Column]:
         Column("loss", _losses(tickets)),
         Column("sparsity", [f"{one.sparsity:.4g}" for one in tickets]),
         Column("date", [str(one.time.date()) for one in tickets]),
-        Column("method", [printable.cell(one.how) for one in tickets]),
+        Column(
+            "method", [printable.cell(sweep_name(one.method, one.objective)) for one in tickets]
+        ),
         Column("size", [size(one.bytes) for one in tickets], right=True),
     ]
     if len(set(models)) > 1:  # what all are of is said once
@@ -50,9 +53,7 @@ def _columns(tickets: list[TicketLine]) -> list[Column]:
 def _losses(tickets: Sequence[TicketLine]) -> list[str]:
     numbers = ["–" if one.loss is None else f"{one.loss:.3f}" for one in tickets]
     width = max(map(len, numbers), default=0)
-    units = [
-        SHORT_UNITS.get(str(one.objective), "") if one.loss is not None else "" for one in tickets
-    ]
+    units = [short_unit(one.objective) if one.loss is not None else "" for one in tickets]
     return [f"{n:>{width}} {unit}".rstrip() for n, unit in zip(numbers, units, strict=True)]
 
 
@@ -63,8 +64,8 @@ def _show_remarks(sheet: Sheet, tickets: Sequence[TicketLine]) -> None:
     measured = {(one.base_model, one.objective) for one in tickets if one.loss is not None}
     if measured:
         told = "; ".join(
-            f"{short}: {UNITS[objective]}"
-            for objective, short in SHORT_UNITS.items()
+            f"{short_unit(objective)}: {terms_of(objective).unit}"
+            for objective in objectives()
             if any(objective == o for _, o in measured)
         )
         line = "on held-out text, lower is better" + (f" ({told})" if told else "")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from tamtctl.cli.console import Output, show_finetune_plan, show_plan
 from tamtctl.cli.display import Display
 from tamtctl.cli.pace import duration
-from tamtctl.foundations.loss_units import in_units
 from tamtctl.foundations.signals import answer_by
+from tamtctl.pruning.objectives import terms_of
 
 if TYPE_CHECKING:
     from tamtctl.foundations.working import Work
@@ -72,7 +72,7 @@ class SearchView(View):
 
 def _with_unit(terms: Mapping[str, float]) -> str:
     """Return the sum of an objective's terms with its unit."""
-    return in_units(f"{sum(terms.values()):.3f}", "+".join(terms))
+    return terms_of("+".join(terms)).written(f"{sum(terms.values()):.3f}")
 
 
 class FinetuneView(SearchView):

@@ -8,7 +8,7 @@ from tamtctl.cli.layout import Column
 from tamtctl.cli.page import Page
 from tamtctl.cli.sheet import Sheet
 from tamtctl.foundations import printable
-from tamtctl.foundations.loss_units import SHORT_UNITS
+from tamtctl.pruning.objectives import short_unit
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.inspection import TicketComparison
 from tamtctl.ticket.mask_shares import Part, Uniform, layers, types
@@ -60,8 +60,7 @@ def _line(name: str, ticket: Ticket, flips: Flips) -> str:
     how = ticket.method + (f" for {ticket.objective}" if ticket.objective else "")
     facts = [f"{how} of {ticket.base_model.id}", f"sparsity {ticket.sparsity:.4g}"]
     if (loss := Measured.of(ticket).losses.get("ticket")) is not None:
-        unit = SHORT_UNITS.get(str(ticket.objective), "")
-        facts.append(f"held-out loss {loss:.3f} {unit}".rstrip())
+        facts.append(f"held-out loss {loss:.3f} {short_unit(ticket.objective)}".rstrip())
     facts.append("flips not known here" if flips.share is None else f"{flips.share:.1%} flipped")
     return f"{name}: {', '.join(facts)}"
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tamtctl.comparison.config import ONE_SHOT
 from tamtctl.comparison.intervals import Spread
 from tamtctl.comparison.levels import Level
-from tamtctl.comparison.measures import UNITS, term_of, text_of
+from tamtctl.comparison.measures import axis
 from tamtctl.comparison.subnetworks import DENSE, Subnetwork
+from tamtctl.pruning.methods import IMP, ONE_SHOT, sweep_methods
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,18 +27,6 @@ if TYPE_CHECKING:
 
 Draw = Callable[[], "Figure"]
 
-_AXIS_LABELS = {
-    "mlm": f"masked-LM loss ({UNITS['mlm']})",
-    "kd": f"distance to the dense model ({UNITS['kd']})",
-}
-_STYLES = {  # method → colour, marker
-    "tamt-mlm": ("#0072B2", "o"),
-    "tamt-kd": ("#D55E00", "s"),
-    "tamt-mlm+kd": ("#CC79A7", "D"),
-    "imp": ("#009E73", "^"),
-    "magnitude": ("#E69F00", "v"),
-    "random": ("#999999", "X"),
-}
 _ON_DARK = {"#0072B2": "#56B4E9"}  # a blue that can be seen on black
 _LIGHT = ("#1f2328", "#ffffff", "#d0d7de")  # ink, paper, rules
 _DARK = ("#e6edf3", "#0d1117", "#30363d")
@@ -146,10 +134,11 @@ def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
 
     is_dark = matplotlib.rcParams["figure.facecolor"] == _DARK[1]
     methods = dict.fromkeys(one.method for one in comparison.subnetworks if one.method != DENSE)
-    others = itertools.cycle(_STYLES[name] for name in list(_STYLES)[:4])
+    known = sweep_methods()
+    others = itertools.cycle(one.style for one in known.values() if one.is_trained)
     styles = {}
     for method in methods:
-        colour, marker = _STYLES[method] if method in _STYLES else next(others)
+        colour, marker = known[method].style if method in known else next(others)
         styles[method] = {
             "color": _ON_DARK.get(colour, colour) if is_dark else colour,
             "marker": marker,
@@ -176,11 +165,6 @@ def _by_line(comparison: Comparison) -> dict[tuple[str, str], dict[float, list[S
     return lines
 
 
-def _axis_label(measure: str) -> str:
-    text = text_of(measure)
-    return _AXIS_LABELS[term_of(measure)] + (f"\non {text}" if text else "")
-
-
 def _losses(comparison: Comparison) -> Figure:
     figure, panels = _panels(len(comparison.measures))
     styles = _styles(comparison)
@@ -193,7 +177,7 @@ def _losses(comparison: Comparison) -> Figure:
         axes.axhline(
             dense.losses[term].mean, color=ink, linestyle="--", linewidth=1.2, label="dense"
         )
-        axes.set(xlabel="sparsity", ylabel=_axis_label(term))
+        axes.set(xlabel="sparsity", ylabel=axis(term))
         axes.set_xticks(sorted({one.sparsity for one in comparison.subnetworks if one.ticket}))
     _legend(figure, panels[0], 6)
     return figure
@@ -254,11 +238,11 @@ def _steps(comparison: Comparison) -> Figure:
             if is_held_out:
                 style["marker"] = styles[one.method]["marker"]
             axes.plot(list(losses), list(losses.values()), label=one.label, linewidth=1.2, **style)
-        rivals = comparison.groups.get(("imp", Level(sparsity)))
+        rivals = comparison.groups.get((IMP, Level(sparsity)))
         if is_held_out and rivals:
             loss = comparison.spread(rivals, term).mean
-            axes.axhline(loss, color=styles["imp"]["color"], linestyle=":", label="IMP")
-        axes.set(title=f"sparsity {sparsity:g}", xlabel="optimiser steps", ylabel=_axis_label(term))
+            axes.axhline(loss, color=styles[IMP]["color"], linestyle=":", label="IMP")
+        axes.set(title=f"sparsity {sparsity:g}", xlabel="optimiser steps", ylabel=axis(term))
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))  # seeds share a label
         axes.legend(unique.values(), unique.keys())
@@ -313,6 +297,6 @@ def _scores(comparison: Comparison) -> Figure:
         _dense_line(axes, dense.scores.mean)
         r = comparison.correlations[task][term].mean
         title = f"{task}: {r.value:.2f} {r.brackets}" if r else task
-        axes.set(title=title, xlabel=_axis_label(term), ylabel=dense.metric.replace("_", " "))
+        axes.set(title=title, xlabel=axis(term), ylabel=dense.metric.replace("_", " "))
     _legend(figure, panels[0], 6)
     return figure

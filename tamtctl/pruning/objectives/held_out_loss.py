@@ -33,7 +33,7 @@ class HeldOutLoss:
 
     @property
     def mean(self) -> float:
-        """Loss per target, in nats for ``mlm``."""
+        """Loss per target, in the unit of the term."""
         return float(self.sums.sum() / self.counts.sum())
 
     @property
@@ -47,6 +47,10 @@ class HeldOutLoss:
             return None
         residuals = self.sums - self.mean * self.counts
         return float(residuals.std(ddof=1) * np.sqrt(blocks) / self.counts.sum())
+
+    def of_nothing(self) -> HeldOutLoss:
+        """Return the loss 0 on the same targets: the dense model's distance to itself."""
+        return HeldOutLoss(np.zeros_like(self.sums), self.counts)
 
 
 def total_error(losses: Iterable[HeldOutLoss]) -> float | None:
@@ -89,11 +93,8 @@ def held_out_losses(
     sums: dict[str, list[NDArray[np.float64]]] = {}
     counts: dict[str, list[NDArray[np.int64]]] = {}
     for batch in batches:
-        rows, length = batch.input_ids.shape
-        block_of = {
-            "mlm": batch.masked.numpy() // length,  # (n,)
-            "kd": np.arange(rows * length) // length,  # (B * T,)
-        }
+        rows = len(batch.input_ids)
+        block_of = {term: blocks.numpy() for term, blocks in objective.blocks(batch).items()}
         with forward_context():
             terms = objective.terms(batch.to(device))
         for term, losses in terms.items():

@@ -1,6 +1,6 @@
-"""What a mask is trained for: masked language modelling, knowledge distillation, or their sum.
+"""What a mask is trained for: a sum of terms, each a file of `tamtctl.pruning.objectives`.
 
-All three run on an unmodified transformers model whose parameters hold the folded weights W ⊙ m
+All terms run on an unmodified transformers model whose parameters hold the folded weights W ⊙ m
 (see `tamtctl.pruning.trained.folded_weights`); the dense weights W serve as the teacher's and the
 decoder's.
 """
@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812, the field's own name for it
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from tamtctl.data.batches import Batch
 from tamtctl.models.loading import Encoder
+from tamtctl.pruning.objectives import terms_of
+from tamtctl.pruning.objectives.outputs import Outputs
 from tamtctl.ticket.heads import head_parameters
 
 
@@ -27,9 +28,9 @@ class Objective:
     maskable matrices and the head's own parameters.
 
     Attributes:
-        name: ``mlm``, ``kd`` or ``mlm+kd``.
+        name: A term such as ``mlm``, or a sum of several such as ``mlm+kd``.
         head: Name → parameter of the masked-LM head that trains along: its transform and output
-            bias, never the decoder's matrix. Empty for ``kd``.
+            bias, never the decoder's matrix. Empty if no term needs a head.
     """
 
     def __init__(
@@ -42,54 +43,58 @@ class Objective:
         """Prepare ``encoder`` for the objective ``name``.
 
         Args:
-            encoder: Loaded with its head if the objective has an ``mlm`` part.
-            name: ``mlm``, ``kd`` or ``mlm+kd``.
+            encoder: Loaded with its head if a term needs it.
+            name: A term, or a sum of several.
             dense: Name → pre-trained weight of every matrix in ``encoder.matrices``; kept, not
                 copied, and never written.
             teacher: Name → weight of ``encoder.base`` with which it is the teacher; by default
                 ``dense``.
         """
         self.name = name
-        self._has_mlm, self._has_kd = "mlm" in name, "kd" in name
+        self._terms = terms_of(name)
         self._model, self._base = encoder.model, encoder.base
         self._dense = dict(dense)
         self._teacher = self._dense if teacher is None else dict(teacher)
         self._positions: Tensor | None = None
         self._base.register_forward_hook(self._keep_masked_positions)
-        self.head = self._untied_head() if self._has_mlm else {}
+        self.head = self._untied_head() if self._terms.need_head else {}
         trainable = {id(p) for p in [*encoder.matrices.values(), *self.head.values()]}
         for parameter in self._model.parameters():
             parameter.requires_grad_(id(parameter) in trainable)
 
     def terms(self, batch: Batch, *, dropout: bool = False) -> dict[str, Tensor]:
-        """Return the loss of every target: ``mlm`` of shape (n,), ``kd`` of shape (B * T,).
+        """Return term → the loss of each of its targets in a batch, shape (targets,).
 
         Args:
-            batch: Input of shape (B, T) with n masked positions; ``kd`` alone takes clean text.
+            batch: Input of shape (B, T) with n masked positions; clean text if no term needs noise.
             dropout: Leave the student's dropout on; the teacher's is always off.
         """
-        terms: dict[str, Tensor] = {}
-        teacher = self._teacher_states(batch.input_ids) if self._has_kd else ()
+        teacher = self._teacher_states(batch.input_ids) if self._terms.need_teacher else ()
         self._model.train(dropout)
         student = self._student(batch)
-        if self._has_mlm:
-            logits = _at_least_float32(student.logits.squeeze(0))  # (n, V)
-            terms["mlm"] = F.cross_entropy(logits, batch.labels, reduction="none")
-        if self._has_kd:
-            terms["kd"] = mean_cosine_distance(student.hidden_states[1:], teacher)
-        return terms
+        outputs = Outputs(
+            logits=student.logits.squeeze(0) if self._terms.need_head else None,  # (n, V)
+            states=student.hidden_states[1:] if self._terms.need_states else (),
+            teacher=teacher,
+        )
+        return {term.name: term.loss(outputs, batch) for term in self._terms}
 
-    def targets(self, batch: Batch) -> dict[str, int]:
-        """Return how many targets each term of a batch has: its loss is the mean over them."""
-        counts = {"mlm": batch.masked.numel(), "kd": batch.input_ids.numel()}
-        return {term: counts[term] for term in self.name.split("+")}
+    def blocks(self, batch: Batch) -> dict[str, Tensor]:
+        """Return term → which block of a batch each of its targets is in, shape (targets,).
+
+        The loss of a term is the mean over its targets.
+        """
+        return {term.name: term.blocks(batch) for term in self._terms}
 
     def _student(self, batch: Batch) -> Any:
-        module = self._model if self._has_mlm else self._base
-        self._positions = batch.masked if self._has_mlm else None
+        has_head = self._terms.need_head
+        module = self._model if has_head else self._base
+        self._positions = batch.masked if has_head else None
         try:
             return module(
-                input_ids=batch.input_ids, output_hidden_states=self._has_kd, return_dict=True
+                input_ids=batch.input_ids,
+                output_hidden_states=self._terms.need_states,
+                return_dict=True,
             )
         finally:
             self._positions = None
@@ -127,17 +132,3 @@ class Objective:
             if name in self._dense:  # else no mask is put on them, and both stay as they are
                 decoder.weight = nn.Parameter(self._dense[name], requires_grad=False)
         return head_parameters(self._model)
-
-
-def mean_cosine_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Return 1 - cos of two stacks of hidden states (B, T, H), averaged over layers: (B * T,)."""
-    distances = [
-        1 - F.cosine_similarity(_at_least_float32(s), _at_least_float32(t), dim=-1)  # (B, T)
-        for s, t in zip(student, teacher, strict=True)
-    ]
-    return torch.stack(distances).mean(0).flatten()
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    """Losses need more digits than bfloat16 has."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -31,6 +31,7 @@ from tamtctl.models.loading import (
     load_encoder,
     max_sequence_length,
 )
+from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, check_targets, held_out_losses
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.trained.folded_weights import fold
@@ -51,8 +52,10 @@ class HeldOutText:
         blocks: The text.
         limit: So many blocks at most, spread over it.
         compute: Where and in which precision.
-        objectives: ``mlm`` (if there is a head) and ``kd``.
-        noises: Of their batches: ``kd`` is measured on clean text, as it is trained.
+        objectives: Every term of an objective, each by itself; without a masked-LM head, those that
+            need none.
+        noise: Masked tokens for the terms that need them; others are measured on clean text, as
+            they are trained.
         identity: What the losses depend on besides the masks.
         scored: What a person is told of the text.
         digests: Of the corpus whose part it is, as tickets have them.
@@ -66,7 +69,7 @@ class HeldOutText:
     limit: int
     compute: Compute
     objectives: dict[str, Objective]
-    noises: dict[str, Noise | None]
+    noise: Noise | None
     identity: dict[str, object]
     scored: ScoredText
     digests: tuple[str, ...] = ()
@@ -111,7 +114,7 @@ class HeldOutText:
         base = fingerprint(encoder.weights)[0]
         cast(nn.Module, encoder.model).to(compute.device)
         frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
-        terms = ("mlm", "kd") if has_head else ("kd",)
+        measured = [n for n, term in TERMS.items() if has_head or not term.needs_head]
         return cls(
             encoder=encoder,
             frozen=frozen,
@@ -119,8 +122,8 @@ class HeldOutText:
             blocks=blocks,
             limit=limit,
             compute=compute,
-            objectives={term: Objective(encoder, term, frozen) for term in terms},
-            noises={"mlm": noise, "kd": None},
+            objectives={name: Objective(encoder, name, frozen) for name in measured},
+            noise=noise,
             identity=identity,
             scored=_scored(text, blocks, limit, sequence_length),
             digests=text.digests,
@@ -143,7 +146,7 @@ class HeldOutText:
         """
         _check_length(sequence_length, self.encoder)
         text, blocks = _read_text(
-            corpus, self.encoder, self.noises.get("mlm"), held_out=held_out,
+            corpus, self.encoder, self.noise, held_out=held_out,
             text_column=text_column, sequence_length=sequence_length, limit=self.limit,
         )  # fmt: skip
         return replace(
@@ -162,8 +165,13 @@ class HeldOutText:
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """What is measured: ``mlm`` and ``kd``, or ``kd`` alone."""
+        """What is measured."""
         return tuple(self.objectives)
+
+    @property
+    def head(self) -> Mapping[str, nn.Parameter]:
+        """The parameters of the model's masked-LM head; empty if it has none."""
+        return next((one.head for one in self.objectives.values() if one.head), {})
 
     def losses(self, masks: Mapping[str, Tensor] | None) -> dict[str, HeldOutLoss]:
         """Return each term's loss of the pre-trained model under masks, with its own head.
@@ -182,18 +190,24 @@ class HeldOutText:
         found = {}
         for term, objective in self.objectives.items():
             batches = evaluation_batches(
-                self.blocks, _BATCH, noise=self.noises[term], limit=self.limit
+                self.blocks,
+                _BATCH,
+                noise=self.noise if TERMS[term].needs_noise else None,
+                limit=self.limit,
             )
             compute = self.compute
             found |= held_out_losses(objective, batches, compute.autocast, compute.device)
         if all(bool(mask.all()) for mask in chosen.values()):
-            kd = found["kd"]  # the teacher's distance to itself, 0 but for rounding
-            found["kd"] = HeldOutLoss(np.zeros_like(kd.sums), kd.counts)
+            found |= {n: loss.of_nothing() for n, loss in found.items() if TERMS[n].is_distance}
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(
             file,
             {
-                term: {"sums": loss.sums.tolist(), "counts": loss.counts.tolist()}
+                term: {
+                    "sums": loss.sums.tolist(),
+                    "counts": loss.counts.tolist(),
+                    "version": TERMS[term].version,
+                }
                 for term, loss in found.items()
             },
         )
@@ -272,6 +286,8 @@ def _digest(encoder: Encoder) -> str:
 def _read(file: Path, terms: tuple[str, ...]) -> dict[str, HeldOutLoss] | None:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
+        if any(values[term].get("version", 1) != TERMS[term].version for term in terms):
+            return None
         return {  # in this order, which the file does not keep
             term: HeldOutLoss(
                 np.array(values[term]["sums"], np.float64),
@@ -279,5 +295,5 @@ def _read(file: Path, terms: tuple[str, ...]) -> dict[str, HeldOutLoss] | None:
             )
             for term in terms
         }
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
         return None

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +21,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import DamagedRunError, TamtctlError, TicketError, UsageError
 from tamtctl.foundations.folders import folder_size
-from tamtctl.foundations.loss_units import UNITS, ScoredText
+from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.public_names import public_model
 from tamtctl.foundations.signals import KEPT, promising
@@ -32,6 +31,8 @@ from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.loading import Encoder, load_encoder, max_sequence_length, sha256_of_weight
 from tamtctl.pruning.config import SearchConfig, cut_sparsities
 from tamtctl.pruning.identity import search_identity
+from tamtctl.pruning.methods import IMP, TAMT
+from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import check_targets, total_error
 from tamtctl.pruning.one_shot import magnitude_masks, random_masks
 from tamtctl.pruning.trained.folded_weights import fold
@@ -243,7 +244,7 @@ def can_follow(config: SearchConfig, earlier: SearchConfig) -> bool:
     Iterative magnitude pruning that rewinds hands nothing but masks from one cut to the next.
     """
     return (
-        config.method == "imp"
+        config.method == IMP
         and config.rewind == "weights"
         and earlier.sparsity in cut_sparsities(config.sparsity)[:-1]
         and replace(config, sparsity=earlier.sparsity, steps=earlier.steps) == earlier
@@ -318,7 +319,7 @@ def _run_folder(config: SearchConfig, output_dir: Path | str | None) -> RunFolde
 
 def _run_path(config: SearchConfig, output_dir: Path | str | None) -> Path:
     short = f"{folder_name(Path(config.model).name)}-{config.sparsity:g}-{config.method}"
-    if config.method == "tamt":
+    if config.method == TAMT:
         short += f"-{config.objective}"
     return expanded(output_dir or RUNS / f"search-{short}-{config.hash}")
 
@@ -355,7 +356,9 @@ class _Search:
                 f"--base-model is for a --model in a local folder, and {config.model!r} is none"
             )
         watcher.status(f"loading model {config.model}")
-        encoder = world().in_turn(lambda: load_encoder(config.model, with_head=config.has_mlm))
+        encoder = world().in_turn(
+            lambda: load_encoder(config.model, with_head=config.terms.need_head)
+        )
         longest = max_sequence_length(encoder.model)
         if config.sequence_length > longest:
             raise UsageError(
@@ -371,7 +374,7 @@ class _Search:
             hashes = {name: sha256_of_weight(weight) for name, weight in encoder.weights.items()}
             declared = DeclaredBase.of(config.base_model, hashes)
             watcher.note(declared.note)
-        kind = IterativePruning if config.method == "imp" else MaskTraining
+        kind = IterativePruning if config.method == IMP else MaskTraining
         training = kind(config, compute, encoder, text, initial_masks)
 
         def evaluate() -> dict[str, float]:
@@ -417,7 +420,7 @@ class _Search:
 
     def _warnings(self) -> Iterator[str]:
         config = self.config
-        trains_mask = config.method == "tamt" and config.is_trained and config.sparsity > 0
+        trains_mask = config.method == TAMT and config.is_trained and config.sparsity > 0
         if trains_mask and (line := warn_of_reach(config, self.training.decay_steps)):
             yield line
         if line := self._text().too_few:
@@ -471,7 +474,7 @@ class _Search:
             **({"stopped_early": True} if self.supervisor.stopped_early else {}),
             **losses,
             "standard_errors": errors,
-            "unit": UNITS[config.objective],
+            "unit": config.terms.unit,
             "sequences": text.sequences,
             "sequences_there": text.of,
             "trained_on": list(self.corpus.digests),
@@ -499,7 +502,7 @@ class _Search:
             bytes=folder_size(self.run.ticket),
             stopped_early=self.supervisor.stopped_early,
             resumed_from=self.supervisor.step,
-            unit=UNITS[config.objective],
+            unit=config.terms.unit,
             sequences=text.sequences,
             sequence_length=config.sequence_length,
             held_out={"name": text.name, "sequences": text.of},
@@ -536,9 +539,8 @@ class _Search:
             for name, blocks in self.held_out.items():
                 with self.training.pretrained_head():
                     terms = self.training.held_out_losses(blocks)
-                if candidate == "dense" and "kd" in terms:
-                    # The teacher's distance to itself, 0 but for rounding.
-                    terms["kd"] = replace(terms["kd"], sums=np.zeros_like(terms["kd"].sums))
+                if candidate == "dense":
+                    terms |= {n: t.of_nothing() for n, t in terms.items() if TERMS[n].is_distance}
                 losses[name][candidate] = math.fsum(term.mean for term in terms.values())
                 if name == "losses":
                     errors[candidate] = total_error(terms.values())
@@ -560,7 +562,7 @@ class _Search:
             declared=self.declared.names if self.declared else None,
             metrics=dict(metrics),
             mlm_head={n: p.detach().cpu() for n, p in head.items()}
-            if config.method == "tamt" and config.is_trained and head
+            if config.method == TAMT and config.is_trained and head
             else None,
         )
 
@@ -594,7 +596,7 @@ def _read_text(
         watcher.status(f"reading check corpus {' '.join(config.check_corpus)}")
         texts["check_losses"] = check = load(config.check_corpus)
         held_out["check_losses"] = cut(check.held_out, name=f"the held-out text of {check.name}")
-    noise = Noise.of(encoder.tokenizer) if config.has_mlm else None
+    noise = Noise.of(encoder.tokenizer) if config.terms.need_noise else None
     for name, blocks in held_out.items():
         check_targets(blocks, noise=noise, limit=config.evaluation_blocks, text=texts[name].name)
     for line in dict.fromkeys(note for text in texts.values() for note in text.notes):
@@ -615,7 +617,7 @@ def _initial_masks(config: SearchConfig, encoder: Encoder) -> dict[str, Tensor]:
         masks = random_masks(weights, config.sparsity, config.seed)
     else:
         masks = magnitude_masks(weights, config.sparsity)
-    if config.method != "tamt":
+    if config.method != TAMT:
         return masks
     if config.from_scores is not None:
         reached = {name: weights[name] for name in encoder.matrices}
@@ -637,7 +639,7 @@ def _with_matrices_of_init(config: SearchConfig, encoder: Encoder, watcher: Watc
     Raises:
         TicketError: The ticket is not of this model, or covers nothing that training reaches.
     """
-    if config.method != "tamt" or config.init in ("magnitude", "random"):
+    if config.method != TAMT or config.init in ("magnitude", "random"):
         return encoder
     covered = _initial_ticket(config, encoder).parameters
     matrices = {name: p for name, p in encoder.matrices.items() if name in covered}

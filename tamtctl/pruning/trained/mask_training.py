@@ -85,7 +85,7 @@ class MaskTraining:
             encoder.base.compile()
         elif compute.device.type == "cpu" and world().size == 1:  # most words are in no batch
             cast(nn.Embedding, encoder.base.get_input_embeddings()).sparse = True
-        self._noise = Noise.of(encoder.tokenizer) if config.has_mlm else None
+        self._noise = Noise.of(encoder.tokenizer) if config.terms.need_noise else None
         self._pretrained_head = _copies(self.objective.head)
         self._config, self._compute, self._text = config, compute, text
         self._model = encoder.model
@@ -231,7 +231,8 @@ class MaskTraining:
 
     def _backward_of_parts(self, batch: Batch) -> dict[str, Tensor]:
         device = self._compute.device
-        targets = world().totals(self.objective.targets(batch), device)
+        counts = {term: len(blocks) for term, blocks in self.objective.blocks(batch).items()}
+        targets = world().totals(counts, device)
         parts = batch.split(self._config.micro_batch_size or self._config.batch_size)
         means: dict[str, Tensor] = {}
         for part in parts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -18,7 +18,7 @@ from tamtctl.data.corpus import load_corpus
 from tamtctl.data.text.sources import PYTHON_DOCS
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import HubError, ModelError, NoHeadError, NoTicketError, UsageError
-from tamtctl.foundations.loss_units import UNITS, ScoredText
+from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import watched
@@ -28,7 +28,7 @@ from tamtctl.models.loading import (
     load_encoder,
     max_sequence_length,
 )
-from tamtctl.pruning.config import OBJECTIVES
+from tamtctl.pruning.objectives import TERMS, Term, Terms, headless, objectives, terms_of
 from tamtctl.pruning.objectives.held_out_loss import check_targets, held_out_losses, total_error
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.trained.folded_weights import fold
@@ -52,6 +52,7 @@ from tamtctl.ticket.trained_on import TrainedOn
 
 _SEQUENCE_LENGTH = 128  # of blocks of text where no ticket says what it was trained on
 _BLOCKS = 512  # at most, spread over the text
+_DEFAULT = "mlm"  # what is measured where neither the user nor a ticket says
 _ADVICE = "fine-tune again with --find-learning-rate, more --epochs or more examples"
 _PREDICT = "--predict"  # what an option may be for, besides tasks
 
@@ -183,8 +184,8 @@ def evaluate(config: EvaluateConfig, *, watcher: EvaluateWatcher | None = None) 
     ticket = None if fine_tuned else _find_ticket(config.name)
     task = config.task or (fine_tuned and fine_tuned.task.name)
     if task is None:
-        task = ticket.objective if ticket and ticket.objective in OBJECTIVES else "mlm"
-    if task in OBJECTIVES:
+        task = ticket.objective if ticket and ticket.objective in objectives() else _DEFAULT
+    if task in objectives():
         return _evaluate_loss(config, task, ticket, fine_tuned)
     if task == STSB_ZERO_SHOT:
         return _evaluate_zero_shot(config, ticket, fine_tuned)
@@ -208,7 +209,7 @@ def label(
     file = expanded(file)
     watcher = watcher or Silent()
     watcher.status(f"labelling {file}")
-    if config.task in (*OBJECTIVES, STSB_ZERO_SHOT):
+    if config.task in (*objectives(), STSB_ZERO_SHOT):
         raise UsageError(
             f"--predict needs a task with labels, and {config.task} has none; give the --task that "
             f"{config.name} was fine-tuned on"
@@ -247,17 +248,18 @@ def _text_notes(file: Path) -> list[str]:
 
 def _check_options(config: EvaluateConfig, kind: str) -> None:
     """Refuse the options that would be ignored, of those that decide what is scored."""
+    losses = objectives()
     table: dict[str, tuple[object, tuple[str, ...]]] = {
-        "--model": (config.model, (*OBJECTIVES, STSB_ZERO_SHOT)),
+        "--model": (config.model, (*losses, STSB_ZERO_SHOT)),
         "--data-dir": (config.data_dir, (STSB_ZERO_SHOT, PUBLIC)),
         "--dev": (config.dev, (OWN,)),
-        "--text-column": (config.text_columns, (*OBJECTIVES, OWN, _PREDICT)),
+        "--text-column": (config.text_columns, (*losses, OWN, _PREDICT)),
         "--label-column": (config.label_column, (OWN,)),
-        "--corpus": (config.corpus, OBJECTIVES),
-        "--held-out-tenth": (config.held_out_tenth, OBJECTIVES),
-        "--head": (config.head, ("mlm", "mlm+kd")),
-        "--sequence-length": (config.sequence_length, OBJECTIVES),
-        "--blocks": (config.blocks, OBJECTIVES),
+        "--corpus": (config.corpus, losses),
+        "--held-out-tenth": (config.held_out_tenth, losses),
+        "--head": (config.head, tuple(loss for loss in losses if terms_of(loss).need_head)),
+        "--sequence-length": (config.sequence_length, losses),
+        "--blocks": (config.blocks, losses),
     }
     for option, (value, kinds) in table.items():
         if value and kind not in kinds:
@@ -268,8 +270,10 @@ def _check_options(config: EvaluateConfig, kind: str) -> None:
 
 def _check_model(config: EvaluateConfig, task: str, ticket: Ticket | None) -> None:
     """Refuse a model beside what is one itself, unless they are compared."""
-    if config.model and ticket is None and "kd" not in task:
-        raise UsageError(f"--model is for a ticket and for kd, and {config.name} is no ticket")
+    if not config.model or ticket or (task in objectives() and terms_of(task).need_teacher):
+        return
+    taught = _needing("teacher", TERMS.values())
+    raise UsageError(f"--model is for a ticket and for {taught}, and {config.name} is no ticket")
 
 
 def _find_ticket(name: str) -> Ticket | None:
@@ -345,10 +349,11 @@ def _evaluate_loss(
     _check_options(config, task)
     _check_model(config, task, ticket)
     pruned = ticket or fine_tuned
-    dense = None if ticket else _dense_model(config, task, fine_tuned)
+    terms = terms_of(task)
+    dense = None if ticket else _dense_model(config, terms, fine_tuned)
     compute = Compute.choose(config.device, config.precision, config.threads)
-    encoder = _load_for(config, ticket, with_head="mlm" in task)
-    head = _trained_head(config, ticket, encoder) if "mlm" in task else None
+    encoder = _load_for(config, ticket, terms)
+    head = _trained_head(config, ticket, encoder) if terms.need_head else None
     longest = max_sequence_length(encoder.model)
     length = config.sequence_length or min(_sequence_length(ticket), longest)
     if length > longest:
@@ -362,7 +367,7 @@ def _evaluate_loss(
     blocks = Blocks.of(
         corpus.held_out, length, encoder.tokenizer, name=f"the text of {corpus.held_out_name}"
     )
-    noise = Noise.of(encoder.tokenizer) if "mlm" in task else None
+    noise = Noise.of(encoder.tokenizer) if terms.need_noise else None
     limit = config.blocks or _BLOCKS
     check_targets(blocks, noise=noise, limit=limit, text=corpus.name)
     name = "; ".join(filter(None, (corpus.held_out_name, trained_on.remark)))
@@ -377,11 +382,11 @@ def _evaluate_loss(
     if head is not None:
         put_head(head, objective.head, encoder.model)
     batches = evaluation_batches(blocks, config.batch_size, noise=noise, limit=limit)
-    terms = held_out_losses(objective, batches, compute.autocast, compute.device)
-    means = {name: term.mean for name, term in terms.items()}
-    errors = {name: term.standard_error for name, term in terms.items()}
-    if len(terms) > 1:
-        means[task], errors[task] = math.fsum(means.values()), total_error(terms.values())
+    losses = held_out_losses(objective, batches, compute.autocast, compute.device)
+    means = {name: loss.mean for name, loss in losses.items()}
+    errors = {name: loss.standard_error for name, loss in losses.items()}
+    if len(losses) > 1:
+        means[task], errors[task] = math.fsum(means.values()), total_error(losses.values())
     return Evaluation(
         name=config.name,
         task=task,
@@ -393,22 +398,23 @@ def _evaluate_loss(
         examples=text.sequences,
         sparsity=pruned.sparsity if pruned else None,
         data=" ".join(sources),
-        head=(config.head or HEADS[0]) if "mlm" in task else None,
-        unit=UNITS[task],
-        units={name: UNITS[name] for name in means},
+        head=(config.head or HEADS[0]) if terms.need_head else None,
+        unit=terms.unit,
+        units={name: terms_of(name).unit for name in means},
         text=text,
         notes=(*corpus.notes, *([text.too_few] if text.too_few else [])),
     )
 
 
-def _dense_model(config: EvaluateConfig, task: str, fine_tuned: FineTuned | None) -> str | None:
+def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | None) -> str | None:
     """Return the dense model that an encoder is compared with, None if the task needs none."""
-    if "kd" not in task:
+    if not terms.need_teacher:
         return None
     used = fine_tuned.facts.model if fine_tuned and fine_tuned.facts else None
     if not (config.model or used):
         raise UsageError(
-            f"kd measures how far an encoder is from the dense model it was made of, and "
+            f"{_needing('teacher', terms)} measures how far an encoder is from the dense model "
+            f"it was made of, and "
             f"{config.name} does not say which that is; give it with --model"
         )
     return config.model or used
@@ -433,14 +439,22 @@ def _sequence_length(ticket: Ticket | None) -> int:
     return (sequence_length_of(ticket) if ticket else None) or _SEQUENCE_LENGTH
 
 
-def _load_for(config: EvaluateConfig, ticket: Ticket | None, *, with_head: bool) -> Encoder:
+def _needing(what: str, terms: Iterable[Term]) -> str:
+    """Return which terms need something, for a message."""
+    return " and ".join(term.name for term in terms if getattr(term, f"needs_{what}"))
+
+
+def _load_for(config: EvaluateConfig, ticket: Ticket | None, terms: Terms | None = None) -> Encoder:
     name, revision = _id(config, ticket)
+    terms = terms or Terms()
     try:
-        return load_encoder(name, with_head=with_head, revision=revision)
+        return load_encoder(name, with_head=terms.need_head, revision=revision)
     except NoHeadError as error:
-        advice = "--task kd needs none" if ticket else "--task kd --model DENSE needs none"
+        other = headless()
+        model = " --model DENSE" if other.needs_teacher and not ticket else ""
         raise ModelError(
-            f"model {name!r} has no pre-trained masked-LM head, which mlm takes; {advice}, and "
+            f"model {name!r} has no pre-trained masked-LM head, which {_needing('head', terms)} "
+            f"takes; --task {other.name}{model} needs none, and "
             "--task stsb-zero-shot scores its sentence embeddings"
         ) from error
 
@@ -484,7 +498,7 @@ def _evaluate_zero_shot(
     compute = Compute.choose(config.device, config.precision, config.threads)
     data = open_task(TASKS["stsb"], Path(config.data_dir) if config.data_dir else None)
     (examples,) = data.dev().values()
-    encoder = _load_for(config, ticket, with_head=False)
+    encoder = _load_for(config, ticket)
     if ticket:
         masks = _masks(ticket, encoder)
         fold(encoder.matrices, {n: p.detach().clone() for n, p in encoder.matrices.items()}, masks)

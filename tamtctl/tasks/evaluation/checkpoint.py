@@ -14,7 +14,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.loading import load_tokenizer
-from tamtctl.pruning.config import OBJECTIVES
+from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline
@@ -72,7 +72,7 @@ class FineTuned:
         name, asked = config.name, config.task
         if found and asked in (None, found.task.name):
             return found
-        task = find_task(asked, *OBJECTIVES, STSB_ZERO_SHOT) if asked else None
+        task = find_task(asked, *objectives(), STSB_ZERO_SHOT) if asked else None
         if ticket:
             on, wanted = (f" on {task.name}", task.name) if task else ("", "TASK")
             raise UsageError(

@@ -10,7 +10,7 @@ from tamtctl.foundations.checks import one_of, positive, require
 from tamtctl.foundations.config import DEVICES, PRECISIONS, plain
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.settings import settle
-from tamtctl.pruning.config import OBJECTIVES
+from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.finetuning.schedule import TASK_RECIPES, Wishes
 from tamtctl.tasks.labelled.columns import check_columns
 from tamtctl.tasks.registry import STSB_ZERO_SHOT, TASKS, find_task
@@ -171,7 +171,7 @@ def _require_own_files(config: FinetuneConfig) -> None:
             f"a task of your own cannot be called {config.task!r}: its name must be letters, "
             "digits, -, _ and ., at most 64 of them"
         )
-    if config.task in (*OBJECTIVES, STSB_ZERO_SHOT):
+    if config.task in (*objectives(), STSB_ZERO_SHOT):
         raise UsageError(
             f"a task of your own cannot be called {config.task!r}, which is a measure of evaluate; "
             "give another name"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -22,7 +23,6 @@ from tamtctl.foundations import printable
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.public_names import public_model, public_search, texts_of
 from tamtctl.foundations.untrusted import MAX_JSON_DEPTH, reason
-from tamtctl.pruning.recipes import METHODS
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.measured import Measured
 
@@ -57,6 +57,9 @@ _CITATION = """\
     url = "https://arxiv.org/abs/2204.11218",
 }
 """
+
+# What the introduction says, and the tags repeat: of an earlier ticket the tag is not its owner's.
+_FOUND_BY = re.compile(r"It was found by (`+)(?P<method>.+?)\1")
 
 _LAST = f"{_CITATION}```"  # what the part that tamtctl writes ends with
 
@@ -148,12 +151,14 @@ def _parse(text: str) -> tuple[dict[str, Any], tuple[str, str]]:
     if marks == (0, 0):  # a card that tamtctl has not written
         return data, ("", body.strip())
     before, _, rest = body.partition(_BEGIN)
-    _, end_mark, after = rest.partition(_END)
+    written, end_mark, after = rest.partition(_END)
     if marks != (1, 1) or not end_mark:
         raise TicketError(
             "in the existing README.md it cannot be told what tamtctl wrote and what is yours: put "
             f"back the lines {_BEGIN!r} and {_END!r}, once each, or delete its part"
         )
+    if (found := _FOUND_BY.search(written)) and isinstance(data.get("tags"), list):
+        data["tags"] = [tag for tag in data["tags"] if tag != found["method"]]
     return data, (before.strip(), after.strip())
 
 
@@ -183,7 +188,7 @@ def _merge(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
     """Return new metadata with what the owner of the old ones added."""
     kept = {key: value for key, value in old.items() if key not in _MANAGED}
     old_tags = old.get("tags") if isinstance(old.get("tags"), list) else []
-    own_tags = [tag for tag in old_tags or [] if tag not in METHODS and tag not in new["tags"]]
+    own_tags = [tag for tag in old_tags or [] if tag not in new["tags"]]
     return kept | new | {"tags": new["tags"] + own_tags}
 
 

@@ -1,0 +1,135 @@
+"""A shelf: a light table of the things that a user can name, open for one more.
+
+A row holds every fact that another part of the package asks for, as plain values. Its code is a
+module that is imported when it is first used, so that a table loads nothing heavy and help texts
+know every name at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from tamtctl.foundations.errors import UsageError
+
+LONGEST_NAME = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Something on a shelf.
+
+    Attributes:
+        name: What the command line knows it by.
+        code: The dotted name of the module that defines its functions, or any object that has them.
+    """
+
+    name: str
+    code: str | object
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """Return one of the functions that the code of a row defines.
+
+        Raises:
+            UsageError: The module cannot be imported, or does not define it.
+        """
+        code = self.code
+        if isinstance(code, str):
+            try:
+                code = importlib.import_module(code)
+            except ImportError as error:
+                raise UsageError(
+                    f"the code of {self.name!r}, module {self.code}, cannot be imported: {error}"
+                ) from error
+        found = getattr(code, name, None)
+        if not callable(found):
+            raise UsageError(f"the code of {self.name!r} defines no function {name}")
+        return found  # type: ignore[no-any-return]
+
+
+RowT = TypeVar("RowT", bound=Row)
+
+
+class Shelf(Mapping[str, RowT], Generic[RowT]):
+    """Name → row, in the order of help texts and tables.
+
+    Args:
+        kind: What one row is, as an error names it.
+        rows: Those that come with the package.
+        names: What a name looks like.
+        reserved: Names that mean something else where a row is named.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        rows: Iterable[RowT],
+        *,
+        names: str = r"[a-z][a-z0-9]*(-[a-z0-9]+)*",
+        reserved: str = "",
+    ) -> None:
+        self._kind, self._names, self._reserved = kind, re.compile(names), re.compile(reserved)
+        self._rows: dict[str, RowT] = {}
+        for row in rows:
+            self.register(row)
+
+    def __getitem__(self, name: str) -> RowT:
+        return self._rows[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def register(self, row: RowT) -> RowT:
+        """Put one more row on the shelf, for as long as the process lives.
+
+        Raises:
+            UsageError: The name is taken, or cannot be typed where a row is named.
+        """
+        name = row.name
+        if name in self._rows:
+            raise UsageError(
+                f"there is a {self._kind} {name!r} already; give the new one another name"
+            )
+        if self._reserved.fullmatch(name):
+            raise UsageError(
+                f"a {self._kind} cannot be called {name!r}, which means something else beside it; "
+                "give another name"
+            )
+        if not self._names.fullmatch(name) or len(name) > LONGEST_NAME:
+            plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_NAME]
+            hint = f", such as {plain!r}" if self._names.fullmatch(plain) else ""
+            raise UsageError(
+                f"a {self._kind} cannot be called {name!r}: a name is at most {LONGEST_NAME} lower "
+                f"case letters and digits with hyphens between them{hint}"
+            )
+        self._rows[name] = row
+        return row
+
+    @contextmanager
+    def holding(self, row: RowT) -> Iterator[RowT]:
+        """Put a row on the shelf for a while, as a test does."""
+        self.register(row)
+        try:
+            yield row
+        finally:
+            del self._rows[row.name]
+
+    def find(self, name: str) -> RowT:
+        """Return the row of a name.
+
+        Raises:
+            UsageError: There is none; the message names those that there are, and the nearest.
+        """
+        if name in self._rows:
+            return self._rows[name]
+        near = difflib.get_close_matches(name, self._rows, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"there is no {self._kind} {name!r}, only {', '.join(self)}{hint}")

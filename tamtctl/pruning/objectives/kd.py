@@ -1,0 +1,27 @@
+"""Knowledge distillation: 1 − cosine to the dense model's hidden states, averaged over the layers.
+
+The objective of TAMT-KD (Liu et al., 2022, §3.3): the teacher is the dense model itself.
+
+Relations: take it for an encoder without a masked-LM head, or where its hidden states are what
+counts. It holds on to the dense model, which `mlm` leaves wherever that lowers its own loss.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812, the field's own name for it
+from torch import Tensor
+
+from tamtctl.data.batches import Batch
+from tamtctl.pruning.objectives.outputs import Outputs, all_tokens, at_least_float32
+
+blocks = all_tokens
+
+
+def loss(outputs: Outputs, batch: Batch) -> Tensor:
+    """Return the mean distance of each token's hidden states to those of the teacher, (B * T,)."""
+    distances = [
+        1 - F.cosine_similarity(at_least_float32(student), at_least_float32(teacher), dim=-1)
+        for student, teacher in zip(outputs.states, outputs.teacher, strict=True)
+    ]  # each (B, T)
+    return torch.stack(distances).mean(0).flatten()

@@ -1,0 +1,42 @@
+"""What the terms of an objective are given, and which targets they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tamtctl.data.batches import Batch
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the masked model made of a batch of B blocks of T tokens, and what the dense one did.
+
+    Attributes:
+        logits: At the n masked positions alone, shape (n, V); None unless a term needs the head.
+        states: Hidden states of layers 1 to L, each of shape (B, T, H); empty unless needed.
+        teacher: Those of the dense model, without gradient; empty unless needed.
+    """
+
+    logits: Tensor | None
+    states: Sequence[Tensor]
+    teacher: Sequence[Tensor]
+
+
+def masked_tokens(batch: Batch) -> Tensor:
+    """Return the block of each masked token, shape (n,)."""
+    return batch.masked // batch.input_ids.shape[1]
+
+
+def all_tokens(batch: Batch) -> Tensor:
+    """Return the block of each token, shape (B * T,)."""
+    rows, length = batch.input_ids.shape
+    return torch.arange(rows, device=batch.input_ids.device).repeat_interleave(length)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return values with the digits that a loss needs, which are more than bfloat16 has."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,0 +1,179 @@
+"""The shelf of terms: the pre-training losses of which an objective is a sum, ``a`` or ``a+b``.
+
+Imports nothing heavy. To add one: a file beside this one, and a row in `TERMS`; from another
+package or a script the same by `register`. Search, compare, evaluate and the report then know it
+and its sums. The file defines
+
+    loss(outputs: Outputs, batch: Batch) -> Tensor    the loss of each target, (targets,)
+    blocks(batch: Batch) -> Tensor                    the block that each is in, (targets,)
+
+see `tamtctl.pruning.objectives.outputs`. `kd` is the shortest example.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from tamtctl.foundations.shelves import Row, Shelf
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tamtctl.data.batches import Batch
+    from tamtctl.pruning.objectives.outputs import Outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term(Row):
+    """A pre-training loss, and what others have to know of it.
+
+    Attributes:
+        label: What sentences and headings call it, such as ``MLM loss``.
+        unit: What it is measured in.
+        short_unit: The same for a column of a table.
+        axis: What the axis of a figure says of it, before the unit.
+        is_formula: Whether the unit is a formula, which stands in brackets behind a number.
+        lower_is_better: The direction; what is trained for is made small.
+        needs_head: Whether it takes logits: the model needs its pre-trained masked-LM head.
+        needs_noise: Whether it takes text with masked tokens.
+        needs_states: Whether it takes the hidden states of the masked model.
+        needs_teacher: Whether it takes those of the dense model, beside those of the masked one.
+        is_distance: Whether it is 0 where the masked model is the dense one, by definition.
+        version: Raise it whenever the same masks would give other losses: those that are kept from
+            before then are measured anew.
+        style: Colour and marker in figures of what is trained for it; None: the next that is free.
+    """
+
+    label: str
+    unit: str
+    short_unit: str
+    axis: str
+    is_formula: bool = False
+    lower_is_better: ClassVar[bool] = True
+    needs_head: bool = False
+    needs_noise: bool = False
+    needs_states: bool = False
+    needs_teacher: bool = False
+    is_distance: bool = False
+    version: int = 1
+    style: tuple[str, str] | None = None
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return the loss of each target of a batch, shape (targets,)."""
+        loss: Tensor = self.function("loss")(outputs, batch)
+        return loss
+
+    def blocks(self, batch: Batch) -> Tensor:
+        """Return which block of a batch each target is in, shape (targets,), int64."""
+        blocks: Tensor = self.function("blocks")(batch)
+        return blocks
+
+
+class Terms(tuple[Term, ...]):
+    """The terms of one objective, and what they need together."""
+
+    __slots__ = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the terms."""
+        return tuple(term.name for term in self)
+
+    @property
+    def need_head(self) -> bool:
+        """Whether the model needs its pre-trained masked-LM head."""
+        return any(term.needs_head for term in self)
+
+    @property
+    def need_noise(self) -> bool:
+        """Whether the text has masked tokens."""
+        return any(term.needs_noise for term in self)
+
+    @property
+    def need_states(self) -> bool:
+        """Whether the hidden states of the masked model are needed."""
+        return any(term.needs_states or term.needs_teacher for term in self)
+
+    @property
+    def need_teacher(self) -> bool:
+        """Whether the hidden states of the dense model are needed."""
+        return any(term.needs_teacher for term in self)
+
+    @property
+    def unit(self) -> str:
+        """What the sum is measured in; that of several kinds is in no unit of one of them."""
+        if len(self) == 1:
+            return self[0].unit
+        return " + ".join(f"({t.unit})" if t.is_formula else t.short_unit for t in self)
+
+    @property
+    def short_unit(self) -> str:
+        """The same for a column of a table."""
+        if len(self) == 1:
+            return self[0].short_unit
+        return "+".join(f"({t.short_unit})" if t.is_formula else t.short_unit for t in self)
+
+    def written(self, loss: str) -> str:
+        """Return a loss that is written out, with its unit behind it."""
+        is_formula = len(self) > 1 or self[0].is_formula
+        return f"{loss} ({self.unit})" if is_formula else f"{loss} {self.unit}"
+
+
+TERMS: Shelf[Term] = Shelf(
+    "term of an objective",
+    [
+        Term(
+            name="mlm",
+            code="tamtctl.pruning.objectives.mlm",
+            label="MLM loss",
+            unit="nats per masked token",
+            short_unit="nats",
+            axis="masked-LM loss",
+            needs_head=True,
+            needs_noise=True,
+            style=("#0072B2", "o"),
+        ),
+        Term(
+            name="kd",
+            code="tamtctl.pruning.objectives.kd",
+            label="KD loss",
+            unit="1 − cosine",
+            short_unit="1−cos",
+            axis="distance to the dense model",
+            is_formula=True,
+            needs_teacher=True,
+            is_distance=True,
+            style=("#D55E00", "s"),
+        ),
+    ],
+)
+register = TERMS.register
+
+
+def objectives() -> tuple[str, ...]:
+    """Return every objective: each term, and each sum of several in the order of the shelf."""
+    sizes = range(1, len(TERMS) + 1)
+    sums = itertools.chain.from_iterable(itertools.combinations(TERMS, size) for size in sizes)
+    return tuple(map("+".join, sums))
+
+
+def terms_of(objective: str) -> Terms:
+    """Return the terms of an objective.
+
+    Raises:
+        UsageError: A part of it is no term.
+    """
+    return Terms(map(TERMS.find, objective.split("+")))
+
+
+def headless() -> Term:
+    """Return the first term that any encoder has, since it needs no masked-LM head."""
+    return next(term for term in TERMS.values() if not term.needs_head)
+
+
+def short_unit(objective: str | None) -> str:
+    """Return the unit of what a ticket says it was found for; empty if that is not on the shelf."""
+    names = (objective or "").split("+")
+    return terms_of("+".join(names)).short_unit if TERMS.keys() >= set(names) else ""

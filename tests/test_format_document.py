@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import zstandard
-from test_mask_coding import trained_mask
+from small_tickets import trained_mask
 
 from tamtctl.ticket.format.mask_codec import ENCODINGS, encode_mask
 

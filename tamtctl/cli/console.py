@@ -12,6 +12,7 @@ from tamtctl.cli.pace import duration
 from tamtctl.cli.page import Page, PlainTable, opened
 from tamtctl.cli.views.claims import gap_closed
 from tamtctl.foundations import printable
+from tamtctl.foundations.quantities import size
 from tamtctl.foundations.signals import answer_by
 from tamtctl.pruning.objectives import terms_of
 
@@ -482,13 +483,3 @@ def _count(number: int, noun: str, plural: str | None = None) -> str:
 
 def _tokens(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people, in powers of 1,000 as the Hub shows it."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -38,29 +38,27 @@ _SHOWS = {
 _DRAWN = ("cli.views.inspection", "similarity_view")  # with characters, in columns of one width
 
 
-class Shown:
-    """A result that says at a prompt and in a notebook what the command line says of it."""
+def as_text(result: object) -> str:
+    """Return a text of one screen."""
+    page = _TextPage()
+    _show_on(page, result)
+    return page.text(type(result).__name__)
 
-    def __repr__(self) -> str:
-        """Return a text of one screen."""
-        page = _TextPage()
-        self._show_on(page)
-        return page.text(type(self).__name__)
 
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
-        if _SHOWS[type(self).__name__][0] in _DRAWN:
-            drawn = _TextPage()
-            self._show_on(drawn)
-            lines = drawn.lines
-            return "<pre>" + "\n".join(map(printable.html_text, lines)) + "</pre>"
-        page = _HtmlPage()
-        self._show_on(page)
-        return "<div>\n" + "\n".join(page.parts) + "\n</div>"
+def as_html(result: object) -> str:
+    """Return what a notebook shows."""
+    if _SHOWS[type(result).__name__][0] in _DRAWN:
+        drawn = _TextPage()
+        _show_on(drawn, result)
+        return "<pre>" + "\n".join(map(printable.html_text, drawn.lines)) + "</pre>"
+    page = _HtmlPage()
+    _show_on(page, result)
+    return "<div>\n" + "\n".join(page.parts) + "\n</div>"
 
-    def _show_on(self, page: Page) -> None:
-        module, function = _SHOWS[type(self).__name__]
-        getattr(importlib.import_module(f"tamtctl.{module}"), function)(page, self)
+
+def _show_on(page: Page, result: object) -> None:
+    module, function = _SHOWS[type(result).__name__]
+    getattr(importlib.import_module(f"tamtctl.{module}"), function)(page, result)
 
 
 class _TextPage(Page):

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tamtctl.cli.notebook import Shown
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.intervals import (
     Interval,
@@ -21,6 +20,7 @@ from tamtctl.comparison.intervals import (
 from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import is_loss, lower_is_better, unit, words
 from tamtctl.comparison.subnetworks import Subnetwork
+from tamtctl.foundations.shown import Shown
 from tamtctl.ticket.similarity import similarities
 
 Groups = dict[tuple[str, Level], list[Subnetwork]]  # the subnetworks that differ in their seed

@@ -10,9 +10,9 @@ import sys
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 
-from tamtctl.cli.console import size
 from tamtctl.foundations.cache import cache_dir
 from tamtctl.foundations.errors import TamtctlError
+from tamtctl.foundations.quantities import size
 
 _PACKAGES = (
     "torch", "transformers", "datasets", "tokenizers", "huggingface-hub", "safetensors", "numpy",

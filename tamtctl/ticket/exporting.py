@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from tamtctl.cli.notebook import Shown
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, TicketError
 from tamtctl.foundations.folders import replacing
 from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.shown import Shown
 from tamtctl.models.files import ModelFiles
 from tamtctl.models.heads import HEADS as HEADS
 from tamtctl.models.heads import MASKED_LM, NONE, HeadedModel

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamtctl.cli.notebook import Shown
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import TicketError, UsageError
 from tamtctl.foundations.folders import check_target
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.public_names import public, public_model
 from tamtctl.foundations.selection import keep_count
+from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.untrusted import show
 from tamtctl.models.checkpoint_files import CheckpointFiles
 from tamtctl.models.declared_base import DeclaredBase

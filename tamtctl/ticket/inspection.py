@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tamtctl.cli.notebook import Shown
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import folder_size
+from tamtctl.foundations.shown import Shown
 from tamtctl.ticket.bases import with_masks
 from tamtctl.ticket.flips import Flips, SharedFlips, flips_of, shared_flips
 from tamtctl.ticket.format.metadata import Check

@@ -8,13 +8,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 
-from tamtctl.cli.console import size
 from tamtctl.cli.layout import Column, bar, beside, table
 from tamtctl.cli.page import Page
 from tamtctl.cli.sheet import Sheet
 from tamtctl.cli.views.claims import gap_closed
 from tamtctl.foundations import printable
 from tamtctl.foundations.public_names import texts_of
+from tamtctl.foundations.quantities import size
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.inspection import Inspection

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from tamtctl.cli.console import Output, size
+from tamtctl.cli.console import Output
 from tamtctl.cli.layout import Column, fitting
 from tamtctl.cli.sheet import Sheet
 from tamtctl.foundations import printable
+from tamtctl.foundations.quantities import size
 from tamtctl.pruning.methods import sweep_name
 from tamtctl.pruning.objectives import objectives, short_unit, terms_of
 from tamtctl.ticket.listing import Listing, TicketLine

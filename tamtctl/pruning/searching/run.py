@@ -13,7 +13,6 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from tamtctl.cli.notebook import Shown
 from tamtctl.data.batches import Blocks, Noise
 from tamtctl.data.corpus import Corpus, load_corpus
 from tamtctl.data.streaming import StreamedText
@@ -24,6 +23,7 @@ from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.public_names import public_model
+from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import counted, watched

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
 from torch import Tensor, nn
 
-from tamtctl.cli.notebook import Shown
 from tamtctl.data.batches import Blocks, Noise, evaluation_batches
 from tamtctl.data.corpus import load_corpus
 from tamtctl.data.text.sources import PYTHON_DOCS
@@ -20,6 +19,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import HubError, ModelError, NoHeadError, NoTicketError, UsageError
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import watched
 from tamtctl.models.files import MODULES

@@ -23,13 +23,13 @@ from typing import Any, Protocol, cast
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tamtctl.cli.notebook import Shown
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.environment import environment
 from tamtctl.foundations.errors import DamagedRunError, DivergedError
 from tamtctl.foundations.one_at_a_time import random_numbers
 from tamtctl.foundations.paths import expanded, folder_name
+from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import watched

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from tamtctl.cli.notebook import Shown
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.packing import packed_size
 from tamtctl.foundations.plain_files import read_regular
+from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.untrusted import (
     MAX_NAME_LENGTH,
     MAX_WEIGHTS,

@@ -26,7 +26,6 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it does, la
     hf_raise_for_status,
 )
 
-from tamtctl.cli.notebook import Shown
 from tamtctl.foundations.cache import check_hub_cache
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import HubError, NoTicketError, TicketError, UsageError
@@ -43,6 +42,7 @@ from tamtctl.foundations.hub_requests import (
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import leads_out, open_regular, read_regular
 from tamtctl.foundations.public_names import LOCAL_FILE
+from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.untrusted import MAX_WEIGHTS, reason
 from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.ticket.bases import recode

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tamtctl.foundations.errors import TamtctlError as TamtctlError
     from tamtctl.foundations.watching import ProgressBars as ProgressBars
     from tamtctl.foundations.watching import Silent as Silent
-    from tamtctl.models.nano import nano_path as nano_path
+    from tamtctl.models.files import nano_path as nano_path
     from tamtctl.pruning.config import SearchConfig as SearchConfig
     from tamtctl.pruning.searching.run import SearchPlan as SearchPlan
     from tamtctl.pruning.searching.run import SearchResult as SearchResult
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from tamtctl.tasks.finetuning.run import FinetuneResult as FinetuneResult
     from tamtctl.tasks.finetuning.run import finetune as finetune
     from tamtctl.ticket.exporting import export as export
-    from tamtctl.ticket.hub.sharing import published_tickets as published_tickets
-    from tamtctl.ticket.hub.sharing import pull as pull
-    from tamtctl.ticket.hub.sharing import push as push
+    from tamtctl.ticket.hub.catalogue import published_tickets as published_tickets
+    from tamtctl.ticket.hub.pulling import pull as pull
     from tamtctl.ticket.importing import import_ticket as import_ticket
     from tamtctl.ticket.inspection import compare_masks as compare_masks
     from tamtctl.ticket.inspection import inspect_ticket as inspect_ticket
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from tamtctl.ticket.keeping import kept_zeros as kept_zeros
     from tamtctl.ticket.listing import known_tickets as known_tickets
     from tamtctl.ticket.listing import list_tickets as list_tickets
+    from tamtctl.ticket.sharing import push as push
     from tamtctl.ticket.ticket import Ticket as Ticket
 
 _MODULE_OF = {
@@ -77,10 +77,10 @@ _MODULE_OF = {
     "kept_zeros": "ticket.keeping",
     "known_tickets": "ticket.listing",
     "list_tickets": "ticket.listing",
-    "nano_path": "models.nano",
-    "published_tickets": "ticket.hub.sharing",
-    "pull": "ticket.hub.sharing",
-    "push": "ticket.hub.sharing",
+    "nano_path": "models.files",
+    "published_tickets": "ticket.hub.catalogue",
+    "pull": "ticket.hub.pulling",
+    "push": "ticket.sharing",
     "plan_search": "pruning.searching.run",
     "search": "pruning.searching.run",
 }

@@ -18,7 +18,7 @@ from torch import Tensor
 from tamtctl.comparison.measures import axis
 from tamtctl.data.batches import Batch
 from tamtctl.foundations.errors import UsageError
-from tamtctl.models.loading import Encoder, maskable_matrices
+from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.pruning.objectives import TERMS, Term, objectives, terms_of
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.objectives.outputs import Outputs, all_tokens

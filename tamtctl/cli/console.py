@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from tamtctl.tasks.finetuning.rate_search import RateSearch
     from tamtctl.tasks.finetuning.run import FinetunePlan, FinetuneResult
     from tamtctl.ticket.exporting import ExportResult
-    from tamtctl.ticket.hub.sharing import PublishedTicket, PullResult, PushResult
+    from tamtctl.ticket.hub.catalogue import PublishedTicket
+    from tamtctl.ticket.hub.pulling import PullResult
     from tamtctl.ticket.importing import ImportResult
+    from tamtctl.ticket.sharing import PushResult
 
 __all__ = ["Output", "Page", "PlainTable"]
 

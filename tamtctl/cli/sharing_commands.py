@@ -49,10 +49,10 @@ def push(
     output = output_of(as_json, quiet)
     hush_hub(output)
     from tamtctl.cli.console import show_push
-    from tamtctl.ticket.hub import sharing as hub
+    from tamtctl.ticket.sharing import push as push_ticket
 
     with watched(output, f"publishing {ticket}"):
-        result = hub.push(
+        result = push_ticket(
             ticket,
             repo,
             private=private,
@@ -90,10 +90,10 @@ def pull(
     output = output_of(as_json, quiet)
     hush_hub(output)
     from tamtctl.cli.console import show_pull
-    from tamtctl.ticket.hub import sharing as hub
+    from tamtctl.ticket.hub.pulling import pull as pull_ticket
 
     with watched(output, f"fetching {repo}"):
-        result = hub.pull(
+        result = pull_ticket(
             repo,
             revision=revision,
             local_dir=local_dir,

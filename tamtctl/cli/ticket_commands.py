@@ -191,7 +191,7 @@ def list_tickets(
     if on_hub:
         hush_hub(output)
         from tamtctl.cli.console import show_published
-        from tamtctl.ticket.hub.sharing import published_tickets
+        from tamtctl.ticket.hub.catalogue import published_tickets
 
         published = published_tickets(token=token)
         show_published(output, published)

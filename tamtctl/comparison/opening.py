@@ -21,8 +21,9 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.methods import sweep_methods
 from tamtctl.pruning.searching.mask_probe import HeldOutText
 from tamtctl.ticket.heads import fitting_head
+from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.texts import TextSource, labels_of, trained_on
-from tamtctl.ticket.ticket import Ticket, resolve_ticket
+from tamtctl.ticket.ticket import Ticket
 
 
 @dataclass(frozen=True)

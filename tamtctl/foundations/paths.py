@@ -48,3 +48,8 @@ def check_working_directory() -> None:
         raise TamtctlError(
             "the working directory is gone; change to one that exists (cd), and try again"
         ) from error
+
+
+def exists(path: Path) -> bool:
+    """Whether a path exists; unlike ``Path.exists``, False for what cannot be looked at."""
+    return os.path.exists(path)  # noqa: PTH110

@@ -32,13 +32,14 @@ class DeclaredBase:
 
         Args:
             declared: ``org/name``, or ``org/name@revision``.
-            sha256: Matrix → checksum of its weight, see `tamtctl.models.loading.fingerprint`.
+            sha256: Matrix → checksum of its weight, see `tamtctl.models.encoder.fingerprint`.
 
         Raises:
             UsageError: It is no Hub id.
             TicketError: The model of that name in the Hub's cache has other weights.
         """
-        from tamtctl.models.loading import load_encoder, sha256_of_weight
+        from tamtctl.models.encoder import sha256_of_weight
+        from tamtctl.models.loading import load_encoder
 
         name, revision = split_base_model(declared)
         found = huggingface_hub.try_to_load_from_cache(

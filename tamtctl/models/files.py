@@ -11,7 +11,6 @@ from typing import Any, cast
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import leads_out, read_regular
-from tamtctl.models.nano import nano_path
 
 MODULES = "modules.json"  # of a model of sentence-transformers, what it consists of
 MAIN_CONFIG = "config_sentence_transformers.json"
@@ -167,3 +166,14 @@ def _own_folder(modules: Any) -> str | None:
     except (KeyError, TypeError):
         return None
     return paths[0] or None if paths else None
+
+
+def nano_path() -> Path:
+    """Return the folder of the embedded model, ready for ``from_pretrained``.
+
+    The weights are stored in float16; load them with ``dtype=torch.float32``.
+    """
+    return Path(__file__).parent / "nano"
+
+
+CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"

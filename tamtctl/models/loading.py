@@ -1,33 +1,17 @@
-"""Pre-trained encoders: loading one, which of its matrices can be masked, and its fingerprint.
-
-Everything is found by structure, so that any encoder of `transformers` works: a *maskable matrix*
-is the weight of an ``nn.Linear`` or of the input word embeddings inside ``model.base_model``. Names
-are relative to the base encoder (``encoder.layer.0.attention.self.query.weight``), hence the same
-for every head class. "Matrix" always means such a parameter.
-"""
+"""Loading a checkpoint: its encoder with or without a head, its configuration, its tokenizer."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-)
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -42,109 +26,20 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from tamtctl.foundations.cache import check_hub_cache
-from tamtctl.foundations.errors import HubError, ModelError, NoHeadError
+from tamtctl.foundations.errors import ModelError, NoHeadError
 from tamtctl.foundations.files import give_usual_rights
-from tamtctl.foundations.hub_requests import TIMEOUT, HubRequests, UnreachableError
+from tamtctl.foundations.hub_requests import HubRequests
 from tamtctl.foundations.one_at_a_time import loads
 from tamtctl.foundations.panics import is_panic, quiet_panics
 from tamtctl.foundations.paths import expanded
-from tamtctl.foundations.plain_files import is_special
 from tamtctl.models.checkpoint_files import is_lfs_pointer
 from tamtctl.models.claims import check_configuration, check_tokenizer, no_more_weights_than
-from tamtctl.models.files import encoder_folder, encoder_on_hub
-from tamtctl.models.fingerprints import combined_fingerprint, sha256_of_array
-from tamtctl.models.nano import nano_path
-
-CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
+from tamtctl.models.encoder import Encoder, maskable_matrices
+from tamtctl.models.files import CONFIG_FILE, TOKENIZER_FILE
+from tamtctl.models.sources import not_reachable, reach, source_of
 
 # What transformers writes into a configuration that changes nothing about the model.
 NO_PART_OF_A_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
-
-# What the tables of absolute positions are called in transformers.
-_POSITION_TABLES = frozenset({"position_embeddings", "embed_positions"})
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """A pre-trained encoder in float32, with what mask training needs to know about it.
-
-    Attributes:
-        id: The Hub id or folder as the user gave it, or ``nano``.
-        revision: The Hub commit it was loaded from; None for a folder.
-        model: A ``…ForMaskedLM`` if loaded with its head, else the bare encoder; in eval mode.
-        tokenizer: Its fast tokenizer.
-        matrices: Name → parameter of the maskable matrices that an objective on tokens reaches;
-            they live in ``model`` and stand in module order.
-        pooler: Name → weight of the matrices that no hidden state depends on, as the checkpoint
-            holds them. Empty if it holds none: a pooler filled with random numbers is no matrix of
-            the checkpoint.
-    """
-
-    id: str
-    revision: str | None
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast
-    matrices: dict[str, nn.Parameter]
-    pooler: dict[str, Tensor]
-
-    @property
-    def base(self) -> PreTrainedModel:
-        """The encoder without any head."""
-        return base_encoder(self.model)
-
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        """Every maskable matrix of the checkpoint (detached, not copied), the pooler last."""
-        return {n: p.detach() for n, p in self.matrices.items()} | self.pooler
-
-
-def base_encoder(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the encoder inside any head class, or ``model`` itself if it has no head."""
-    return cast(PreTrainedModel, model.base_model)
-
-
-def maskable_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:
-    """Return name → parameter of every matrix a mask may cover, each shared one once (TAMT, §3.1).
-
-    These are the weights of all linear layers of the base encoder and its input word embeddings;
-    not position embeddings, convolutions, LayerNorms, biases, or anything in a head.
-    """
-    base = base_encoder(model)
-    maskable = {id(m.weight) for m in base.modules() if isinstance(m, nn.Linear)}
-    maskable.add(id(base.get_input_embeddings().weight))
-    return {name: p for name, p in base.named_parameters() if id(p) in maskable}
-
-
-def max_sequence_length(model: PreTrainedModel) -> int:
-    """Return how many tokens an encoder can take at once, special tokens included.
-
-    A table of absolute positions is found by its name; without one (relative and rotary positions)
-    the configuration counts, and without that there is no limit.
-    """
-    configured = getattr(model.config, "max_position_embeddings", None)
-    limits = [int(configured)] if configured and configured > 0 else []
-    for name, module in base_encoder(model).named_modules():
-        if name.rpartition(".")[2] in _POSITION_TABLES and hasattr(module, "weight"):
-            padding = getattr(module, "padding_idx", None)
-            # RoBERTa's kin count from behind the padding's position.
-            skipped = 0 if padding is None else int(padding) + 1
-            limits.append(int(module.weight.shape[0]) - skipped)
-    return min(limits, default=sys.maxsize)
-
-
-def fingerprint(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
-    """Return the fingerprint of a set of matrices and the SHA-256 of each.
-
-    A matrix is hashed as little-endian float32; the fingerprint is the SHA-256 of the sorted lines
-    ``name shape sha256`` (shape as ``768x3072``, each line ended by a newline), in hex.
-    """
-    hashes = {name: sha256_of_weight(weight) for name, weight in weights.items()}
-    return combined_fingerprint({n: tuple(w.shape) for n, w in weights.items()}, hashes), hashes
-
-
-def sha256_of_weight(weight: Tensor) -> str:
-    """Return the hex SHA-256 of a weight as little-endian float32 in row-major order."""
-    return sha256_of_array(weight.detach().to("cpu", torch.float32).numpy())
 
 
 @loads
@@ -160,7 +55,7 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
         ModelError: Not found, no network, not an encoder, no weights, or no fast tokenizer.
         NoHeadError: With ``with_head``, a checkpoint without a masked-LM head.
     """
-    source = _source(name)
+    source = source_of(name)
     config = load_config(name, revision)
     pinned = getattr(config, "_commit_hash", None) or revision
     tokenizer = load_tokenizer(name, pinned)
@@ -212,7 +107,7 @@ def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
         ModelError: Not found, no network, or not an encoder.
     """
     config = cast(
-        PreTrainedConfig, _load(AutoConfig.from_pretrained, name, _source(name), revision)
+        PreTrainedConfig, _load(AutoConfig.from_pretrained, name, source_of(name), revision)
     )
     _refuse_other_architectures(name, config)
     return config
@@ -246,7 +141,7 @@ def load_with_head(
     auto: Any, name: str, *, revision: str | None = None, **head: Any
 ) -> tuple[PreTrainedModel, set[str], set[str]]:
     """Load as `load_with_task_head`, and return also which tensors of the checkpoint are unused."""
-    model, loading = _load_weights(auto, name, _source(name), revision, **head)
+    model, loading = _load_weights(auto, name, source_of(name), revision, **head)
     prefix = model.base_model_prefix + "."
     misshapen = {str(key[0]) for key in loading["mismatched_keys"]}  # (name, its shapes)
     if wrong := sorted(n for n in misshapen if n.startswith(prefix)):
@@ -266,7 +161,7 @@ def load_with_head(
 @loads
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
     """Load only the tokenizer of a model; raises ModelError like `load_encoder`."""
-    tokenizer = _load(AutoTokenizer.from_pretrained, name, _source(name), revision)
+    tokenizer = _load(AutoTokenizer.from_pretrained, name, source_of(name), revision)
     # Without a tokenizer's files transformers makes one up that knows nothing but special tokens.
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(
@@ -311,40 +206,6 @@ def forget_code(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> b
     return named
 
 
-def model_folder(name: str) -> Path | None:
-    """Return the folder of a local model, None for one on the Hub.
-
-    Raises:
-        ModelError: It is a file, or a folder that holds no model.
-    """
-    source = Path(_source(name))
-    return source if name == "nano" or source.is_dir() else None
-
-
-def _source(name: str) -> str:
-    if name == "nano":
-        return str(nano_path())
-    folder = expanded(name)
-    if folder.is_dir():
-        if odd := next((file for file in sorted(folder.iterdir()) if is_special(file)), None):
-            raise ModelError(
-                f"model folder {name!r} holds {odd.name}, a pipe, a socket or a device; remove it"
-            )
-        if encoder := encoder_folder(folder):
-            return _source(str(encoder))
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"model folder {name!r} has no config.json; give a saved checkpoint")
-        if os.fsencode(folder).decode(errors="ignore") != str(folder):
-            raise ModelError(
-                f"model folder {name!r} has a name that is not UTF-8, which no weights can be read "
-                "by; rename it"
-            )
-        return str(folder)
-    if folder.exists():
-        raise ModelError(f"model {name!r} is a file; give the folder of a saved checkpoint")
-    return name
-
-
 def _load(
     from_pretrained: Any, name: str, source: str, revision: str | None, **options: Any
 ) -> Any:
@@ -352,7 +213,7 @@ def _load(
     folder = Path(source) if Path(source).is_dir() else None
     if folder is None:
         check_hub_cache()
-    config = _reach(name, revision) if folder is None else folder / CONFIG_FILE
+    config = reach(name, revision) if folder is None else folder / CONFIG_FILE
     check_configuration(name, config)
     check_tokenizer(name, config.with_name(TOKENIZER_FILE))
     try:
@@ -373,58 +234,6 @@ def _load(
             f"model {name!r} has a tokenizer.json that the library cannot read "
             f"({_first_line(error)}); save the tokenizer again"
         ) from error
-
-
-@lru_cache
-def _reach(name: str, revision: str | None) -> Path:
-    """Fetch a model's configuration from the Hub; transformers would not tell what it answers.
-
-    Without an answer the copy in the cache will do.
-    """
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise ModelError(
-            f"model {name!r} is neither a folder nor the name of a model on the Hub; give one of "
-            "them, or use --model nano"
-        ) from error
-    hub = HubRequests(name, revision)
-
-    def fetch() -> str:
-        try:
-            return hf_hub_download(
-                name, CONFIG_FILE, revision=revision, token=hub.token or False,
-                library_name="tamtctl",
-            )  # fmt: skip
-        except EntryNotFoundError as error:
-            if isinstance(error, LocalEntryNotFoundError):
-                raise
-            raise ModelError(_no_configuration(name)) from error
-
-    try:
-        try:  # which fails at once where fetching a file would be tried for minutes
-            hub.ask(lambda: hub.api.model_info(name, revision=revision, timeout=TIMEOUT))
-        except UnreachableError:
-            found = try_to_load_from_cache(name, CONFIG_FILE, revision=revision)
-            if not isinstance(found, str):
-                raise
-            return Path(found)
-        return Path(hub.ask(fetch))
-    except HubError as error:
-        raise ModelError(_not_reachable(name, error)) from error
-
-
-def _no_configuration(name: str) -> str:
-    if encoder := encoder_on_hub(name):
-        return (
-            f"the encoder of the sentence-transformers model {name} is in its folder {encoder}; "
-            f"fetch the model (hf download {name} --local-dir FOLDER) and give FOLDER/{encoder}"
-        )
-    return f"{name} on the Hub is no model: it has no {CONFIG_FILE}"
-
-
-def _not_reachable(name: str, why: object) -> str:
-    return f"model {name!r} is neither a folder nor reachable on the Hub: {why}"
 
 
 @contextmanager
@@ -465,7 +274,7 @@ def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
                 return f"model folder {name!r} cannot be loaded: no permission to read {file}"
         return f"model folder {name!r} cannot be loaded: {_first_line(error)}"
     if hub_error := HubRequests(name, revision).explained(error):
-        return _not_reachable(name, hub_error)
+        return not_reachable(name, hub_error)
     return f"model {name!r} of the Hub cannot be loaded: {_first_line(error)}"
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.plain_files import leads_out, read_regular
 from tamtctl.models.files import ModelFiles
-from tamtctl.models.loading import model_folder
+from tamtctl.models.sources import model_folder
 
 _MOST_BYTES = 2**28
 

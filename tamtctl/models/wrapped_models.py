@@ -11,7 +11,7 @@ from torch import nn
 from transformers import Pipeline, PreTrainedModel
 
 from tamtctl.foundations.errors import TicketError
-from tamtctl.models.loading import base_encoder
+from tamtctl.models.encoder import base_encoder
 
 # Class → what to do instead. By name, since none of the libraries need be installed.
 _BEFORE = "apply the ticket to the model before it is wrapped"

@@ -17,11 +17,12 @@ from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.inputs import with_files
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.files import ModelFiles
-from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_config, model_folder
+from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_config
+from tamtctl.models.sources import model_folder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.mask_probe import HeldOutText
 from tamtctl.ticket.format.metadata import METADATA_FILE
-from tamtctl.ticket.ticket import resolve_ticket
+from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.training.run_folder import SCORES
 
 # Raise it whenever the same configuration would give other bits.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -10,10 +11,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tamtctl.foundations.errors import TicketError
-from tamtctl.models.loading import base_encoder, maskable_matrices
+from tamtctl.models.encoder import base_encoder, maskable_matrices
 from tamtctl.models.wrapped_models import is_data_parallel, layer_at, models_inside
 from tamtctl.ticket.keeping import KeptZeros, keep_masked
-from tamtctl.ticket.ticket import Applied, Ticket
+from tamtctl.ticket.stored import StoredTicket
 
 _Matrices = Mapping[str, nn.Parameter]
 
@@ -22,7 +23,7 @@ class _NotAppliedError(TicketError):
     """Pruned weights of a model are not zero."""
 
 
-def apply(ticket: Ticket, model: object, *, keep: bool) -> Applied:
+def apply(ticket: StoredTicket, model: object, *, keep: bool) -> Applied:
     """Do what `Ticket.apply` says."""
     found, matrices = _model_for(ticket, model, ticket.check_weights)
     missing = tuple(name for name in ticket.parameters if name not in matrices)
@@ -37,13 +38,13 @@ def apply(ticket: Ticket, model: object, *, keep: bool) -> Applied:
     return Applied(tuple(present), missing, unmasked, untied, kept)
 
 
-def keep(ticket: Ticket, model: object) -> KeptZeros:
+def keep(ticket: StoredTicket, model: object) -> KeptZeros:
     """Do what `Ticket.keep` says."""
     found, matrices = _model_for(ticket, model, lambda weights: _check_zeros(ticket, weights))
     return keep_masked(found, {n: ticket.mask(n) for n in ticket.parameters if n in matrices})
 
 
-def is_applied(ticket: Ticket, model: object) -> bool:
+def is_applied(ticket: StoredTicket, model: object) -> bool:
     """Do what `Ticket.is_applied_to` says."""
     try:
         _model_for(ticket, model, lambda weights: _check_zeros(ticket, weights))
@@ -53,7 +54,7 @@ def is_applied(ticket: Ticket, model: object) -> bool:
 
 
 def _model_for(
-    ticket: Ticket, model: object, check: Callable[[Mapping[str, Tensor]], object]
+    ticket: StoredTicket, model: object, check: Callable[[Mapping[str, Tensor]], object]
 ) -> tuple[PreTrainedModel, _Matrices]:
     """Return the transformers model that is meant, and its maskable matrices.
 
@@ -73,7 +74,7 @@ def _model_for(
 def _the_one_of(
     models: Sequence[PreTrainedModel],
     holder: str,
-    ticket: Ticket,
+    ticket: StoredTicket,
     check: Callable[[Mapping[str, Tensor]], object],
 ) -> tuple[PreTrainedModel, _Matrices]:
     """Return the one of several models that a check accepts."""
@@ -99,7 +100,7 @@ def _the_one_of(
     raise kind(f"{holds}, and none is what the ticket is for: {why}") from why
 
 
-def _matrices_of(model: PreTrainedModel, ticket: Ticket) -> _Matrices:
+def _matrices_of(model: PreTrainedModel, ticket: StoredTicket) -> _Matrices:
     """Return the maskable matrices of a model, of which those of the ticket hold plain weights."""
     try:
         matrices = maskable_matrices(model)
@@ -129,7 +130,7 @@ def _check_plain(name: str, parameter: nn.Parameter) -> None:
         )
 
 
-def _check_zeros(ticket: Ticket, matrices: Mapping[str, Tensor]) -> None:
+def _check_zeros(ticket: StoredTicket, matrices: Mapping[str, Tensor]) -> None:
     """Check that the pruned weights of a model, in whatever precision, are zero.
 
     Raises:
@@ -190,3 +191,24 @@ def _refuse_decoder_without_weights(model: PreTrainedModel, vocabulary: int) -> 
             f"the head of this {type(model).__name__} computes with the word embeddings, "
             "so masking them would mask its decoder; load the model without that head (AutoModel)"
         )
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What applying a ticket did to a model.
+
+    Attributes:
+        applied: Names of the matrices whose pruned weights are now zero.
+        skipped: Matrices of the ticket that the model does not have: the pooler's, if any.
+        unmasked: Maskable matrices of the model that the ticket does not cover, left as they were.
+        untied: Parameters that shared memory with another one and now have a copy of their own: the
+            masked-LM decoder, which stays dense.
+        kept: With ``keep=True``, the zeros that stay whatever trains the model; its `release` lets
+            them go.
+    """
+
+    applied: tuple[str, ...]
+    skipped: tuple[str, ...]
+    unmasked: tuple[str, ...]
+    untied: tuple[str, ...]
+    kept: KeptZeros | None = None

@@ -20,10 +20,10 @@ from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import is_special
 from tamtctl.foundations.untrusted import reason
+from tamtctl.models.files import nano_path
 from tamtctl.models.fingerprints import sha256_of_array
-from tamtctl.models.nano import nano_path
 from tamtctl.ticket.format.metadata import ParameterEntry
-from tamtctl.ticket.ticket import Ticket
+from tamtctl.ticket.stored import StoredTicket
 
 _WEIGHTS, _SHARDS = "model.safetensors", "model-*-of-*.safetensors"
 _FLOATS = ("F64", "F32", "F16")  # numpy has no bfloat16
@@ -43,7 +43,7 @@ class BaseWeights:
         UnknownWeightsError: The model is not on this machine, or not as safetensors.
     """
 
-    def __init__(self, ticket: Ticket) -> None:
+    def __init__(self, ticket: StoredTicket) -> None:
         self.model = ticket.base_model.id
         files = _files_of(ticket)
         self._file_of: dict[str, tuple[str, Path]] = {}  # last parts of a name → name, file
@@ -91,7 +91,7 @@ def _opened(model: str, file: Path) -> Iterator[Any]:
         raise UnknownWeightsError(why) from error
 
 
-def _files_of(ticket: Ticket) -> list[Path]:
+def _files_of(ticket: StoredTicket) -> list[Path]:
     """Return the files of a ticket's base model."""
     absent = f"it takes the weights of {ticket.base_model.id}, which are not on this machine"
     try:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tamtctl.foundations.packing import pack
 from tamtctl.ticket.base_weights import BaseWeights, UnknownWeightsError
-from tamtctl.ticket.ticket import Ticket
+from tamtctl.ticket.stored import StoredTicket
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tamtctl.models.loading import Encoder
+    from tamtctl.models.encoder import Encoder
+
+_Ticket = TypeVar("_Ticket", bound=StoredTicket)
 
 
-def load_base(ticket: Ticket, model: str | None = None) -> Encoder:
+def load_base(ticket: StoredTicket, model: str | None = None) -> Encoder:
     """Load the encoder that a ticket was found for.
 
     Args:
@@ -31,7 +33,7 @@ def load_base(ticket: Ticket, model: str | None = None) -> Encoder:
     return load_encoder(name, with_head=False, revision=revision)
 
 
-def recode(ticket: Ticket, encoding: str, model: str | None = None) -> Ticket:
+def recode(ticket: _Ticket, encoding: str, model: str | None = None) -> _Ticket:
     """Return a ticket in another encoding, with the base model's weights if that takes them.
 
     Args:
@@ -49,7 +51,7 @@ def recode(ticket: Ticket, encoding: str, model: str | None = None) -> Ticket:
     return ticket.encode(encoding, weights)
 
 
-def with_masks(ticket: Ticket) -> Ticket:
+def with_masks(ticket: _Ticket) -> _Ticket:
     """Return a ticket whose masks can be looked at one by one; see `recode`.
 
     Torch is used only where the base model's weights are not at hand as safetensors.

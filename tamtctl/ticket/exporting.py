@@ -18,27 +18,26 @@ from tamtctl.foundations.errors import ModelError, TicketError
 from tamtctl.foundations.folders import replacing
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.shown import Shown
-from tamtctl.models.files import ModelFiles
+from tamtctl.models.encoder import base_encoder, maskable_matrices
+from tamtctl.models.files import CONFIG_FILE, ModelFiles
 from tamtctl.models.heads import HEADS as HEADS
 from tamtctl.models.heads import MASKED_LM, NONE, HeadedModel
 from tamtctl.models.loading import (
-    CONFIG_FILE,
-    base_encoder,
     forget_code,
     load_config,
     load_tokenizer,
     load_with_task_head,
-    maskable_matrices,
-    model_folder,
     save_model,
 )
 from tamtctl.models.pipeline_files import CROSS, HEAD_SETTINGS, PipelineFiles
+from tamtctl.models.sources import model_folder
 from tamtctl.models.vocabulary_files import copy_vocabulary
 from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline
 from tamtctl.tasks.kinds.task_model import Encoding
 from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.heads import head_parameters, put_head
-from tamtctl.ticket.ticket import Ticket, resolve_ticket
+from tamtctl.ticket.shelf import resolve_ticket
+from tamtctl.ticket.ticket import Ticket
 
 _TOLERANCE = 1e-5  # of outputs before and after; they differ by the order of additions at most
 _TEXTS = ["A list of names.", "the file", "", "Is this what a value of 12.5 is set to, or not?"]

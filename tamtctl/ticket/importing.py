@@ -24,7 +24,8 @@ from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.untrusted import show
 from tamtctl.models.checkpoint_files import CheckpointFiles
 from tamtctl.models.declared_base import DeclaredBase
-from tamtctl.models.loading import Encoder, fingerprint, load_encoder
+from tamtctl.models.encoder import Encoder, fingerprint
+from tamtctl.models.loading import load_encoder
 from tamtctl.ticket.bases import recode
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.format.metadata import METADATA_FILE

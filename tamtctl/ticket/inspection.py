@@ -14,8 +14,9 @@ from tamtctl.ticket.bases import with_masks
 from tamtctl.ticket.flips import Flips, SharedFlips, flips_of, shared_flips
 from tamtctl.ticket.format.metadata import Check
 from tamtctl.ticket.measured import Measured
+from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.similarity import Share, Similarity, by_layer, by_type, similarities
-from tamtctl.ticket.ticket import Ticket, resolve_ticket
+from tamtctl.ticket.ticket import Ticket
 
 
 @dataclass(frozen=True, repr=False)

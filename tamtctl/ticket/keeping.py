@@ -28,7 +28,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tamtctl.foundations.errors import ModelError, TicketError
 from tamtctl.foundations.packing import pack, unpack
-from tamtctl.models.loading import base_encoder, maskable_matrices
+from tamtctl.models.encoder import base_encoder, maskable_matrices
 from tamtctl.models.wrapped_models import models_inside
 
 # To a bit pattern of as many bytes, cutting out is one "and", ten times faster on a CPU than

@@ -15,7 +15,7 @@ from tamtctl.foundations.untrusted import reason
 from tamtctl.ticket.format.metadata import TicketMetadata, TicketReader
 from tamtctl.ticket.hub.cache import pulled_tickets
 from tamtctl.ticket.measured import Measured
-from tamtctl.ticket.ticket import packaged_tickets
+from tamtctl.ticket.shelf import packaged_tickets
 from tamtctl.training.run_folder import RUNS, TICKET
 
 Kind = Literal["packaged", "run", "hub"]

@@ -19,7 +19,8 @@ from rich.table import Table
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tamtctl.models.loading import load_tokenizer, maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.loading import load_tokenizer
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.kinds.padded_batches import TaskBatch

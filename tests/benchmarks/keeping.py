@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from tamtctl.models.loading import maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
 from tamtctl.pruning.one_shot import random_masks
 from tamtctl.ticket.keeping import keep_masked
 

@@ -31,7 +31,8 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer, PreTrainedT
 from tamtctl.data.batches import Batch, Blocks, Noise, training_batches
 from tamtctl.data.corpus import load_corpus
 from tamtctl.foundations.devices import Compute
-from tamtctl.models.loading import Encoder, load_tokenizer, maskable_matrices
+from tamtctl.models.encoder import Encoder, maskable_matrices
+from tamtctl.models.loading import load_tokenizer
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.one_shot import magnitude_masks

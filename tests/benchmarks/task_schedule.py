@@ -22,7 +22,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tamtctl.foundations.devices import Compute
-from tamtctl.models.loading import load_tokenizer, maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.loading import load_tokenizer
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.kinds.heads import LabelScale

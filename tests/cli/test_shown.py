@@ -16,7 +16,8 @@ from tamtctl.pruning.searching.run import search
 from tamtctl.tasks.evaluation.api import Evaluation, Labelled, evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.ticket.inspection import compare_masks, inspect_ticket
-from tamtctl.ticket.ticket import Ticket, shelf
+from tamtctl.ticket.shelf import shelf
+from tamtctl.ticket.ticket import Ticket
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e[bold]"
 

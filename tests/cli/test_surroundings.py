@@ -26,7 +26,7 @@ from tamtctl.pruning.searching.run import search
 from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.importing import import_ticket
-from tamtctl.ticket.ticket import shelf
+from tamtctl.ticket.shelf import shelf
 
 NANO = shelf() / "nano-0.7"
 

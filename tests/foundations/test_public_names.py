@@ -21,7 +21,8 @@ from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.ticket.hub.card import as_published, card
-from tamtctl.ticket.ticket import Ticket, shelf
+from tamtctl.ticket.shelf import shelf
+from tamtctl.ticket.ticket import Ticket
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SEARCH = "search --sparsity 0.5 --method magnitude --recipe nano --sequence-length 16".split()

@@ -12,13 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from tamtctl.foundations.errors import ModelError
-from tamtctl.models.loading import (
-    fingerprint,
-    load_encoder,
-    load_tokenizer,
-    maskable_matrices,
-    max_sequence_length,
-)
+from tamtctl.models.encoder import fingerprint, maskable_matrices, max_sequence_length
+from tamtctl.models.loading import load_encoder, load_tokenizer
 
 # Matrices in a two-layer encoder: embeddings, four of attention and two of feed-forward a layer, …
 MATRICES = dict.fromkeys(tiny.FAMILIES, 13) | {

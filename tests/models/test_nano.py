@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, BertTokenizer
 
 from tamtctl.data.corpus import load_corpus
-from tamtctl.models.nano import evaluate, nano_path, pretrain
+from tamtctl.models.files import nano_path
+from tamtctl.models.nano import measure, pretrain
 from tamtctl.models.nano.pretrain import Schedule
 from tamtctl.models.nano.start import OFFSETS, new_model
 
@@ -88,7 +89,7 @@ def test_nano_has_learned_context() -> None:
     model = BertForMaskedLM.from_pretrained(nano_path(), dtype=torch.float32)
     held_out = load_corpus("python-docs", tokenizer).held_out
     plain, permuted = (
-        evaluate.held_out_loss(model, tokenizer, held_out, limit=24, permuted=flag)
+        measure.held_out_loss(model, tokenizer, held_out, limit=24, permuted=flag)
         for flag in (False, True)
     )
     assert plain < 4.5
@@ -96,7 +97,7 @@ def test_nano_has_learned_context() -> None:
 
 
 def test_the_losses_are_printed(wikipedia: str, capsys: pytest.CaptureFixture[str]) -> None:
-    evaluate.main(["--valid", wikipedia, "--limit", "2"])
+    measure.main(["--valid", wikipedia, "--limit", "2"])
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[0] for line in lines] == ["wikipedia", "python-docs"]
     assert all("context permuted" in line for line in lines)
@@ -116,7 +117,7 @@ def test_what_cannot_be_measured_is_one_line(
     wikipedia: str, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exited:
-        evaluate.main(["--valid", wikipedia, *more])
+        measure.main(["--valid", wikipedia, *more])
     assert exited.value.code in (1, 2)
     error = capsys.readouterr().err
     assert message in error

@@ -17,7 +17,8 @@ from tamtctl.data.corpus import load_corpus
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.selection import keep_count
-from tamtctl.models.loading import Encoder, load_encoder
+from tamtctl.models.encoder import Encoder
+from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig, cut_sparsities, imp_steps
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.pruning.searching.run import can_follow, search

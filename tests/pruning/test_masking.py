@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from tamtctl.data.batches import Batch
 from tamtctl.foundations.selection import Cut, keep_count, keep_largest, keep_largest_on_device
-from tamtctl.models.loading import Encoder, maskable_matrices
+from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.one_shot import magnitude_masks, random_masks
 from tamtctl.pruning.trained.folded_weights import FoldedWeights

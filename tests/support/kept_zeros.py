@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tamtctl.models.loading import maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
 from tamtctl.ticket.ticket import Ticket
 
 

@@ -31,7 +31,8 @@ from tamtctl.foundations.errors import (
     TicketError,
     UsageError,
 )
-from tamtctl.models.loading import load_encoder, maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import finetune

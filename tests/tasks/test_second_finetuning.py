@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from tamtctl.cli import app as cli
 from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError, UsageError
-from tamtctl.models.loading import maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import FinetuneResult, finetune
 from tamtctl.ticket.exporting import export

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from tamtctl.foundations.errors import ModelError, TaskError
-from tamtctl.models.loading import max_sequence_length
+from tamtctl.models.encoder import max_sequence_length
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.run import finetune

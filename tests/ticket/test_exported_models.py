@@ -30,7 +30,8 @@ from transformers import (
 )
 
 from tamtctl.foundations.errors import ModelError
-from tamtctl.models.loading import load_encoder, maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.loading import load_encoder
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.run import finetune

@@ -23,7 +23,7 @@ from ticket_mutators import MUTATORS, STRANGE, any_value, at, places
 
 from tamtctl.foundations.errors import TamtctlError
 from tamtctl.ticket.hub.cache import pulled_tickets
-from tamtctl.ticket.hub.sharing import pull
+from tamtctl.ticket.hub.pulling import pull
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SEEDS = 500  # of each of the twenty mutators

@@ -21,11 +21,15 @@ from huggingface_hub import RepoCard, close_session, constants
 from small_tickets import rewrite_json, small_ticket
 
 from tamtctl.foundations.errors import HubError, TamtctlError, TicketError, UsageError
-from tamtctl.models.loading import load_encoder, maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.ticket.hub.cache import pulled_tickets
-from tamtctl.ticket.hub.sharing import PullResult, published_tickets, pull, push
-from tamtctl.ticket.ticket import Ticket, resolve_ticket
+from tamtctl.ticket.hub.catalogue import published_tickets
+from tamtctl.ticket.hub.pulling import PullResult, pull
+from tamtctl.ticket.sharing import push
+from tamtctl.ticket.shelf import resolve_ticket
+from tamtctl.ticket.ticket import Ticket
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -27,10 +27,10 @@ PROLOGUE = """
 import time
 real_sleep = time.sleep
 time.sleep = lambda seconds: real_sleep(seconds / 50)
-from tamtctl.ticket.hub import sharing as hub
+from tamtctl.ticket.hub import client
 from tamtctl.foundations import hub_requests
-from tamtctl.models import loading as models
-hub.TIMEOUT = hub_requests.TIMEOUT = models.TIMEOUT = 1.0
+from tamtctl.models import sources
+client.TIMEOUT = hub_requests.TIMEOUT = sources.TIMEOUT = 1.0
 """
 
 ASKING = {

@@ -14,7 +14,8 @@ from torch.nn.utils import prune
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError, UsageError
-from tamtctl.models.loading import load_encoder, maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.one_shot import random_masks
 from tamtctl.ticket.exporting import HEADS, export
 from tamtctl.ticket.importing import import_ticket

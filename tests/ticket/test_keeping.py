@@ -31,7 +31,7 @@ from transformers import (
 
 import tamtctl
 from tamtctl.foundations.errors import ModelError, TicketError
-from tamtctl.models.loading import base_encoder, maskable_matrices
+from tamtctl.models.encoder import base_encoder, maskable_matrices
 from tamtctl.ticket.ticket import Ticket
 
 STEPS = 50

@@ -12,7 +12,7 @@ from command_line import Run, runner
 from partial_tickets import COVERED, partial
 from transformers import AutoModelForMaskedLM
 
-from tamtctl.models.loading import maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
 from tamtctl.ticket.ticket import Ticket
 
 

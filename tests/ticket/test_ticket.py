@@ -29,15 +29,12 @@ from transformers import (
 
 from tamtctl.foundations.errors import TicketError, UsageError
 from tamtctl.foundations.packing import pack, unpack
+from tamtctl.models.encoder import base_encoder, fingerprint, maskable_matrices
 from tamtctl.models.fingerprints import combined_fingerprint
-from tamtctl.models.loading import (
-    base_encoder,
-    fingerprint,
-    load_encoder,
-    maskable_matrices,
-)
-from tamtctl.ticket import ticket as ticket_module
-from tamtctl.ticket.ticket import Ticket, packaged_tickets, resolve_ticket, shelf
+from tamtctl.models.loading import load_encoder
+from tamtctl.ticket import shelf as ticket_module
+from tamtctl.ticket.shelf import packaged_tickets, resolve_ticket, shelf
+from tamtctl.ticket.ticket import Ticket
 
 HEADS = {
     "none": AutoModel,

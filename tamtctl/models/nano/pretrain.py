@@ -36,7 +36,7 @@ from tamtctl.data.corpus import Corpus, TokenStream, load_corpus
 from tamtctl.data.text.sources import PYTHON_DOCS
 from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
 from tamtctl.models.loading import save_model
-from tamtctl.models.nano.evaluate import held_out_loss, talk_plainly, target_loss
+from tamtctl.models.nano.measure import held_out_loss, talk_plainly, target_loss
 from tamtctl.models.nano.start import LONGEST_SEQUENCE, load_bert, new_model, train_vocabulary
 
 log = logging.getLogger("tamtctl.nano")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tamtctl.data.batches import Batch
-from tamtctl.models.loading import Encoder
+from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.objectives import terms_of
 from tamtctl.pruning.objectives.outputs import Outputs
 from tamtctl.ticket.heads import head_parameters

@@ -24,13 +24,8 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import NoHeadError, UsageError
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.packing import pack
-from tamtctl.models.loading import (
-    NO_PART_OF_A_MODEL,
-    Encoder,
-    fingerprint,
-    load_encoder,
-    max_sequence_length,
-)
+from tamtctl.models.encoder import Encoder, fingerprint, max_sequence_length
+from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_encoder
 from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, check_targets, held_out_losses
 from tamtctl.pruning.objectives.objective import Objective

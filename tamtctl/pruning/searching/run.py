@@ -28,7 +28,8 @@ from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import counted, watched
 from tamtctl.models.declared_base import DeclaredBase
-from tamtctl.models.loading import Encoder, load_encoder, max_sequence_length, sha256_of_weight
+from tamtctl.models.encoder import Encoder, max_sequence_length, sha256_of_weight
+from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig, cut_sparsities
 from tamtctl.pruning.identity import search_identity
 from tamtctl.pruning.methods import IMP, TAMT

@@ -28,7 +28,7 @@ from tamtctl.foundations.distributed import without_sum, world
 from tamtctl.foundations.one_at_a_time import random_numbers
 from tamtctl.foundations.packing import pack, unpack
 from tamtctl.foundations.working import counted
-from tamtctl.models.loading import Encoder
+from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, held_out_losses
 from tamtctl.pruning.objectives.objective import Objective

@@ -22,12 +22,9 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import watched
+from tamtctl.models.encoder import Encoder, max_sequence_length
 from tamtctl.models.files import MODULES
-from tamtctl.models.loading import (
-    Encoder,
-    load_encoder,
-    max_sequence_length,
-)
+from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.objectives import TERMS, Term, Terms, headless, objectives, terms_of
 from tamtctl.pruning.objectives.held_out_loss import check_targets, held_out_losses, total_error
 from tamtctl.pruning.objectives.objective import Objective
@@ -46,8 +43,9 @@ from tamtctl.tasks.labelled.task_data import Answers, Examples, open_task, read_
 from tamtctl.tasks.registry import STSB_ZERO_SHOT, TASKS
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.heads import fitting_head, head_parameters, put_head
+from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.texts import sequence_length_of
-from tamtctl.ticket.ticket import Ticket, resolve_ticket
+from tamtctl.ticket.ticket import Ticket
 from tamtctl.ticket.trained_on import TrainedOn
 
 _SEQUENCE_LENGTH = 128  # of blocks of text where no ticket says what it was trained on

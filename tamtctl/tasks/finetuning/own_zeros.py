@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
-from tamtctl.models.loading import base_encoder, maskable_matrices
+from tamtctl.models.encoder import base_encoder, maskable_matrices
 from tamtctl.tasks.run_facts import RunFacts
 
 KEPT: Literal["kept"] = "kept"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tamtctl.models.loading import maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
 from tamtctl.training.loop import ScoreOptimizer, warmed_up
 
 

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError
 from tamtctl.foundations.public_names import Places, public_model
-from tamtctl.models.loading import fingerprint, load_config, load_encoder, maskable_matrices
+from tamtctl.models.encoder import fingerprint, maskable_matrices
+from tamtctl.models.loading import load_config, load_encoder
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.own_zeros import is_fine_tuned, zeros_to_keep
 from tamtctl.tasks.kinds.heads import LabelScale
@@ -23,7 +24,8 @@ from tamtctl.tasks.kinds.task_model import load_for_training
 from tamtctl.tasks.registry import Task
 from tamtctl.ticket.format.metadata import METADATA_FILE, TicketReader
 from tamtctl.ticket.listing import TicketLine, known_tickets
-from tamtctl.ticket.ticket import Ticket, locate_base, resolve_ticket
+from tamtctl.ticket.shelf import locate_base, resolve_ticket
+from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import RUNS, TICKET
 
 _DEFAULT_SPARSITY = 0.7  # of the packaged ticket that is taken where there is no other

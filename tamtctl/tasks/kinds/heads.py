@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tamtctl.foundations.errors import ModelError, TaskError
-from tamtctl.models.loading import base_encoder
+from tamtctl.models.encoder import base_encoder
 
 UNNAMED = "the checkpoint does not name its classes; they are taken in the task's order"
 

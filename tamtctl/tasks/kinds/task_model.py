@@ -28,7 +28,8 @@ from transformers import (
 
 from tamtctl.foundations.devices import Autocast
 from tamtctl.foundations.errors import DivergedError, ModelError, UsageError
-from tamtctl.models.loading import load_config, load_with_task_head, max_sequence_length
+from tamtctl.models.encoder import max_sequence_length
+from tamtctl.models.loading import load_config, load_with_task_head
 from tamtctl.tasks.kinds.heads import (
     UNNAMED,
     ClassOrder,

@@ -62,7 +62,7 @@ class BaseModel:
         revision: The Hub commit; None if it did not come from the Hub.
         model_type: The architecture's name in transformers (``bert``).
         fingerprint: Hex SHA-256 over its maskable matrices; see
-            `tamtctl.models.loading.fingerprint`.
+            `tamtctl.models.encoder.fingerprint`.
     """
 
     id: str

@@ -1,6 +1,6 @@
 """Measure what ``nano`` has learned: its loss on held-out text, and how much of it is context.
 
-    python -m tamtctl.models.nano.evaluate --valid valid.txt.xz
+    python -m tamtctl.models.nano.measure --valid valid.txt.xz
 
 The second number is the loss with the unmasked tokens of each sequence in random order and the
 targets in their places: what a model that only counts words would score.
@@ -96,7 +96,7 @@ def permute_context(batch: Batch, seed: int) -> Batch:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the losses of a model folder on held-out Wikipedia text and documentation."""
     parser = argparse.ArgumentParser(
-        prog="python -m tamtctl.models.nano.evaluate",
+        prog="python -m tamtctl.models.nano.measure",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,0 +1,109 @@
+"""An encoder as mask training sees it: which of its matrices can be masked, and its fingerprint.
+
+Everything is found by structure, so that any encoder of `transformers` works: a *maskable matrix*
+is the weight of an ``nn.Linear`` or of the input word embeddings inside ``model.base_model``. Names
+are relative to the base encoder (``encoder.layer.0.attention.self.query.weight``), hence the same
+for every head class. "Matrix" always means such a parameter.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from tamtctl.models.fingerprints import combined_fingerprint, sha256_of_array
+
+# What the tables of absolute positions are called in transformers.
+_POSITION_TABLES = frozenset({"position_embeddings", "embed_positions"})
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A pre-trained encoder in float32, with what mask training needs to know about it.
+
+    Attributes:
+        id: The Hub id or folder as the user gave it, or ``nano``.
+        revision: The Hub commit it was loaded from; None for a folder.
+        model: A ``…ForMaskedLM`` if loaded with its head, else the bare encoder; in eval mode.
+        tokenizer: Its fast tokenizer.
+        matrices: Name → parameter of the maskable matrices that an objective on tokens reaches;
+            they live in ``model`` and stand in module order.
+        pooler: Name → weight of the matrices that no hidden state depends on, as the checkpoint
+            holds them. Empty if it holds none: a pooler filled with random numbers is no matrix of
+            the checkpoint.
+    """
+
+    id: str
+    revision: str | None
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    matrices: dict[str, nn.Parameter]
+    pooler: dict[str, Tensor]
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The encoder without any head."""
+        return base_encoder(self.model)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Every maskable matrix of the checkpoint (detached, not copied), the pooler last."""
+        return {n: p.detach() for n, p in self.matrices.items()} | self.pooler
+
+
+def base_encoder(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the encoder inside any head class, or ``model`` itself if it has no head."""
+    return cast(PreTrainedModel, model.base_model)
+
+
+def maskable_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """Return name → parameter of every matrix a mask may cover, each shared one once (TAMT, §3.1).
+
+    These are the weights of all linear layers of the base encoder and its input word embeddings;
+    not position embeddings, convolutions, LayerNorms, biases, or anything in a head.
+    """
+    base = base_encoder(model)
+    maskable = {id(m.weight) for m in base.modules() if isinstance(m, nn.Linear)}
+    maskable.add(id(base.get_input_embeddings().weight))
+    return {name: p for name, p in base.named_parameters() if id(p) in maskable}
+
+
+def max_sequence_length(model: PreTrainedModel) -> int:
+    """Return how many tokens an encoder can take at once, special tokens included.
+
+    A table of absolute positions is found by its name; without one (relative and rotary positions)
+    the configuration counts, and without that there is no limit.
+    """
+    configured = getattr(model.config, "max_position_embeddings", None)
+    limits = [int(configured)] if configured and configured > 0 else []
+    for name, module in base_encoder(model).named_modules():
+        if name.rpartition(".")[2] in _POSITION_TABLES and hasattr(module, "weight"):
+            padding = getattr(module, "padding_idx", None)
+            # RoBERTa's kin count from behind the padding's position.
+            skipped = 0 if padding is None else int(padding) + 1
+            limits.append(int(module.weight.shape[0]) - skipped)
+    return min(limits, default=sys.maxsize)
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
+    """Return the fingerprint of a set of matrices and the SHA-256 of each.
+
+    A matrix is hashed as little-endian float32; the fingerprint is the SHA-256 of the sorted lines
+    ``name shape sha256`` (shape as ``768x3072``, each line ended by a newline), in hex.
+    """
+    hashes = {name: sha256_of_weight(weight) for name, weight in weights.items()}
+    return combined_fingerprint({n: tuple(w.shape) for n, w in weights.items()}, hashes), hashes
+
+
+def sha256_of_weight(weight: Tensor) -> str:
+    """Return the hex SHA-256 of a weight as little-endian float32 in row-major order."""
+    return sha256_of_array(weight.detach().to("cpu", torch.float32).numpy())

@@ -1,0 +1,46 @@
+"""What others have published on the Hub."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tamtctl.ticket.hub.client import HubRepo, plain
+
+
+@dataclass(frozen=True)
+class PublishedTicket:
+    """One ticket of a listing of the Hub."""
+
+    repo: str
+    base_model: str
+    downloads: int
+    likes: int
+    updated: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def published_tickets(
+    *, limit: int = 100, token: str | None = None, endpoint: str | None = None
+) -> list[PublishedTicket]:
+    """Return the tickets that are published on the Hub, found by their tag.
+
+    Raises:
+        HubError: The Hub cannot be reached.
+    """
+    hub = HubRepo("", None, token, endpoint)
+    return [
+        PublishedTicket(
+            repo=plain(model.id),
+            base_model=plain(
+                next((t[11:] for t in model.tags or [] if t.startswith("base_model:")), "-")
+            ),
+            downloads=model.downloads or 0,
+            likes=model.likes or 0,
+            updated=str(model.last_modified or "")[:10],
+        )
+        for model in hub.search(limit)
+    ]

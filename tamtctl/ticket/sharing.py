@@ -1,0 +1,183 @@
+"""Publishing a ticket on the Hub, with its card."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+from tamtctl.foundations.checks import one_of
+from tamtctl.foundations.errors import TicketError, UsageError
+from tamtctl.foundations.plain_files import leads_out, read_regular
+from tamtctl.foundations.shown import Shown
+from tamtctl.foundations.untrusted import reason
+from tamtctl.models.declared_base import DeclaredBase
+from tamtctl.ticket.bases import recode
+from tamtctl.ticket.format.mask_codec import ENCODINGS
+from tamtctl.ticket.format.metadata import (
+    CARD_FILE,
+    MAX_CARD_BYTES,
+    TICKET_FILES,
+)
+from tamtctl.ticket.hub.card import as_published, card, own_text
+from tamtctl.ticket.hub.client import MAX_BYTES, HubRepo, check_names, commit_of
+from tamtctl.ticket.shelf import resolve_ticket
+from tamtctl.ticket.stored import StoredTicket
+
+
+@dataclass(frozen=True, repr=False)
+class PushResult(Shown):
+    """What a push did, or with ``dry_run`` would do.
+
+    Attributes:
+        repo: The Hub id.
+        url: Where to look at it: the pull request, or the repository.
+        commit: The commit that holds the ticket now; None in a dry run.
+        changed: Whether there is a new commit.
+        files: Name → bytes of what belongs to the ticket.
+        notes: What else the user should know.
+    """
+
+    repo: str
+    url: str
+    commit: str | None
+    changed: bool
+    files: dict[str, int]
+    dry_run: bool
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"notes": list(self.notes)}
+
+
+def push(
+    ticket: Path | str,
+    repo: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    commit_message: str | None = None,
+    create_pr: bool = False,
+    license_id: str | None = None,
+    encoding: str | None = None,
+    base_model: str | None = None,
+    token: str | None = None,
+    dry_run: bool = False,
+    endpoint: str | None = None,
+) -> PushResult:
+    """Publish a ticket on the Hub, with a card; unchanged content makes no commit.
+
+    What is sent names no path of this machine.
+
+    Args:
+        ticket: A folder or the name of a ticket.
+        repo: ``org/name``; the repository is created if it does not exist.
+        private: Create it private. An existing public one is refused.
+        revision: A branch; created if it does not exist. By default ``main``.
+        commit_message: By default one that says what the ticket is.
+        create_pr: Open a pull request instead of changing ``main``.
+        license_id: As the Hub names licences; by default what the card on the Hub says.
+        encoding: Publish the masks in this encoding; by default in the ticket's own.
+        base_model: Hub id ``org/name[@revision]`` of the model that a local folder held.
+        token: By default the one of ``hf auth login`` or ``HF_TOKEN``.
+        dry_run: Return what would be sent; nothing is sent or asked.
+        endpoint: Another Hub; by default ``HF_ENDPOINT``.
+
+    Raises:
+        TicketError: The ticket is not valid.
+        ModelError: The encoding needs the base model, and it cannot be loaded.
+        UsageError: The options contradict each other.
+        HubError: The Hub refuses it or cannot be reached.
+    """
+    check_names(repo, revision)
+    if encoding is not None:
+        one_of("encoding", encoding, ENCODINGS)
+    if create_pr and revision not in (None, "main"):
+        raise UsageError("--create-pr proposes a change of main; leave --revision out")
+    folder = resolve_ticket(ticket).path
+    _refuse_links(folder)
+    loaded = StoredTicket.load(folder)
+    notes: list[str] = []
+    declared = None
+    if base_model is not None:
+        declared = DeclaredBase.of(base_model, {n: e.sha256 for n, e in loaded.parameters.items()})
+        notes.append(declared.note)
+    published = as_published(loaded, declared.names if declared else None)
+    files = _files_to_send(folder, loaded, published, encoding)
+    draft = _read_card(folder / CARD_FILE)
+    hub = HubRepo(repo, revision, token, endpoint)
+    describe = partial(card, published, repo=repo, license_id=license_id, draft=draft)
+    if dry_run:
+        files[CARD_FILE] = describe().encode()
+        url = f"{hub.endpoint}/{repo}"
+        return PushResult(repo, url, None, False, _lengths(files), dry_run=True, notes=tuple(notes))
+    hub.need_token("pushing")
+    info = hub.info_or_create(private=private)
+    present = hub.files(info)
+    there = ""
+    if CARD_FILE in present:
+        there = _read_card(hub.fetch(present, CARD_FILE, commit_of(info)))
+    files[CARD_FILE] = describe(existing=there).encode()
+    if own_text(there) and own_text(draft) not in ("", own_text(there)):
+        notes.append("kept the text that is on the Hub's card; yours in README.md was not sent")
+    additions = [CommitOperationAdd(name, content) for name, content in files.items()]
+    stale = [CommitOperationDelete(name) for name in present if name not in files]
+    message = commit_message or (
+        f"Ticket of {published.base_model.id} at sparsity {loaded.sparsity:.4g}, {loaded.method}"
+    )
+    with warnings.catch_warnings(record=True) as warned:  # what the Hub thinks of the card
+        warnings.simplefilter("always")
+        commit = hub.commit([*additions, *stale], message, info, create_pr=create_pr)
+    notes += [" ".join(str(w.message).split()) for w in warned if w.category is UserWarning]
+    return PushResult(
+        repo,
+        commit.pr_url or f"{hub.endpoint}/{repo}",
+        commit.oid,
+        commit.oid != info.sha,
+        _lengths(files),
+        dry_run=False,
+        notes=tuple(notes),
+    )
+
+
+def _files_to_send(
+    folder: Path, ticket: StoredTicket, published: StoredTicket, encoding: str | None
+) -> dict[str, bytes]:
+    """Return name → content of a ticket's files but the card."""
+    if encoding not in (None, ticket.encoding):
+        recoded = recode(ticket, encoding)
+        return replace(published, encoding=recoded.encoding, stored=recoded.stored).files()
+    if published is not ticket:
+        return published.files()
+    names = [name for name in TICKET_FILES if name != CARD_FILE and (folder / name).exists()]
+    return {name: read_regular(folder / name, MAX_BYTES[name]) for name in names}
+
+
+def _read_card(path: Path) -> str:
+    try:
+        return read_regular(path, MAX_CARD_BYTES).decode("utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise TicketError(f"{path.name} is not UTF-8; save it as such") from error
+    except OSError as error:
+        raise TicketError(f"cannot read {path.name}: {reason(error)}") from error
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse to publish what a link leads to: in a stranger's folder it may be any file of ours."""
+    for name in TICKET_FILES:
+        if leads_out(folder, name):
+            raise TicketError(
+                f"ticket {str(folder)!r}: {name} is a link that leads out of the folder; "
+                "put the file itself there to publish it"
+            )
+
+
+def _lengths(files: dict[str, bytes]) -> dict[str, int]:
+    return {name: len(content) for name, content in files.items()}

@@ -1,0 +1,98 @@
+"""Where things are: a ticket by its name, the packaged ones, and the model that a ticket is for."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tamtctl.foundations.errors import HubError, ModelError, NoTicketError, TicketError
+from tamtctl.foundations.paths import exists, expanded
+from tamtctl.foundations.public_names import Places
+from tamtctl.foundations.untrusted import show
+from tamtctl.ticket.format.metadata import (
+    METADATA_FILE,
+    BaseModel,
+)
+
+
+@dataclass(frozen=True)
+class ResolvedTicket:
+    """Where a ticket that was asked for by name is, and what kind of name it was."""
+
+    path: Path
+    kind: Literal["path", "packaged", "hub"]
+
+
+# As the Hub's: no more than that may be asked for, so that a mistyped path does not go there.
+_HUB_NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
+
+
+def resolve_ticket(
+    name: Path | str, *, revision: str | None = None, token: str | None = None
+) -> ResolvedTicket:
+    """Find a ticket: an existing path comes first, then a packaged name, then a Hub id.
+
+    A ticket of the Hub is fetched into the Hub's cache unless it is there already.
+
+    Args:
+        name: A folder, a packaged name, ``org/name`` or ``org/name@revision``.
+        revision: Branch, tag or commit on the Hub; a local ticket has none.
+        token: For a private ticket on the Hub.
+
+    Raises:
+        TicketError: It is none of them.
+        HubError: The Hub refuses it or cannot be reached, and it was not fetched before.
+    """
+    path = expanded(name)
+    if os.path.isdir(path):  # noqa: PTH112, Path.is_dir raises for a name that is too long
+        if exists(path / "ticket" / METADATA_FILE) and not exists(path / METADATA_FILE):
+            raise TicketError(f"{str(name)!r} is a run; its ticket is {str(path / 'ticket')!r}")
+        return ResolvedTicket(path, "path")
+    packaged = packaged_tickets()
+    if str(name) in packaged:
+        return ResolvedTicket(packaged[str(name)], "packaged")
+    if exists(path):
+        raise NoTicketError(f"{str(name)!r} is a file; give the folder of a ticket")
+    if match := _HUB_NAME.fullmatch(str(name)):
+        from tamtctl.ticket.hub.pulling import pull
+
+        wanted = revision or match["revision"]
+        try:
+            return ResolvedTicket(pull(match["repo"], revision=wanted, token=token).path, "hub")
+        except HubError as error:
+            raise HubError(f"no folder {str(name)!r} here, and {error}") from error
+    known = ", ".join(packaged) or "none"
+    raise NoTicketError(f"no ticket {show(str(name))}: no such folder, and packaged are: {known}")
+
+
+def shelf() -> Path:
+    """Return the folder of the packaged tickets: inside the package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "tickets"
+    return installed if installed.is_dir() else package.parent / "tickets"
+
+
+def packaged_tickets() -> dict[str, Path]:
+    """Return name → folder of the tickets that come with tamtctl, by name."""
+    return {path.parent.name: path.parent for path in sorted(shelf().glob(f"*/{METADATA_FILE}"))}
+
+
+def locate_base(base: BaseModel, places: Places) -> tuple[str, str | None]:
+    """Return name and revision of a ticket's base model, to load it by on this machine.
+
+    Raises:
+        ModelError: It was in a local folder that is not there.
+    """
+    if places.model is not None and exists(expanded(places.model)):
+        return places.model, None
+    is_local = base.revision is None and base.id != "nano" and "/" not in base.id
+    if is_local and not exists(Path(base.id)):
+        was = f" ({show(places.model)} is gone)" if places.model else ""
+        raise ModelError(
+            f"the ticket is for a model in a folder called {show(base.id)}{was}; "
+            "give that folder with --model"
+        )
+    return base.id, base.revision

@@ -1,0 +1,374 @@
+"""The masks of a ticket as they are stored, and what can be done with them without a live model.
+
+Torch and transformers are imported where a model or a tensor is at hand, so that looking at a
+ticket takes neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from tamtctl.foundations.errors import TicketError
+from tamtctl.foundations.packing import pack
+from tamtctl.foundations.public_names import (
+    Places,
+    texts_of,
+)
+from tamtctl.foundations.untrusted import Defect, show
+from tamtctl.ticket.format.mask_codec import (
+    ENCODINGS,
+    Mask,
+    Stored,
+    decode_mask,
+    encode_mask,
+    packed_chunks,
+    repacked,
+)
+from tamtctl.ticket.format.metadata import (
+    HEAD_FILE,
+    MASK_FILE,
+    METADATA_FILE,
+    TicketMetadata,
+    TicketReader,
+)
+from tamtctl.ticket.shelf import locate_base
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+_BEFORE_TRAINING = "apply the ticket to that checkpoint, before fine-tuning or masking it"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class StoredTicket(TicketMetadata):
+    """The masks of every maskable matrix of one pre-trained encoder, and their metadata.
+
+    With the encoding ``delta`` the masks are known only together with the base model's weights:
+    `decode` takes them, and so does all that needs a mask.
+
+    Attributes:
+        stored: Name → mask as bytes in the ticket's encoding, a numpy array; see
+            `tamtctl.ticket.format.mask_codec`.
+        mlm_head: The masked-LM head that was trained with the mask, name → tensor; None if it is
+            not part of the ticket.
+        places: Where on this machine is what the metadata call by names for everybody.
+    """
+
+    stored: Mapping[str, Stored] = field(repr=False)
+    mlm_head: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    places: Places = field(default_factory=Places, repr=False)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Load a ticket folder and verify all of it: shapes, sizes, checksums, spare bits, counts.
+
+        Raises:
+            TicketError: It is no ticket, is damaged, or was made by a newer tamtctl.
+        """
+        reader = TicketReader(Path(folder))
+        reader.read()
+        metadata = {f.name: getattr(reader.metadata, f.name) for f in fields(TicketMetadata)}
+        places = Places.read(reader.folder, reader.metadata.base_model.fingerprint)
+        return cls(**metadata, stored=reader.stored, mlm_head=reader.mlm_head, places=places)
+
+    def files(self) -> dict[str, bytes]:
+        """Return name → content of the files of the ticket's folder, all but the card."""
+        files = {MASK_FILE: safetensors.numpy.save(dict(self.stored))}
+        if self.mlm_head is not None:
+            from safetensors.torch import save
+
+            files[HEAD_FILE] = save(dict(self.mlm_head))
+        return files | {METADATA_FILE: self.to_json(files).encode()}
+
+    def find_base(self) -> tuple[str, str | None]:
+        """Return name and revision of the base model, to load it by on this machine.
+
+        Raises:
+            ModelError: It was in a local folder that is not there.
+        """
+        return locate_base(self.base_model, self.places)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the texts of a search, to read them by on this machine.
+
+        Args:
+            name: ``corpus``, ``held_out`` or ``check_corpus``.
+        """
+        if name in self.places.texts:
+            return self.places.texts[name]
+        return texts_of(self.search, name)
+
+    def mask(self, name: str) -> Tensor:
+        """Return one boolean mask, of the shape of its weight; True keeps.
+
+        Raises:
+            TicketError: It is encoded as ``delta``; `decode` the ticket first.
+        """
+        self._refuse_delta()
+        return _tensor(self.decoded(name, None))
+
+    def decoded(self, name: str, weight: NDArray[Any] | None = None) -> Mask:
+        """Return one mask as a numpy array, which takes no torch.
+
+        Args:
+            name: Of the matrix.
+            weight: Its pre-trained weight in float32, which was checked; ``delta`` needs it.
+
+        Raises:
+            TicketError: It is damaged.
+        """
+        entry = self.parameters[name]
+        try:
+            return decode_mask(self.stored[name], self.encoding, entry.shape, entry.kept, weight)
+        except Defect as defect:
+            raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
+
+    def _refuse_delta(self) -> None:
+        if self.encoding == "delta":
+            raise TicketError(
+                "the masks are stored as what differs from the magnitude masks of "
+                f"{self.base_line}; decode(weights) gives the ticket with masks of its own"
+            )
+
+    def packed_mask(self, name: str) -> Iterator[NDArray[np.uint8]]:
+        """Yield one mask as packed bits, a megabyte at a time; see `tamtctl.foundations.packing`.
+
+        Raises:
+            TicketError: It is encoded as ``delta``; `decode` the ticket first.
+        """
+        self._refuse_delta()
+        try:
+            yield from packed_chunks(self.stored[name], self.encoding, self.parameters[name].numel)
+        except Defect as defect:
+            raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
+
+    def encode(self, encoding: str, weights: Mapping[str, Tensor] | None = None) -> Self:
+        """Return this ticket in another encoding.
+
+        Args:
+            encoding: ``bits``; ``zstd``; or ``delta``, which becomes ``zstd`` where the difference
+                to the magnitude masks is no smaller than the masks.
+            weights: Name → pre-trained weight of every matrix; to or from ``delta`` needs them.
+
+        Raises:
+            TicketError: They are needed and missing, or not the ones that the masks belong to.
+        """
+        if encoding not in ENCODINGS:
+            raise TicketError(f"no encoding {show(encoding)}; there are {', '.join(ENCODINGS)}")
+        if encoding == self.encoding:
+            return self
+        weights = weights or {}
+        if "delta" not in (encoding, self.encoding):
+            packed = {n: self._repacked(n) for n in self.parameters}
+            return replace(self, encoding=encoding, stored=packed)
+        if "delta" in (encoding, self.encoding):
+            if absent := [name for name in self.parameters if name not in weights]:
+                raise TicketError(
+                    f"the weight of {absent[0]} is missing; this takes those of {self.base_line}"
+                )
+            self.check_weights(weights)
+        candidates = ("delta", "zstd") if encoding == "delta" else (encoding,)
+        stored: dict[str, dict[str, Stored]] = {candidate: {} for candidate in candidates}
+        for name in self.parameters:
+            weight = _array(weights[name]) if name in weights else None
+            mask = self.decoded(name, weight)
+            for candidate, masks in stored.items():
+                masks[name] = encode_mask(mask, candidate, weight)
+        smallest = min(stored, key=lambda candidate: sum(map(len, stored[candidate].values())))
+        return replace(self, encoding=smallest, stored=stored[smallest])
+
+    def decode(self, weights: Mapping[str, Tensor]) -> Self:
+        """Return this ticket with one bit per weight, whatever its encoding.
+
+        Args:
+            weights: Name → pre-trained weight of every matrix.
+
+        Raises:
+            TicketError: They are not the weights that the masks belong to; see `check_weights`.
+        """
+        if self.encoding != "delta":  # which checks them itself
+            self.check_weights(weights)
+        return self.encode("bits", weights)
+
+    def full_masks(
+        self, weights: Mapping[str, Tensor], *, model: str | None = None, remedy: str | None = None
+    ) -> dict[str, Tensor]:
+        """Return a mask for every matrix of a model; those that the ticket does not cover keep all.
+
+        Args:
+            weights: Name → pre-trained weight of every maskable matrix of the model.
+            model: As in `check_weights`, which this does first.
+            remedy: The same.
+
+        Raises:
+            TicketError: They are not the weights that the masks belong to.
+        """
+        self.check_weights(weights, model=model, remedy=remedy)
+        import torch
+
+        known = self.masks_over({n: w for n, w in weights.items() if n in self.parameters})
+        return {
+            name: known.mask(name)
+            if name in self.parameters
+            else torch.ones_like(weight, dtype=torch.bool)
+            for name, weight in weights.items()
+        }
+
+    @property
+    def masks_digest(self) -> bytes:
+        """A digest of the masks as they are encoded: that of equal ones with one bit per weight."""
+        digest = hashlib.sha256()
+        for name in sorted(self.stored):
+            digest.update(name.encode() + b"\n")
+            digest.update(self.stored[name].tobytes())
+        return digest.digest()
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the masks as they are encoded."""
+        return sum(stored.size for stored in self.stored.values())
+
+    def _repacked(self, name: str) -> Stored:
+        try:
+            return repacked(self.stored[name], self.encoding, self.parameters[name].numel)
+        except Defect as defect:
+            raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
+
+    def masks_over(self, weights: Mapping[str, Tensor]) -> Self:
+        """Return this ticket with the masks of some matrices known, as bits if they were not.
+
+        All are decoded before a weight changes, so that damage leaves a model untouched.
+        """
+        if self.encoding != "delta":
+            return self
+        masks = {name: pack(self.decoded(name, _array(w))) for name, w in weights.items()}
+        return replace(self, encoding="bits", stored=masks)
+
+    def check_weights(
+        self, weights: Mapping[str, Tensor], *, model: str | None = None, remedy: str | None = None
+    ) -> tuple[str, ...]:
+        """Check that a model holds the weights that the masks were found for.
+
+        Looked at are the matrices that the ticket covers, and no others: a ticket of the linear
+        layers alone is at home in any model that holds these.
+
+        Args:
+            weights: Name → pre-trained weight of every maskable matrix of the model.
+            model: What to call the model in an error.
+            remedy: What to do instead, for an error about other weights.
+
+        Returns:
+            The matrices of the ticket that the model does not have: the pooler's, if any.
+
+        Raises:
+            TicketError: A matrix is missing, has another form, or holds other weights.
+        """
+        from tamtctl.models.encoder import sha256_of_weight
+
+        missing = self.check_shapes(weights, model=model, remedy=remedy)
+        called = _called(model)
+        present = {name: weights[name] for name in self.parameters if name in weights}
+        for weight in present.values():
+            self._check_precision(weight, called)
+        for name, weight in present.items():
+            if sha256_of_weight(weight) != self.parameters[name].sha256:
+                raise TicketError(
+                    f"{name} of {called} does not hold the pre-trained weights of "
+                    f"{self.base_line}; {remedy or _BEFORE_TRAINING}"
+                )
+        return missing
+
+    def check_shapes(
+        self, weights: Mapping[str, Tensor], *, model: str | None = None, remedy: str | None = None
+    ) -> tuple[str, ...]:
+        """Check that a model has the matrices that the ticket covers, in their shapes.
+
+        Args, what is returned, and what is raised are those of `check_weights`.
+        """
+        called = _called(model)
+        other = f"this ticket is for {self.base_line}" + (f": {remedy}" if remedy else "")
+        missing = tuple(name for name in self.parameters if name not in weights)
+        if strange := [name for name in missing if not _is_pooler(name)]:
+            raise TicketError(f"{called} has no matrix {strange[0]}; {other}")
+        for name, entry in self.parameters.items():
+            if name in weights:
+                _check_form(name, weights[name], entry.shape, called, other)
+        return missing
+
+    @property
+    def masks(self) -> Mapping[str, Tensor]:
+        """Name → boolean mask; each is unpacked when it is asked for."""
+        return _Masks(self)
+
+    @property
+    def base_line(self) -> str:
+        """What the ticket is for, as errors call it."""
+        revision = f" at revision {self.base_model.revision}" if self.base_model.revision else ""
+        return f"{self.base_model.id} ({self.base_model.model_type}){revision}"
+
+    def _check_precision(self, weight: Tensor, called: str) -> None:
+        import torch
+
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise TicketError(
+                f"{called} is in {str(weight.dtype).removeprefix('torch.')}, in which its "
+                "weights cannot be verified; load it with dtype=torch.float32, cast it afterwards"
+            )
+
+
+class _Masks(Mapping[str, "Tensor"]):
+    """A ticket's masks, unpacked one at a time: unpacked, a mask takes eight times the memory."""
+
+    def __init__(self, ticket: StoredTicket) -> None:
+        self._ticket = ticket
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._ticket.mask(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ticket.parameters)
+
+    def __len__(self) -> int:
+        return len(self._ticket.parameters)
+
+
+def _tensor(mask: Mask) -> Tensor:
+    import torch
+
+    return torch.from_numpy(mask)
+
+
+def _array(weight: Tensor) -> NDArray[Any]:
+    """Return a weight as the masks are computed from it, in float32 on the CPU."""
+    import torch
+
+    return weight.detach().to("cpu", torch.float32).numpy()
+
+
+def _is_pooler(name: str) -> bool:
+    """Whether a matrix belongs to the pooler: the only part of an encoder a head class may omit.
+
+    Every encoder of transformers that has one calls it so.
+    """
+    return name.split(".")[0] == "pooler"
+
+
+def _called(model: str | None) -> str:
+    return "the model" if model is None else f"model {model!r}"
+
+
+def _check_form(name: str, weight: Tensor, shape: tuple[int, ...], called: str, other: str) -> None:
+    if weight.is_meta:
+        raise TicketError(f"{name} of {called} is on the meta device; load its weights first")
+    found, wanted = list(weight.shape), list(shape)
+    if found != wanted:
+        raise TicketError(f"{name} of {called} has the shape {found}, not {wanted}; {other}")

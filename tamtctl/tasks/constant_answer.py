@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamtctl.data.padded_batches import Features
 from tamtctl.foundations import printable
 from tamtctl.tasks.kinds.metrics import scores
-from tamtctl.tasks.kinds.padded_batches import Features
 from tamtctl.tasks.labelled.task_data import Examples
 from tamtctl.tasks.registry import Task
 

@@ -30,10 +30,10 @@ from tamtctl.models.loading import (
     save_model,
 )
 from tamtctl.models.pipeline_files import CROSS, HEAD_SETTINGS, PipelineFiles
+from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.sources import model_folder
 from tamtctl.models.vocabulary_files import copy_vocabulary
-from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline
-from tamtctl.tasks.kinds.task_model import Encoding
+from tamtctl.tasks.kinds.loading import Encoding
 from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.heads import head_parameters, put_head
 from tamtctl.ticket.shelf import resolve_ticket

@@ -19,12 +19,12 @@ from rich.table import Table
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tamtctl.data.padded_batches import TaskBatch
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
-from tamtctl.tasks.kinds.padded_batches import TaskBatch
-from tamtctl.tasks.kinds.task_model import Encoding, load_for_training, loss
+from tamtctl.tasks.kinds.loading import Encoding, load_for_training, loss
 from tamtctl.tasks.labelled.task_data import Examples, open_task
 from tamtctl.tasks.registry import TASKS, Task
 

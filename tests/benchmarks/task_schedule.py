@@ -21,15 +21,15 @@ from rich.console import Console
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tamtctl.data.padded_batches import Features
 from tamtctl.foundations.devices import Compute
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
-from tamtctl.tasks.kinds.heads import LabelScale
+from tamtctl.tasks.kinds.class_order import LabelScale
+from tamtctl.tasks.kinds.loading import Encoding, load_for_training, loss, predict
 from tamtctl.tasks.kinds.metrics import scores
-from tamtctl.tasks.kinds.padded_batches import Features
-from tamtctl.tasks.kinds.task_model import Encoding, load_for_training, loss, predict
 from tamtctl.tasks.labelled.task_data import TaskData, open_own_task, open_task
 from tamtctl.tasks.registry import TASKS, Task
 

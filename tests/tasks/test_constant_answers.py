@@ -15,9 +15,9 @@ from command_line import Run
 from samples import squad_folder, ticket_for
 from tiny import WORDS
 
+from tamtctl.data.padded_batches import Features
 from tamtctl.tasks.constant_answer import ConstantAnswer, constant_loss
 from tamtctl.tasks.finetuning.untrained import Finding, loss_hardly_moved, no_better, sentence
-from tamtctl.tasks.kinds.padded_batches import Features
 from tamtctl.tasks.labelled.task_data import Answers, Examples
 from tamtctl.tasks.registry import TASKS, own_task
 

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from tamtctl.cli import app as cli
+from tamtctl.data.padded_batches import Features, span_windows
 from tamtctl.foundations.errors import (
     DamagedRunError,
     DivergedError,
@@ -38,8 +39,7 @@ from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.finetuning.starting_point import with_default_ticket
-from tamtctl.tasks.kinds.padded_batches import Features, span_windows
-from tamtctl.tasks.kinds.task_model import best_span, load_for_training
+from tamtctl.tasks.kinds.loading import best_span, load_for_training
 from tamtctl.tasks.labelled.task_data import Answers
 from tamtctl.tasks.registry import own_task
 from tamtctl.ticket.ticket import Ticket

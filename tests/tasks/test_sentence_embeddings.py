@@ -20,11 +20,11 @@ from transformers import AutoModel
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.loading import load_encoder
+from tamtctl.models.sentence_embeddings import SentencePipeline, pool
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
-from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline, pool
 from tamtctl.tasks.finetuning.run import finetune
-from tamtctl.tasks.kinds.task_model import Encoding
+from tamtctl.tasks.kinds.loading import Encoding
 from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.exporting import export
 

@@ -25,6 +25,7 @@ from tamtctl.foundations.working import watched
 from tamtctl.models.encoder import Encoder, max_sequence_length
 from tamtctl.models.files import MODULES
 from tamtctl.models.loading import load_encoder
+from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.pruning.objectives import TERMS, Term, Terms, headless, objectives, terms_of
 from tamtctl.pruning.objectives.held_out_loss import check_targets, held_out_losses, total_error
 from tamtctl.pruning.objectives.objective import Objective
@@ -32,11 +33,10 @@ from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
 from tamtctl.tasks.evaluation.checkpoint import OWN, PUBLIC, FineTuned
 from tamtctl.tasks.evaluation.config import HEADS, EvaluateConfig
-from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline
 from tamtctl.tasks.finetuning.known_runs import KnownRun
 from tamtctl.tasks.finetuning.untrained import Finding, no_better, same_answer
+from tamtctl.tasks.kinds.loading import Encoding
 from tamtctl.tasks.kinds.metrics import scores, standard_errors
-from tamtctl.tasks.kinds.task_model import Encoding
 from tamtctl.tasks.labelled.files import reading_notes
 from tamtctl.tasks.labelled.notes import class_notes, few_note, number_notes
 from tamtctl.tasks.labelled.task_data import Answers, Examples, open_task, read_texts

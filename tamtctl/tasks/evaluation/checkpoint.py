@@ -10,17 +10,17 @@ from typing import cast
 from torch import nn
 from transformers import PreTrainedModel
 
+from tamtctl.data.padded_batches import Features
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.loading import load_tokenizer
+from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
 from tamtctl.tasks.evaluation.config import EvaluateConfig
-from tamtctl.tasks.evaluation.sentence_embeddings import SentencePipeline
 from tamtctl.tasks.finetuning.known_runs import KnownRun, beside_checkpoint
-from tamtctl.tasks.kinds.padded_batches import Features
-from tamtctl.tasks.kinds.task_model import (
+from tamtctl.tasks.kinds.loading import (
     Encoding,
     Predictions,
     load_fine_tuned,

@@ -19,8 +19,8 @@ import numpy as np
 
 from tamtctl.foundations.errors import DamagedRunError, DivergedError
 from tamtctl.tasks.finetuning.scored_sets import ScoredSets
+from tamtctl.tasks.kinds.loading import Predictions
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES, resampled_scores, scores
-from tamtctl.tasks.kinds.task_model import Predictions
 from tamtctl.tasks.registry import Task
 from tamtctl.training.run_folder import write_json
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol, cast
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tamtctl.data.padded_batches import Features
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.environment import environment
@@ -60,9 +61,8 @@ from tamtctl.tasks.finetuning.untrained import (
     same_answer,
     sentence,
 )
-from tamtctl.tasks.kinds.heads import LabelScale
-from tamtctl.tasks.kinds.padded_batches import Features
-from tamtctl.tasks.kinds.task_model import Encoding, Predictions
+from tamtctl.tasks.kinds.class_order import LabelScale
+from tamtctl.tasks.kinds.loading import Encoding, Predictions
 from tamtctl.tasks.labelled.dev_split import DEV_FILE, DevSplit, save_examples
 from tamtctl.tasks.labelled.notes import (
     class_notes,

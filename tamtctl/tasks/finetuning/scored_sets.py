@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
+from tamtctl.data.padded_batches import Features
 from tamtctl.foundations.devices import Compute
-from tamtctl.tasks.kinds.heads import LabelScale
+from tamtctl.tasks.kinds.class_order import LabelScale
+from tamtctl.tasks.kinds.loading import Encoded, Encoding, Predictions, predict
 from tamtctl.tasks.kinds.metrics import scores, standard_errors
-from tamtctl.tasks.kinds.padded_batches import Features
-from tamtctl.tasks.kinds.task_model import Encoded, Encoding, Predictions, predict
 from tamtctl.tasks.labelled.task_data import Examples
 from tamtctl.tasks.registry import Task
 

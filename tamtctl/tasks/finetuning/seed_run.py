@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tamtctl.data.padded_batches import Features, TaskBatch
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.signals import SAVING_SOON, DeferredSignals, promising
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
-from tamtctl.tasks.kinds.padded_batches import Features, TaskBatch
-from tamtctl.tasks.kinds.task_model import loss
+from tamtctl.tasks.kinds.loading import loss
 from tamtctl.tasks.registry import Task
 from tamtctl.training.checkpoints import Checkpoints, State, Timetable
 from tamtctl.training.loop import StepReport, dropout_seed, every_tenth, train

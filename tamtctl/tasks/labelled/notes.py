@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tamtctl.data.padded_batches import Features
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
-from tamtctl.tasks.kinds.padded_batches import Features
 from tamtctl.tasks.labelled.task_data import Examples
 from tamtctl.tasks.registry import Task
 

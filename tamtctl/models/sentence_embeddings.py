@@ -20,6 +20,7 @@ from tokenizers.normalizers import Lowercase
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tamtctl.data.padded_batches import text_features
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.files import (
@@ -30,8 +31,7 @@ from tamtctl.models.files import (
     ModelFiles,
     module_kind,
 )
-from tamtctl.tasks.kinds.padded_batches import text_features
-from tamtctl.tasks.kinds.task_model import Encoding
+from tamtctl.tasks.kinds.loading import Encoding
 
 Step = Callable[[Tensor], Tensor]  # from embeddings of shape (n, H) to such of shape (n, H')
 

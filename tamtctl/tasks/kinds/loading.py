@@ -26,11 +26,18 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tamtctl.data.padded_batches import (
+    Features,
+    TaskBatch,
+    Windows,
+    span_windows,
+    text_features,
+)
 from tamtctl.foundations.devices import Autocast
 from tamtctl.foundations.errors import DivergedError, ModelError, UsageError
 from tamtctl.models.encoder import max_sequence_length
 from tamtctl.models.loading import load_config, load_with_task_head
-from tamtctl.tasks.kinds.heads import (
+from tamtctl.tasks.kinds.class_order import (
     UNNAMED,
     ClassOrder,
     LabelScale,
@@ -40,13 +47,6 @@ from tamtctl.tasks.kinds.heads import (
     output_layer,
     reorder,
     with_new_head,
-)
-from tamtctl.tasks.kinds.padded_batches import (
-    Features,
-    TaskBatch,
-    Windows,
-    span_windows,
-    text_features,
 )
 from tamtctl.tasks.labelled.task_data import Examples
 from tamtctl.tasks.registry import Task

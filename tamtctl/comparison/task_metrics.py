@@ -15,7 +15,7 @@ from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import PREDICTIONS, FinetuneResult, FinetuneWatcher, finetune
 from tamtctl.tasks.kinds.metrics import resampled_scores
-from tamtctl.tasks.labelled.task_data import Answers, Examples
+from tamtctl.tasks.labelled.records import Answers, Examples
 from tamtctl.tasks.registry import Task
 from tamtctl.tasks.run_facts import RunFacts
 

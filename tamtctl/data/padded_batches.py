@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.foundations.working import counted
-from tamtctl.tasks.labelled.task_data import Answers
+from tamtctl.tasks.labelled.records import Answers
 
 IdArray = NDArray[np.int64]
 

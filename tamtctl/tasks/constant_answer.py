@@ -19,7 +19,7 @@ from torch import Tensor
 from tamtctl.data.padded_batches import Features
 from tamtctl.foundations import printable
 from tamtctl.tasks.kinds.metrics import scores
-from tamtctl.tasks.labelled.task_data import Examples
+from tamtctl.tasks.labelled.records import Examples
 from tamtctl.tasks.registry import Task
 
 TRAINING, DEV = "training", "dev"

@@ -25,7 +25,7 @@ from tamtctl.models.loading import load_tokenizer
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.kinds.loading import Encoding, load_for_training, loss
-from tamtctl.tasks.labelled.task_data import Examples, open_task
+from tamtctl.tasks.labelled.records import Examples, open_task
 from tamtctl.tasks.registry import TASKS, Task
 
 STEP_GOAL, EPOCH_GOAL = 1.05, 2.0

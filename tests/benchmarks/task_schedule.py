@@ -30,7 +30,7 @@ from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.kinds.class_order import LabelScale
 from tamtctl.tasks.kinds.loading import Encoding, load_for_training, loss, predict
 from tamtctl.tasks.kinds.metrics import scores
-from tamtctl.tasks.labelled.task_data import TaskData, open_own_task, open_task
+from tamtctl.tasks.labelled.records import TaskData, open_own_task, open_task
 from tamtctl.tasks.registry import TASKS, Task
 
 

@@ -18,7 +18,7 @@ from tiny import WORDS
 from tamtctl.data.padded_batches import Features
 from tamtctl.tasks.constant_answer import ConstantAnswer, constant_loss
 from tamtctl.tasks.finetuning.untrained import Finding, loss_hardly_moved, no_better, sentence
-from tamtctl.tasks.labelled.task_data import Answers, Examples
+from tamtctl.tasks.labelled.records import Answers, Examples
 from tamtctl.tasks.registry import TASKS, own_task
 
 TRAINED = "--epochs 15 --learning-rate 0.01 --batch-size 8 --threads 1".split()

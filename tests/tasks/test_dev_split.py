@@ -15,7 +15,7 @@ from tiny import WORDS
 
 from tamtctl.foundations.errors import TaskError
 from tamtctl.tasks.labelled.dev_split import DevSplit
-from tamtctl.tasks.labelled.task_data import Answers, Examples
+from tamtctl.tasks.labelled.records import Answers, Examples
 from tamtctl.tasks.registry import TASKS, Task, own_task
 
 OPTIONS = "--dense --batch-size 8 --learning-rate 0.01 --threads 1 --epochs".split()

@@ -27,7 +27,7 @@ from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.kinds.metrics import scores, standard_errors
-from tamtctl.tasks.labelled.task_data import Answers, Examples
+from tamtctl.tasks.labelled.records import Answers, Examples
 from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.ticket import Ticket

@@ -40,7 +40,7 @@ from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.finetuning.starting_point import with_default_ticket
 from tamtctl.tasks.kinds.loading import best_span, load_for_training
-from tamtctl.tasks.labelled.task_data import Answers
+from tamtctl.tasks.labelled.records import Answers
 from tamtctl.tasks.registry import own_task
 from tamtctl.ticket.ticket import Ticket
 

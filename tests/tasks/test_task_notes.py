@@ -22,9 +22,9 @@ from tamtctl.tasks.evaluation.api import label
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.tasks.kinds.class_notes import number_notes, own_label_notes
 from tamtctl.tasks.kinds.metrics import span_scores, standard_errors
-from tamtctl.tasks.labelled.notes import number_notes, own_label_notes
-from tamtctl.tasks.labelled.task_data import Answers, Examples, open_own_task, open_task, read_texts
+from tamtctl.tasks.labelled.records import Answers, Examples, open_own_task, open_task, read_texts
 from tamtctl.tasks.registry import TASKS
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -129,7 +129,7 @@ def test_the_order_of_classes_does_not_depend_on_the_process(tmp_path: Path) -> 
     data = write("t.jsonl", rows)
     code = (
         "from pathlib import Path\n"
-        "from tamtctl.tasks.labelled.task_data import open_own_task as o\n"
+        "from tamtctl.tasks.labelled.records import open_own_task as o\n"
         f"print(o('t', Path({data!r}), Path({data!r}), text_columns=['text'],"
         " label_column='label').task.labels)"
     )

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tamtctl.foundations.errors import TamtctlError, TaskError, UsageError
-from tamtctl.tasks.labelled.task_data import (
+from tamtctl.tasks.labelled.records import (
     Answers,
     Examples,
     TaskData,
@@ -490,7 +490,7 @@ def hub(tmp_path: Path) -> Iterator[str]:
 READ = """
 import json
 from tamtctl.foundations.errors import TaskError
-from tamtctl.tasks.labelled.task_data import open_task
+from tamtctl.tasks.labelled.records import open_task
 from tamtctl.tasks.registry import TASKS
 try:
     data = open_task(TASKS["sst2"])

@@ -35,11 +35,11 @@ from tamtctl.tasks.evaluation.checkpoint import OWN, PUBLIC, FineTuned
 from tamtctl.tasks.evaluation.config import HEADS, EvaluateConfig
 from tamtctl.tasks.finetuning.known_runs import KnownRun
 from tamtctl.tasks.finetuning.untrained import Finding, no_better, same_answer
+from tamtctl.tasks.kinds.class_notes import class_notes, few_note, number_notes
 from tamtctl.tasks.kinds.loading import Encoding
 from tamtctl.tasks.kinds.metrics import scores, standard_errors
 from tamtctl.tasks.labelled.files import reading_notes
-from tamtctl.tasks.labelled.notes import class_notes, few_note, number_notes
-from tamtctl.tasks.labelled.task_data import Answers, Examples, open_task, read_texts
+from tamtctl.tasks.labelled.records import Answers, Examples, open_task, read_texts
 from tamtctl.tasks.registry import STSB_ZERO_SHOT, TASKS
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.heads import fitting_head, head_parameters, put_head

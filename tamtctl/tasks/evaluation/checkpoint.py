@@ -20,14 +20,14 @@ from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.known_runs import KnownRun, beside_checkpoint
+from tamtctl.tasks.kinds.class_notes import cut_notes
 from tamtctl.tasks.kinds.loading import (
     Encoding,
     Predictions,
     load_fine_tuned,
     predict,
 )
-from tamtctl.tasks.labelled.notes import cut_notes
-from tamtctl.tasks.labelled.task_data import Examples, TaskData, open_dev_file, open_task
+from tamtctl.tasks.labelled.records import Examples, TaskData, open_dev_file, open_task
 from tamtctl.tasks.registry import PYTHON_DOCS_TOPIC, STSB_ZERO_SHOT, TASKS, Task, find_task
 from tamtctl.tasks.run_facts import SEED_METRICS, RunFacts
 from tamtctl.ticket.ticket import Ticket

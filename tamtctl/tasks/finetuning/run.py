@@ -61,10 +61,7 @@ from tamtctl.tasks.finetuning.untrained import (
     same_answer,
     sentence,
 )
-from tamtctl.tasks.kinds.class_order import LabelScale
-from tamtctl.tasks.kinds.loading import Encoding, Predictions
-from tamtctl.tasks.labelled.dev_split import DEV_FILE, DevSplit, save_examples
-from tamtctl.tasks.labelled.notes import (
+from tamtctl.tasks.kinds.class_notes import (
     class_notes,
     cut_notes,
     label_summary,
@@ -72,7 +69,10 @@ from tamtctl.tasks.labelled.notes import (
     overlap_note,
     own_label_notes,
 )
-from tamtctl.tasks.labelled.task_data import Examples, TaskData, open_own_task, open_task
+from tamtctl.tasks.kinds.class_order import LabelScale
+from tamtctl.tasks.kinds.loading import Encoding, Predictions
+from tamtctl.tasks.labelled.dev_split import DEV_FILE, DevSplit, save_examples
+from tamtctl.tasks.labelled.records import Examples, TaskData, open_own_task, open_task
 from tamtctl.tasks.registry import TASKS, Task, find_task
 from tamtctl.tasks.run_facts import SEED_METRICS, places_of
 from tamtctl.training.checkpoints import Checkpoints

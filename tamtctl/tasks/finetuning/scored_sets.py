@@ -12,7 +12,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.tasks.kinds.class_order import LabelScale
 from tamtctl.tasks.kinds.loading import Encoded, Encoding, Predictions, predict
 from tamtctl.tasks.kinds.metrics import scores, standard_errors
-from tamtctl.tasks.labelled.task_data import Examples
+from tamtctl.tasks.labelled.records import Examples
 from tamtctl.tasks.registry import Task
 
 _BATCH = 64

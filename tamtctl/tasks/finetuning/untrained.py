@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamtctl.tasks.constant_answer import ConstantAnswer, is_constant
-from tamtctl.tasks.labelled.task_data import Examples
+from tamtctl.tasks.labelled.records import Examples
 from tamtctl.tasks.registry import Task
 
 HARDLY_MOVED = 0.95  # of the constant answer's loss

@@ -48,7 +48,7 @@ from tamtctl.tasks.kinds.class_order import (
     reorder,
     with_new_head,
 )
-from tamtctl.tasks.labelled.task_data import Examples
+from tamtctl.tasks.labelled.records import Examples
 from tamtctl.tasks.registry import Task
 
 # What a head's outputs are to transformers, in words.

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamtctl.tasks.labelled.task_data import Answers, Examples
+from tamtctl.tasks.labelled.records import Answers, Examples
 from tamtctl.tasks.registry import Task
 
 MIN_EXAMPLES = 30  # fewer do not tell how sure a score is: there is no standard error of them

@@ -17,7 +17,7 @@ from typing import Any
 
 from tamtctl.foundations.errors import TaskError
 from tamtctl.foundations.files import replacing_file
-from tamtctl.tasks.labelled.task_data import Examples
+from tamtctl.tasks.labelled.records import Examples
 from tamtctl.tasks.registry import Task
 
 DEV_FILE = "dev.jsonl"  # the held-out examples of a run, in its folder

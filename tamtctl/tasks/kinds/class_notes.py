@@ -15,7 +15,7 @@ import numpy as np
 
 from tamtctl.data.padded_batches import Features
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
-from tamtctl.tasks.labelled.task_data import Examples
+from tamtctl.tasks.labelled.records import Examples
 from tamtctl.tasks.registry import Task
 
 _SHOWN = 10  # classes, at most

@@ -15,6 +15,7 @@ from tamtctl.foundations import printable
 from tamtctl.foundations.quantities import size
 from tamtctl.foundations.signals import answer_by
 from tamtctl.pruning.objectives import terms_of
+from tamtctl.tasks.kinds.table import direction
 
 if TYPE_CHECKING:
     from tamtctl.comparison.result import Comparison
@@ -265,7 +266,7 @@ def show_finetune_result(output: Page, result: FinetuneResult) -> None:
         table.add_column("dense", justify="right")
     for name, metric in result.metrics.items():
         std = "-" if metric.std is None else f"{metric.std:.4f}"
-        label = name + (" (dev-selected)" if result.dev_selected else "")
+        label = name + direction(name) + (" (dev-selected)" if result.dev_selected else "")
         cells = [label, *map(_score, metric.scores), _score(metric.mean), std]
         cells.append(_shown(metric.standard_error, 4))
         cells += [] if result.constant_answer is None else [_score(metric.constant)]
@@ -357,7 +358,9 @@ def show_evaluation(output: Page, result: Evaluation) -> None:
         for run in result.beside:
             what = "dense" if run.ticket is None else f"ticket {run.ticket}"
             beside.append(f"{what} {_score(run.metrics.get(name))}")
-        facts[name + label] = shown + (f" ({', '.join(beside)})" if beside else "")
+        facts[name + direction(name) + label] = shown + (
+            f" ({', '.join(beside)})" if beside else ""
+        )
     if result.constant_answer is not None and result.constant_split:
         line = constant_line(result.constant_answer, result.constant_split)
         facts[constant_name(result.constant_answer)] = line

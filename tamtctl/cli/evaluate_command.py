@@ -21,8 +21,9 @@ from tamtctl.cli.screen import hush_hub, hush_libraries, output_of, selected
 from tamtctl.foundations import printable
 from tamtctl.foundations.paths import expanded
 from tamtctl.pruning.objectives import objectives
+from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.evaluation.config import HEADS, EvaluateConfig
-from tamtctl.tasks.registry import STSB_ZERO_SHOT, TASKS
+from tamtctl.tasks.registry import TASKS
 
 
 def evaluate(
@@ -35,8 +36,9 @@ def evaluate(
     task: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(objectives())} (loss on held-out text), {STSB_ZERO_SHOT} (sentence "
-            f"embeddings), or what a checkpoint was fine-tuned on: {', '.join(TASKS)}."
+            help=f"{', '.join(objectives())} (loss on held-out text), "
+            f"{', '.join(zero_shot_tasks())} (sentence embeddings), or what a checkpoint was "
+            f"fine-tuned on: {', '.join(TASKS)}."
         ),
     ] = None,
     predict: Annotated[

@@ -22,7 +22,8 @@ from tamtctl.cli.options import (
 from tamtctl.cli.screen import hush_hub, hush_libraries, output_of, selected
 from tamtctl.foundations import printable
 from tamtctl.foundations.errors import UsageError
-from tamtctl.tasks.finetuning.config import LABEL_KINDS, SELECTIONS, FinetuneConfig
+from tamtctl.tasks.finetuning.config import SELECTIONS, FinetuneConfig
+from tamtctl.tasks.kinds.table import own_kinds
 from tamtctl.tasks.registry import TASKS
 
 
@@ -66,7 +67,7 @@ def finetune(
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = "label",
     label_kind: Annotated[
         str | None,
-        typer.Option(help=f"{' or '.join(LABEL_KINDS)}; by default as the labels look."),
+        typer.Option(help=f"{' or '.join(own_kinds())}; by default as the labels look."),
     ] = None,
     limit: Annotated[
         int | None,

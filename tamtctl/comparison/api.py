@@ -55,7 +55,7 @@ from tamtctl.pruning.methods import IMP, ONE_SHOT, TAMT
 from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.trained.kept_scores import masks_from_scores
 from tamtctl.tasks.finetuning.run import FinetuneResult
-from tamtctl.tasks.labelled.records import open_task
+from tamtctl.tasks.labelled.opening import open_task
 from tamtctl.tasks.registry import find_task
 from tamtctl.training.run_folder import RUNS, RunFolder
 

@@ -1,12 +1,14 @@
 """What a comparison measures, as its tables, sentences and files call it.
 
 A measure is a loss, a term of an objective such as ``mlm``; where tickets were trained on different
-texts, a loss on one of them, ``mlm on FILE``; or the score of a task, by the task's name.
+texts, a loss on one of them, ``mlm on FILE``; or the primary metric of a task, by the task's name.
 """
 
 from __future__ import annotations
 
 from tamtctl.pruning.objectives import TERMS
+from tamtctl.tasks.kinds.table import primary_metric
+from tamtctl.tasks.registry import TASKS
 
 _ON = " on "
 
@@ -27,13 +29,15 @@ def text_of(measure: str) -> str:
 
 
 def is_loss(measure: str) -> bool:
-    """Whether it is a loss, and no score of a task."""
+    """Whether it is a loss, and no metric of a task."""
     return term_of(measure) in TERMS
 
 
 def lower_is_better(measure: str) -> bool:
-    """Whether less of it is better: as the term says, and not so for the score of a task."""
-    return is_loss(measure) and TERMS[term_of(measure)].lower_is_better
+    """Whether less of it is better, as the term of a loss or the metric of a task says."""
+    if is_loss(measure):
+        return TERMS[term_of(measure)].lower_is_better
+    return not primary_metric(TASKS[measure]).higher_is_better
 
 
 def unit(measure: str) -> str:

@@ -16,9 +16,9 @@ from tamtctl.comparison.rendering.plotting import figures_of, render
 from tamtctl.comparison.subnetworks import DENSE
 from tamtctl.foundations import printable
 from tamtctl.foundations.environment import environment
+from tamtctl.foundations.loss_units import MIN_SEQUENCES
 from tamtctl.foundations.public_names import public, public_search
 from tamtctl.pruning.methods import ONE_SHOT
-from tamtctl.pruning.objectives.held_out_loss import MIN_SEQUENCES
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 from tamtctl.training.run_folder import write_json
 
@@ -91,7 +91,7 @@ def summary(comparison: Comparison) -> Table:
     measures, tasks = comparison.measures, comparison.config.tasks
     first = comparison.subnetworks[0]
     heading = ["sparsity", "method", *map(heading_of, measures)]
-    heading += [f"{task} ({first.scores[task].metric.replace('_', ' ')})" for task in tasks]
+    heading += [f"{task} ({first.scores[task].label})" for task in tasks]
     heading += ["mask flipped", "steps"]
     rows = []
     for (method, level), group in sorted(
@@ -184,7 +184,7 @@ def _facts(comparison: Comparison) -> list[str]:
         facts.append(
             "Whether a loss foretells a score is a question for each sparsity: over several of "
             "them, the two go together for any methods, since more sparsity makes every loss "
-            "higher and every score lower. Intervals of rank correlations are from a bootstrap "
+            "higher and every score worse. Intervals of rank correlations are from a bootstrap "
             "over methods, each with all of its sparsities."
         )
     if any(one.among for one in comparison.subnetworks):

@@ -336,7 +336,7 @@ def correlation_sentence(task: str, measure: str, found: RankCorrelation) -> str
         return sentence
     return (
         f"{sentence}; pooled over the sparsities it is {found.pooled:.2f}, which it would be near "
-        "with any methods: more sparsity makes every loss higher and every score lower"
+        "with any methods: more sparsity makes every loss higher and every score worse"
     )
 
 

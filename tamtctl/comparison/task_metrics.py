@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.intervals import Resampled, Spread
 from tamtctl.foundations.errors import DamagedRunError
 from tamtctl.tasks.constant_answer import ConstantAnswer
+from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import PREDICTIONS, FinetuneResult, FinetuneWatcher, finetune
-from tamtctl.tasks.kinds.metrics import resampled_scores
-from tamtctl.tasks.labelled.records import Answers, Examples
-from tamtctl.tasks.registry import Task
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.metrics import resampled_metrics
+from tamtctl.tasks.kinds.table import direction
 from tamtctl.tasks.run_facts import RunFacts
 
 _RESAMPLES = 1000  # of a dev set; each is scored anew
@@ -41,6 +41,11 @@ class TaskScore:
     constant: float | None = None
     constant_answer: str | float | None = None
     untrained: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What a heading or an axis calls the metric."""
+        return self.metric.replace("_", " ") + direction(self.metric)
 
 
 def fine_tune(
@@ -116,19 +121,9 @@ def _resampled(score: float, checkpoint: Path, metric: str) -> Resampled:
     suffix, split = next(iter(task.dev_splits.items()))
     lines = (checkpoint / PREDICTIONS).read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["split"] == split]
-    said = [_value(task, row["prediction"]) for row in rows]
-    examples = Examples(
-        [row["id"] for row in rows], (), [_label(task, row["label"]) for row in rows]
-    )
-    resampled = resampled_scores(task, said, examples, _RESAMPLES)[metric.removesuffix(suffix)]
+    kind = kind_of(task)
+    said = [kind.prediction_from_json(row["prediction"]) for row in rows]
+    labels = [kind.label_from_json(row["label"]) for row in rows]
+    examples = Examples([row["id"] for row in rows], (), labels)
+    resampled = resampled_metrics(task, said, examples, _RESAMPLES)[metric.removesuffix(suffix)]
     return Resampled(score, resampled, len(rows))
-
-
-def _value(task: Task, prediction: Any) -> Any:
-    return task.labels.index(prediction) if task.labels else prediction
-
-
-def _label(task: Task, label: Any) -> Any:
-    if task.kind == "span":
-        return Answers(tuple(label), (0,) * len(label))
-    return _value(task, label)

@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.working import counted
-from tamtctl.tasks.labelled.records import Answers
 
 IdArray = NDArray[np.int64]
 
 # Batches are cut from so many shuffled batches' worth of examples, sorted by length.
 _GROUP = 50
-_MAX_QUESTION = 64  # tokens of a question that are read, as in BERT
-_TEXTS_AT_ONCE = 1000
+TEXTS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,6 @@ class Features:
     Attributes:
         lengths: Tokens of each, shape (n,).
         labels: Shape (n,) or (n, 2); zeros where there are none.
-        pad_to: Pad every batch to so many tokens; None: to its longest member.
         cut_rows: Which of the texts were too long and are cut.
         longest: Tokens of the longest text before it was cut.
     """
@@ -74,13 +71,11 @@ class Features:
         labels: Tensor,
         *,
         pad_id: int,
-        pad_to: int | None = None,
         cut_rows: Iterable[int] = (),
         longest: int | None = None,
     ) -> None:
         self.lengths: IdArray = np.fromiter(map(len, input_ids), np.int64, len(input_ids))
         self.labels = labels
-        self.pad_to = pad_to
         self.cut_rows = frozenset(cut_rows)
         self.longest = longest or int(self.lengths.max(initial=0))
         self._pads = {"input_ids": pad_id, "token_type_ids": 0}
@@ -108,7 +103,7 @@ class Features:
     def batch(self, rows: IdArray) -> TaskBatch:
         """Return the features of these rows, padded."""
         lengths = self.lengths[rows]  # (B,)
-        positions = np.arange(self.pad_to or lengths.max())  # (T,)
+        positions = np.arange(lengths.max())  # (T,)
         attended = positions < lengths[:, None]  # (B, T)
         places = self._starts[rows][:, None] + np.where(attended, positions, 0)
         inputs = {
@@ -163,6 +158,17 @@ class Features:
             yield self.batch(order[start : start + batch_size])
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """What a model reads of examples.
+
+    Attributes:
+        features: Its inputs.
+    """
+
+    features: Features
+
+
 def text_features(
     texts: Sequence[Sequence[str]],
     labels: Tensor,
@@ -170,7 +176,6 @@ def text_features(
     *,
     max_length: int,
     takes_types: bool,
-    pad_to: int | None = None,
 ) -> Features:
     """Tokenise single texts or pairs; of too long a pair the longer text is cut first.
 
@@ -182,14 +187,13 @@ def text_features(
         tokenizer: Fast.
         max_length: Tokens per example, special tokens included.
         takes_types: Whether the model tells the texts of a pair apart by ``token_type_ids``.
-        pad_to: Pad every batch to so many tokens; None: to its longest member.
     """
     ids: list[list[int]] = []
     types: list[list[int]] = []
     whole: dict[int, int] = {}  # row → tokens of those that may have been cut
-    starts = range(0, len(texts[0]), _TEXTS_AT_ONCE)
+    starts = range(0, len(texts[0]), TEXTS_AT_ONCE)
     for start in counted(starts, "tokenising", len(starts)):
-        part = [list(column[start : start + _TEXTS_AT_ONCE]) for column in texts]
+        part = [list(column[start : start + TEXTS_AT_ONCE]) for column in texts]
         encoded = tokenizer(
             *part,
             truncation=True,
@@ -202,13 +206,12 @@ def text_features(
         full = [i for i, own in enumerate(encoded["input_ids"]) if len(own) >= max_length]
         lengths = _whole_lengths([[column[i] for i in full] for column in part], tokenizer)
         whole |= {start + i: length for i, length in zip(full, lengths, strict=True)}
-    _fill_empty(ids, types, tokenizer)
+    fill_empty(ids, types, tokenizer)
     return Features(
         ids,
         types if takes_types else None,
         labels,
-        pad_id=_pad_id(tokenizer),
-        pad_to=pad_to,
+        pad_id=pad_id(tokenizer),
         cut_rows=(row for row, length in whole.items() if length > max_length),
         longest=max(whole.values(), default=None),
     )
@@ -223,10 +226,16 @@ def _whole_lengths(texts: list[list[str]], tokenizer: PreTrainedTokenizerFast) -
     )
 
 
-def _fill_empty(
+def fill_empty(
     ids: list[list[int]], types: list[list[int]], tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """Give what has no token one that says nothing: no model can read a text of none."""
+    """Give what has no token one that says nothing: no model can read a text of none.
+
+    Args:
+        ids: Token ids of each text; changed in place.
+        types: The token types beside them; empty where the model takes none.
+        tokenizer: Whose special tokens are looked through.
+    """
     blank = next(
         (
             token
@@ -239,7 +248,7 @@ def _fill_empty(
             )
             if token is not None
         ),
-        _pad_id(tokenizer),
+        pad_id(tokenizer),
     )
     for i, own in enumerate(ids):
         if not own:
@@ -248,127 +257,12 @@ def _fill_empty(
                 types[i] = [0]
 
 
-@dataclass(frozen=True)
-class Windows:
-    """Questions with the windows of their contexts; a long context has several.
-
-    Attributes:
-        features: Question and window; the labels are the first and last token of the first
-            accepted answer, shape (windows, 2), or (0, 0) where the window does not hold it.
-        examples: Which question each window is of, shape (windows,).
-        offsets: First and last character in the context of each token of each window, or (0, 0)
-            for tokens that are not of the context.
-    """
-
-    features: Features
-    examples: IdArray
-    offsets: list[NDArray[np.int32]]
-
-
-def span_windows(
-    questions: Sequence[str],
-    contexts: Sequence[str],
-    answers: Sequence[Answers],
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    max_length: int,
-    stride: int,
-    takes_types: bool,
-) -> Windows:
-    """Cut contexts into overlapping windows that follow the question (BERT's ``doc_stride``).
-
-    Args:
-        questions: Read up to their 64th token.
-        contexts: One for each question.
-        answers: One for each question; empty where it is not known.
-        tokenizer: Fast.
-        max_length: Tokens of question, window and special tokens.
-        stride: Tokens from the start of one window to the next.
-        takes_types: Whether the model takes ``token_type_ids``.
+def pad_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the id of the token that padding is made of.
 
     Raises:
-        UsageError: ``max_length`` leaves too little room for a window.
+        ModelError: The tokenizer has none.
     """
-    specials = tokenizer.num_special_tokens_to_add(pair=True)
-    shortened, sizes = _shortened(questions, tokenizer, min(_MAX_QUESTION, max_length // 3))
-    ids: list[list[int]] = []
-    types: list[list[int]] = []
-    labels: list[tuple[int, int]] = []
-    owners: list[int] = []
-    offsets: list[NDArray[np.int32]] = []
-    # The tokenizer wants the overlap of windows, which depends on the length of the question.
-    for size in counted(sorted(set(sizes)), "tokenising", len(set(sizes))):
-        room = max_length - specials - size
-        if room < 8:
-            raise UsageError(f"--max-length {max_length} leaves no room for a context; give more")
-        members = [i for i, other in enumerate(sizes) if other == size]
-        for start in range(0, len(members), _TEXTS_AT_ONCE):
-            part = members[start : start + _TEXTS_AT_ONCE]
-            encoded = tokenizer(
-                [shortened[i] for i in part],
-                [contexts[i] for i in part],
-                truncation="only_second",
-                max_length=max_length,
-                stride=max(0, room - stride),
-                return_overflowing_tokens=True,
-                return_offsets_mapping=True,
-                return_token_type_ids=takes_types,
-                return_attention_mask=False,
-            )
-            ids += encoded["input_ids"]
-            types += encoded.get("token_type_ids", [])
-            for window, member in enumerate(encoded["overflow_to_sample_mapping"]):
-                is_context = np.array([s == 1 for s in encoded.sequence_ids(window)], bool)
-                spans = np.array(encoded["offset_mapping"][window], np.int32).reshape(-1, 2)
-                spans[~is_context] = 0
-                owners.append(part[member])
-                offsets.append(spans)
-                labels.append(_span_label(spans, answers[part[member]]))
-    for i, own in enumerate(ids):
-        if not own:  # neither question nor context has a token
-            offsets[i] = np.zeros((1, 2), np.int32)
-    _fill_empty(ids, types, tokenizer)
-    order = np.argsort(owners, kind="stable")
-    features = Features(
-        [ids[i] for i in order],
-        [types[i] for i in order] if takes_types else None,
-        torch.tensor([labels[i] for i in order]),
-        pad_id=_pad_id(tokenizer),
-        cut_rows=(
-            row
-            for row, (short, question) in enumerate(zip(shortened, questions, strict=True))
-            if short != question
-        ),
-    )
-    return Windows(features, np.array(owners)[order], [offsets[i] for i in order])
-
-
-def _shortened(
-    questions: Sequence[str], tokenizer: PreTrainedTokenizerFast, longest: int
-) -> tuple[list[str], list[int]]:
-    """Return the questions cut after their ``longest``-th token, and how many tokens each has."""
-    texts = list(questions)
-    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-    for i, spans in enumerate(encoded["offset_mapping"]):
-        if len(spans) > longest:
-            texts[i] = texts[i][: spans[longest - 1][1]]
-    sizes = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    return texts, sizes
-
-
-def _span_label(spans: NDArray[np.int32], answers: Answers) -> tuple[int, int]:
-    """Return the first and last token of the first answer, or (0, 0) if it is not wholly there."""
-    if not answers.starts:
-        return 0, 0
-    start, end = answers.starts[0], answers.starts[0] + len(answers.texts[0])
-    inside = np.flatnonzero((spans[:, 1] > start) & (spans[:, 0] < end))
-    context = np.flatnonzero(spans[:, 1])
-    if not len(inside) or spans[context[0], 0] > start or spans[context[-1], 1] < end:
-        return 0, 0
-    return int(inside[0]), int(inside[-1])
-
-
-def _pad_id(tokenizer: PreTrainedTokenizerFast) -> int:
     if tokenizer.pad_token_id is None:
         raise ModelError("the tokenizer has no padding token; add one to its files")
     return int(tokenizer.pad_token_id)

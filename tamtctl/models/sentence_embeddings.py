@@ -20,7 +20,6 @@ from tokenizers.normalizers import Lowercase
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tamtctl.data.padded_batches import text_features
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.files import (
@@ -31,7 +30,7 @@ from tamtctl.models.files import (
     ModelFiles,
     module_kind,
 )
-from tamtctl.tasks.kinds.loading import Encoding
+from tamtctl.models.text_inputs import TextInputs
 
 Step = Callable[[Tensor], Tensor]  # from embeddings of shape (n, H) to such of shape (n, H')
 
@@ -111,7 +110,7 @@ class SentencePipeline:
 
     def embed(
         self,
-        encoding: Encoding,
+        inputs: TextInputs,
         model: PreTrainedModel,
         texts: list[str],
         batch_size: int,
@@ -120,30 +119,27 @@ class SentencePipeline:
         """Return the embedding of each text, (n, H), and which texts were too long and are cut.
 
         Args:
-            encoding: How the model takes texts; its length counts for models without a pipeline.
+            inputs: How the model takes texts; its length counts for models without a pipeline.
             model: The bare encoder, on its device.
             texts: To embed.
             batch_size: Texts at once.
             compute: Device and precision.
         """
-        tokenizer = encoding.tokenizer
+        tokenizer = inputs.tokenizer
         lower = Lowercase().normalize_str if self.lower_case else str
-        features = text_features(
+        features = inputs.features(
             [[lower(self.prompt + text) for text in texts]],
             torch.zeros(len(texts)),
-            tokenizer,
-            max_length=self._length(encoding),
-            takes_types=encoding.takes_types,
+            max_length=self._length(inputs),
         )
-        encoding.check_vocabulary(features.largest_id)
         skipped = 0 if self.pools_prompt else self._prompt_tokens(tokenizer, lower)
         parts: list[tuple[Tensor, Tensor]] = []
         with torch.no_grad():
             for batch in features.evaluation_batches(batch_size):
-                inputs = batch.to(compute.device).inputs
+                read = batch.to(compute.device).inputs
                 with compute.autocast():
-                    states = model(**inputs, return_dict=True).last_hidden_state  # (B, T, H)
-                pooled = pool(states.float(), inputs["attention_mask"], self.modes, skipped).cpu()
+                    states = model(**read, return_dict=True).last_hidden_state  # (B, T, H)
+                pooled = pool(states.float(), read["attention_mask"], self.modes, skipped).cpu()
                 for step in self.steps:
                     pooled = step(pooled)
                 pooled = pooled[:, : self.truncated]
@@ -151,10 +147,10 @@ class SentencePipeline:
         rows, found = (torch.cat(column) for column in zip(*parts, strict=True))
         return found[rows.argsort()], features.cut_rows
 
-    def _length(self, encoding: Encoding) -> int:
+    def _length(self, inputs: TextInputs) -> int:
         if not self.is_own:
-            return encoding.max_length
-        return min(self.max_length or encoding.tokenizer.model_max_length, encoding.longest)
+            return inputs.max_length
+        return min(self.max_length or inputs.tokenizer.model_max_length, inputs.longest)
 
     def _prompt_tokens(
         self, tokenizer: PreTrainedTokenizerFast, lower: Callable[[str], str]

@@ -11,18 +11,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.untrusted import Defect, parse_json_object
-from tamtctl.tasks.registry import METRICS, Kind, Task
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.table import KINDS
+from tamtctl.tasks.task import Task
 
 SEED_METRICS = "metrics.json"
 MAX_FACTS_BYTES = 2**24
 
-_LONGEST_NAME, _LARGEST_LABEL = 256, 1e30
+_LONGEST_NAME = 256
 _SPLIT = re.compile(r"[\w.-]{1,64}")
 
 
@@ -79,7 +81,7 @@ class RunFacts:
                 sparsity=sparsity if type(sparsity) is float and 0 <= sparsity <= 1 else None,
                 dev_selected=values.get("dev_selected") is True,
                 sha256={name: v for name, v in splits.items() if isinstance(v, str)},
-                constant=_constant(task, _object(values, "constant").get("value")),
+                constant=kind_of(task).known_constant(_object(values, "constant").get("value")),
             )
         except Defect as error:
             raise ModelError(f"{file} is damaged ({error}); fine-tune again") from error
@@ -116,15 +118,6 @@ def _place(files: Mapping[str, Any], name: str, folder: Path) -> str | None:
     return absolute
 
 
-def _constant(task: Task, value: Any) -> str | float | None:
-    """Return a constant answer if it is one to the task."""
-    if task.kind == "regression":
-        return float(value) if _is_number(value) and abs(value) < _LARGEST_LABEL else None
-    if not isinstance(value, str) or (task.labels and value not in task.labels):
-        return None
-    return value
-
-
 def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = values.get(name, {})
     if not isinstance(value, dict):
@@ -151,7 +144,8 @@ def _task(values: Mapping[str, Any]) -> Task:
             raise Defect(f"the {name} of the task is {str(value)[:40]!r}")
     typed: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
     task = Task(**typed)
-    if task.kind not in get_args(Kind) or not set(task.metrics) <= METRICS:
+    known = [metric.name for metric in KINDS[task.kind].metrics] if task.kind in KINDS else []
+    if not set(task.metrics) <= set(known):
         raise Defect(f"there is no task of the kind {task.kind!r} with {', '.join(task.metrics)}")
     if not (task.columns and task.metrics and task.dev_splits):
         raise Defect("the task has no columns, no metrics or no dev split")

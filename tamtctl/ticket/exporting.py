@@ -32,14 +32,14 @@ from tamtctl.models.loading import (
 from tamtctl.models.pipeline_files import CROSS, HEAD_SETTINGS, PipelineFiles
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.sources import model_folder
+from tamtctl.models.text_inputs import TextInputs
 from tamtctl.models.vocabulary_files import copy_vocabulary
-from tamtctl.tasks.kinds.loading import Encoding
-from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.heads import head_parameters, put_head
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
 
 _TOLERANCE = 1e-5  # of outputs before and after; they differ by the order of additions at most
+_LONGEST_TEXT = 128  # tokens, of a model that does not say how many an embedding is made of
 _TEXTS = ["A list of names.", "the file", "", "Is this what a value of 12.5 is set to, or not?"]
 # The same weights in other forms are nothing that is left out.
 _WEIGHTS = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".index.json")
@@ -272,6 +272,6 @@ def _check_reloaded(
 def _embedded(
     pipeline: SentencePipeline, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> Tensor:
-    encoding = Encoding.of(TASKS["stsb"], network, tokenizer)
+    inputs = TextInputs.of(network, tokenizer, usual=_LONGEST_TEXT)
     compute = Compute(torch.device("cpu"), "fp32")
-    return pipeline.embed(encoding, base_encoder(network), list(_TEXTS), 2, compute)[0]
+    return pipeline.embed(inputs, base_encoder(network), list(_TEXTS), 2, compute)[0]

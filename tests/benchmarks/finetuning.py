@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F  # noqa: N812, the field's own name for it
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -22,13 +23,18 @@ from transformers import PreTrainedModel
 from tamtctl.data.padded_batches import TaskBatch
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_tokenizer
+from tamtctl.models.text_inputs import TextInputs
 from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
-from tamtctl.tasks.kinds.loading import Encoding, load_for_training, loss
-from tamtctl.tasks.labelled.records import Examples, open_task
-from tamtctl.tasks.registry import TASKS, Task
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.loading import load_for_training
+from tamtctl.tasks.labelled.opening import open_task
+from tamtctl.tasks.registry import TASKS
+from tamtctl.tasks.task import Task
 
 STEP_GOAL, EPOCH_GOAL = 1.05, 2.0
+_LENGTH = 128  # tokens of an example, at most
 _PAIRS, _EPOCH_PAIRS = 100, 30
 _EXAMPLES = 6000  # a random part of the training set: lengths are spread as in the whole
 _REAL = Path(__file__).parents[3] / "shared" / "data" / "glue"
@@ -62,7 +68,7 @@ def main() -> bool:
 
 def ticket_to_dense(task: Task, examples: Examples, sparsity: float) -> float:
     """Return the median over pairs of a step with a ticket over a dense step; 0 is no ticket."""
-    encoding, model = _encoding(task)
+    encoding, model = _inputs_and_model(task)
     batches = encoding.for_training(examples).training_batches(task.batch_size, seed=1)
     pruned: dict[str, Tensor] = {}
     if sparsity:
@@ -70,7 +76,7 @@ def ticket_to_dense(task: Task, examples: Examples, sparsity: float) -> float:
         pruned = {name: ~mask for name, mask in magnitude_masks(weights, sparsity).items()}
         for name, weight in weights.items():
             weight[pruned[name]] = 0
-    dense, masked = _step(task, _encoding(task)[1], {}), _step(task, model, pruned)
+    dense, masked = _step(task, _inputs_and_model(task)[1], {}), _step(task, model, pruned)
     pairs = _paired(masked, dense, ((batch, batch) for batch in batches), _PAIRS)
     return statistics.median(ours / yardstick for ours, yardstick in pairs)
 
@@ -80,11 +86,12 @@ def padded_to_grouped(task: Task, examples: Examples) -> float:
 
     Both are estimated from steps spread over the epoch: grouped batches differ in length.
     """
-    encoding, model = _encoding(task)
-    grouped = encoding.texts(examples).training_batches(task.batch_size, seed=1)
-    padded = encoding.texts(examples, pad_to=128).training_batches(task.batch_size, seed=1)
+    inputs, model = _inputs_and_model(task)
+    features = kind_of(task).encode(inputs, examples).features
+    grouped = features.training_batches(task.batch_size, seed=1)
     step = _step(task, model, {})
-    pairs = list(_paired(step, step, zip(padded, grouped, strict=False), _EPOCH_PAIRS))
+    batches = ((_padded(batch), batch) for batch in grouped)
+    pairs = list(_paired(step, step, batches, _EPOCH_PAIRS))
     return sum(a for a, _ in pairs) / sum(b for _, b in pairs)
 
 
@@ -95,17 +102,23 @@ def _sentences() -> tuple[Task, Examples, str]:
     return data.task, data.train(), "python-docs-topic (no ../shared/data here)"
 
 
-def _encoding(task: Task) -> tuple[Encoding, PreTrainedModel]:
+def _padded(batch: TaskBatch) -> TaskBatch:
+    """Return a batch padded to as many tokens as an example may have."""
+    inputs = {name: F.pad(v, (0, _LENGTH - v.shape[1])) for name, v in batch.inputs.items()}
+    return replace(batch, inputs=inputs)
+
+
+def _inputs_and_model(task: Task) -> tuple[TextInputs, PreTrainedModel]:
     torch.manual_seed(0)
     model, _ = load_for_training(task, "nano")
-    return Encoding.of(replace(task, max_length=128), model, load_tokenizer("nano")), model.train()
+    return TextInputs.of(model, load_tokenizer("nano"), _LENGTH), model.train()
 
 
 def _step(task: Task, model: PreTrainedModel, pruned: Mapping[str, Tensor]) -> Step:
     training = SparseTraining(model, pruned, learning_rate=1e-6, steps=10**6)
 
     def step(batch: TaskBatch) -> None:
-        loss(task, model, batch).backward()
+        kind_of(task).loss(model, batch).backward()
         training.step(0)
 
     return step

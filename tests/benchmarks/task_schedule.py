@@ -25,13 +25,17 @@ from tamtctl.data.padded_batches import Features
 from tamtctl.foundations.devices import Compute
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_tokenizer
+from tamtctl.models.text_inputs import TextInputs
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
-from tamtctl.tasks.kinds.class_order import LabelScale
-from tamtctl.tasks.kinds.loading import Encoding, load_for_training, loss, predict
-from tamtctl.tasks.kinds.metrics import scores
-from tamtctl.tasks.labelled.records import TaskData, open_own_task, open_task
-from tamtctl.tasks.registry import TASKS, Task
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.loading import load_for_training
+from tamtctl.tasks.kinds.metrics import metrics
+from tamtctl.tasks.kinds.predicting import predict
+from tamtctl.tasks.labelled.opening import open_own_task, open_task
+from tamtctl.tasks.labelled.records import TaskData
+from tamtctl.tasks.registry import TASKS
+from tamtctl.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,21 +123,22 @@ def _run(trial: Trial, data: TaskData, most: int) -> dict[str, Any]:
     count = min(most, len(examples) // 4)
     held_out = examples.take(sorted(order[:count]))
     train_set = examples.take(sorted(order[count:])).subset(trial.examples)
-    is_number = task.kind == "regression"
-    scale = LabelScale.of(train_set.labels) if is_number and trial.is_standardised else None
+    kind = kind_of(task)
+    scale = kind.scale_of(train_set.labels) if trial.is_standardised else None
     torch.manual_seed(trial.seed)
     model, _ = load_for_training(task, trial.model, scale=scale)
     pruned = _prune(model, trial.sparsity)
-    encoding = Encoding.of(task, model, load_tokenizer(trial.model))
-    features = encoding.for_training(train_set)
+    inputs = TextInputs.of(model, load_tokenizer(trial.model), task.max_length)
+    features = kind.encode(inputs, train_set).features
     if scale:
         features.labels = scale.standardised(features.labels)
     losses = _train(trial, task, model, pruned, features)
     compute = Compute.choose("cpu", "fp32", 1)
+    encoded = kind.encode(inputs, held_out)
     values = predict(
-        encoding, model, held_out, batch_size=64, autocast=compute.autocast, scale=scale
+        task, model, held_out, encoded, batch_size=64, autocast=compute.autocast, scale=scale
     ).values
-    found = scores(task, values, held_out)
+    found = metrics(task, values, held_out)
     return {
         "score": round(found[task.primary_metric], 4),
         "loss": losses,
@@ -165,7 +170,7 @@ def _train(
     model.train()
     batches = features.training_batches(trial.batch_size, trial.seed)
     for step, batch in zip(range(steps), batches, strict=False):
-        found = loss(task, model, batch)
+        found = kind_of(task).loss(model, batch)
         found.backward()
         training.step(step)
         losses.append(float(found.detach()))

@@ -32,7 +32,7 @@ from tamtctl.models.fingerprints import combined_fingerprint
 from tamtctl.models.loading import load_encoder
 from tamtctl.tasks.labelled import task_data
 from tamtctl.tasks.labelled.files import records_of
-from tamtctl.tasks.labelled.records import open_own_task
+from tamtctl.tasks.labelled.opening import open_own_task
 from tamtctl.tasks.registry import find_task
 from tamtctl.ticket.format.head_format import HEAD_FILE
 from tamtctl.ticket.format.mask_codec import (

@@ -16,9 +16,11 @@ from samples import squad_folder, ticket_for
 from tiny import WORDS
 
 from tamtctl.data.padded_batches import Features
-from tamtctl.tasks.constant_answer import ConstantAnswer, constant_loss
+from tamtctl.tasks.constant_answer import ConstantAnswer
+from tamtctl.tasks.examples import Answers, Examples
 from tamtctl.tasks.finetuning.untrained import Finding, loss_hardly_moved, no_better, sentence
-from tamtctl.tasks.labelled.records import Answers, Examples
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.table import Metric
 from tamtctl.tasks.registry import TASKS, own_task
 
 TRAINED = "--epochs 15 --learning-rate 0.01 --batch-size 8 --threads 1".split()
@@ -52,21 +54,21 @@ def test_a_constant_answer_is_scored_by_the_metrics_of_the_task() -> None:
     train, dev = examples([1, 1, 1, 0]), {"": examples([0, 1, 1, 1, 0])}
     mrpc = ConstantAnswer.of(TASKS["mrpc"], train)
     assert mrpc.value == "equivalent"
-    assert mrpc.scores(TASKS["mrpc"], dev) == pytest.approx(
+    assert mrpc.metrics(TASKS["mrpc"], dev) == pytest.approx(
         {"accuracy": 3 / 5, "f1": 2 * 3 / (5 + 3)}
     )
-    cola = ConstantAnswer.of(TASKS["cola"], train).scores(TASKS["cola"], dev)
+    cola = ConstantAnswer.of(TASKS["cola"], train).metrics(TASKS["cola"], dev)
     assert cola == {"matthews_correlation": 0}
     numbers = ConstantAnswer.of(TASKS["stsb"], examples([1.0, 4.0]))
     assert numbers.value == 2.5
-    assert numbers.scores(TASKS["stsb"], {"": examples([0.5, 3.0])}) == {
+    assert numbers.metrics(TASKS["stsb"], {"": examples([0.5, 3.0])}) == {
         "pearson": 0,
         "spearman": 0,
     }
     answers = [Answers(("two", "2"), (0, 0)), Answers(("two",), (0,)), Answers(("a",), (0,))]
     span = ConstantAnswer.of(TASKS["squad"], examples(answers))
     assert span.value == "two"
-    found = span.scores(TASKS["squad"], {"": examples([Answers(("two of",), (0,)), *answers[:1]])})
+    found = span.metrics(TASKS["squad"], {"": examples([Answers(("two of",), (0,)), *answers[:1]])})
     assert found == pytest.approx({"exact_match": 0.5, "f1": (1 + 2 / 3) / 2})
 
 
@@ -78,11 +80,11 @@ def test_its_loss_is_the_lowest_that_a_constant_prediction_has() -> None:
     labels = torch.tensor([0, 0, 0, 1])
     logits = torch.tensor([0.75, 0.25]).log().expand(4, 2)
     wanted = torch.nn.functional.cross_entropy(logits, labels)
-    assert constant_loss(task, features(labels)) == pytest.approx(float(wanted))
+    assert kind_of(task).constant_loss(features(labels)) == pytest.approx(float(wanted))
     numbers = torch.tensor([1.0, 2.0, 6.0])
-    assert constant_loss(TASKS["stsb"], features(numbers)) == pytest.approx(14 / 3)
+    assert kind_of(TASKS["stsb"]).constant_loss(features(numbers)) == pytest.approx(14 / 3)
     places = torch.tensor([[0, 1], [0, 2]])
-    assert constant_loss(TASKS["squad"], features(places)) == pytest.approx(math.log(2) / 2)
+    assert kind_of(TASKS["squad"]).constant_loss(features(places)) == pytest.approx(math.log(2) / 2)
 
 
 def test_what_is_said_of_seeds_that_learnt_nothing() -> None:
@@ -90,12 +92,12 @@ def test_what_is_said_of_seeds_that_learnt_nothing() -> None:
     assert loss_hardly_moved(0.5, 0.69) is None
     assert loss_hardly_moved(0.68, 0.69)
     assert loss_hardly_moved(0.1, 0.0) is None  # all labels are the same: nothing can move
-    assert no_better("accuracy", 0.55, 0.02, always, 0.5) is None
-    near = no_better("accuracy", 0.51, 0.02, always, 0.5)
+    assert no_better(Metric("accuracy"), "accuracy", 0.55, 0.02, always, 0.5) is None
+    near = no_better(Metric("accuracy"), "accuracy", 0.51, 0.02, always, 0.5)
     assert near
     assert not near.is_untrained
     assert "has accuracy 0.5100 ± 0.0200, and always answering 'no' has 0.5000" in near.why
-    assert no_better("accuracy", 0.51, None, always, 0.5) is None
+    assert no_better(Metric("accuracy"), "accuracy", 0.51, None, always, 0.5) is None
     dead = Finding(True, "gives every dev example the same answer, 'no'")
     assert sentence([(1, None), (2, None)]) is None
     assert sentence([(1, None), (2, dead), (3, near)]) == (

@@ -14,9 +14,10 @@ from command_line import Run
 from tiny import WORDS
 
 from tamtctl.foundations.errors import TaskError
+from tamtctl.tasks.examples import Answers, Examples
 from tamtctl.tasks.labelled.dev_split import DevSplit
-from tamtctl.tasks.labelled.records import Answers, Examples
-from tamtctl.tasks.registry import TASKS, Task, own_task
+from tamtctl.tasks.registry import TASKS, own_task
+from tamtctl.tasks.task import Task
 
 OPTIONS = "--dense --batch-size 8 --learning-rate 0.01 --threads 1 --epochs".split()
 

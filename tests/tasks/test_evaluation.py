@@ -24,10 +24,10 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.tasks.evaluation.api import Evaluation, evaluate, label
 from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.examples import Answers, Examples
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import finetune
-from tamtctl.tasks.kinds.metrics import scores, standard_errors
-from tamtctl.tasks.labelled.records import Answers, Examples
+from tamtctl.tasks.kinds.metrics import metrics, standard_errors
 from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.ticket import Ticket
@@ -56,11 +56,11 @@ def examples(labels: list[Any]) -> Examples:
 def test_classification_metrics_by_hand() -> None:
     predictions, labels = [1, 1, 1, 0, 0, 0, 1, 0], [1, 1, 0, 0, 0, 1, 1, 1]
     tp, fp, fn, tn = 3, 1, 2, 2
-    found = scores(TASKS["mrpc"], predictions, examples(labels))
+    found = metrics(TASKS["mrpc"], predictions, examples(labels))
     assert found["accuracy"] == (tp + tn) / 8
     assert found["f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
     matthews = (tp * tn - fp * fn) / math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    found = scores(TASKS["cola"], predictions, examples(labels))
+    found = metrics(TASKS["cola"], predictions, examples(labels))
     assert found == {"matthews_correlation": pytest.approx(matthews)}
 
 
@@ -68,21 +68,21 @@ def test_an_accuracy_is_exact() -> None:
     task = replace(TASKS["python-docs-topic"], labels=("a", "b", "c"))
     predictions = [i % 3 for i in range(40)]
     labels = [label if i < 19 else (label + 1) % 3 for i, label in enumerate(predictions)]
-    assert scores(task, predictions, examples(labels))["accuracy"] == 19 / 40  # not 0.47499999…
+    assert metrics(task, predictions, examples(labels))["accuracy"] == 19 / 40  # not 0.47499999…
 
 
 def test_correlations_by_hand() -> None:
     predictions, labels = [1.0, 2.0, 2.0, 5.0], [0.5, 3.0, 2.5, 2.75]
-    found = scores(TASKS["stsb"], predictions, examples(labels))
+    found = metrics(TASKS["stsb"], predictions, examples(labels))
     assert found["pearson"] == pytest.approx(np.corrcoef(predictions, labels)[0, 1])
     ranks = [1, 2.5, 2.5, 4], [1, 4, 2, 3]
     assert found["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
 
 
 def test_who_always_says_the_same_correlates_with_nothing() -> None:
-    found = scores(TASKS["cola"], [1] * 8, examples([1, 1, 1, 1, 1, 0, 0, 0]))
+    found = metrics(TASKS["cola"], [1] * 8, examples([1, 1, 1, 1, 1, 0, 0, 0]))
     assert found == {"matthews_correlation": 0}  # torchmetrics itself says 0.18
-    assert set(scores(TASKS["stsb"], [2.0] * 4, examples([1.0, 2, 3, 4])).values()) == {0}
+    assert set(metrics(TASKS["stsb"], [2.0] * 4, examples([1.0, 2, 3, 4])).values()) == {0}
 
 
 def test_squad_takes_the_best_accepted_answer_and_ignores_articles() -> None:
@@ -91,7 +91,7 @@ def test_squad_takes_the_best_accepted_answer_and_ignores_articles() -> None:
         Answers(("1973",), (0,)),
         Answers(("in May",), (0,)),
     ]
-    found = scores(TASKS["squad"], ["The black cat!", "in 1973", ""], examples(answers))
+    found = metrics(TASKS["squad"], ["The black cat!", "in 1973", ""], examples(answers))
     assert found["exact_match"] == pytest.approx(1 / 3)
     assert found["f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
 

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from tamtctl.cli import app as cli
-from tamtctl.data.padded_batches import Features, span_windows
+from tamtctl.data.padded_batches import Features
 from tamtctl.foundations.errors import (
     DamagedRunError,
     DivergedError,
@@ -35,12 +35,14 @@ from tamtctl.foundations.errors import (
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.tasks.examples import Answers
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.finetuning.starting_point import with_default_ticket
-from tamtctl.tasks.kinds.loading import best_span, load_for_training
-from tamtctl.tasks.labelled.records import Answers
+from tamtctl.tasks.kinds.loading import load_for_training
+from tamtctl.tasks.kinds.span import best_span
+from tamtctl.tasks.kinds.windows import span_windows
 from tamtctl.tasks.registry import own_task
 from tamtctl.ticket.ticket import Ticket
 

@@ -21,11 +21,10 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.loading import load_encoder
 from tamtctl.models.sentence_embeddings import SentencePipeline, pool
+from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.run import finetune
-from tamtctl.tasks.kinds.loading import Encoding
-from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.exporting import export
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -33,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("working_folder")
 
 def embedded(model: Path, texts: list[str] = TEXTS) -> Tensor:
     encoder = load_encoder(str(model), with_head=False)
-    encoding = Encoding.of(TASKS["stsb"], encoder.model, encoder.tokenizer)
+    encoding = TextInputs.of(encoder.model, encoder.tokenizer, usual=128)
     compute = Compute.choose("cpu", "fp32", 1)
     pipeline = SentencePipeline.of(str(model))
     return pipeline.embed(encoding, encoder.model, texts, 2, compute)[0]

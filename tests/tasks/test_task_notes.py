@@ -20,11 +20,14 @@ from samples import own_config, squad_folder
 from tamtctl.foundations.errors import ModelError, TamtctlError, TaskError, UsageError
 from tamtctl.tasks.evaluation.api import label
 from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.examples import Answers, Examples
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import finetune
-from tamtctl.tasks.kinds.class_notes import number_notes, own_label_notes
-from tamtctl.tasks.kinds.metrics import span_scores, standard_errors
-from tamtctl.tasks.labelled.records import Answers, Examples, open_own_task, open_task, read_texts
+from tamtctl.tasks.kinds.class_notes import own_class_notes
+from tamtctl.tasks.kinds.metrics import metrics, standard_errors
+from tamtctl.tasks.kinds.regression import number_notes
+from tamtctl.tasks.labelled.opening import open_own_task, open_task
+from tamtctl.tasks.labelled.texts import read_texts
 from tamtctl.tasks.registry import TASKS
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -70,12 +73,12 @@ def write(path: str, rows: list[dict[str, Any]]) -> str:
     ],
 )
 def test_labels_that_may_not_be_what_they_seem_are_noted(values: list[Any], wanted: str) -> None:
-    assert wanted in "\n".join(own_label_notes(values, is_guessed=True))
+    assert wanted in "\n".join(own_class_notes(values, is_guessed=True))
 
 
 @pytest.mark.parametrize("values", [["pos", "neg"], [0, 1], [1, 2, 3, 4, 5], ["a, b", "c"]])
 def test_plain_labels_are_not_noted(values: list[Any]) -> None:
-    assert own_label_notes(values, is_guessed=True) == []
+    assert own_class_notes(values, is_guessed=True) == []
 
 
 def test_a_number_that_stands_for_none_is_noted() -> None:
@@ -129,7 +132,7 @@ def test_the_order_of_classes_does_not_depend_on_the_process(tmp_path: Path) -> 
     data = write("t.jsonl", rows)
     code = (
         "from pathlib import Path\n"
-        "from tamtctl.tasks.labelled.records import open_own_task as o\n"
+        "from tamtctl.tasks.labelled.opening import open_own_task as o\n"
         f"print(o('t', Path({data!r}), Path({data!r}), text_columns=['text'],"
         " label_column='label').task.labels)"
     )
@@ -151,13 +154,14 @@ def test_a_rare_class_is_kept_by_limit_and_small_sets_are_part_of_large_ones(ber
     examples = Examples([str(i) for i in range(203)], ([*map(str, range(203))],), labels)
     before: set[str] = set()
     for limit in range(1, 204):
-        chosen = examples.subset(limit, of_each_class=True)
+        chosen = examples.subset(limit, of_each=lambda label: label)
         assert len(chosen) == limit
         assert before <= set(chosen.ids)
         assert len(set(chosen.labels)) == min(limit, 4) or limit < 4
         before = set(chosen.ids)
     plain = Examples(examples.ids, examples.texts, [0, 1] * 101 + [0])
-    assert plain.subset(50) == plain.subset(50, of_each_class=True)  # they were all there anyway
+    # They were all there anyway.
+    assert plain.subset(50) == plain.subset(50, of_each=lambda label: label)
     rows = [{"text": w, "label": c} for w, c in zip(tiny.WORDS, "abc" * 9, strict=False)]
     data = write("t.jsonl", rows)
     found = finetune(own_config(bert, train=data, dev=data, dense=True, limit=2))
@@ -318,8 +322,8 @@ def test_questions_are_scored_by_their_place_whatever_their_ids(tmp_path: Path) 
         return Examples(ids, (["q", "q"], ["red", "blue"]), answers)
 
     for said in (["red", "blue"], ["red", "x"]):
-        scores = span_scores(said, two(["0", "1"]))
-        assert span_scores(said, two(["0", "0"])) == scores
+        found = metrics(TASKS["squad"], said, two(["0", "1"]))
+        assert metrics(TASKS["squad"], said, two(["0", "0"])) == found
         errors = standard_errors(TASKS["squad"], said, two(["0", "1"]))
         assert standard_errors(TASKS["squad"], said, two(["0", "0"])) == errors
     folder = squad_folder(tmp_path / "squad")

@@ -16,14 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tamtctl.foundations.errors import TamtctlError, TaskError, UsageError
-from tamtctl.tasks.labelled.records import (
-    Answers,
-    Examples,
-    TaskData,
-    open_own_task,
-    open_task,
-    read_texts,
-)
+from tamtctl.tasks.examples import Answers, Examples
+from tamtctl.tasks.labelled.opening import open_own_task, open_task
+from tamtctl.tasks.labelled.records import TaskData
+from tamtctl.tasks.labelled.texts import read_texts
 from tamtctl.tasks.registry import TASKS, find_task
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -490,7 +486,7 @@ def hub(tmp_path: Path) -> Iterator[str]:
 READ = """
 import json
 from tamtctl.foundations.errors import TaskError
-from tamtctl.tasks.labelled.records import open_task
+from tamtctl.tasks.labelled.opening import open_task
 from tamtctl.tasks.registry import TASKS
 try:
     data = open_task(TASKS["sst2"])

@@ -297,6 +297,6 @@ def _scores(comparison: Comparison) -> Figure:
         _dense_line(axes, dense.scores.mean)
         r = comparison.correlations[task][term].mean
         title = f"{task}: {r.value:.2f} {r.brackets}" if r else task
-        axes.set(title=title, xlabel=axis(term), ylabel=dense.metric.replace("_", " "))
+        axes.set(title=title, xlabel=axis(term), ylabel=dense.label)
     _legend(figure, panels[0], 6)
     return figure

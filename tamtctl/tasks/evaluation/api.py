@@ -26,21 +26,25 @@ from tamtctl.models.encoder import Encoder, max_sequence_length
 from tamtctl.models.files import MODULES
 from tamtctl.models.loading import load_encoder
 from tamtctl.models.sentence_embeddings import SentencePipeline
+from tamtctl.models.text_inputs import TextInputs
 from tamtctl.pruning.objectives import TERMS, Term, Terms, headless, objectives, terms_of
 from tamtctl.pruning.objectives.held_out_loss import check_targets, held_out_losses, total_error
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.trained.folded_weights import fold
+from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
 from tamtctl.tasks.evaluation.checkpoint import OWN, PUBLIC, FineTuned
 from tamtctl.tasks.evaluation.config import HEADS, EvaluateConfig
+from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.known_runs import KnownRun
 from tamtctl.tasks.finetuning.untrained import Finding, no_better, same_answer
-from tamtctl.tasks.kinds.class_notes import class_notes, few_note, number_notes
-from tamtctl.tasks.kinds.loading import Encoding
-from tamtctl.tasks.kinds.metrics import scores, standard_errors
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.metrics import metrics, standard_errors
+from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.labelled.files import reading_notes
-from tamtctl.tasks.labelled.records import Answers, Examples, open_task, read_texts
-from tamtctl.tasks.registry import STSB_ZERO_SHOT, TASKS
+from tamtctl.tasks.labelled.notes import few_note
+from tamtctl.tasks.labelled.opening import open_task
+from tamtctl.tasks.labelled.texts import read_texts
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.heads import fitting_head, head_parameters, put_head
 from tamtctl.ticket.shelf import resolve_ticket
@@ -185,8 +189,8 @@ def evaluate(config: EvaluateConfig, *, watcher: EvaluateWatcher | None = None) 
         task = ticket.objective if ticket and ticket.objective in objectives() else _DEFAULT
     if task in objectives():
         return _evaluate_loss(config, task, ticket, fine_tuned)
-    if task == STSB_ZERO_SHOT:
-        return _evaluate_zero_shot(config, ticket, fine_tuned)
+    if task in zero_shot_tasks():
+        return _evaluate_zero_shot(config, task, ticket, fine_tuned)
     return _evaluate_task(config, FineTuned.choose(config, fine_tuned, ticket))
 
 
@@ -207,7 +211,7 @@ def label(
     file = expanded(file)
     watcher = watcher or Silent()
     watcher.status(f"labelling {file}")
-    if config.task in (*objectives(), STSB_ZERO_SHOT):
+    if config.task in (*objectives(), *zero_shot_tasks()):
         raise UsageError(
             f"--predict needs a task with labels, and {config.task} has none; give the --task that "
             f"{config.name} was fine-tuned on"
@@ -218,23 +222,19 @@ def label(
     fine_tuned = FineTuned.choose(config, found, ticket)
     task = fine_tuned.task
     texts = read_texts(file, fine_tuned.columns(config))
-    nothing = [Answers((), ())] if task.kind == "span" else [0]
+    kind = kind_of(task)
     examples = Examples(
         [str(i) for i in range(len(texts))],
         tuple(map(list, zip(*texts, strict=True))),
-        nothing * len(texts),
+        [kind.no_label] * len(texts),
     )
     checkpoint = fine_tuned.load(config)
     said = checkpoint.predict(examples)
-    predictions, confidences = said.values, said.confidences
-    if task.kind == "classification":
-        predictions = [task.labels[value] for value in said.values]
-        confidences = [dict(zip(task.labels, row, strict=True)) for row in said.confidences]
     return Labelled(
         task.name,
         texts,
-        predictions,
-        confidences,
+        list(map(kind.prediction_to_json, said.values)),
+        list(map(kind.confidence_to_json, said.confidences)),
         cut=checkpoint.cut,
         notes=(*_text_notes(file), *checkpoint.all_notes()),
     )
@@ -246,10 +246,10 @@ def _text_notes(file: Path) -> list[str]:
 
 def _check_options(config: EvaluateConfig, kind: str) -> None:
     """Refuse the options that would be ignored, of those that decide what is scored."""
-    losses = objectives()
+    losses, zero_shot = objectives(), tuple(zero_shot_tasks())
     table: dict[str, tuple[object, tuple[str, ...]]] = {
-        "--model": (config.model, (*losses, STSB_ZERO_SHOT)),
-        "--data-dir": (config.data_dir, (STSB_ZERO_SHOT, PUBLIC)),
+        "--model": (config.model, (*losses, *zero_shot)),
+        "--data-dir": (config.data_dir, (*zero_shot, PUBLIC)),
         "--dev": (config.dev, (OWN,)),
         "--text-column": (config.text_columns, (*losses, OWN, _PREDICT)),
         "--label-column": (config.label_column, (OWN,)),
@@ -296,24 +296,29 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
     errors: dict[str, float | None] = {}
     count = 0
     answer = fine_tuned.constant_answer(data.task, next(iter(dev.values())))
-    constant = answer.scores(data.task, dev)
-    metric = data.task.primary_metric
+    constant = answer.metrics(data.task, dev)
+    metric, kind = data.task.primary_metric, kind_of(data.task)
     findings: list[Finding | None] = []
     for suffix, examples in dev.items():
         if change := fine_tuned.change_of(data.task.dev_splits[suffix], examples, config):
             notes.append(change)
         said = checkpoint.predict(examples).values
-        if data.task.kind == "regression":
-            notes += number_notes(examples.labels, f"dev{suffix}")
-        notes += class_notes(data.task, examples, f"dev{suffix}")
+        notes += kind.label_notes(examples, f"dev{suffix}")
         notes += few_note(examples, f"dev{suffix}")
         count += len(examples)
-        found |= {n + suffix: v for n, v in scores(data.task, said, examples).items()}
+        found |= {n + suffix: v for n, v in metrics(data.task, said, examples).items()}
         errors |= {n + suffix: v for n, v in standard_errors(data.task, said, examples).items()}
         if metric in found and not findings:
             findings.append(
                 same_answer(data.task, said, examples)
-                or no_better(metric, found[metric], errors[metric], answer, constant[metric])
+                or no_better(
+                    primary_metric(data.task),
+                    metric,
+                    found[metric],
+                    errors[metric],
+                    answer,
+                    constant[metric],
+                )
             )
     notes += [f"the checkpoint {finding}; {_ADVICE}" for finding in findings if finding]
     return Evaluation(
@@ -453,7 +458,7 @@ def _load_for(config: EvaluateConfig, ticket: Ticket | None, terms: Terms | None
         raise ModelError(
             f"model {name!r} has no pre-trained masked-LM head, which {_needing('head', terms)} "
             f"takes; --task {other.name}{model} needs none, and "
-            "--task stsb-zero-shot scores its sentence embeddings"
+            f"--task {next(iter(zero_shot_tasks()))} scores its sentence embeddings"
         ) from error
 
 
@@ -487,14 +492,15 @@ def _trained_head(
 
 
 def _evaluate_zero_shot(
-    config: EvaluateConfig, ticket: Ticket | None, fine_tuned: FineTuned | None
+    config: EvaluateConfig, name: str, ticket: Ticket | None, fine_tuned: FineTuned | None
 ) -> Evaluation:
-    """Correlate STS-B's labels with the cosine of sentence embeddings; nothing is trained."""
-    _check_options(config, STSB_ZERO_SHOT)
-    _check_model(config, STSB_ZERO_SHOT, ticket)
+    """Correlate a benchmark's labels with the cosine of sentence embeddings, without training."""
+    _check_options(config, name)
+    _check_model(config, name, ticket)
     pruned = ticket or fine_tuned
     compute = Compute.choose(config.device, config.precision, config.threads)
-    data = open_task(TASKS["stsb"], Path(config.data_dir) if config.data_dir else None)
+    task = zero_shot_tasks()[name]
+    data = open_task(task, Path(config.data_dir) if config.data_dir else None)
     (examples,) = data.dev().values()
     encoder = _load_for(config, ticket)
     if ticket:
@@ -502,19 +508,19 @@ def _evaluate_zero_shot(
         fold(encoder.matrices, {n: p.detach().clone() for n, p in encoder.matrices.items()}, masks)
     cast(nn.Module, encoder.model).to(compute.device)
     pipeline = fine_tuned.pipeline() if fine_tuned else SentencePipeline.of(*_id(config, ticket))
-    encoding = Encoding.of(data.task, encoder.model, encoder.tokenizer)
+    inputs = TextInputs.of(encoder.model, encoder.tokenizer, data.task.max_length)
     (first, cut), (second, cut_too) = (
-        pipeline.embed(encoding, encoder.model, texts, config.batch_size, compute)
+        pipeline.embed(inputs, encoder.model, texts, config.batch_size, compute)
         for texts in examples.texts
     )
     cosines = F.cosine_similarity(first, second)  # (n,)
-    found = scores(data.task, cosines.tolist(), examples)
+    found = metrics(data.task, cosines.tolist(), examples)
     errors = standard_errors(data.task, cosines.tolist(), examples)
     metric = data.task.primary_metric
     answer = ConstantAnswer.of(data.task, examples, DEV)
     return Evaluation(
         name=config.name,
-        task=STSB_ZERO_SHOT,
+        task=name,
         metric=metric,
         score=found[metric],
         standard_error=errors[metric],
@@ -532,7 +538,7 @@ def _evaluate_zero_shot(
         ),
         constant_answer=answer.value,
         constant_split=answer.split,
-        constant_scores=answer.scores(data.task, {"": examples}),
+        constant_scores=answer.metrics(data.task, {"": examples}),
     )
 
 

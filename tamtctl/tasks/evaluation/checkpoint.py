@@ -16,20 +16,22 @@ from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.sentence_embeddings import SentencePipeline
+from tamtctl.models.text_inputs import TextInputs
 from tamtctl.pruning.objectives import objectives
+from tamtctl.tasks.benchmarks.table import BENCHMARKS, zero_shot_tasks
 from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
 from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.known_runs import KnownRun, beside_checkpoint
-from tamtctl.tasks.kinds.class_notes import cut_notes
-from tamtctl.tasks.kinds.loading import (
-    Encoding,
-    Predictions,
-    load_fine_tuned,
-    predict,
-)
-from tamtctl.tasks.labelled.records import Examples, TaskData, open_dev_file, open_task
-from tamtctl.tasks.registry import PYTHON_DOCS_TOPIC, STSB_ZERO_SHOT, TASKS, Task, find_task
+from tamtctl.tasks.kinds.base import Predictions, kind_of
+from tamtctl.tasks.kinds.loading import load_fine_tuned
+from tamtctl.tasks.kinds.predicting import predict
+from tamtctl.tasks.labelled.notes import cut_notes
+from tamtctl.tasks.labelled.opening import open_dev_file, open_task
+from tamtctl.tasks.labelled.records import TaskData
+from tamtctl.tasks.registry import TASKS, find_task
 from tamtctl.tasks.run_facts import SEED_METRICS, RunFacts
+from tamtctl.tasks.task import Task
 from tamtctl.ticket.ticket import Ticket
 
 # Kinds of tasks that an option may be for.
@@ -72,7 +74,7 @@ class FineTuned:
         name, asked = config.name, config.task
         if found and asked in (None, found.task.name):
             return found
-        task = find_task(asked, *objectives(), STSB_ZERO_SHOT) if asked else None
+        task = find_task(asked, *objectives(), *zero_shot_tasks()) if asked else None
         if ticket:
             on, wanted = (f" on {task.name}", task.name) if task else ("", "TASK")
             raise UsageError(
@@ -90,10 +92,11 @@ class FineTuned:
 
     @property
     def kind(self) -> str:
-        """The kind of its task; python-docs-topic, which has no files, is one by itself."""
-        if self.task.name == PYTHON_DOCS_TOPIC:
-            return PYTHON_DOCS_TOPIC
-        return PUBLIC if self.task.name in TASKS else OWN
+        """What its task is to the options; one whose examples are made has an answer of its own."""
+        name = self.task.name
+        if name not in TASKS:
+            return OWN
+        return name if BENCHMARKS[name].code else PUBLIC
 
     @property
     def sparsity(self) -> float | None:
@@ -160,9 +163,9 @@ class FineTuned:
         compute = Compute.choose(config.device, config.precision, config.threads)
         notes: list[str] = []
         model = load_fine_tuned(self.task, self.name, note=notes.append)
-        encoding = Encoding.of(self.task, model, load_tokenizer(self.name))
+        inputs = TextInputs.of(model, load_tokenizer(self.name), self.task.max_length)
         cast(nn.Module, model).to(compute.device)
-        return LoadedCheckpoint(model, encoding, compute, config.batch_size, notes)
+        return LoadedCheckpoint(self.task, model, inputs, compute, config.batch_size, notes)
 
     def pipeline(self) -> SentencePipeline:
         """Return how its sentence embeddings are made: as it says, else as its base model does."""
@@ -176,41 +179,42 @@ class LoadedCheckpoint:
     """A checkpoint that answers.
 
     Attributes:
+        task: What it is fine-tuned on.
         model: On its device.
-        encoding: How it takes texts.
+        inputs: How it takes texts.
         compute: Device and precision.
         batch_size: Examples at once.
         notes: What a person should know of its head.
-        inputs: What it has read so far.
+        read: What it has read so far.
     """
 
+    task: Task
     model: PreTrainedModel
-    encoding: Encoding
+    inputs: TextInputs
     compute: Compute
     batch_size: int
     notes: list[str]
-    inputs: list[Features] = field(default_factory=list)
+    read: list[Features] = field(default_factory=list)
 
     def predict(self, examples: Examples) -> Predictions:
         """Return what it says of each example."""
-        encoded = self.encoding.encode(examples)
-        self.inputs.append(encoded.features)
+        encoded = kind_of(self.task).encode(self.inputs, examples)
+        self.read.append(encoded.features)
         return predict(
-            self.encoding,
+            self.task,
             self.model,
             examples,
+            encoded,
             batch_size=self.batch_size,
             autocast=self.compute.autocast,
-            encoded=encoded,
         )
 
     @property
     def cut(self) -> int:
         """How many of the texts that it has read were too long and were cut."""
-        return sum(features.cut for features in self.inputs)
+        return sum(features.cut for features in self.read)
 
     def all_notes(self) -> tuple[str, ...]:
         """Return what a person should know of its head and of what it has read."""
         advice = "fine-tune with --max-length {} to read more"
-        task, limits = self.encoding.task, self.encoding.limits
-        return (*self.notes, *cut_notes(task, self.inputs, limits, advice))
+        return (*self.notes, *cut_notes(self.task, self.read, self.inputs.limits, advice))

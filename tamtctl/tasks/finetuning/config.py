@@ -11,12 +11,13 @@ from tamtctl.foundations.config import DEVICES, PRECISIONS, plain
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.settings import settle
 from tamtctl.pruning.objectives import objectives
+from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.finetuning.schedule import TASK_RECIPES, Wishes
+from tamtctl.tasks.kinds.table import own_kinds
 from tamtctl.tasks.labelled.columns import check_columns
-from tamtctl.tasks.registry import STSB_ZERO_SHOT, TASKS, find_task
+from tamtctl.tasks.registry import TASKS, find_task
 
 SELECTIONS = ("last", "best")
-LABEL_KINDS = ("classification", "regression")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,8 @@ class FinetuneConfig:
             `tamtctl.tasks.labelled.dev_split`.
         text_columns: One or two columns of ``train`` and ``dev``.
         label_column: Their column of the label.
-        label_kind: ``classification`` or ``regression``; None: as the labels look.
+        label_kind: A kind of task that labelled files can be of, such as ``classification`` or
+            ``regression``; None: as the labels look.
         limit: Train on so many random examples; smaller sets are part of larger ones.
         recipe: ``auto``: rate, epochs and warm-up by the model's width and the examples, see
             `tamtctl.tasks.finetuning.schedule`; ``paper``: the paper's, which suit BERT-base.
@@ -109,7 +111,7 @@ class FinetuneConfig:
         one_of("device", self.device, DEVICES)
         one_of("precision", self.precision, PRECISIONS)
         if self.label_kind is not None:
-            one_of("label-kind", self.label_kind, LABEL_KINDS)
+            one_of("label-kind", self.label_kind, own_kinds())
         check_columns(self.text_columns, self.label_column)
         for option in (
             "limit", "epochs", "batch_size", "learning_rate", "threads", "checkpoint_every",
@@ -171,7 +173,7 @@ def _require_own_files(config: FinetuneConfig) -> None:
             f"a task of your own cannot be called {config.task!r}: its name must be letters, "
             "digits, -, _ and ., at most 64 of them"
         )
-    if config.task in (*objectives(), STSB_ZERO_SHOT):
+    if config.task in (*objectives(), *zero_shot_tasks()):
         raise UsageError(
             f"a task of your own cannot be called {config.task!r}, which is a measure of evaluate; "
             "give another name"

@@ -18,11 +18,11 @@ from typing import Any
 
 from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.untrusted import Defect, parse_json_object
+from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.schedule import TaskSchedule
-from tamtctl.tasks.labelled.records import Examples
-from tamtctl.tasks.registry import Task
 from tamtctl.tasks.run_facts import MAX_FACTS_BYTES, SEED_METRICS
+from tamtctl.tasks.task import Task
 from tamtctl.training.run_folder import RESULT, RUNS
 
 SETTING = "setting"  # its name in ``metrics.json``

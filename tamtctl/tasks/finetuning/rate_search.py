@@ -19,9 +19,10 @@ import numpy as np
 
 from tamtctl.foundations.errors import DamagedRunError, DivergedError
 from tamtctl.tasks.finetuning.scored_sets import ScoredSets
-from tamtctl.tasks.kinds.loading import Predictions
-from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES, resampled_scores, scores
-from tamtctl.tasks.registry import Task
+from tamtctl.tasks.kinds.base import Predictions
+from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES, metrics, resampled_metrics
+from tamtctl.tasks.kinds.table import Metric, primary_metric
+from tamtctl.tasks.task import Task
 from tamtctl.training.run_folder import write_json
 
 FILE = "learning-rates.json"  # what was tried, in the run's folder
@@ -136,9 +137,9 @@ class Trials:
             (suffix, predictions), *_ = said.items()
             metric, values = self._task.metrics[0], predictions.values
             examples = self._held_out.sets[suffix]
-            found["score"] = scores(self._task, values, examples)[metric]
+            found["score"] = metrics(self._task, values, examples)[metric]
             if len(examples) >= MIN_EXAMPLES:
-                resampled = resampled_scores(self._task, values, examples)
+                resampled = resampled_metrics(self._task, values, examples)
                 found["resampled"] = resampled[metric].tolist()
         write_json(self._run / FILE, self._read() | {f"{rate:g}": found})
         shutil.rmtree(self.folder(rate), ignore_errors=True)
@@ -150,7 +151,7 @@ class Trials:
         return f"{self._task.primary_metric} {tried.score:.4f}{sure}"
 
     def choose(self, rates: Sequence[float], usual: float, examples: int, steps: int) -> RateSearch:
-        """Return the best rate; of those that score alike, the one nearest to the usual.
+        """Return the best rate; of those that are as good, the one nearest to the usual.
 
         Args:
             rates: All that were tried.
@@ -169,14 +170,19 @@ class Trials:
                 f"the training diverged with every learning rate from {rates[0]:g} to "
                 f"{rates[-1]:g}; give a far lower --learning-rate, or --precision fp32"
             )
-        best = max(good, key=lambda rate: (found[rate]["score"], -abs(math.log(rate / usual))))
+        metric = primary_metric(self._task)
+        best = max(
+            good,
+            key=lambda rate: (metric.rank(found[rate]["score"]), -abs(math.log(rate / usual))),
+        )
+        alike = _alike(metric, best, good, found, examples)
         return RateSearch(
             learning_rate=best,
             metric=self._task.primary_metric,
             examples=examples,
             steps=steps,
             tried=[_tried(rate, found[rate]) for rate in rates],
-            remarks=list(filter(None, (_edge(best, rates), _alike(best, good, found, examples)))),
+            remarks=list(filter(None, (_edge(best, rates), alike))),
         )
 
     def _read(self) -> dict[str, Any]:
@@ -209,7 +215,11 @@ def _edge(best: float, rates: Sequence[float]) -> str | None:
 
 
 def _alike(
-    best: float, rates: Sequence[float], found: Mapping[float, Any], examples: int
+    metric: Metric,
+    best: float,
+    rates: Sequence[float],
+    found: Mapping[float, Any],
+    examples: int,
 ) -> str | None:
     """Return which rates cannot be told from the best: by a paired bootstrap over the examples."""
     others = [rate for rate in rates if rate != best]
@@ -223,7 +233,7 @@ def _alike(
     alike = []
     for rate in others:
         differences = np.subtract(found[best]["resampled"], found[rate]["resampled"])
-        gain = found[best]["score"] - found[rate]["score"]
+        gain = metric.gain(found[best]["score"], found[rate]["score"])
         if gain <= _SURE * float(np.std(differences, ddof=1)):
             alike.append(f"{rate:g}")
     if not alike:

@@ -36,8 +36,10 @@ from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import watched
 from tamtctl.models.loading import load_tokenizer, save_model
 from tamtctl.models.pipeline_files import HEAD_SETTINGS, PipelineFiles
+from tamtctl.models.text_inputs import TextInputs
 from tamtctl.pruning.identity import finetune_identity
-from tamtctl.tasks.constant_answer import ConstantAnswer, constant_loss
+from tamtctl.tasks.constant_answer import ConstantAnswer
+from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.known_runs import (
     SETTING,
@@ -61,20 +63,16 @@ from tamtctl.tasks.finetuning.untrained import (
     same_answer,
     sentence,
 )
-from tamtctl.tasks.kinds.class_notes import (
-    class_notes,
-    cut_notes,
-    label_summary,
-    number_notes,
-    overlap_note,
-    own_label_notes,
-)
-from tamtctl.tasks.kinds.class_order import LabelScale
-from tamtctl.tasks.kinds.loading import Encoding, Predictions
+from tamtctl.tasks.kinds.base import Predictions, kind_of
+from tamtctl.tasks.kinds.label_scale import LabelScale
+from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.labelled.dev_split import DEV_FILE, DevSplit, save_examples
-from tamtctl.tasks.labelled.records import Examples, TaskData, open_own_task, open_task
-from tamtctl.tasks.registry import TASKS, Task, find_task
+from tamtctl.tasks.labelled.notes import cut_notes, overlap_note
+from tamtctl.tasks.labelled.opening import open_own_task, open_task
+from tamtctl.tasks.labelled.records import TaskData
+from tamtctl.tasks.registry import TASKS, find_task
 from tamtctl.tasks.run_facts import SEED_METRICS, places_of
+from tamtctl.tasks.task import Task
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.loop import StepReport
 from tamtctl.training.run_folder import CHECKPOINTS, CONFIG, RESULT, RUNS, RunFolder, write_json
@@ -407,7 +405,7 @@ def _open_data(config: FinetuneConfig) -> TaskData:
             expanded(config.dev) if config.dev else None,
             text_columns=config.text_columns,
             label_column=config.label_column,
-            kind=cast(Any, config.label_kind),
+            kind=config.label_kind,
         )
     return open_task(find_task(config.task), Path(config.data_dir) if config.data_dir else None)
 
@@ -487,8 +485,7 @@ class _Read:
             )
             train_set, dev_sets = split.rest, {"": split.held_out}
         if config.limit:
-            has_classes = task.kind == "classification"
-            train_set = train_set.subset(config.limit, of_each_class=has_classes)
+            train_set = train_set.subset(config.limit, of_each=kind_of(task).class_of)
         if not (config.stops_on_held_out or config.find_learning_rate):
             return cls(train_set, dev_sets, notes, None, train_set)
         option = "--patience" if config.stops_on_held_out else "--find-learning-rate"
@@ -541,8 +538,9 @@ class _Finetuning:
         task = _with_values(data.task, config, training)
         world().check_batch(task.batch_size)
         train_set, dev_sets = read.train, read.dev
+        kind = kind_of(task)
         is_scaled = training.has_standard_labels or task.name not in TASKS
-        scale = LabelScale.of(train_set.labels) if is_scaled and task.kind == "regression" else None
+        scale = kind.scale_of(train_set.labels) if is_scaled else None
         notes = [*read.notes, *data.notes, *_label_notes(data, task, train_set, dev_sets)]
         watcher.status(f"loading model {start.model}")
         tokenizer = load_tokenizer(start.model, start.revision)
@@ -550,16 +548,17 @@ class _Finetuning:
         notes += filter(None, [pipeline.left_out])
         model, pruned = start.load(task, config.seeds[0], scale=scale, note=notes.append)
         unused_tokenizer = copy.deepcopy(tokenizer)
-        encoding = Encoding.of(task, model, tokenizer, config.max_length)
+        inputs = TextInputs.of(model, tokenizer, task.max_length, config.max_length)
         watcher.status(f"tokenising {data.name}")
-        features = encoding.for_training(train_set)
-        dev = ScoredSets.of(task, encoding, compute, dev_sets)
+        features = kind.encode(inputs, train_set).features
+        dev = ScoredSets.of(task, inputs, compute, dev_sets)
         # The metrics of what is held out are called as those of the first dev set.
         judges = {next(iter(dev_sets)): read.held_out} if read.held_out else {}
-        held_out = ScoredSets.of(task, encoding, compute, judges) if judges else None
-        apart = features if read.apart is train_set else encoding.for_training(read.apart)
+        held_out = ScoredSets.of(task, inputs, compute, judges) if judges else None
+        is_whole = read.apart is train_set
+        apart = features if is_whole else kind.encode(inputs, read.apart).features
         notes += cut_notes(
-            task, [features, *dev.features], encoding.limits, "--max-length {} reads more"
+            task, [features, *dev.features], inputs.limits, "--max-length {} reads more"
         )
         if scale:
             for one in {id(features): features, id(apart): apart}.values():
@@ -575,14 +574,14 @@ class _Finetuning:
             data=data.name,
             train_examples=len(train_set),
             dev_examples=len(dev),
-            max_length=encoding.max_length,
+            max_length=inputs.max_length,
             epochs=task.epochs,
             steps=steps,
             seeds=config.seeds,
             select=config.select,
             compute=compute,
             run_folder=run.path,
-            labels=label_summary(task, train_set),
+            labels=kind.label_summary(train_set),
             notes=tuple(notes),
             train_cut=features.cut,
             dev_cut=sum(features.cut for features in dev.features),
@@ -597,7 +596,7 @@ class _Finetuning:
         facts = _facts(run, described, plan, splits) | {
             "labels": scale and asdict(scale),
             "constant": asdict(constant)
-            | {"scores": constant.scores(task, dev_sets), "loss": constant_loss(task, features)},
+            | {"scores": constant.metrics(task, dev_sets), "loss": kind.constant_loss(features)},
         }
         return cls(
             config=config,
@@ -793,7 +792,7 @@ class _Finetuning:
             seed,
             self.schedule,
             unfinished,
-            lambda model: judge.score(judge.predict(model, self.scale)),
+            lambda model: judge.metrics(judge.predict(model, self.scale)),
         )
         world().on_first(lambda: _make_room(unfinished, folder))
         seed_run.resume(checkpoints, watcher.note)
@@ -829,7 +828,7 @@ class _Finetuning:
         save_model(seed_run.model, self.tokenizer, folder)
         self.pipeline.write(folder)
         self._save_predictions(folder / PREDICTIONS, found)
-        scores, errors = self.dev.score(found), self.dev.standard_errors(found)
+        scores, errors = self.dev.metrics(found), self.dev.standard_errors(found)
         loss = None if seed_run.smooth_loss is None else float(seed_run.smooth_loss)
         finding = self._finding(found, scores, errors, loss)
         made = {"dev": str(self.run.path / DEV_FILE)} if self.plan.has_made_dev else {}
@@ -842,7 +841,7 @@ class _Finetuning:
             "finding": finding and asdict(finding),
             "beside": [asdict(run) for run in self._beside(seed)],
             "dev_selected": self.config.select == "best",
-            "epoch_scores": seed_run.epoch_scores,
+            "epoch_scores": seed_run.epoch_metrics,
             "selected_on": self._selected_on,
             "reported_epoch": seed_run.best_epoch,
             "epochs_done": seed_run.steps_done * self.task.epochs // self.plan.steps,
@@ -865,7 +864,12 @@ class _Finetuning:
             same_answer(self.task, found[suffix].values, self.dev.sets[suffix])
             or loss_hardly_moved(loss, constant["loss"])
             or no_better(
-                metric, scores[metric], errors[metric], self.constant, constant["scores"][metric]
+                primary_metric(self.task),
+                metric,
+                scores[metric],
+                errors[metric],
+                self.constant,
+                constant["scores"][metric],
             )
         )
 
@@ -888,12 +892,11 @@ def _label_notes(
     """Return notes on the labels, and on texts to train on that are dev texts, too."""
     splits = {"training": train_set} | {f"dev{suffix}": e for suffix, e in dev_sets.items()}
     notes: list[str] = []
-    if data.labels and task.kind == "classification":
-        notes += own_label_notes(data.labels, is_guessed=data.has_guessed_kind)
+    kind = kind_of(task)
+    if data.labels:
+        notes += kind.own_label_notes(data.labels, is_guessed=data.has_guessed_kind)
     for where, examples in splits.items():
-        if task.kind == "regression":
-            notes += number_notes(examples.labels, where)
-        notes += class_notes(task, examples, where)
+        notes += kind.label_notes(examples, where)
     for examples in dev_sets.values():
         notes += overlap_note(train_set, examples)
     return notes
@@ -903,19 +906,16 @@ def prediction_rows(
     task: Task, predictions: Predictions, examples: Examples
 ) -> list[dict[str, Any]]:
     """Return one JSON object per example: what was predicted, and what was to be."""
+    kind = kind_of(task)
     rows = zip(
         examples.ids, predictions.values, predictions.confidences, examples.labels, strict=True
     )
     return [
         {
             "id": name,
-            "prediction": task.labels[value] if task.labels else value,
-            "confidence": dict(zip(task.labels, confidence, strict=True))
-            if task.labels
-            else confidence,
-            "label": list(label.texts)
-            if task.kind == "span"
-            else (task.labels[label] if task.labels else label),
+            "prediction": kind.prediction_to_json(value),
+            "confidence": kind.confidence_to_json(confidence),
+            "label": kind.label_to_json(label),
         }
         for name, value, confidence, label in rows
     ]

@@ -14,7 +14,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
-from tamtctl.tasks.registry import Task
+from tamtctl.tasks.task import Task
 
 TASK_RECIPES = ("auto", "paper")
 

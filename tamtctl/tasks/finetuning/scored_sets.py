@@ -1,4 +1,4 @@
-"""Sets of examples that a model is scored on while it is fine-tuned, and after."""
+"""Sets of examples that a model is measured on while it is fine-tuned, and after."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from tamtctl.data.padded_batches import Features
+from tamtctl.data.padded_batches import Encoded, Features
 from tamtctl.foundations.devices import Compute
-from tamtctl.tasks.kinds.class_order import LabelScale
-from tamtctl.tasks.kinds.loading import Encoded, Encoding, Predictions, predict
-from tamtctl.tasks.kinds.metrics import scores, standard_errors
-from tamtctl.tasks.labelled.records import Examples
-from tamtctl.tasks.registry import Task
+from tamtctl.models.text_inputs import TextInputs
+from tamtctl.tasks.examples import Examples
+from tamtctl.tasks.kinds.base import Predictions, kind_of
+from tamtctl.tasks.kinds.label_scale import LabelScale
+from tamtctl.tasks.kinds.metrics import metrics, standard_errors
+from tamtctl.tasks.kinds.predicting import predict
+from tamtctl.tasks.task import Task
 
 _BATCH = 64
 
@@ -24,25 +26,24 @@ class ScoredSets:
 
     Attributes:
         task: Names the metrics.
-        encoding: How the model takes texts.
         compute: Where and in which precision.
         sets: Suffix of a metric's name → examples.
-        inputs: Of each set.
+        encoded: What a model reads of each set.
     """
 
     task: Task
-    encoding: Encoding
     compute: Compute
     sets: Mapping[str, Examples]
-    inputs: Mapping[str, Encoded]
+    encoded: Mapping[str, Encoded]
 
     @classmethod
     def of(
-        cls, task: Task, encoding: Encoding, compute: Compute, sets: Mapping[str, Examples]
+        cls, task: Task, inputs: TextInputs, compute: Compute, sets: Mapping[str, Examples]
     ) -> ScoredSets:
-        """Prepare to score on examples."""
-        inputs = {suffix: encoding.encode(examples) for suffix, examples in sets.items()}
-        return cls(task, encoding, compute, sets, inputs)
+        """Prepare to measure on examples."""
+        kind = kind_of(task)
+        encoded = {suffix: kind.encode(inputs, examples) for suffix, examples in sets.items()}
+        return cls(task, compute, sets, encoded)
 
     def __len__(self) -> int:
         return sum(map(len, self.sets.values()))
@@ -50,7 +51,7 @@ class ScoredSets:
     @property
     def features(self) -> list[Features]:
         """What a model reads of each set."""
-        return [inputs.features for inputs in self.inputs.values()]
+        return [encoded.features for encoded in self.encoded.values()]
 
     def predict(
         self, model: PreTrainedModel, scale: LabelScale | None = None
@@ -63,23 +64,23 @@ class ScoredSets:
         """
         return {
             suffix: predict(
-                self.encoding,
+                self.task,
                 model,
                 examples,
+                self.encoded[suffix],
                 batch_size=_BATCH,
                 autocast=self.compute.autocast,
-                encoded=self.inputs[suffix],
                 scale=scale,
             )
             for suffix, examples in self.sets.items()
         }
 
-    def score(self, found: Mapping[str, Predictions]) -> dict[str, float]:
+    def metrics(self, found: Mapping[str, Predictions]) -> dict[str, float]:
         """Return every metric of every set."""
         return {
             name + suffix: value
             for suffix, predictions in found.items()
-            for name, value in scores(self.task, predictions.values, self.sets[suffix]).items()
+            for name, value in metrics(self.task, predictions.values, self.sets[suffix]).items()
         }
 
     def standard_errors(self, found: Mapping[str, Predictions]) -> dict[str, float | None]:

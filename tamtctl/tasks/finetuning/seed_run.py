@@ -17,8 +17,9 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.signals import SAVING_SOON, DeferredSignals, promising
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
-from tamtctl.tasks.kinds.loading import loss
-from tamtctl.tasks.registry import Task
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.table import primary_metric
+from tamtctl.tasks.task import Task
 from tamtctl.training.checkpoints import Checkpoints, State, Timetable
 from tamtctl.training.loop import StepReport, dropout_seed, every_tenth, train
 from tamtctl.training.run_folder import truncate_metrics
@@ -59,7 +60,7 @@ class SeedRun:
 
     Attributes:
         model: What is trained.
-        epoch_scores: If the best epoch is reported, every metric after each; of several processes
+        epoch_metrics: If the best epoch is reported, every metric after each; of several processes
             the first one knows them.
         step: Steps that `resume` found done and saved.
         seconds: Of training, without scoring.
@@ -73,7 +74,7 @@ class SeedRun:
         model: PreTrainedModel,
         pruned: Mapping[str, Tensor],
         seed: int,
-        score: Callable[[PreTrainedModel], dict[str, float]],
+        measure: Callable[[PreTrainedModel], dict[str, float]],
     ) -> None:
         """Prepare to train.
 
@@ -82,14 +83,15 @@ class SeedRun:
             model: With its pruned weights at zero, on its device.
             pruned: Name → boolean mask of a matrix; True prunes.
             seed: Of the head, the order and dropout.
-            score: Returns every metric of a model on what the best epoch is chosen by.
+            measure: Returns every metric of a model on what the best epoch is chosen by.
         """
         self.model = model
-        self.epoch_scores: list[dict[str, float]] = []
+        self.epoch_metrics: list[dict[str, float]] = []
         self.seconds = 0.0
         self.steps_done = 0
         self.smooth_loss: Tensor | None = None
-        self._schedule, self._seed, self._score = schedule, seed, score
+        self._schedule, self._seed, self._measure = schedule, seed, measure
+        self._kind = kind_of(schedule.task)
         self._masked = SparseTraining(
             model, pruned, schedule.task.learning_rate, schedule.steps, schedule.warm_up_steps
         )
@@ -109,9 +111,12 @@ class SeedRun:
     @property
     def best_epoch(self) -> int | None:
         """The epoch (from 1) that is reported, the first of those that are as good; None: all."""
-        metric = self._schedule.task.primary_metric
-        found = [scores[metric] for scores in self.epoch_scores]
-        return found.index(max(found)) + 1 if found else None
+        task = self._schedule.task
+        ranks = [
+            primary_metric(task).rank(metrics[task.primary_metric])
+            for metrics in self.epoch_metrics
+        ]
+        return ranks.index(max(ranks)) + 1 if ranks else None
 
     @property
     def has_waited(self) -> bool:
@@ -120,7 +125,7 @@ class SeedRun:
         return (
             patience is not None
             and best is not None
-            and (len(self.epoch_scores) - best >= patience)
+            and (len(self.epoch_metrics) - best >= patience)
         )
 
     def resume(self, checkpoints: Checkpoints, note: Callable[[str], None]) -> None:
@@ -139,7 +144,7 @@ class SeedRun:
         self._masked.load_state_dict(state["optimizer"])
         self._best = dict(state.get("best", {}))
         self.smooth_loss = state["loss"]["smooth"].to(self._schedule.compute.device)
-        self._last, self.epoch_scores = StepReport(**facts["report"]), facts["epoch_scores"]
+        self._last, self.epoch_metrics = StepReport(**facts["report"]), facts["epoch_scores"]
         self._scoring_seconds = facts["scoring_seconds"]
         if world().size == 1:
             self._schedule.compute.set_random_state(state["random"])
@@ -263,14 +268,14 @@ class SeedRun:
     def _loss_of_share(self, batch: TaskBatch) -> Tensor:
         """Return what a batch contributes to the mean loss of its step."""
         with self._schedule.compute.autocast():
-            return loss(self._schedule.task, self.model, batch) * batch.share
+            return self._kind.loss(self.model, batch) * batch.share
 
     def _keep_if_best(self) -> None:
         started = time.perf_counter()
         with promising(SAVING_SOON):
-            self.epoch_scores.append(self._score(self.model))
+            self.epoch_metrics.append(self._measure(self.model))
         self.model.train()
-        if self.best_epoch == len(self.epoch_scores):
+        if self.best_epoch == len(self.epoch_metrics):
             self._best = {n: t.cpu().clone() for n, t in self.model.state_dict().items()}
         self._scoring_seconds += time.perf_counter() - started
 
@@ -285,7 +290,7 @@ class SeedRun:
         }
         facts = {
             "report": asdict(report),
-            "epoch_scores": self.epoch_scores,
+            "epoch_scores": self.epoch_metrics,
             "scoring_seconds": self._scoring_seconds,
         }
         checkpoints.save(report.step, state, facts)

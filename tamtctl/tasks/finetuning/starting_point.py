@@ -19,9 +19,9 @@ from tamtctl.models.encoder import fingerprint, maskable_matrices
 from tamtctl.models.loading import load_config, load_encoder
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.own_zeros import is_fine_tuned, zeros_to_keep
-from tamtctl.tasks.kinds.class_order import LabelScale
+from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.loading import load_for_training
-from tamtctl.tasks.registry import Task
+from tamtctl.tasks.task import Task
 from tamtctl.ticket.format.metadata import METADATA_FILE, TicketReader
 from tamtctl.ticket.listing import TicketLine, known_tickets
 from tamtctl.ticket.shelf import locate_base, resolve_ticket

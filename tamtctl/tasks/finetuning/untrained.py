@@ -1,9 +1,9 @@
 """Runs that learnt nothing: how they are told, and the line that says so.
 
 A seed did not train if it gives every dev example the same answer, or if its training loss at the
-end is still above 0.95 of the constant answer's (`tamtctl.tasks.constant_answer.constant_loss`). It
-shows nothing learnt if its score is no higher than the constant answer's, or higher by no more than
-its standard error. "At the end" is a moving average over a tenth of the steps.
+end is still above 0.95 of the constant answer's (``constant_loss`` of the task's kind). It shows
+nothing learnt if its metric is no better than the constant answer's, or better by no more than its
+standard error. "At the end" is a moving average over a tenth of the steps.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tamtctl.tasks.constant_answer import ConstantAnswer, is_constant
-from tamtctl.tasks.labelled.records import Examples
-from tamtctl.tasks.registry import Task
+from tamtctl.tasks.constant_answer import ConstantAnswer
+from tamtctl.tasks.examples import Examples
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.table import Metric
+from tamtctl.tasks.task import Task
 
 HARDLY_MOVED = 0.95  # of the constant answer's loss
 _NAMED = 3  # seeds whose reasons are given
@@ -42,12 +44,13 @@ class Finding:
 
 def same_answer(task: Task, values: list[Any], examples: Examples) -> Finding | None:
     """Return a finding if all predictions are one and the same."""
-    if len(examples) < 2 or not is_constant(task, values, examples):
+    kind = kind_of(task)
+    if len(examples) < 2 or not kind.are_alike(values, examples):
         return None
-    if task.kind == "regression":
-        return Finding(True, f"gives every dev example about the same number, {values[0]:.4g}")
-    value: Any = task.labels[values[0]] if task.labels else values[0]
-    return Finding(True, f"gives every dev example the same answer, {ConstantAnswer(value)}")
+    value = kind.prediction_to_json(values[0])
+    what = "about the same number" if isinstance(value, float) else "the same answer"
+    answer = ConstantAnswer(value if isinstance(value, str | float) else str(value))
+    return Finding(True, f"gives every dev example {what}, {answer}")
 
 
 def loss_hardly_moved(loss: float | None, constant: float) -> Finding | None:
@@ -65,23 +68,29 @@ def loss_hardly_moved(loss: float | None, constant: float) -> Finding | None:
 
 
 def no_better(
-    metric: str, score: float, error: float | None, answer: ConstantAnswer, constant: float
+    metric: Metric,
+    name: str,
+    value: float,
+    error: float | None,
+    answer: ConstantAnswer,
+    constant: float,
 ) -> Finding | None:
-    """Return a finding if a score is the constant answer's, as far as can be told.
+    """Return a finding if a metric is the constant answer's, as far as can be told.
 
     Args:
-        metric: Its name.
-        score: Of the model.
+        metric: Which one.
+        name: What it is called on this dev set.
+        value: What the model has.
         error: Its standard error; None if there are too few examples to tell.
         answer: The constant answer.
-        constant: Its score.
+        constant: What that has.
     """
-    if score > constant + (error or 0):
+    if metric.gain(value, constant) > (error or 0):
         return None
     sure = "" if error is None else f" ± {error:.4f}"
     return Finding(
         False,
-        f"has {metric.replace('_', ' ')} {score:.4f}{sure}, and always answering {answer} has "
+        f"has {name.replace('_', ' ')} {value:.4f}{sure}, and always answering {answer} has "
         f"{constant:.4f}",
     )
 

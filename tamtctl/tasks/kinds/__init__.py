@@ -1,1 +1,1 @@
-"""What kinds of task there are: head, inputs, loss, predictions and metrics of each."""
+"""The shelf of kinds of task: `tamtctl.tasks.kinds.table` has a row for each."""

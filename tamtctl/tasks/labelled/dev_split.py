@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tamtctl.foundations.errors import TaskError
 from tamtctl.foundations.files import replacing_file
-from tamtctl.tasks.labelled.records import Examples
-from tamtctl.tasks.registry import Task
+from tamtctl.tasks.examples import Examples
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.task import Task
 
 DEV_FILE = "dev.jsonl"  # the held-out examples of a run, in its folder
 
@@ -72,8 +73,7 @@ class DevSplit:
 
 def _digests(task: Task, examples: Examples) -> Iterator[bytes]:
     """Yield a digest for each example, the same for those that must not be parted."""
-    columns = examples.texts[1:] if task.kind == "span" else examples.texts  # the context
-    for texts in zip(*columns, strict=True):
+    for texts in zip(*kind_of(task).kept_together(examples.texts), strict=True):
         plain = sorted(" ".join(text.split()).casefold() for text in texts)
         yield hashlib.sha256(json.dumps(plain).encode()).digest()
 
@@ -81,11 +81,12 @@ def _digests(task: Task, examples: Examples) -> Iterator[bytes]:
 def _chosen(task: Task, examples: Examples, groups: dict[bytes, list[int]]) -> Iterator[int]:
     """Yield the rows to hold out: of every class its share, at least a text, but never all."""
     share = min(1 / _ONE_IN, _MOST / len(examples))
+    class_of = kind_of(task).class_of
     by_class: defaultdict[Any, list[bytes]] = defaultdict(list)
     for digest, rows in groups.items():
         # A text that stands there with several labels counts for the first class of them.
-        label = min(examples.labels[row] for row in rows) if task.labels else None
-        by_class[label].append(digest)
+        classes: set[Any] = {class_of(examples.labels[row]) for row in rows}
+        by_class[min(classes) if len(classes) > 1 else classes.pop()].append(digest)
     for digests in by_class.values():
         if len(digests) == 1:  # what there is but once is trained on
             continue
@@ -105,10 +106,10 @@ def save_examples(path: Path, task: Task, examples: Examples) -> None:
     Args:
         path: A jsonl file.
         task: Names the columns and the classes.
-        examples: Of classes or numbers.
+        examples: To write.
     """
     columns = (*task.columns, task.label_column)
-    labels: Sequence[Any] = [task.labels[i] for i in examples.labels] if task.labels else ()
+    labels = map(kind_of(task).label_to_json, examples.labels)
     with replacing_file(path) as file:
-        for row in zip(*examples.texts, labels or examples.labels, strict=True):
+        for row in zip(*examples.texts, labels, strict=True):
             file.write(json.dumps(dict(zip(columns, row, strict=True))).encode() + b"\n")

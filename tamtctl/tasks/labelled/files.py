@@ -1,11 +1,9 @@
-"""Labelled files, record by record: tables, JSON lines, parquet, and SQuAD's JSON."""
+"""Labelled files, record by record: tables, JSON lines, parquet, and the JSON of a kind of task."""
 
 from __future__ import annotations
 
 import csv
 import io
-import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,17 +13,15 @@ from types import MappingProxyType
 from typing import Any
 
 from tamtctl.data.text.sources import (
-    open_binary,
     read_json_record,
     read_jsonl,
     read_lines,
     read_whole_lines,
-    reading,
 )
 from tamtctl.foundations.errors import TaskError
-from tamtctl.tasks.registry import TASKS, Task
+from tamtctl.tasks.kinds.base import Record, kind_of
+from tamtctl.tasks.task import Task
 
-Record = tuple[str, Mapping[str, Any]]  # where it is from, for messages, and its columns
 _Row = tuple[int, list[str]]  # the number of its line in a file, and its cells
 
 # What may stand between columns where a file's suffix says otherwise.
@@ -40,7 +36,7 @@ def records_of(task: Task, file: Path, *, with_blank: bool = False) -> Iterator[
 
     Args:
         task: Says which columns are read.
-        file: Of a kind that `kind_of` tells.
+        file: Of a kind that `suffix_of` tells.
         with_blank: Yield `BLANK` for a blank line, which is no example otherwise.
 
     Raises:
@@ -51,19 +47,19 @@ def records_of(task: Task, file: Path, *, with_blank: bool = False) -> Iterator[
         ".jsonl": partial(_json_lines, with_blank=with_blank),
         ".csv": partial(_csv_records, task, with_blank=with_blank),
         ".parquet": _parquet_records,
-        ".json": _squad_records,
+        ".json": kind_of(task).records_of_json,
     }
-    return readers[kind_of(file)](file)
+    return readers[suffix_of(file)](file)
 
 
-def kind_of(file: Path) -> str:
+def suffix_of(file: Path) -> str:
     """Return the suffix that says what a file is, be it compressed or not."""
     return Path(file.name.lower().removesuffix(".xz").removesuffix(".gz")).suffix
 
 
 def reading_notes(file: Path) -> list[str]:
     """Return what a person should know of how a file of their own is read."""
-    if kind_of(file) != ".tsv" or _own_tsv_rows(file)[1]:
+    if suffix_of(file) != ".tsv" or _own_tsv_rows(file)[1]:
         return []
     return [
         f"{file}: quotes are read as they stand, for not all of them are paired and doubled as "
@@ -82,7 +78,7 @@ def _json_lines(file: Path, *, with_blank: bool) -> Iterator[Record]:
 
 def _tsv_records(task: Task, file: Path, *, with_blank: bool) -> Iterator[Record]:
     """Read a TSV: in GLUE's own a quote is a quote, and only line feeds end lines."""
-    is_glues_own = task.name in TASKS
+    is_glues_own = task.is_public
     return _table_records(
         task,
         file,
@@ -258,30 +254,3 @@ def _parquet_records(file: Path) -> Iterator[Record]:
             )
         for number, row in enumerate(rows_of(parquet)):
             yield f"{file} row {number}", row
-
-
-def _squad_records(file: Path) -> Iterator[Record]:
-    """Read SQuAD's JSON: articles, their paragraphs, and the questions on each."""
-    try:
-        with reading(file), file.open("rb") as raw, open_binary(file, raw) as binary:
-            articles = json.load(binary)["data"]
-        numbers = itertools.count(1)
-        for article in articles:
-            for paragraph in article["paragraphs"]:
-                for question in paragraph["qas"]:
-                    answers = question["answers"]
-                    record = {
-                        "id": question.get("id"),
-                        "context": paragraph["context"],
-                        "question": question["question"],
-                        "answers": {
-                            "text": [answer["text"] for answer in answers],
-                            "answer_start": [answer["answer_start"] for answer in answers],
-                        },
-                    }
-                    name, number = question.get("id"), next(numbers)
-                    yield f"{file}, question {number if name is None else name}", record
-    except (ValueError, KeyError, TypeError) as error:
-        raise TaskError(
-            f"{file} is not in SQuAD's format ({type(error).__name__}: {error})"
-        ) from error

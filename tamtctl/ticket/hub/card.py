@@ -36,6 +36,7 @@ _BEGIN = (
 _END = "<!-- end of what tamtctl writes -->"
 
 _LONGEST_METADATA = 2**17  # characters
+_MATCHES = "exact_match"  # a metric that only answers to questions have
 _MOST_ROWS = 200  # of a table whose rows come from the search or the metrics
 
 _TAGS = [HUB_TAG, "lottery-ticket", "pruning", "mask-training"]
@@ -266,8 +267,9 @@ def _evaluations(ticket: TicketMetadata) -> Iterator[EvalResult]:
                 metric_value=round(losses["ticket"], 6),
             )
     for task, metric, value in _scores(measured):
+        is_of_answers = _MATCHES in measured.scores[task]
         yield EvalResult(
-            task_type="text-classification" if "squad" not in task else "question-answering",
+            task_type="question-answering" if is_of_answers else "text-classification",
             dataset_type=task,
             dataset_name=task,
             metric_type=metric,

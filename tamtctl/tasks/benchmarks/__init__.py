@@ -1,0 +1,1 @@
+"""The shelf of benchmarks: `tamtctl.tasks.benchmarks.table` has a row for each."""

@@ -1,0 +1,58 @@
+"""What a benchmark is: a task that everybody knows, and where its examples come from.
+
+Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tamtctl.foundations.shelves import Row
+from tamtctl.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class MadeExamples:
+    """Examples that a benchmark makes on this machine instead of reading them from files.
+
+    Attributes:
+        source: What they are made of, for people.
+        labels: The classes that came of it.
+        digest: Identifies them by their content.
+        records: Split → place and columns of each.
+    """
+
+    source: str
+    labels: tuple[str, ...]
+    digest: str
+    records: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Row):
+    """A task that everybody knows.
+
+    Attributes:
+        name: That of its task.
+        code: The module with the ``make()`` that returns `MadeExamples`; empty: the examples are
+            read from files.
+        task: Its columns, labels, metrics and hyperparameters; also where its files are: on the Hub
+            (``hub``), or in a folder of that name (``folder``).
+        zero_shot: The name under which ``evaluate`` correlates its labels with the cosine of
+            sentence embeddings, without any training; None: they are no similarities.
+    """
+
+    name: str = field(init=False)
+    code: str | object = ""
+    task: Task
+    zero_shot: str | None = None
+
+    def __post_init__(self) -> None:
+        """Take the name of the task."""
+        object.__setattr__(self, "name", self.task.name)
+
+    def made(self) -> MadeExamples | None:
+        """Return the examples that it makes, None if they are read from files."""
+        return self.function("make")() if self.code else None

@@ -1,0 +1,93 @@
+"""The benchmarks, one row each: tasks that everybody knows, and where their examples come from.
+
+Imports nothing heavy. To add a benchmark of a kind that is there (`tamtctl.tasks.kinds.table`), add
+a row below; from another package, `register_benchmark(Benchmark(task=Task(...)))` before it is
+used. Then ``finetune``, ``evaluate`` and ``compare --tasks`` know it by its name.
+"""
+
+from __future__ import annotations
+
+from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.shelves import Shelf
+from tamtctl.pruning.objectives import objectives
+from tamtctl.tasks.benchmarks.benchmark import Benchmark
+from tamtctl.tasks.benchmarks.glue import GLUE
+from tamtctl.tasks.kinds.table import KINDS
+from tamtctl.tasks.task import Task
+
+
+class _Benchmarks(Shelf[Benchmark]):
+    def register(self, row: Benchmark) -> Benchmark:
+        task, about = row.task, f"the benchmark {row.name}"
+        kind = KINDS.find(task.kind)
+        known = [metric.name for metric in kind.metrics]
+        if unknown := [name for name in task.metrics if name not in known]:
+            raise UsageError(
+                f"{about} has a metric {unknown[0]!r}, which is none of {kind.name}'s: "
+                f"{', '.join(known)}"
+            )
+        if not (task.metrics and task.columns and task.dev_splits):
+            raise UsageError(f"{about} needs metrics, columns to read, and a split to be scored on")
+        if not (task.is_public or row.code):
+            raise UsageError(
+                f"{about} does not say where its examples are; give its hub=(DATASET, CONFIG), the "
+                "name of its folder, or the code that makes them"
+            )
+        for name in filter(None, (row.name, row.zero_shot)):
+            if name in (*objectives(), *(other.zero_shot for other in self.values())):
+                raise UsageError(
+                    f"{about} cannot be called {name!r}, which is a measure of evaluate; give "
+                    "another name"
+                )
+        return super().register(row)
+
+
+BENCHMARKS: Shelf[Benchmark] = _Benchmarks(
+    "benchmark",
+    (
+        *GLUE,
+        Benchmark(
+            task=Task(
+                name="squad",
+                folder="squad",
+                summary="SQuAD v1.1: find the answer in the paragraph",
+                kind="span",
+                columns=("question", "context"),
+                label_column="answers",
+                metrics=("f1", "exact_match"),
+                hub=("rajpurkar/squad", None),
+                learning_rate=3e-5,
+                batch_size=16,
+                epochs=2,
+                max_length=384,
+                stride=128,
+            )
+        ),
+        Benchmark(
+            task=Task(
+                name="python-docs-topic",
+                summary="which part of Python's standard library a paragraph documents (offline)",
+                columns=("text",),
+                metrics=("accuracy", "macro_f1"),
+            ),
+            code="tamtctl.tasks.benchmarks.python_docs_topic",
+        ),
+    ),
+)
+
+
+def register_benchmark(row: Benchmark) -> Benchmark:
+    """Add a benchmark to those that ``finetune``, ``evaluate`` and ``compare --tasks`` know.
+
+    Args:
+        row: The task, and where its examples come from.
+
+    Raises:
+        UsageError: The name is bad or taken, or the row contradicts itself.
+    """
+    return BENCHMARKS.register(row)
+
+
+def zero_shot_tasks() -> dict[str, Task]:
+    """Return what ``evaluate`` scores without training: name → the task with the labels."""
+    return {row.zero_shot: row.task for row in BENCHMARKS.values() if row.zero_shot}

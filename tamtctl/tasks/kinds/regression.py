@@ -1,0 +1,172 @@
+"""Regression: a number for every text or pair of texts."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812, the field's own name for it
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
+from tamtctl.foundations.errors import TaskError
+from tamtctl.models.text_inputs import TextInputs
+from tamtctl.tasks.examples import Examples
+from tamtctl.tasks.kinds.base import Predictions, TaskKind, plain_label
+from tamtctl.tasks.kinds.class_notes import times
+from tamtctl.tasks.kinds.label_scale import LARGEST_LABEL, LabelScale, exact_output
+from tamtctl.tasks.kinds.metrics import correlation
+
+_ENOUGH_OTHERS, _FAR = 8, 20.0  # labels; times their deviation that a label brings it to
+_ALIKE = 100  # predictions that vary so many times less than the labels are the same number
+
+
+class Code(TaskKind):
+    """A number for each text, from a sequence classifier with a single output."""
+
+    @property
+    def no_label(self) -> float:
+        """Any number."""
+        return 0.0
+
+    def label(self, place: str, value: Any, texts: tuple[str, ...]) -> float:
+        """Return a number in the task's range."""
+        try:
+            number = float(plain_label(place, value))
+        except (TypeError, ValueError):
+            number = math.nan
+        low, high = self.task.label_range or (-math.inf, math.inf)
+        if math.isfinite(number) and low <= number <= high:
+            return number
+        has_range = self.task.label_range is not None
+        wanted = f"a number from {low:g} to {high:g}" if has_range else "a finite number"
+        advice = self.advice(
+            "correct it, or fine-tune with --label-kind classification if it is a name"
+        )
+        raise TaskError(f"{place}: the label {value!r} is not {wanted}; {advice}")
+
+    @classmethod
+    def looks_like(cls, values: Sequence[Any]) -> bool:
+        """Tell whether all labels are numbers, and not all of them whole."""
+        try:
+            numbers = [float(value) for value in values if not isinstance(value, bool)]
+        except (TypeError, ValueError):
+            return False
+        return any(not number.is_integer() for number in numbers)
+
+    def label_notes(self, examples: Examples, where: str) -> list[str]:
+        """Return notes on labels that are hardly numbers on one scale."""
+        return number_notes(examples.labels, where)
+
+    def label_summary(self, examples: Examples) -> str:
+        """Return the range of the numbers."""
+        return f"regression, {_range(examples.labels)}"
+
+    def scale_of(self, labels: Iterable[float]) -> LabelScale:
+        """Return mean and deviation of the training labels."""
+        return LabelScale.of(labels)
+
+    def head(self) -> dict[str, Any]:
+        """Return that there is a single output."""
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def encode(self, inputs: TextInputs, examples: Examples) -> Encoded:
+        """Return texts with their numbers, (n,)."""
+        labels = torch.tensor(examples.labels, dtype=torch.float32)
+        return Encoded(inputs.features(examples.texts, labels))
+
+    def loss(self, model: PreTrainedModel, batch: TaskBatch) -> Tensor:
+        """Return the squared error."""
+        logits = model(**batch.inputs, return_dict=True).logits.float()  # (B, 1)
+        return F.mse_loss(logits.squeeze(1), batch.labels)
+
+    def predictions(
+        self,
+        model: PreTrainedModel,
+        encoded: Encoded,
+        examples: Examples,
+        outputs: Iterable[tuple[TaskBatch, Any]],
+        scale: LabelScale | None,
+    ) -> Predictions:
+        """Return the numbers in the unit of the labels, without a confidence."""
+        values = torch.empty(len(examples))  # (n,)
+        with exact_output(model):
+            for batch, output in outputs:
+                values[batch.rows] = output.logits.float().squeeze(1).cpu()
+        if scale:
+            values = values.double() * scale.deviation + scale.mean
+        return Predictions(values.tolist(), [None] * len(examples))
+
+    def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
+        """Return the task's correlations, by `torchmetrics`."""
+        from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
+
+        predicted = torch.tensor(predictions, dtype=torch.float64)
+        wanted = torch.tensor(examples.labels, dtype=torch.float64)
+        functions = {
+            "pearson": correlation(pearson_corrcoef),
+            "spearman": correlation(spearman_corrcoef),
+        }
+        return {name: float(functions[name](predicted, wanted)) for name in self.task.metrics}
+
+    def constant(self, examples: Examples) -> float:
+        """Return the mean label."""
+        return statistics.fmean(examples.labels)
+
+    def known_constant(self, value: Any) -> float | None:
+        """Return a number that could be a label."""
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(value) if is_number and abs(value) < LARGEST_LABEL else None
+
+    def constant_loss(self, features: Features) -> float:
+        """Return the variance of the numbers."""
+        return float(features.labels.double().var(correction=0))
+
+    def are_alike(self, predictions: Sequence[Any], examples: Examples) -> bool:
+        """Tell whether the numbers vary by less than a hundredth of the labels' deviation."""
+        wanted = statistics.pstdev(examples.labels)
+        return bool(statistics.pstdev(predictions) < max(wanted, 1e-30) / _ALIKE)
+
+
+def number_notes(labels: Sequence[float], where: str) -> list[str]:
+    """Return notes on labels that are numbers.
+
+    Args:
+        labels: Of a split.
+        where: What the split is called.
+    """
+    if len(set(labels)) == 1:
+        return [f"every {where} label is {labels[0]:g}"]
+    notes = _far_note(labels, where)
+    low = [value for value in (-1.0, -100.0) if value in labels]
+    rest = [value for value in labels if value not in low]
+    if not low or not rest or min(rest) < 0:
+        return notes
+    return notes + [
+        f"{value:g} is among the {where} labels ({times(labels.count(value))}), and no other is "
+        "below 0; where it stands for examples without a label, leave them out"
+        for value in low
+    ]
+
+
+def _far_note(labels: Sequence[float], where: str) -> list[str]:
+    """Return a note on a single label that is so far from the others that it decides the scale."""
+    values = np.array(labels)
+    farthest = int(np.abs(values - np.median(values)).argmax())
+    others = np.delete(values, farthest)
+    if len(others) < _ENOUGH_OTHERS or not 0 < others.std() * _FAR < values.std():
+        return []
+    return [
+        f"the {where} label {values[farthest]:g} is far from all others ({_range(others)}), which "
+        "it makes look alike; check it"
+    ]
+
+
+def _range(labels: Iterable[float]) -> str:
+    values = list(labels)
+    return f"{min(values):g} to {max(values):g}"

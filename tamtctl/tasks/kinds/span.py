@@ -1,0 +1,234 @@
+"""Extractive question answering: the first and last token of the answer in a text (SQuAD)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812, the field's own name for it
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
+from tamtctl.data.text.sources import open_binary, reading
+from tamtctl.foundations.errors import TaskError
+from tamtctl.models.text_inputs import TextInputs
+from tamtctl.tasks.examples import Answers, Examples
+from tamtctl.tasks.kinds.base import Predictions, Record, TaskKind
+from tamtctl.tasks.kinds.label_scale import LabelScale
+from tamtctl.tasks.kinds.metrics import label_entropy
+from tamtctl.tasks.kinds.windows import Windows, span_windows
+
+# SQuAD's n-best search: so many starts and ends of each window, and so many tokens at most.
+_N_BEST, _LONGEST_ANSWER = 20, 30
+
+
+class Code(TaskKind):
+    """An answer cut from the context of a question, from two logits for every token."""
+
+    has_own_ids = True
+
+    @property
+    def no_label(self) -> Answers:
+        """No answer."""
+        return Answers((), ())
+
+    def label(self, place: str, value: Any, texts: tuple[str, ...]) -> Answers:
+        """Return the accepted answers, each of which stands in the context, the second text."""
+        try:
+            answers = tuple(str(text) for text in value["text"])
+            starts = tuple(int(start) for start in value["answer_start"])
+            pairs = list(zip(answers, starts, strict=True))
+        except (TypeError, KeyError, ValueError) as error:
+            raise TaskError(
+                f"{place}: answers must hold as many 'text' as 'answer_start', got {value!r}"
+            ) from error
+        if not pairs:
+            raise TaskError(
+                f"{place}: no answer; SQuAD v1.1 has one to every question, v2.0 has not"
+            )
+        for text, start in pairs:
+            if texts[1][start : start + len(text)] != text:
+                raise TaskError(
+                    f"{place}: the answer {text!r} does not stand at {start} of its context"
+                )
+        return Answers(answers, starts)
+
+    def records_of_json(self, file: Path) -> Iterator[Record]:
+        """Yield the questions of a file in SQuAD's format."""
+        return read_articles(file)
+
+    def label_summary(self, examples: Examples) -> str:
+        """Return what labels are, which no range can tell."""
+        return "answers in the text"
+
+    def kept_together(self, texts: Sequence[list[str]]) -> Sequence[list[str]]:
+        """Return the contexts: questions on one of them must not be parted."""
+        return texts[1:]
+
+    def encode(self, inputs: TextInputs, examples: Examples) -> Windows:
+        """Return the windows of the questions' contexts."""
+        questions, contexts = examples.texts
+        windows = span_windows(
+            questions,
+            contexts,
+            examples.labels,
+            inputs.tokenizer,
+            max_length=inputs.max_length,
+            stride=self.task.stride,
+            takes_types=inputs.takes_types,
+        )
+        inputs.check_vocabulary(windows.features.largest_id)
+        return windows
+
+    def loss(self, model: PreTrainedModel, batch: TaskBatch) -> Tensor:
+        """Return the mean of the cross entropies of the first and of the last token, in nats."""
+        output = model(**batch.inputs, return_dict=True)
+        starts, ends = output.start_logits.float(), output.end_logits.float()  # (B, T)
+        first, last = batch.labels.unbind(1)  # (B,)
+        return (F.cross_entropy(starts, first) + F.cross_entropy(ends, last)) / 2
+
+    def predictions(
+        self,
+        model: PreTrainedModel,
+        encoded: Encoded,
+        examples: Examples,
+        outputs: Iterable[tuple[TaskBatch, Any]],
+        scale: LabelScale | None,
+    ) -> Predictions:
+        """Return the best span of all windows of each question, cut from the context as it stands.
+
+        A context without any token has an empty answer, and no score.
+        """
+        assert isinstance(encoded, Windows)
+        _, contexts = examples.texts
+        best: list[tuple[str, float | None]] = [("", None)] * len(examples)
+        for batch, output in outputs:
+            logits = zip(
+                output.start_logits.float().cpu(), output.end_logits.float().cpu(), strict=True
+            )
+            for row, (starts, ends) in zip(batch.rows.tolist(), logits, strict=True):
+                offsets, example = encoded.offsets[row], int(encoded.examples[row])
+                if not offsets[:, 1].any():
+                    continue
+                first, last, score = best_span(starts, ends, offsets)
+                before = best[example][1]
+                if score > (-math.inf if before is None else before):
+                    text = contexts[example][offsets[first, 0] : offsets[last, 1]]
+                    best[example] = (text, score)
+        return Predictions([text for text, _ in best], [score for _, score in best])
+
+    def cut_note(self, parts: Sequence[Features]) -> str:
+        """Return how many questions are cut; contexts are read whole, in windows."""
+        cut = sum(features.cut for features in parts)
+        are = "questions are" if cut > 1 else "question is"
+        return f"{cut:,} {are} longer than what is read of a question, and cut"
+
+    def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
+        """Return ``f1`` and ``exact_match`` of SQuAD v1.1: the best over the accepted answers.
+
+        Question and answer belong together by their place: the ids of a file may repeat.
+        """
+        from torchmetrics.functional.text import squad
+
+        found: list[dict[str, Any]] = [
+            {"id": str(place), "prediction_text": text} for place, text in enumerate(predictions)
+        ]
+        answers: list[Answers] = examples.labels
+        wanted: list[dict[str, Any]] = [
+            {"id": str(place), "answers": {"text": list(a.texts), "answer_start": list(a.starts)}}
+            for place, a in enumerate(answers)
+        ]
+        percent = squad(found, wanted)
+        return {name: float(percent[name]) / 100 for name in self.task.metrics}
+
+    def resampled_metrics(
+        self, predictions: Sequence[Any], examples: Examples, draws: Sequence[NDArray[np.int64]]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the means over each resample: computing the metrics anew would be too slow."""
+        each = [self.metrics([p], examples.take([i])) for i, p in enumerate(predictions)]
+        table = {name: np.array([one[name] for one in each]) for name in self.task.metrics}
+        return {name: np.array([v[rows].mean() for rows in draws]) for name, v in table.items()}
+
+    def constant(self, examples: Examples) -> str:
+        """Return the answer that is accepted by most questions."""
+        texts = Counter(text for answers in examples.labels for text in set(answers.texts))
+        return min(texts, key=lambda text: (-texts[text], text))
+
+    def constant_loss(self, features: Features) -> float:
+        """Return the entropy of the places at which answers begin and end: their mean, in nats."""
+        first, last = features.labels.unbind(1)  # (n,)
+        return (label_entropy(first) + label_entropy(last)) / 2
+
+    def label_to_json(self, label: Answers) -> list[str]:
+        """Return the texts of the accepted answers."""
+        return list(label.texts)
+
+    def label_from_json(self, value: Any) -> Answers:
+        """Return answers whose places are not known, which metrics do not need."""
+        return Answers(tuple(value), (0,) * len(value))
+
+
+def read_articles(file: Path) -> Iterator[Record]:
+    """Yield a record for each question of a file in SQuAD's format.
+
+    Args:
+        file: JSON, plain or compressed: articles, their paragraphs, and the questions on each.
+
+    Raises:
+        TaskError: It is something else.
+    """
+    try:
+        with reading(file), file.open("rb") as raw, open_binary(file, raw) as binary:
+            articles = json.load(binary)["data"]
+        numbers = itertools.count(1)
+        for article in articles:
+            for paragraph in article["paragraphs"]:
+                for question in paragraph["qas"]:
+                    answers = question["answers"]
+                    record = {
+                        "id": question.get("id"),
+                        "context": paragraph["context"],
+                        "question": question["question"],
+                        "answers": {
+                            "text": [answer["text"] for answer in answers],
+                            "answer_start": [answer["answer_start"] for answer in answers],
+                        },
+                    }
+                    name, number = question.get("id"), next(numbers)
+                    yield f"{file}, question {number if name is None else name}", record
+    except (ValueError, KeyError, TypeError) as error:
+        raise TaskError(
+            f"{file} is not in SQuAD's format ({type(error).__name__}: {error})"
+        ) from error
+
+
+def best_span(starts: Tensor, ends: Tensor, offsets: NDArray[np.int32]) -> tuple[int, int, float]:
+    """Return first token, last token and score of a window's best span.
+
+    Of the 20 best starts and ends, pairs that lie in the context, in order, and span at most 30
+    tokens are candidates; their score is the sum of the two logits.
+
+    Args:
+        starts: Logit of each token as a start, shape (T',) with T' ≥ T.
+        ends: The same as an end.
+        offsets: Characters of each token, (0, 0) outside of the context, shape (T, 2).
+    """
+    outside = torch.from_numpy(offsets[:, 1] == 0)  # (T,)
+    count = min(_N_BEST, int((~outside).sum()))
+    start_scores, firsts = starts[: len(outside)].masked_fill(outside, -torch.inf).topk(count)
+    end_scores, lasts = ends[: len(outside)].masked_fill(outside, -torch.inf).topk(count)
+    lengths = lasts - firsts[:, None] + 1  # (count, count)
+    scores = start_scores[:, None] + end_scores
+    scores = scores.masked_fill((lengths < 1) | (lengths > _LONGEST_ANSWER), -torch.inf)
+    place = int(scores.argmax())
+    first, last = firsts[place // count], lasts[place % count]
+    return int(first), int(last), float(scores.flatten()[place])

@@ -1,0 +1,168 @@
+"""The kinds of task, one row each, with the metrics of every kind.
+
+Imports nothing heavy. To add a kind of task:
+
+1. Write a module with a class ``Code`` that derives from `tamtctl.tasks.kinds.base.TaskKind`: how a
+   label is read, what the model reads, its loss, its predictions and its metrics.
+2. Add a row below; from another package, `register_kind(Kind(...))` before it is used.
+
+A `tamtctl.tasks.task.Task` of the kind is a row in `tamtctl.tasks.benchmarks.table`. Users' own
+labelled files can be of the kind with ``--label-kind`` if the row names ``own_metrics``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.shelves import Row, Shelf
+from tamtctl.tasks.task import Task
+
+TABLES = (".tsv", ".jsonl", ".csv", ".parquet")  # files whose cells hold texts and labels
+NESTED = (".jsonl", ".parquet")  # of these, the ones in which a label may have parts
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How well a model does a task, as one number.
+
+    Attributes:
+        name: As files and tables have it.
+        higher_is_better: Its direction, the same for every kind that has a metric of this name.
+        needs_different_labels: It is not defined where all labels are the same.
+    """
+
+    name: str
+    higher_is_better: bool = True
+    needs_different_labels: bool = False
+
+    def rank(self, value: float) -> float:
+        """Return a number that is the higher, the better a value is."""
+        return value if self.higher_is_better else -value
+
+    def gain(self, value: float, other: float) -> float:
+        """Return by how much a value is better than another one; negative if it is worse."""
+        return self.rank(value) - self.rank(other)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Row):
+    """A kind of task.
+
+    Attributes:
+        name: What ``--label-kind`` and ``metrics.json`` call it.
+        code: The module with its ``Code``.
+        summary: What a label is, in a few words.
+        head: How transformers calls a model with its head: what follows the family's name.
+        metrics: All that a task of the kind can be measured by.
+        own_metrics: Names of those of a user's own labelled files, the primary one first; empty:
+            own files cannot be of this kind.
+        suffixes: The files that its labels can be read from.
+        has_own_json: Its code reads ``.json`` files, too (``records_of_json``).
+    """
+
+    summary: str
+    head: str = "ForSequenceClassification"
+    metrics: tuple[Metric, ...]
+    own_metrics: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = TABLES
+    has_own_json: bool = False
+
+    def metric(self, name: str) -> Metric:
+        """Return one of its metrics by name."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+
+class _Kinds(Shelf[Kind]):
+    def register(self, row: Kind) -> Kind:
+        names = [metric.name for metric in row.metrics]
+        if not names or len(set(names)) < len(names):
+            raise UsageError(f"the kind of task {row.name} needs metrics, each with its own name")
+        if unknown := [name for name in row.own_metrics if name not in names]:
+            raise UsageError(
+                f"the kind of task {row.name} has no metric {unknown[0]!r}; it has "
+                f"{', '.join(names)}"
+            )
+        for metric in row.metrics:
+            for kind in self.values():
+                for other in kind.metrics:
+                    is_same = other.name == metric.name
+                    if is_same and other.higher_is_better != metric.higher_is_better:
+                        raise UsageError(
+                            f"{metric.name} of the kind of task {row.name} goes the other way than "
+                            f"that of {kind.name}; give it another name"
+                        )
+        return super().register(row)
+
+
+KINDS: Shelf[Kind] = _Kinds(
+    "kind of task",
+    (
+        Kind(
+            name="classification",
+            summary="one class of several",
+            code="tamtctl.tasks.kinds.classification",
+            metrics=(
+                Metric("accuracy"),
+                Metric("f1"),
+                Metric("macro_f1"),
+                Metric("matthews_correlation", needs_different_labels=True),
+            ),
+            own_metrics=("accuracy", "macro_f1"),
+        ),
+        Kind(
+            name="regression",
+            summary="a number",
+            code="tamtctl.tasks.kinds.regression",
+            metrics=(
+                Metric("pearson", needs_different_labels=True),
+                Metric("spearman", needs_different_labels=True),
+            ),
+            own_metrics=("pearson", "spearman"),
+        ),
+        Kind(
+            name="span",
+            summary="the answer to a question, where it stands in a text",
+            code="tamtctl.tasks.kinds.span",
+            head="ForQuestionAnswering",
+            metrics=(Metric("f1"), Metric("exact_match")),
+            suffixes=NESTED,
+            has_own_json=True,
+        ),
+    ),
+)
+
+
+def register_kind(kind: Kind) -> Kind:
+    """Add a kind of task to those that fine-tuning, evaluation and comparisons know.
+
+    Args:
+        kind: The row; its code is imported when it is used.
+
+    Raises:
+        UsageError: The name is bad or taken, or the row contradicts itself.
+    """
+    return KINDS.register(kind)
+
+
+def own_kinds() -> tuple[str, ...]:
+    """Return the kinds that a user's own labelled files can be of; the first is the usual one."""
+    return tuple(name for name, kind in KINDS.items() if kind.own_metrics)
+
+
+def direction(name: str) -> str:
+    """Return what stands behind the name of a metric where less of it is better, else nothing.
+
+    Args:
+        name: Of a metric, with the suffix of its dev split.
+    """
+    known = [metric for kind in KINDS.values() for metric in kind.metrics]
+    found = [metric for metric in known if name.startswith(metric.name)]
+    if not found or max(found, key=lambda metric: len(metric.name)).higher_is_better:
+        return ""
+    return ", lower is better"
+
+
+def primary_metric(task: Task) -> Metric:
+    """Return the metric that stands for a task where one number must do."""
+    return KINDS[task.kind].metric(task.metrics[0])

@@ -1,0 +1,141 @@
+"""The folder of a task's files: which file is which split, and their records."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from tamtctl.data.text.sources import reading
+from tamtctl.foundations.digests import file_sha256
+from tamtctl.foundations.errors import TaskError
+from tamtctl.foundations.paths import expanded
+from tamtctl.tasks.examples import TRAIN
+from tamtctl.tasks.kinds.base import Record
+from tamtctl.tasks.kinds.table import KINDS
+from tamtctl.tasks.labelled.files import records_of
+from tamtctl.tasks.labelled.records import TaskData
+from tamtctl.tasks.task import Task
+
+MOST_EXAMPLES = 10_000_000
+
+
+def open_folder(task: Task, data_dir: Path) -> TaskData:
+    """Find the files of a task in a folder, or in its own folder within.
+
+    Args:
+        task: Names its folder and its splits.
+        data_dir: A folder of its files, or GLUE's folder of all tasks.
+
+    Raises:
+        TaskError: There are no such files.
+    """
+    data_dir = expanded(data_dir)
+    if not data_dir.is_dir():
+        raise TaskError(f"--data-dir {str(data_dir)!r} is no folder")
+    for folder in (data_dir, *(data_dir / name for name in (task.folder, task.name) if name)):
+        files = _files(task, folder)
+        if any(found for split, found in files.items() if split != TRAIN):
+            break
+    else:
+        expected = " and ".join(map(_names, (TRAIN, *task.dev_splits.values())))
+        raise TaskError(
+            f"no data of {task.name} in {str(data_dir)!r}, nor in its folder {task.folder}: "
+            f"expected {expected}, each as {_kinds(task)}"
+        )
+    if missing := [split for split in task.dev_splits.values() if split not in files]:
+        if "validation" not in files:
+            raise _no_split(task, missing[0], folder)
+        task = replace(task, dev_splits={"": "validation"})  # MNLI with one dev set
+    found = list(itertools.chain.from_iterable(files.values()))
+    return TaskData(task, str(folder), files_digest(found), partial(split_records, task, files))
+
+
+def _files(task: Task, folder: Path) -> dict[str, list[Path]]:
+    splits = {TRAIN, "validation", *task.dev_splits.values()}
+    return {
+        split: found for split in sorted(splits) if (found := _split_files(task, folder, split))
+    }
+
+
+def _split_files(task: Task, folder: Path, split: str) -> list[Path]:
+    """Return the file of a split, or its parts as the Hub stores them."""
+    for stem in _stems(split):
+        for suffix in _json_suffixes(task):
+            if found := sorted(folder.glob(f"{stem}*{suffix}")):
+                return found[:1]
+        for suffix in KINDS[task.kind].suffixes:
+            if (file := folder / f"{stem}{suffix}").is_file():
+                return [file]
+        if found := sorted(folder.glob(f"{stem}-*-of-*.parquet")):
+            return found
+    return []
+
+
+def _stems(split: str) -> tuple[str, ...]:
+    return (split,) if split == TRAIN else (split.replace("validation", "dev"), split)
+
+
+def _names(split: str) -> str:
+    return " or ".join(_stems(split))
+
+
+def _json_suffixes(task: Task) -> tuple[str, ...]:
+    return (".json", ".json.xz", ".json.gz") if KINDS[task.kind].has_own_json else ()
+
+
+def _kinds(task: Task) -> str:
+    json_files = [f"*{suffix}" for suffix in _json_suffixes(task)]
+    return ", ".join([*json_files, *KINDS[task.kind].suffixes])
+
+
+def _no_split(task: Task, split: str, folder: Path) -> TaskError:
+    return TaskError(
+        f"no {split} file of {task.name} in {str(folder)!r}: expected {_names(split)} as "
+        f"{_kinds(task)}"
+    )
+
+
+def split_records(task: Task, files: Mapping[str, list[Path]], split: str) -> Iterator[Record]:
+    """Yield the records of a split.
+
+    Args:
+        task: Says which columns are read.
+        files: Split → its files.
+        split: Which one.
+
+    Raises:
+        TaskError: There is no such split, it cannot be read, or it has none or too many records.
+    """
+    if split not in files:
+        raise _no_split(task, split, next(iter(files.values()))[0].parent)
+    number = 0
+    records = itertools.chain.from_iterable(records_of(task, file) for file in files[split])
+    for number, record in enumerate(records, start=1):
+        if number > MOST_EXAMPLES:  # they are held in memory, as are their tokens
+            raise TaskError(
+                f"{record[0]}: there are more than {MOST_EXAMPLES:,} examples; give a part of them"
+            )
+        yield record
+    if not number:
+        raise _no_examples(files[split])
+
+
+def _no_examples(files: Sequence[Path]) -> TaskError:
+    found = "holds no examples" if any(file.stat().st_size for file in files) else "is empty"
+    return TaskError(
+        f"{', '.join(map(str, files))} {found}; it needs at least one (the first line of a tsv or "
+        "csv file is its header)"
+    )
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """Return what identifies files by their content."""
+    digest = hashlib.sha256()
+    for file in files:
+        with reading(file):
+            digest.update(bytes.fromhex(file_sha256(file)))
+    return digest.hexdigest()

@@ -1,0 +1,68 @@
+"""What a person should know of a task's examples before a metric is believed, a line each.
+
+None of this stops a run. What there is to say of the labels, their kind says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tamtctl.data.padded_batches import Features
+from tamtctl.tasks.examples import Examples
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
+from tamtctl.tasks.task import Task
+
+
+def few_note(examples: Examples, where: str) -> list[str]:
+    """Return a note where there are too few examples to say how sure a score is."""
+    if len(examples) >= MIN_EXAMPLES:
+        return []
+    return [
+        f"too few {where} examples ({len(examples)}) to tell: at least {MIN_EXAMPLES} are needed "
+        "for a standard error"
+    ]
+
+
+def overlap_note(train: Examples, dev: Examples) -> list[str]:
+    """Return a note on dev examples whose texts are among those that are trained on."""
+    seen = set(zip(*train.texts, strict=True))
+    shared = sum(row in seen for row in zip(*dev.texts, strict=True))
+    if not shared:
+        return []
+    count = "all" if shared == len(dev) else f"{shared:,} of the"
+    return [
+        f"{count} {len(dev):,} dev examples are among those to train on, too: the scores are not "
+        "of unseen text"
+    ]
+
+
+def cut_notes(
+    task: Task, parts: Sequence[Features], limits: tuple[int, int], advice: str
+) -> list[str]:
+    """Return a note on texts that are too long and are cut.
+
+    Args:
+        task: Its kind may have a note of its own.
+        parts: What is read.
+        limits: Tokens that are read, and that the model can take.
+        advice: How to read more tokens, with ``{}`` for their number.
+    """
+    cut = sum(features.cut for features in parts)
+    if not cut:
+        return []
+    if own := kind_of(task).cut_note(parts):
+        return [own]
+    total = sum(map(len, parts))
+    length, most = limits
+    enough = min(2 ** (max(features.longest for features in parts) - 1).bit_length(), most)
+    more = advice.format(enough) if enough > length else "the model cannot take more"
+    return [
+        f"{_percent(cut, total)} of the texts ({cut:,} of {total:,}) are longer than {length} "
+        f"tokens and are cut; {more}"
+    ]
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100 * part / whole
+    return f"{share:.0f} %" if part == whole or 1 <= share < 99 else f"{share:.2g} %"

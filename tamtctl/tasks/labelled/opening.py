@@ -1,0 +1,124 @@
+"""Finding the data of a task: of a benchmark, or of a user's own labelled files."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tamtctl.foundations.errors import TaskError
+from tamtctl.tasks.benchmarks.benchmark import MadeExamples
+from tamtctl.tasks.benchmarks.table import BENCHMARKS
+from tamtctl.tasks.examples import TRAIN
+from tamtctl.tasks.kinds.base import code_of, kind_of
+from tamtctl.tasks.kinds.table import TABLES, own_kinds
+from tamtctl.tasks.labelled.files import reading_notes, suffix_of
+from tamtctl.tasks.labelled.folders import files_digest, open_folder, split_records
+from tamtctl.tasks.labelled.hub_datasets import open_dataset
+from tamtctl.tasks.labelled.records import TaskData, cell_of
+from tamtctl.tasks.registry import own_task
+from tamtctl.tasks.task import Task
+
+
+def open_task(task: Task, data_dir: Path | None = None) -> TaskData:
+    """Find the data of a task; only local files are looked at yet.
+
+    Args:
+        task: One of `tamtctl.tasks.registry.TASKS`.
+        data_dir: A folder of its files, or GLUE's folder of all tasks; None: the Hub.
+
+    Raises:
+        TaskError: The folder has no such files, or the Hub has none.
+    """
+    made = BENCHMARKS[task.name].made()
+    if made is not None:
+        return _of_made(task, made)
+    return open_dataset(task) if data_dir is None else open_folder(task, data_dir)
+
+
+def _of_made(task: Task, made: MadeExamples) -> TaskData:
+    task = replace(task, labels=made.labels)
+    return TaskData(task, made.source, made.digest, made.records.__getitem__)
+
+
+def open_own_task(
+    name: str,
+    train: Path,
+    dev: Path | None,
+    *,
+    text_columns: Sequence[str],
+    label_column: str,
+    kind: str | None = None,
+) -> TaskData:
+    """Find the data of a user's own task, and its labels.
+
+    Args:
+        name: What the user calls it.
+        train: A tsv, csv, jsonl or parquet file.
+        dev: Another one; None: there is none, and a part of the training set stands for it.
+        text_columns: One or two columns.
+        label_column: The column of the label.
+        kind: A name in `tamtctl.tasks.kinds.table.own_kinds`; None: the first that the training
+            labels look like (regression, if they are numbers, not all of them whole), else the
+            usual one.
+
+    Raises:
+        TaskError: A file cannot be read, a column is missing, or there is but one label.
+    """
+    for file in filter(None, (train, dev)):
+        _check_file(file, "check --train and --dev" if dev else "check --train")
+    cells = list(_own_labels(train, text_columns, label_column))
+    values = [value for _, value in cells]
+    like = (name for name in own_kinds() if code_of(name).looks_like(values))
+    chosen = kind or next(like, own_kinds()[0])
+    its_kind = kind_of(own_task(name, tuple(text_columns), label_column, chosen))
+    for place, value in cells:
+        its_kind.own_value(place, value)
+    task = its_kind.with_labels_of(train, values)
+    found = _of_files(task, {TRAIN: train} | ({"validation": dev} if dev else {}))
+    notes = found.notes
+    if dev and train.samefile(dev):
+        notes += (f"{train} is to train on and the dev file, too",)
+    return replace(
+        found,
+        labels=tuple(values),
+        notes=notes,
+        has_guessed_kind=kind is None,
+        has_no_dev=dev is None,
+    )
+
+
+def _own_labels(
+    train: Path, text_columns: Sequence[str], label_column: str
+) -> Iterator[tuple[str, Any]]:
+    """Yield place and cell of each label of a training file, whatever kind they will be of."""
+    task = own_task("own", tuple(text_columns), label_column, own_kinds()[0])
+    for place, record in split_records(task, {TRAIN: [train]}, TRAIN):
+        yield place, cell_of(task, place, record, label_column)
+
+
+def open_dev_file(task: Task, dev: Path) -> TaskData:
+    """Find one labelled file of a task of which all else is known, its labels included.
+
+    Raises:
+        TaskError: There is no such file, or it is of a kind that cannot be read.
+    """
+    _check_file(dev, "give a labelled file with --dev")
+    return _of_files(replace(task, dev_splits={"": "validation"}), {"validation": dev})
+
+
+def _check_file(file: Path, advice: str) -> None:
+    if not file.is_file():
+        raise TaskError(f"no file {str(file)!r}; {advice}")
+    if suffix_of(file) not in TABLES:
+        raise TaskError(f"{file} is of no kind that can be read: use {', '.join(TABLES)}")
+
+
+def _of_files(task: Task, files: Mapping[str, Path]) -> TaskData:
+    name = ", ".join(map(str, files.values()))
+    records = partial(split_records, task, {split: [file] for split, file in files.items()})
+    notes = tuple(itertools.chain.from_iterable(map(reading_notes, dict.fromkeys(files.values()))))
+    return TaskData(task, name, files_digest(files.values()), records, notes=notes)

@@ -1,0 +1,72 @@
+"""What a task is: the columns that are read, the labels, the metrics and the hyperparameters.
+
+Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+FEW_SHOTS, FEW_SHOT_EPOCHS = 1000, 8  # TAMT, §4.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One supervised task; hyperparameters are the paper's (TAMT, appendix A).
+
+    Attributes:
+        name: What the user calls it.
+        summary: One line for ``--help``.
+        kind: The name of a row in `tamtctl.tasks.kinds.table.KINDS`.
+        columns: The text columns, one or two, as `datasets` names them.
+        label_column: The column of the label, as `datasets` names it.
+        labels: Names of the classes, in the order of their ids; empty where there are none.
+        metrics: Names of the official metrics, the primary one first; the kind has their facts.
+        dev_splits: Suffix of a metric's name → the split as `datasets` names it.
+        hub: Dataset and configuration on the Hub; None where there is none.
+        folder: Name of the folder with its files, as GLUE's download has it.
+        other_names: Column in GLUE's files → its name here, where they differ.
+        unnamed_columns: The columns of files that have no header line.
+        has_broken_rows: GLUE's own file has rows that lack columns; everybody leaves them out.
+        learning_rate: Peak rate.
+        batch_size: Examples per optimiser step.
+        epochs: Passes over the training set.
+        max_length: Tokens per example, special tokens included; longer ones are cut.
+        label_range: Smallest and largest label of a task of numbers; None: any number.
+        stride: Tokens from the start of one window of a long context to the next.
+    """
+
+    name: str
+    summary: str
+    kind: str = "classification"
+    columns: tuple[str, ...] = ("sentence1", "sentence2")
+    label_column: str = "label"
+    labels: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ("accuracy",)
+    dev_splits: Mapping[str, str] = field(default_factory=lambda: {"": "validation"})
+    hub: tuple[str, str | None] | None = None
+    folder: str | None = None
+    other_names: Mapping[str, str] = field(default_factory=dict)
+    unnamed_columns: tuple[str, ...] = ()
+    has_broken_rows: bool = False
+    learning_rate: float = 2e-5
+    batch_size: int = 32
+    epochs: int = 3
+    max_length: int = 128
+    label_range: tuple[float, float] | None = None
+    stride: int = 0
+
+    def epochs_for(self, limit: int | None) -> int:
+        """Return the epochs for a training set cut to ``limit``: more for few shots."""
+        return max(self.epochs, FEW_SHOT_EPOCHS) if limit and limit <= FEW_SHOTS else self.epochs
+
+    @property
+    def primary_metric(self) -> str:
+        """The name of the metric that stands for the task where one number must do."""
+        return self.metrics[0] + next(iter(self.dev_splits))
+
+    @property
+    def is_public(self) -> bool:
+        """Whether its files are the same for everybody, so that no label in them can change."""
+        return self.hub is not None or self.folder is not None

@@ -85,18 +85,18 @@ def show_comparison_plan(output: Page, plan: Sequence[PlannedRun]) -> None:
 
 def show_comparison(output: Page, comparison: Comparison) -> None:
     """Print the table of results, what it says, and where the report is."""
-    from tamtctl.comparison.report import REPORT, summary
+    from tamtctl.comparison.report import REPORT, first_tables
 
-    heading, rows = summary(comparison)
-    table = PlainTable(*heading[:2])
-    for column in heading[2:]:
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(*row)
     output.notes.line()
     for text in comparison.texts:
         output.line(f"Held-out text: {text}")
-    output.table(table)
+    for table in first_tables(comparison):
+        shown = PlainTable(*table.heading[: table.words])
+        for column in table.heading[table.words :]:
+            shown.add_column(column, justify="right")
+        for row in table.rows:
+            shown.add_row(*row)
+        output.table(shown)
     for sentence in comparison.sentences:
         output.line(sentence)
     for cell, why in comparison.left_out.items():

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from tamtctl.comparison.baselines import one_shot_ticket
 from tamtctl.comparison.config import RANDOM_SEEDS, Cell
-from tamtctl.comparison.intervals import number_or_none
+from tamtctl.comparison.intervals import Spread, number_or_none
 from tamtctl.comparison.levels import Level, TicketLevel
 from tamtctl.comparison.measures import column, loss_measure
 from tamtctl.comparison.sweep import flips_along, losses_along, training_losses
 from tamtctl.comparison.task_metrics import TaskScore
 from tamtctl.foundations import printable
 from tamtctl.foundations.selection import keep_count
-from tamtctl.pruning.methods import IMP, TAMT, sweep_methods
+from tamtctl.pruning.methods import IMP, ONE_SHOT, TAMT, sweep_methods
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.pruning.one_shot import magnitude_masks_of
 from tamtctl.pruning.searching.mask_probe import HeldOutText
@@ -86,6 +86,11 @@ class Subnetwork:
         return printable.cell(self.method if self.is_given or not facts else facts.label)
 
     @property
+    def is_one_shot(self) -> bool:
+        """Whether it is a baseline or a cell that took no training."""
+        return not self.is_given and self.method in ONE_SHOT
+
+    @property
     def level(self) -> Level:
         """What it is compared at."""
         return Level(self.sparsity, self.among)
@@ -120,6 +125,16 @@ class Subnetwork:
             "seconds": self.seconds,
             "ticket": None if self.path is None else str(self.path),
         }
+
+
+def loss_over_seeds(group: Sequence[Subnetwork], measure: str) -> Spread:
+    """Return a loss over the subnetworks that differ in their seed alone."""
+    return Spread.of([one.losses[measure].mean for one in group])
+
+
+def metric_over_seeds(group: Sequence[Subnetwork], task: str) -> Spread:
+    """Return a task's metric over the seeds of the masks and of their fine-tuning."""
+    return Spread.of([run.score for one in group for run in one.scores[task].runs])
 
 
 def dense(texts: Texts) -> Subnetwork:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 import re
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import tiny
 from command_line import Run, runner
 from samples import ticket_for
+from small_tasks import sst2_folder
 
 RECIPE = """
 batch-size = 4
@@ -41,18 +41,7 @@ def sweep(tiny_model: Path, text_file: Path) -> list[object]:
 
 @pytest.fixture
 def sst2(tmp_path: Path) -> Path:
-    """SST-2's files with a few sentences that the tiny tokenizer knows."""
-    folder = tmp_path / "SST-2"
-    folder.mkdir()
-    words = random.Random(0)
-    for name, count in (("train", 40), ("dev", 30)):
-        lines = (
-            f"{'the list of' if label else 'a file to'} {' '.join(words.choices(tiny.WORDS, k=5))}"
-            f"\t{label}"
-            for label in words.choices((0, 1), k=count)
-        )
-        (folder / f"{name}.tsv").write_text("sentence\tlabel\n" + "\n".join(lines) + "\n")
-    return folder
+    return sst2_folder(tmp_path / "SST-2")
 
 
 def runs() -> dict[Path, int]:

@@ -1,0 +1,1 @@
+"""The sections of a comparison's report; `tamtctl.comparison.sections.table` lists them."""

@@ -1,0 +1,89 @@
+"""One search for many sparsities: what its tickets cost against those of searches of their own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tamtctl.comparison.found import Found, Table
+from tamtctl.comparison.intervals import Interval, loss_difference
+from tamtctl.comparison.opening import Opened
+from tamtctl.comparison.result import Comparison
+from tamtctl.pruning.methods import TAMT
+from tamtctl.pruning.trained.kept_scores import masks_from_scores
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A ticket that was derived from the scores of a search at another sparsity.
+
+    Attributes:
+        method: The method of the search.
+        seed: The seed of the search.
+        searched: The sparsity of the search.
+        sparsity: The sparsity of the ticket.
+        term: What the search trained for.
+        loss: The loss of the derived ticket.
+        cost: By how much its loss is above that of a search at its own sparsity.
+    """
+
+    method: str
+    seed: int | None
+    searched: float
+    sparsity: float
+    term: str
+    loss: float
+    cost: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"cost": self.cost.to_dict()}
+
+
+@dataclass(frozen=True)
+class DerivedTickets(Found):
+    """With ``--keep-scores``, what every mask training gives at the other sparsities."""
+
+    derived: Sequence[Derived]
+
+    def table(self) -> Table | None:
+        """Return their losses and costs."""
+        if not self.derived:
+            return None
+        heading = "method,seed,loss,searched at,ticket at,its loss,cost,95 % interval".split(",")
+        rows = []
+        for one in self.derived:
+            cost, seed = one.cost, "–" if one.seed is None else str(one.seed)
+            row = [one.method, seed, one.term, f"{one.searched:g}", f"{one.sparsity:g}"]
+            row += [f"{one.loss:.3f}", f"{cost.value:+.3f}", cost.brackets]
+            rows.append(row)
+        return Table(heading, rows, words=3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"derived": [one.to_dict() for one in self.derived]}
+
+
+def find(comparison: Comparison, opened: Opened) -> DerivedTickets:
+    """Return the tickets that the kept scores give, beside those of a search of their own."""
+    return DerivedTickets(list(_derived(comparison, opened)))
+
+
+def _derived(comparison: Comparison, opened: Opened) -> Iterator[Derived]:
+    if not opened.config.keep_scores:
+        return
+    text = opened.text
+    reached = {name: weight.cpu() for name, weight in text.frozen.items()}
+    trained = [one for one in comparison.subnetworks if one.ticket and one.ticket.method == TAMT]
+    for one, own in itertools.permutations(trained, 2):
+        if (one.method, one.seed) != (own.method, own.seed) or one.path is None:
+            continue
+        masks = masks_from_scores(one.path.parent, reached, own.sparsity)
+        losses = text.losses(masks)
+        for term in (one.objective or "").split("+"):
+            cost = loss_difference([losses[term]], [own.losses[term]])
+            yield Derived(
+                one.label, one.seed, one.sparsity, own.sparsity, term, losses[term].mean, cost
+            )

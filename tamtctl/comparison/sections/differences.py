@@ -1,0 +1,161 @@
+"""Every two methods at the same level: which is better at what, and how sure that is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tamtctl.comparison.found import Found, Table
+from tamtctl.comparison.intervals import (
+    Interval,
+    loss_difference,
+    score_difference,
+    thousandths,
+)
+from tamtctl.comparison.levels import Level
+from tamtctl.comparison.measures import is_loss, lower_is_better, term_of, unit, words
+from tamtctl.comparison.opening import Opened
+from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.subnetworks import DENSE, Subnetwork
+from tamtctl.pruning.methods import IMP, ONE_SHOT
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two methods at one level.
+
+    Attributes:
+        a: One method, as a text names it.
+        b: The other one.
+        level: The level of both.
+        measure: A loss or a task, whose row says whether less of it is better.
+        interval: By how much ``a`` has more than ``b``, from a paired bootstrap over blocks of
+            text, or over dev examples.
+        is_headline: Whether it says how a method does at what it was trained for.
+        are_identical: Whether the masks are one and the same, so that there is nothing to tell.
+    """
+
+    a: str
+    b: str
+    level: Level
+    measure: str
+    interval: Interval
+    is_headline: bool
+    are_identical: bool = False
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether one of the two can be said to be better."""
+        is_seen = abs(self.interval.value) >= 0.0005  # what a text shows as 0.000 is no win
+        return self.interval.is_significant and is_seen and not self.are_identical
+
+    def __str__(self) -> str:
+        if self.are_identical:
+            return f"{self.a} and {self.b} at {self.level} are identical masks"
+        of = f" {unit(self.measure)}" if is_loss(self.measure) else ""
+        where = f"at {self.level} in {words(self.measure)}"
+        value, low, high = self.interval.value, self.interval.low, self.interval.high
+        if low is None or high is None:
+            return f"{self.a} and {self.b} {where}: {self.interval.why_none}"
+        if not self.is_claimed:
+            return (
+                f"{self.a} and {self.b} cannot be told apart {where}: a difference of "
+                f"{thousandths(value)}{of}, 95 % interval {self.interval.brackets}"
+            )
+        a_is_better = (value < 0) == lower_is_better(self.measure)
+        better, worse = (self.a, self.b) if a_is_better else (self.b, self.a)
+        bounds = ", ".join(f"{bound:.3f}" for bound in sorted((abs(low), abs(high))))
+        return f"{better} beats {worse} {where} by {abs(value):.3f}{of}, 95 % interval [{bounds}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "sparsity": self.level.sparsity,
+            "among": self.level.among or None,
+            "measure": self.measure,
+            "identical": self.are_identical,
+            **self.interval.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Differences(Found):
+    """The differences of every two methods that are compared with each other."""
+
+    differences: Sequence[Difference]
+
+    def sentences(self) -> list[str]:
+        """Return what the methods do at what they were trained for."""
+        return [str(one) for one in self.differences if one.is_headline and not one.are_identical]
+
+    def table(self) -> Table:
+        """Return all of them."""
+        heading = ["sparsity", "measure", "a", "b", "a − b", "95 % interval"]
+        rows = []
+        for one in self.differences:
+            interval = "identical masks" if one.are_identical else one.interval.brackets
+            value = thousandths(one.interval.value)
+            rows.append([str(one.level), words(one.measure), one.a, one.b, value, interval])
+        return Table(heading, rows, words=4)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"differences": [one.to_dict() for one in self.differences]}
+
+
+def find(comparison: Comparison, opened: Opened) -> Differences:
+    """Return the differences of every two methods at the same level, in every measure."""
+    return Differences(list(_differences(comparison)))
+
+
+def _differences(comparison: Comparison) -> Iterator[Difference]:
+    measures, tasks = comparison.measures, comparison.config.tasks
+    for pair in itertools.combinations(comparison.groups.values(), 2):
+        first, second = sorted(pair, key=lambda group: _rank(group[0]))
+        a, b = first[0], second[0]
+        if a.level != b.level or not _are_compared(a, b):
+            continue
+        wanted = {term for one in (a, b) for term in _trained_for(one, measures)}
+        if not b.is_given:
+            wanted = set(_trained_for(a, measures))
+        digests = {one.ticket.masks_digest for group in pair for one in group if one.ticket}
+        for measure in (*measures, *tasks):
+            if measure in measures:
+                interval = loss_difference(
+                    *([o.losses[measure] for o in g] for g in (first, second))
+                )
+            else:
+                runs = ([r for o in g for r in o.scores[measure].runs] for g in (first, second))
+                interval = score_difference(*runs)
+            is_headline = _is_told(b) and (measure in tasks or term_of(measure) in wanted)
+            yield Difference(
+                a.label, b.label, a.level, measure, interval, is_headline, len(digests) == 1
+            )
+
+
+def _are_compared(a: Subnetwork, b: Subnetwork) -> bool:
+    """Whether there is a difference to tell: not of two masks that are only there as baselines."""
+    return DENSE not in (a.method, b.method) and not a.is_one_shot
+
+
+def _is_told(b: Subnetwork) -> bool:
+    """Whether a sentence says what takes more work than ``b`` gains by it."""
+    return b.is_given or b.method in ("magnitude", IMP)
+
+
+def _trained_for(one: Subnetwork, measures: Sequence[str]) -> list[str]:
+    """Return the losses that tell how a mask does at what it was made for."""
+    terms = [term_of(measure) for measure in measures]
+    wanted = (one.objective or terms[0]).split("+")
+    return [term for term in wanted if term in terms] or terms[:1]
+
+
+def _rank(one: Subnetwork) -> int:
+    """Return how much work a mask takes, the least last; a ticket is what a comparison is about."""
+    if one.is_given or one.method not in (IMP, *ONE_SHOT):
+        return 0
+    return (IMP, *ONE_SHOT).index(one.method) + 1

@@ -1,0 +1,94 @@
+"""Losses and scores of every method at every level: the table of the results, and its figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tamtctl.comparison.found import Found, Picture, Table
+from tamtctl.comparison.measures import axis, heading
+from tamtctl.comparison.rendering.plotting import (
+    by_line,
+    dense_line,
+    error_bars,
+    legend,
+    panels,
+    styles,
+)
+from tamtctl.comparison.subnetworks import DENSE, Subnetwork, loss_over_seeds, metric_over_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tamtctl.comparison.opening import Opened
+    from tamtctl.comparison.result import Comparison
+
+_CAPTION = (
+    "Held-out loss against sparsity, with the pre-trained head. Bars: standard deviation over "
+    "seeds. The dashed line is the dense model."
+)
+
+
+def find(comparison: Comparison, opened: Opened) -> Losses:
+    """Return the losses of a comparison, which it always has."""
+    return Losses(comparison)
+
+
+@dataclass(frozen=True)
+class Losses(Found):
+    """The losses that were measured, and the tasks' metrics."""
+
+    comparison: Comparison
+
+    def table(self) -> Table:
+        """Return a row for every method and level, in one fixed order.
+
+        That is by level, and within one as asked for: the methods of ``--methods``, or the
+        baselines and then the tickets.
+        """
+        tasks = self.comparison.config.tasks
+        first = self.comparison.subnetworks[0]
+        columns = ["sparsity", "method", *map(heading, self.comparison.measures)]
+        columns += [f"{task} ({first.scores[task].label})" for task in tasks]
+        columns += ["mask flipped", "steps"]
+        groups = sorted(
+            self.comparison.groups.items(), key=lambda item: (item[0][0] != DENSE, item[0][1])
+        )
+        return Table(columns, [self._row(group) for _, group in groups], words=2)
+
+    def _row(self, group: Sequence[Subnetwork]) -> list[str]:
+        one = group[0]
+        row = ["–" if one.method == DENSE else str(one.level), one.label]
+        row += [str(loss_over_seeds(group, measure)) for measure in self.comparison.measures]
+        row += [str(metric_over_seeds(group, task)) for task in self.comparison.config.tasks]
+        row.append("–" if one.is_one_shot else _flipped([o.flips["all"] for o in group if o.flips]))
+        row.append("–" if not one.steps else f"{one.steps:,}")
+        return row
+
+    def picture(self) -> Picture:
+        """Return the losses over the sparsity, a panel for each loss."""
+        return Picture(_CAPTION, self._drawn)
+
+    def _drawn(self) -> Figure:
+        comparison = self.comparison
+        figure, all_axes = panels(len(comparison.measures))
+        style = styles(comparison)
+        dense = comparison.subnetworks[0]
+        for axes, measure in zip(all_axes, comparison.measures, strict=True):
+            for (method, label), groups in by_line(comparison).items():
+                spreads = [loss_over_seeds(group, measure) for group in groups.values()]
+                error_bars(axes, list(groups), spreads, label, style[method])
+            dense_line(axes, dense.losses[measure].mean)
+            axes.set(xlabel="sparsity", ylabel=axis(measure))
+            axes.set_xticks(sorted({one.sparsity for one in comparison.subnetworks if one.ticket}))
+        legend(figure, all_axes[0], 6)
+        return figure
+
+
+def _flipped(shares: Sequence[float]) -> str:
+    """Return the mean share of flipped bits; none at all is another thing than few."""
+    if not shares:
+        return "–"
+    mean = sum(shares) / len(shares)
+    return "none" if not any(shares) else f"{mean:.1%}" if mean >= 0.0005 else "< 0.1%"

@@ -1,0 +1,162 @@
+"""Losses along the searches, and how many steps do what iterative magnitude pruning does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tamtctl.comparison.found import Found, Picture
+from tamtctl.comparison.intervals import number_or_none, too_few_sequences
+from tamtctl.comparison.levels import Level
+from tamtctl.comparison.measures import axis, words
+from tamtctl.comparison.opening import Opened
+from tamtctl.comparison.rendering.plotting import panels, styles
+from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.subnetworks import Subnetwork, loss_over_seeds
+from tamtctl.pruning.methods import IMP
+from tamtctl.pruning.objectives import TERMS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_CAPTIONS = {  # whether held-out losses are drawn → caption
+    True: "Held-out loss along each mask training, one line per seed; the dotted line is what "
+    "iterative magnitude pruning ends with.",
+    False: "Training loss along each search, one line per seed: of mask training, and of the "
+    "weights of iterative magnitude pruning, which start over after every cut; its run to a "
+    "sparsity goes on from the one before.",
+}
+_Line = tuple[Subnetwork, dict[int, float]]  # step → loss
+
+
+@dataclass(frozen=True)
+class StepsToEqual:
+    """How many steps of mask training do what iterative magnitude pruning does.
+
+    Attributes:
+        method: The mask training.
+        sparsity: The sparsity of both.
+        seed: The seed of the mask training.
+        term: The loss that it trains for.
+        loss: That of iterative pruning, the mean over its seeds.
+        imp_steps: What iterative pruning took.
+        steps: The first of ``--at-steps`` at which the loss was no higher; None if at none. Steps
+            that had flipped nothing are not counted: there the mask is the one it started from.
+        why_none: Why there is nothing to say, if so.
+    """
+
+    method: str
+    sparsity: float
+    seed: int | None
+    term: str
+    loss: float
+    imp_steps: int
+    steps: int | None
+    why_none: str | None = None
+
+    def __str__(self) -> str:
+        at = f"{self.method} at {self.sparsity:g}, seed {self.seed}"
+        if self.why_none:
+            return f"{at}, and the steps that equal IMP: {self.why_none}"
+        imp = f"the {words(self.term)} that IMP has after {self.imp_steps} ({self.loss:.3f})"
+        if self.steps is None:
+            return f"{at}: at none of the evaluated steps as good as {imp}"
+        return f"{at}: {self.steps} steps reach {imp}"
+
+
+@dataclass(frozen=True)
+class LossesAlong(Found):
+    """The losses on the way of the searches.
+
+    Attributes:
+        comparison: Its subnetworks know the logs of their searches.
+        steps_to_equal: With ``--at-steps``, for every mask training beside iterative pruning.
+    """
+
+    comparison: Comparison
+    steps_to_equal: Sequence[StepsToEqual]
+
+    def sentences(self) -> list[str]:
+        """Return which steps do what iterative pruning does."""
+        return list(map(str, self.steps_to_equal))
+
+    def picture(self) -> Picture | None:
+        """Return held-out losses along the searches if there are any, else training losses."""
+        if not any(one.training for one in self.comparison.subnetworks):
+            return None
+        return Picture(_CAPTIONS[bool(self.comparison.config.at_steps)], self._drawn)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "at_steps": [
+                {"method": one.label, "sparsity": one.sparsity, "seed": one.seed, "step": step}
+                | {f"{term}_loss": number_or_none(loss) for term, loss in losses.items()}
+                for one in self.comparison.subnetworks
+                for step, losses in one.along.items()
+            ],
+            "steps_to_equal": [asdict(one) for one in self.steps_to_equal],
+        }
+
+    def _drawn(self) -> Figure:
+        measures, lines = self.comparison.measures, self._lines()
+        order = sorted(lines, key=lambda key: (measures.index(key[1]), key[0]))
+        figure, all_axes = panels(len(lines), columns=len({sparsity for sparsity, _ in lines}))
+        for axes, (sparsity, term) in zip(all_axes, order, strict=True):
+            self._draw(axes, lines[sparsity, term], sparsity, term)
+        return figure
+
+    def _lines(self) -> dict[tuple[float, str], list[_Line]]:
+        """Return sparsity and term → the searches with what is drawn of them."""
+        lines: dict[tuple[float, str], list[_Line]] = {}
+        for one in self.comparison.subnetworks:
+            log = one.along if self.comparison.config.at_steps else one.training
+            term = one.objective
+            if log and term in self.comparison.measures:
+                losses = {step: losses[term] for step, losses in log.items()}
+                lines.setdefault((one.sparsity, term), []).append((one, losses))
+        return lines
+
+    def _draw(self, axes: Axes, lines: Sequence[_Line], sparsity: float, term: str) -> None:
+        style, is_held_out = styles(self.comparison), bool(self.comparison.config.at_steps)
+        for one, losses in lines:
+            own = style[one.method] if is_held_out else {"color": style[one.method]["color"]}
+            axes.plot(list(losses), list(losses.values()), label=one.label, linewidth=1.2, **own)
+        rivals = self.comparison.groups.get((IMP, Level(sparsity)))
+        if is_held_out and rivals:
+            loss = loss_over_seeds(rivals, term).mean
+            axes.axhline(loss, color=style[IMP]["color"], linestyle=":", label="IMP")
+        axes.set(title=f"sparsity {sparsity:g}", xlabel="optimiser steps", ylabel=axis(term))
+        handles, labels = axes.get_legend_handles_labels()
+        unique = dict(zip(labels, handles, strict=True))  # seeds share a label
+        axes.legend(unique.values(), unique.keys())
+
+
+def find(comparison: Comparison, opened: Opened) -> LossesAlong:
+    """Return the losses along the searches of a sweep."""
+    return LossesAlong(comparison, list(_steps_to_equal(comparison)))
+
+
+def _steps_to_equal(comparison: Comparison) -> Iterator[StepsToEqual]:
+    for (_, level), group in comparison.groups.items():
+        rivals = comparison.groups.get((IMP, level))
+        for one in group:
+            term = one.objective
+            if not (rivals and one.along and term is not None and term in TERMS):
+                continue
+            loss = float(np.mean([rival.losses[term].mean for rival in rivals]))
+            good = [
+                step
+                for step, losses in one.along.items()
+                if losses[term] <= loss and one.flipped.get(step) != 0
+            ]
+            why = too_few_sequences(one.losses[term])
+            if one.is_unchanged:
+                why = "none is told, for the mask is still the one it started from"
+            steps = rivals[0].steps or 0
+            first = None if why else min(good, default=None)
+            yield StepsToEqual(one.label, level.sparsity, one.seed, term, loss, steps, first, why)

@@ -1,0 +1,38 @@
+"""What the tasks' metrics stand beside, and which runs of fine-tuning learnt nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tamtctl.comparison.found import Found
+from tamtctl.comparison.opening import Opened
+from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.subnetworks import DENSE
+from tamtctl.comparison.task_metrics import score_notes
+
+
+@dataclass(frozen=True)
+class Notes(Found):
+    """Sentences without which metrics of tasks mean little."""
+
+    said: Sequence[str]
+
+    def sentences(self) -> Sequence[str]:
+        """Return them."""
+        return self.said
+
+
+def find(comparison: Comparison, opened: Opened) -> Notes | None:
+    """Return what each task's constant answer has, and which runs did not train."""
+    said = list(_sentences(comparison))
+    return Notes(said) if said else None
+
+
+def _sentences(comparison: Comparison) -> Iterator[str]:
+    for task in comparison.config.tasks:
+        scores = {
+            one.name if one.method == DENSE else f"{one.name} at {one.level}": one.scores[task]
+            for one in comparison.subnetworks
+        }
+        yield from score_notes(task, scores)

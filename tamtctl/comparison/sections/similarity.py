@@ -1,0 +1,110 @@
+"""How alike the masks are: the Jaccard similarity of every two, beside that of random masks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tamtctl.comparison.found import Found, Picture
+from tamtctl.comparison.opening import Opened
+from tamtctl.comparison.rendering.plotting import panels
+from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.subnetworks import Subnetwork
+from tamtctl.ticket.similarity import similarities
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_CAPTION = (
+    "Jaccard similarity of the kept weights, averaged over the matrices that both mask; two random "
+    "masks have d / (2 − d) for a density d."
+)
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Jaccard similarities of the subnetworks of one sparsity.
+
+    Attributes:
+        sparsity: The sparsity of all of them; None if they are all tickets of a comparison.
+        names: What each is called.
+        jaccard: The similarity of every two over the matrices that both mask, 1 on the diagonal;
+            None where there is no such matrix.
+        chance: What two random masks would have, for every two.
+    """
+
+    sparsity: float | None
+    names: list[str]
+    jaccard: list[list[float | None]]
+    chance: list[list[float | None]]
+
+    @classmethod
+    def of(cls, sparsity: float | None, subnetworks: Sequence[Subnetwork]) -> Overlaps:
+        """Compare every two of several subnetworks."""
+        names = [one.name if sparsity else f"{one.name} {one.level}" for one in subnetworks]
+        tickets = [one.ticket for one in subnetworks if one.ticket]
+        jaccard: list[list[float | None]] = [[None] * len(names) for _ in names]
+        chance: list[list[float | None]] = [[None] * len(names) for _ in names]
+        for i, j in itertools.combinations_with_replacement(range(len(tickets)), 2):
+            if tickets[i].parameters.keys().isdisjoint(tickets[j].parameters):
+                continue
+            (pair,) = similarities([tickets[i], tickets[j]])
+            jaccard[i][j] = jaccard[j][i] = 1.0 if i == j else pair.average.jaccard
+            chance[i][j] = chance[j][i] = 1.0 if i == j else pair.average.chance_jaccard
+        return cls(sparsity, names, jaccard, chance)
+
+
+@dataclass(frozen=True)
+class Similarities(Found):
+    """The similarities within each sparsity of a sweep, or of all tickets."""
+
+    overlaps: Sequence[Overlaps]
+
+    def picture(self) -> Picture | None:
+        """Return them as squares, darker where two masks are less alike."""
+        return Picture(_CAPTION, self._drawn) if self.overlaps else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"similarities": [vars(one) for one in self.overlaps]}
+
+    def _drawn(self) -> Figure:
+        names = [name for one in self.overlaps for name in one.names]
+        side = 0.6 + 0.07 * max(map(len, names))  # inches: of the labels
+        side += 0.32 * max(len(one.names) for one in self.overlaps)
+        figure, all_axes = panels(len(self.overlaps), side, side, columns=2)
+        images = [_draw(axes, one) for axes, one in zip(all_axes, self.overlaps, strict=True)]
+        figure.colorbar(images[-1], ax=list(all_axes), label="Jaccard similarity", shrink=0.6)
+        return figure
+
+
+def find(comparison: Comparison, opened: Opened) -> Similarities:
+    """Return how alike masks are: within each sparsity of a sweep, or of all tickets."""
+    masked = [one for one in comparison.subnetworks if one.ticket]
+    sparsities: list[float | None] = [*sorted(comparison.config.sparsities)] or [None]
+    groups = [
+        (sparsity, [one for one in masked if sparsity in (None, one.sparsity)])
+        for sparsity in sparsities
+    ]
+    return Similarities([Overlaps.of(sparsity, group) for sparsity, group in groups if group[1:]])
+
+
+def _draw(axes: Axes, one: Overlaps) -> Any:
+    """Draw the similarities of one sparsity, and return the image for a colour bar."""
+    grid = np.array(one.jaccard, np.float64)  # no number where two have no matrix in common
+    image: Any = axes.imshow(grid, vmin=0, vmax=1, cmap="viridis")
+    axes.grid(visible=False)
+    axes.set_xticks(range(len(one.names)), one.names, rotation=60, ha="right", fontsize=7)
+    axes.set_yticks(range(len(one.names)), one.names, fontsize=7)
+    for (i, j), value in np.ndenumerate(grid):
+        text = "–" if np.isnan(value) else f"{value:.2f}"[1:] if value < 1 else "1"
+        colour = "white" if value <= 0.55 else "black"
+        axes.text(j, i, text, ha="center", va="center", fontsize=6, color=colour)
+    if one.sparsity is not None:
+        axes.set_title(f"sparsity {one.sparsity:g}")
+    return image

@@ -1,0 +1,208 @@
+"""The shelf of sections: every row says what it found, and one more row is in every report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from command_line import Run
+from small_tasks import sst2_folder
+
+from tamtctl.comparison.api import compare
+from tamtctl.comparison.config import CompareConfig
+from tamtctl.comparison.found import Found, Picture, Table
+from tamtctl.comparison.opening import Opened
+from tamtctl.comparison.rendering.plotting import panels, render
+from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.sections.table import SECTIONS, Section, register
+from tamtctl.foundations import printable
+from tamtctl.foundations.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RECIPE = """
+batch-size = 4
+sequence-length = 16
+learning-rate = 5e-3
+[imp]
+prune-every = 2
+learning-rate = 5e-2
+"""
+TOY = Section(name="toy", code=__name__, title="The toys & their weight", place="first")
+
+
+@dataclass(frozen=True)
+class Weights(Found):
+    """How many weights each subnetwork keeps."""
+
+    kept: dict[str, int]
+
+    def preface(self) -> list[str]:
+        return ["A toy weighs little."]
+
+    def sentences(self) -> list[str]:
+        return [f"<{name}> keeps {kept} toys" for name, kept in self.kept.items()]
+
+    def table(self) -> Table:
+        return Table(["toy", "weights"], [[n, str(kept)] for n, kept in self.kept.items()], words=1)
+
+    def picture(self) -> Picture:
+        return Picture("A figure of toys.", self._drawn)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"toys": self.kept}
+
+    def _drawn(self) -> Figure:
+        figure, (axes,) = panels(1)
+        axes.bar(list(self.kept), list(self.kept.values()))
+        return figure
+
+
+def find(comparison: Comparison, opened: Opened) -> Weights:
+    assert opened.model
+    masked = [one for one in comparison.subnetworks if one.ticket]
+    return Weights({one.name: sum(e.kept for e in one.ticket.parameters.values()) for one in masked
+                    if one.ticket})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def compared(
+    tiny_model: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Comparison:
+    """A sweep with every option that gives a section something to say, and a search of no use."""
+    folder = tmp_path_factory.mktemp("compared")
+    (folder / "tiny.toml").write_text(RECIPE.replace("5e-3", "1e-9"))
+    config = CompareConfig(
+        sparsities=(0.5, 0.7),
+        methods=("tamt-mlm", "imp", "magnitude"),
+        recipe=str(folder / "tiny.toml"),
+        model=str(tiny_model),
+        corpus=(str(text_file),),
+        at_steps=(3,),
+        keep_scores=True,
+        tasks=("sst2",),
+        data_dir=str(sst2_folder(folder / "SST-2", train=8, dev=4)),
+        task_epochs=1,
+        task_learning_rate=1e-9,
+        evaluation_blocks=8,
+        device="cpu",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        found = compare(config)
+    return replace(found, folder=folder / found.folder)
+
+
+@pytest.mark.parametrize("section", SECTIONS.values(), ids=list(SECTIONS))
+def test_every_row_says_what_it_found(section: Section, compared: Comparison) -> None:
+    found = compared.found[section.name]
+    table, picture, fields = found.table(), found.picture(), found.to_dict()
+    assert found.sentences() or table or picture
+    page = (compared.folder / "report.html").read_text()
+    text = (compared.folder / "report.md").read_text()
+    for line in (*found.preface(), *found.sentences()):
+        assert line == line.strip()
+        assert "\n" not in line
+        assert printable.html_text(line) in page
+        assert printable.markdown(line) in text
+    assert set(found.sentences()) <= set(compared.sentences)
+    if table:
+        assert table.rows
+        assert {len(row) for row in table.rows} == {len(table.heading)}
+        assert 0 < table.words < len(table.heading)
+        assert "".join(f"<td{' class=words' if i < table.words else ''}>{printable.html_text(cell)}"
+                       "</td>" for i, cell in enumerate(table.rows[-1])) in page  # fmt: skip
+        headline = f"<h2>{printable.html_text(section.title)}</h2>"
+        assert (headline in page) == (section.place != "first")
+    if picture:
+        assert printable.html_text(picture.caption) in page
+        svg = (compared.folder / "figures" / f"{section.file}.svg").read_bytes()
+        assert render(picture.draw, "svg") == svg  # drawn again, the bytes are the same
+        assert (compared.folder / "figures" / f"{section.file}.png").stat().st_size > 1000
+    written = json.loads((compared.folder / "results.json").read_text())
+    assert {name: written[name] for name in fields} == json.loads(json.dumps(fields))
+    assert section.function("find").__doc__
+
+
+def test_figures_of_the_report_are_those_of_its_sections(compared: Comparison) -> None:
+    drawn = {SECTIONS[name].file for name, found in compared.found.items() if found.picture()}
+    assert {path.stem for path in (compared.folder / "figures").iterdir()} == drawn
+    assert drawn == {"loss", "flips", "steps", "similarity", "score"}
+
+
+def test_one_more_row_is_in_every_report(
+    tiny_model: Path, text_file: Path, working_folder: None, run: Run
+) -> None:
+    Path("tiny.toml").write_text(RECIPE)
+    words = (
+        "compare --sparsity 0.5 --methods magnitude,random --recipe tiny.toml --blocks 8".split()
+    )
+    words += ["--device", "cpu", "--model", str(tiny_model), "--corpus", str(text_file)]
+    with SECTIONS.holding(TOY):
+        shown = run(*words)
+        assert shown.code == 0, shown.err
+        done = run(*words, "--json")
+    sentence = f"<magnitude> keeps {(kept := json.loads(done.out)['toys'])['magnitude']} toys"
+    assert kept.keys() == {"magnitude", "random seed 1", "random seed 2", "random seed 3"}
+    assert sentence in shown.out.splitlines()
+    assert f"│ magnitude     │    {kept['magnitude']} │" in shown.out
+    (folder,) = Path("runs").glob("compare-*")
+    written = json.loads((folder / "results.json").read_text())
+    assert written["toys"] == kept
+    assert sentence in written["sentences"]
+    page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    assert f"<li>{printable.html_text(sentence)}</li>" in page
+    assert f"<td class=words>magnitude</td><td>{kept['magnitude']}</td>" in page
+    assert f"| magnitude | {kept['magnitude']} |" in text
+    for line in ("A toy weighs little.", "A figure of toys."):
+        assert line in page
+        assert line in text.replace("\\", "")
+    assert (folder / "figures" / "toy.svg").exists()
+    assert (folder / "figures" / "toy.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        (replace(TOY, name="differences"), "there is a section of the report 'differences' alrea"),
+        (replace(TOY, name="Toy box"), "cannot be called 'Toy box': .*, such as 'toy-box'"),
+        (replace(TOY, name="../toy"), "cannot be called '../toy'"),
+        (replace(TOY, figure="loss"), "has a figure 'loss', as 'loss-by-sparsity' has; give its"),
+        (replace(TOY, figure="../toy"), "a figure cannot be called '../toy'"),
+        (replace(TOY, name="score"), "has a figure 'score', as 'correlations' has"),
+        (replace(TOY, place="top"), "stands first, middle or last, not 'top'"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_a_row_is_refused_with_a_hint(row: Section, line: str) -> None:
+    before = list(SECTIONS)
+    with pytest.raises(UsageError, match=line):
+        register(row)
+    assert list(SECTIONS) == before
+
+
+def test_a_section_without_code_is_refused_before_any_work(
+    tiny_model: Path, text_file: Path, working_folder: None, run: Run
+) -> None:
+    words = "compare --sparsity 0.5 --methods magnitude --device cpu".split()
+    with SECTIONS.holding(replace(TOY, code="no_such_module")):
+        done = run(*words, "--model", tiny_model, "--corpus", text_file)
+    assert done.code == 2
+    assert "the code of 'toy', module no_such_module, cannot be imported" in done.err
+    assert not Path("runs").exists()
+
+
+def test_no_section_takes_the_json_field_of_another(compared: Comparison) -> None:
+    with pytest.raises(UsageError, match="section 'toy' gives the JSON field 'results', which"):
+        replace(compared, found={"toy": Fields({"results": 1})}).to_dict()
+
+
+class Fields(Found):
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.fields = fields
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.fields

@@ -25,7 +25,6 @@ from tamtctl.foundations.errors import TamtctlError, UsageError, explain
 from tamtctl.foundations.launch import check_launch, world_size
 from tamtctl.foundations.paths import check_working_directory
 from tamtctl.foundations.signals import Answering, answer_by
-from tamtctl.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,9 +82,6 @@ app.command(
 )(search)
 app.command(epilog="Example: tamtctl compare --sparsity 0.5,0.7,0.9 --recipe nano")(compare)
 app.command(
-    help="Fine-tune a ticket, or the dense model, on a task, and score it.\n\nTasks: "
-    + "; ".join(f"{task.name} ({task.summary})" for task in TASKS.values())
-    + ".",
     epilog="Example: tamtctl finetune sst2 --ticket nano-0.7 --limit 1000 --seeds 1,2,3",
 )(finetune)
 app.command(epilog="Example: tamtctl evaluate nano-0.8 --task mlm --corpus python-docs")(evaluate)

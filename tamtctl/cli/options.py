@@ -1,24 +1,34 @@
-"""Options that several commands share."""
+"""The options of a command, made from the settings of its configuration; and shared ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from tamtctl.foundations.config import DEVICES, PRECISIONS
+from tamtctl.foundations.config import OUTPUT, PANELS, Config, Setting, Typed, settings_of
 from tamtctl.foundations.errors import UsageError
 
-_Value = TypeVar("_Value")
-
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object on stdout, all else on stderr.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print only the essential line.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-DeviceOption = Annotated[str, typer.Option(help=f"One of {', '.join(DEVICES)}.")]
-ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of each process.", min=1)]
+QuietOption = Annotated[
+    bool,
+    typer.Option("-q", "--quiet", help="Print only the essential line.", rich_help_panel=OUTPUT),
+]
+DebugOption = Annotated[
+    bool,
+    typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT),
+]
 TokenOption = Annotated[
     str | None,
     typer.Option(help="Hub token; by default that of hf auth login, or HF_TOKEN."),
@@ -37,38 +47,118 @@ BaseModelOption = Annotated[
         "compared with those in the Hub's cache, if they are there."
     ),
 ]
-DataDirOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Folder of the task's files, or GLUE's of all tasks: tsv, jsonl, csv, parquet, or "
-        "SQuAD's json; by default they come from the Hub."
-    ),
-]
-TextColumnsOption = Annotated[
-    list[str] | None,
-    typer.Option("--text-column", help="Column of the text; give it twice for pairs."),
-]
-PrecisionOption = Annotated[str, typer.Option(help=f"One of {', '.join(PRECISIONS)}.")]
-CheckpointOption = Annotated[
-    int | None, typer.Option(help="Steps between checkpoints; by default, every 5 minutes.")
-]
-SeedOption = Annotated[
-    int | None,
-    typer.Option(help="Of noise, order, random masks and dropout; by default the recipe's, or 1."),
-]
-RecipeDeviceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--device", help=f"One of {', '.join(DEVICES)}; by default the recipe's, or auto."
-    ),
+OutputDirOption = Annotated[
+    Path | None,
+    typer.Option(help="The run's folder; by default one under runs/.", rich_help_panel=OUTPUT),
 ]
 
+# What the shell gave: name of a setting → value. What it did not give is not in it, so that a
+# recipe's value counts even where the shell's default would be another one.
+Given = dict[str, Any]
 
-def listed(option: str, text: str | None, kind: Callable[[str], _Value]) -> tuple[_Value, ...]:
-    """Return the values between the commas."""
-    if text is None:
-        return ()
+
+class Asking:
+    """A command that is asked for the settings of a configuration, and for options of its own.
+
+    Typer makes the options of a command from its function's signature. It is asked for whenever a
+    command line is made, so that a row that has been registered since is shown, too.
+    """
+
+    def __init__(
+        self, function: Callable[..., None], kind: type[Config], *, has_recipe: bool
+    ) -> None:
+        self.__name__, self.__doc__ = function.__name__, function.__doc__
+        self.__annotations__: dict[str, Any] = {}  # the signature says all
+        self._function, self._kind, self._has_recipe = function, kind, has_recipe
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        own = inspect.signature(self._function, eval_str=True).parameters.values()
+        made = [_parameter(one, has_recipe=self._has_recipe) for one in self._settings()]
+        asked = [*made, *(one for one in own if one.name != "given")]
+        asked.sort(key=_place)  # stable: settings first, in the order of the fields
+        context = inspect.Parameter("context", _BY_NAME, annotation=typer.Context)
+        return inspect.Signature([context, *(one.replace(kind=_BY_NAME) for one in asked)])
+
+    def __call__(self, *, context: typer.Context, **values: Any) -> None:
+        """Run the command with what the shell gave, and with its own options."""
+        given = {}
+        for one in self._settings():
+            value, source = values.pop(one.name), context.get_parameter_source(one.name)
+            if source is not None and source.name != "DEFAULT":
+                given[one.name] = _as_setting(one, value)
+        self._function(given, **values)
+
+    def _settings(self) -> Iterator[Setting]:
+        return (one for one in settings_of(self._kind).values() if one.facts.typed)
+
+
+def asks_for(
+    kind: type[Config], *, has_recipe: bool = False
+) -> Callable[[Callable[..., None]], Asking]:
+    """Make a function a command that is asked for the settings of a configuration.
+
+    Args:
+        kind: The configuration; the function gets as its first argument what the shell gave of it.
+        has_recipe: The values that the shell does not give come from a recipe: the help shows no
+            defaults.
+    """
+    return lambda function: Asking(function, kind, has_recipe=has_recipe)
+
+
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY
+
+
+def _parameter(one: Setting, *, has_recipe: bool) -> inspect.Parameter:
+    """Return a setting as the parameter of a function from which Typer makes an option."""
+    typed = one.facts.typed or Typed()
+    type_: Any = one.kind.type_of_one
+    if one.kind.is_several:
+        type_ = str if typed.between_commas else list[type_]
+    default = _shown_default(one, has_recipe=has_recipe)
+    if typed.is_argument:
+        is_needed = one.default is MISSING and not typed.may_be_missing
+        default = inspect.Parameter.empty if is_needed else None
+        info = typer.Argument(help=one.help, metavar=typed.metavar)
+    else:
+        dashed = f"--{one.option}"
+        if type_ is bool and (typed.can_be_denied or one.default is True):
+            dashed += f"/--no-{one.option}"
+        info = typer.Option(
+            dashed,
+            help=one.help,
+            metavar=typed.metavar,
+            min=typed.least,
+            rich_help_panel=one.facts.panel,
+        )
+    told: Any = Annotated[type_ if default is inspect.Parameter.empty else type_ | None, info]
+    return inspect.Parameter(one.name, _BY_NAME, default=default, annotation=told)
+
+
+def _shown_default(one: Setting, *, has_recipe: bool) -> Any:
+    typed = one.facts.typed or Typed()
+    if one.default is MISSING or has_recipe:
+        return False if one.kind.one == "bool" and not typed.can_be_denied else None
+    if one.kind.is_several:
+        is_shown = typed.between_commas and one.default
+        return ",".join(map(str, one.default)) if is_shown else None
+    return one.default
+
+
+def _as_setting(one: Setting, value: Any) -> Any:
+    """Return what was typed as the setting has it."""
+    if not one.kind.is_several:
+        return value
+    if not (one.facts.typed and one.facts.typed.between_commas):
+        return tuple(value)
     try:
-        return tuple(kind(part.strip()) for part in text.split(","))
+        return tuple(one.kind.type_of_one(part.strip()) for part in value.split(","))
     except ValueError as error:
-        raise UsageError(f"--{option} must be numbers between commas, got {text!r}") from error
+        raise UsageError(f"--{one.option} must be numbers between commas, got {value!r}") from error
+
+
+def _place(parameter: inspect.Parameter) -> int:
+    """Return the place of a parameter's panel in the help."""
+    info = parameter.annotation.__metadata__[0]
+    panel = info.rich_help_panel
+    return PANELS.index(panel) if panel in PANELS else -1

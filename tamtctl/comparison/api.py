@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tamtctl.comparison.baselines import saved
-from tamtctl.comparison.config import Cell, CompareConfig
+from tamtctl.comparison.config import CompareConfig
+from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.opening import Opened, open_comparison
 from tamtctl.comparison.report import write_report
 from tamtctl.comparison.result import Comparison

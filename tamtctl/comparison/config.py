@@ -1,137 +1,186 @@
-"""What a comparison is told, and the cells that a sweep consists of; imports nothing heavy."""
+"""What a comparison is told, each setting declared once; imports nothing heavy."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from tamtctl.foundations.checks import one_of, positive
-from tamtctl.foundations.config import DEVICES, PRECISIONS
+from tamtctl.comparison.grid import RANDOM_SEEDS, Cell, TimedBudget
+from tamtctl.foundations import shared_settings as shared
+from tamtctl.foundations.checks import at_least, each, positive, seed_number
+from tamtctl.foundations.config import (
+    DATA,
+    METHOD,
+    OUTPUT,
+    TRAINING,
+    Config,
+    Typed,
+    configuration,
+    setting,
+)
 from tamtctl.foundations.errors import UsageError
-from tamtctl.foundations.settings import settle
-from tamtctl.pruning.config import SearchConfig, check_sparsity, cut_sparsities
-from tamtctl.pruning.methods import DEFAULT_METHODS, IMP, IMP_OBJECTIVE, Method, sweep_methods
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
+from tamtctl.pruning.methods import DEFAULT_METHODS, IMP, IMP_OBJECTIVE, sweep_methods
 from tamtctl.pruning.recipes import RECIPES, Recipe
-from tamtctl.tasks.registry import find_task
+from tamtctl.tasks.registry import TASKS, find_task
 
 BUDGETS = ("steps", "seconds")
-# What a folder's name has for settings that are left to the recipe.
-_OF_THE_RECIPE = {"evaluation_blocks": 512, "precision": "auto", "device": "auto"}
-RANDOM_SEEDS = (1, 2, 3)  # at least: random masks differ more than any others, and cost nothing
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One subnetwork of a sweep; ``seed`` is None where the method has none."""
-
-    method: str
-    sparsity: float
-    seed: int | None
-
-    @property
-    def facts(self) -> Method:
-        """What is known of its method."""
-        return sweep_methods()[self.method]
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether it takes a search, and is no one-shot mask."""
-        return self.facts.is_trained
-
-    @property
-    def objective(self) -> str | None:
-        """What its mask is trained for."""
-        return self.facts.objective if self.is_trained else None
-
-    def __str__(self) -> str:
-        seed = "" if self.seed is None else f", seed {self.seed}"
-        return f"{self.method} at {self.sparsity:g}{seed}"
+def _check_sparsity(_: str, sparsity: float) -> None:
+    check_sparsity(sparsity)
+    if len(cut_sparsities(sparsity)) == 1:
+        raise UsageError(
+            f"--sparsity {sparsity:g}: imp reaches it without training, so there is no equal "
+            "budget; give sparsities above 0.1"
+        )
 
 
-@dataclass(frozen=True)
-class TimedBudget:
-    """What mask training gets: so many seconds, in which about so many steps are done."""
+@configuration
+class CompareConfig(Config):
+    """What to compare: tickets that exist, or a sweep of methods, sparsities and seeds."""
 
-    seconds: float
-    steps: int
+    tickets: tuple[str, ...] = setting(
+        default=(),
+        help="Tickets to set beside the dense model, random and magnitude masks: folder, packaged "
+        "name or Hub id. Without any, --sparsity says what to find.",
+        panel=METHOD,
+        typed=Typed(is_argument=True, metavar="[TICKET]..."),
+    )
+    sparsities: tuple[float, ...] = setting(
+        default=(),
+        help="Sweep these sparsities, for example 0.5,0.7,0.9, above 0.1.",
+        panel=METHOD,
+        check=each(_check_sparsity),
+        typed=Typed(name="sparsity", between_commas=True),
+    )
+    methods: tuple[str, ...] = setting(
+        default=(),
+        help="Methods of the sweep, in the order of the table, of {choices}. By default "
+        f"{','.join(DEFAULT_METHODS)}, of which a model without masked-LM head leaves out those "
+        "that need it.",
+        panel=METHOD,
+        choices=sweep_methods,
+        typed=Typed(between_commas=True),
+    )
+    seeds: tuple[int, ...] = setting(
+        default=(),
+        help="Search seeds of the sweep, for example 1,2,3; by default the recipe's, or 1. Random "
+        "masks are drawn with at least three.",
+        panel=METHOD,
+        check=each(seed_number),
+        typed=Typed(between_commas=True),
+    )
+    recipe: str | Recipe = setting(
+        default="nano",
+        help="Preset of the sweep's searches: {choices}, or a TOML file of settings.",
+        more="A file is read once: the whole sweep is of what it held then.",
+        panel=METHOD,
+        choices=RECIPES,
+        is_open=True,
+    )
+    model: str | None = setting(
+        default=None,
+        help="Hub id, folder, or nano; by default the recipe's, or the tickets'.",
+        panel=DATA,
+    )
+    corpus: tuple[str, ...] = setting(
+        default=(),
+        help="Text as in search, whose held-out tenth is evaluated on; by default the recipe's, or "
+        "each text that a ticket was trained on. May be given several times.",
+        panel=DATA,
+    )
+    text_column: str | None = shared.text_column()
+    sequence_length: int | None = setting(
+        default=None,
+        help="Tokens per sequence; by default the recipe's, or those of the first ticket.",
+        panel=TRAINING,
+        check=at_least(8),
+    )
+    prune_every: int | None = setting(
+        default=None,
+        help="Steps between two cuts of iterative magnitude pruning; mask training gets as many "
+        "steps as that takes to the same sparsity. By default the recipe's.",
+        panel=TRAINING,
+        check=at_least(1),
+    )
+    budget: str = setting(
+        default="steps",
+        help="Give mask training as many steps, or as many seconds, as imp takes to the same "
+        "sparsity.",
+        panel=TRAINING,
+        choices=BUDGETS,
+    )
+    at_steps: tuple[int, ...] = setting(
+        default=(),
+        help="Also evaluate mask training after just these steps: 50,100,200.",
+        panel=TRAINING,
+        check=each(at_least(1)),
+        typed=Typed(between_commas=True),
+    )
+    keep_scores: bool = setting(
+        default=False,
+        help="Keep the scores of every mask training, and derive the other sparsities' tickets "
+        "from them: what that costs against a search of their own.",
+        panel=OUTPUT,
+    )
+    tasks: tuple[str, ...] = setting(
+        default=(),
+        help="Also fine-tune on these, for example sst2,mrpc: {choices}.",
+        panel=DATA,
+        check=each(lambda _, name: find_task(name)),
+        choices=TASKS,
+        is_open=True,
+        typed=Typed(between_commas=True),
+    )
+    task_seeds: tuple[int, ...] = setting(
+        default=(1,),
+        help="Fine-tuning seeds.",
+        panel=TRAINING,
+        check=each(seed_number),
+        typed=Typed(between_commas=True),
+    )
+    data_dir: str | None = shared.data_dir()
+    limit: int | None = setting(
+        default=None, help="Fine-tune on so many examples.", panel=DATA, check=positive
+    )
+    task_learning_rate: float | None = setting(
+        default=None,
+        help="Peak rate of fine-tuning; by default as in finetune.",
+        panel=TRAINING,
+        check=positive,
+    )
+    task_epochs: int | None = setting(
+        default=None,
+        help="Passes of fine-tuning over its training set; by default as in finetune.",
+        panel=TRAINING,
+        check=positive,
+    )
+    evaluation_blocks: int | None = setting(
+        default=None,
+        help="Held-out sequences at most; by default the recipe's, or 512.",
+        panel=DATA,
+        check=at_least(1),
+        typed=Typed(name="blocks"),
+        none_is=512,
+    )
+    precision: str | None = shared.precision(
+        default=None, by_default="by default the recipe's, or auto", none_is="auto"
+    )
+    device: str | None = shared.device(
+        default=None, by_default="by default the recipe's, or auto", none_is="auto"
+    )
+    threads: int | None = shared.threads(by_default="the recipe's, or torch's choice")
 
-
-@dataclass(frozen=True, kw_only=True)
-class CompareConfig:
-    """What to compare: tickets that exist, or a sweep of methods, sparsities and seeds.
-
-    Attributes:
-        tickets: Folders, packaged names or Hub ids; empty for a sweep.
-        sparsities: Of a sweep.
-        methods: Names in `tamtctl.pruning.methods.sweep_methods`; empty: the default ones, less
-            those that need a masked-LM head if the model has none.
-        seeds: Of the searches of a sweep; by default the one of a recipe file, or 1.
-        recipe: A name in `tamtctl.pruning.recipes.RECIPES`, or a TOML file, which is read once: the
-            whole sweep is of what it held then.
-        model: By default the recipe's, or that of the first ticket.
-        corpus: By default the recipe's, or of tickets each text that one was trained on.
-        text_column: Column of the text in jsonl, parquet and datasets.
-        sequence_length: Tokens per sequence; by default the recipe's, or that of the first ticket.
-        prune_every: Steps between two cuts of iterative magnitude pruning; by default the recipe's.
-            Mask training gets as many steps as that takes to the same sparsity.
-        budget: Instead of the ``steps``, mask training may get the ``seconds`` that the training of
-            iterative magnitude pruning took.
-        at_steps: Also evaluate mask training after just these steps.
-        keep_scores: Keep the scores of every mask training, and derive from them what it would give
-            at the other sparsities.
-        tasks: Also fine-tune every subnetwork on these.
-        task_seeds: Of fine-tuning.
-        data_dir: Folder of the tasks' files; by default the Hub.
-        limit: Fine-tune on so many examples.
-        task_learning_rate: Of fine-tuning; by default as in `FinetuneConfig`.
-        task_epochs: Of fine-tuning; by default as in `FinetuneConfig`.
-        evaluation_blocks: Held-out sequences to evaluate on at most; by default the recipe's.
-        precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast); by default the
-            recipe's.
-        device: ``auto`` takes cuda, then mps, then cpu; by default the recipe's.
-        threads: CPU threads; by default the recipe's, or torch's choice.
-    """
-
-    tickets: tuple[str, ...] = ()
-    sparsities: tuple[float, ...] = ()
-    methods: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    recipe: str | Recipe = "nano"
-    model: str | None = None
-    corpus: tuple[str, ...] = ()
-    text_column: str | None = None
-    sequence_length: int | None = None
-    prune_every: int | None = None
-    budget: str = "steps"
-    at_steps: tuple[int, ...] = ()
-    keep_scores: bool = False
-    tasks: tuple[str, ...] = ()
-    task_seeds: tuple[int, ...] = (1,)
-    data_dir: str | None = None
-    limit: int | None = None
-    task_learning_rate: float | None = None
-    task_epochs: int | None = None
-    evaluation_blocks: int | None = None
-    precision: str | None = None
-    device: str | None = None
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check every value, and read a recipe that is a file.
-
-        Raises:
-            UsageError: A value is out of range or unknown; the message names the option.
-        """
-        settle(self)
+    def _check_together(self) -> None:
+        """Read a recipe that is a file, and check every search of the sweep before the first."""
         if isinstance(self.recipe, str) and self.recipe not in RECIPES:
-            object.__setattr__(self, "recipe", Recipe.read(self.recipe, SearchConfig))
+            self._settle("recipe", Recipe.read(self.recipe, SearchConfig))
         if not self.seeds:
             values = self.recipe.values if isinstance(self.recipe, Recipe) else {}
-            object.__setattr__(self, "seeds", (values.get("seed", 1),))
+            self._settle("seeds", (values.get("seed", 1),))
         if bool(self.tickets) == bool(self.sparsities):
             raise UsageError(
                 "give tickets to compare, or --sparsity 0.5,0.7,0.9 for a sweep that finds them"
@@ -145,33 +194,13 @@ class CompareConfig:
         for name in self.tickets:
             if self.tickets.count(name) > 1:
                 raise UsageError(f"ticket {name!r} is given twice; give it once")
-        if any(step < 1 for step in self.at_steps):
-            raise UsageError(f"--at-steps must be at least 1, got {min(self.at_steps)}")
-        for sparsity in self.sparsities:
-            check_sparsity(sparsity)
-            if len(cut_sparsities(sparsity)) == 1:
-                raise UsageError(
-                    f"--sparsity {sparsity:g}: imp reaches it without training, so there is no "
-                    "equal budget; give sparsities above 0.1"
-                )
-        for name in self.methods:
-            one_of("methods", name, tuple(sweep_methods()))
-        for name in self.tasks:
-            find_task(name)
-        for option in ("limit", "task_learning_rate", "task_epochs", "threads"):
-            positive(option, getattr(self, option))
-        one_of("budget", self.budget, BUDGETS)
         if self.budget == "seconds" and IMP not in (self.methods or DEFAULT_METHODS):
             raise UsageError("--budget seconds is what imp takes; give it among the --methods")
-        if self.device is not None:
-            one_of("device", self.device, DEVICES)
-        if self.precision is not None:
-            one_of("precision", self.precision, PRECISIONS)
         for option in ("sparsities", "methods", "seeds", "at_steps", "tasks", "task_seeds"):
             values = getattr(self, option)
             if len(set(values)) != len(values):
                 raise UsageError(f"--{option.replace('_', '-')} has a value twice")
-        for cell in self.cells():  # refuses what a search would refuse, before the first one
+        for cell in self.cells():
             self.search_config(cell)
         self._check_steps()
 
@@ -279,17 +308,10 @@ class CompareConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; a recipe file counts by its name and by what it held."""
-        values = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-        values |= {key: default for key, default in _OF_THE_RECIPE.items() if values[key] is None}
+        told = super().to_dict()
         if isinstance(self.recipe, Recipe):
-            values |= {"recipe": self.recipe.name, "recipe_settings": asdict(self.recipe)}
-        return values
-
-    @property
-    def hash(self) -> str:
-        """Eight hex digits that name this comparison's folder."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+            told |= {"recipe": self.recipe.name, "recipe_settings": asdict(self.recipe)}
+        return told
 
     def _seeds_of(self, method: str) -> tuple[int | None, ...]:
         if method == "magnitude":
@@ -314,33 +336,3 @@ def _headless(methods: Sequence[str]) -> tuple[str, ...]:
     """Return those methods that need no masked-LM head."""
     known = sweep_methods()
     return tuple(method for method in methods if not known[method].needs_head)
-
-
-def units_of_work(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
-    """Group cells into what can run apart, each of it in order.
-
-    Iterative magnitude pruning passes every smaller sparsity on its way to a larger one: the cells
-    of one seed are one run.
-    """
-    chains: dict[object, list[Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: cell.sparsity):
-        key = (cell.method, cell.seed) if cell.method == IMP else cell
-        chains.setdefault(key, []).append(cell)
-    return [tuple(chain) for chain in chains.values()]
-
-
-def parse_shard(text: str, config: CompareConfig) -> tuple[int, int]:
-    """Return (2, 8) for ``2/8``.
-
-    Raises:
-        UsageError: It is not of that form, or not for a sweep.
-    """
-    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-    part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= part <= parts:
-        raise UsageError(f"--shard must be like 2/8, from 1/8 to 8/8, got {text!r}")
-    if config.tickets:
-        raise UsageError("--shard is for a sweep, with --sparsity")
-    if config.budget == "seconds":
-        raise UsageError("--shard cannot know the --budget seconds that imp takes in another part")
-    return part, parts

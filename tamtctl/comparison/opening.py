@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tamtctl.comparison.config import Cell, CompareConfig
+from tamtctl.comparison.config import CompareConfig
+from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.levels import TicketLevel, levels_of, notes_on_levels
 from tamtctl.comparison.result import TextFacts
 from tamtctl.comparison.subnetworks import DENSE, Texts, baseline_cells

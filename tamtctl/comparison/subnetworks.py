@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from tamtctl.comparison.baselines import one_shot_ticket
-from tamtctl.comparison.config import RANDOM_SEEDS, Cell
+from tamtctl.comparison.grid import RANDOM_SEEDS, Cell
 from tamtctl.comparison.intervals import Spread, number_or_none
 from tamtctl.comparison.levels import Level, TicketLevel
 from tamtctl.comparison.measures import column, loss_measure

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from tamtctl.comparison.config import Cell, CompareConfig, TimedBudget, units_of_work
+from tamtctl.comparison.config import CompareConfig
+from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
 from tamtctl.comparison.task_metrics import fine_tune
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
 from tamtctl.pruning.config import SearchConfig

@@ -4,29 +4,77 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tamtctl.foundations.errors import UsageError
 
-
-def one_of(option: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) -> None:
-    """Raise UsageError, suggesting the nearest, unless ``value`` is one of the ``known`` names."""
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"--{option} must be one of {', '.join(known)}, got {value!r}{hint}")
-
-
-def positive(field_name: str, value: float | None) -> None:
-    """Raise UsageError, naming the option, unless ``value`` is a number above 0, or None."""
-    is_finite = value is None or math.isfinite(value)
-    wanted = "greater than 0" if is_finite else "a finite number greater than 0"
-    good = value is None or (is_finite and value > 0)
-    require(field_name.replace("_", "-"), good, wanted, value)
+# Gets the name of an option, without dashes, and a value; raises UsageError.
+Check = Callable[[str, Any], object]
 
 
 def require(option: str, condition: bool, wanted: str, value: object) -> None:
-    """Raise UsageError, which says what is ``wanted``, unless a condition holds."""
+    """Raise UsageError, which says what is ``wanted``, unless a condition holds.
+
+    Args:
+        option: The option's name, without its dashes.
+        condition: Whether the value is good.
+        wanted: What it must be.
+        value: What it is.
+    """
     if not condition:
         raise UsageError(f"--{option} must be {wanted}, got {value!r}")
+
+
+def one_of(option: str, value: str, known: Iterable[str]) -> None:
+    """Raise UsageError, suggesting the nearest, unless ``value`` is one of the ``known`` names."""
+    names = list(known)
+    if value not in names:
+        near = difflib.get_close_matches(str(value), names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"--{option} must be one of {', '.join(names)}, got {value!r}{hint}")
+
+
+def positive(option: str, value: float) -> None:
+    """Raise UsageError unless ``value`` is a finite number above 0."""
+    is_finite = math.isfinite(value)
+    wanted = "greater than 0" if is_finite else "a finite number greater than 0"
+    require(option, is_finite and value > 0, wanted, value)
+
+
+def at_least(least: int) -> Check:
+    """Return the check that a number is finite, and not below the ``least``."""
+
+    def check(option: str, value: float) -> None:
+        require(option, math.isfinite(value) and value >= least, f"at least {least}", value)
+
+    return check
+
+
+def seed_number(option: str, value: int) -> None:
+    """Raise UsageError unless ``value`` is a number that random generators can start from."""
+    require(option, 0 <= value < 2**32, "in [0, 2**32)", value)
+
+
+def given(wanted: str) -> Check:
+    """Return the check that there is a value: a text or several values that are not empty."""
+
+    def check(option: str, value: Sequence[object]) -> None:
+        require(option, bool(value), wanted, value)
+
+    return check
+
+
+def each(check_one: Check) -> Check:
+    """Return the check of several values by the check of one."""
+
+    def check(option: str, values: Iterable[object]) -> None:
+        for value in values:
+            check_one(option, value)
+
+    return check
+
+
+def different(option: str, values: Sequence[object]) -> None:
+    """Raise UsageError if a value is among the values twice."""
+    require(option, len(set(values)) == len(values), "different", values)

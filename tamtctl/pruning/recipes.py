@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
-from tamtctl.foundations.checks import one_of
+from tamtctl.foundations.checks import one_of, require
+from tamtctl.foundations.config import Config, find_setting
 from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.kinds import Kind
 from tamtctl.foundations.paths import expanded
+from tamtctl.pruning.cuts import check_sparsity, imp_steps
 from tamtctl.pruning.methods import METHODS
+
+_Values = dict[str, Any]
 
 
 def _nano(method: str, objective: str, sparsity: float) -> dict[str, Any]:
@@ -80,9 +85,6 @@ def _paper_steps(sparsity: float) -> int:
 RECIPES: dict[str, Callable[[str, str, float], dict[str, Any]]] = {"nano": _nano, "paper": _paper}
 
 
-_Values = dict[str, Any]
-
-
 @dataclass(frozen=True)
 class Recipe:
     """A TOML file of `SearchConfig` values, as it was when it was read.
@@ -100,7 +102,7 @@ class Recipe:
     by_method: dict[str, _Values]
 
     @classmethod
-    def read(cls, name: str, kind: type) -> Self:
+    def read(cls, name: str, kind: type[Config]) -> Self:
         """Read a recipe file.
 
         Args:
@@ -135,35 +137,68 @@ class Recipe:
         return self.name
 
 
-def _checked_values(file: str, values: object, kind: type) -> _Values:
+def recipe_values(
+    recipe: str | Path | Recipe, kind: type[Config], changes: Mapping[str, Any]
+) -> _Values:
+    """Return the values of a search: what is asked for, else a recipe file's, else a recipe's.
+
+    Args:
+        recipe: A name in `RECIPES`, or a recipe file or its name.
+        kind: The configuration of the search.
+        changes: What is asked for; None leaves the recipe's.
+
+    Raises:
+        UsageError: No such recipe, a file that is not TOML, or a value that is refused.
+    """
+    changes = kind.settled({key: value for key, value in changes.items() if value is not None})
+    recipe = recipe if isinstance(recipe, Recipe) else Kind.of("str").settled("recipe", recipe)
+    file: Recipe | None = None
+    if isinstance(recipe, Recipe) or recipe not in RECIPES:
+        file = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe, kind)
+        recipe = file.base
+        method = (file.values | changes).get("method", "tamt")
+        changes = file.values | file.by_method.get(method, {}) | changes
+    if "sparsity" not in changes:
+        raise UsageError("--sparsity is needed, for example --sparsity 0.8")
+    check_sparsity(changes["sparsity"])
+    method, objective = changes.get("method", "tamt"), changes.get("objective", "mlm")
+    values = RECIPES[recipe](method, objective, changes["sparsity"]) | changes
+    if method == "imp":
+        if "steps" in changes:
+            where = (
+                ""
+                if file is None or "steps" not in file.values
+                else (f"; in recipe file {file.name!r}, put steps into a table [tamt]")
+            )
+            raise UsageError(f"--steps is not for --method imp; give its --prune-every{where}")
+        every = values["prune_every"]
+        require("prune-every", every >= 1, "at least 1", every)
+        values["steps"] = imp_steps(values["sparsity"], every)
+    if values.get("stream") and "schedule_epochs" not in changes:
+        values["schedule_epochs"] = None  # the length of an epoch is not known
+    return values
+
+
+def _checked_values(file: str, values: object, kind: type[Config]) -> _Values:
     if not isinstance(values, dict):
         raise UsageError(f"recipe file {file!r}: the name of a method is for a table, like [imp]")
-    types = {field.name: str(field.type) for field in fields(kind)}
     checked = {}
     for key, value in values.items():
-        name = key.replace("-", "_")
-        if name not in types:
-            near = difflib.get_close_matches(name, types, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UsageError(f"recipe file {file!r} has an unknown key {name!r}{hint}")
-        if name in checked:
-            raise UsageError(f"recipe file {file!r} has {name} twice; say it once")
-        checked[name] = _checked(file, name, value, types[name])
+        one = find_setting(kind, key.replace("-", "_"), f"recipe file {file!r} has an unknown key")
+        if one.name in checked:
+            raise UsageError(f"recipe file {file!r} has {one.name} twice; say it once")
+        checked[one.name] = _checked(file, one.name, value, one.kind)
     return checked
 
 
-def _checked(file: str, key: str, value: Any, declared: str) -> Any:
-    """Return a TOML value as the field's type, or say which type it should have had."""
-    if declared == "tuple[int, ...]":
-        value = (value,) if type(value) is int else value
-        if isinstance(value, list | tuple) and all(type(item) is int for item in value):
-            return tuple(value)
-    elif declared.startswith("tuple"):
-        value = (value,) if isinstance(value, str) else value
-        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-    elif declared.startswith("float") and type(value) in (int, float):
+def _checked(file: str, key: str, value: Any, kind: Kind) -> Any:
+    """Return a TOML value as the setting's type, or say which type it should have had."""
+    values = [value] if kind.is_several and type(value) is kind.type_of_one else value
+    if kind.is_several:
+        if isinstance(values, list) and all(type(one) is kind.type_of_one for one in values):
+            return tuple(values)
+    elif kind.one == "float" and type(value) in (int, float):
         return float(value)
-    elif type(value).__name__ == declared.removesuffix(" | None"):
+    elif type(value) is kind.type_of_one:
         return value
-    raise UsageError(f"recipe file {file!r}: {key} must be {declared}, got {value!r}")
+    raise UsageError(f"recipe file {file!r}: {key} must be {kind.declared}, got {value!r}")

@@ -20,7 +20,8 @@ from small_search import Interrupting, bits, interrupted, small_config
 
 from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.errors import ChangedInputsError
-from tamtctl.pruning.config import SearchConfig, derived_config
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.derived import derived_config
 from tamtctl.pruning.searching.run import search
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.run import FinetunePlan, finetune
@@ -364,7 +365,8 @@ def test_every_setting_of_a_recipe_counts_unless_the_shell_gives_it(run: Run) ->
     assert (told["seed"], told["device"], told["evaluation_blocks"]) == (7, "cpu", 9)
     told = json.loads(run(*command.split(), "--seed", 3, "--device", "auto").out)["config"]
     assert (told["seed"], told["device"]) == (3, "auto")
-    from tamtctl.comparison.config import Cell, CompareConfig
+    from tamtctl.comparison.config import CompareConfig
+    from tamtctl.comparison.grid import Cell
 
     sweep = CompareConfig(sparsities=(0.5,), recipe="r.toml", model="m")
     assert sweep.seeds == (7,)

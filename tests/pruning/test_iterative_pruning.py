@@ -19,7 +19,8 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.selection import keep_count
 from tamtctl.models.encoder import Encoder
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.config import SearchConfig, cut_sparsities, imp_steps
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.cuts import cut_sparsities, imp_steps
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.pruning.searching.run import can_follow, search
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning

@@ -30,7 +30,8 @@ from tamtctl.foundations.working import counted, watched
 from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.encoder import Encoder, max_sequence_length, sha256_of_weight
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.config import SearchConfig, cut_sparsities
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.identity import search_identity
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.objectives import TERMS

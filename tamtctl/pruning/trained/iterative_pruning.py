@@ -24,7 +24,8 @@ from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.selection import keep_count, keep_largest
 from tamtctl.models.encoder import Encoder
-from tamtctl.pruning.config import SearchConfig, cut_sparsities
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.mask_training import MaskTraining
 from tamtctl.training.checkpoints import State

@@ -1,80 +1,94 @@
-"""What an evaluation is told; imports nothing heavy."""
+"""What an evaluation is told, each setting declared once; imports nothing heavy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-from tamtctl.foundations.checks import one_of, require
-from tamtctl.foundations.config import DEVICES, PRECISIONS, plain
-from tamtctl.foundations.settings import settle
+from tamtctl.foundations import shared_settings as shared
+from tamtctl.foundations.checks import at_least
+from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
+from tamtctl.pruning.objectives import objectives
+from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.labelled.columns import check_columns
+from tamtctl.tasks.registry import TASKS
 
 HEADS = ("pretrained", "ticket")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """What to score on what.
+@configuration
+class EvaluateConfig(Config):
+    """What to measure of a ticket, a model or a fine-tuned checkpoint, and on what."""
 
-    Attributes:
-        name: A ticket, a model or a fine-tuned checkpoint: folder, packaged name or Hub id.
-        task: A task, ``mlm``, ``kd``, ``mlm+kd`` or ``stsb-zero-shot``; None: what ``name`` was
-            fine-tuned on, else what a ticket was trained for, else ``mlm``.
-        model: The model that a ticket is for, where it is not where it was; with ``kd``, the dense
-            model that any other encoder is compared with.
-        data_dir: A folder of the task's files; by default as in fine-tuning, or the Hub.
-        dev: Another labelled file for a checkpoint of a task of one's own.
-        text_columns: Columns of a corpus, of ``dev`` or of text to label; by default the task's.
-        label_column: Column of the label in ``dev``; by default the task's.
-        corpus: Text for ``mlm`` and ``kd``, all of which is scored but what the ticket was trained
-            on. By default ``python-docs``, of which, as of Hub datasets with a validation split,
-            the held-out part is scored.
-        held_out_tenth: Score only the tenth of ``corpus`` that a search would hold out.
-        head: The masked-LM head: ``pretrained``, as by default, or the ``ticket``'s own.
-        sequence_length: Tokens per block of text; by default what the ticket was trained on.
-        blocks: So many blocks at most, spread over the text; by default 512.
-        batch_size: Examples or blocks at once.
-        precision: As in `FinetuneConfig`.
-        device: As in `FinetuneConfig`.
-        threads: As in `FinetuneConfig`.
-    """
+    name: str = setting(
+        help="A ticket, a model or a fine-tuned checkpoint: folder, name or Hub id.",
+        panel=METHOD,
+        typed=Typed(is_argument=True),
+    )
+    task: str | None = setting(
+        default=None,
+        help="What to measure, one of {choices}: a loss on held-out text, sentence embeddings "
+        "without fine-tuning, or the task that a checkpoint was fine-tuned on. By default that "
+        "task, else what a ticket was trained for, else mlm.",
+        panel=METHOD,
+        choices=lambda: (*objectives(), *zero_shot_tasks(), *TASKS),
+        is_open=True,
+    )
+    model: str | None = setting(
+        default=None,
+        help="For a ticket: where its base model is now, if it has moved. For --task kd on a plain "
+        "encoder: the dense model to measure the distance to.",
+        panel=METHOD,
+    )
+    data_dir: str | None = shared.data_dir()
+    dev: str | None = setting(
+        default=None, help="Another labelled file for a task of your own.", panel=DATA
+    )
+    text_columns: tuple[str, ...] = setting(
+        default=(),
+        help="Column of the text in a corpus, in --dev or in text to label; give it twice for "
+        "pairs. By default the task's.",
+        panel=DATA,
+        typed=Typed(name="text-column"),
+    )
+    label_column: str | None = setting(
+        default=None,
+        help="Column of the label in --dev; by default as in fine-tuning.",
+        panel=DATA,
+    )
+    corpus: tuple[str, ...] = setting(
+        default=(),
+        help="Text for a loss, named as in search: all of it counts but what the ticket was "
+        "trained on. By default the held-out tenth of python-docs.",
+        panel=DATA,
+    )
+    held_out_tenth: bool = setting(
+        default=False,
+        help="Measure only on the tenth of --corpus that a search holds out.",
+        panel=DATA,
+    )
+    head: str | None = setting(
+        default=None,
+        help="The masked-LM head: the pretrained one, as by default, or the ticket's own. One of "
+        "{choices}.",
+        panel=METHOD,
+        choices=HEADS,
+    )
+    sequence_length: int | None = setting(
+        default=None,
+        help="Tokens per block of text; by default what the ticket was trained on.",
+        panel=DATA,
+        check=at_least(8),
+    )
+    blocks: int | None = setting(
+        default=None,
+        help="Sequences of text at most, spread over it; by default 512.",
+        panel=DATA,
+        check=at_least(1),
+    )
+    batch_size: int = setting(
+        default=16, help="Examples or blocks at once.", panel=RUN, check=at_least(1)
+    )
+    precision: str = shared.precision()
+    device: str = shared.device()
+    threads: int | None = shared.threads(at_least(1))
 
-    name: str
-    task: str | None = None
-    model: str | None = None
-    data_dir: str | None = None
-    dev: str | None = None
-    text_columns: tuple[str, ...] = ()
-    label_column: str | None = None
-    corpus: tuple[str, ...] = ()
-    held_out_tenth: bool = False
-    head: str | None = None
-    sequence_length: int | None = None
-    blocks: int | None = None
-    batch_size: int = 16
-    precision: str = "auto"
-    device: str = "auto"
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            UsageError: A value is out of range or unknown; the message names the option.
-        """
-        settle(self)
-        if self.head is not None:
-            one_of("head", self.head, HEADS)
+    def _check_together(self) -> None:
         check_columns(self.text_columns, self.label_column)
-        one_of("device", self.device, DEVICES)
-        one_of("precision", self.precision, PRECISIONS)
-        length = self.sequence_length
-        require("sequence-length", length is None or length >= 8, "at least 8", length)
-        for option in ("blocks", "batch_size", "threads"):
-            value = getattr(self, option)
-            require(option.replace("_", "-"), value is None or value >= 1, "at least 1", value)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return plain(self)

@@ -1,15 +1,30 @@
-"""What a fine-tuning is told; imports nothing heavy."""
+"""What a fine-tuning is told, each setting declared once; imports nothing heavy."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
 
-from tamtctl.foundations.checks import one_of, positive, require
-from tamtctl.foundations.config import DEVICES, PRECISIONS, plain
+from tamtctl.foundations import shared_settings as shared
+from tamtctl.foundations.checks import (
+    at_least,
+    different,
+    each,
+    given,
+    positive,
+    require,
+    seed_number,
+)
+from tamtctl.foundations.config import (
+    DATA,
+    METHOD,
+    RUN,
+    TRAINING,
+    Config,
+    Typed,
+    configuration,
+    setting,
+)
 from tamtctl.foundations.errors import UsageError
-from tamtctl.foundations.settings import settle
 from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.finetuning.schedule import TASK_RECIPES, Wishes
@@ -20,79 +35,153 @@ from tamtctl.tasks.registry import TASKS, find_task
 SELECTIONS = ("last", "best")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
-    """Everything that determines a fine-tuning run; None leaves the recipe's or the task's value.
+def _check_seeds(option: str, seeds: tuple[int, ...]) -> None:
+    given("one or more numbers")(option, seeds)
+    different(option, seeds)
+    each(seed_number)(option, seeds)
 
-    Attributes:
-        task: A name in `tamtctl.tasks.registry.TASKS`, or with ``train`` any other of letters,
-            digits, ``-``, ``_`` and ``.``, for it names a folder.
-        ticket: Folder, packaged name or Hub id; None: the one at hand, see
-            `tamtctl.tasks.finetuning.starting_point.with_default_ticket`.
-        dense: Fine-tune the full model, without a ticket.
-        keep_zeros: Without a ticket, keep the zeros that the model brings along, or train them like
-            all others; None: keep them in a model that was pruned.
-        model: ``nano``, a folder or a Hub id; by default what the ticket is for.
-        data_dir: A folder of the task's files; by default the Hub.
-        train: Labelled examples of a task of one's own: tsv, csv, jsonl or parquet.
-        dev: The examples to score on; None: a part of ``train`` is held out, see
-            `tamtctl.tasks.labelled.dev_split`.
-        text_columns: One or two columns of ``train`` and ``dev``.
-        label_column: Their column of the label.
-        label_kind: A kind of task that labelled files can be of, such as ``classification`` or
-            ``regression``; None: as the labels look.
-        limit: Train on so many random examples; smaller sets are part of larger ones.
-        recipe: ``auto``: rate, epochs and warm-up by the model's width and the examples, see
-            `tamtctl.tasks.finetuning.schedule`; ``paper``: the paper's, which suit BERT-base.
-        epochs: Passes over the training set.
-        learning_rate: Peak rate; it falls linearly to 0.
-        batch_size: Examples per optimiser step.
-        max_length: Tokens per example.
-        select: Report the ``last`` checkpoint, or the ``best`` of the epochs on the dev set.
-        patience: Stop after so many epochs in a row without a better score on a part held out of
-            the training set (with ``select="best"``, on the dev set), and report the best of them.
-        find_learning_rate: Try a few rates on a part held out of the training set, and train with
-            the best one, see `tamtctl.tasks.finetuning.rate_search`.
-        seeds: Of the classifier, the order and dropout; one run each.
-        precision: ``fp32``, ``bf16`` autocast, or ``auto`` (bf16 where it is fast).
-        device: ``auto`` takes cuda, then mps, then cpu.
-        threads: CPU threads; None leaves torch's choice.
-        checkpoint_every: Steps between two checkpoints; None: five minutes.
-    """
 
-    task: str
-    ticket: str | None = None
-    dense: bool = False
-    keep_zeros: bool | None = None
-    model: str | None = None
-    data_dir: str | None = None
-    train: str | None = None
-    dev: str | None = None
-    text_columns: tuple[str, ...] = ("text",)
-    label_column: str = "label"
-    label_kind: str | None = None
-    limit: int | None = None
-    recipe: str = "auto"
-    epochs: int | None = None
-    learning_rate: float | None = None
-    batch_size: int | None = None
-    max_length: int | None = None
-    select: str = "last"
-    patience: int | None = None
-    find_learning_rate: bool = False
-    seeds: tuple[int, ...] = (1,)
-    precision: str = "auto"
-    device: str = "auto"
-    threads: int | None = None
-    checkpoint_every: int | None = None
+@configuration
+class FinetuneConfig(Config):
+    """Everything that determines a fine-tuning run; None leaves what the recipe or the task has."""
 
-    def __post_init__(self) -> None:
-        """Check every value.
+    task: str = setting(
+        help="A task: {summaries}. With --train, a name for your own.",
+        more="It names a folder: letters, digits, ``-``, ``_`` and ``.``.",
+        panel=DATA,
+        choices=TASKS,
+        is_open=True,
+        typed=Typed(is_argument=True, may_be_missing=True),
+    )
+    ticket: str | None = setting(
+        default=None,
+        help="Folder, packaged name or Hub id; by default the newest under runs/, else the "
+        "packaged one at sparsity 0.7.",
+        panel=METHOD,
+        check=given("not empty"),
+    )
+    dense: bool = setting(default=False, help="The full model, no ticket.", panel=METHOD)
+    keep_zeros: bool | None = setting(
+        default=None,
+        help="Without a ticket: keep the zeros that the model brings along, or train them like "
+        "all others; by default those of a pruned model are kept.",
+        panel=METHOD,
+        typed=Typed(can_be_denied=True),
+        before=None,
+    )
+    model: str | None = setting(
+        default=None,
+        help="Hub id, folder, or nano; by default the ticket's.",
+        panel=METHOD,
+        check=given("not empty"),
+    )
+    data_dir: str | None = shared.data_dir()
+    train: str | None = setting(
+        default=None,
+        help="Labelled examples of your own task: tsv, csv, jsonl or parquet.",
+        panel=DATA,
+        check=given("not empty"),
+    )
+    dev: str | None = setting(
+        default=None,
+        help="The examples to measure it on; by default a fifth of --train (at most 5,000) that "
+        "is held out: a stable one, of every class alike, duplicates together.",
+        panel=DATA,
+        check=given("not empty"),
+    )
+    text_columns: tuple[str, ...] = setting(
+        default=("text",),
+        help="Column of the text; give it twice for pairs.",
+        panel=DATA,
+        typed=Typed(name="text-column"),
+    )
+    label_column: str = setting(default="label", help="Column of the label.", panel=DATA)
+    label_kind: str | None = setting(
+        default=None,
+        help="What the labels are, one of {choices}; by default as they look.",
+        panel=DATA,
+        choices=own_kinds,
+    )
+    limit: int | None = setting(
+        default=None,
+        help="Train on so many examples; smaller sets are part of larger ones.",
+        panel=DATA,
+        check=positive,
+    )
+    recipe: str = setting(
+        default="auto",
+        help="Rate, epochs and warm-up: auto, by the model's width and the examples, or paper, for "
+        "BERT-base.",
+        panel=TRAINING,
+        choices=TASK_RECIPES,
+        before="auto",
+    )
+    epochs: int | None = setting(
+        default=None,
+        help="Passes over the training set; by default the recipe's.",
+        panel=TRAINING,
+        check=positive,
+    )
+    learning_rate: float | None = setting(
+        default=None,
+        help="Peak rate, which falls linearly to 0; by default the recipe's.",
+        panel=TRAINING,
+        check=positive,
+    )
+    batch_size: int | None = setting(
+        default=None,
+        help="Examples per optimiser step; by default the task's.",
+        panel=TRAINING,
+        check=positive,
+    )
+    max_length: int | None = setting(
+        default=None,
+        help="Tokens per example, the rest is cut; by default the task's, or as many as the model "
+        "and its tokenizer are made for.",
+        panel=DATA,
+        check=at_least(8),
+    )
+    select: str = setting(
+        default="last",
+        help="Checkpoint to report: {choices}. The best epoch is selected on the dev set itself, "
+        "and its metrics say so.",
+        panel=TRAINING,
+        choices=SELECTIONS,
+    )
+    patience: int | None = setting(
+        default=None,
+        help="Stop after so many epochs in a row without a better metric on a fifth of the "
+        "training set that is held out for it, and report the best epoch; with --select best, on "
+        "the dev set.",
+        panel=TRAINING,
+        check=positive,
+    )
+    find_learning_rate: bool = setting(
+        default=False,
+        help="Try a tenth, a third, one, three and ten times the usual rate on a fifth of the "
+        "training set that is held out, for a fifth of the steps (at least 500), and train with "
+        "the best.",
+        panel=TRAINING,
+    )
+    seeds: tuple[int, ...] = setting(
+        default=(1,),
+        help="Seeds of the new head, the order and dropout, one run each, for example 1,2,3.",
+        panel=RUN,
+        check=_check_seeds,
+        typed=Typed(between_commas=True),
+    )
+    precision: str = shared.precision()
+    device: str = shared.device()
+    threads: int | None = shared.threads()
+    checkpoint_every: int | None = setting(
+        default=None,
+        help="Steps between checkpoints; by default, every 5 minutes.",
+        panel=RUN,
+        check=positive,
+        names_run=False,
+    )
 
-        Raises:
-            UsageError: A value is out of range or unknown; the message names the option.
-        """
-        settle(self)
+    def _check_together(self) -> None:
         if not self.has_own_files:
             find_task(self.task)
         elif self.task in TASKS:
@@ -101,43 +190,17 @@ class FinetuneConfig:
                 "give another name, or --data-dir with its files"
             )
         _require_own_files(self)
-        for option in ("ticket", "model", "data_dir", "train", "dev"):
-            require(option.replace("_", "-"), getattr(self, option) != "", "not empty", "")
         if self.dense and self.ticket:
             raise UsageError("--dense is without a --ticket; give the --model instead")
         _require_zeros_of_a_model(self)
-        one_of("recipe", self.recipe, TASK_RECIPES)
-        one_of("select", self.select, SELECTIONS)
-        one_of("device", self.device, DEVICES)
-        one_of("precision", self.precision, PRECISIONS)
-        if self.label_kind is not None:
-            one_of("label-kind", self.label_kind, own_kinds())
         check_columns(self.text_columns, self.label_column)
-        for option in (
-            "limit", "epochs", "batch_size", "learning_rate", "threads", "checkpoint_every",
-            "patience",
-        ):  # fmt: skip
-            positive(option, getattr(self, option))
         if self.find_learning_rate and self.learning_rate is not None:
             raise UsageError("--find-learning-rate finds the rate; leave out --learning-rate")
-        length = self.max_length
-        require("max-length", length is None or length >= 8, "at least 8", length)
-        require("seeds", bool(self.seeds), "one or more numbers", self.seeds)
-        require("seeds", len(set(self.seeds)) == len(self.seeds), "different", self.seeds)
-        for seed in self.seeds:
-            require("seeds", 0 <= seed < 2**32, "in [0, 2**32)", seed)
 
     @property
     def has_own_files(self) -> bool:
         """Whether the task is a user's own."""
         return bool(self.train or self.dev)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what determines the run as plain JSON values."""
-        left_out = {"checkpoint_every"} | ({"recipe"} if self.recipe == "auto" else set())
-        if self.keep_zeros is None:
-            left_out.add("keep_zeros")
-        return {key: value for key, value in plain(self).items() if key not in left_out}
 
     @property
     def stops_on_held_out(self) -> bool:

@@ -1,0 +1,59 @@
+"""What a sweep consists of: cells of method, sparsity and seed; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tamtctl.pruning.methods import IMP, Method, sweep_methods
+
+RANDOM_SEEDS = (1, 2, 3)  # at least: random masks differ more than any others, and cost nothing
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One subnetwork of a sweep; ``seed`` is None where the method has none."""
+
+    method: str
+    sparsity: float
+    seed: int | None
+
+    @property
+    def facts(self) -> Method:
+        """What is known of its method."""
+        return sweep_methods()[self.method]
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it takes a search, and is no one-shot mask."""
+        return self.facts.is_trained
+
+    @property
+    def objective(self) -> str | None:
+        """What its mask is trained for."""
+        return self.facts.objective if self.is_trained else None
+
+    def __str__(self) -> str:
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"{self.method} at {self.sparsity:g}{seed}"
+
+
+@dataclass(frozen=True)
+class TimedBudget:
+    """What mask training gets: so many seconds, in which about so many steps are done."""
+
+    seconds: float
+    steps: int
+
+
+def units_of_work(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
+    """Group cells into what can run apart, each of it in order.
+
+    Iterative magnitude pruning passes every smaller sparsity on its way to a larger one: the cells
+    of one seed are one run.
+    """
+    chains: dict[object, list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.sparsity):
+        key = (cell.method, cell.seed) if cell.method == IMP else cell
+        chains.setdefault(key, []).append(cell)
+    return [tuple(chain) for chain in chains.values()]

@@ -1,0 +1,103 @@
+"""What a user gives for a setting, as the type that its field declares, or a line that says which.
+
+The command line gives every value its type; a notebook may give a path where a text is meant, or
+one text where there may be several, and both mean what they say.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Self
+
+from tamtctl.foundations.errors import UsageError
+
+_WORDS = {
+    "str": "a text or a path",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "True or False",
+}
+_TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The type that a setting declares, such as ``tuple[str, ...]`` or ``int | None``.
+
+    Attributes:
+        declared: As it is written.
+        one: ``str``, ``int``, ``float`` or ``bool``, or that of each of several values; None: a
+            type that only tamtctl makes.
+        is_several: It is a tuple of such values.
+        may_be_none: It may be left out.
+        further: Types that only tamtctl makes, beside the one that a user gives.
+    """
+
+    declared: str
+    one: str | None
+    is_several: bool
+    may_be_none: bool
+    further: tuple[str, ...]
+
+    @classmethod
+    def of(cls, declared: str | type) -> Self:
+        """Return the type of a field: what `dataclasses.Field.type` is, a text or a type."""
+        text = declared.__name__ if type(declared) is type else str(declared)
+        parts = [part.strip() for part in text.split("|")]
+        several = next((p[6:].partition(",")[0] for p in parts if p.startswith("tuple[")), None)
+        one = several or next((part for part in parts if part in _WORDS), None)
+        further = (part for part in parts if part not in (*_WORDS, "None") and "[" not in part)
+        return cls(text, one, several is not None, "None" in parts, tuple(further))
+
+    @property
+    def type_of_one(self) -> type:
+        """The type of one value, as Python knows it."""
+        return _TYPES[self.one or "str"]
+
+    def settled(self, name: str, value: Any) -> Any:
+        """Return a value as this type.
+
+        Args:
+            name: The setting's name, for the message.
+            value: What was given.
+
+        Raises:
+            UsageError: It is of another type.
+        """
+        if value is None and self.may_be_none:
+            return None
+        if self.is_several:
+            values = value if isinstance(value, list | tuple) else [value]
+            return tuple(self._one(name, one, ", or several") for one in values)
+        if self.one is None or type(value).__name__ in self.further:
+            return value
+        return self._one(name, value)
+
+    def _one(self, name: str, value: Any, several: str = "") -> Any:
+        kind = self.one
+        if kind == "str" and isinstance(value, str):
+            return str(value)
+        if kind == "str" and isinstance(value, os.PathLike) and isinstance(os.fspath(value), str):
+            return os.fspath(value)
+        is_number = not isinstance(value, bool)
+        if kind == "int" and is_number and isinstance(value, Integral):
+            return int(value)
+        if kind == "float" and is_number and isinstance(value, Real):
+            return int(value) if isinstance(value, Integral) else _as_written(value)
+        if kind == "bool" and isinstance(value, bool):
+            return value
+        wanted, shown = _WORDS[kind or "str"] + several, repr(value)
+        shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
+        option = name.replace("_", "-")
+        raise UsageError(f"--{option} must be {wanted}, got {' '.join(shown.split())}")
+
+
+def _as_written(value: Real) -> float:
+    """Return a number as its maker wrote it: 0.7 of a single precision is 0.7, not 0.69999999.
+
+    A sparsity a little below would keep one weight more in a matrix.
+    """
+    is_of_numpy = hasattr(value, "dtype") and not isinstance(value, float)
+    return float(str(value)) if is_of_numpy else float(value)

@@ -1,0 +1,61 @@
+"""Settings that several configurations have: where to compute, and in which format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tamtctl.foundations.checks import Check, positive
+from tamtctl.foundations.config import DATA, RUN, Typed, setting
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def precision(**facts: Any) -> Any:
+    """Return the setting of the number format; ``facts`` differ from one command to another."""
+    told = {"default": "auto", "by_default": "auto takes bf16 where it is fast"} | facts
+    return setting(
+        help=f"Format of the numbers, one of {{choices}}; {told.pop('by_default')}.",
+        panel=RUN,
+        choices=PRECISIONS,
+        **told,
+    )
+
+
+def device(**facts: Any) -> Any:
+    """Return the setting of the device; ``facts`` differ from one command to another."""
+    told = {"default": "auto", "by_default": "auto takes cuda, then mps, then cpu"} | facts
+    return setting(
+        help=f"Where to compute, one of {{choices}}; {told.pop('by_default')}.",
+        panel=RUN,
+        choices=DEVICES,
+        **told,
+    )
+
+
+def threads(check: Check = positive, by_default: str = "torch's choice") -> Any:
+    """Return the setting of the CPU threads."""
+    return setting(
+        default=None,
+        help=f"CPU threads of each process; by default {by_default}.",
+        panel=RUN,
+        check=check,
+        typed=Typed(least=1),
+    )
+
+
+def text_column() -> Any:
+    """Return the setting of the column that holds a corpus's text."""
+    return setting(
+        default=None, help="Column of the text in jsonl, parquet and datasets.", panel=DATA
+    )
+
+
+def data_dir() -> Any:
+    """Return the setting of the folder that holds a task's files."""
+    return setting(
+        default=None,
+        help="Folder of the task's files, or GLUE's of all tasks: tsv, jsonl, csv, parquet, or "
+        "SQuAD's json; by default they come from the Hub.",
+        panel=DATA,
+    )

@@ -1,0 +1,46 @@
+"""Tickets that are derived from the scores that a search kept, at another sparsity."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.paths import expanded
+from tamtctl.pruning.config import SearchConfig
+
+
+def derived_config(run: Path | str, sparsity: float, **changes: Any) -> SearchConfig:
+    """Return the configuration of a ticket derived from the scores of a search.
+
+    Args:
+        run: The folder of the search, which kept its scores.
+        sparsity: Share of zeros in the derived ticket.
+        **changes: Where to compute; None leaves what the search had.
+
+    Raises:
+        UsageError: There is no run of a search by mask training.
+    """
+    told = SearchConfig.settled({"from_scores": run, "sparsity": sparsity})
+    run = str(told["from_scores"])
+    try:
+        values = json.loads((expanded(run) / "config.json").read_text(encoding="utf-8"))
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        config = SearchConfig(**values)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            f"--from-scores {run!r} is not the folder of a search; give one made with --keep-scores"
+        ) from error
+    if config.method != "tamt" or not config.is_trained:
+        raise UsageError(f"--from-scores {run!r} is not the run of a mask training")
+    asked = {key: value for key, value in changes.items() if value is not None}
+    return replace(
+        config,
+        **told,
+        eval_every=None,
+        eval_steps=(),
+        patience=None,
+        **asked,
+    )

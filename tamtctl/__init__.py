@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from tamtctl.tasks.evaluation.api import Evaluation as Evaluation
     from tamtctl.tasks.evaluation.api import evaluate as evaluate
     from tamtctl.tasks.evaluation.config import EvaluateConfig as EvaluateConfig
+    from tamtctl.tasks.finetuning.api import finetune as finetune
     from tamtctl.tasks.finetuning.config import FinetuneConfig as FinetuneConfig
-    from tamtctl.tasks.finetuning.run import FinetuneResult as FinetuneResult
-    from tamtctl.tasks.finetuning.run import finetune as finetune
+    from tamtctl.tasks.finetuning.result import FinetuneResult as FinetuneResult
     from tamtctl.ticket.exporting import export as export
     from tamtctl.ticket.hub.catalogue import published_tickets as published_tickets
     from tamtctl.ticket.hub.pulling import pull as pull
@@ -56,7 +56,7 @@ _MODULE_OF = {
     "EvaluateConfig": "tasks.evaluation.config",
     "Evaluation": "tasks.evaluation.api",
     "FinetuneConfig": "tasks.finetuning.config",
-    "FinetuneResult": "tasks.finetuning.run",
+    "FinetuneResult": "tasks.finetuning.result",
     "KeepZeros": "ticket.keep_callback",
     "KeptZeros": "ticket.keeping",
     "ProgressBars": "foundations.watching",
@@ -68,7 +68,7 @@ _MODULE_OF = {
     "Ticket": "ticket.ticket",
     "compare": "comparison.api",
     "evaluate": "tasks.evaluation.api",
-    "finetune": "tasks.finetuning.run",
+    "finetune": "tasks.finetuning.api",
     "compare_masks": "ticket.inspection",
     "export": "ticket.exporting",
     "import_ticket": "ticket.importing",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tamtctl.pruning.searching.run import SearchPlan, SearchResult
     from tamtctl.tasks.evaluation.api import Evaluation, Labelled
     from tamtctl.tasks.finetuning.rate_search import RateSearch
-    from tamtctl.tasks.finetuning.run import FinetunePlan, FinetuneResult
+    from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneResult
     from tamtctl.ticket.exporting import ExportResult
     from tamtctl.ticket.hub.catalogue import PublishedTicket
     from tamtctl.ticket.hub.pulling import PullResult

@@ -43,14 +43,14 @@ def finetune(
     hush_libraries()
     from tamtctl.cli.console import show_finetune_result
     from tamtctl.cli.views.progress import FinetuneView
-    from tamtctl.tasks.finetuning import run as finetuning
+    from tamtctl.tasks.finetuning import api
     from tamtctl.tasks.finetuning.starting_point import with_default_ticket
 
     config, chosen = with_default_ticket(config)
     output.note(chosen)
     view = FinetuneView(output)
     try:
-        result = finetuning.finetune(config, output_dir=output_dir, force=force, watcher=view)
+        result = api.finetune(config, output_dir=output_dir, force=force, watcher=view)
     finally:
         view.close()
     show_finetune_result(output, result)

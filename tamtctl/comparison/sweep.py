@@ -25,7 +25,7 @@ from tamtctl.pruning.searching.run import (
     search,
     search_folder,
 )
-from tamtctl.tasks.finetuning.run import FinetunePlan, FinetuneResult
+from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneResult
 from tamtctl.training.loop import StepReport
 from tamtctl.training.run_folder import METRICS, SCORES, write_json
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.intervals import Resampled, Spread
 from tamtctl.foundations.errors import DamagedRunError
 from tamtctl.tasks.constant_answer import ConstantAnswer
-from tamtctl.tasks.examples import Examples
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.run import PREDICTIONS, FinetuneResult, FinetuneWatcher, finetune
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.finetuning.result import FinetuneResult, FinetuneWatcher
+from tamtctl.tasks.finetuning.seed_folder import read_predictions
 from tamtctl.tasks.kinds.metrics import resampled_metrics
 from tamtctl.tasks.kinds.table import direction
 from tamtctl.tasks.run_facts import RunFacts
@@ -119,11 +118,6 @@ def _resampled(score: float, checkpoint: Path, metric: str) -> Resampled:
         raise DamagedRunError(f"{str(checkpoint)!r} has lost its metrics.json; fine-tune again")
     task = facts.task  # as the run had it: a task of labelled files has its own classes
     suffix, split = next(iter(task.dev_splits.items()))
-    lines = (checkpoint / PREDICTIONS).read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["split"] == split]
-    kind = kind_of(task)
-    said = [kind.prediction_from_json(row["prediction"]) for row in rows]
-    labels = [kind.label_from_json(row["label"]) for row in rows]
-    examples = Examples([row["id"] for row in rows], (), labels)
+    said, examples = read_predictions(checkpoint, task, split)
     resampled = resampled_metrics(task, said, examples, _RESAMPLES)[metric.removesuffix(suffix)]
-    return Resampled(score, resampled, len(rows))
+    return Resampled(score, resampled, len(examples))

@@ -10,7 +10,7 @@ from tamtctl.foundations import printable
 if TYPE_CHECKING:
     from tamtctl.foundations.working import Work
     from tamtctl.pruning.searching.run import SearchPlan
-    from tamtctl.tasks.finetuning.run import FinetunePlan
+    from tamtctl.tasks.finetuning.result import FinetunePlan
     from tamtctl.training.loop import StepReport
 
 

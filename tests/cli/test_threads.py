@@ -15,7 +15,7 @@ from small_search import bits, small_config
 
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.searching.run import search
-from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.tasks.finetuning.api import finetune
 
 
 def at_once(*calls: Callable[[], object]) -> list[object]:

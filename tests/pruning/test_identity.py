@@ -23,8 +23,9 @@ from tamtctl.foundations.errors import ChangedInputsError
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.derived import derived_config
 from tamtctl.pruning.searching.run import search
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.run import FinetunePlan, finetune
+from tamtctl.tasks.finetuning.result import FinetunePlan
 from tamtctl.training.loop import StepReport
 
 

@@ -19,8 +19,8 @@ from tamtctl.foundations import distributed
 from tamtctl.foundations.watching import Silent
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.run import _Search
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.training.run_folder import RunFolder
 
 SEARCHES: dict[str, dict[str, Any]] = {

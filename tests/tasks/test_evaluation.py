@@ -25,8 +25,8 @@ from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.tasks.evaluation.api import Evaluation, evaluate, label
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.examples import Answers, Examples
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.kinds.metrics import metrics, standard_errors
 from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.exporting import export

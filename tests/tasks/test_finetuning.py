@@ -36,8 +36,8 @@ from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.examples import Answers
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.finetuning.starting_point import with_default_ticket
 from tamtctl.tasks.kinds.loading import load_for_training

@@ -18,8 +18,9 @@ from interrupted_finetuning import Interrupting
 from samples import own_config, ticket_for
 
 from tamtctl.foundations.errors import TamtctlError
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.run import FinetuneResult, finetune
+from tamtctl.tasks.finetuning.result import FinetuneResult
 
 STEPS = 40
 TOPICS = ("list", "file")

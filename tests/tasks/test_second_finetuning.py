@@ -17,8 +17,9 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from tamtctl.cli import app as cli
 from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError, UsageError
 from tamtctl.models.encoder import maskable_matrices
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.run import FinetuneResult, finetune
+from tamtctl.tasks.finetuning.result import FinetuneResult
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.ticket import Ticket
 

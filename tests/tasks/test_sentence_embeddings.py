@@ -24,7 +24,7 @@ from tamtctl.models.sentence_embeddings import SentencePipeline, pool
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
-from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.ticket.exporting import export
 
 pytestmark = pytest.mark.usefixtures("working_folder")

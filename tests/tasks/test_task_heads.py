@@ -24,7 +24,7 @@ from tamtctl.foundations.errors import ModelError, TaskError
 from tamtctl.models.encoder import max_sequence_length
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
-from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.kinds.class_order import ClassOrder, output_layer
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.loading import load_fine_tuned, load_for_training

@@ -21,8 +21,8 @@ from tamtctl.foundations.errors import ModelError, TamtctlError, TaskError, Usag
 from tamtctl.tasks.evaluation.api import label
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.examples import Answers, Examples
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.kinds.class_notes import own_class_notes
 from tamtctl.tasks.kinds.metrics import metrics, standard_errors
 from tamtctl.tasks.kinds.regression import number_notes

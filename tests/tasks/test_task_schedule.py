@@ -17,8 +17,8 @@ from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.task_metrics import fine_tune
 from tamtctl.foundations.errors import ChangedInputsError, UsageError
 from tamtctl.tasks.finetuning import schedule as task_schedule
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.run import finetune
 from tamtctl.tasks.finetuning.schedule import Wishes, epochs_for, rate_for, schedule_for
 from tamtctl.tasks.registry import TASKS
 from tamtctl.training.loop import warmed_up

@@ -34,7 +34,7 @@ from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_encoder
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
-from tamtctl.tasks.finetuning.run import finetune
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.ticket import Ticket
 

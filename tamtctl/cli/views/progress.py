@@ -14,7 +14,7 @@ from tamtctl.pruning.objectives import terms_of
 if TYPE_CHECKING:
     from tamtctl.foundations.working import Work
     from tamtctl.pruning.searching.run import SearchPlan
-    from tamtctl.tasks.finetuning.run import FinetunePlan
+    from tamtctl.tasks.finetuning.result import FinetunePlan
     from tamtctl.training.loop import StepReport
 
 

@@ -1,0 +1,252 @@
+"""What a fine-tuning run is about to do, and what came of it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.shown import Shown
+from tamtctl.tasks.finetuning.known_runs import (
+    KnownRun,
+)
+from tamtctl.tasks.finetuning.rate_search import RateSearch
+from tamtctl.tasks.finetuning.schedule import TaskSchedule
+from tamtctl.tasks.finetuning.untrained import (
+    ADVICE,
+    ADVICE_BESIDES,
+)
+from tamtctl.tasks.task import Task
+from tamtctl.training.loop import StepReport
+
+
+@dataclass(frozen=True)
+class FinetunePlan:
+    """What a fine-tuning run is about to do.
+
+    Attributes:
+        task: With the values that will be used.
+        training: Rate, epochs and warm-up, and where they are from.
+        model: What is loaded.
+        ticket: Its name; None for the dense model.
+        sparsity: Share of zeros in the masked matrices; 0 for the dense model.
+        zeros: ``kept``, those of the ticket or the model's own, or ``trained`` like all others;
+            None: there are none.
+        data: Where the examples are from.
+        train_examples: How many there are to train on.
+        dev_examples: How many there are to score on.
+        max_length: Tokens per example.
+        epochs: Passes over the training set.
+        steps: Optimiser steps of each seed.
+        seeds: One run each.
+        select: ``last`` or ``best``.
+        compute: Device and precision.
+        run_folder: Where the run will live.
+        labels: What the labels are taken for: the classes, or the range of the numbers.
+        notes: What a person should know before a score is believed, a line each.
+        train_cut: How many of the examples to train on are too long and are cut.
+        dev_cut: The same of the dev examples.
+        has_made_dev: The dev examples are a part of the training set that is held out.
+        rates: The learning rates to try, if the best is to be found.
+        patience: Epochs without a better one after which training stops; None: never.
+    """
+
+    task: Task
+    training: TaskSchedule
+    model: str
+    ticket: str | None
+    sparsity: float
+    zeros: str | None
+    data: str
+    train_examples: int
+    dev_examples: int
+    max_length: int
+    epochs: int
+    steps: int
+    seeds: tuple[int, ...]
+    select: str
+    compute: Compute
+    run_folder: Path
+    labels: str
+    notes: tuple[str, ...]
+    train_cut: int
+    dev_cut: int
+    has_made_dev: bool
+    rates: tuple[float, ...]
+    patience: int | None
+
+
+@dataclass(frozen=True)
+class MetricOverSeeds:
+    """One metric over the seeds.
+
+    Attributes:
+        scores: One per seed.
+        mean: Over the seeds.
+        std: Over the seeds, the sample's (n - 1); None for a single one.
+        standard_errors: How far another dev set of this size would move each score; None where
+            there are too few examples to tell.
+        constant: What the same answer to every example scores, see `FinetuneResult`.
+    """
+
+    scores: list[float]
+    mean: float
+    std: float | None
+    standard_errors: list[float | None] = field(default_factory=list)
+    constant: float | None = None
+
+    @classmethod
+    def of(
+        cls, values: Sequence[float], errors: Sequence[float | None], constant: float | None
+    ) -> MetricOverSeeds:
+        """Summarise the values of the seeds."""
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return cls(list(values), statistics.fmean(values), std, list(errors), constant)
+
+    @property
+    def standard_error(self) -> float | None:
+        """The mean of the seeds' standard errors: all are of the same dev set."""
+        known = [error for error in self.standard_errors if error is not None]
+        return statistics.fmean(known) if known else None
+
+
+@dataclass(frozen=True, repr=False)
+class FinetuneResult(Shown):
+    """What fine-tuning came to.
+
+    Attributes:
+        task: As asked for.
+        metric: The primary metric; ``scores``, ``mean`` and ``std`` are its.
+        scores: One per seed.
+        mean: Over the seeds.
+        std: Over the seeds (n - 1); None for a single one.
+        metrics: Every metric over the seeds.
+        dev_selected: The scores are of the epoch that is best on the dev set itself: an oracle.
+        seeds: In the order of the scores.
+        sparsity: Share of zeros in the masked matrices.
+        zeros: What became of them; as in `FinetunePlan`.
+        model: What was fine-tuned.
+        ticket: With which ticket; None for the dense model.
+        train_examples: How many there were to train on.
+        dev_examples: How many there were to score on.
+        epochs: Passes over the training set.
+        steps: Optimiser steps of each seed.
+        seconds: Of each seed's training, without its scoring.
+        checkpoint: The folder of each seed, ready for ``from_pretrained``.
+        run_folder: The run's folder.
+        resumed_from: How many seeds an interrupted run had already done.
+        already_done: Whether an earlier run had done it all.
+        labels: What the labels were taken for: the classes, or the range of the numbers.
+        notes: What a person should know before a score is believed, a line each.
+        train_cut: How many of the examples to train on were too long and were cut.
+        dev_cut: The same of the dev examples.
+        has_made_dev: The dev examples are a part of the training set that was held out.
+        training: Rate, epochs and warm-up, and where they are from.
+        standard_error: Of the score of a seed: how far another dev set of this size would move it;
+            None where there are too few examples to tell.
+        constant_answer: The training set's most frequent class or answer, or mean label.
+        constant_score: What it scores on the dev set if it is given to every example.
+        untrained: Which seeds learnt nothing, and how that is told; None if none of them is so.
+        beside: Finished runs of the same setting under ``runs/``: of the dense model beside a
+            ticket, of tickets beside the dense model.
+        rate_search: How the learning rate was found, if it was.
+        patience: Epochs without a better one after which training stops.
+        selected_on: What the reported epoch is the best on; None where it is the last.
+        epochs_done: By each seed; fewer than ``epochs`` where it stopped early.
+        reported_epochs: Of each seed, the epoch (from 1) that the scores are of.
+    """
+
+    task: str
+    metric: str
+    scores: list[float]
+    mean: float
+    std: float | None
+    metrics: dict[str, MetricOverSeeds]
+    dev_selected: bool
+    seeds: list[int]
+    sparsity: float
+    model: str
+    ticket: str | None
+    train_examples: int
+    dev_examples: int
+    epochs: int
+    steps: int
+    seconds: list[float]
+    checkpoint: list[Path]
+    run_folder: Path
+    resumed_from: int = 0
+    already_done: bool = False
+    labels: str = ""
+    notes: tuple[str, ...] = ()
+    train_cut: int = 0
+    dev_cut: int = 0
+    has_made_dev: bool = False
+    zeros: str | None = None
+    training: TaskSchedule | None = None
+    standard_error: float | None = None
+    constant_answer: str | float | None = None
+    constant_score: float | None = None
+    untrained: str | None = None
+    beside: list[KnownRun] = field(default_factory=list)
+    rate_search: RateSearch | None = None
+    patience: int | None = None
+    selected_on: str | None = None
+    epochs_done: list[int] = field(default_factory=list)
+    reported_epochs: list[int] = field(default_factory=list)
+
+    @property
+    def stopped_early(self) -> list[bool]:
+        """Whether patience ended each seed before its last epoch."""
+        return [done < self.epochs for done in self.epochs_done]
+
+    @property
+    def untrained_line(self) -> str | None:
+        """What to say of seeds that learnt nothing, and what to do."""
+        advice = ADVICE_BESIDES if self.rate_search else ADVICE
+        return self.untrained and f"{self.untrained}; {advice}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        plain = {
+            "checkpoint": list(map(str, self.checkpoint)),
+            "run_folder": str(self.run_folder),
+            "notes": list(self.notes),
+            "stopped_early": self.stopped_early,
+        }
+        return asdict(self) | plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FinetuneResult:
+        """Return the result that `to_dict` wrote."""
+        changed = {
+            "metrics": {
+                name: MetricOverSeeds(**metric) for name, metric in values["metrics"].items()
+            },
+            "checkpoint": list(map(Path, values["checkpoint"])),
+            "run_folder": Path(values["run_folder"]),
+            "notes": tuple(values.get("notes", ())),
+            "training": TaskSchedule(**values["training"]),
+            "beside": [KnownRun(**run) for run in values.get("beside", ())],
+            "rate_search": RateSearch.from_dict(values.get("rate_search")),
+        }
+        known = {name: value for name, value in values.items() if name != "stopped_early"}
+        return cls(**(known | changed))
+
+
+class FinetuneWatcher(Protocol):
+    """Who wants to know how fine-tuning is going."""
+
+    def status(self, message: str) -> None:
+        """Be told what is being done now, where it may take long."""
+
+    def note(self, message: str) -> None:
+        """Be told a line that a person should know."""
+
+    def finetune_plan(self, plan: FinetunePlan) -> None:
+        """Be told what will be done."""
+
+    def progress(self, report: StepReport) -> None:
+        """Be told of a step."""

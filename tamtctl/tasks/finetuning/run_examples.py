@@ -1,0 +1,78 @@
+"""The examples of a run: what is trained on, scored on and held out, and what to say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tamtctl.tasks.examples import Examples
+from tamtctl.tasks.finetuning.config import FinetuneConfig
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.labelled.dev_split import DevSplit
+from tamtctl.tasks.labelled.notes import overlap_note
+from tamtctl.tasks.labelled.records import TaskData
+from tamtctl.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class RunExamples:
+    """The examples of a run.
+
+    Attributes:
+        train: To train on.
+        dev: To score on, by suffix.
+        notes: What is to be said of them.
+        held_out: Of the training set, to stop by or to find the rate on; None if that is not asked.
+        apart: What is left of the training set without these.
+    """
+
+    train: Examples
+    dev: dict[str, Examples]
+    notes: list[str]
+    held_out: Examples | None
+    apart: Examples
+
+    @classmethod
+    def of(cls, config: FinetuneConfig, data: TaskData) -> RunExamples:
+        """Read them; where there is but a training set, part of it is the dev set."""
+        train_set, notes, task = data.train(), [], data.task
+        if not data.has_no_dev:
+            dev_sets = data.dev()
+        else:
+            split = DevSplit.of(task, train_set, name=data.name, advice="give a --dev file")
+            data.check_metric(split.held_out)
+            notes.append(
+                f"there is no --dev: {len(split.held_out):,} of the {len(train_set):,} examples of "
+                f"{data.name} are held out to score on, and not trained on"
+            )
+            train_set, dev_sets = split.rest, {"": split.held_out}
+        if config.limit:
+            train_set = train_set.subset(config.limit, of_each=kind_of(task).class_of)
+        if not (config.stops_on_held_out or config.find_learning_rate):
+            return cls(train_set, dev_sets, notes, None, train_set)
+        option = "--patience" if config.stops_on_held_out else "--find-learning-rate"
+        name, advice = f"the training set of {task.name}", f"leave out {option}, or give more"
+        split = DevSplit.of(task, train_set, name=name, advice=advice)
+        use = "to stop by" if config.stops_on_held_out else "to find the learning rate on"
+        notes.append(
+            f"{len(split.held_out):,} of the {len(train_set):,} training examples are held out, "
+            f"{use} ({option})"
+        )
+        trained = split.rest if config.stops_on_held_out else train_set
+        return cls(trained, dev_sets, notes, split.held_out, split.rest)
+
+
+def label_notes(
+    data: TaskData, task: Task, train_set: Examples, dev_sets: Mapping[str, Examples]
+) -> list[str]:
+    """Return notes on the labels, and on texts to train on that are dev texts, too."""
+    splits = {"training": train_set} | {f"dev{suffix}": e for suffix, e in dev_sets.items()}
+    notes: list[str] = []
+    kind = kind_of(task)
+    if data.labels:
+        notes += kind.ownlabel_notes(data.labels, is_guessed=data.has_guessed_kind)
+    for where, examples in splits.items():
+        notes += kind.label_notes(examples, where)
+    for examples in dev_sets.values():
+        notes += overlap_note(train_set, examples)
+    return notes

@@ -159,6 +159,6 @@ def _as_setting(one: Setting, value: Any) -> Any:
 
 def _place(parameter: inspect.Parameter) -> int:
     """Return the place of a parameter's panel in the help."""
-    info = parameter.annotation.__metadata__[0]
-    panel = info.rich_help_panel
+    told = getattr(parameter.annotation, "__metadata__", ())
+    panel = next((info.rich_help_panel for info in told), None)
     return PANELS.index(panel) if panel in PANELS else -1

@@ -168,10 +168,13 @@ _KNOWN: dict[type, Mapping[str, Setting]] = {}
 def settings_of(kind: type[Config]) -> Mapping[str, Setting]:
     """Return name → setting of a configuration, in the order of its fields."""
     if kind not in _KNOWN:
-        _KNOWN[kind] = {
-            one.name: Setting(one.name, Kind.of(one.type), one.default, one.metadata[Facts])
-            for one in fields(kind)
-        }
+        found = {}
+        for one in fields(kind):
+            if Facts not in one.metadata:
+                raise TypeError(f"{kind.__name__}.{one.name} is declared without setting(…)")
+            facts = one.metadata[Facts]
+            found[one.name] = Setting(one.name, Kind.of(one.type), one.default, facts)
+        _KNOWN[kind] = found
     return _KNOWN[kind]
 
 

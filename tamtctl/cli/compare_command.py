@@ -62,7 +62,7 @@ def compare(
     output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
-    from tamtctl.cli.console import show_comparison, show_comparison_plan
+    from tamtctl.cli.views.comparison import show_comparison, show_comparison_plan
     from tamtctl.cli.views.progress import CompareView
     from tamtctl.comparison import api as comparison
 

@@ -35,8 +35,8 @@ def evaluate(
     output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
-    from tamtctl.cli.console import show_evaluation, show_labelled
     from tamtctl.cli.views.progress import View
+    from tamtctl.cli.views.tasks import show_evaluation, show_labelled
     from tamtctl.tasks.evaluation import api as evaluation
 
     view = View(output)

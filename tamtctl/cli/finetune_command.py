@@ -41,8 +41,8 @@ def finetune(
     output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
-    from tamtctl.cli.console import show_finetune_result
     from tamtctl.cli.views.progress import FinetuneView
+    from tamtctl.cli.views.tasks import show_finetune_result
     from tamtctl.tasks.finetuning import api
     from tamtctl.tasks.finetuning.starting_point import with_default_ticket
 

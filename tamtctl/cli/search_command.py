@@ -60,8 +60,8 @@ def search(
     output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
-    from tamtctl.cli.console import show_plan, show_search_result
     from tamtctl.cli.views.progress import SearchView
+    from tamtctl.cli.views.search import show_plan, show_search_result
     from tamtctl.pruning.searching import run as searching
 
     if recipe is None and from_scores is None:

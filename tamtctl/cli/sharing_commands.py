@@ -48,7 +48,7 @@ def push(
     """Publish a ticket on the Hugging Face Hub, with a model card."""
     output = output_of(as_json, quiet)
     hush_hub(output)
-    from tamtctl.cli.console import show_push
+    from tamtctl.cli.views.exchange import show_push
     from tamtctl.ticket.sharing import push as push_ticket
 
     with watched(output, f"publishing {ticket}"):
@@ -89,7 +89,7 @@ def pull(
     """Fetch a ticket from the Hugging Face Hub and verify it."""
     output = output_of(as_json, quiet)
     hush_hub(output)
-    from tamtctl.cli.console import show_pull
+    from tamtctl.cli.views.exchange import show_pull
     from tamtctl.ticket.hub.pulling import pull as pull_ticket
 
     with watched(output, f"fetching {repo}"):

@@ -111,7 +111,7 @@ def export(
     output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
-    from tamtctl.cli.console import show_export
+    from tamtctl.cli.views.exchange import show_export
     from tamtctl.ticket import exporting
 
     with watched(output, f"exporting {ticket}"):
@@ -149,7 +149,7 @@ def import_masks(
     output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
-    from tamtctl.cli.console import show_import
+    from tamtctl.cli.views.exchange import show_import
     from tamtctl.ticket.importing import import_ticket
 
     with watched(output, f"importing {source}"):
@@ -190,7 +190,7 @@ def list_tickets(
     output = output_of(as_json, quiet)
     if on_hub:
         hush_hub(output)
-        from tamtctl.cli.console import show_published
+        from tamtctl.cli.views.exchange import show_published
         from tamtctl.ticket.hub.catalogue import published_tickets
 
         published = published_tickets(token=token)

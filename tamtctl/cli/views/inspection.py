@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tamtctl.cli.layout import Column, bar, beside, table
 from tamtctl.cli.page import Page
 from tamtctl.cli.sheet import Sheet
-from tamtctl.cli.views.claims import gap_closed
+from tamtctl.cli.views.words import gap_closed
 from tamtctl.foundations import printable
 from tamtctl.foundations.public_names import texts_of
 from tamtctl.foundations.quantities import size

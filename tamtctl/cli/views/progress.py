@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tamtctl.cli.console import Output, show_finetune_plan, show_plan
+from tamtctl.cli.console import Output
 from tamtctl.cli.display import Display
 from tamtctl.cli.pace import duration
+from tamtctl.cli.views.search import show_plan
+from tamtctl.cli.views.tasks import show_finetune_plan
 from tamtctl.foundations.signals import answer_by
 from tamtctl.pruning.objectives import terms_of
 

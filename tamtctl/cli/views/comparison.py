@@ -1,0 +1,49 @@
+"""How a comparison looks on a screen: its plan, and what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tamtctl.cli.pace import duration
+from tamtctl.cli.page import Page, PlainTable
+from tamtctl.cli.views.words import count
+
+if TYPE_CHECKING:
+    from tamtctl.comparison.result import Comparison
+    from tamtctl.comparison.sweep import PlannedRun
+
+
+def show_comparison_plan(output: Page, plan: Sequence[PlannedRun]) -> None:
+    """Print the runs of a sweep, and what is left to do."""
+    table = PlainTable("run", "state")
+    table.add_column("steps", justify="right")
+    table.add_column("training", justify="right")
+    for run in plan:
+        left = [f"{run.steps:,}", duration(run.estimated_seconds)] if run.steps else ["–", "–"]
+        table.add_row(str(run.cell), run.state, *left)
+    output.table(table)
+    todo = sum(run.state != "done" for run in plan)
+    seconds = sum(run.estimated_seconds for run in plan)
+    output.line(f"{todo} of {count(len(plan), 'run')} to do, training about {duration(seconds)}")
+
+
+def show_comparison(output: Page, comparison: Comparison) -> None:
+    """Print the table of results, what it says, and where the report is."""
+    from tamtctl.comparison.report import REPORT, first_tables
+
+    output.notes.line()
+    for text in comparison.texts:
+        output.line(f"Held-out text: {text}")
+    for table in first_tables(comparison):
+        shown = PlainTable(*table.heading[: table.words])
+        for column in table.heading[table.words :]:
+            shown.add_column(column, justify="right")
+        for row in table.rows:
+            shown.add_row(*row)
+        output.table(shown)
+    for sentence in comparison.sentences:
+        output.line(sentence)
+    for cell, why in comparison.left_out.items():
+        output.line(f"left out: {cell}: {why}")
+    output.line(f"report  {comparison.folder / REPORT}")

@@ -1,0 +1,115 @@
+"""How it looks on a screen that a ticket was pushed, pulled, exported or imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tamtctl.cli.page import Page, PlainTable
+from tamtctl.cli.views.words import first
+from tamtctl.foundations.quantities import size
+
+if TYPE_CHECKING:
+    from tamtctl.ticket.exporting import ExportResult
+    from tamtctl.ticket.hub.catalogue import PublishedTicket
+    from tamtctl.ticket.hub.pulling import PullResult
+    from tamtctl.ticket.importing import ImportResult
+    from tamtctl.ticket.sharing import PushResult
+
+
+def show_push(output: Page, result: PushResult) -> None:
+    """Print what was or would be published, and what to type next."""
+    _show_files(output, result.files)
+    for note in result.notes:
+        output.notes.line(f"note    {note}")
+    if result.dry_run:
+        output.line(f"would be pushed to {result.url}; nothing was sent")
+        return
+    output.line(f"{'pushed ' if result.changed else 'unchanged, no new commit'} {result.url}")
+    output.hint(f"next    tamtctl pull {result.repo}")
+
+
+def show_pull(output: Page, result: PullResult) -> None:
+    """Print what was or would be fetched, and what to type next."""
+    _show_files(output, result.files)
+    if result.dry_run:
+        output.line(f"would be pulled at {result.commit}; nothing was fetched")
+        return
+    if result.from_cache:
+        output.hint("The Hub cannot be reached; this is the copy fetched earlier.")
+    output.line(f"commit  {result.commit}")
+    output.line(f"ticket  {result.path} (verified)")
+    output.hint(f"next    tamtctl inspect {result.path}")
+
+
+def show_export(output: Page, result: ExportResult) -> None:
+    """Print what was written, how to load it, and what not to expect of it."""
+    share = result.zeros / max(result.weights, 1)  # the pooler's alone may be in no such class
+    of_all = result.zeros / result.parameters
+    kept = f" with {', '.join(result.modules)}" if result.modules else ""
+    output.facts(
+        {
+            "checkpoint": f"{result.path} ({result.model_class}{kept}, {size(result.bytes)})",
+            "head": f"{result.head}: {result.head_reason}",
+            "zeros": f"{result.zeros:,} of {result.weights:,} weights in the masked matrices "
+            f"({share:.1%}; {of_all:.1%} of all)",
+        }
+    )
+    if result.skipped:
+        output.line(f"not in this class: {', '.join(result.skipped)}")
+    if result.unused:
+        output.line(f"without the base model's {first(result.unused)}")
+    if result.new:
+        output.line(f"random until trained: {', '.join(result.new)}")
+    if result.left_out:
+        output.line(f"not copied: {first(result.left_out)}")
+    for line in result.notes:
+        output.notes.line(line)
+    output.line(
+        f"It was loaded again and gives the same {result.checked}. Zeros are stored like other"
+    )
+    output.line(
+        "numbers: spread over a matrix, they do not by themselves make a model smaller or faster."
+    )
+    output.line(f"load  {result.load}")
+
+
+def show_import(output: Page, result: ImportResult) -> None:
+    """Print what was read, and what to type next."""
+    output.facts(
+        {
+            "read": result.kind + (f" ({result.file})" if result.file else ""),
+            "mask": f"sparsity {result.sparsity:.4f} in {result.matrices} matrices",
+            "encoding": f"{result.encoding}, {size(result.bytes)}",
+        }
+    )
+    if result.dense:
+        shown = ", ".join(result.dense[:3]) + (" …" if len(result.dense) > 3 else "")
+        output.line(f"not masked: {len(result.dense)} matrices of the model ({shown})")
+    if result.ignored:
+        output.line(f"ignored: {result.ignored} tensors that are of no maskable matrix")
+    for prefix in result.other_prefixes:
+        chosen = result.prefix or "no prefix"
+        output.line(f"not read: the copy under {prefix or 'no prefix'} (read: {chosen})")
+    if result.not_read:
+        output.line(f"not read: {', '.join(result.not_read)}; transformers loads {result.file}")
+    for line in filter(None, (result.remark, result.base_model)):
+        output.notes.line(line)
+    output.line(f"ticket  {result.ticket}")
+    output.hint(f"next    tamtctl inspect {result.ticket}")
+
+
+def show_published(output: Page, tickets: list[PublishedTicket]) -> None:
+    """Print a listing of the Hub."""
+    table = PlainTable("ticket", "base model", "updated")
+    for column in ("downloads", "likes"):
+        table.add_column(column, justify="right")
+    for ticket in tickets:
+        row = [ticket.repo, ticket.base_model, ticket.updated]
+        table.add_row(*row, str(ticket.downloads), str(ticket.likes))
+    output.table(table)
+
+
+def _show_files(output: Page, files: Mapping[str, int]) -> None:
+    for name, count in files.items():
+        output.line(f"{size(count):>10}  {name}")

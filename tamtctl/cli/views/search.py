@@ -1,0 +1,90 @@
+"""How a search looks on a screen: its plan, and the ticket beside the masks that it has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tamtctl.cli.pace import duration
+from tamtctl.cli.page import Page, PlainTable
+from tamtctl.cli.views.words import count, error_text, gap_closed, place, tokens
+from tamtctl.foundations.quantities import size
+from tamtctl.pruning.objectives import terms_of
+
+if TYPE_CHECKING:
+    from tamtctl.pruning.searching.run import SearchPlan, SearchResult
+
+
+def show_plan(output: Page, plan: SearchPlan) -> None:
+    """Print what a search will do."""
+    config = plan.config
+    train = "streamed" if plan.train_tokens is None else f"{tokens(plan.train_tokens)} tokens"
+    training = (
+        f"{count(plan.steps, 'step')} of {config.batch_size} × {config.sequence_length} tokens, "
+        + (f"{plan.resumed_from:,} of them done, " if plan.resumed_from else "")
+        + f"about {duration(plan.estimated_seconds)}"
+        if plan.steps
+        else "none, a one-shot mask"
+    )
+    output.facts(
+        {
+            "model": f"{config.model} ({plan.model_type})",
+            "corpus": f"{' '.join(config.corpus)} ({train}, "
+            f"{tokens(plan.held_out_tokens)} held out)",
+            "method": f"{config.method}, objective {config.objective}, seed {config.seed}",
+            "mask": f"{plan.weights:,} weights in {plan.matrices} matrices, "
+            f"sparsity {config.sparsity:g} in each",
+            "training": training,
+            "device": place(plan.device, plan.precision, plan.processes, plan.threads),
+            "run folder": str(plan.run_folder),
+        }
+    )
+    for warning in plan.warnings:
+        output.notes.line(warning)
+
+
+def show_search_result(output: Page, result: SearchResult) -> None:
+    """Print the table of losses, the ticket, and what to type next."""
+    if result.already_done:
+        output.hint("This search was done before; --force does it again.")
+    output.notes.line()
+    where = f", {result.text}" if result.text else ""
+    output.line(
+        f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g}, "
+        f"{terms_of(result.objective).unit}{where}"
+    )
+    table = PlainTable("mask")
+    table.add_column("loss", justify="right")
+    table.add_column("± s.e.", justify="right")
+    if result.check_losses:
+        table.add_column("check corpus", justify="right")
+    for name, loss in result.losses.items():
+        row = [name, f"{loss:.3f}", error_text(result.standard_errors[name], 3)]
+        if result.check_losses:
+            row.append(f"{result.check_losses[name]:.3f}")
+        style = "bold" if name == "ticket" else None
+        table.add_row(*row, style=style)
+    output.table(table)
+    for line in _claims(result):
+        output.line(line)
+    if result.steps:
+        if result.stopped_early:
+            output.line("Stopped early, as --patience asks; the ticket is that of the last step.")
+        output.line(
+            f"{count(result.steps, 'step')} in {duration(result.seconds)} "
+            f"({result.tokens_per_second:,.0f} tokens/s), {result.flips:.1%} of the mask flipped"
+        )
+    output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
+    output.hint(f"next    tamtctl inspect {result.ticket}")
+
+
+def _claims(result: SearchResult) -> Iterator[str]:
+    """Yield what the losses say of the ticket, or why they say nothing."""
+    if result.changed is False:
+        starts = {"magnitude": "the magnitude mask", "random": "the random mask it started from"}
+        start = starts.get(result.init, f"that of {result.init}")
+        yield f"The mask did not change: it is {start}."
+    if result.text and (line := result.text.too_few):
+        yield line[0].upper() + line[1:] + "."
+    elif result.steps and result.changed is not False:
+        yield from filter(None, [gap_closed(result.losses, result.standard_errors)])

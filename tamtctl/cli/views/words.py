@@ -1,0 +1,60 @@
+"""Words and numbers that several views say alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+
+def error_text(error: float | None, digits: int) -> str:
+    """Return a standard error, or a dash where there is none."""
+    return "–" if error is None or math.isnan(error) else f"{error:.{digits}f}"
+
+
+def place(device: str, precision: str, processes: int, threads: int) -> str:
+    """Return where something is computed, and in which precision."""
+    # It takes torch, which help can do without.
+    from tamtctl.foundations.devices import precision_hint
+
+    together = f"{count(processes, 'process', 'processes')} × " if processes > 1 else ""
+    where = f"{device}, {precision}" + precision_hint(device, precision)
+    return f"{where}, {together}{count(threads, 'thread')}"
+
+
+def first(names: Sequence[str], most: int = 8) -> str:
+    """Return the first of many names."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} " + (noun if number == 1 else plural or f"{noun}s")
+
+
+def tokens(count: int) -> str:
+    """Return a number of tokens, in thousands or millions."""
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
+
+
+def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) -> str | None:
+    """Return how much of the way from magnitude to dense a ticket goes; None if there is no way.
+
+    Args:
+        losses: Of ``dense``, ``magnitude`` and ``ticket``; without one of them nothing is said.
+        errors: Standard errors of these, as far as there are some.
+    """
+    if not {"dense", "magnitude", "ticket"} <= losses.keys():
+        return None
+    gap = losses["magnitude"] - losses["dense"]
+    found = [errors.get(name) for name in ("dense", "magnitude")]
+    unsure = max((error for error in found if error is not None), default=0.0)
+    if 0 < gap < unsure:
+        return (
+            "The gap from magnitude to dense is smaller than its standard error: how much of it "
+            "the ticket closes cannot be told."
+        )
+    if gap <= 0:
+        return None
+    closed = (losses["magnitude"] - losses["ticket"]) / gap
+    return f"The ticket closes {closed:.0%} of the gap from magnitude to dense."

@@ -8,39 +8,39 @@ blocks and noised batches.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tamtctl.data.repeats import Repeats, notes_on, overlap
-from tamtctl.data.text.sources import Document, Source, open_source
-from tamtctl.data.tokenization import Encoder
+from tamtctl.data.text.documents import Document, Source, is_held_out
+from tamtctl.data.text.sources import open_source
+from tamtctl.data.token_streams import (
+    HELD_OUT_FILE,
+    METADATA_FILE,
+    TRAIN_FILE,
+    StreamWriter,
+    is_intact,
+    new_folder,
+)
+from tamtctl.data.tokenization import LineTokenizer
 from tamtctl.foundations.cache import cache_dir
 from tamtctl.foundations.errors import CorpusError
-from tamtctl.foundations.locks import abandoned, new_held
 from tamtctl.foundations.working import work
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT_VERSION = 2  # raise it whenever the same corpus would give other streams
-METADATA_FILE = "corpus.json"
-TRAIN_FILE = "train.bin"
-HELD_OUT_FILE = "held_out.bin"
 
-CHARACTERS_AT_ONCE = 2**20
-
-_UNFINISHED = ".unfinished-"
 
 _MOST_DIGESTS = 100  # of a ticket's texts
 _MANY_UNKNOWN = 0.05  # share of unknown tokens above which a text is hardly the model's
@@ -109,7 +109,7 @@ def load_corpus(
             or the cache cannot be written.
         ModelError: The tokenizer is not a fast one.
     """
-    encoder = Encoder(tokenizer)
+    encoder = LineTokenizer(tokenizer)
     sources = _open_all(source, text_column)
     if whole is not None:
         chosen = whole(sources)
@@ -119,8 +119,8 @@ def load_corpus(
     fingerprint = _fingerprint(sources, apart, encoder, options)
     name = ", ".join(_names(source))
     folder = cache_dir() / "corpora" / fingerprint
-    if not _is_intact(folder):
-        with _new_folder(folder) as unfinished:
+    if not is_intact(folder):
+        with new_folder(folder) as unfinished:
             _write_corpus(unfinished, sources, apart, encoder, max_tokens, progress)
     metadata = json.loads((folder / METADATA_FILE).read_text())
     dtype = np.dtype(metadata["dtype"])
@@ -173,11 +173,6 @@ def _held_out_name(name: str, sources: Sequence[Source]) -> str:
     return f"{name} (what is held out of it)"
 
 
-def is_held_out(key: str) -> bool:
-    """Tell whether the document with this key is in the tenth that is held out."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10 == 0
-
-
 def _names(source: str | Sequence[str]) -> list[str]:
     return [source] if isinstance(source, str) else list(source)
 
@@ -189,7 +184,7 @@ def _open_all(source: str | Sequence[str], text_column: str | None) -> list[Sour
 def _fingerprint(
     sources: Iterable[Source],
     held_out: Iterable[Source] | None,
-    encoder: Encoder,
+    encoder: LineTokenizer,
     options: dict[str, Any],
 ) -> str:
     identity = {
@@ -205,48 +200,11 @@ def _fingerprint(
 # --- writing ---------------------------------------------------------------------------------
 
 
-class _StreamWriter:
-    """Appends documents to one stream, encoding about a megabyte of text at a time."""
-
-    def __init__(self, file: BinaryIO, encoder: Encoder, max_tokens: int | None = None) -> None:
-        self.documents = 0
-        self.tokens = 0
-        self.unknown = 0
-        self._file = file
-        self._encoder = encoder
-        self._max_tokens = max_tokens
-        self._lines: list[str] = []
-        self._characters = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self._max_tokens is not None and self.tokens >= self._max_tokens
-
-    def add(self, document: Document) -> bool:
-        """Append the document; return whether tokens were written."""
-        self.documents += 1
-        self._lines += document.lines
-        self._characters += len(document.text)
-        if self._characters < CHARACTERS_AT_ONCE:
-            return False
-        self.flush()
-        return True
-
-    def flush(self) -> None:
-        ids = self._encoder.encode(self._lines)
-        if self._max_tokens is not None:
-            ids = ids[: self._max_tokens - self.tokens]
-        self._file.write(ids.tobytes())
-        self.tokens += len(ids)
-        self.unknown += self._encoder.count_unknown(ids)
-        self._lines, self._characters = [], 0
-
-
 def _write_corpus(
     folder: Path,
     sources: Sequence[Source],
     held_out: Sequence[Source] | None,
-    encoder: Encoder,
+    encoder: LineTokenizer,
     max_tokens: int | None,
     progress: Progress | None,
 ) -> None:
@@ -256,10 +214,10 @@ def _write_corpus(
         )
         advance = stack.enter_context(work("tokenising", unit="tokens"))
         written = 0
-        train = _StreamWriter(file, encoder, max_tokens)
+        train = StreamWriter(file, encoder, max_tokens)
         # What is held out by its hash is not trained on.
         apart_is_first = held_out is not None or any(s.held_out is not None for s in sources)
-        kept_apart = _StreamWriter(apart, encoder, max_tokens)
+        kept_apart = StreamWriter(apart, encoder, max_tokens)
         repeats = Repeats()
         for is_apart, document in _split(sources, held_out, train, kept_apart):
             if is_apart:
@@ -294,8 +252,8 @@ def _write_corpus(
 def _split(
     sources: Iterable[Source],
     held_out: Iterable[Source] | None,
-    train: _StreamWriter,
-    kept_apart: _StreamWriter,
+    train: StreamWriter,
+    kept_apart: StreamWriter,
 ) -> Iterator[tuple[bool, Document]]:
     """Yield every document with whether it is held out, until its stream is full.
 
@@ -316,7 +274,7 @@ def _split(
 
 
 def _all_held_out(
-    documents: Iterable[Document], kept_apart: _StreamWriter
+    documents: Iterable[Document], kept_apart: StreamWriter
 ) -> Iterator[tuple[bool, Document]]:
     for document in documents:
         if kept_apart.is_full:
@@ -325,7 +283,7 @@ def _all_held_out(
 
 
 def _check_not_empty(
-    sources: Sequence[Source], train: _StreamWriter, held_out: _StreamWriter
+    sources: Sequence[Source], train: StreamWriter, held_out: StreamWriter
 ) -> None:
     names = ", ".join(source.name for source in sources)
     if train.tokens + held_out.tokens == 0:
@@ -339,55 +297,7 @@ def _check_not_empty(
         raise CorpusError(f"too little text in {names}: nothing is left to train on; give more")
 
 
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill under a temporary name; it appears whole or not at all."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in abandoned(folder.parent, _UNFINISHED):
-            shutil.rmtree(leftover, ignore_errors=True)
-        with new_held(folder.parent, _UNFINISHED, is_folder=True) as unfinished:
-            try:
-                yield unfinished
-                _move_into_place(unfinished, folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        remedy = "set TAMTCTL_CACHE to another folder"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = f"no space left in {folder.parent} for the tokens of the corpus"
-            raise CorpusError(f"{reason}; free some, or {remedy}") from error
-        reason = f"cannot write the tokens of the corpus to {folder.parent}: {error.strerror}"
-        raise CorpusError(f"{reason}; {remedy}") from error
-
-
-def _move_into_place(unfinished: Path, folder: Path) -> None:
-    try:
-        unfinished.replace(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        if _is_intact(folder):  # another process was faster
-            return
-        # A damaged one must go first, since only empty folders can be replaced.
-        folder.replace(unfinished / "damaged")
-        shutil.rmtree(unfinished / "damaged")
-        unfinished.replace(folder)
-
-
 # --- reading ---------------------------------------------------------------------------------
-
-
-def _is_intact(folder: Path) -> bool:
-    try:
-        metadata = json.loads((folder / METADATA_FILE).read_text())
-        itemsize = np.dtype(metadata["dtype"]).itemsize
-        sizes = {name: tokens * itemsize for name, tokens in metadata["tokens"].items()}
-        found = {name: (folder / name).stat().st_size for name in (TRAIN_FILE, HELD_OUT_FILE)}
-        counted = metadata["unknown"].keys() if {"lacking", "repeats"} <= metadata.keys() else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return False
-    return sizes == found and sizes.keys() == counted
 
 
 def _note_of_unknown(

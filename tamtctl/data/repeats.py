@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tamtctl.data.text.sources import Document
+from tamtctl.data.text.documents import Document
 
 _MUCH = 0.05  # share of a text below which nothing is said: titles and the like are often repeated
 _MOST_LINES = 2_000_000  # of a held-out text that are remembered, at some hundred bytes each

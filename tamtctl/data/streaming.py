@@ -17,9 +17,10 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tamtctl.data.batches import Batch, Blocks, IdArray, Noise, clean, special_tokens_around
-from tamtctl.data.corpus import CHARACTERS_AT_ONCE, is_held_out
-from tamtctl.data.text.sources import Document, Source, open_source
-from tamtctl.data.tokenization import Encoder
+from tamtctl.data.text.documents import Document, Source, is_held_out
+from tamtctl.data.text.sources import open_source
+from tamtctl.data.token_streams import CHARACTERS_AT_ONCE
+from tamtctl.data.tokenization import LineTokenizer
 from tamtctl.foundations.errors import CorpusError, UsageError
 
 
@@ -96,7 +97,7 @@ class StreamedText:
     def _blocks(self, seed: int, rank: int, world_size: int) -> Iterator[IdArray]:
         """Yield the blocks of a share without end, each of shape (T,)."""
         assert self.source.share is not None  # `open` sees to it
-        encoder = Encoder(self.tokenizer)
+        encoder = LineTokenizer(self.tokenizer)
         prefix, suffix = special_tokens_around(self.tokenizer)
         length = self.sequence_length - len(prefix) - len(suffix)
         for epoch in itertools.count():

@@ -40,7 +40,7 @@ _CHUNK_OVERHEAD = 32
 _GROUP = 1024  # chunks encoded at once; more than one group, for more than one thread
 
 
-class Encoder:
+class LineTokenizer:
     """Encodes lines of text as one stream of token ids, without special tokens around them.
 
     The result for a list of lines is the concatenation of

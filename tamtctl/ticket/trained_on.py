@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tamtctl.data.corpus import digests_of
-from tamtctl.data.text.sources import PYTHON_DOCS, Source
+from tamtctl.data.text.documents import PYTHON_DOCS, Source
 from tamtctl.foundations.public_names import texts_of
 from tamtctl.ticket.ticket import Ticket
 

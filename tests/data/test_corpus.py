@@ -16,8 +16,9 @@ import pytest
 from small_disk import small_disk
 from transformers import PreTrainedTokenizerBase
 
-import tamtctl.data.corpus
+import tamtctl.data.token_streams
 from tamtctl.data.corpus import load_corpus
+from tamtctl.data.text.documents import is_held_out
 from tamtctl.foundations.errors import CorpusError, ModelError
 
 LINES = [f"the lottery ticket {i}, masks of {i * i}" for i in range(500)]
@@ -152,7 +153,7 @@ def test_progress_counts_tokens(
 ) -> None:
     expected = load_corpus(str(file), bert_tokenizer)
     # Written in many small parts, the streams are the same.
-    monkeypatch.setattr(tamtctl.data.corpus, "CHARACTERS_AT_ONCE", 1000)
+    monkeypatch.setattr(tamtctl.data.token_streams, "CHARACTERS_AT_ONCE", 1000)
     monkeypatch.setenv("TAMTCTL_CACHE", os.environ["TAMTCTL_CACHE"] + "2")
     reports: list[int] = []
     corpus = load_corpus(str(file), bert_tokenizer, progress=reports.append)
@@ -277,8 +278,8 @@ def test_a_cache_that_is_no_folder(
         load_corpus(str(file), bert_tokenizer)
 
 
-APART = [line for line in LINES if tamtctl.data.corpus.is_held_out(line)]
-NOT_APART = [line for line in LINES if not tamtctl.data.corpus.is_held_out(line)]
+APART = [line for line in LINES if is_held_out(line)]
+NOT_APART = [line for line in LINES if not is_held_out(line)]
 TOO_LITTLE = {
     "nothing": ([], r"the corpus is empty: no text in .*text\.txt"),
     "blank": ([" ", "", "\t"], r"the corpus is empty"),

@@ -19,7 +19,7 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 import tamtctl.data.tokenization
-from tamtctl.data.tokenization import Encoder
+from tamtctl.data.tokenization import LineTokenizer
 
 SAMPLE = [
     "The lottery ticket hypothesis: sub-networks, naïve [MASK] masks. 中文 étude",
@@ -104,7 +104,7 @@ def unigram() -> PreTrainedTokenizerBase:
 def test_ids_are_those_of_a_bert_tokenizer(
     bert_tokenizer: PreTrainedTokenizerBase, lines: list[str]
 ) -> None:
-    encoder = Encoder(bert_tokenizer)
+    encoder = LineTokenizer(bert_tokenizer)
     assert encoder.caches_chunks
     for _ in range(2):  # cold, then warm
         assert encoder.encode(lines).tolist() == own_ids(bert_tokenizer, lines)
@@ -136,7 +136,7 @@ LOCAL = {
 def test_ids_are_those_of_any_tokenizer_whose_chunks_are_cached(
     name: str, lines: list[str]
 ) -> None:
-    encoder = Encoder(LOCAL[name])
+    encoder = LineTokenizer(LOCAL[name])
     assert encoder.caches_chunks
     assert encoder.encode(lines).tolist() == own_ids(LOCAL[name], lines)
 
@@ -146,7 +146,7 @@ def test_ids_are_those_of_any_tokenizer_whose_chunks_are_cached(
 def test_ids_are_those_of_a_byte_level_tokenizer(
     byte_level: PreTrainedTokenizerBase, lines: list[str]
 ) -> None:
-    encoder = Encoder(byte_level)
+    encoder = LineTokenizer(byte_level)
     assert not encoder.caches_chunks
     assert encoder.encode(lines).tolist() == own_ids(byte_level, lines)
 
@@ -156,7 +156,7 @@ def test_ids_are_those_of_a_byte_level_tokenizer(
 def test_ids_are_those_of_a_unigram_tokenizer(
     unigram: PreTrainedTokenizerBase, lines: list[str]
 ) -> None:
-    encoder = Encoder(unigram)
+    encoder = LineTokenizer(unigram)
     assert not encoder.caches_chunks
     assert encoder.encode(lines).tolist() == own_ids(unigram, lines)
 
@@ -176,7 +176,7 @@ NOT_LOCAL = {
 
 @pytest.mark.parametrize("name", NOT_LOCAL)
 def test_what_sees_across_spaces_is_tokenised_by_lines(name: str) -> None:
-    encoder = Encoder(NOT_LOCAL[name])
+    encoder = LineTokenizer(NOT_LOCAL[name])
     lines = ["a b foo bar", "x a\tb a b, c"]
     assert not encoder.caches_chunks
     assert encoder.encode(lines).tolist() == own_ids(NOT_LOCAL[name], lines)
@@ -187,9 +187,9 @@ def test_truncation_and_padding_of_the_tokenizer_change_nothing(
 ) -> None:
     lines = ["the lottery ticket " * 50]
     expected = own_ids(bert_tokenizer, lines)
-    digest = Encoder(bert_tokenizer).digest
+    digest = LineTokenizer(bert_tokenizer).digest
     bert_tokenizer("the lottery", truncation=True, padding="max_length", max_length=4)
-    encoder = Encoder(bert_tokenizer)
+    encoder = LineTokenizer(bert_tokenizer)
     assert encoder.encode(lines).tolist() == expected
     assert encoder.digest == digest
     bert_tokenizer("the lottery")
@@ -197,9 +197,9 @@ def test_truncation_and_padding_of_the_tokenizer_change_nothing(
 
 def test_special_tokens_are_split_where_the_tokenizer_says_so() -> None:
     tokenizer = word_piece(None, pre_tokenizers.Whitespace())
-    whole = Encoder(tokenizer)
+    whole = LineTokenizer(tokenizer)
     tokenizer.split_special_tokens = True
-    split = Encoder(tokenizer)
+    split = LineTokenizer(tokenizer)
     assert split.encode(["a[MASK]"]).tolist() == own_ids(tokenizer, ["a[MASK]"])
     assert len(split.encode(["a[MASK]"])) > len(whole.encode(["a[MASK]"])) == 2
     assert split.digest != whole.digest
@@ -209,7 +209,7 @@ def test_the_chunk_cache_is_bounded(
     bert_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tamtctl.data.tokenization, "_CACHE_SIZE", 10_000)
-    encoder = Encoder(bert_tokenizer)
+    encoder = LineTokenizer(bert_tokenizer)
     for batch in range(50):
         lines = [f"{batch} {i} x{i} ticket" for i in range(100 * batch, 100 * batch + 100)]
         assert encoder.encode(lines).tolist() == own_ids(bert_tokenizer, lines)
@@ -220,7 +220,7 @@ def test_the_chunk_cache_is_bounded(
 def test_the_width_of_ids_follows_the_vocabulary(entries: int, dtype: str) -> None:
     backend = Tokenizer(models.WordLevel({f"w{i}": i for i in range(entries)}, unk_token="w0"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    encoder = Encoder(wrap(backend))
+    encoder = LineTokenizer(wrap(backend))
     assert encoder.dtype == np.dtype(dtype)
     assert encoder.encode([f"w{entries - 1} w1"]).tolist() == [entries - 1, 1]
 
@@ -228,5 +228,5 @@ def test_the_width_of_ids_follows_the_vocabulary(entries: int, dtype: str) -> No
 def test_no_lines_are_no_tokens(
     bert_tokenizer: PreTrainedTokenizerBase, byte_level: PreTrainedTokenizerBase
 ) -> None:
-    assert len(Encoder(bert_tokenizer).encode([])) == 0
-    assert len(Encoder(byte_level).encode([])) == 0
+    assert len(LineTokenizer(bert_tokenizer).encode([])) == 0
+    assert len(LineTokenizer(byte_level).encode([])) == 0

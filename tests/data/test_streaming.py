@@ -17,9 +17,8 @@ import tiny
 import torch
 
 from tamtctl.data.batches import Batch, Noise
-from tamtctl.data.corpus import is_held_out
 from tamtctl.data.streaming import StreamedText
-from tamtctl.data.text.sources import Document, Source
+from tamtctl.data.text.documents import Document, Source, is_held_out
 from tamtctl.foundations.errors import CorpusError, UsageError
 
 PAIRS = [f"{a} {b}" for a, b in itertools.permutations(tiny.WORDS, 2)]  # each its own document

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tamtctl.data.text.sources
+import tamtctl.data.text.files
 from tamtctl.data.text.sources import open_source
 from tamtctl.foundations.errors import CorpusError
 
@@ -50,7 +50,7 @@ def test_only_line_feeds_end_lines_and_a_byte_order_mark_is_no_text(tmp_path: Pa
 
 
 def test_endless_lines_and_blocks_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tamtctl.data.text.sources, "LONGEST_DOCUMENT", 16)
+    monkeypatch.setattr(tamtctl.data.text.files, "LONGEST_DOCUMENT", 16)
     line = write(tmp_path / "line.txt", "wörter und 中文中文中文中文中文中文 end " * 3)
     assert "".join(texts(line)) == "wörter und 中文中文中文中文中文中文 end " * 3
     assert all(len(text.encode()) <= 16 for text in texts(line))

@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from tamtctl.data.batches import Batch, Blocks, Noise, evaluation_batches
 from tamtctl.data.corpus import TokenStream, load_corpus
-from tamtctl.data.text.sources import PYTHON_DOCS
+from tamtctl.data.text.documents import PYTHON_DOCS
 from tamtctl.foundations.errors import TamtctlError, UsageError
 from tamtctl.models.nano.start import load_bert
 

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer, PreTrainedTokenizerBase
 
-from tamtctl.data.text.sources import PYTHON_DOCS, open_source
+from tamtctl.data.text.documents import PYTHON_DOCS
+from tamtctl.data.text.sources import open_source
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.loading import load_encoder
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tamtctl.data.batches import Blocks, Noise, evaluation_batches
 from tamtctl.data.corpus import load_corpus
-from tamtctl.data.text.sources import PYTHON_DOCS
+from tamtctl.data.text.documents import PYTHON_DOCS
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import HubError, ModelError, NoHeadError, NoTicketError, UsageError
 from tamtctl.foundations.loss_units import ScoredText

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
-from tamtctl.data.text.sources import open_binary, reading
+from tamtctl.data.text.reading import open_binary, reading
 from tamtctl.foundations.errors import TaskError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Answers, Examples

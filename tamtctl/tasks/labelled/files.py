@@ -12,12 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tamtctl.data.text.sources import (
-    read_json_record,
-    read_jsonl,
-    read_lines,
-    read_whole_lines,
-)
+from tamtctl.data.text.reading import read_json_record, read_jsonl, read_lines, read_whole_lines
 from tamtctl.foundations.errors import TaskError
 from tamtctl.tasks.kinds.base import Record, kind_of
 from tamtctl.tasks.task import Task

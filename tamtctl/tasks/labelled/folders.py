@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tamtctl.data.text.sources import reading
+from tamtctl.data.text.reading import reading
 from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.errors import TaskError
 from tamtctl.foundations.paths import expanded

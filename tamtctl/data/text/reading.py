@@ -1,0 +1,120 @@
+"""Lines and records of files that anybody may have written: decoded, bounded, packed or not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from tamtctl.data.text.documents import holds_text
+from tamtctl.foundations.errors import CorpusError
+from tamtctl.foundations.working import work
+
+LONGEST_LINE = 2**26  # bytes of a record, which cannot be cut
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what can go wrong while a file is read into a CorpusError."""
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        raise CorpusError(f"{path} is damaged or cut short ({error}); fetch it again") from error
+    except OSError as error:
+        raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def open_binary(path: Path, raw: BinaryIO) -> BinaryIO:
+    """Return an open file for reading its bytes, unpacked if it is gz or xz."""
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return cast("BinaryIO", gzip.open(raw, "rb"))
+    if suffix == ".xz":
+        return cast("BinaryIO", lzma.open(raw, "rb"))
+    return raw
+
+
+def read_lines(path: Path, longest: int = -1) -> Iterator[str]:
+    """Read lines without their ends; lines of more than ``longest`` bytes are cut at a space."""
+    for line in read_whole_lines(path, longest):
+        yield line.removesuffix("\n").removesuffix("\r")
+
+
+def read_whole_lines(path: Path, longest: int = -1) -> Iterator[str]:
+    """Read lines with their ends, otherwise as `read_lines` does."""
+    offset, rest = 0, b""
+    with (
+        reading(path),
+        path.open("rb") as packed,
+        open_binary(path, packed) as file,
+        _position(path, packed) as tell,
+    ):
+        while raw := rest + file.readline(longest - len(rest) if longest > 0 else LONGEST_LINE):
+            if longest <= 0 and len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
+                raise CorpusError(f"{path} has a line of more than {LONGEST_LINE} bytes; cut it up")
+            rest = b""
+            if len(raw) == longest and not raw.endswith(b"\n"):
+                cut = raw.rfind(b" ") + 1 or _last_character(raw)
+                raw, rest = raw[:cut], raw[cut:]
+            line = _decode(raw, path, offset)
+            offset += len(raw)
+            yield line
+            tell()
+
+
+@contextmanager
+def _position(path: Path, packed: BinaryIO) -> Iterator[Callable[[], None]]:
+    """Tell how much of a file is read; yields what is to be called every now and then."""
+    size = path.stat().st_size if path.is_file() else None  # a pipe has none
+    told = 0
+    with work(f"reading {path.name}", size, unit="B") as advance:
+
+        def tell() -> None:
+            nonlocal told
+            if size and (read := packed.tell()) != told:
+                advance(read - told)
+                told = read
+
+        yield tell
+
+
+def _last_character(raw: bytes) -> int:
+    """Return where the last character starts, so that no character is cut in two."""
+    starts = (i for i in range(len(raw) - 1, len(raw) - 5, -1) if raw[i] & 0xC0 != 0x80)
+    return next(starts, len(raw))
+
+
+def _decode(raw: bytes, path: Path, offset: int) -> str:
+    if (nul := raw.find(b"\0")) >= 0:
+        raise CorpusError(f"{path} is a binary file (a zero at byte {offset + nul}), not text")
+    try:
+        line = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"{path} is not UTF-8 (byte {offset + error.start}); convert it, for example with iconv"
+        ) from error
+    return line.removeprefix("\ufeff") if offset == 0 else line
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every record of a JSON-lines file with the place it is from, ``file:line``."""
+    for number, line in enumerate(read_lines(path), start=1):
+        yield from read_json_record(f"{path}:{number}", line)
+
+
+def read_json_record(place: str, line: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the record of a line with its place, nothing if the line is blank."""
+    if not holds_text(line):
+        return
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{place} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise CorpusError(f"{place} is not a JSON object")
+    yield place, record

@@ -29,7 +29,8 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.ticket.bases import recode
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.format.metadata import METADATA_FILE
-from tamtctl.ticket.hub.card import DECLARED, as_published
+from tamtctl.ticket.hub.card import as_published
+from tamtctl.ticket.hub.names import DECLARED
 from tamtctl.ticket.ticket import Ticket
 
 _MASK, _WEIGHT, _ORIGINAL = ".weight_mask", ".weight", ".weight_orig"

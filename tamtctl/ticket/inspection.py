@@ -12,7 +12,7 @@ from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.shown import Shown
 from tamtctl.ticket.bases import with_masks
 from tamtctl.ticket.flips import Flips, SharedFlips, flips_of, shared_flips
-from tamtctl.ticket.format.metadata import Check
+from tamtctl.ticket.format.reader import Check
 from tamtctl.ticket.measured import Measured
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.similarity import Share, Similarity, by_layer, by_type, similarities

@@ -15,120 +15,18 @@ files of a state dict are those of the plain model.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from tamtctl.foundations.errors import ModelError, TicketError
-from tamtctl.foundations.packing import pack, unpack
 from tamtctl.models.encoder import base_encoder, maskable_matrices
 from tamtctl.models.wrapped_models import models_inside
-
-# To a bit pattern of as many bytes, cutting out is one "and", ten times faster on a CPU than
-# filling by a mask; and what was -0.0 or no number is +0.0 afterwards.
-_PATTERNS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-class _Stencil:
-    """Which weights of one matrix are pruned: a byte for each, all bits set where it is kept."""
-
-    def __init__(self, mask: Tensor) -> None:
-        self._bits = -mask.to(torch.int8)  # True, which keeps, becomes -1
-
-    @property
-    def shape(self) -> torch.Size:
-        return self._bits.shape
-
-    @property
-    def pruned(self) -> int:
-        return self._bits.numel() - int(self._bits.count_nonzero())
-
-    def cut_out(self, weight: Tensor) -> None:
-        """Set the pruned weights to zero, without a trace in autograd.
-
-        Autograd must not see it: a model may run twice before its backward pass.
-        """
-        data = weight.data
-        data.view(_PATTERNS[data.element_size()]).bitwise_and_(self._on(data.device))
-
-    def cut_gradient(self, gradient: Tensor) -> Tensor:
-        """Return the gradient without that of pruned weights."""
-        bits = self._on(gradient.device)
-        if gradient.layout != torch.strided:  # of a sparse embedding; the step's end sees to it
-            return gradient
-        if gradient.requires_grad:  # which a bit pattern has no derivative for
-            return gradient.masked_fill(bits == 0, 0.0)
-        pattern = _PATTERNS[gradient.element_size()]
-        return gradient.view(pattern).bitwise_and(bits).view(gradient.dtype)
-
-    def is_zero_in(self, weight: Tensor) -> bool:
-        return not bool((weight.detach().ne(0) & self._on(weight.device).eq(0)).any())
-
-    def of_rows(self, rows: int) -> _Stencil:
-        """Return the stencil of a table with more rows, which are kept, or with fewer."""
-        more = max(0, rows - len(self._bits))
-        return _Stencil(nn.functional.pad(self._bits[:rows].bool(), (0, 0, 0, more), value=True))
-
-    def equals(self, mask: Tensor) -> bool:
-        return torch.equal(self._bits.cpu().bool(), mask.cpu())
-
-    def _on(self, device: torch.device) -> Tensor:
-        if self._bits.device != device:
-            self._bits = self._bits.to(device)
-        return self._bits
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Stencil:
-        shared = object.__new__(_Stencil)
-        shared._bits = self._bits  # which are never written
-        return shared
-
-    def __reduce__(self) -> tuple[Callable[..., _Stencil], tuple[Any, ...]]:
-        return _stencil_of_packed, (
-            pack(self._bits.bool().numpy(force=True)),
-            tuple(self._bits.shape),
-        )
-
-
-def _stencil_of_packed(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> _Stencil:
-    return _Stencil(torch.from_numpy(unpack(packed, shape)))
-
-
-@dataclass
-class _Bound:
-    """A parameter whose pruned weights are kept at zero, as it was when they were last set."""
-
-    parameter: nn.Parameter
-    gradient_hook: RemovableHandle | None = None
-    version: int = -1
-    address: int = 0
-
-    @property
-    def has_changed(self) -> bool:
-        """Whether autograd, or a new storage, knows of a change; it does not of all."""
-        return (self.version, self.address) != (self.parameter._version, self.parameter.data_ptr())
-
-    def follow(self, stencil: _Stencil) -> None:
-        """Cut out what comes as the parameter's gradient; that of a frozen one cannot be."""
-        if self.gradient_hook is None and self.parameter.requires_grad:
-            self.gradient_hook = self.parameter.register_hook(stencil.cut_gradient)
-
-    def restore(self, stencil: _Stencil) -> None:
-        if self.parameter.is_meta:  # its weights are elsewhere for now
-            return
-        stencil.cut_out(self.parameter)
-        self.version, self.address = self.parameter._version, self.parameter.data_ptr()
-
-    def release(self) -> None:
-        if self.gradient_hook:
-            self.gradient_hook.remove()
-            self.gradient_hook = None
+from tamtctl.ticket.stencils import Bound, Stencil
 
 
 class KeptZeros:
@@ -148,8 +46,8 @@ class KeptZeros:
             encoder: The base encoder.
             masks: Name of a matrix in it → boolean mask; True keeps.
         """
-        self._stencils = {name: _Stencil(mask) for name, mask in masks.items()}
-        self._bound: dict[str, _Bound] = {}
+        self._stencils = {name: Stencil(mask) for name, mask in masks.items()}
+        self._bound: dict[str, Bound] = {}
         self._had_gradients = True
         self._restore_all(encoder)
         self._hooks = [
@@ -251,14 +149,14 @@ class KeptZeros:
             if bound and (bound.has_changed or not only_changed):
                 self._restore(name, bound)
 
-    def _restore(self, name: str, bound: _Bound) -> None:
+    def _restore(self, name: str, bound: Bound) -> None:
         if bound.parameter.shape != self._stencils[name].shape:  # a table got more rows
             bound.release()
             self._fit(name, bound.parameter)
             bound.follow(self._stencils[name])
         bound.restore(self._stencils[name])
 
-    def _follow(self, encoder: nn.Module, name: str) -> _Bound | None:
+    def _follow(self, encoder: nn.Module, name: str) -> Bound | None:
         """Return the parameter that a name stands for now, with its gradient hook."""
         bound, found = self._bound.get(name), _attribute(encoder, name)
         # Anything else stands there for a moment (`torch.func.functional_call`).
@@ -266,7 +164,7 @@ class KeptZeros:
             if bound:
                 bound.release()
             self._fit(name, found)
-            bound = self._bound[name] = _Bound(found)
+            bound = self._bound[name] = Bound(found)
         if bound:
             bound.follow(self._stencils[name])
         return bound

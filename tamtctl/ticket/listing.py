@@ -12,7 +12,8 @@ from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.untrusted import reason
-from tamtctl.ticket.format.metadata import TicketMetadata, TicketReader
+from tamtctl.ticket.format.metadata import TicketMetadata
+from tamtctl.ticket.format.reader import TicketReader
 from tamtctl.ticket.hub.cache import pulled_tickets
 from tamtctl.ticket.measured import Measured
 from tamtctl.ticket.shelf import packaged_tickets

@@ -32,13 +32,8 @@ from tamtctl.ticket.format.mask_codec import (
     packed_chunks,
     repacked,
 )
-from tamtctl.ticket.format.metadata import (
-    HEAD_FILE,
-    MASK_FILE,
-    METADATA_FILE,
-    TicketMetadata,
-    TicketReader,
-)
+from tamtctl.ticket.format.metadata import HEAD_FILE, MASK_FILE, METADATA_FILE, TicketMetadata
+from tamtctl.ticket.format.reader import TicketReader
 from tamtctl.ticket.shelf import locate_base
 
 if TYPE_CHECKING:

@@ -34,10 +34,9 @@ from tamtctl.ticket.format.metadata import (
     METADATA_FILE,
     TICKET_FILES,
     BaseModel,
-    Check,
     ParameterEntry,
-    TicketReader,
 )
+from tamtctl.ticket.format.reader import Check, TicketReader
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.stored import StoredTicket
 

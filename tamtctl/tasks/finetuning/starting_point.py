@@ -22,7 +22,8 @@ from tamtctl.tasks.finetuning.own_zeros import is_fine_tuned, zeros_to_keep
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.task import Task
-from tamtctl.ticket.format.metadata import METADATA_FILE, TicketReader
+from tamtctl.ticket.format.metadata import METADATA_FILE
+from tamtctl.ticket.format.reader import TicketReader
 from tamtctl.ticket.listing import TicketLine, known_tickets
 from tamtctl.ticket.shelf import locate_base, resolve_ticket
 from tamtctl.ticket.ticket import Ticket

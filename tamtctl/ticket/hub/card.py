@@ -7,27 +7,25 @@ wrote around it, which stays.
 from __future__ import annotations
 
 import itertools
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar, cast
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData, RepoCard
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from tamtctl.foundations import printable
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.public_names import public_model, public_search, texts_of
 from tamtctl.foundations.untrusted import MAX_JSON_DEPTH, reason
 from tamtctl.ticket.format.metadata import TicketMetadata
+from tamtctl.ticket.hub.card_text import introduction, matrices, results, search, task_values, usage
+from tamtctl.ticket.hub.names import DECLARED, is_hub_id, is_on_hub
 from tamtctl.ticket.measured import Measured
 
 HUB_TAG = "tamtctl"
-DECLARED = "base_model"  # the field of ``search`` that repeats a base model's Hub id as declared
 _Metadata = TypeVar("_Metadata", bound=TicketMetadata)
 
 _BEGIN = (
@@ -37,16 +35,10 @@ _END = "<!-- end of what tamtctl writes -->"
 
 _LONGEST_METADATA = 2**17  # characters
 _MATCHES = "exact_match"  # a metric that only answers to questions have
-_MOST_ROWS = 200  # of a table whose rows come from the search or the metrics
 
 _TAGS = [HUB_TAG, "lottery-ticket", "pruning", "mask-training"]
 _MANAGED = ("base_model", "base_model_relation", "datasets", "library_name", "model-index")
 
-# Of the metrics, what has a table or a sentence of its own, or is for tamtctl alone.
-_TOLD = {
-    "losses", "standard_errors", "check_losses", "scores", "unit", "sequences", "sequences_there",
-    "trained_on", "changed",
-}  # fmt: skip
 
 _CITATION = """\
 @inproceedings{liu-etal-2022-learning-win,
@@ -90,11 +82,11 @@ def card(
     old_data, own = old_data or draft_data, own if any(own) else own_draft
     data = _merge(_metadata(ticket, repo, license_id), old_data)
     sections = [
-        _introduction(ticket),
-        _usage(ticket, repo),
-        _results(ticket),
-        _search(ticket),
-        _matrices(ticket),
+        introduction(ticket),
+        usage(ticket, repo),
+        results(ticket),
+        search(ticket),
+        matrices(ticket),
         f"## Citation\n\n```bibtex\n{_LAST}",
     ]
     text = "\n\n".join(section for section in sections if section)
@@ -195,7 +187,7 @@ def _merge(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
 
 def _metadata(ticket: TicketMetadata, repo: str | None, license_id: str | None) -> dict[str, Any]:
     base = ticket.base_model
-    on_hub = _is_on_hub(ticket)
+    on_hub = is_on_hub(ticket)
     results = list(_evaluations(ticket))
     data: Any = ModelCardData(
         license=license_id,
@@ -216,22 +208,6 @@ def _metadata(ticket: TicketMetadata, repo: str | None, license_id: str | None) 
 
 def _short_name(ticket: TicketMetadata) -> str:
     return f"{PurePosixPath(ticket.base_model.id).name}-{ticket.sparsity:.2g}"
-
-
-def _is_on_hub(ticket: TicketMetadata) -> bool:
-    """Whether the base model is one of the Hub: by its commit, or as was declared."""
-    base = ticket.base_model
-    is_known = base.revision is not None or ticket.search.get(DECLARED) == base.id
-    return is_known and is_hub_id(base.id)
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name has the form of a Hub id."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return True
 
 
 def _hub_datasets(ticket: TicketMetadata) -> Iterator[tuple[str, str | None]]:
@@ -266,7 +242,7 @@ def _evaluations(ticket: TicketMetadata) -> Iterator[EvalResult]:
                 + (f" ({measured.unit})" if measured.unit else ""),
                 metric_value=round(losses["ticket"], 6),
             )
-    for task, metric, value in _scores(measured):
+    for task, metric, value in task_values(measured):
         is_of_answers = _MATCHES in measured.scores[task]
         yield EvalResult(
             task_type="question-answering" if is_of_answers else "text-classification",
@@ -275,166 +251,3 @@ def _evaluations(ticket: TicketMetadata) -> Iterator[EvalResult]:
             metric_type=metric,
             metric_value=round(value, 6),
         )
-
-
-def _scores(measured: Measured) -> Iterator[tuple[str, str, float]]:
-    """Yield task, metric and value of what was scored."""
-    for task, metrics in measured.scores.items():
-        for metric, value in metrics.items():
-            yield task, metric, value
-
-
-def _introduction(ticket: TicketMetadata) -> str:
-    base = ticket.base_model
-    code = printable.markdown_code
-    at = f" (revision {code(base.revision)})" if base.revision else ""
-    objective = f", objective {code(ticket.objective)}" if ticket.objective else ""
-    return f"""\
-# A ticket of {printable.markdown(_base_name(ticket))} at sparsity {ticket.sparsity:.4g}
-
-A binary mask over the pre-trained weights of {code(_base_name(ticket))}{at}: it keeps
-{ticket.kept:,} of {ticket.total:,} weights in {len(ticket.parameters)} matrices and sets the
-others to zero. It was found by {code(ticket.method)}{objective}, on unlabelled text and for no task
-in particular. The repository holds the mask only, not the weights. Zeros spread over a matrix do
-not by themselves make a model faster or its files smaller."""
-
-
-def _base_name(ticket: TicketMetadata) -> str:
-    """Return the base model's Hub id, or of a folder its name only: the rest is its owner's."""
-    base = ticket.base_model
-    return base.id if _is_on_hub(ticket) else PurePosixPath(base.id).name or base.id
-
-
-def _usage(ticket: TicketMetadata, repo: str | None) -> str:
-    name = repo or "PATH_OF_THIS_FOLDER"
-    fetch = f"tamtctl pull {repo}\n" if repo else ""
-    return f"""\
-## How to use it
-
-```sh
-pip install tamtctl
-{fetch}tamtctl inspect {name}
-tamtctl finetune sst2 --ticket {name}
-```
-
-```python
-import torch
-import tamtctl
-from transformers import AutoModel
-
-model = AutoModel.from_pretrained({_base_path(ticket)}, dtype=torch.float32)
-tamtctl.Ticket.from_pretrained("{name}").apply(model, keep=True)
-```
-
-`keep=True` keeps the zeros while you train the model. `apply` takes any head class, and refuses a
-model that does not hold the weights the mask was found for
-(fingerprint `{ticket.base_model.fingerprint[:16]}…`). For any other tool,
-`tamtctl export {name} --output-dir exported` writes the model with these zeros, as what it is."""
-
-
-def _base_path(ticket: TicketMetadata) -> str:
-    base = ticket.base_model
-    if base.id == "nano":
-        return "tamtctl.nano_path()"
-    if base.revision:
-        return f"{_literal(base.id)}, revision={_literal(base.revision)}"
-    return _literal(base.id if _is_on_hub(ticket) else f"PATH_OF/{_base_name(ticket)}")
-
-
-def _literal(text: str) -> str:
-    """Return a string of Python for a block of code, which nothing in the text can end."""
-    return json.dumps(text).replace("`", "\\u0060")
-
-
-def _results(ticket: TicketMetadata) -> str:
-    """Return the losses beside the baselines', the scores, and whatever else was measured."""
-    measured = Measured.of(ticket)
-    parts = [_losses(measured)]
-    if scores := list(_scores(measured)):
-        parts.append(_table(["task", "metric", "score"], scores))
-    rest = {name: value for name, value in ticket.metrics.items() if name not in _TOLD}
-    if rows := list(_flat(rest)):
-        parts.append(_table(["measurement", "value"], rows))
-    if not any(parts):
-        return ""
-    return "\n\n".join(["## Measured", *(part for part in parts if part)])
-
-
-def _losses(measured: Measured) -> str:
-    if not measured.losses:
-        return ""
-    unit = f" ({measured.unit})" if measured.unit else ""
-    columns = {
-        f"held-out loss{unit}": measured.losses,
-        "standard error": measured.standard_errors,
-        f"loss on the check corpus{unit}": measured.check_losses,
-    }
-    present = {name: column for name, column in columns.items() if column}
-    rows = [
-        [mask, *(column.get(mask, "") for column in present.values())]
-        for mask in sorted(measured.losses)
-    ]
-    said = []
-    if measured.text:
-        said.append(f"Losses are means over {printable.markdown(measured.text)}.")
-    if measured.check_losses and measured.check_text:
-        said.append(f"The check corpus is {printable.markdown(measured.check_text)}.")
-    if measured.changed is False:
-        said.append("Training did not change the mask: it is the one that the search began with.")
-    table = _table(["mask", *present], rows)
-    return "\n\n".join([*([" ".join(said)] if said else []), table])
-
-
-def _search(ticket: TicketMetadata) -> str:
-    rows = [(_Code(name), value) for name, value in _flat(ticket.search)]
-    if not rows:
-        return ""
-    return "## How it was found\n\n" + _table(["setting", "value"], rows)
-
-
-def _matrices(ticket: TicketMetadata) -> str:
-    rows = [
-        (_Code(name), " x ".join(map(str, entry.shape)), f"{1 - entry.kept / entry.numel:.4f}")
-        for name, entry in sorted(ticket.parameters.items(), key=lambda item: _natural(item[0]))
-    ]
-    return "## Sparsity of each matrix\n\n" + _table(["matrix", "shape", "zeros"], rows)
-
-
-def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the single values of nested ones under dotted names; of too many, the first ones.
-
-    In order of the names, as in ``ticket.json``: a card does not change when a ticket is loaded.
-    """
-    return itertools.islice(_leaves(values, ""), _MOST_ROWS)
-
-
-def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in sorted(values.items()):
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts ``layer.10`` behind ``layer.9``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    lines = [list(map(_cell, header)), *(list(map(_cell, row)) for row in rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-class _Code(str):
-    """A name that a table shows as code."""
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, _Code):
-        return printable.markdown_code(value)
-    if isinstance(value, list | tuple):
-        return printable.markdown(printable.cell(", ".join(map(str, value[:_MOST_ROWS]))))
-    text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-    return printable.markdown(printable.cell(text))

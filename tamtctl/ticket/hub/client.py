@@ -39,7 +39,8 @@ from tamtctl.ticket.format.metadata import (
     TICKET_FILES,
 )
 from tamtctl.ticket.hub.cache import COMMIT, RepoCache
-from tamtctl.ticket.hub.card import HUB_TAG, is_hub_id
+from tamtctl.ticket.hub.card import HUB_TAG
+from tamtctl.ticket.hub.names import is_hub_id
 
 MAX_BYTES = {
     METADATA_FILE: MAX_METADATA_BYTES,

@@ -22,13 +22,8 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.public_names import LOCAL_FILE
 from tamtctl.foundations.shown import Shown
-from tamtctl.ticket.format.metadata import (
-    HEAD_FILE,
-    MASK_FILE,
-    METADATA_FILE,
-    TICKET_FILES,
-    TicketReader,
-)
+from tamtctl.ticket.format.metadata import HEAD_FILE, MASK_FILE, METADATA_FILE, TICKET_FILES
+from tamtctl.ticket.format.reader import TicketReader
 from tamtctl.ticket.hub.cache import RepoCache
 from tamtctl.ticket.hub.client import MAX_BYTES, HubRepo, check_names, commit_of
 

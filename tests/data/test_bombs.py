@@ -30,7 +30,7 @@ from tamtctl.foundations.errors import CorpusError, ModelError, TaskError
 from tamtctl.foundations.packing import pack
 from tamtctl.models.fingerprints import combined_fingerprint
 from tamtctl.models.loading import load_encoder
-from tamtctl.tasks.labelled import task_data
+from tamtctl.tasks.labelled import folders
 from tamtctl.tasks.labelled.files import records_of
 from tamtctl.tasks.labelled.opening import open_own_task
 from tamtctl.tasks.registry import find_task
@@ -298,7 +298,7 @@ def test_a_page_of_zeros(tmp_path: Path) -> None:
 
 
 def test_more_examples_than_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_data, "MOST_EXAMPLES", 1999)
+    monkeypatch.setattr(folders, "MOST_EXAMPLES", 1999)
     file = repeated(tmp_path / "own.parquet", "a text", 2000)
     with pytest.raises(TaskError, match=r"row 1999: there are more than 1,999 examples"):
         open_own_task("own", file, file, text_columns=["text"], label_column="label").train()

@@ -10,9 +10,10 @@ import signal
 import sys
 import traceback
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from tamtctl.cli.compare_command import compare
 from tamtctl.cli.evaluate_command import evaluate
@@ -21,13 +22,14 @@ from tamtctl.cli.search_command import search
 from tamtctl.cli.sharing_commands import pull, push
 from tamtctl.cli.ticket_commands import env, export, import_masks, inspect, list_tickets
 from tamtctl.foundations import printable
+from tamtctl.foundations.config import OUTPUT
 from tamtctl.foundations.errors import TamtctlError, UsageError, explain
 from tamtctl.foundations.launch import check_launch, world_size
 from tamtctl.foundations.paths import check_working_directory
 from tamtctl.foundations.signals import Answering, answer_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 
@@ -76,28 +78,37 @@ def root(
         )
 
 
-app.command(
-    epilog="Example: tamtctl search --sparsity 0.8 --model bert-base-uncased "
-    "--corpus my-text.txt --objective kd"
-)(search)
-app.command(epilog="Example: tamtctl compare --sparsity 0.5,0.7,0.9 --recipe nano")(compare)
-app.command(
-    epilog="Example: tamtctl finetune sst2 --ticket nano-0.7 --limit 1000 --seeds 1,2,3",
-)(finetune)
-app.command(epilog="Example: tamtctl evaluate nano-0.8 --task mlm --corpus python-docs")(evaluate)
-app.command(epilog="Example: tamtctl push runs/search-nano-0.8-tamt-mlm-1a2b3c4d/ticket me/nano")(
-    push
-)
-app.command(epilog="Example: tamtctl pull org/name --local-dir ticket")(pull)
-app.command(epilog="Example: tamtctl inspect nano-0.8 me/ticket --figure overlap.svg")(inspect)
-app.command(epilog="Example: tamtctl export nano-0.8 --output-dir sparse-nano")(export)
-app.command(
-    "import",
-    epilog="Example: tamtctl import mask.pt --model bert-base-uncased "
-    "--output-dir ticket --encoding delta",
-)(import_masks)
-app.command("list", epilog="Example: tamtctl list --sort loss")(list_tickets)
-app.command(epilog="Example: tamtctl env > report.txt")(env)
+class _Command(TyperCommand):
+    """A command whose ``--help`` stands beside the other options of what is shown."""
+
+    def get_help_option(self, ctx: Any) -> TyperOption | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.rich_help_panel = OUTPUT
+        return option
+
+
+_COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "search": (
+        search,
+        "search --sparsity 0.8 --model bert-base-uncased --corpus my-text.txt --objective kd",
+    ),
+    "compare": (compare, "compare --sparsity 0.5,0.7,0.9 --recipe nano"),
+    "finetune": (finetune, "finetune sst2 --ticket nano-0.7 --limit 1000 --seeds 1,2,3"),
+    "evaluate": (evaluate, "evaluate nano-0.8 --task mlm --corpus python-docs"),
+    "push": (push, "push runs/search-nano-0.8-tamt-mlm-1a2b3c4d/ticket me/nano"),
+    "pull": (pull, "pull org/name --local-dir ticket"),
+    "inspect": (inspect, "inspect nano-0.8 me/ticket --figure overlap.svg"),
+    "export": (export, "export nano-0.8 --output-dir sparse-nano"),
+    "import": (
+        import_masks,
+        "import mask.pt --model bert-base-uncased --output-dir ticket --encoding delta",
+    ),
+    "list": (list_tickets, "list --sort loss"),
+    "env": (env, "env > report.txt"),
+}
+for _name, (_function, _example) in _COMMANDS.items():
+    app.command(_name, cls=_Command, epilog=f"Example: tamtctl {_example}")(_function)
 
 
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM

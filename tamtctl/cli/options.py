@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING
 from pathlib import Path
@@ -12,6 +13,13 @@ import typer
 
 from tamtctl.foundations.config import OUTPUT, PANELS, Config, Setting, Typed, settings_of
 from tamtctl.foundations.errors import UsageError
+from tamtctl.pruning.config import SearchConfig
+
+
+def shown(text: str) -> str:
+    """Return a help text as Typer shows it: ``[@revision]`` is no markup."""
+    return re.sub(r"\[(?=[a-z#/@])", r"\\[", text)
+
 
 JsonOption = Annotated[
     bool,
@@ -34,7 +42,10 @@ TokenOption = Annotated[
     typer.Option(help="Hub token; by default that of hf auth login, or HF_TOKEN."),
 ]
 TicketArgument = Annotated[
-    str, typer.Argument(help="A ticket: its folder, packaged name or Hub id org/name[@revision].")
+    str,
+    typer.Argument(
+        help=shown("A ticket: its folder, packaged name or Hub id org/name[@revision].")
+    ),
 ]
 EncodingOption = Annotated[
     str | None,
@@ -42,10 +53,7 @@ EncodingOption = Annotated[
 ]
 BaseModelOption = Annotated[
     str | None,
-    typer.Option(
-        help="What a model in a local folder is on the Hub: org/name[@revision]. Its weights are "
-        "compared with those in the Hub's cache, if they are there."
-    ),
+    typer.Option(help=shown(settings_of(SearchConfig)["base_model"].help)),
 ]
 OutputDirOption = Annotated[
     Path | None,
@@ -119,14 +127,14 @@ def _parameter(one: Setting, *, has_recipe: bool) -> inspect.Parameter:
     if typed.is_argument:
         is_needed = one.default is MISSING and not typed.may_be_missing
         default = inspect.Parameter.empty if is_needed else None
-        info = typer.Argument(help=one.help, metavar=typed.metavar)
+        info = typer.Argument(help=shown(one.help), metavar=typed.metavar)
     else:
         dashed = f"--{one.option}"
         if type_ is bool and (typed.can_be_denied or one.default is True):
             dashed += f"/--no-{one.option}"
         info = typer.Option(
             dashed,
-            help=one.help,
+            help=shown(one.help),
             metavar=typed.metavar,
             min=typed.least,
             rich_help_panel=one.facts.panel,

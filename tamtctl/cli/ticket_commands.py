@@ -16,6 +16,7 @@ from tamtctl.cli.options import (
     QuietOption,
     TicketArgument,
     TokenOption,
+    shown,
 )
 from tamtctl.cli.screen import hush_hub, hush_libraries, hush_plotting, output_of, watched
 from tamtctl.foundations.errors import TamtctlError
@@ -27,7 +28,7 @@ def inspect(
         list[str],
         typer.Argument(
             metavar="TICKET...",
-            help="One or more tickets: folder, packaged name or Hub id org/name[@revision].",
+            help=shown("One or more tickets: folder, packaged name or Hub id org/name[@revision]."),
         ),
     ],
     figure: Annotated[
@@ -133,11 +134,13 @@ def import_masks(
     model: Annotated[
         str | None, typer.Option(help="Pre-trained model of the masks: Hub id, folder, or nano.")
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Of the model on the Hub.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")
+    ] = None,
     method: Annotated[str, typer.Option(help="How the masks were found.")] = "imported",
     prefix: Annotated[
         str | None,
-        typer.Option(help="Of several encoders in one file, what the names of one begin with."),
+        typer.Option(help="Beginning of the names of one encoder, if a file holds several."),
     ] = None,
     base_model: BaseModelOption = None,
     encoding: EncodingOption = None,

@@ -103,7 +103,7 @@ class SearchConfig(Config):
     )
     rewind: str = setting(
         default="weights",
-        help="imp: after a cut go back to the pre-trained weights, or train on (none).",
+        help="imp: after a cut go back to the pre-trained weights (weights), or train on (none).",
         panel=METHOD,
         choices=REWINDS,
     )

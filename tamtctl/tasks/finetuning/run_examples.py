@@ -70,7 +70,7 @@ def label_notes(
     notes: list[str] = []
     kind = kind_of(task)
     if data.labels:
-        notes += kind.ownlabel_notes(data.labels, is_guessed=data.has_guessed_kind)
+        notes += kind.own_label_notes(data.labels, is_guessed=data.has_guessed_kind)
     for where, examples in splits.items():
         notes += kind.label_notes(examples, where)
     for examples in dev_sets.values():

@@ -8,18 +8,20 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "venv"
 
 
+RUFF, TYPES = "ruff>=0.17,<0.18", "mypy>=1.15"
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting."""
-    session.install("ruff>=0.17,<0.18")
-    session.run("ruff", "check", *session.posargs)
-    session.run("ruff", "format", "--check")
+    """Check style, formatting, and which wing may import which."""
+    session.install(RUFF)
+    check_style(session)
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types strictly."""
-    session.install(".[test]", "mypy>=1.15", "nox")
+    session.install(".[test]", TYPES, "nox")
     session.run("mypy", *session.posargs)
 
 
@@ -28,6 +30,22 @@ def tests(session: nox.Session) -> None:
     """Run the default suite: offline, a few minutes on two cores."""
     session.install(".[test]")
     session.run("pytest", "-n", "auto", *session.posargs)  # one thread in each process
+
+
+@nox.session(default=False)
+def ci(session: nox.Session) -> None:
+    """Check all of it in one environment: style, imports, types, tests."""
+    session.install(".[test]", RUFF, TYPES, "nox")
+    check_style(session)
+    session.run("mypy")
+    session.run("pytest", "-n", "auto")
+
+
+def check_style(session: nox.Session) -> None:
+    """Check style and formatting, and that no file takes a private name from another one."""
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "check", "--preview", "--select", "PLC2701")
+    session.run("ruff", "format", "--check")
 
 
 @nox.session(default=False)

@@ -30,7 +30,7 @@ from tamtctl.foundations.public_names import public_model
 from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import counted, watched
-from tamtctl.pruning.identity import Identity, comparison_identity
+from tamtctl.pruning.searching.identity import Identity, comparison_identity
 from tamtctl.tasks.finetuning.result import FinetuneResult
 from tamtctl.tasks.labelled.opening import open_task
 from tamtctl.tasks.registry import find_task

@@ -12,7 +12,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from tamtctl.foundations.cache import cache_dir
 from tamtctl.foundations.errors import TamtctlError
-from tamtctl.foundations.quantities import size
+from tamtctl.foundations.folders import size
 
 _PACKAGES = (
     "torch", "transformers", "datasets", "tokenizers", "huggingface-hub", "safetensors", "numpy",

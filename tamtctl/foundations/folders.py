@@ -144,3 +144,13 @@ def _refuse_other_content(folder: Path, marker: str | None) -> None:
 def folder_size(folder: Path) -> int:
     """Return the bytes of the files in a folder."""
     return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people, in powers of 1,000 as the Hub shows it."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -41,7 +41,7 @@ class RunFolder:
     Attributes:
         path: Where it is; it need not exist before `start`.
         config: The run's configuration, as plain JSON values.
-        identity: Name → digest of everything that it is made of, see `tamtctl.pruning.identity`.
+        identity: Name → digest of everything that its result is made of.
     """
 
     path: Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tamtctl.cli.page import Page, PlainTable
 from tamtctl.cli.views.words import first
-from tamtctl.foundations.quantities import size
+from tamtctl.foundations.folders import size
 
 if TYPE_CHECKING:
     from tamtctl.ticket.exporting import ExportResult

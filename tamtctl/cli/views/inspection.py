@@ -13,8 +13,8 @@ from tamtctl.cli.page import Page
 from tamtctl.cli.sheet import Sheet
 from tamtctl.cli.views.words import gap_closed
 from tamtctl.foundations import printable
+from tamtctl.foundations.folders import size
 from tamtctl.foundations.public_names import texts_of
-from tamtctl.foundations.quantities import size
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.inspection import Inspection

@@ -9,7 +9,7 @@ from tamtctl.cli.console import Output
 from tamtctl.cli.layout import Column, fitting
 from tamtctl.cli.sheet import Sheet
 from tamtctl.foundations import printable
-from tamtctl.foundations.quantities import size
+from tamtctl.foundations.folders import size
 from tamtctl.pruning.methods import sweep_name
 from tamtctl.pruning.objectives import objectives, short_unit, terms_of
 from tamtctl.ticket.listing import Listing, TicketLine

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tamtctl.cli.pace import duration
 from tamtctl.cli.page import Page, PlainTable
 from tamtctl.cli.views.words import count, error_text, gap_closed, place, tokens
-from tamtctl.foundations.quantities import size
+from tamtctl.foundations.folders import size
 from tamtctl.pruning.objectives import terms_of
 
 if TYPE_CHECKING:

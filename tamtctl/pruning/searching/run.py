@@ -32,11 +32,11 @@ from tamtctl.models.encoder import Encoder, max_sequence_length, sha256_of_weigh
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.cuts import cut_sparsities
-from tamtctl.pruning.identity import search_identity
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import check_targets, total_error
 from tamtctl.pruning.one_shot import magnitude_masks, random_masks
+from tamtctl.pruning.searching.identity import search_identity
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.pruning.trained.kept_scores import masks_from_scores, save_scores

@@ -17,7 +17,7 @@ from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import watched
-from tamtctl.pruning.identity import finetune_identity
+from tamtctl.pruning.searching.identity import finetune_identity
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.known_runs import (
     beside_checkpoint,

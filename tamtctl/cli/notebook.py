@@ -35,7 +35,8 @@ _SHOWS = {
     "TicketMetadata": ("cli.views.inspection", "show_ticket"),
 }
 
-_DRAWN = ("cli.views.inspection", "similarity_view")  # with characters, in columns of one width
+# Drawn with characters, in columns of one width.
+_DRAWN = ("cli.views.inspection", "cli.views.similarity")
 
 
 def as_text(result: object) -> str:

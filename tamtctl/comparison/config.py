@@ -18,6 +18,7 @@ from tamtctl.foundations.config import (
     Typed,
     configuration,
     setting,
+    settings_of,
 )
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
@@ -178,14 +179,14 @@ class CompareConfig(Config):
         """Read a recipe that is a file, and check every search of the sweep before the first."""
         if isinstance(self.recipe, str) and self.recipe not in RECIPES:
             self._settle("recipe", Recipe.read(self.recipe, SearchConfig))
-        if not self.seeds:
-            values = self.recipe.values if isinstance(self.recipe, Recipe) else {}
-            self._settle("seeds", (values.get("seed", 1),))
+        tables = self.recipe.by_method if isinstance(self.recipe, Recipe) else {}
+        if not self.seeds and not any("seed" in values for values in tables.values()):
+            self._settle("seeds", self._search_seeds(""))
         if bool(self.tickets) == bool(self.sparsities):
             raise UsageError(
                 "give tickets to compare, or --sparsity 0.5,0.7,0.9 for a sweep that finds them"
             )
-        if self.tickets and (self.methods or self.prune_every or self.seeds != (1,)):
+        if self.tickets and (self.methods or self.prune_every or self.seeds not in ((), (1,))):
             raise UsageError(
                 "--methods, --seeds and --prune-every are for a sweep, with --sparsity"
             )
@@ -313,12 +314,20 @@ class CompareConfig(Config):
             told |= {"recipe": self.recipe.name, "recipe_settings": asdict(self.recipe)}
         return told
 
+    def _search_seeds(self, method: str) -> tuple[int, ...]:
+        """Return the seeds of a method's searches: those asked for, else the recipe's for it."""
+        if self.seeds:
+            return self.seeds
+        values = self.recipe.of_method(method) if isinstance(self.recipe, Recipe) else {}
+        return (values.get("seed", settings_of(SearchConfig)["seed"].default),)
+
     def _seeds_of(self, method: str) -> tuple[int | None, ...]:
+        seeds = self._search_seeds(sweep_methods()[method].method)
         if method == "magnitude":
             return (None,)
-        if method == "random" and len(self.seeds) < len(RANDOM_SEEDS):
+        if method == "random" and len(seeds) < len(RANDOM_SEEDS):
             return RANDOM_SEEDS
-        return self.seeds
+        return seeds
 
     def _without_head(self, methods: tuple[str, ...]) -> tuple[str, ...]:
         possible = _headless(methods)

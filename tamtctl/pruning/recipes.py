@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tamtctl.foundations.checks import one_of, require
-from tamtctl.foundations.config import Config, find_setting
+from tamtctl.foundations.config import Config, find_setting, settings_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.kinds import Kind
 from tamtctl.foundations.paths import expanded
@@ -133,6 +133,10 @@ class Recipe:
                 )
         return cls(name, base, _checked_values(name, values, kind), by_method)
 
+    def of_method(self, method: str) -> _Values:
+        """Return its values for a method: those of the method's table come first."""
+        return self.values | self.by_method.get(method, {})
+
     def __str__(self) -> str:
         return self.name
 
@@ -151,17 +155,17 @@ def recipe_values(
         UsageError: No such recipe, a file that is not TOML, or a value that is refused.
     """
     changes = kind.settled({key: value for key, value in changes.items() if value is not None})
+    usual = {name: one.default for name, one in settings_of(kind).items()}
     recipe = recipe if isinstance(recipe, Recipe) else Kind.of("str").settled("recipe", recipe)
     file: Recipe | None = None
     if isinstance(recipe, Recipe) or recipe not in RECIPES:
         file = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe, kind)
         recipe = file.base
-        method = (file.values | changes).get("method", "tamt")
-        changes = file.values | file.by_method.get(method, {}) | changes
+        changes = file.of_method((file.values | changes).get("method", usual["method"])) | changes
     if "sparsity" not in changes:
         raise UsageError("--sparsity is needed, for example --sparsity 0.8")
     check_sparsity(changes["sparsity"])
-    method, objective = changes.get("method", "tamt"), changes.get("objective", "mlm")
+    method, objective = ((usual | changes)[name] for name in ("method", "objective"))
     values = RECIPES[recipe](method, objective, changes["sparsity"]) | changes
     if method == "imp":
         if "steps" in changes:

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import re
+import runpy
 import shutil
 import string
 import sys
@@ -18,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tamtctl.__main__ import main
 
 # Field → type of its values; ``?`` follows a field that is not always there, ``*`` is any matrix.
 # ``$name`` stands for another entry of `PARTS`.
@@ -249,7 +248,7 @@ def json_of(line: str) -> Any:
         patch.setattr(sys, "stdout", out)
         patch.setattr(sys, "stderr", err)
         with pytest.raises(SystemExit) as ended:
-            main()
+            runpy.run_module("tamtctl", run_name="__main__")
     assert ended.value.code == 0, err.getvalue()
     return json.loads(out.getvalue())
 

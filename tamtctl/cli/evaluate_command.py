@@ -39,7 +39,7 @@ def evaluate(
     from tamtctl.cli.views.tasks import show_evaluation, show_labelled
     from tamtctl.tasks.evaluation import api as evaluation
 
-    view = View(output)
+    view: View[object] = View(output)
     try:
         if predict is not None:
             file = Path("/dev/stdin") if str(predict) == "-" else expanded(predict)

@@ -27,7 +27,7 @@ def watched(output: Output, what: str) -> Iterator[None]:
     from tamtctl.cli.views.progress import View
     from tamtctl.foundations.working import heard_by
 
-    view = View(output)
+    view: View[object] = View(output)
     view.status(what)
     try:
         with heard_by(view):

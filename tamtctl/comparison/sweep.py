@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
 from tamtctl.comparison.task_metrics import fine_tune
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
+from tamtctl.foundations.watching import Watcher
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.searching.run import (
@@ -26,27 +27,10 @@ from tamtctl.pruning.searching.run import (
     search_folder,
 )
 from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneResult
-from tamtctl.training.loop import StepReport
 from tamtctl.training.run_folder import METRICS, SCORES, write_json
 
-
-class CompareWatcher(Protocol):
-    """Who wants to know how a comparison is going."""
-
-    def status(self, message: str) -> None:
-        """Be told what is being done now, where it may take long."""
-
-    def note(self, message: str) -> None:
-        """Be told what a person should know."""
-
-    def plan(self, plan: SearchPlan) -> None:
-        """Be told what a search will do."""
-
-    def finetune_plan(self, plan: FinetunePlan) -> None:
-        """Be told what fine-tuning will do."""
-
-    def progress(self, report: StepReport) -> None:
-        """Be told of a step."""
+# Who is told of the searches and the fine-tuning runs of a comparison.
+CompareWatcher = Watcher[SearchPlan | FinetunePlan]
 
 
 @dataclass

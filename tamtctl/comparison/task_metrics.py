@@ -9,10 +9,11 @@ from pathlib import Path
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.intervals import Resampled, Spread
 from tamtctl.foundations.errors import DamagedRunError
+from tamtctl.foundations.watching import Watcher
 from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.result import FinetuneResult, FinetuneWatcher
+from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneResult
 from tamtctl.tasks.finetuning.seed_folder import read_predictions
 from tamtctl.tasks.kinds.metrics import resampled_metrics
 from tamtctl.tasks.kinds.table import direction
@@ -52,7 +53,7 @@ def fine_tune(
     task: str,
     model: str,
     ticket: Path | None,
-    watcher: FinetuneWatcher | None = None,
+    watcher: Watcher[FinetunePlan] | None = None,
 ) -> FinetuneResult:
     """Fine-tune a ticket, or the dense model, or return what an earlier run came to."""
     where = config.defaults()

@@ -1,17 +1,72 @@
-"""Who watches a call of the library that names nobody: a notebook's reader, elsewhere no one."""
+"""Who watches a call of the library, and what a watcher is told.
+
+A call that names nobody is watched by the reader of a notebook, elsewhere by no one.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tamtctl.foundations import printable
 
 if TYPE_CHECKING:
     from tamtctl.foundations.working import Work
-    from tamtctl.pruning.searching.run import SearchPlan
-    from tamtctl.tasks.finetuning.result import FinetunePlan
-    from tamtctl.training.loop import StepReport
+
+Plan = TypeVar("Plan", contravariant=True)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What is known of a run after a step.
+
+    Attributes:
+        step: Optimiser steps done, from 1.
+        steps: Steps of the whole run.
+        terms: Mean loss of each term since the last report.
+        learning_rate: Of this step.
+        flips: Share of the mask that differs from the initial one.
+        tokens_per_second: Batch positions per second since the start, without the first steps; of
+            all processes, their slices taken to be as large as this one's.
+        seconds: Since the start, without what lay between an interruption and going on.
+        is_last: No step follows.
+        eval_losses: Of each term on held-out text, if it was evaluated after this step.
+    """
+
+    step: int
+    steps: int
+    terms: dict[str, float]
+    learning_rate: float
+    flips: float
+    tokens_per_second: float
+    seconds: float
+    is_last: bool
+    eval_losses: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        """The objective: the sum of its terms."""
+        return sum(self.terms.values())
+
+
+class Watcher(Protocol[Plan]):
+    """Who wants to know how a call is going that may take long.
+
+    ``Watcher[SearchPlan]`` is for a search; whoever can be told of any plan is for every call.
+    """
+
+    def status(self, message: str) -> None:
+        """Be told what is being done now, where it may take long."""
+
+    def note(self, message: str) -> None:
+        """Be told a line that a person should know."""
+
+    def plan(self, plan: Plan) -> None:
+        """Be told what will be done, before it is."""
+
+    def progress(self, report: StepReport) -> None:
+        """Be told of a step."""
 
 
 class Silent:
@@ -23,11 +78,8 @@ class Silent:
     def note(self, message: str) -> None:
         """Be told a line that a person should know."""
 
-    def plan(self, plan: SearchPlan) -> None:
-        """Be told what a search will do."""
-
-    def finetune_plan(self, plan: FinetunePlan) -> None:
-        """Be told what fine-tuning will do."""
+    def plan(self, plan: object) -> None:
+        """Be told what a search or a fine-tuning will do, before it is done."""
 
     def progress(self, report: StepReport) -> None:
         """Be told of a step."""

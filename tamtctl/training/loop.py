@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -16,6 +16,7 @@ from torch.optim.adamw import adamw
 
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import DivergedError
+from tamtctl.foundations.watching import StepReport
 from tamtctl.foundations.working import work
 
 BETA1, BETA2 = 0.9, 0.999  # of Adam, as in the paper
@@ -32,39 +33,6 @@ class HasInputIds(Protocol):
 
 
 AnyBatch = TypeVar("AnyBatch", bound=HasInputIds)
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What is known of a run after a step.
-
-    Attributes:
-        step: Optimiser steps done, from 1.
-        steps: Steps of the whole run.
-        terms: Mean loss of each term since the last report.
-        learning_rate: Of this step.
-        flips: Share of the mask that differs from the initial one.
-        tokens_per_second: Batch positions per second since the start, without the first steps; of
-            all processes, their slices taken to be as large as this one's.
-        seconds: Since the start, without what lay between an interruption and going on.
-        is_last: No step follows.
-        eval_losses: Of each term on held-out text, if it was evaluated after this step.
-    """
-
-    step: int
-    steps: int
-    terms: dict[str, float]
-    learning_rate: float
-    flips: float
-    tokens_per_second: float
-    seconds: float
-    is_last: bool
-    eval_losses: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def loss(self) -> float:
-        """The objective: the sum of its terms."""
-        return sum(self.terms.values())
 
 
 @dataclass(frozen=True)

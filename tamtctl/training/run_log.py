@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tamtctl.foundations.errors import UsageError
-from tamtctl.training.loop import StepReport
+from tamtctl.foundations.watching import StepReport
 from tamtctl.training.run_folder import METRICS, TENSORBOARD
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ import torch
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import DivergedError
 from tamtctl.foundations.signals import SAVING_SOON, DeferredSignals, promising
+from tamtctl.foundations.watching import StepReport
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.trained.mask_training import MaskTraining
 from tamtctl.training.checkpoints import Checkpoints, Timetable
-from tamtctl.training.loop import StepReport, TrainingRun, every_tenth
+from tamtctl.training.loop import TrainingRun, every_tenth
 from tamtctl.training.run_log import RunLog
 
 _EXPLODED = 10.0  # times the first loss, if that was not below 1

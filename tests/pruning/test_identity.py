@@ -20,13 +20,12 @@ from small_search import Interrupting, bits, interrupted, small_config
 
 from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.errors import ChangedInputsError
+from tamtctl.foundations.watching import StepReport
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.derived import derived_config
 from tamtctl.pruning.searching.run import search
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.result import FinetunePlan
-from tamtctl.training.loop import StepReport
 
 
 @pytest.fixture(autouse=True)
@@ -255,8 +254,6 @@ class _KilledWhileScoring(Interrupting):
     def __init__(self, *, is_killing: bool) -> None:
         super().__init__()
         self.is_killing, self.steps = is_killing, 0
-
-    def finetune_plan(self, plan: FinetunePlan) -> None: ...
 
     def status(self, message: str) -> None:
         if self.is_killing and message.startswith("scoring"):

@@ -21,9 +21,9 @@ from small_search import STEPS, Interrupting, bits, command, interrupted, small_
 
 from tamtctl.foundations.errors import DivergedError, TamtctlError
 from tamtctl.foundations.signals import SAVING
+from tamtctl.foundations.watching import StepReport
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.run import search
-from tamtctl.training.loop import StepReport
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from tamtctl.foundations.errors import (
     UsageError,
 )
 from tamtctl.foundations.selection import keep_count
+from tamtctl.foundations.watching import StepReport
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.one_shot import magnitude_masks, random_masks
 from tamtctl.pruning.searching.run import plan_search, search
 from tamtctl.ticket.ticket import Ticket
-from tamtctl.training.loop import StepReport
 
 
 def config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:

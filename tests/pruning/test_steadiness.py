@@ -10,9 +10,9 @@ import processes
 import pytest
 from small_search import Interrupting, bits, command, small_config
 
+from tamtctl.foundations.watching import StepReport
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.run import search
-from tamtctl.training.loop import StepReport
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tamtctl.foundations.watching import Silent
-from tamtctl.training.loop import StepReport
+from tamtctl.foundations.watching import Silent, StepReport
 
 
 class Interrupting(Silent):

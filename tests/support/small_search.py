@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tamtctl.foundations.watching import StepReport
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.run import search
-from tamtctl.training.loop import StepReport
 
 STEPS = 40
 

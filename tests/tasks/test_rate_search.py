@@ -14,13 +14,12 @@ from samples import examples_file, squad_folder, ticket_for
 from tiny import WORDS
 
 from tamtctl.foundations.errors import TaskError, UsageError
-from tamtctl.foundations.watching import Silent
+from tamtctl.foundations.watching import Silent, StepReport
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.rate_search import RateSearch, TriedRate, rates_around, trial_steps
 from tamtctl.tasks.finetuning.result import FinetuneResult
 from tamtctl.tasks.registry import TASKS
-from tamtctl.training.loop import StepReport
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tamtctl.cli.console import Output
 from tamtctl.cli.display import Display
@@ -14,13 +14,16 @@ from tamtctl.foundations.signals import answer_by
 from tamtctl.pruning.objectives import terms_of
 
 if TYPE_CHECKING:
+    from tamtctl.foundations.watching import StepReport
     from tamtctl.foundations.working import Work
     from tamtctl.pruning.searching.run import SearchPlan
     from tamtctl.tasks.finetuning.result import FinetunePlan
-    from tamtctl.training.loop import StepReport
 
 
-class View:
+Plan = TypeVar("Plan")
+
+
+class View(Generic[Plan]):
     """Shows work as it goes; what is done within a moment is not shown at all."""
 
     def __init__(self, output: Output) -> None:
@@ -36,6 +39,12 @@ class View:
         """Say what a person should know."""
         self._display.line(message)
 
+    def plan(self, plan: Plan) -> None:
+        """Be told what will be done; only what trains says it."""
+
+    def progress(self, report: StepReport) -> None:
+        """Be told of a step of a training."""
+
     def begin(self, what: str, total: int | None, done: int, unit: str) -> Work:
         """Show work that begins."""
         return self._display.begin(what, total, done, unit)
@@ -45,12 +54,25 @@ class View:
         self._display.close()
 
 
-class SearchView(View):
-    """Shows a search as it goes: the plan, a progress bar or plain lines."""
+class _TrainingView(View[Plan]):
+    """Shows what trains as it goes: a progress bar, or plain lines."""
 
     def status(self, message: str) -> None:
         """Say what is being done now."""
         self._display.status(message)
+
+    def progress(self, report: StepReport) -> None:
+        """Show loss and speed."""
+        self._describe(report, f"loss {report.loss:.3f}  {report.tokens_per_second:,.0f} tokens/s")
+
+    def _describe(self, report: StepReport, text: str) -> None:
+        self._display.describe(text)
+        if self._display.is_due or report.is_last or report.eval_losses:
+            self._display.say_where(in_bars=bool(report.eval_losses))
+
+
+class SearchView(_TrainingView["SearchPlan"]):
+    """Shows a search as it goes: first the plan, then every step."""
 
     def plan(self, plan: SearchPlan) -> None:
         """Say what will be done."""
@@ -66,46 +88,37 @@ class SearchView(View):
             text += f"  held-out loss {_with_unit(report.eval_losses)}"
         self._describe(report, text)
 
-    def _describe(self, report: StepReport, text: str) -> None:
-        self._display.describe(text)
-        if self._display.is_due or report.is_last or report.eval_losses:
-            self._display.say_where(in_bars=bool(report.eval_losses))
-
 
 def _with_unit(terms: Mapping[str, float]) -> str:
     """Return the sum of an objective's terms with its unit."""
     return terms_of("+".join(terms)).written(f"{sum(terms.values()):.3f}")
 
 
-class FinetuneView(SearchView):
-    """Shows fine-tuning as it goes: the plan, and a progress bar or plain lines for each seed."""
+class FinetuneView(_TrainingView["FinetunePlan"]):
+    """Shows fine-tuning as it goes: first the plan, then every step of each seed."""
 
-    def finetune_plan(self, plan: FinetunePlan) -> None:
+    def plan(self, plan: FinetunePlan) -> None:
         """Say what will be done."""
         show_finetune_plan(self._out, plan)
 
-    def progress(self, report: StepReport) -> None:
-        """Show loss and speed."""
-        self._describe(report, f"loss {report.loss:.3f}  {report.tokens_per_second:,.0f} tokens/s")
 
-
-class CompareView(FinetuneView):
+class CompareView(_TrainingView["SearchPlan | FinetunePlan"]):
     """Shows a sweep as it goes: a line for every run, and its progress."""
 
     def status(self, message: str) -> None:
         """Leave out what every search of a sweep does alike, unless it takes long."""
         self._display.status(message, is_shown=False)
 
-    def plan(self, plan: SearchPlan) -> None:
-        """Say what a search will do; most of it is the same for all."""
-        if plan.steps:
+    def plan(self, plan: SearchPlan | FinetunePlan) -> None:
+        """Say what a run will do; most of it is the same for all."""
+        from tamtctl.tasks.finetuning.result import FinetunePlan
+
+        if isinstance(plan, FinetunePlan):
+            self.note(
+                f"fine-tuning on {plan.task.name}: {plan.steps:,} steps a seed, learning rate "
+                f"{plan.task.learning_rate:g}"
+            )
+        elif plan.steps:
             self.note(f"{plan.steps:,} steps, about {duration(plan.estimated_seconds)}")
             for warning in plan.warnings:
                 self.note(warning)
-
-    def finetune_plan(self, plan: FinetunePlan) -> None:
-        """Say what fine-tuning will do."""
-        self.note(
-            f"fine-tuning on {plan.task.name}: {plan.steps:,} steps a seed, learning rate "
-            f"{plan.task.learning_rate:g}"
-        )

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.public_names import public_model
 from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.signals import KEPT, promising
-from tamtctl.foundations.watching import Silent, default_watcher
+from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import counted, watched
 from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.encoder import Encoder, max_sequence_length, sha256_of_weight
@@ -44,7 +44,7 @@ from tamtctl.pruning.trained.mask_training import MaskTraining
 from tamtctl.pruning.trained.reach import warn_of_reach
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.checkpoints import Checkpoints
-from tamtctl.training.loop import StepReport, TrainingRun
+from tamtctl.training.loop import TrainingRun
 from tamtctl.training.run_folder import CHECKPOINTS, RUNS, SCORES, TICKET, RunFolder
 from tamtctl.training.run_log import RunLog, check_log_to
 from tamtctl.training.supervisor import Supervisor
@@ -170,22 +170,6 @@ class SearchResult(Shown):
         return asdict(self) | {"ticket": str(self.ticket), "run_folder": str(self.run_folder)}
 
 
-class Watcher(Protocol):
-    """Who wants to know how a search is going."""
-
-    def status(self, message: str) -> None:
-        """Be told what is being done now, where it may take long."""
-
-    def note(self, message: str) -> None:
-        """Be told a line that a person should know."""
-
-    def plan(self, plan: SearchPlan) -> None:
-        """Be told what will be done."""
-
-    def progress(self, report: StepReport) -> None:
-        """Be told of a step."""
-
-
 @watched(default_watcher)
 def search(
     config: SearchConfig,
@@ -193,7 +177,7 @@ def search(
     output_dir: Path | str | None = None,
     force: bool = False,
     after: SearchResult | None = None,
-    watcher: Watcher | None = None,
+    watcher: Watcher[SearchPlan] | None = None,
 ) -> SearchResult:
     """Find a ticket and save it (TAMT, §3).
 
@@ -255,7 +239,10 @@ def can_follow(config: SearchConfig, earlier: SearchConfig) -> bool:
 
 @watched(default_watcher)
 def plan_search(
-    config: SearchConfig, *, output_dir: Path | str | None = None, watcher: Watcher | None = None
+    config: SearchConfig,
+    *,
+    output_dir: Path | str | None = None,
+    watcher: Watcher[SearchPlan] | None = None,
 ) -> SearchPlan:
     """Return what `search` would do, after the same checks; nothing is written but caches."""
     run = world().on_first(lambda: _run_folder(config, output_dir))
@@ -341,7 +328,7 @@ class _Search:
     supervisor: Supervisor
 
     @classmethod
-    def prepare(cls, config: SearchConfig, run: RunFolder, watcher: Watcher) -> _Search:
+    def prepare(cls, config: SearchConfig, run: RunFolder, watcher: Watcher[SearchPlan]) -> _Search:
         """Load the model and the text, and check that they fit the request."""
         world().check_batch(config.batch_size)
         compute = Compute.choose(config.device, config.precision, config.threads)
@@ -447,7 +434,7 @@ class _Search:
         self.training.follow(ticket.masks)
         self.supervisor.follow(earlier.steps, earlier.seconds, earlier.tokens_per_second)
 
-    def train(self, watcher: Watcher) -> TrainingRun:
+    def train(self, watcher: Watcher[SearchPlan]) -> TrainingRun:
         """Train if the method does; the first process keeps the log."""
         after_step = self.supervisor.step
         world().on_first(lambda: self.run.start(after_step=after_step))
@@ -458,7 +445,7 @@ class _Search:
         with RunLog(self.run.path, self.config.log_to, after_step) as log:
             return self.supervisor.run(log, watcher.progress, watcher.note)
 
-    def finish(self, training: TrainingRun, watcher: Watcher) -> SearchResult:
+    def finish(self, training: TrainingRun, watcher: Watcher[SearchPlan]) -> SearchResult:
         """Evaluate and save: from now on the run is finished."""
         config = self.config
         masks = self.training.initial_masks
@@ -570,7 +557,7 @@ class _Search:
 
 
 def _read_text(
-    config: SearchConfig, encoder: Encoder, watcher: Watcher
+    config: SearchConfig, encoder: Encoder, watcher: Watcher[SearchPlan]
 ) -> tuple[Corpus, Blocks | StreamedText, dict[str, Blocks]]:
     """Return the corpus, what to train on, and the blocks of every held-out text."""
     load = partial(load_corpus, tokenizer=encoder.tokenizer, text_column=config.text_column)
@@ -632,7 +619,9 @@ def _initial_masks(config: SearchConfig, encoder: Encoder) -> dict[str, Tensor]:
     return masks | magnitude_masks(encoder.pooler, config.sparsity)
 
 
-def _with_matrices_of_init(config: SearchConfig, encoder: Encoder, watcher: Watcher) -> Encoder:
+def _with_matrices_of_init(
+    config: SearchConfig, encoder: Encoder, watcher: Watcher[SearchPlan]
+) -> Encoder:
     """Return an encoder whose maskable matrices are those of the ticket that the search starts at.
 
     A ticket of the linear layers alone leaves the embeddings dense, and so does a search from it:

@@ -23,13 +23,14 @@ from tamtctl.data.batches import Blocks
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.selection import keep_count, keep_largest
+from tamtctl.foundations.watching import StepReport
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.mask_training import MaskTraining
 from tamtctl.training.checkpoints import State
-from tamtctl.training.loop import ScoreOptimizer, StepReport, TrainingRun, every_tenth, linear_decay
+from tamtctl.training.loop import ScoreOptimizer, TrainingRun, every_tenth, linear_decay
 
 
 class IterativePruning(MaskTraining):

@@ -27,6 +27,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import without_sum, world
 from tamtctl.foundations.one_at_a_time import random_numbers
 from tamtctl.foundations.packing import pack, unpack
+from tamtctl.foundations.watching import StepReport
 from tamtctl.foundations.working import counted
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
@@ -36,7 +37,6 @@ from tamtctl.pruning.trained.folded_weights import FoldedWeights
 from tamtctl.training.checkpoints import State
 from tamtctl.training.loop import (
     ScoreOptimizer,
-    StepReport,
     TrainingRun,
     dropout_seed,
     every_tenth,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Never, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
@@ -20,7 +20,7 @@ from tamtctl.foundations.errors import HubError, ModelError, NoHeadError, NoTick
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.shown import Shown
-from tamtctl.foundations.watching import Silent, default_watcher
+from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched
 from tamtctl.models.encoder import Encoder, max_sequence_length
 from tamtctl.models.files import MODULES
@@ -162,15 +162,8 @@ class Labelled(Shown):
         }
 
 
-class EvaluateWatcher(Protocol):
-    """Who wants to know how an evaluation is going."""
-
-    def status(self, message: str) -> None:
-        """Be told what is being done now, where it may take long."""
-
-
 @watched(default_watcher)
-def evaluate(config: EvaluateConfig, *, watcher: EvaluateWatcher | None = None) -> Evaluation:
+def evaluate(config: EvaluateConfig, *, watcher: Watcher[Never] | None = None) -> Evaluation:
     """Score a ticket, a model or a fine-tuned checkpoint.
 
     Args:
@@ -196,7 +189,7 @@ def evaluate(config: EvaluateConfig, *, watcher: EvaluateWatcher | None = None) 
 
 @watched(default_watcher)
 def label(
-    config: EvaluateConfig, file: Path | str, *, watcher: EvaluateWatcher | None = None
+    config: EvaluateConfig, file: Path | str, *, watcher: Watcher[Never] | None = None
 ) -> Labelled:
     """Let a fine-tuned checkpoint label text of one's own.
 

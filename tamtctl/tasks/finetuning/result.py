@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.shown import Shown
+from tamtctl.foundations.watching import Watcher
 from tamtctl.tasks.finetuning.known_runs import (
     KnownRun,
 )
@@ -20,7 +21,6 @@ from tamtctl.tasks.finetuning.untrained import (
     ADVICE_BESIDES,
 )
 from tamtctl.tasks.task import Task
-from tamtctl.training.loop import StepReport
 
 
 @dataclass(frozen=True)
@@ -236,17 +236,4 @@ class FinetuneResult(Shown):
         return cls(**(known | changed))
 
 
-class FinetuneWatcher(Protocol):
-    """Who wants to know how fine-tuning is going."""
-
-    def status(self, message: str) -> None:
-        """Be told what is being done now, where it may take long."""
-
-    def note(self, message: str) -> None:
-        """Be told a line that a person should know."""
-
-    def finetune_plan(self, plan: FinetunePlan) -> None:
-        """Be told what will be done."""
-
-    def progress(self, report: StepReport) -> None:
-        """Be told of a step."""
+FinetuneWatcher = Watcher[FinetunePlan]

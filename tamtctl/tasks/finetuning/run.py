@@ -54,7 +54,7 @@ def run_all(prepared: Prepared, watcher: FinetuneWatcher) -> FinetuneResult:
     )
     if prepared.plan.has_made_dev:  # for whoever evaluates a checkpoint of the run
         world().on_first(partial(_save_dev, prepared))
-    watcher.finetune_plan(prepared.plan)
+    watcher.plan(prepared.plan)
     for line in prepared.plan.notes:
         watcher.note(line)
     this = prepared.with_rate(_find_rate(prepared, watcher)) if prepared.plan.rates else prepared

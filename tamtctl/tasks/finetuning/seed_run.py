@@ -16,12 +16,13 @@ from tamtctl.data.padded_batches import Features, TaskBatch
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.signals import SAVING_SOON, DeferredSignals, promising
+from tamtctl.foundations.watching import StepReport
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.task import Task
 from tamtctl.training.checkpoints import Checkpoints, State, Timetable
-from tamtctl.training.loop import StepReport, dropout_seed, every_tenth, train
+from tamtctl.training.loop import dropout_seed, every_tenth, train
 from tamtctl.training.run_folder import truncate_metrics
 from tamtctl.training.run_log import RunLog
 

@@ -1,25 +1,50 @@
-"""Looking after a training: its log, its evaluations, its checkpoints, and when it has to stop."""
+"""Looking after a training: it is taken up where it was left, saved on its way, and stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
-
-import torch
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol
 
 from tamtctl.foundations.distributed import world
-from tamtctl.foundations.errors import DivergedError
-from tamtctl.foundations.signals import SAVING_SOON, DeferredSignals, promising
+from tamtctl.foundations.signals import DeferredSignals
 from tamtctl.foundations.watching import StepReport
-from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.trained.mask_training import MaskTraining
-from tamtctl.training.checkpoints import Checkpoints, Timetable
+from tamtctl.training.checkpoints import Checkpoints, State, Timetable
 from tamtctl.training.loop import TrainingRun, every_tenth
 from tamtctl.training.run_log import RunLog
 
-_EXPLODED = 10.0  # times the first loss, if that was not below 1
-
 Note = Callable[[str], None]
+
+
+class Supervised(Protocol):
+    """A training that can be looked after.
+
+    Its state, its facts and the last report are all that its next step depends on.
+    """
+
+    def run(
+        self,
+        report: Callable[[StepReport], bool | None],
+        *,
+        is_due: Callable[[int], bool],
+        after: StepReport | None,
+    ) -> TrainingRun:
+        """Train to the end; the arguments are those of `tamtctl.training.loop.train`."""
+
+    def is_due(self, step: int) -> bool:
+        """Tell whether the training itself has something to report after a step (from 1)."""
+
+    def judged(self, report: StepReport) -> StepReport:
+        """Return a report with what the training makes of it: it may be the last one."""
+
+    def state_dict(self) -> State:
+        """Return the tensors to save."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return the plain JSON values to save."""
+
+    def take_up(self, state: State, facts: Mapping[str, Any], report: StepReport) -> None:
+        """Go on from what was saved after a report."""
 
 
 class Supervisor:
@@ -32,39 +57,24 @@ class Supervisor:
     """
 
     def __init__(
-        self,
-        config: SearchConfig,
-        training: MaskTraining,
-        checkpoints: Checkpoints,
-        evaluate: Callable[[], dict[str, float]],
+        self, training: Supervised, checkpoints: Checkpoints, checkpoint_every: int | None
     ) -> None:
         """Look after a training.
 
         Args:
-            config: How often to do what.
             training: What is trained, and saved.
             checkpoints: Where to.
-            evaluate: Returns each term's held-out loss of what is trained, as it is now.
+            checkpoint_every: Steps between two checkpoints; None: five minutes.
         """
-        self._config, self._training = config, training
         self.checkpoints = checkpoints
-        self._evaluate = evaluate
+        self._training = training
+        self._timetable = Timetable(checkpoint_every)
         self._last: StepReport | None = None
-        self._first_loss: float | None = None
-        self._best_loss: float | None = None
-        self._since_best = 0  # evaluations
-        self._timetable = Timetable(config.checkpoint_every)
 
     @property
     def step(self) -> int:
         """Steps that `resume` found done and saved."""
         return self._last.step if self._last else 0
-
-    @property
-    def stopped_early(self) -> bool:
-        """Whether patience has ended the training."""
-        patience = self._config.patience
-        return patience is not None and self._since_best >= patience
 
     def resume(self, note: Note) -> None:
         """Go on from the last checkpoint, if there is one.
@@ -75,25 +85,14 @@ class Supervisor:
         checkpoint = world().on_first(lambda: self.checkpoints.newest(note))
         if checkpoint is None:
             return
-        self._training.load_state_dict(checkpoint.state)
-        facts = checkpoint.facts
-        self._last = StepReport(**facts["report"])
-        self._first_loss, self._best_loss = facts["first_loss"], facts["best_loss"]
-        self._since_best = facts["since_best"]
-        note(f"going on from step {self.step} of {self._last.steps}, saved in {checkpoint.path}")
+        last = StepReport(**checkpoint.facts["report"])
+        self._training.take_up(checkpoint.state, checkpoint.facts, last)
+        self._last = last
+        note(f"going on from step {last.step} of {last.steps}, saved in {checkpoint.path}")
 
-    def follow(self, step: int, seconds: float, tokens_per_second: float) -> None:
-        """Go on after the last step of another run, which the training has been set to."""
-        self._last = StepReport(
-            step=step,
-            steps=self._config.steps,
-            terms={},
-            learning_rate=0.0,
-            flips=self._training.flips(),
-            tokens_per_second=tokens_per_second,
-            seconds=seconds,
-            is_last=False,
-        )
+    def follow(self, report: StepReport) -> None:
+        """Go on after the last report of another run, which the training has been set to."""
+        self._last = report
 
     def run(
         self, log: RunLog | None, progress: Callable[[StepReport], None], note: Note
@@ -101,16 +100,12 @@ class Supervisor:
         """Train to the end.
 
         A signal to stop is obeyed after the step that is under way, once that is saved. Of several
-        processes the first one evaluates and saves; the others train until it stops.
+        processes the first one saves; the others train until it stops.
 
         Args:
             log: Takes every report.
-            progress: Is told every report.
+            progress: Is told every report, before anything is saved.
             note: Is told a line of what a person should know.
-
-        Raises:
-            DivergedError: The loss exploded or is no number; the message names the step and the
-                last good checkpoint.
         """
         self._timetable.saved()
         is_first = world().is_first
@@ -119,20 +114,19 @@ class Supervisor:
             def is_due(step: int) -> bool:
                 return (
                     every_tenth(step)
-                    or self._evaluation_is_due(step)
+                    or self._training.is_due(step)
                     or (is_first and (self._timetable.is_due(step) or signals.number is not None))
                 )
 
             def report(report: StepReport) -> bool:
-                if self._evaluation_is_due(report.step):
-                    report = self._evaluated(report)
+                report = self._training.judged(report)
                 if log:
                     log.write(report)
                 progress(report)
-                self._check_loss(report)
                 if not is_first:
                     return report.is_last
                 is_asked_to_stop = signals.number is not None
+                # What is finished is saved, too: what follows the training may be interrupted.
                 if is_asked_to_stop or report.is_last or self._timetable.is_due(report.step):
                     self._save(report)
                 if is_asked_to_stop:
@@ -140,51 +134,9 @@ class Supervisor:
                     signals.deliver()
                 return report.is_last
 
-            try:
-                return self._training.run(report, is_due=is_due, after=self._last)
-            except DivergedError as error:
-                good = self.checkpoints.paths()
-                last = (
-                    f"the last good checkpoint is {good[-1]}" if good else "none was saved before"
-                )
-                raise DivergedError(f"{error}; {last}") from error
-
-    def _evaluation_is_due(self, step: int) -> bool:
-        every = self._config.eval_every
-        return step in self._config.eval_steps or (every is not None and step % every == 0)
-
-    def _evaluated(self, report: StepReport) -> StepReport:
-        with promising(SAVING_SOON):
-            losses = world().on_first(self._evaluate)
-        loss = sum(losses.values())
-        if self._best_loss is None or loss < self._best_loss:
-            self._best_loss, self._since_best = loss, 0
-        elif not report.is_last:  # then it ends in any case
-            self._since_best += 1
-        return replace(report, eval_losses=losses, is_last=report.is_last or self.stopped_early)
-
-    def _check_loss(self, report: StepReport) -> None:
-        if self._first_loss is None:
-            self._first_loss = report.loss
-        if report.loss > _EXPLODED * max(self._first_loss, 1.0):
-            raise DivergedError(
-                f"the loss exploded: {report.loss:.3g} at step {report.step}, "
-                f"{self._first_loss:.3g} at first; try a lower --learning-rate"
-            )
+            return self._training.run(report, is_due=is_due, after=self._last)
 
     def _save(self, report: StepReport) -> None:
-        state = self._training.state_dict()
-        tensors = (tensor for part in state.values() for tensor in part.values())
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-            raise DivergedError(
-                f"the scores are no longer numbers after step {report.step}; "
-                "try a lower --learning-rate, or --precision fp32"
-            )
-        facts = {
-            "report": asdict(report),
-            "first_loss": self._first_loss,
-            "best_loss": self._best_loss,
-            "since_best": self._since_best,
-        }
-        self.checkpoints.save(report.step, state, facts)
+        facts = {"report": asdict(report)} | self._training.facts()
+        self.checkpoints.save(report.step, self._training.state_dict(), facts)
         self._timetable.saved()

@@ -18,14 +18,20 @@ from tamtctl.data.corpus import Corpus, load_corpus
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
-from tamtctl.foundations.errors import DamagedRunError, TamtctlError, TicketError, UsageError
+from tamtctl.foundations.errors import (
+    DamagedRunError,
+    DivergedError,
+    TamtctlError,
+    TicketError,
+    UsageError,
+)
 from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.public_names import public_model
 from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.signals import KEPT, promising
-from tamtctl.foundations.watching import Silent, Watcher, default_watcher
+from tamtctl.foundations.watching import Silent, StepReport, Watcher, default_watcher
 from tamtctl.foundations.working import counted, watched
 from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.encoder import Encoder, max_sequence_length, sha256_of_weight
@@ -37,6 +43,7 @@ from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import check_targets, total_error
 from tamtctl.pruning.one_shot import magnitude_masks, random_masks
 from tamtctl.pruning.searching.identity import search_identity
+from tamtctl.pruning.searching.watched_training import WatchedTraining
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.pruning.trained.kept_scores import masks_from_scores, save_scores
@@ -325,6 +332,7 @@ class _Search:
     held_out: dict[str, Blocks]  # by the field of `SearchResult` that its losses go into
     training: MaskTraining
     declared: DeclaredBase | None  # whose weights the model's folder holds
+    watched: WatchedTraining
     supervisor: Supervisor
 
     @classmethod
@@ -371,6 +379,7 @@ class _Search:
                 losses = training.held_out_losses(held_out["losses"])
             return {term: loss.mean for term, loss in losses.items()}
 
+        watched_training = WatchedTraining(config, training, evaluate)
         checkpoints = Checkpoints(run.path / CHECKPOINTS, run.identity, compute.circumstances)
         return cls(
             config=config,
@@ -381,7 +390,8 @@ class _Search:
             held_out=held_out,
             training=training,
             declared=declared,
-            supervisor=Supervisor(config, training, checkpoints, evaluate),
+            watched=watched_training,
+            supervisor=Supervisor(watched_training, checkpoints, config.checkpoint_every),
         )
 
     def plan(self) -> SearchPlan:
@@ -432,18 +442,44 @@ class _Search:
         weights = self.training.folded.frozen | self.encoder.pooler
         ticket = Ticket.load(earlier.ticket).decode({n: w.cpu() for n, w in weights.items()})
         self.training.follow(ticket.masks)
-        self.supervisor.follow(earlier.steps, earlier.seconds, earlier.tokens_per_second)
+        self.supervisor.follow(
+            StepReport(
+                step=earlier.steps,
+                steps=self.config.steps,
+                terms={},
+                learning_rate=0.0,
+                flips=self.training.flips(),
+                tokens_per_second=earlier.tokens_per_second,
+                seconds=earlier.seconds,
+                is_last=False,
+            )
+        )
 
     def train(self, watcher: Watcher[SearchPlan]) -> TrainingRun:
-        """Train if the method does; the first process keeps the log."""
+        """Train if the method does; the first process keeps the log.
+
+        Raises:
+            DivergedError: The loss exploded or is no number; the message names the step and the
+                last good checkpoint.
+        """
+
+        def progress(report: StepReport) -> None:
+            watcher.progress(report)
+            self.watched.check_loss(report)
+
         after_step = self.supervisor.step
         world().on_first(lambda: self.run.start(after_step=after_step))
         if not self.config.is_trained:
             return TrainingRun(steps=0, seconds=0.0, tokens_per_second=0.0)
-        if not world().is_first:
-            return self.supervisor.run(None, watcher.progress, watcher.note)
-        with RunLog(self.run.path, self.config.log_to, after_step) as log:
-            return self.supervisor.run(log, watcher.progress, watcher.note)
+        try:
+            if not world().is_first:
+                return self.supervisor.run(None, progress, watcher.note)
+            with RunLog(self.run.path, self.config.log_to, after_step) as log:
+                return self.supervisor.run(log, progress, watcher.note)
+        except DivergedError as error:
+            good = self.supervisor.checkpoints.paths()
+            last = f"the last good checkpoint is {good[-1]}" if good else "none was saved before"
+            raise DivergedError(f"{error}; {last}") from error
 
     def finish(self, training: TrainingRun, watcher: Watcher[SearchPlan]) -> SearchResult:
         """Evaluate and save: from now on the run is finished."""
@@ -460,7 +496,7 @@ class _Search:
             "steps": training.steps,
             "flips": flips,
             **({} if changed is None else {"changed": changed}),
-            **({"stopped_early": True} if self.supervisor.stopped_early else {}),
+            **({"stopped_early": True} if self.watched.stopped_early else {}),
             **losses,
             "standard_errors": errors,
             "unit": config.terms.unit,
@@ -489,7 +525,7 @@ class _Search:
             check_losses=losses.get("check_losses", {}),
             flips=flips,
             bytes=folder_size(self.run.ticket),
-            stopped_early=self.supervisor.stopped_early,
+            stopped_early=self.watched.stopped_early,
             resumed_from=self.supervisor.step,
             unit=config.terms.unit,
             sequences=text.sequences,

@@ -206,14 +206,14 @@ class Prepared:
         schedule: Schedule,
         folder: Path,
         score: Callable[[PreTrainedModel], dict[str, float]],
-    ) -> tuple[SeedRun, Checkpoints]:
+    ) -> SeedRun:
         """Load the model to train, and find where in a folder its checkpoints are."""
         model, pruned = world().in_turn(lambda: self.start.load(self.task, seed, scale=self.scale))
         cast(nn.Module, model).to(self.compute.device)
         checkpoints = Checkpoints(
             folder / CHECKPOINTS, self.run.identity, self.compute.circumstances
         )
-        return SeedRun(schedule, model, pruned, seed, score), checkpoints
+        return SeedRun(schedule, model, pruned, seed, checkpoints, score)
 
 
 def _with_values(task: Task, config: FinetuneConfig, training: TaskSchedule) -> Task:

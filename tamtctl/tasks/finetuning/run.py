@@ -99,11 +99,11 @@ def _try_rate(
         select_best=False,
         patience=None,
     )
-    seed_run, checkpoints = prepared.loaded(seed, schedule, folder, lambda _: {})
+    seed_run = prepared.loaded(seed, schedule, folder, lambda _: {})
     world().on_first(lambda: folder.mkdir(exist_ok=True))
-    seed_run.resume(checkpoints, watcher.note)
+    seed_run.resume(watcher.note)
     try:
-        seed_run.train(folder, checkpoints, watcher.progress, watcher.note)
+        seed_run.train(folder, watcher.progress, watcher.note)
         said = world().on_first(lambda: held_out.predict(seed_run.model, prepared.scale))
     except DivergedError:  # with a rate that is too high, which is an answer, too
         said = None
@@ -186,17 +186,17 @@ def _run_seed(prepared: Prepared, seed: int, folder: Path, watcher: FinetuneWatc
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     stops_on_held_out = prepared.held_out and prepared.config.stops_on_held_out
     judge = (stops_on_held_out and prepared.held_out) or prepared.dev
-    seed_run, checkpoints = prepared.loaded(
+    seed_run = prepared.loaded(
         seed,
         prepared.schedule,
         unfinished,
         lambda model: judge.metrics(judge.predict(model, prepared.scale)),
     )
     world().on_first(lambda: make_room(unfinished, folder))
-    seed_run.resume(checkpoints, watcher.note)
-    seed_run.train(unfinished, checkpoints, watcher.progress, watcher.note)
+    seed_run.resume(watcher.note)
+    seed_run.train(unfinished, watcher.progress, watcher.note)
     world().on_first(lambda: _save_seed(prepared, seed, seed_run, unfinished, watcher))
-    world().on_first(checkpoints.remove)
+    world().on_first(seed_run.checkpoints.remove)
     world().on_first(lambda: unfinished.replace(folder))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,16 +15,17 @@ from transformers import PreTrainedModel
 from tamtctl.data.padded_batches import Features, TaskBatch
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
-from tamtctl.foundations.signals import SAVING_SOON, DeferredSignals, promising
+from tamtctl.foundations.signals import SAVING_SOON, promising
 from tamtctl.foundations.watching import StepReport
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.task import Task
-from tamtctl.training.checkpoints import Checkpoints, State, Timetable
-from tamtctl.training.loop import dropout_seed, every_tenth, train
+from tamtctl.training.checkpoints import Checkpoints, State
+from tamtctl.training.loop import TrainingRun, dropout_seed, train
 from tamtctl.training.run_folder import truncate_metrics
 from tamtctl.training.run_log import RunLog
+from tamtctl.training.supervisor import Supervisor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +62,9 @@ class SeedRun:
 
     Attributes:
         model: What is trained.
+        checkpoints: Where it saves, and goes on from.
         epoch_metrics: If the best epoch is reported, every metric after each; of several processes
             the first one knows them.
-        step: Steps that `resume` found done and saved.
         seconds: Of training, without scoring.
         steps_done: Once it is trained.
         smooth_loss: The training loss, a moving average over about a tenth of the steps.
@@ -75,6 +76,7 @@ class SeedRun:
         model: PreTrainedModel,
         pruned: Mapping[str, Tensor],
         seed: int,
+        checkpoints: Checkpoints,
         measure: Callable[[PreTrainedModel], dict[str, float]],
     ) -> None:
         """Prepare to train.
@@ -84,6 +86,7 @@ class SeedRun:
             model: With its pruned weights at zero, on its device.
             pruned: Name → boolean mask of a matrix; True prunes.
             seed: Of the head, the order and dropout.
+            checkpoints: Where it saves, and goes on from.
             measure: Returns every metric of a model on what the best epoch is chosen by.
         """
         self.model = model
@@ -101,13 +104,9 @@ class SeedRun:
         self._best: dict[str, Tensor] = {}
         self._step_loss = torch.zeros(())
         self._scoring_seconds = 0.0
-        self._last: StepReport | None = None
+        self.checkpoints = checkpoints
+        self._supervisor = Supervisor(self, checkpoints, schedule.checkpoint_every)
         torch.manual_seed(seed * world().size + world().rank)  # of dropout, each its own
-
-    @property
-    def step(self) -> int:
-        """Steps that are done and saved."""
-        return self._last.step if self._last else 0
 
     @property
     def best_epoch(self) -> int | None:
@@ -129,97 +128,54 @@ class SeedRun:
             and (len(self.epoch_metrics) - best >= patience)
         )
 
-    def resume(self, checkpoints: Checkpoints, note: Callable[[str], None]) -> None:
+    def resume(self, note: Callable[[str], None]) -> None:
         """Go on from the last checkpoint, if there is one.
 
         A single process gets the very result of an uninterrupted run, of several each goes on with
         another dropout.
         """
-        checkpoint = world().on_first(lambda: checkpoints.newest(note))
-        if checkpoint is None:
-            return
-        state, facts = checkpoint.state, checkpoint.facts
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(state["model"][name])
-        self._masked.load_state_dict(state["optimizer"])
-        self._best = dict(state.get("best", {}))
-        self.smooth_loss = state["loss"]["smooth"].to(self._schedule.compute.device)
-        self._last, self.epoch_metrics = StepReport(**facts["report"]), facts["epoch_scores"]
-        self._scoring_seconds = facts["scoring_seconds"]
-        if world().size == 1:
-            self._schedule.compute.set_random_state(state["random"])
-        else:
-            torch.manual_seed(dropout_seed(self._seed, self.step, world().rank))
-        note(f"going on from step {self.step} of {self._last.steps}, saved in {checkpoint.path}")
+        self._supervisor.resume(note)
 
     def train(
         self,
         folder: Path,
-        checkpoints: Checkpoints,
         progress: Callable[[StepReport], None],
         note: Callable[[str], None],
     ) -> None:
-        """Train to the last step, or as patience says; for the best epoch, score after every one.
-
-        A signal to stop is obeyed after the step that is under way, once that is saved. Of several
-        processes the first one writes.
+        """Train to the last step, or as patience says; for the best epoch, measure after every one.
 
         Args:
-            folder: For the log.
-            checkpoints: Where it saves.
+            folder: For the log, which the first process keeps.
             progress: Is told every report.
             note: Is told a line of what a person should know.
         """
-        timetable = Timetable(self._schedule.checkpoint_every)
-        is_first = world().is_first
-        with ExitStack() as stack:
-            signals = stack.enter_context(DeferredSignals(are_repeated=world().size > 1, say=note))
-            if is_first:
-                truncate_metrics(folder, self.step)
-                log = stack.enter_context(RunLog(folder, None, self.step))
+        after_step = self._supervisor.step
+        if not world().is_first:
+            done = self._supervisor.run(None, progress, note)
+        else:
+            truncate_metrics(folder, after_step)
+            with RunLog(folder, None, after_step) as log:
+                done = self._supervisor.run(log, progress, note)
+        self.seconds, self.steps_done = done.seconds - self._scoring_seconds, done.steps
 
-            def is_due(step: int) -> bool:
-                may_be_last = self._schedule.patience and self._schedule.ends_epoch(step)
-                return bool(every_tenth(step) or may_be_last) or (
-                    is_first and (timetable.is_due(step) or signals.number is not None)
-                )
-
-            def report(report: StepReport) -> bool:
-                is_over = self._is_over(report.step)
-                if not is_first:
-                    return is_over
-                log.write(report)
-                progress(report)
-                is_asked_to_stop = signals.number is not None
-                # What is finished is saved, too: scoring it may be interrupted.
-                is_last = report.is_last or is_over
-                if not (is_asked_to_stop or is_last or timetable.is_due(report.step)):
-                    return is_over
-                self._save(report, checkpoints)
-                timetable.saved()
-                if is_asked_to_stop:
-                    note(f"step {report.step} is saved; the same command goes on from there")
-                    signals.deliver()
-                return is_over
-
-            self._train(is_due, report)
-
-    def _train(self, is_due: Callable[[int], bool], report: Callable[[StepReport], bool]) -> None:
+    def run(
+        self,
+        report: Callable[[StepReport], bool | None],
+        *,
+        is_due: Callable[[int], bool],
+        after: StepReport | None,
+    ) -> TrainingRun:
+        """Train to the end; see `tamtctl.training.supervisor.Supervised`."""
         schedule = self._schedule
-        if self._last and self._is_over(self.step):
-            self.steps_done = self.step
-            self.seconds = self._last.seconds - self._scoring_seconds
-            return
         batches = schedule.features.training_batches(
             schedule.task.batch_size,
             self._seed,
-            start_step=self.step,
+            start_step=after.step if after else 0,
             rank=world().rank,
             world_size=world().size,
         )
         self.model.train()
-        done = train(
+        return train(
             steps=schedule.steps,
             batches=batches,
             backward=self._backward,
@@ -227,15 +183,47 @@ class SeedRun:
             flips=lambda: 0.0,
             report=report,
             is_due=is_due,
-            after=self._last,
+            after=after,
         )
-        self.seconds, self.steps_done = done.seconds - self._scoring_seconds, done.steps
 
-    def _is_over(self, step: int) -> bool:
-        """Tell whether to stop early after a step (from 1), which all processes do together."""
-        if self._schedule.patience is None or not self._schedule.ends_epoch(step):
-            return False
-        return world().on_first(lambda: self.has_waited)
+    def is_due(self, step: int) -> bool:
+        """Tell whether patience may end the training after a step (from 1)."""
+        return self._schedule.patience is not None and self._schedule.ends_epoch(step)
+
+    def judged(self, report: StepReport) -> StepReport:
+        """Let a report be the last one if patience is at its end, which all processes do."""
+        is_over = self.is_due(report.step) and world().on_first(lambda: self.has_waited)
+        return replace(report, is_last=report.is_last or is_over)
+
+    def state_dict(self) -> State:
+        """Return the tensors that the next step depends on."""
+        assert self.smooth_loss is not None
+        return {
+            "model": dict(self.model.named_parameters()),
+            "optimizer": self._masked.state_dict(),
+            "best": self._best,
+            "loss": {"smooth": self.smooth_loss},
+            "random": self._schedule.compute.random_state(),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return the metrics of the epochs that are done, and what measuring them took."""
+        return {"epoch_scores": self.epoch_metrics, "scoring_seconds": self._scoring_seconds}
+
+    def take_up(self, state: State, facts: Mapping[str, Any], report: StepReport) -> None:
+        """Go on from what was saved after a report."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(state["model"][name])
+        self._masked.load_state_dict(state["optimizer"])
+        self._best = dict(state.get("best", {}))
+        self.smooth_loss = state["loss"]["smooth"].to(self._schedule.compute.device)
+        self.epoch_metrics = facts["epoch_scores"]
+        self._scoring_seconds = facts["scoring_seconds"]
+        if world().size == 1:
+            self._schedule.compute.set_random_state(state["random"])
+        else:
+            torch.manual_seed(dropout_seed(self._seed, report.step, world().rank))
 
     def select(self) -> None:
         """Give the model the weights of the checkpoint to report."""
@@ -279,19 +267,3 @@ class SeedRun:
         if self.best_epoch == len(self.epoch_metrics):
             self._best = {n: t.cpu().clone() for n, t in self.model.state_dict().items()}
         self._scoring_seconds += time.perf_counter() - started
-
-    def _save(self, report: StepReport, checkpoints: Checkpoints) -> None:
-        assert self.smooth_loss is not None
-        state: State = {
-            "model": dict(self.model.named_parameters()),
-            "optimizer": self._masked.state_dict(),
-            "best": self._best,
-            "loss": {"smooth": self.smooth_loss},
-            "random": self._schedule.compute.random_state(),
-        }
-        facts = {
-            "report": asdict(report),
-            "epoch_scores": self.epoch_metrics,
-            "scoring_seconds": self._scoring_seconds,
-        }
-        checkpoints.save(report.step, state, facts)

@@ -1,0 +1,121 @@
+"""The training of a search as it is looked after: evaluated on its way, and ended if it is no use.
+
+A search evaluates its mask on held-out text after the steps that are asked for, ends when patience
+with these losses does, and gives up when the training loss explodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tamtctl.foundations.distributed import world
+from tamtctl.foundations.errors import DivergedError
+from tamtctl.foundations.signals import SAVING_SOON, promising
+from tamtctl.foundations.watching import StepReport
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.trained.mask_training import MaskTraining
+from tamtctl.training.checkpoints import State
+from tamtctl.training.loop import TrainingRun
+
+_EXPLODED = 10.0  # times the first loss, if that was not below 1
+
+
+class WatchedTraining:
+    """A mask training that can be looked after; see `tamtctl.training.supervisor.Supervised`."""
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        training: MaskTraining,
+        evaluate: Callable[[], dict[str, float]],
+    ) -> None:
+        """Watch a training.
+
+        Args:
+            config: When to evaluate, and how long to be patient.
+            training: What is trained.
+            evaluate: Returns each term's held-out loss of what is trained, as it is now.
+        """
+        self._config, self._training, self._evaluate = config, training, evaluate
+        self._first_loss: float | None = None
+        self._best_loss: float | None = None
+        self._since_best = 0  # evaluations
+        self._step = 0
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether patience has ended the training."""
+        patience = self._config.patience
+        return patience is not None and self._since_best >= patience
+
+    def run(
+        self,
+        report: Callable[[StepReport], bool | None],
+        *,
+        is_due: Callable[[int], bool],
+        after: StepReport | None,
+    ) -> TrainingRun:
+        """Train to the end."""
+        return self._training.run(report, is_due=is_due, after=after)
+
+    def is_due(self, step: int) -> bool:
+        """Tell whether to evaluate after a step (from 1)."""
+        every = self._config.eval_every
+        return step in self._config.eval_steps or (every is not None and step % every == 0)
+
+    def judged(self, report: StepReport) -> StepReport:
+        """Evaluate, if it is time to; of several processes the first one does."""
+        self._step = report.step
+        if not self.is_due(report.step):
+            return report
+        with promising(SAVING_SOON):
+            losses = world().on_first(self._evaluate)
+        loss = sum(losses.values())
+        if self._best_loss is None or loss < self._best_loss:
+            self._best_loss, self._since_best = loss, 0
+        elif not report.is_last:  # then it ends in any case
+            self._since_best += 1
+        return replace(report, eval_losses=losses, is_last=report.is_last or self.stopped_early)
+
+    def check_loss(self, report: StepReport) -> None:
+        """Raise DivergedError if the training loss has exploded."""
+        if self._first_loss is None:
+            self._first_loss = report.loss
+        if report.loss > _EXPLODED * max(self._first_loss, 1.0):
+            raise DivergedError(
+                f"the loss exploded: {report.loss:.3g} at step {report.step}, "
+                f"{self._first_loss:.3g} at first; try a lower --learning-rate"
+            )
+
+    def state_dict(self) -> State:
+        """Return what is trained.
+
+        Raises:
+            DivergedError: It is no longer numbers.
+        """
+        state = self._training.state_dict()
+        tensors = (tensor for part in state.values() for tensor in part.values())
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            raise DivergedError(
+                f"the scores are no longer numbers after step {self._step}; "
+                "try a lower --learning-rate, or --precision fp32"
+            )
+        return state
+
+    def facts(self) -> dict[str, Any]:
+        """Return the losses that the next ones are compared with."""
+        return {
+            "first_loss": self._first_loss,
+            "best_loss": self._best_loss,
+            "since_best": self._since_best,
+        }
+
+    def take_up(self, state: State, facts: Mapping[str, Any], report: StepReport) -> None:
+        """Go on from what was saved after a report."""
+        self._training.load_state_dict(state)
+        self._first_loss, self._best_loss = facts["first_loss"], facts["best_loss"]
+        self._since_best = facts["since_best"]

@@ -15,7 +15,7 @@ import numpy as np
 from tamtctl.data.text.documents import Document
 from tamtctl.data.tokenization import LineTokenizer
 from tamtctl.foundations.errors import CorpusError
-from tamtctl.foundations.locks import abandoned, new_held
+from tamtctl.foundations.files import unfinished
 
 METADATA_FILE = "corpus.json"
 TRAIN_FILE = "train.bin"
@@ -72,14 +72,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """Give a folder to fill under a temporary name; it appears whole or not at all."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in abandoned(folder.parent, _UNFINISHED):
-            shutil.rmtree(leftover, ignore_errors=True)
-        with new_held(folder.parent, _UNFINISHED, is_folder=True) as unfinished:
-            try:
-                yield unfinished
-                _move_into_place(unfinished, folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
+        with unfinished(folder.parent, _UNFINISHED, is_folder=True) as new:
+            yield new
+            _move_into_place(new, folder)
     except OSError as error:
         remedy = "set TAMTCTL_CACHE to another folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -89,18 +84,18 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise CorpusError(f"{reason}; {remedy}") from error
 
 
-def _move_into_place(unfinished: Path, folder: Path) -> None:
+def _move_into_place(new: Path, folder: Path) -> None:
     try:
-        unfinished.replace(folder)
+        new.replace(folder)
     except OSError:
         if not folder.exists():
             raise
         if is_intact(folder):  # another process was faster
             return
         # A damaged one must go first, since only empty folders can be replaced.
-        folder.replace(unfinished / "damaged")
-        shutil.rmtree(unfinished / "damaged")
-        unfinished.replace(folder)
+        folder.replace(new / "damaged")
+        shutil.rmtree(new / "damaged")
+        new.replace(folder)
 
 
 def is_intact(folder: Path) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.working import work
 
 _REMEMBERED_FROM = 2**20  # bytes: smaller files are read sooner than looked up
@@ -57,11 +57,6 @@ def _read_and_hash(path: Path) -> str:
 
 def _remember(kept: Path, digest: str) -> None:
     """Keep a digest; where the cache cannot be written, the file is read again next time."""
-    temporary = kept.with_name(f".{secrets.token_hex(8)}")
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(digest, encoding="ascii")
-            temporary.replace(kept)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(kept, digest.encode("ascii"))

@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tamtctl.foundations.errors import TicketError, UsageError
-from tamtctl.foundations.files import check_folder_writable
-from tamtctl.foundations.locks import abandoned, held, new_held
+from tamtctl.foundations.files import check_folder_writable, unfinished
+from tamtctl.foundations.locks import abandoned, held
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.untrusted import reason
 
@@ -40,12 +40,9 @@ def replacing(
         _sweep(Path(os.path.realpath(expanded(folder))), own_files)
         folder = check_target(folder, marker)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with new_held(folder.parent, f".{folder.name}.new-", is_folder=True) as new:
-            try:
-                yield new
-                _swap(new, folder, own_files)
-            finally:
-                shutil.rmtree(new, ignore_errors=True)
+        with unfinished(folder.parent, f".{folder.name}.new-", is_folder=True) as new:
+            yield new
+            _swap(new, folder, own_files)
     except OSError as error:
         raise TicketError(f"cannot write {str(folder)!r}: {reason(error)}") from error
 
@@ -127,8 +124,6 @@ def _sweep(folder: Path, own_files: Collection[str]) -> None:
             _move_along(old, folder, own_files)
         else:  # killed between the two renames: the old one is whole
             old.rename(folder)
-    for new in abandoned(folder.parent, f".{folder.name}.new-"):
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _refuse_other_content(folder: Path, marker: str | None) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.files import write_whole
 
 _ASKED_AGAIN_AFTER = 60.0  # seconds: the runs of a sweep share one answer
 
@@ -43,7 +44,7 @@ def dataset_commit(repo_id: str) -> str:
     _answers[repo_id] = time.monotonic(), commit
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(commit, encoding="ascii")
+        write_whole(kept, commit.encode("ascii"))
     return commit
 
 

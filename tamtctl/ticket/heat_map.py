@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tamtctl.foundations import printable
 from tamtctl.foundations.errors import UsageError
-from tamtctl.foundations.files import check_folder_writable
+from tamtctl.foundations.files import check_folder_writable, replacing_file
 from tamtctl.foundations.untrusted import reason
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
@@ -72,12 +72,8 @@ def save_heat_map(
             (f"{names[one.a]} and {names[one.b]}: Jaccard of the kept weights", values, 1.0)
         )
     figure = _drawn(panels)
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
 
 
 def _drawn(panels: Sequence[tuple[str, Mapping[str, float], float]]) -> Figure:

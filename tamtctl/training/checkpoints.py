@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
 import shutil
 import time
@@ -26,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tamtctl.foundations.errors import ChangedInputsError, TamtctlError, explain
-from tamtctl.foundations.files import give_usual_rights
+from tamtctl.foundations.files import give_usual_rights, put_in_place, unfinished
 from tamtctl.foundations.inputs import changed_inputs
 
 FORMAT_VERSION = 1
@@ -36,6 +35,7 @@ KEPT = 2  # the last one, and the one before in case that is damaged
 # Part of what is trained → name → tensor; an empty part may be missing after loading.
 State = Mapping[str, Mapping[str, Tensor]]
 
+_UNFINISHED = ".step-"  # what the temporary name of a checkpoint begins with
 _NAME = re.compile(r"step-\d{8,}-(?P<checksum>[0-9a-f]{16})\.safetensors")
 
 
@@ -97,7 +97,6 @@ class Checkpoints:
             "circumstances": self._circumstances,
             "facts": dict(facts),
         }
-        temporary = self.folder / f".step-{step:08d}"
         tensors = {
             f"{part}/{name}": tensor.detach().contiguous()
             for part, named in state.items()
@@ -105,17 +104,13 @@ class Checkpoints:
         }
         try:
             self.folder.mkdir(exist_ok=True)
-            save_file(tensors, temporary, metadata={"checkpoint": json.dumps(header)})
-            give_usual_rights(temporary)
-            with temporary.open("r+b") as file:
-                checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-                os.fsync(file.fileno())
-            path = self.folder / f"step-{step:08d}-{checksum}.safetensors"
-            temporary.replace(path)
+            with unfinished(self.folder, _UNFINISHED, is_folder=False) as new:
+                save_file(tensors, new, metadata={"checkpoint": json.dumps(header)})
+                give_usual_rights(new)
+                path = self.folder / f"step-{step:08d}-{_checksum(new)}.safetensors"
+                put_in_place(new, path)
         except (OSError, SafetensorError) as error:
             raise self._not_written(step, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
         for old in self.paths()[:-KEPT]:
             old.unlink()
         return path
@@ -131,7 +126,7 @@ class Checkpoints:
         Raises:
             TamtctlError: It is of another format, or (ChangedInputsError) of other inputs.
         """
-        for leftover in self.folder.glob(".step-*"):
+        for leftover in self.folder.glob(f"{_UNFINISHED}*"):
             leftover.unlink()
         for path in reversed(self.paths()):
             try:
@@ -195,12 +190,15 @@ class Timetable:
         self._saved_at = time.monotonic()
 
 
+def _checksum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+
+
 def _read(path: Path) -> tuple[dict[str, Any], State]:
     """Return header and state of a checkpoint whose content is what its name promises."""
     found = _NAME.fullmatch(path.name)
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    if not found or found["checksum"] != checksum:
+    if not found or found["checksum"] != _checksum(path):
         raise ValueError("its content does not match its checksum")
     with safe_open(path, framework="pt") as opened:
         header = json.loads(opened.metadata()["checkpoint"])

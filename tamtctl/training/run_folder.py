@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.foundations.errors import ChangedInputsError, TamtctlError, UsageError
-from tamtctl.foundations.files import check_folder_writable, replacing_file
+from tamtctl.foundations.files import check_folder_writable, write_whole
 from tamtctl.foundations.folders import nearest_folder
 from tamtctl.foundations.inputs import changed_inputs
 from tamtctl.foundations.locks import locked
@@ -186,7 +186,7 @@ def _may_be_left(name: str) -> bool:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON file so that a crash leaves the old one or the new one."""
-    _replace(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    write_whole(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
 
 
 def truncate_metrics(folder: Path, last_step: int) -> None:
@@ -197,12 +197,7 @@ def truncate_metrics(folder: Path, last_step: int) -> None:
     except FileNotFoundError:
         return
     kept = [line for line in lines if line.endswith("\n") and _step(line) <= last_step]
-    _replace(path, "".join(kept))
-
-
-def _replace(path: Path, text: str) -> None:
-    with replacing_file(path) as file:
-        file.write(text.encode())
+    write_whole(path, "".join(kept).encode())
 
 
 def _remove(path: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tamtctl.foundations.cache import cache_dir
 from tamtctl.foundations.errors import CorpusError
-from tamtctl.foundations.files import replacing_file
+from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.working import counted
 
 HARVEST_VERSION = 1
@@ -162,8 +162,7 @@ def _write_cache(path: Path, harvested: list[Document]) -> None:
     content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing_file(path) as file:
-            file.write(content)
+        write_whole(path, content)
     except OSError as error:
         raise CorpusError(
             f"cannot write the cache {path}: {error.strerror}; "

@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from tamtctl.data.batches import Batch
 from tamtctl.data.corpus import Corpus, TokenStream
 from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.foundations.files import replacing_file
 from tamtctl.models.loading import save_model
 from tamtctl.models.nano.measure import held_out_loss, target_loss
 from tamtctl.models.nano.start import load_bert, new_model, train_vocabulary
@@ -246,7 +247,8 @@ class Run:
         self.output.mkdir(parents=True, exist_ok=True)
         path = self.output / CHECKPOINT
         if not path.exists():
-            if {file.name for file in self.output.iterdir()} - {START, f"{CHECKPOINT}.part"}:
+            names = {file.name for file in self.output.iterdir()}
+            if any(n != START and not n.startswith(f".{CHECKPOINT}-") for n in names):
                 raise UsageError(f"--output {self.output} is not empty; name a new folder")
             return None
         try:
@@ -274,9 +276,8 @@ class Run:
             "tokens": self.tokens,
             "seconds": self.seconds,
         }
-        unfinished = self.output / f"{CHECKPOINT}.part"
-        torch.save(state, unfinished)
-        unfinished.replace(self.output / CHECKPOINT)
+        with replacing_file(self.output / CHECKPOINT) as file:
+            torch.save(state, file)
 
     def _finish(self) -> None:
         """Save the weights in float16; the output folder then holds them and nothing else."""

@@ -10,19 +10,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tamtctl.foundations.errors import DamagedRunError
-from tamtctl.foundations.files import give_usual_rights
+from tamtctl.foundations.files import give_usual_rights, put_in_place, unfinished
 from tamtctl.foundations.selection import keep_count, keep_largest
 from tamtctl.training.run_folder import SCORES
 
 
 def save_scores(run: Path, scores: Mapping[str, Tensor]) -> None:
     """Write name → score of every weight into a run's folder; the file is whole or not there."""
-    temporary = run / f".{SCORES}-new"
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in scores.items()}, temporary
-    )
-    give_usual_rights(temporary)
-    temporary.replace(run / SCORES)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in scores.items()}
+    with unfinished(run, f".{SCORES}-", is_folder=False) as new:
+        save_file(tensors, new)
+        give_usual_rights(new)
+        put_in_place(new, run / SCORES)
 
 
 def masks_from_scores(

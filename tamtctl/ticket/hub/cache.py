@@ -23,7 +23,7 @@ import huggingface_hub
 from huggingface_hub import constants
 
 from tamtctl.foundations.errors import HubError
-from tamtctl.foundations.locks import abandoned, new_held
+from tamtctl.foundations.files import put_in_place, unfinished
 from tamtctl.foundations.plain_files import BLOBS, SNAPSHOTS, leads_out, read_regular
 from tamtctl.ticket.format.metadata import METADATA_FILE
 
@@ -68,16 +68,13 @@ class RepoCache:
         self._refuse_links(folder)
         self._refuse_links(blobs)
         self.storage.mkdir(parents=True, exist_ok=True)
-        for leftover in abandoned(self.storage, _TEMPORARY):
-            leftover.unlink()
-        with new_held(self.storage, _TEMPORARY, is_folder=False) as new:
-            try:
+        try:
+            with unfinished(self.storage, _TEMPORARY, is_folder=False) as new:
                 write(new)
                 blobs.mkdir(exist_ok=True)
-                new.replace(blobs / blob)
-            finally:
-                new.unlink(missing_ok=True)
-                self._remove_if_empty(self.storage)
+                put_in_place(new, blobs / blob)
+        finally:
+            self._remove_if_empty(self.storage)
         folder.mkdir(parents=True, exist_ok=True)
         link = self.storage / f"{_TEMPORARY}{secrets.token_hex(4)}"
         try:
@@ -115,9 +112,9 @@ class RepoCache:
         if _commit_in(ref) == commit:
             return
         ref.parent.mkdir(parents=True, exist_ok=True)
-        new = self.storage / f"{_TEMPORARY}{secrets.token_hex(4)}"
-        new.write_text(commit, encoding="utf-8")
-        new.replace(ref)
+        with unfinished(self.storage, _TEMPORARY, is_folder=False) as new:
+            new.write_text(commit, encoding="utf-8")
+            put_in_place(new, ref)
 
     def _refuse_links(self, folder: Path) -> None:
         """Refuse to go on where the cache leads somewhere else."""

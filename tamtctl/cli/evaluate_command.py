@@ -30,7 +30,7 @@ def evaluate(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Score a ticket or a model on held-out text, a fine-tuned checkpoint on its task."""
+    """Measure a ticket or a model on held-out text, a fine-tuned checkpoint on its task."""
     config = EvaluateConfig(**given)
     output = output_of(as_json, quiet)
     hush_hub(output)

@@ -33,7 +33,7 @@ def finetune(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Fine-tune a ticket, or the dense model, on a task, and score it."""
+    """Fine-tune a ticket, or the dense model, on a task, and measure it."""
     if "task" not in given and not (given.get("train") or given.get("dev")):
         raise UsageError(f"which task? one of {', '.join(TASKS)}, or --train of your own")
     given.setdefault("task", "own")

@@ -14,9 +14,17 @@ from command_line import Run, runner
 from safetensors.torch import load_file, save_file
 from samples import ticket_for
 
+from tamtctl.foundations.config import settings_of
 from tamtctl.foundations.errors import ModelError, TicketError, UsageError
-from tamtctl.foundations.public_names import Places, public, public_model, split_base_model
+from tamtctl.foundations.public_names import (
+    Places,
+    public,
+    public_model,
+    public_search,
+    split_base_model,
+)
 from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
@@ -299,3 +307,18 @@ def test_a_card_whose_marks_are_lost_loses_no_words() -> None:
             card(ticket, repo="me/x", existing=lost)
     with pytest.raises(TicketError, match="no second one"):
         card(ticket, repo="me/x", existing="---\nlicense: mit\n\n# Mine\n")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, one in settings_of(SearchConfig).items()
+        if one.kind.one == "str" and (one.facts.is_open or not one.facts.choices)
+        if name not in ("text_column", "base_model")  # a column, and an id on the Hub
+    ],
+)
+def test_no_setting_of_a_search_publishes_a_path(name: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "mine")
+    value = [path] if settings_of(SearchConfig)[name].kind.is_several else path
+    assert str(tmp_path) not in json.dumps(public_search({name: value}))

@@ -23,18 +23,35 @@ class _NotAppliedError(TicketError):
     """Pruned weights of a model are not zero."""
 
 
-def apply(ticket: StoredTicket, model: object, *, keep: bool) -> Applied:
-    """Do what `Ticket.apply` says."""
+def apply(
+    ticket: StoredTicket,
+    model: object,
+    *,
+    keep: bool = False,
+    pruned: Mapping[str, Tensor] | None = None,
+) -> Applied:
+    """Do what `Ticket.apply` says.
+
+    Args:
+        ticket: To apply.
+        model: See `Ticket.apply`.
+        keep: See `Ticket.apply`.
+        pruned: Name → the ticket's mask, decoded before; True prunes. By default each is decoded.
+    """
     found, matrices = _model_for(ticket, model, ticket.check_weights)
     missing = tuple(name for name in ticket.parameters if name not in matrices)
     present = {name: matrices[name] for name in ticket.parameters if name in matrices}
     masks = ticket.masks_over(present)
+
+    def pruned_of(name: str) -> Tensor:
+        return ~masks.mask(name) if pruned is None else pruned[name]
+
     untied = _untie(found, present, is_data_parallel=is_data_parallel(model))
     with torch.no_grad():
         for name, parameter in present.items():
-            parameter.masked_fill_(~masks.mask(name).to(parameter.device), 0.0)
+            parameter.masked_fill_(pruned_of(name).to(parameter.device), 0.0)
     unmasked = tuple(name for name in matrices if name not in present)
-    kept = keep_masked(found, {name: masks.mask(name) for name in present}) if keep else None
+    kept = keep_masked(found, {name: ~pruned_of(name) for name in present}) if keep else None
     return Applied(tuple(present), missing, unmasked, untied, kept)
 
 

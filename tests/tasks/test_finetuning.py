@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -305,6 +307,29 @@ def test_without_a_ticket_the_newest_of_the_runs_is_taken(bare_bert: Path) -> No
     assert (dense.ticket, dense.model) == (None, str(bare_bert))
     assert "dense" in line
     assert finetune(config).ticket == "runs/a/ticket"
+
+
+def test_a_seed_loads_its_model_once_and_a_run_decodes_each_mask_once(
+    bare_bert: Path, ticket: Path
+) -> None:
+    called: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and "tamtctl" in frame.f_code.co_filename:
+            called[frame.f_code.co_qualname] += 1
+
+    config = own_config(bare_bert, ticket=str(ticket), seeds=(1, 2))
+    sys.setprofile(count)
+    try:
+        result = finetune(config)
+    finally:
+        sys.setprofile(None)
+    matrices = len(Ticket.load(ticket).parameters)
+    assert called["load_with_head"] == called["apply"] == len(result.scores) == 2
+    assert called["decode_mask"] == matrices
+    assert called["sha256_of_weight"] == 2 * matrices  # each model that is loaded is checked
+    alone = finetune(replace(config, seeds=(2,)))
+    assert alone.scores == result.scores[1:]
 
 
 # --- features --------------------------------------------------------------------------------

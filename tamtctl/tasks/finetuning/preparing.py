@@ -16,6 +16,7 @@ from tamtctl.data.padded_batches import Features
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.environment import environment
+from tamtctl.foundations.one_at_a_time import random_numbers
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.pipeline_files import PipelineFiles
 from tamtctl.models.text_inputs import TextInputs
@@ -46,6 +47,21 @@ from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder
 
 
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that a seed begins with.
+
+    Attributes:
+        seed: Of its head.
+        model: With its pruned weights at zero.
+        pruned: Name → mask of its pruned weights.
+    """
+
+    seed: int
+    model: PreTrainedModel
+    pruned: dict[str, Tensor]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """Everything the seeds share, loaded and checked."""
@@ -66,6 +82,7 @@ class Prepared:
     plan: FinetunePlan
     constant: ConstantAnswer
     facts: dict[str, Any]  # for each seed's metrics.json
+    unused: list[LoadedModel]  # what was loaded to be looked at, for the seed that begins with it
 
     @classmethod
     def prepare(
@@ -91,7 +108,8 @@ class Prepared:
         tokenizer = load_tokenizer(start.model, start.revision)
         pipeline = PipelineFiles.of_a_part(start.model, start.revision)
         notes += filter(None, [pipeline.left_out])
-        model, pruned = start.load(task, config.seeds[0], scale=scale, note=notes.append)
+        with random_numbers:
+            model, pruned = start.load(task, config.seeds[0], scale=scale, note=notes.append)
         unused_tokenizer = copy.deepcopy(tokenizer)
         inputs = TextInputs.of(model, tokenizer, task.max_length, config.max_length)
         watcher.status(f"tokenising {data.name}")
@@ -169,6 +187,7 @@ class Prepared:
             plan=plan,
             constant=constant,
             facts=facts,
+            unused=[LoadedModel(config.seeds[0], model, pruned)],
         ).with_setting()
 
     def with_setting(self) -> Prepared:
@@ -207,8 +226,15 @@ class Prepared:
         folder: Path,
         score: Callable[[PreTrainedModel], dict[str, float]],
     ) -> SeedRun:
-        """Load the model to train, and find where in a folder its checkpoints are."""
-        model, pruned = world().in_turn(lambda: self.start.load(self.task, seed, scale=self.scale))
+        """Return a seed that is ready to train, whose checkpoints are in a folder."""
+        first = self.unused.pop() if self.unused else None
+        if first is not None and first.seed == seed:
+            model, pruned = first.model, first.pruned
+        else:
+            del first
+            model, pruned = world().in_turn(
+                lambda: self.start.load(self.task, seed, scale=self.scale)
+            )
         cast(nn.Module, model).to(self.compute.device)
         checkpoints = Checkpoints(
             folder / CHECKPOINTS, self.run.identity, self.compute.circumstances

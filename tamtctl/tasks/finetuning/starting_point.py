@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tamtctl.tasks.finetuning.own_zeros import is_fine_tuned, zeros_to_keep
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.task import Task
+from tamtctl.ticket.applying import apply
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.format.reader import TicketReader
 from tamtctl.ticket.listing import TicketLine, known_tickets
@@ -114,6 +116,12 @@ class StartingPoint:
             ticket = _decoded(ticket, model, revision)
         return cls(model, revision, ticket, digest, folder.name.removeprefix("search-"))
 
+    @cached_property
+    def pruned(self) -> dict[str, Tensor]:
+        """Name → mask of the ticket on the CPU, decoded once; True prunes."""
+        ticket = self.ticket
+        return {} if ticket is None else {name: ~ticket.mask(name) for name in ticket.parameters}
+
     @property
     def width(self) -> int:
         """The hidden size of the model, of which only the configuration is read.
@@ -151,7 +159,7 @@ class StartingPoint:
         if self.ticket is None:
             return model, zeros_to_keep(model, self.model, self.keep_zeros, note)
         try:
-            names = self.ticket.apply(model).applied
+            names = apply(self.ticket, model, pruned=self.pruned).applied
         except TicketError as error:
             if not (self.ticket.sparsity and self.ticket.is_applied_to(model)):
                 raise TicketError(
@@ -159,7 +167,7 @@ class StartingPoint:
                 ) from error
             note(f"model {self.model} was trained with this ticket before, and goes on with it")
             names = tuple(self.ticket.parameters.keys() & maskable_matrices(model).keys())
-        return model, {name: ~self.ticket.mask(name) for name in names}
+        return model, {name: self.pruned[name] for name in names}
 
     def describe(self, model: PreTrainedModel) -> dict[str, Any]:
         """Return ``model`` and ``ticket`` as plain JSON values.

@@ -144,8 +144,9 @@ def _task(values: Mapping[str, Any]) -> Task:
             raise Defect(f"the {name} of the task is {str(value)[:40]!r}")
     typed: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
     task = Task(**typed)
-    known = [metric.name for metric in KINDS[task.kind].metrics] if task.kind in KINDS else []
-    if not set(task.metrics) <= set(known):
+    kind = KINDS.get(task.kind)
+    names = {metric.name for metric in kind.metrics} if kind else set[str]()
+    if not set(task.metrics) <= names:
         raise Defect(f"there is no task of the kind {task.kind!r} with {', '.join(task.metrics)}")
     if not (task.columns and task.metrics and task.dev_splits):
         raise Defect("the task has no columns, no metrics or no dev split")

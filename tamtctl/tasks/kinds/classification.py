@@ -135,7 +135,7 @@ class Code(TaskKind):
 
     def constant(self, examples: Examples) -> str:
         """Return the most frequent class; of several that are as frequent, the task's first."""
-        counts = Counter(examples.labels)
+        counts: Counter[int] = Counter(examples.labels)
         return self.task.labels[min(counts, key=lambda label: (-counts[label], label))]
 
     def known_constant(self, value: Any) -> str | None:

@@ -160,7 +160,9 @@ class Code(TaskKind):
 
     def constant(self, examples: Examples) -> str:
         """Return the answer that is accepted by most questions."""
-        texts = Counter(text for answers in examples.labels for text in set(answers.texts))
+        texts: Counter[str] = Counter(
+            text for answers in examples.labels for text in set(answers.texts)
+        )
         return min(texts, key=lambda text: (-texts[text], text))
 
     def constant_loss(self, features: Features) -> float:

@@ -173,7 +173,7 @@ def _run() -> int:
     except SystemExit as ending:
         if ending.code == _TERMINATED:  # raised by our handler
             return _fail("terminated", _TERMINATED)
-        raise  # by the parser: who read the output has gone
+        raise  # click exits on a closed pipe (`tamtctl list | head`)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115, its reader has gone
         return 1

@@ -32,7 +32,7 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Of the widest cell."""
+        """Width of the widest cell."""
         return max(map(cell_len, (self.heading, *self.cells)))
 
 

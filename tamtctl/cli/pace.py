@@ -14,7 +14,7 @@ class Pace:
 
     Attributes:
         done: Units.
-        total: Of the whole; None if that is not known.
+        total: How much there is to do; None if that is not known.
     """
 
     def __init__(self, total: int | None, done: int = 0) -> None:

@@ -20,7 +20,7 @@ class Page:
     """A stream that lines and tables are shown on, for a terminal, a file or a pipe.
 
     Attributes:
-        console: Of rich; whether it draws in colours depends on this stream alone.
+        console: The console of rich; whether it draws in colours depends on this stream alone.
         quiet: Show nothing.
         is_wrapped: Words are read on a screen, and better in short lines.
         notes: Where what is no result goes.

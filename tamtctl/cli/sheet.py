@@ -19,7 +19,7 @@ class Sheet:
 
     Args:
         output: Where it goes.
-        indent: Of what stands behind a label.
+        indent: Column of what stands behind a label.
     """
 
     def __init__(self, output: Page, indent: int) -> None:

@@ -20,7 +20,7 @@ def one_shot_ticket(
 
     Args:
         method: ``magnitude`` or ``random``.
-        seed: Of a random one.
+        seed: Seed of a random one.
         counts: Name → how many weights it keeps, of every matrix that it masks.
         sparsity: What it is said to aim at.
         text: Holds the model.

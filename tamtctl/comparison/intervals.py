@@ -106,8 +106,8 @@ class RankCorrelation:
         within: Level → Spearman's rank correlation over its methods; None where they are too few,
             or all alike.
         methods: Level → how many methods there are.
-        mean: Of those within, with the interval of a bootstrap clustered by method; None if there
-            is none within.
+        mean: Mean of those within, with the interval of a bootstrap clustered by method; None if
+            there is none within.
         pooled: Pearson's correlation over all subnetworks of all sparsities, which is near −1
             whatever the methods are: with the sparsity the loss rises and the score falls.
     """

@@ -42,7 +42,7 @@ class Opened:
 
     Attributes:
         config: As asked for, with the model and the corpus that it is about.
-        cells: Of the sweep; of tickets, the baselines that keep as many weights in every matrix.
+        cells: Cells of the sweep; for tickets, baselines with as many weights in every matrix.
         tickets: By what tables call them.
         texts: The model and held-out text; several where tickets were trained on different ones.
         text_facts: What the texts are.

@@ -44,13 +44,13 @@ class Subnetwork:
             ``dense``, or the label of a ticket.
         objective: What the mask was trained for; None if for nothing.
         sparsity: As asked for; 0 for the dense model.
-        seed: Of its search or its random mask; None where there is none.
-        among: Of a level that is not alike in every matrix; see `tamtctl.comparison.levels`.
+        seed: Seed of its search or its random mask; None where there is none.
+        among: Names a level that is not alike in every matrix; see `tamtctl.comparison.levels`.
         losses: By measure, on held-out text; see `tamtctl.comparison.measures`.
         ticket: Its masks, one bit per weight; None for the dense model.
         path: The folder of the ticket; None for a mask that was made on the spot.
         steps: Optimiser steps of its search.
-        seconds: Of its training.
+        seconds: Seconds of its training.
         flips: By layer and over ``all``, the share of the mask that differs from the magnitude mask
             of the same sparsity.
         scores: By task.

@@ -116,7 +116,7 @@ def make_runs(
 
     Args:
         config: The comparison.
-        cells: Of its sweep.
+        cells: The cells of its sweep.
         model: What is fine-tuned for the dense scores.
         shard: Make only part i (from 1) of n.
         force: Rebuild run folders that are damaged, instead of leaving them out.
@@ -245,7 +245,7 @@ def _budget_file(config: CompareConfig, cell: Cell) -> Path | None:
 
 
 def _missing(config: CompareConfig, wanted: SearchConfig, found: SearchResult) -> str | None:
-    """Return what a finished search did not leave that is asked for now."""
+    """Return what is asked for now and a finished search did not keep; None if it kept all."""
     if wanted.method != TAMT:
         return None
     if not {step for step in config.at_steps if step <= found.steps} <= losses_along(found).keys():

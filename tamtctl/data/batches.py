@@ -229,7 +229,8 @@ class Noise:
         masked = np.flatnonzero((uniform < MASKED_SHARE) & ~self.is_special[rows])  # (n,)
         labels = rows.ravel()[masked]
         draws = uniform.ravel()[masked]  # uniform in [0, 0.15)
-        # One draw decides everything: within its own interval it is uniform again.
+        # The same draw is used again: if it fell into the interval for a random token, it is
+        # uniform there, so it also picks the token.
         random_ids = (draws - _MASK_BELOW) / (_RANDOM_BELOW - _MASK_BELOW) * self.vocabulary_size
         random_ids = random_ids.clip(0, self.vocabulary_size - 1).astype(np.int64)
         input_ids = rows.copy()
@@ -257,7 +258,7 @@ def training_batches(
     Args:
         blocks: The training text.
         batch_size: Blocks in the global batch, over all ranks.
-        seed: Of order and noise, in [0, 2**63).
+        seed: Seed of order and noise, in [0, 2**63).
         noise: None for clean text.
         start_step: The first step, from 0.
         rank: Which slice of the global batch is wanted.

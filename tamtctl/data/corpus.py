@@ -62,7 +62,7 @@ class Corpus:
         documents: Number of documents in both.
         tokens: Number of tokens in both.
         held_out_name: What a person is told of the held-out text.
-        digests: Of the sources that are trained on; of very many, one of all.
+        digests: Digests of the sources that are trained on; one of all, if they are very many.
         notes: Lines that a person should know: of unknown tokens, of what was not read.
     """
 

@@ -106,7 +106,7 @@ class LineTokenizer:
         return np.frombuffer(b"".join(map(known.__getitem__, chunks)), self.dtype)
 
     def _parts(self, chunk: str) -> list[str]:
-        """Cut a chunk where the pre-tokenizer surely does: "(word)," has no need to be learnt."""
+        """Cut a chunk where the pre-tokenizer surely does: ``(word),`` consists of known parts."""
         if self._isolates_signs and chunk.isascii() and chunk.isprintable():
             if self._added_token and self._added_token.search(chunk):
                 return [chunk]

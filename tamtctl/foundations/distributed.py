@@ -197,8 +197,8 @@ def is_joined() -> bool:
 def may_report() -> bool:
     """Tell whether this process is the one that says why all of them end.
 
-    What is wrong with a request is wrong in all of them; then the first one says so. What happens
-    to another one alone, that one says.
+    An error in the request occurs in every process; the first one reports it. An error that occurs
+    in one process alone is reported by that one.
     """
     if _store is None:
         return True

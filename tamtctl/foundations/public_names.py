@@ -57,7 +57,7 @@ class Places:
 
         Args:
             folder: The ticket's.
-            fingerprint: Of its base model.
+            fingerprint: Fingerprint of its base model.
         """
         try:
             path = folder / LOCAL_FILE

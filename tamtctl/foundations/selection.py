@@ -18,7 +18,7 @@ from tamtctl.foundations.ranking import keep_count as keep_count
 from tamtctl.foundations.ranking import largest
 
 _BLOCK = 2**18  # values looked at together: what is made of them stays in the processor's cache
-_FAIR_SHARE = 1 / 64  # of the values may be in a window: ranking takes time, and memory
+_MOST_RANKED = 1 / 64  # share of a matrix that may fall into the window and be sorted
 _NARROWEST, _WIDEST = 1e-6, 1.0  # of windows that are tried; beyond, everything is ranked
 
 
@@ -102,7 +102,7 @@ class Cut:
         threshold = low if chosen.all() else candidates[~chosen].max()
         self.kept_equals = near[chosen & (candidates == threshold)]
         moved = abs(float(threshold) - self.threshold)
-        fair = reach * _FAIR_SHARE * flat.size / max(near.size, 1)
+        fair = reach * _MOST_RANKED * flat.size / max(near.size, 1)
         self._reach = min(max(self._reach / 2, 2 * moved), fair)
         self.threshold = float(threshold)
 

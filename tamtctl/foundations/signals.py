@@ -153,7 +153,7 @@ class DeferredSignals:
     signals go elsewhere.
 
     Attributes:
-        number: Of the signal that is held back, if one is.
+        number: Number of the signal that is held back, if one is.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class DeferredSignals:
             self.deliver()
 
     def deliver(self) -> None:
-        """Hand over to who would have had the signal, who most likely raises."""
+        """Call the handler that was installed before; it normally raises."""
         self._restore()
         if self.number is not None:
             number, self.number = self.number, None

@@ -155,7 +155,7 @@ class RawTensor:
 
     Attributes:
         dtype: As the file calls it: ``U8``, ``F32``, ``BF16``, …
-        shape: Of the tensor.
+        shape: The shape of the tensor.
         data: Its bytes, little-endian and in row-major order.
     """
 

@@ -25,13 +25,13 @@ class StepReport:
         step: Optimiser steps done, from 1.
         steps: Steps of the whole run.
         terms: Mean loss of each term since the last report.
-        learning_rate: Of this step.
+        learning_rate: The rate of this step.
         flips: Share of the mask that differs from the initial one.
         tokens_per_second: Batch positions per second since the start, without the first steps; of
             all processes, their slices taken to be as large as this one's.
         seconds: Since the start, without what lay between an interruption and going on.
         is_last: No step follows.
-        eval_losses: Of each term on held-out text, if it was evaluated after this step.
+        eval_losses: Term → its loss on held-out text, if it was evaluated after this step.
     """
 
     step: int

@@ -37,9 +37,9 @@ class Encoder:
         tokenizer: Its fast tokenizer.
         matrices: Name → parameter of the maskable matrices that an objective on tokens reaches;
             they live in ``model`` and stand in module order.
-        pooler: Name → weight of the matrices that no hidden state depends on, as the checkpoint
-            holds them. Empty if it holds none: a pooler filled with random numbers is no matrix of
-            the checkpoint.
+        pooler: Name → weight of the pooler, which no token's hidden state depends on. Empty if the
+            checkpoint has none; the one that transformers then fills with random numbers is
+            ignored.
     """
 
     id: str

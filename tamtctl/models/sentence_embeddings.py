@@ -166,7 +166,7 @@ def pool(states: Tensor, attended: Tensor, modes: tuple[str, ...], skipped: int 
     """Return the pooled states of each text, those of several modes side by side.
 
     Args:
-        states: Of shape (B, T, H); padding is on the right.
+        states: Hidden states, shape (B, T, H); padding is on the right.
         attended: 1 for tokens and 0 for padding, shape (B, T).
         modes: ``cls``, ``mean`` and so on.
         skipped: So many tokens at the start of each text are left out.

@@ -63,7 +63,7 @@ def layer_at(model: PreTrainedModel, name: str) -> str | None:
 
     Args:
         model: With layers that may be quantised or have adapters.
-        name: Of the matrix, in the base encoder.
+        name: Name of the matrix, in the base encoder.
     """
     layer: object = base_encoder(model)
     for part in name.split(".")[:-1]:

@@ -26,7 +26,7 @@ class ConstantAnswer:
 
     Attributes:
         value: The name of a class, a number, or the text of an answer.
-        split: Of which examples it is the most likely one, ``training`` or ``dev``.
+        split: The examples among which it is the most likely, ``training`` or ``dev``.
     """
 
     value: str | float

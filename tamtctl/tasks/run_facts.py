@@ -92,7 +92,7 @@ def places_of(paths: Mapping[str, str | None], folder: Path) -> dict[str, dict[s
 
     Args:
         paths: Name → path as it was given; None where there is none.
-        folder: Of the checkpoint.
+        folder: The checkpoint's folder.
     """
     places = {}
     for name, path in paths.items():

@@ -40,7 +40,7 @@ class Flips:
 
     @property
     def share(self) -> float | None:
-        """Of all weights; None if it is not known."""
+        """Share of all weights; None if it is not known."""
         return sum(self.counts.values()) / sum(self.sizes.values()) if self.counts else None
 
     @property

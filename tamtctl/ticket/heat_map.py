@@ -52,10 +52,10 @@ def save_heat_map(
 
     Args:
         path: Ends in one of `FORMATS`; replaced if it exists.
-        names: Of the tickets.
+        names: Names of the tickets.
         tickets: What to draw.
-        comparisons: Of every two of them.
-        flips: Of each; those that are not known are not drawn.
+        comparisons: How alike every two of them are.
+        flips: The flips of each ticket; those that are not known are not drawn.
     """
     panels: list[tuple[str, Mapping[str, float], float]] = [
         (f"{name}: sparsity", {n: 1 - e.kept / e.numel for n, e in ticket.parameters.items()}, 1.0)

@@ -87,7 +87,7 @@ class TicketComparison(Shown):
     Attributes:
         names: As they were asked for.
         inspections: What is known of each; all are valid.
-        similarities: Of every two of them.
+        similarities: Those of every two of them.
         shared_flips: Numbers of two tickets → how alike their flips are, as far as it is known.
     """
 

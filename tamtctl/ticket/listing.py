@@ -38,7 +38,7 @@ class TicketLine:
         kind: Where it is: ``packaged``, ``run`` or ``hub``.
         created: When it was made, ISO 8601.
         loss: Its held-out loss, as far as the ticket tells.
-        unit: Of the loss.
+        unit: The unit of the loss.
     """
 
     name: str

@@ -37,13 +37,13 @@ class Measured:
 
     Attributes:
         losses: On held-out text.
-        standard_errors: Of these, as far as there are some.
+        standard_errors: Mask → error of its loss, as far as it is known.
         check_losses: On text of another domain.
-        unit: Of all losses; None if the ticket does not say what they are.
+        unit: The unit of all losses; None if the ticket does not say what they are.
         text: The held-out text: how much of what.
         check_text: What the text of another domain is.
         scores: Task → metric → score.
-        steps: Of the training, as far as is known.
+        steps: Steps of the training, as far as is known.
         flips: Share of the mask that training changed, as far as is known.
         changed: Whether training moved the mask from its start, as far as is known.
     """

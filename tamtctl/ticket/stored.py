@@ -115,7 +115,7 @@ class StoredTicket(TicketMetadata):
         """Return one mask as a numpy array, which takes no torch.
 
         Args:
-            name: Of the matrix.
+            name: Name of the matrix.
             weight: Its pre-trained weight in float32, which was checked; ``delta`` needs it.
 
         Raises:

@@ -67,9 +67,10 @@ class Checkpoints:
         """Know the checkpoints in a folder.
 
         Args:
-            folder: Of this run alone.
+            folder: The run's own folder.
             inputs: The identity of the run; it goes on from no other.
-            circumstances: Name → value of what its last bits depend on; a change is noted.
+            circumstances: Versions, device and threads that the last bits of the result depend on;
+                if they differ when it goes on, the user is told.
         """
         self.folder = folder
         self._inputs = dict(inputs)

@@ -70,7 +70,7 @@ class ScoreOptimizer:
             parameters: What is updated in place.
             epsilon: As in the paper's formula.
             weight_decay: Decoupled.
-            bias_correction: Of the moments.
+            bias_correction: Whether the moments are corrected for their bias.
             clip: ``global`` norm, or ``per-tensor``.
             max_grad_norm: The norm to clip to.
             low_memory: Keep first moments in bfloat16, on a CPU. The second ones stay as they are:

@@ -41,8 +41,8 @@ def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) 
     """Return how much of the way from magnitude to dense a ticket goes; None if there is no way.
 
     Args:
-        losses: Of ``dense``, ``magnitude`` and ``ticket``; without one of them nothing is said.
-        errors: Standard errors of these, as far as there are some.
+        losses: Losses of ``dense``, ``magnitude`` and ``ticket``; without one nothing is said.
+        errors: Standard errors of these losses, as far as they are known.
     """
     if not {"dense", "magnitude", "ticket"} <= losses.keys():
         return None

@@ -65,7 +65,7 @@ def check_targets(blocks: Blocks, *, noise: Noise | None, limit: int | None, tex
 
     Args:
         blocks: The held-out text.
-        noise: Of masked language modelling; None for clean text, every token of which counts.
+        noise: Noise of masked language modelling; None for clean text, where every token counts.
         limit: As in `tamtctl.data.batches.evaluation_batches`.
         text: What the user called it.
 

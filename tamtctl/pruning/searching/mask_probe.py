@@ -43,7 +43,7 @@ class HeldOutText:
     Attributes:
         encoder: On its device; with its masked-LM head if the checkpoint has one.
         frozen: Name → pre-trained weight of every matrix that a hidden state depends on.
-        fingerprint: Of the encoder's weights, as tickets have it.
+        fingerprint: Fingerprint of the encoder's weights, as tickets have it.
         blocks: The text.
         limit: So many blocks at most, spread over it.
         compute: Where and in which precision.
@@ -53,7 +53,7 @@ class HeldOutText:
             they are trained.
         identity: What the losses depend on besides the masks.
         scored: What a person is told of the text.
-        digests: Of the corpus whose part it is, as tickets have them.
+        digests: Digests of the corpus that it is a part of, as tickets have them.
         notes: Lines that a person should know of it.
     """
 

@@ -76,8 +76,8 @@ class SearchPlan(Shown):
         train_tokens: Size of the training text; None if it is streamed.
         held_out_tokens: Size of the held-out text.
         steps: Optimiser steps; 0 for one-shot methods.
-        resumed_from: So many of them are done.
-        estimated_seconds: Of the rest, from a timed probe.
+        resumed_from: Steps that an earlier, interrupted run has done already.
+        estimated_seconds: Seconds that the remaining steps take, from a timed probe.
         warnings: What a person should know before it starts.
         processes: How many take part.
     """
@@ -120,17 +120,17 @@ class SearchResult(Shown):
         sparsity: Share of zeros, measured over all masked weights.
         target_sparsity: As asked for.
         steps: Optimiser steps done.
-        seconds: Of training.
+        seconds: Seconds of training.
         tokens_per_second: Batch positions per second of training, without the first five steps.
-        losses: Of the objective on held-out text, with the pre-trained head.
-        standard_errors: Of these losses; None where there are too few sequences to tell.
+        losses: Mask → loss of the objective on held-out text, with the pre-trained head.
+        standard_errors: Mask → error of its loss; None where sequences are too few to tell.
         check_losses: The same on ``check_corpus``; empty without one.
         flips: Share of the mask that differs from the initial one.
         bytes: Size of the ticket's files.
         stopped_early: Whether ``patience`` ended the training.
         resumed_from: The step that the run went on from; 0 if from the start.
         already_done: Whether an earlier run had found it.
-        unit: Of the losses.
+        unit: The unit of the losses.
         sequences: Held-out sequences that the losses were taken on.
         sequence_length: Tokens of each.
         held_out: The whole held-out text: what it is, and how many sequences it has.

@@ -35,9 +35,9 @@ KEPT_SCORE = 0.02
 class FoldedWeights:
     """Scores over frozen weights, folded into the parameters of a live model.
 
-    A parameter is not needed any more once its own gradient is there, and is written anew at the
-    end of the step. In between it gives its place to the gradient of its scores, so that a step
-    has no buffers of gradients beside it.
+    After the backward pass the model's parameter is not read until the end of the step, where
+    W ⊙ m is written into it again. In between it holds the gradient of its scores, so that a step
+    needs no second buffer of the model's size.
 
     Attributes:
         parameters: The model's own parameters; they hold W ⊙ m.

@@ -26,7 +26,7 @@ def warn_of_reach(config: SearchConfig, decay_steps: int) -> str | None:
     """Return the line that warns of a training whose steps are too small or too few, if it is one.
 
     Args:
-        config: Of a mask training.
+        config: The configuration of a mask training.
         decay_steps: Steps until its learning rate is 0.
     """
     rates = np.array(

@@ -66,25 +66,25 @@ class Evaluation(Shown):
     Attributes:
         name: What was evaluated, as asked for.
         task: On what.
-        metric: The primary metric; ``score`` and ``standard_error`` are its.
+        metric: Name of the primary metric, which ``score`` and ``standard_error`` are of.
         score: Losses are means per target, in ``unit``.
         standard_error: How far another held-out text or dev set of this size would move it; None
             where there are too few sequences or examples to tell.
         metrics: Every metric.
-        standard_errors: Of every metric.
+        standard_errors: Metric → its standard error.
         examples: Examples, or blocks of text, that were scored.
         sparsity: Share of zeros in the masked matrices of a ticket; None if unknown.
         data: What was read.
         head: The masked-LM head, where there is one.
         dev_selected: The checkpoint was chosen by its score on the dev set, which is an oracle.
-        unit: Of a loss; None for scores.
-        units: Of every metric that is a loss.
+        unit: The unit of a loss; None for metrics.
+        units: Metric that is a loss → its unit.
         text: What a loss was taken on; None for scores.
         embeddings: How sentence embeddings were made (``stsb-zero-shot``).
         cut: Examples of which a text was too long and was cut.
         notes: What a person should know before the score is believed, a line each.
         constant_answer: The most frequent class or answer, or the mean label; None of a loss.
-        constant_split: Of which examples it is that, ``training`` or (if those are not known)
+        constant_split: The examples it was taken from, ``training`` or (if those are not known)
             ``dev``.
         constant_scores: What that answer scores if it is given to every example.
         beside: The dense model, or tickets, fine-tuned in the very same way under ``runs/``, as far

@@ -50,7 +50,7 @@ class KnownRun:
     Attributes:
         ticket: None for the dense model.
         sparsity: Share of zeros in the masked matrices.
-        mean: Of the primary metric, over the same seeds.
+        mean: Mean of the primary metric over the same seeds.
         std: Over the seeds; None for a single one.
         metrics: The mean of every metric.
         run_folder: Where it is.
@@ -82,7 +82,7 @@ def setting_of(
         max_length: Tokens per example.
         precision: That is used.
         splits: Name → examples.
-        identity: Of the run.
+        identity: The identity of the run.
     """
     values = {
         "task": {name: v for name, v in asdict(task).items() if name not in _NAMES},
@@ -141,7 +141,7 @@ def beside_checkpoint(
     Args:
         seed: Its folder.
         metric: The primary one.
-        seeds: Of its run; None: its own alone.
+        seeds: The seeds of its run; None: its own alone.
         folders: Where runs are looked for besides ``runs/``.
     """
     try:

@@ -37,7 +37,7 @@ class TriedRate:
 
     Attributes:
         learning_rate: Peak rate.
-        score: Of the primary metric on what was held out; None if the training diverged.
+        score: The primary metric on what was held out; None if the training diverged.
         standard_error: How far other held-out examples would move it; None of too few.
     """
 
@@ -91,7 +91,7 @@ def trial_steps(task: Task, examples: int, steps: int) -> int:
     Args:
         task: With its epochs and batch size.
         examples: To train on in a trial.
-        steps: Of the run.
+        steps: Steps of the run.
     """
     whole = task.epochs * math.ceil(examples / task.batch_size)
     return min(whole, max(_LEAST_STEPS, steps // _PART))
@@ -157,7 +157,7 @@ class Trials:
             rates: All that were tried.
             usual: What is trained with where nobody asks.
             examples: That were held out.
-            steps: Of each trial.
+            steps: Steps of each trial.
 
         Raises:
             DivergedError: The training diverged with every rate.

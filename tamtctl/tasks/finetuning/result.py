@@ -119,7 +119,7 @@ class FinetuneResult(Shown):
 
     Attributes:
         task: As asked for.
-        metric: The primary metric; ``scores``, ``mean`` and ``std`` are its.
+        metric: Name of the primary metric, which ``scores``, ``mean`` and ``std`` are of.
         scores: One per seed.
         mean: Over the seeds.
         std: Over the seeds (n - 1); None for a single one.
@@ -134,7 +134,7 @@ class FinetuneResult(Shown):
         dev_examples: How many there were to score on.
         epochs: Passes over the training set.
         steps: Optimiser steps of each seed.
-        seconds: Of each seed's training, without its scoring.
+        seconds: Seconds of each seed's training, without its scoring.
         checkpoint: The folder of each seed, ready for ``from_pretrained``.
         run_folder: The run's folder.
         resumed_from: How many seeds an interrupted run had already done.
@@ -145,7 +145,7 @@ class FinetuneResult(Shown):
         dev_cut: The same of the dev examples.
         has_made_dev: The dev examples are a part of the training set that was held out.
         training: Rate, epochs and warm-up, and where they are from.
-        standard_error: Of the score of a seed: how far another dev set of this size would move it;
+        standard_error: How far another dev set of this size would move the metric of a seed;
             None where there are too few examples to tell.
         constant_answer: The training set's most frequent class or answer, or mean label.
         constant_score: What it scores on the dev set if it is given to every example.
@@ -156,7 +156,7 @@ class FinetuneResult(Shown):
         patience: Epochs without a better one after which training stops.
         selected_on: What the reported epoch is the best on; None where it is the last.
         epochs_done: By each seed; fewer than ``epochs`` where it stopped early.
-        reported_epochs: Of each seed, the epoch (from 1) that the scores are of.
+        reported_epochs: Seed by seed, the epoch (from 1) that the metrics are taken at.
     """
 
     task: str

@@ -22,7 +22,7 @@ class RunExamples:
         train: To train on.
         dev: To score on, by suffix.
         notes: What is to be said of them.
-        held_out: Of the training set, to stop by or to find the rate on; None if that is not asked.
+        held_out: A part of the training set to stop by or to find the rate on; None if unused.
         apart: What is left of the training set without these.
     """
 

@@ -80,7 +80,7 @@ def schedule_for(task: Task, width: int, examples: int, wishes: Wishes) -> TaskS
 
     Args:
         task: With the paper's values.
-        width: Of the model: its hidden size.
+        width: The model's hidden size.
         examples: To train on.
         wishes: What was asked for.
     """

@@ -52,7 +52,7 @@ def save_predictions(
     """Write what a model says of every dev example, one JSON object a line.
 
     Args:
-        folder: Of the seed.
+        folder: The seed's folder.
         task: What the model is fine-tuned on.
         found: Suffix of a dev set's metrics → predictions.
         sets: Suffix → examples.
@@ -68,7 +68,7 @@ def read_predictions(folder: Path, task: Task, split: str) -> tuple[list[Any], E
     """Return the predictions of a split, and its examples without their texts.
 
     Args:
-        folder: Of the seed.
+        folder: The seed's folder.
         task: What the model is fine-tuned on.
         split: One of the task's dev splits.
     """

@@ -34,7 +34,7 @@ class Schedule:
 
     Attributes:
         task: With the learning rate, batch size and epochs to use.
-        features: Of the training set.
+        features: The training set.
         steps: Optimiser steps.
         warm_up_steps: So many first ones raise the rate to its peak.
         compute: Where and in which precision.
@@ -65,7 +65,7 @@ class SeedRun:
         checkpoints: Where it saves, and goes on from.
         epoch_metrics: If the best epoch is reported, every metric after each; of several processes
             the first one knows them.
-        seconds: Of training, without scoring.
+        seconds: Seconds of training, without scoring.
         steps_done: Once it is trained.
         smooth_loss: The training loss, a moving average over about a tenth of the steps.
     """
@@ -85,7 +85,7 @@ class SeedRun:
             schedule: What to train on.
             model: With its pruned weights at zero, on its device.
             pruned: Name → boolean mask of a matrix; True prunes.
-            seed: Of the head, the order and dropout.
+            seed: Seed of the head, the order and dropout.
             checkpoints: Where it saves, and goes on from.
             measure: Returns every metric of a model on what the best epoch is chosen by.
         """

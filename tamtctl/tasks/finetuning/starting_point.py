@@ -87,7 +87,7 @@ class StartingPoint:
         model: ``nano``, a folder or a Hub id.
         revision: The commit that the ticket is for; None for the newest.
         ticket: Decoded; None for the dense model.
-        digest: Of the ticket's metadata, which hold the checksums of all the rest.
+        digest: Digest of the ticket's metadata, which hold the checksums of all the rest.
         short_name: For the run's folder.
         keep_zeros: Whether zeros that the model brings along are kept; None: as
             `tamtctl.tasks.finetuning.own_zeros` decides.
@@ -147,7 +147,7 @@ class StartingPoint:
 
         Args:
             task: The task.
-            seed: Of the head, if it is new.
+            seed: Seed of the head, if it is new.
             scale: In which the labels are trained on; None: as they are.
             note: Is told what a person should know of the head.
 

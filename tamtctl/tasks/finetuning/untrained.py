@@ -58,7 +58,7 @@ def loss_hardly_moved(loss: float | None, constant: float) -> Finding | None:
 
     Args:
         loss: At the end; None if it is not known.
-        constant: Of the constant answer; 0 if all labels are the same.
+        constant: The loss of the constant answer; 0 if all labels are the same.
     """
     if loss is None or constant <= 0 or loss < HARDLY_MOVED * constant:
         return None

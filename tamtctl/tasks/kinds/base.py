@@ -229,7 +229,7 @@ class TaskKind(ABC):
         """Return the lowest training loss of a model that says the same of every example.
 
         Args:
-            features: Of the training set, with the labels as they are trained on.
+            features: The training set, with the labels as they are trained on.
         """
 
     def are_alike(self, predictions: Sequence[Any], examples: Examples) -> bool:

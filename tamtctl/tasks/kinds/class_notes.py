@@ -54,7 +54,7 @@ def missing_class_notes(labels: Sequence[str], examples: Examples, where: str) -
 
     Args:
         labels: The classes.
-        examples: Of the split, with class ids.
+        examples: The examples of the split, with class ids.
         where: What the split is called.
     """
     there = set(examples.labels)

@@ -27,7 +27,7 @@ class ClassOrder:
     """Where a checkpoint has the classes of a task.
 
     Attributes:
-        rows: Of each class of the task, its row in the checkpoint's head.
+        rows: Class of the task → its row in the checkpoint's head.
         are_named: Whether the checkpoint names its classes; else its order is taken for the task's.
     """
 

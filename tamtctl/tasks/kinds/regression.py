@@ -137,7 +137,7 @@ def number_notes(labels: Sequence[float], where: str) -> list[str]:
     """Return notes on labels that are numbers.
 
     Args:
-        labels: Of a split.
+        labels: The labels of a split.
         where: What the split is called.
     """
     if len(set(labels)) == 1:

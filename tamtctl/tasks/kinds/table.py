@@ -154,7 +154,7 @@ def direction(name: str) -> str:
     """Return what stands behind the name of a metric where less of it is better, else nothing.
 
     Args:
-        name: Of a metric, with the suffix of its dev split.
+        name: The name of a metric, with the suffix of its dev split.
     """
     known = [metric for kind in KINDS.values() for metric in kind.metrics]
     found = [metric for metric in known if name.startswith(metric.name)]

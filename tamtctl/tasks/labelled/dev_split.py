@@ -45,7 +45,7 @@ class DevSplit:
 
         Args:
             task: Says what a duplicate is, and whether there are classes.
-            examples: Of the training set.
+            examples: The training set.
             name: What they are called, for a refusal.
             advice: What to do where there are too few.
 

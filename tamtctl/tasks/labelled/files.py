@@ -31,7 +31,7 @@ def records_of(task: Task, file: Path, *, with_blank: bool = False) -> Iterator[
 
     Args:
         task: Says which columns are read.
-        file: Of a kind that `suffix_of` tells.
+        file: A file of a kind that `suffix_of` tells.
         with_blank: Yield `BLANK` for a blank line, which is no example otherwise.
 
     Raises:

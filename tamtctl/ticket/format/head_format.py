@@ -24,8 +24,8 @@ class StoredHead(Mapping[str, "Tensor"]):
     """The head of a ticket that was read: torch is asked for its tensors when they are used.
 
     Args:
-        content: Of the file, which was checked.
-        names: Of its tensors.
+        content: The bytes of the file, which was checked.
+        names: Names of its tensors.
     """
 
     def __init__(self, content: bytes, names: Iterable[str]) -> None:

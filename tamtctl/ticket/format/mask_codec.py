@@ -114,7 +114,7 @@ def check_contents(stored: Mapping[str, Stored], encoding: str, numels: Mapping[
 
     Args:
         stored: Name → mask as stored.
-        encoding: Of all of them.
+        encoding: The encoding of all of them.
         numels: Name → number of weights.
     """
     if encoding == "bits":

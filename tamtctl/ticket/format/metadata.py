@@ -63,7 +63,7 @@ class ParameterEntry:
     """One masked matrix.
 
     Attributes:
-        shape: Of the weight.
+        shape: The shape of the weight.
         kept: Number of weights the mask keeps.
         sha256: Hex SHA-256 of the base weight as little-endian float32.
     """

@@ -60,7 +60,7 @@ class RepoCache:
 
         Args:
             commit: Its 40 digits.
-            name: Of the file, without folders.
+            name: Name of the file, without folders.
             blob: The checksum that the content is kept under.
             write: Writes the content to a file, or raises, and then nothing is added.
         """

@@ -51,11 +51,12 @@ def text_column() -> Any:
     )
 
 
-def data_dir() -> Any:
+def data_dir(check: Check | None = None) -> Any:
     """Return the setting of the folder that holds a task's files."""
     return setting(
         default=None,
         help="Folder of the task's files, or GLUE's of all tasks: tsv, jsonl, csv, parquet, or "
         "SQuAD's json; by default they come from the Hub.",
         panel=DATA,
+        check=check,
     )

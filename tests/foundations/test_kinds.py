@@ -93,3 +93,10 @@ def test_none_is_for_what_may_be_left_out() -> None:
     for kind, given in ((EvaluateConfig, {"name": None}), (FinetuneConfig, {"task": 3})):
         with pytest.raises(UsageError, match=r"must be a text or a path"):
             kind(**given)
+
+
+@pytest.mark.parametrize("name", ["ticket", "model", "data_dir", "train", "dev"])
+def test_an_empty_name_is_no_name(name: str) -> None:
+    values: dict[str, Any] = {"task": "sst2", name: ""}
+    with pytest.raises(UsageError, match=f"^--{name.replace('_', '-')} must be not empty, got ''$"):
+        FinetuneConfig(**values)

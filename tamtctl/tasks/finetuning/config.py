@@ -75,7 +75,7 @@ class FinetuneConfig(Config):
         panel=METHOD,
         check=given("not empty"),
     )
-    data_dir: str | None = shared.data_dir()
+    data_dir: str | None = shared.data_dir(check=given("not empty"))
     train: str | None = setting(
         default=None,
         help="Labelled examples of your own task: tsv, csv, jsonl or parquet.",

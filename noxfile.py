@@ -8,14 +8,15 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "venv"
 
 
-RUFF, TYPES = "ruff>=0.17,<0.18", "mypy>=1.15"
+RUFF, IMPORTS, TYPES = "ruff>=0.17,<0.18", "import-linter>=2.7", "mypy>=1.15"
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting, and which wing may import which."""
-    session.install(RUFF)
+    session.install(RUFF, IMPORTS)
     check_style(session)
+    session.run("lint-imports", "--no-cache")
 
 
 @nox.session
@@ -35,8 +36,9 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def ci(session: nox.Session) -> None:
     """Check all of it in one environment: style, imports, types, tests."""
-    session.install(".[test]", RUFF, TYPES, "nox")
+    session.install(".[test]", RUFF, IMPORTS, TYPES, "nox")
     check_style(session)
+    session.run("lint-imports", "--no-cache")
     session.run("mypy")
     session.run("pytest", "-n", "auto")
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from tamtctl.foundations import distributed
 from tamtctl.foundations.watching import Silent
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.searching.run import _Search
+from tamtctl.pruning.searching.run import PreparedSearch
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.training.run_folder import RunFolder
@@ -55,7 +55,7 @@ def search_config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
 def main(model: Path, sparse: Path, text: Path, examples: Path, folder: Path) -> None:
     for name, changes in SEARCHES.items():
         config = search_config(model, text, **changes)
-        search = _Search.prepare(config, RunFolder(folder / name, {}), Silent())
+        search = PreparedSearch.prepare(config, RunFolder(folder / name, {}), Silent())
         search.training.run(lambda _: None)
         folded = search.training.folded
         state = folded.scores | {f"mask.{n}": m for n, m in search.training.masks.items()}

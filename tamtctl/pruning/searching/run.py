@@ -215,7 +215,7 @@ def search(
         return done
     check_log_to(config.log_to)
     watcher = watcher or Silent()
-    prepared = _Search.prepare(config, run, watcher)
+    prepared = PreparedSearch.prepare(config, run, watcher)
     with ExitStack() as locks:
         world().on_first(lambda: locks.enter_context(run.locked()))
         locks.enter_context(promising(KEPT))
@@ -255,7 +255,7 @@ def plan_search(
     run = world().on_first(lambda: _run_folder(config, output_dir))
     world().on_first(run.finished)
     check_log_to(config.log_to)
-    return _Search.prepare(config, run, watcher or Silent()).plan()
+    return PreparedSearch.prepare(config, run, watcher or Silent()).plan()
 
 
 def search_folder(config: SearchConfig) -> Path:
@@ -321,7 +321,7 @@ def _run_path(config: SearchConfig, output_dir: Path | str | None) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Search:
+class PreparedSearch:
     """Everything a search needs, loaded and checked; the model holds the folded weights."""
 
     config: SearchConfig
@@ -336,7 +336,9 @@ class _Search:
     supervisor: Supervisor
 
     @classmethod
-    def prepare(cls, config: SearchConfig, run: RunFolder, watcher: Watcher[SearchPlan]) -> _Search:
+    def prepare(
+        cls, config: SearchConfig, run: RunFolder, watcher: Watcher[SearchPlan]
+    ) -> PreparedSearch:
         """Load the model and the text, and check that they fit the request."""
         world().check_batch(config.batch_size)
         compute = Compute.choose(config.device, config.precision, config.threads)

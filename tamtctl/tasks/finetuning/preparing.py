@@ -52,7 +52,7 @@ class LoadedModel:
     """A model that a seed begins with.
 
     Attributes:
-        seed: Of its head.
+        seed: Seed of its head.
         model: With its pruned weights at zero.
         pruned: Name → mask of its pruned weights.
     """

@@ -1,18 +1,98 @@
-"""What a person or a program sees of plans and results: tables, plain lines, JSON, or little."""
+"""What a person or a program sees: lines, tables and JSON, on a terminal, in a file or a pipe."""
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
-from tamtctl.cli.page import Page, PlainTable, opened
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
 from tamtctl.foundations import printable
 from tamtctl.foundations.signals import answer_by
 
-__all__ = ["Output", "Page", "PlainTable"]
+_PLAIN_WIDTH = 250  # where there is no terminal: no table is folded to fit in one
+
+
+class Page:
+    """A stream that lines and tables are shown on, for a terminal, a file or a pipe.
+
+    Attributes:
+        console: The console of rich; whether it draws in colours depends on this stream alone.
+        quiet: Show nothing.
+        is_wrapped: Words are read on a screen, and better in short lines.
+        notes: Where what is no result goes.
+    """
+
+    notes: Page
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.is_wrapped = stream.isatty()
+        width = None if self.is_wrapped else _PLAIN_WIDTH
+        self.console = Console(
+            file=stream, width=width, quiet=quiet, highlight=False, force_jupyter=False
+        )
+        self.notes = self
+
+    def line(self, text: str = "") -> None:
+        """Show a line of plain text, never wrapped, so that paths can be copied."""
+        self.console.print(Text(printable.line(text)), soft_wrap=True)
+
+    def row(self, *cells: str) -> None:
+        """Show whole cells with tabs between them, for other programs."""
+        if not self.quiet:  # rich would make spaces of the tabs
+            self.console.file.write("\t".join(printable.line(c, None) for c in cells) + "\n")
+
+    def dimmed(self, text: str) -> None:
+        """Show a line that matters only while it is the last one."""
+        self.console.print(Text(printable.line(text), style="dim"), soft_wrap=True)
+
+    def hint(self, text: str) -> None:
+        """Say what to type next, or what happened before, where it is no part of the result."""
+        self.notes.line(text)
+
+    def facts(self, facts: Mapping[str, str]) -> None:
+        """Show names and values in two columns."""
+        width = max(map(len, facts)) + 2
+        for name, value in facts.items():
+            label = (printable.line(name).ljust(width), "bold")
+            self.console.print(Text.assemble(label, printable.line(value)), soft_wrap=True)
+
+    def table(self, table: PlainTable) -> None:
+        """Show a table."""
+        self.console.print(table)
+
+
+def opened(stream: TextIO | None) -> TextIO:
+    """Return a stream that takes any text; one that the caller has closed takes it nowhere."""
+    if stream is None:
+        return open(os.devnull, "w")  # noqa: PTH123, until the process ends
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")  # what an old encoding has no letter for
+    return stream
+
+
+class PlainTable(Table):
+    """A table whose headings and cells are text, whatever they look like."""
+
+    def add_column(self, header: RenderableType = "", *rest: Any, **options: Any) -> None:
+        """Add a column with this heading."""
+        super().add_column(_plain(header), *rest, **options)
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Add a row of cells."""
+        super().add_row(*map(_plain, cells), **options)
+
+
+def _plain(shown: RenderableType | None) -> RenderableType:
+    return Text(printable.cell(shown)) if isinstance(shown, str) else shown or ""
 
 
 class Output(Page):

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
+from tamtctl.cli.console import Page
 from tamtctl.cli.pace import Pace, duration
-from tamtctl.cli.page import Page
 from tamtctl.foundations import printable
 
 SILENCE = 10.0  # seconds; after so long there is another line

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from rich.text import Text
 
-from tamtctl.cli.page import Page, PlainTable
+from tamtctl.cli.console import Page, PlainTable
 from tamtctl.foundations import printable
 
 _WIDTH, _HEIGHT = 100, 24  # of the text

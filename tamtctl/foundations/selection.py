@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamtctl.foundations.ranking import keep_count as keep_count
-from tamtctl.foundations.ranking import largest
+from tamtctl.foundations.masks import keep_count as keep_count
+from tamtctl.foundations.masks import largest
 
 _BLOCK = 2**18  # values looked at together: what is made of them stays in the processor's cache
 _MOST_RANKED = 1 / 64  # share of a matrix that may fall into the window and be sorted

@@ -26,11 +26,10 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from tamtctl.foundations.cache import check_hub_cache
-from tamtctl.foundations.errors import ModelError, NoHeadError
+from tamtctl.foundations.errors import ModelError, NoHeadError, is_panic, quiet_panics
 from tamtctl.foundations.files import give_usual_rights
 from tamtctl.foundations.hub_requests import HubRequests
 from tamtctl.foundations.one_at_a_time import loads
-from tamtctl.foundations.panics import is_panic, quiet_panics
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.checkpoint_files import is_lfs_pointer
 from tamtctl.models.claims import check_configuration, check_tokenizer, no_more_weights_than

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from tamtctl.foundations.packing import pack
+from tamtctl.foundations.masks import pack
 from tamtctl.ticket.base_weights import BaseWeights, UnknownWeightsError
 from tamtctl.ticket.stored import StoredTicket
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from tamtctl.foundations.packing import pack, unpack
+from tamtctl.foundations.masks import pack, unpack
 
 # To a bit pattern of as many bytes, cutting out is one "and", ten times faster on a CPU than
 # filling by a mask; and what was -0.0 or no number is +0.0 afterwards.

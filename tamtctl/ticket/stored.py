@@ -17,7 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from tamtctl.foundations.errors import TicketError
-from tamtctl.foundations.packing import pack
+from tamtctl.foundations.masks import pack
 from tamtctl.foundations.public_names import (
     Places,
     texts_of,
@@ -135,7 +135,7 @@ class StoredTicket(TicketMetadata):
             )
 
     def packed_mask(self, name: str) -> Iterator[NDArray[np.uint8]]:
-        """Yield one mask as packed bits, a megabyte at a time; see `tamtctl.foundations.packing`.
+        """Yield one mask as packed bits, a megabyte at a time; see `tamtctl.foundations.masks`.
 
         Raises:
             TicketError: It is encoded as ``delta``; `decode` the ticket first.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import replacing, write_to_disk
-from tamtctl.foundations.packing import count_kept, pack
+from tamtctl.foundations.masks import count_kept, pack
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.public_names import (
     LOCAL_FILE,

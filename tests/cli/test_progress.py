@@ -20,9 +20,9 @@ import pytest
 from small_search import command, small_config
 
 from tamtctl.cli import display
+from tamtctl.cli.console import Page
 from tamtctl.cli.display import Display
 from tamtctl.cli.pace import Pace
-from tamtctl.cli.page import Page
 from tamtctl.foundations import signals as interruption
 from tamtctl.foundations.signals import (
     KEPT,

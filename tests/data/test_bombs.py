@@ -27,7 +27,7 @@ from small_tickets import list_again, make_ticket, rewrite_json, small_ticket, t
 
 from tamtctl.data.text.sources import open_source
 from tamtctl.foundations.errors import CorpusError, ModelError, TaskError
-from tamtctl.foundations.packing import pack
+from tamtctl.foundations.masks import pack
 from tamtctl.models.fingerprints import combined_fingerprint
 from tamtctl.models.loading import load_encoder
 from tamtctl.tasks.labelled import folders

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tamtctl.foundations.packing import pack
+from tamtctl.foundations.masks import pack
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.one_shot import magnitude_masks, random_masks
 from tamtctl.ticket.flips import flips_of, shared_flips

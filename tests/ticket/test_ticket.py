@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from tamtctl.foundations.errors import TicketError, UsageError
-from tamtctl.foundations.packing import pack, unpack
+from tamtctl.foundations.masks import pack, unpack
 from tamtctl.models.encoder import base_encoder, fingerprint, maskable_matrices
 from tamtctl.models.fingerprints import combined_fingerprint
 from tamtctl.models.loading import load_encoder

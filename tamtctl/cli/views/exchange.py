@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tamtctl.cli.page import Page, PlainTable
+from tamtctl.cli.console import Page, PlainTable
 from tamtctl.cli.views.words import first
 from tamtctl.foundations.folders import size
 

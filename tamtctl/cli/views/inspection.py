@@ -8,9 +8,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 
-from tamtctl.cli.layout import Column, bar, beside, table
-from tamtctl.cli.page import Page
-from tamtctl.cli.sheet import Sheet
+from tamtctl.cli.console import Page
+from tamtctl.cli.layout import Column, Sheet, bar, beside, table
 from tamtctl.cli.views.words import gap_closed
 from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size

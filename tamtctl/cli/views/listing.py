@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from tamtctl.cli.console import Output
-from tamtctl.cli.layout import Column, fitting
-from tamtctl.cli.sheet import Sheet
+from tamtctl.cli.layout import Column, Sheet, fitting
 from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.methods import sweep_name

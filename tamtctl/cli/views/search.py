@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tamtctl.cli.console import Page, PlainTable
 from tamtctl.cli.pace import duration
-from tamtctl.cli.page import Page, PlainTable
 from tamtctl.cli.views.words import count, error_text, gap_closed, place, tokens
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.objectives import terms_of

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tamtctl.cli.layout import Column
-from tamtctl.cli.page import Page
-from tamtctl.cli.sheet import Sheet
+from tamtctl.cli.console import Page
+from tamtctl.cli.layout import Column, Sheet
 from tamtctl.foundations import printable
 from tamtctl.pruning.objectives import short_unit
 from tamtctl.ticket.flips import Flips

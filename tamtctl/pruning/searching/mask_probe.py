@@ -23,7 +23,7 @@ from tamtctl.foundations.cache import cache_dir
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import NoHeadError, UsageError
 from tamtctl.foundations.loss_units import ScoredText
-from tamtctl.foundations.packing import pack
+from tamtctl.foundations.masks import pack
 from tamtctl.models.encoder import Encoder, fingerprint, max_sequence_length
 from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_encoder
 from tamtctl.pruning.objectives import TERMS

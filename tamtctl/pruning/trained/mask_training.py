@@ -25,8 +25,8 @@ from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.cache import cache_dir
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import without_sum, world
+from tamtctl.foundations.masks import pack, unpack
 from tamtctl.foundations.one_at_a_time import random_numbers
-from tamtctl.foundations.packing import pack, unpack
 from tamtctl.foundations.watching import StepReport
 from tamtctl.foundations.working import counted
 from tamtctl.models.encoder import Encoder

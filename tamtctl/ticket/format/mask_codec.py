@@ -1,6 +1,6 @@
 """How a mask is stored: as bits, as compressed bits, or as what differs from the magnitude mask.
 
-    bits    one bit per weight, see `tamtctl.foundations.packing`
+    bits    one bit per weight, see `tamtctl.foundations.masks`
     zstd    the same bytes in one zstd frame
     delta   the positions that differ from the magnitude mask, as gap bytes in one zstd frame
 
@@ -26,8 +26,14 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from tamtctl.foundations.packing import count_kept, has_spare_bits_set, pack, packed_size, unpack
-from tamtctl.foundations.ranking import largest
+from tamtctl.foundations.masks import (
+    count_kept,
+    has_spare_bits_set,
+    largest,
+    pack,
+    packed_size,
+    unpack,
+)
 from tamtctl.foundations.untrusted import Defect
 
 ENCODINGS = ("bits", "zstd", "delta")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tamtctl.foundations.errors import TicketError
-from tamtctl.foundations.packing import packed_size
+from tamtctl.foundations.masks import packed_size
 from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.untrusted import (
     MAX_NAME_LENGTH,

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from tamtctl.pruning.searching.run import SearchResult as SearchResult
     from tamtctl.pruning.searching.run import plan_search as plan_search
     from tamtctl.pruning.searching.run import search as search
-    from tamtctl.tasks.evaluation.api import Evaluation as Evaluation
     from tamtctl.tasks.evaluation.api import evaluate as evaluate
     from tamtctl.tasks.evaluation.config import EvaluateConfig as EvaluateConfig
+    from tamtctl.tasks.evaluation.result import Evaluation as Evaluation
     from tamtctl.tasks.finetuning.api import finetune as finetune
     from tamtctl.tasks.finetuning.config import FinetuneConfig as FinetuneConfig
     from tamtctl.tasks.finetuning.result import FinetuneResult as FinetuneResult
@@ -54,7 +54,7 @@ _MODULE_OF = {
     "CompareConfig": "comparison.config",
     "Comparison": "comparison.result",
     "EvaluateConfig": "tasks.evaluation.config",
-    "Evaluation": "tasks.evaluation.api",
+    "Evaluation": "tasks.evaluation.result",
     "FinetuneConfig": "tasks.finetuning.config",
     "FinetuneResult": "tasks.finetuning.result",
     "KeepZeros": "ticket.keep_callback",

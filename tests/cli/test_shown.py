@@ -13,8 +13,9 @@ from small_search import small_config
 
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.run import search
-from tamtctl.tasks.evaluation.api import Evaluation, Labelled, evaluate
+from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.evaluation.result import Evaluation, Labelled
 from tamtctl.ticket.inspection import compare_masks, inspect_ticket
 from tamtctl.ticket.shelf import shelf
 from tamtctl.ticket.ticket import Ticket

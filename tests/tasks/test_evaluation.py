@@ -22,8 +22,9 @@ from transformers import AutoModel
 from tamtctl.foundations.errors import ModelError, TamtctlError, TaskError, TicketError, UsageError
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
-from tamtctl.tasks.evaluation.api import Evaluation, evaluate, label
+from tamtctl.tasks.evaluation.api import evaluate, label
 from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.evaluation.result import Evaluation
 from tamtctl.tasks.examples import Answers, Examples
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig

@@ -10,7 +10,7 @@ from tamtctl.cli.views.words import count, error_text, place
 from tamtctl.tasks.kinds.table import direction
 
 if TYPE_CHECKING:
-    from tamtctl.tasks.evaluation.api import Evaluation, Labelled
+    from tamtctl.tasks.evaluation.result import Evaluation, Labelled
     from tamtctl.tasks.finetuning.rate_search import RateSearch
     from tamtctl.tasks.finetuning.result import FinetunePlan
     from tamtctl.tasks.finetuning.run import FinetuneResult

@@ -1,0 +1,174 @@
+"""Losses of a ticket, an encoder or a checkpoint on held-out text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from tamtctl.data.batches import Blocks, Noise, evaluation_batches
+from tamtctl.data.corpus import load_corpus
+from tamtctl.data.text.documents import PYTHON_DOCS
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError
+from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.models.encoder import Encoder, max_sequence_length
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.objectives import Terms, headless, terms_of
+from tamtctl.pruning.objectives.held_out_loss import check_targets, held_out_losses, total_error
+from tamtctl.pruning.objectives.objective import Objective
+from tamtctl.pruning.trained.folded_weights import fold
+from tamtctl.tasks.benchmarks.table import zero_shot_tasks
+from tamtctl.tasks.evaluation.checkpoint import FineTuned
+from tamtctl.tasks.evaluation.config import HEADS, EvaluateConfig
+from tamtctl.tasks.evaluation.options import check_model, check_options, needing
+from tamtctl.tasks.evaluation.result import Evaluation
+from tamtctl.ticket.heads import fitting_head, head_parameters, put_head
+from tamtctl.ticket.texts import sequence_length_of
+from tamtctl.ticket.ticket import Ticket
+from tamtctl.ticket.trained_on import TrainedOn
+
+_SEQUENCE_LENGTH = 128  # of blocks of text where no ticket says what it was trained on
+_BLOCKS = 512  # at most, spread over the text
+
+
+def evaluate_loss(
+    config: EvaluateConfig, task: str, ticket: Ticket | None, fine_tuned: FineTuned | None
+) -> Evaluation:
+    """Score on held-out text, with noise that depends on nothing but the text."""
+    check_options(config, task)
+    check_model(config, task, ticket)
+    pruned = ticket or fine_tuned
+    terms = terms_of(task)
+    dense = None if ticket else _dense_model(config, terms, fine_tuned)
+    compute = Compute.choose(config.device, config.precision, config.threads)
+    encoder = load_for(config, ticket, terms)
+    head = _trained_head(config, ticket, encoder) if terms.need_head else None
+    longest = max_sequence_length(encoder.model)
+    length = config.sequence_length or min(_sequence_length(ticket), longest)
+    if length > longest:
+        raise UsageError(
+            f"--sequence-length {length} is more than the model can take; give at most {longest}"
+        )
+    column = config.text_columns[0] if config.text_columns else None
+    sources = config.corpus or (PYTHON_DOCS,)
+    trained_on = TrainedOn(ticket, config.held_out_tenth)
+    corpus = load_corpus(sources, encoder.tokenizer, whole=trained_on.choose, text_column=column)
+    blocks = Blocks.of(
+        corpus.held_out, length, encoder.tokenizer, name=f"the text of {corpus.held_out_name}"
+    )
+    noise = Noise.of(encoder.tokenizer) if terms.need_noise else None
+    limit = config.blocks or _BLOCKS
+    check_targets(blocks, noise=noise, limit=limit, text=corpus.name)
+    name = "; ".join(filter(None, (corpus.held_out_name, trained_on.remark)))
+    text = ScoredText(name, min(limit, len(blocks)), len(blocks), length)
+    teacher = _teacher(dense, encoder, compute.device) if dense else None
+    cast(nn.Module, encoder.model).to(compute.device)
+    frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
+    objective = Objective(encoder, task, frozen, teacher)
+    if ticket:
+        masks = masks_of(ticket, encoder)
+        fold(encoder.matrices, frozen, {n: masks[n].to(compute.device) for n in frozen})
+    if head is not None:
+        put_head(head, objective.head, encoder.model)
+    batches = evaluation_batches(blocks, config.batch_size, noise=noise, limit=limit)
+    losses = held_out_losses(objective, batches, compute.autocast, compute.device)
+    means = {name: loss.mean for name, loss in losses.items()}
+    errors = {name: loss.standard_error for name, loss in losses.items()}
+    if len(losses) > 1:
+        means[task], errors[task] = math.fsum(means.values()), total_error(losses.values())
+    return Evaluation(
+        name=config.name,
+        task=task,
+        metric=task,
+        score=means[task],
+        standard_error=errors[task],
+        metrics=means,
+        standard_errors=errors,
+        examples=text.sequences,
+        sparsity=pruned.sparsity if pruned else None,
+        data=" ".join(sources),
+        head=(config.head or HEADS[0]) if terms.need_head else None,
+        unit=terms.unit,
+        units={name: terms_of(name).unit for name in means},
+        text=text,
+        notes=(*corpus.notes, *([text.too_few] if text.too_few else [])),
+    )
+
+
+def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | None) -> str | None:
+    """Return the dense model that an encoder is compared with, None if the task needs none."""
+    if not terms.need_teacher:
+        return None
+    used = fine_tuned.facts.model if fine_tuned and fine_tuned.facts else None
+    if not (config.model or used):
+        raise UsageError(
+            f"{needing('teacher', terms)} measures how far an encoder is from the dense model "
+            f"it was made of, and "
+            f"{config.name} does not say which that is; give it with --model"
+        )
+    return config.model or used
+
+
+def _teacher(dense: str, encoder: Encoder, device: torch.device) -> dict[str, Tensor]:
+    """Return the weights of a dense model as ones that the encoder can run on."""
+    teacher = load_encoder(dense, with_head=False)
+    weights = {name: p.detach().to(device) for name, p in teacher.base.named_parameters()}
+    own = dict(encoder.base.named_parameters())
+    for name, parameter in own.items():
+        if name not in weights or weights[name].shape != parameter.shape:
+            raise ModelError(
+                f"{encoder.id} is not made of model {dense!r}, whose {name} is "
+                f"{'missing' if name not in weights else list(weights[name].shape)}; "
+                "give the right --model"
+            )
+    return {name: weights[name] for name in own}
+
+
+def _sequence_length(ticket: Ticket | None) -> int:
+    return (sequence_length_of(ticket) if ticket else None) or _SEQUENCE_LENGTH
+
+
+def load_for(config: EvaluateConfig, ticket: Ticket | None, terms: Terms | None = None) -> Encoder:
+    """Load the encoder to measure; raises ModelError if it lacks the head that the terms need."""
+    name, revision = id_of(config, ticket)
+    terms = terms or Terms()
+    try:
+        return load_encoder(name, with_head=terms.need_head, revision=revision)
+    except NoHeadError as error:
+        other = headless()
+        model = " --model DENSE" if other.needs_teacher and not ticket else ""
+        raise ModelError(
+            f"model {name!r} has no pre-trained masked-LM head, which {needing('head', terms)} "
+            f"takes; --task {other.name}{model} needs none, and "
+            f"--task {next(iter(zero_shot_tasks()))} scores its sentence embeddings"
+        ) from error
+
+
+def id_of(config: EvaluateConfig, ticket: Ticket | None) -> tuple[str, str | None]:
+    """Return name and revision of the encoder to load."""
+    if ticket is None or config.model:
+        return config.model if ticket and config.model else config.name, None
+    return ticket.find_base()
+
+
+def masks_of(ticket: Ticket, encoder: Encoder) -> Mapping[str, Tensor]:
+    """Return a ticket's masks after checking that the encoder is the one they were found for."""
+    return ticket.full_masks(
+        encoder.weights, model=encoder.id, remedy="give the ticket's own --model"
+    )
+
+
+def _trained_head(
+    config: EvaluateConfig, ticket: Ticket | None, encoder: Encoder
+) -> Mapping[str, Tensor] | None:
+    """Return the head that was trained with the ticket, if that is asked for."""
+    if config.head != "ticket":
+        return None
+    if ticket is None or ticket.mlm_head is None:
+        what = "has no masked-LM head of its own" if ticket else "is no ticket"
+        raise UsageError(f"--head ticket: {config.name} {what}; use --head pretrained")
+    return fitting_head(ticket.mlm_head, head_parameters(encoder.model), encoder.model)

@@ -1,0 +1,49 @@
+"""Which options of an evaluation go with what: none that decides what is measured is ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tamtctl.foundations.errors import UsageError
+from tamtctl.pruning.objectives import TERMS, Term, objectives, terms_of
+from tamtctl.tasks.benchmarks.table import zero_shot_tasks
+from tamtctl.tasks.evaluation.checkpoint import OWN, PUBLIC
+from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.ticket.ticket import Ticket
+
+PREDICT = "--predict"  # what an option may be for, besides tasks
+
+
+def check_options(config: EvaluateConfig, kind: str) -> None:
+    """Refuse the options that would be ignored, of those that decide what is scored."""
+    losses, zero_shot = objectives(), tuple(zero_shot_tasks())
+    table: dict[str, tuple[object, tuple[str, ...]]] = {
+        "--model": (config.model, (*losses, *zero_shot)),
+        "--data-dir": (config.data_dir, (*zero_shot, PUBLIC)),
+        "--dev": (config.dev, (OWN,)),
+        "--text-column": (config.text_columns, (*losses, OWN, PREDICT)),
+        "--label-column": (config.label_column, (OWN,)),
+        "--corpus": (config.corpus, losses),
+        "--held-out-tenth": (config.held_out_tenth, losses),
+        "--head": (config.head, tuple(loss for loss in losses if terms_of(loss).need_head)),
+        "--sequence-length": (config.sequence_length, losses),
+        "--blocks": (config.blocks, losses),
+    }
+    for option, (value, kinds) in table.items():
+        if value and kind not in kinds:
+            raise UsageError(
+                f"{option} does not go with {kind}: it is for {', '.join(kinds)}; leave it out"
+            )
+
+
+def check_model(config: EvaluateConfig, task: str, ticket: Ticket | None) -> None:
+    """Refuse a model beside what is one itself, unless they are compared."""
+    if not config.model or ticket or (task in objectives() and terms_of(task).need_teacher):
+        return
+    taught = needing("teacher", TERMS.values())
+    raise UsageError(f"--model is for a ticket and for {taught}, and {config.name} is no ticket")
+
+
+def needing(what: str, terms: Iterable[Term]) -> str:
+    """Return which terms need something, for a message."""
+    return " and ".join(term.name for term in terms if getattr(term, f"needs_{what}"))

@@ -1,0 +1,85 @@
+"""Similarity of sentences without any training: cosines of embeddings beside the labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import torch.nn.functional as F  # noqa: N812, the field's own name for it
+from torch import nn
+
+from tamtctl.foundations.devices import Compute
+from tamtctl.models.sentence_embeddings import SentencePipeline
+from tamtctl.models.text_inputs import TextInputs
+from tamtctl.pruning.trained.folded_weights import fold
+from tamtctl.tasks.benchmarks.table import zero_shot_tasks
+from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
+from tamtctl.tasks.evaluation.checkpoint import FineTuned
+from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.evaluation.losses import id_of, load_for, masks_of
+from tamtctl.tasks.evaluation.options import check_model, check_options
+from tamtctl.tasks.evaluation.result import Evaluation
+from tamtctl.tasks.examples import Examples
+from tamtctl.tasks.kinds.metrics import metrics, standard_errors
+from tamtctl.tasks.labelled.notes import few_note
+from tamtctl.tasks.labelled.opening import open_task
+from tamtctl.ticket.ticket import Ticket
+
+
+def evaluate_zero_shot(
+    config: EvaluateConfig, name: str, ticket: Ticket | None, fine_tuned: FineTuned | None
+) -> Evaluation:
+    """Correlate a benchmark's labels with the cosine of sentence embeddings, without training."""
+    check_options(config, name)
+    check_model(config, name, ticket)
+    pruned = ticket or fine_tuned
+    compute = Compute.choose(config.device, config.precision, config.threads)
+    task = zero_shot_tasks()[name]
+    data = open_task(task, Path(config.data_dir) if config.data_dir else None)
+    (examples,) = data.dev().values()
+    encoder = load_for(config, ticket)
+    if ticket:
+        masks = masks_of(ticket, encoder)
+        fold(encoder.matrices, {n: p.detach().clone() for n, p in encoder.matrices.items()}, masks)
+    cast(nn.Module, encoder.model).to(compute.device)
+    pipeline = fine_tuned.pipeline() if fine_tuned else SentencePipeline.of(*id_of(config, ticket))
+    inputs = TextInputs.of(encoder.model, encoder.tokenizer, data.task.max_length)
+    (first, cut), (second, cut_too) = (
+        pipeline.embed(inputs, encoder.model, texts, config.batch_size, compute)
+        for texts in examples.texts
+    )
+    cosines = F.cosine_similarity(first, second)  # (n,)
+    found = metrics(data.task, cosines.tolist(), examples)
+    errors = standard_errors(data.task, cosines.tolist(), examples)
+    metric = data.task.primary_metric
+    answer = ConstantAnswer.of(data.task, examples, DEV)
+    return Evaluation(
+        name=config.name,
+        task=name,
+        metric=metric,
+        score=found[metric],
+        standard_error=errors[metric],
+        metrics=found,
+        standard_errors=errors,
+        examples=len(examples),
+        sparsity=pruned.sparsity if pruned else None,
+        data=data.name,
+        embeddings=pipeline.summary,
+        cut=len(cut | cut_too),
+        notes=(
+            *filter(None, (pipeline.note,)),
+            *few_note(examples, "dev"),
+            *_cut_sentences(len(cut | cut_too), examples),
+        ),
+        constant_answer=answer.value,
+        constant_split=answer.split,
+        constant_scores=answer.metrics(data.task, {"": examples}),
+    )
+
+
+def _cut_sentences(cut: int, examples: Examples) -> tuple[str, ...]:
+    return (
+        (f"{cut:,} of {len(examples):,} pairs have a sentence that is too long and is cut",)
+        if cut
+        else ()
+    )

@@ -101,7 +101,7 @@ def test_a_new_setting_is_an_option_in_the_help() -> None:
     assert _run("--warmth", "5").startswith("5 plain 240 ")
     with pytest.raises(UsageError, match=r"^--warmth must be at least 0, got -1$"):
         _run("--warmth", "-1")
-    assert "warmth: Warmth of the toy." in pydoc.render_doc(Toy, renderer=pydoc.plaintext)
+    assert "warmth: Warmth of the toy." in pydoc.plain(pydoc.render_doc(Toy))
 
 
 def test_a_new_setting_may_stand_in_a_recipe_until_the_shell_gives_it(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_run_that_is_there_keeps_its_name(command: str) -> None:
 
 @pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
 def test_help_in_python_shows_every_setting_once(kind: type[Any]) -> None:
-    text = pydoc.render_doc(kind, renderer=pydoc.plaintext)
+    text = pydoc.plain(pydoc.render_doc(kind))
     for name, one in settings_of(kind).items():
         words = " ".join(one.help.split()[:4])
         assert len(re.findall(rf"{name}: {re.escape(words)}", " ".join(text.split()))) == 1

@@ -12,8 +12,7 @@ from tamtctl.tasks.kinds.table import direction
 if TYPE_CHECKING:
     from tamtctl.tasks.evaluation.result import Evaluation, Labelled
     from tamtctl.tasks.finetuning.rate_search import RateSearch
-    from tamtctl.tasks.finetuning.result import FinetunePlan
-    from tamtctl.tasks.finetuning.run import FinetuneResult
+    from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneResult
 
 
 def show_finetune_plan(output: Page, plan: FinetunePlan) -> None:

@@ -1,4 +1,4 @@
-"""How much of a held-out text is trained on as well, and how much of it the text says twice.
+"""How much of a held-out text is also trained on, and how much of it is repeated.
 
 Both make its loss look like more than it is: what was trained on tells nothing of other text, and
 what stands there twice counts as two sequences, though it is one. Counted are characters of lines,

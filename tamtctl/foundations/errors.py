@@ -1,4 +1,20 @@
-"""The errors a user can meet: each is one line that says what is wrong, where, and what to do."""
+"""The errors a user can meet: each is one line that says what is wrong, where, and what to do.
+
+    TamtctlError          exit code 1
+    ├── UsageError        exit code 2
+    ├── TicketError
+    │   └── NoTicketError
+    ├── HubError
+    ├── CorpusError
+    ├── TaskError
+    ├── ModelError
+    │   └── NoHeadError
+    ├── DivergedError
+    ├── DamagedRunError
+    └── ChangedInputsError
+
+`explain` turns errors of other libraries into such lines, breakdowns of their Rust parts included.
+"""
 
 from __future__ import annotations
 

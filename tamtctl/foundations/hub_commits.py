@@ -1,4 +1,4 @@
-"""Which commit of a dataset on the Hub is the current one: data count by it, not by their name."""
+"""The current commit of a dataset on the Hub, by which a run knows its data."""
 
 from __future__ import annotations
 

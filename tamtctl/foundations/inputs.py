@@ -1,4 +1,4 @@
-"""What a run was made of, compared: which of its inputs changed, and which files of them.
+"""What a run was made of, compared with what is there now: which inputs and files changed.
 
 The digest of an input of several files may be followed by those of the files. These say which one
 changed; what counts is the digest of all, so that a file that only has another name is no change.

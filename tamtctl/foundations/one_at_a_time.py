@@ -1,4 +1,4 @@
-"""What torch and transformers have but one of for all threads of a process, and who has it now.
+"""What a process has only once, in torch and transformers: one thread at a time may use it.
 
 Loading a model replaces functions of torch and settings of transformers for a while, and draws from
 the process's random numbers, as dropout does. Threads that did so at once got wrong models, or

@@ -1,4 +1,4 @@
-"""What takes long is told while it is done, wherever it is done, to whoever watches.
+"""Progress of long work, told to whoever watches the call.
 
 Whoever loops over much wraps the loop in `counted`, or counts in the context of `work`; whoever
 shows progress listens (`heard_by`). Without a listener nothing is told and nothing is shown.

@@ -1,4 +1,4 @@
-"""Which head of transformers a checkpoint has, and loading it with that one or with another."""
+"""Which head of transformers a checkpoint has; loading it with that head or another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files by which sentence-transformers knows how an encoder is used, for a checkpoint of it.
+"""The files that tell sentence-transformers how to use an encoder, for an exported checkpoint.
 
 ``modules.json`` lists what follows the encoder; beside it stand the settings of each module, the
 prompts and the length limit. Only data of known modules is taken over: JSON objects and tensors,

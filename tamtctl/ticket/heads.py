@@ -1,4 +1,4 @@
-"""The masked-LM head that a ticket may bring along, and whether it is one of a model.
+"""The masked-LM head that a ticket may hold, and whether it belongs to its model.
 
 A head is what a ``…ForMaskedLM`` has beside the encoder, without the decoder's matrix, which stays
 the pre-trained one: a transform and biases. A ticket may come from anybody, so that nothing is

@@ -26,7 +26,7 @@ from tamtctl.models.checkpoint_files import CheckpointFiles
 from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.encoder import Encoder, fingerprint
 from tamtctl.models.loading import load_encoder
-from tamtctl.ticket.bases import recode
+from tamtctl.ticket.base_model import recode
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.hub.card import as_published

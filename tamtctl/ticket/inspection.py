@@ -10,7 +10,7 @@ from typing import Any
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.shown import Shown
-from tamtctl.ticket.bases import with_masks
+from tamtctl.ticket.base_model import with_masks
 from tamtctl.ticket.flips import Flips, SharedFlips, flips_of, shared_flips
 from tamtctl.ticket.format.reader import Check
 from tamtctl.ticket.measured import Measured

@@ -1,4 +1,4 @@
-"""Pruned weights that stay zero while a model is trained by anybody's loop and any optimiser.
+"""Pruned weights stay zero, whatever loop and whatever optimiser train the model.
 
 `KeptZeros` hangs on a model's encoder by hooks, and changes neither its parameters nor its class:
 

@@ -16,7 +16,7 @@ from tamtctl.foundations.plain_files import leads_out, read_regular
 from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.untrusted import reason
 from tamtctl.models.declared_base import DeclaredBase
-from tamtctl.ticket.bases import recode
+from tamtctl.ticket.base_model import recode
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.format.metadata import (
     CARD_FILE,

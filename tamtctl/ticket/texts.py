@@ -1,4 +1,4 @@
-"""The text that a ticket was trained on, as its record of the search says, and held-out text of it.
+"""The texts that a ticket was trained on, as its search names them, and their held-out parts.
 
 The record is a stranger's: what is not as a search writes it counts as not said.
 """

@@ -1,4 +1,4 @@
-"""Which texts a ticket was trained on, so that it is not measured on them unawares."""
+"""Whether a text was trained on: no ticket is measured on its own training text unawares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which column of records holds the text: told from many of them, and refused where it is open."""
+"""Finding the column of records that holds the text, or refusing where several could."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights that a ticket's masks belong to, for what cannot be done without them."""
+"""The model that a ticket is for: loading it, and encoding masks with its weights."""
 
 from __future__ import annotations
 

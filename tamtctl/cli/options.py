@@ -83,8 +83,9 @@ class Asking:
     def __signature__(self) -> inspect.Signature:
         own = inspect.signature(self._function, eval_str=True).parameters.values()
         made = [_parameter(one, has_recipe=self._has_recipe) for one in self._settings()]
-        asked = [*made, *(one for one in own if one.name != "given")]
-        asked.sort(key=_place)  # stable: settings first, in the order of the fields
+        # The settings take the place of the parameter that gets them.
+        asked = [part for one in own for part in (made if one.name == "given" else [one])]
+        asked.sort(key=_place)  # stable: within a panel, the order stays
         context = inspect.Parameter("context", _BY_NAME, annotation=typer.Context)
         return inspect.Signature([context, *(one.replace(kind=_BY_NAME) for one in asked)])
 
@@ -95,7 +96,7 @@ class Asking:
             value, source = values.pop(one.name), context.get_parameter_source(one.name)
             if source is not None and source.name != "DEFAULT":
                 given[one.name] = _as_setting(one, value)
-        self._function(given, **values)
+        self._function(given=given, **values)
 
     def _settings(self) -> Iterator[Setting]:
         return (one for one in settings_of(self._kind).values() if one.facts.typed)
@@ -107,7 +108,7 @@ def asks_for(
     """Make a function a command that is asked for the settings of a configuration.
 
     Args:
-        kind: The configuration; the function gets as its first argument what the shell gave of it.
+        kind: The configuration; the function gets as ``given`` what the shell gave of it.
         has_recipe: The values that the shell does not give come from a recipe: the help shows no
             defaults.
     """

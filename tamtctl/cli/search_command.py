@@ -24,7 +24,7 @@ from tamtctl.pruning.recipes import RECIPES
 
 @asks_for(SearchConfig, has_recipe=True)
 def search(
-    given: Given,
+    *,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -32,6 +32,7 @@ def search(
             rich_help_panel=METHOD,
         ),
     ] = None,
+    given: Given,
     output_dir: OutputDirOption = None,
     force: Annotated[
         bool,

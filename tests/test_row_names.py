@@ -10,10 +10,14 @@ import pytest
 
 import tamtctl
 from tamtctl.comparison.sections.table import SECTIONS
+from tamtctl.tasks.benchmarks.table import BENCHMARKS, zero_shot_tasks
+from tamtctl.tasks.kinds.table import KINDS
 
 PACKAGE = Path(tamtctl.__file__).parent
 SHELVES: dict[str, Collection[str]] = {  # folder → names of its rows
     "comparison/sections": SECTIONS,
+    "tasks/benchmarks": {*BENCHMARKS, *zero_shot_tasks()},
+    "tasks/kinds": KINDS,
 }
 LOOK_UPS = {"get", "pop", "setdefault", "startswith", "endswith", "index", "count"}
 

@@ -23,7 +23,7 @@ from tamtctl.comparison.subnetworks import (
     of_ticket,
 )
 from tamtctl.comparison.sweep import CompareWatcher, PlannedRun, Runs, make_runs, plan_runs
-from tamtctl.comparison.task_metrics import TaskScore, fine_tune, score_of
+from tamtctl.comparison.task_metrics import TaskMetric, metric_of, run_finetuning
 from tamtctl.comparison.ticket_labels import short_name
 from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.public_names import public_model
@@ -144,32 +144,32 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subne
     """Measure every subnetwork of a comparison, the dense model first."""
     config, texts = opened.config, opened.texts
 
-    def scores(found: Mapping[str, FinetuneResult]) -> dict[str, TaskScore]:
-        return {task: score_of(result) for task, result in found.items()}
+    def metrics(found: Mapping[str, FinetuneResult]) -> dict[str, TaskMetric]:
+        return {task: metric_of(result) for task, result in found.items()}
 
     def of(cell: Cell | None) -> dict[str, FinetuneResult]:
         return {task: found[cell] for task, found in runs.fine_tuned.items()}
 
-    def with_scores(one: Subnetwork, path: Path | None) -> Subnetwork:
-        found = {t: fine_tune(config, t, opened.model, path, watcher) for t in config.tasks}
-        return replace(one, scores=scores(found))
+    def with_metrics(one: Subnetwork, path: Path | None) -> Subnetwork:
+        found = {t: run_finetuning(config, t, opened.model, path, watcher) for t in config.tasks}
+        return replace(one, metrics=metrics(found))
 
     def measured() -> Iterator[Subnetwork]:
-        yield replace(dense(texts), scores=scores(of(None)))
+        yield replace(dense(texts), metrics=metrics(of(None)))
         for cell in opened.cells:
             if cell in runs.left_out:
                 continue
             one = of_cell(cell, runs.searches.get(cell), texts)
             along = {step: one.along[step] for step in config.at_steps if step in one.along}
-            yield replace(one, scores=scores(of(cell)), along=along)
+            yield replace(one, metrics=metrics(of(cell)), along=along)
         for level, (method, seed) in itertools.product(levels, ONE_SHOT_MASKS):
             one = of_one_shot(method, seed, level, texts)
             if config.tasks and one.ticket:
                 one = replace(one, path=saved(one.ticket))
-            yield with_scores(one, one.path)
+            yield with_metrics(one, one.path)
         for label, given in opened.tickets.items():
             one = of_ticket(label, given.path, given.ticket, given.at, texts)
-            yield with_scores(one, one.path)
+            yield with_metrics(one, one.path)
 
     levels = opened.uneven_levels
     count = 1 + len(opened.cells) - len(runs.left_out) + len(opened.tickets)

@@ -85,22 +85,22 @@ class Interval:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A score on a dev set, and on resamples of it, (resamples,): the same ones for every run.
+    """A metric on a dev set, and on resamples of it, (resamples,): the same ones for every run.
 
     Attributes:
-        score: On the dev set.
+        value: On the dev set.
         resampled: On the resamples.
         examples: In the dev set.
     """
 
-    score: float
+    value: float
     resampled: NDArray[np.float64]
     examples: int
 
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """How a task's score goes with a loss over methods of the same sparsity.
+    """How a task's metric goes with a loss over methods of the same sparsity.
 
     Attributes:
         within: Level → Spearman's rank correlation over its methods; None where they are too few,
@@ -109,7 +109,7 @@ class RankCorrelation:
         mean: Mean of those within, with the interval of a bootstrap clustered by method; None if
             there is none within.
         pooled: Pearson's correlation over all subnetworks of all sparsities, which is near −1
-            whatever the methods are: with the sparsity the loss rises and the score falls.
+            whatever the methods are: with the sparsity the loss rises and the metric gets worse.
     """
 
     within: Mapping[str, float | None]
@@ -160,14 +160,14 @@ def loss_difference(a: Sequence[HeldOutLoss], b: Sequence[HeldOutLoss]) -> Inter
     return Interval(value, *_percentiles(weights @ differences / (weights @ counts)))
 
 
-def score_difference(a: Sequence[Resampled], b: Sequence[Resampled]) -> Interval:
-    """Return by how much ``a`` scores higher than ``b``, by a paired bootstrap over dev examples.
+def metric_difference(a: Sequence[Resampled], b: Sequence[Resampled]) -> Interval:
+    """Return by how much ``a`` has more than ``b``, by a paired bootstrap over dev examples.
 
     Args:
-        a: The scores of one method, one per seed of fine-tuning.
+        a: The metric of one method, one value per seed of fine-tuning.
         b: Those of another one on the same examples.
     """
-    value = float(np.mean([run.score for run in a]) - np.mean([run.score for run in b]))
+    value = float(np.mean([run.value for run in a]) - np.mean([run.value for run in b]))
     if why := too_few_examples([*a, *b]):
         return Interval(value, None, None, why)
     under_a, under_b = (np.mean([run.resampled for run in runs], axis=0) for runs in (a, b))
@@ -211,7 +211,7 @@ def too_few_sequences(loss: HeldOutLoss) -> str | None:
 
 
 def too_few_examples(runs: Sequence[Resampled]) -> str | None:
-    """Return why there is no interval of scores, None if there is one."""
+    """Return why there is no interval of metrics, None if there is one."""
     count = min(run.examples for run in runs)
     return too_few(count, MIN_EXAMPLES, "example") if count < MIN_EXAMPLES else None
 

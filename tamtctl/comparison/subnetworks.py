@@ -15,7 +15,7 @@ from tamtctl.comparison.intervals import Spread, number_or_none
 from tamtctl.comparison.levels import Level, TicketLevel
 from tamtctl.comparison.measures import column, loss_measure
 from tamtctl.comparison.sweep import flips_along, losses_along, training_losses
-from tamtctl.comparison.task_metrics import TaskScore
+from tamtctl.comparison.task_metrics import TaskMetric
 from tamtctl.foundations import printable
 from tamtctl.foundations.selection import keep_count
 from tamtctl.pruning.methods import IMP, ONE_SHOT, TAMT, sweep_methods
@@ -53,7 +53,7 @@ class Subnetwork:
         seconds: Seconds of its training.
         flips: By layer and over ``all``, the share of the mask that differs from the magnitude mask
             of the same sparsity.
-        scores: By task.
+        metrics: Task → its primary metric after fine-tuning.
         training: Step → training loss by term, of its search.
         along: Step → held-out loss by term, where its search was evaluated on its way.
         flipped: Step → share of the mask that differed from the initial one there.
@@ -72,7 +72,7 @@ class Subnetwork:
     steps: int | None = None
     seconds: float | None = None
     flips: Mapping[str, float] = field(default_factory=dict)
-    scores: Mapping[str, TaskScore] = field(default_factory=dict)
+    metrics: Mapping[str, TaskMetric] = field(default_factory=dict)
     training: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     along: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     flipped: Mapping[int, float] = field(default_factory=dict)
@@ -107,8 +107,8 @@ class Subnetwork:
             column(m, "standard_error"): number_or_none(x.standard_error)
             for m, x in self.losses.items()
         }
-        scores = {
-            f"{task}_{score.metric}": score.scores.mean for task, score in self.scores.items()
+        metrics = {
+            f"{task}_{found.metric}": found.over_seeds.mean for task, found in self.metrics.items()
         }
         return {
             "method": self.ticket.method if self.ticket else self.method,
@@ -119,7 +119,7 @@ class Subnetwork:
             "seed": self.seed,
             **losses,
             **errors,
-            **scores,
+            **metrics,
             "flips": self.flips.get("all"),
             "steps": self.steps,
             "seconds": self.seconds,
@@ -134,7 +134,7 @@ def loss_over_seeds(group: Sequence[Subnetwork], measure: str) -> Spread:
 
 def metric_over_seeds(group: Sequence[Subnetwork], task: str) -> Spread:
     """Return a task's metric over the seeds of the masks and of their fine-tuning."""
-    return Spread.of([run.score for one in group for run in one.scores[task].runs])
+    return Spread.of([run.value for one in group for run in one.metrics[task].runs])
 
 
 def dense(texts: Texts) -> Subnetwork:

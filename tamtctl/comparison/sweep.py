@@ -12,7 +12,7 @@ from typing import Any
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
-from tamtctl.comparison.task_metrics import fine_tune
+from tamtctl.comparison.task_metrics import run_finetuning
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
 from tamtctl.foundations.watching import Watcher
 from tamtctl.pruning.config import SearchConfig
@@ -117,7 +117,7 @@ def make_runs(
     Args:
         config: The comparison.
         cells: The cells of its sweep.
-        model: What is fine-tuned for the dense scores.
+        model: What is fine-tuned for the dense metrics.
         shard: Make only part i (from 1) of n.
         force: Rebuild run folders that are damaged, instead of leaving them out.
         watcher: Is told how it goes.
@@ -295,5 +295,5 @@ def _fine_tune(
 ) -> None:
     ticket = None if cell is None else runs.searches[cell].ticket
     for task in config.tasks:
-        found = fine_tune(config, task, model, ticket, watcher)
+        found = run_finetuning(config, task, model, ticket, watcher)
         runs.fine_tuned.setdefault(task, {})[cell] = found

@@ -1,4 +1,4 @@
-"""Fine-tuned scores of the subnetworks of a comparison, and those of resampled dev sets."""
+"""What fine-tuning says of the subnetworks of a comparison, on dev sets and their resamples."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from tamtctl.tasks.kinds.metrics import resampled_metrics
 from tamtctl.tasks.kinds.table import direction
 from tamtctl.tasks.run_facts import RunFacts
 
-_RESAMPLES = 1000  # of a dev set; each is scored anew
+_RESAMPLES = 1000  # of a dev set; each is measured anew
 
 
 @dataclass(frozen=True)
-class TaskScore:
-    """A subnetwork's score on one task.
+class TaskMetric:
+    """The primary metric of a task, of one fine-tuned subnetwork.
 
     Attributes:
-        metric: The task's primary one.
-        scores: Over the seeds of fine-tuning.
-        runs: The score of each seed, on the dev set and on resamples of it.
-        constant: What the training set's most frequent answer scores; None if it is not known.
+        metric: Its name.
+        over_seeds: Its mean over the seeds of fine-tuning.
+        runs: Its value of each seed, on the dev set and on resamples of it.
+        constant: What the training set's most frequent answer has; None if it is not known.
         constant_answer: Which answer that is.
         untrained: Which seeds learnt nothing, and how that is told; None if none of them is so.
     """
 
     metric: str
-    scores: Spread
+    over_seeds: Spread
     runs: list[Resampled]
     constant: float | None = None
     constant_answer: str | float | None = None
@@ -48,7 +48,7 @@ class TaskScore:
         return self.metric.replace("_", " ") + direction(self.metric)
 
 
-def fine_tune(
+def run_finetuning(
     config: CompareConfig,
     task: str,
     model: str,
@@ -76,13 +76,13 @@ def fine_tune(
     )
 
 
-def score_of(result: FinetuneResult) -> TaskScore:
-    """Return the scores of a fine-tuning run, from the predictions that it left."""
+def metric_of(result: FinetuneResult) -> TaskMetric:
+    """Return the metric of a fine-tuning run, from the predictions that it left."""
     runs = [
-        _resampled(score, folder, result.metric)
-        for score, folder in zip(result.scores, result.checkpoint, strict=True)
+        _resampled(value, folder, result.metric)
+        for value, folder in zip(result.scores, result.checkpoint, strict=True)
     ]
-    return TaskScore(
+    return TaskMetric(
         result.metric,
         Spread.of(result.scores),
         runs,
@@ -92,28 +92,28 @@ def score_of(result: FinetuneResult) -> TaskScore:
     )
 
 
-def score_notes(task: str, scores: Mapping[str, TaskScore]) -> Iterator[str]:
-    """Yield what the scores of a task stand beside, and which of them are none.
+def metric_notes_of(task: str, found: Mapping[str, TaskMetric]) -> Iterator[str]:
+    """Yield what the metrics of a task stand beside, and which of them say nothing.
 
     Args:
         task: Its name.
-        scores: Name of a subnetwork → its scores.
+        found: Name of a subnetwork → its metric.
     """
-    first = next(iter(scores.values()))
+    first = next(iter(found.values()))
     if first.constant is not None and first.constant_answer is not None:
         answer = ConstantAnswer(first.constant_answer)
         metric = first.metric.replace("_", " ")
         yield f"{task}: always answering {answer} has {metric} {first.constant:.3f}"
-    for name, score in scores.items():
-        if score.untrained:
+    for name, one in found.items():
+        if one.untrained:
             yield (
-                f"{task}, {name}: {score.untrained}; try another --task-learning-rate, more "
+                f"{task}, {name}: {one.untrained}; try another --task-learning-rate, more "
                 "--task-epochs, or a larger --limit"
             )
 
 
-def _resampled(score: float, checkpoint: Path, metric: str) -> Resampled:
-    """Score resamples of the dev set that the primary metric is of."""
+def _resampled(value: float, checkpoint: Path, metric: str) -> Resampled:
+    """Measure on resamples of the dev set that the primary metric is of."""
     facts = RunFacts.read(checkpoint)
     if facts is None:
         raise DamagedRunError(f"{str(checkpoint)!r} has lost its metrics.json; fine-tune again")
@@ -121,4 +121,4 @@ def _resampled(score: float, checkpoint: Path, metric: str) -> Resampled:
     suffix, split = next(iter(task.dev_splits.items()))
     said, examples = read_predictions(checkpoint, task, split)
     resampled = resampled_metrics(task, said, examples, _RESAMPLES)[metric.removesuffix(suffix)]
-    return Resampled(score, resampled, len(examples))
+    return Resampled(value, resampled, len(examples))

@@ -38,7 +38,7 @@ class RunFacts:
         data_dir: The folder of the task's files, where it is now; None if there was none.
         dev: The file of the dev examples, where it is now; None if there was none.
         sparsity: Share of zeros in the masked matrices; None if not said.
-        dev_selected: Whether it was chosen by its score on the dev set.
+        dev_selected: Whether it was chosen by its metric on the dev set.
         sha256: Split → fingerprint of its examples.
         constant: The most frequent class or answer of its training set, or the mean label; None if
             not said.

@@ -10,8 +10,8 @@ from tamtctl.comparison.intervals import (
     Resampled,
     Spread,
     loss_difference,
+    metric_difference,
     rank_correlation,
-    score_difference,
 )
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 
@@ -85,7 +85,7 @@ def test_of_too_few_sequences_there_is_no_interval(blocks: int) -> None:
 def test_of_too_few_examples_there_is_no_interval(examples: int) -> None:
     rng = np.random.default_rng(0)
     a, b = (Resampled(x, rng.normal(x, 0.01, 100), examples) for x in (0.9, 0.5))
-    interval = score_difference([a], [b])
+    interval = metric_difference([a], [b])
     assert interval.is_significant == (interval.low is not None) == (examples == 30)
     if examples < 30:
         assert f"({examples} example" in str(interval.why_none)
@@ -111,7 +111,7 @@ def test_what_does_not_vary_or_is_no_number_is_not_significant() -> None:
 def test_scores_are_paired_by_resample() -> None:
     resampled = np.linspace(0.5, 0.7, 100)
     a, b = Resampled(0.61, resampled + 0.01, 50), Resampled(0.60, resampled, 50)
-    interval = score_difference([a], [b])
+    interval = metric_difference([a], [b])
     assert interval.value == pytest.approx(0.01)
     assert bounds(interval) == pytest.approx((0.01, 0.01))
 

@@ -14,11 +14,13 @@ import tiny
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
 from command_line import Run
-from row_names import branches
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tamtctl.comparison.intervals import Interval
+from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import lower_is_better
+from tamtctl.comparison.sections.differences import Difference
 from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import TaskError, UsageError
@@ -313,7 +315,16 @@ def test_a_comparison_knows_which_way_a_toy_metric_goes(
     assert "toy-tags (tag errors, lower is better)" in report
 
 
-# --- what is refused, and who may branch -----------------------------------------------------
+def test_the_winner_of_a_toy_metric_has_less_of_it(toy: Benchmark) -> None:
+    def sentence(measure: str) -> str:
+        interval = Interval(-0.2, -0.3, -0.1)
+        return str(Difference("A", "B", Level(0.5), measure, interval, is_headline=True))
+
+    assert sentence("toy-tags").startswith("A beats B at 0.5 in toy-tags by 0.200")
+    assert sentence("sst2").startswith("B beats A at 0.5 in sst2 by 0.200")
+
+
+# --- what is refused -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -358,8 +369,3 @@ def test_a_metric_knows_its_direction() -> None:
     errors, accuracy = TOY_KIND.metrics[0], primary_metric(TASKS["sst2"])
     assert errors.gain(0.1, 0.3) == pytest.approx(0.2)
     assert accuracy.gain(0.1, 0.3) == pytest.approx(-0.2)
-
-
-def test_nothing_outside_the_shelves_branches_on_a_kind_or_a_benchmark() -> None:
-    names = {*KINDS, *BENCHMARKS, *zero_shot_tasks()}
-    assert not branches(names, ("tasks/kinds", "tasks/benchmarks"))

@@ -102,11 +102,11 @@ class Correlations(Found):
             for method, groups in by_method(self.comparison).items():
                 ones = [one for group in groups.values() for one in group]
                 losses = [one.losses[measure].mean for one in ones]
-                spreads = [one.scores[task].scores for one in ones]
+                spreads = [one.metrics[task].over_seeds for one in ones]
                 points = style[method] | {"linestyle": "none"}
                 error_bars(axes, losses, spreads, ones[0].label, points)
-            dense = self.comparison.subnetworks[0].scores[task]
-            dense_line(axes, dense.scores.mean)
+            dense = self.comparison.subnetworks[0].metrics[task]
+            dense_line(axes, dense.over_seeds.mean)
             r = self.found[task][measure].mean
             title = f"{task}: {r.value:.2f} {r.brackets}" if r else task
             axes.set(title=title, xlabel=axis(measure), ylabel=dense.label)
@@ -132,10 +132,10 @@ def _correlation(comparison: Comparison, task: str, measure: str) -> RankCorrela
             continue
         seen.add(masks)
         loss = Spread.of([one.losses[measure].mean for one in group]).mean
-        score = Spread.of([one.scores[task].scores.mean for one in group]).mean
+        score = Spread.of([one.metrics[task].over_seeds.mean for one in group]).mean
         points.setdefault(str(level), {})[method] = (loss, score)
     one = next(iter(masked.values()))[0]
-    why = too_few_sequences(one.losses[measure]) or too_few_examples(one.scores[task].runs)
+    why = too_few_sequences(one.losses[measure]) or too_few_examples(one.metrics[task].runs)
     return rank_correlation(points, why_none=why)
 
 

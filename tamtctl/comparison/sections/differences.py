@@ -11,7 +11,7 @@ from tamtctl.comparison.found import Found, Table
 from tamtctl.comparison.intervals import (
     Interval,
     loss_difference,
-    score_difference,
+    metric_difference,
     thousandths,
 )
 from tamtctl.comparison.levels import Level
@@ -129,8 +129,8 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
                     *([o.losses[measure] for o in g] for g in (first, second))
                 )
             else:
-                runs = ([r for o in g for r in o.scores[measure].runs] for g in (first, second))
-                interval = score_difference(*runs)
+                runs = ([r for o in g for r in o.metrics[measure].runs] for g in (first, second))
+                interval = metric_difference(*runs)
             is_headline = _is_told(b) and (measure in tasks or term_of(measure) in wanted)
             yield Difference(
                 a.label, b.label, a.level, measure, interval, is_headline, len(digests) == 1

@@ -1,4 +1,4 @@
-"""Losses and scores of every method at every level: the table of the results, and its figure."""
+"""Losses and metrics of every method at every level: the table of the results, and its figure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Losses(Found):
         tasks = self.comparison.config.tasks
         first = self.comparison.subnetworks[0]
         columns = ["sparsity", "method", *map(heading, self.comparison.measures)]
-        columns += [f"{task} ({first.scores[task].label})" for task in tasks]
+        columns += [f"{task} ({first.metrics[task].label})" for task in tasks]
         columns += ["mask flipped", "steps"]
         groups = sorted(
             self.comparison.groups.items(), key=lambda item: (item[0][0] != DENSE, item[0][1])

@@ -9,7 +9,7 @@ from tamtctl.comparison.found import Found
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import DENSE
-from tamtctl.comparison.task_metrics import score_notes
+from tamtctl.comparison.task_metrics import metric_notes_of
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def find(comparison: Comparison, opened: Opened) -> Notes | None:
 
 def _sentences(comparison: Comparison) -> Iterator[str]:
     for task in comparison.config.tasks:
-        scores = {
-            one.name if one.method == DENSE else f"{one.name} at {one.level}": one.scores[task]
+        found = {
+            one.name if one.method == DENSE else f"{one.name} at {one.level}": one.metrics[task]
             for one in comparison.subnetworks
         }
-        yield from score_notes(task, scores)
+        yield from metric_notes_of(task, found)

@@ -89,5 +89,5 @@ def register_benchmark(row: Benchmark) -> Benchmark:
 
 
 def zero_shot_tasks() -> dict[str, Task]:
-    """Return what ``evaluate`` scores without training: name → the task with the labels."""
+    """Return what ``evaluate`` measures without training: name → the task with the labels."""
     return {row.zero_shot: row.task for row in BENCHMARKS.values() if row.zero_shot}

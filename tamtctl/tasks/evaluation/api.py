@@ -39,7 +39,7 @@ def evaluate(config: EvaluateConfig, *, watcher: Watcher[Never] | None = None) -
     """Score a ticket, a model or a fine-tuned checkpoint.
 
     Args:
-        config: What to score on what.
+        config: What to measure on what.
         watcher: Is told how it goes; by default the reader of a notebook is.
 
     Raises:

@@ -104,7 +104,7 @@ class FineTuned:
         return self.facts.sparsity if self.facts else None
 
     def data(self, config: EvaluateConfig) -> TaskData:
-        """Find the data to score on: what is asked for, else what the run used."""
+        """Find the data to measure on: what is asked for, else what the run used."""
         if self.task.name in TASKS:
             data_dir = config.data_dir or (self.facts and self.facts.data_dir)
             data = open_task(TASKS[self.task.name], Path(data_dir) if data_dir else None)

@@ -28,17 +28,17 @@ class Evaluation(Shown):
         sparsity: Share of zeros in the masked matrices of a ticket; None if unknown.
         data: What was read.
         head: The masked-LM head, where there is one.
-        dev_selected: The checkpoint was chosen by its score on the dev set, which is an oracle.
+        dev_selected: The checkpoint was chosen by its metric on the dev set, which is an oracle.
         unit: The unit of a loss; None for metrics.
         units: Metric that is a loss → its unit.
         text: What a loss was taken on; None for metrics.
         embeddings: How sentence embeddings were made (``stsb-zero-shot``).
         cut: Examples of which a text was too long and was cut.
-        notes: What a person should know before the score is believed, a line each.
+        notes: What a person should know before the metric is believed, a line each.
         constant_answer: The most frequent class or answer, or the mean label; None of a loss.
         constant_split: The examples it was taken from, ``training`` or (if those are not known)
             ``dev``.
-        constant_scores: What that answer scores if it is given to every example.
+        constant_scores: What that answer has if it is given to every example.
         beside: The dense model, or tickets, fine-tuned in the very same way under ``runs/``, as far
             as they are scored on these examples.
     """
@@ -88,7 +88,7 @@ class Labelled(Shown):
         task: What the checkpoint was fine-tuned on.
         texts: One or two for each example.
         predictions: A class, a number or an answer for each.
-        confidences: The probability of each class by name, the score of an answer, or None.
+        confidences: The probability of each class by name, the sum of an answer's logits, or None.
         cut: How many of the examples were too long and were cut.
         notes: What a person should know of the predictions, a line each.
     """

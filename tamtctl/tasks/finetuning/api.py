@@ -45,7 +45,7 @@ def finetune(
     force: bool = False,
     watcher: FinetuneWatcher | None = None,
 ) -> FinetuneResult:
-    """Fine-tune a ticket or a dense model on a task, and score it (TAMT, §4.1).
+    """Fine-tune a ticket or a dense model on a task, and measure it (TAMT, §4.1).
 
     A run that was interrupted goes on with the first seed that is not complete, from its last
     checkpoint.

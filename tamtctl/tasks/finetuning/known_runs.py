@@ -1,7 +1,7 @@
 """Finished runs of the same setting under ``runs/``: the dense model beside a ticket, and back.
 
-What makes a setting is compared by content: the examples to train and to score on, the model's
-files, and every value that decides a score but the ticket and the seed. Names count for nothing.
+What makes a setting is compared by content: the examples to train and to measure on, the model's
+files, and every value that decides a metric but the ticket and the seed. Names count for nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NAMES = frozenset(
     {"name", "summary", "columns", "label_column", "dev_splits", "hub", "folder", "other_names",
      "unnamed_columns", "has_broken_rows"}
 )  # fmt: skip
-# Of a configuration: what is compared by content, or decides no score.
+# Of a configuration: what is compared by content, or decides no metric.
 _ELSEWHERE = frozenset(
     {"task", "ticket", "dense", "model", "data_dir", "train", "dev", "text_columns",
      "label_column", "label_kind", "limit", "epochs", "learning_rate", "batch_size", "max_length",
@@ -73,7 +73,7 @@ def setting_of(
     splits: Mapping[str, Examples],
     identity: Mapping[str, str],
 ) -> str:
-    """Return a digest of everything that decides a score but the ticket and the seed.
+    """Return a digest of everything that decides a metric but the ticket and the seed.
 
     Args:
         config: As asked for.
@@ -166,15 +166,15 @@ def _known(run: Path, setting: str, metric: str, seeds: list[int]) -> KnownRun |
     if any(one.get(SETTING) != setting for one in facts):
         return None
     names = facts[0]["scores"].keys()
-    scores = {name: [float(one["scores"][name]) for one in facts] for name in names}
+    values = {name: [float(one["scores"][name]) for one in facts] for name in names}
     ticket = facts[0]["config"]["ticket"]
-    values = scores[metric]
+    own = values[metric]
     return KnownRun(
         ticket=None if ticket is None else str(ticket),
         sparsity=float(facts[0]["sparsity"]),
-        mean=statistics.fmean(values),
-        std=statistics.stdev(values) if len(values) > 1 else None,
-        metrics={name: statistics.fmean(own) for name, own in scores.items()},
+        mean=statistics.fmean(own),
+        std=statistics.stdev(own) if len(own) > 1 else None,
+        metrics={name: statistics.fmean(of_seeds) for name, of_seeds in values.items()},
         run_folder=str(run),
     )
 

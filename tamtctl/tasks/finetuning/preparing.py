@@ -224,7 +224,7 @@ class Prepared:
         seed: int,
         schedule: Schedule,
         folder: Path,
-        score: Callable[[PreTrainedModel], dict[str, float]],
+        measure: Callable[[PreTrainedModel], dict[str, float]],
     ) -> SeedRun:
         """Return a seed that is ready to train, whose checkpoints are in a folder."""
         first = self.unused.pop() if self.unused else None
@@ -239,7 +239,7 @@ class Prepared:
         checkpoints = Checkpoints(
             folder / CHECKPOINTS, self.run.identity, self.compute.circumstances
         )
-        return SeedRun(schedule, model, pruned, seed, checkpoints, score)
+        return SeedRun(schedule, model, pruned, seed, checkpoints, measure)
 
 
 def _with_values(task: Task, config: FinetuneConfig, training: TaskSchedule) -> Task:

@@ -68,7 +68,7 @@ class RateSearch:
 
     @property
     def where(self) -> str:
-        """What the scores are of."""
+        """What the metrics are of."""
         return f"{self.examples:,} held-out training examples, after {self.steps:,} steps"
 
     @classmethod

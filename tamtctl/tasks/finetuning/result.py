@@ -37,7 +37,7 @@ class FinetunePlan:
             None: there are none.
         data: Where the examples are from.
         train_examples: How many there are to train on.
-        dev_examples: How many there are to score on.
+        dev_examples: How many there are to measure on.
         max_length: Tokens per example.
         epochs: Passes over the training set.
         steps: Optimiser steps of each seed.
@@ -46,7 +46,7 @@ class FinetunePlan:
         compute: Device and precision.
         run_folder: Where the run will live.
         labels: What the labels are taken for: the classes, or the range of the numbers.
-        notes: What a person should know before a score is believed, a line each.
+        notes: What a person should know before a metric is believed, a line each.
         train_cut: How many of the examples to train on are too long and are cut.
         dev_cut: The same of the dev examples.
         has_made_dev: The dev examples are a part of the training set that is held out.
@@ -84,12 +84,12 @@ class MetricOverSeeds:
     """One metric over the seeds.
 
     Attributes:
-        scores: One per seed.
+        scores: Its value of each seed.
         mean: Over the seeds.
         std: Over the seeds, the sample's (n - 1); None for a single one.
-        standard_errors: How far another dev set of this size would move each score; None where
+        standard_errors: How far another dev set of this size would move each value; None where
             there are too few examples to tell.
-        constant: What the same answer to every example scores, see `FinetuneResult`.
+        constant: What the same answer to every example has, see `FinetuneResult`.
     """
 
     scores: list[float]
@@ -120,18 +120,18 @@ class FinetuneResult(Shown):
     Attributes:
         task: As asked for.
         metric: Name of the primary metric, which ``scores``, ``mean`` and ``std`` are of.
-        scores: One per seed.
+        scores: Its value of each seed.
         mean: Over the seeds.
         std: Over the seeds (n - 1); None for a single one.
         metrics: Every metric over the seeds.
-        dev_selected: The scores are of the epoch that is best on the dev set itself: an oracle.
-        seeds: In the order of the scores.
+        dev_selected: The metrics are of the epoch that is best on the dev set itself: an oracle.
+        seeds: In the order of ``scores``.
         sparsity: Share of zeros in the masked matrices.
         zeros: What became of them; as in `FinetunePlan`.
         model: What was fine-tuned.
         ticket: With which ticket; None for the dense model.
         train_examples: How many there were to train on.
-        dev_examples: How many there were to score on.
+        dev_examples: How many there were to measure on.
         epochs: Passes over the training set.
         steps: Optimiser steps of each seed.
         seconds: Seconds of each seed's training, without its scoring.
@@ -140,7 +140,7 @@ class FinetuneResult(Shown):
         resumed_from: How many seeds an interrupted run had already done.
         already_done: Whether an earlier run had done it all.
         labels: What the labels were taken for: the classes, or the range of the numbers.
-        notes: What a person should know before a score is believed, a line each.
+        notes: What a person should know before a metric is believed, a line each.
         train_cut: How many of the examples to train on were too long and were cut.
         dev_cut: The same of the dev examples.
         has_made_dev: The dev examples are a part of the training set that was held out.
@@ -148,7 +148,7 @@ class FinetuneResult(Shown):
         standard_error: How far another dev set of this size would move the metric of a seed;
             None where there are too few examples to tell.
         constant_answer: The training set's most frequent class or answer, or mean label.
-        constant_score: What it scores on the dev set if it is given to every example.
+        constant_score: What it has on the dev set if it is given to every example.
         untrained: Which seeds learnt nothing, and how that is told; None if none of them is so.
         beside: Finished runs of the same setting under ``runs/``: of the dense model beside a
             ticket, of tickets beside the dense model.

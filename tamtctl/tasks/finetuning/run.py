@@ -1,4 +1,4 @@
-"""From a ticket and a task to a fine-tuned model and its scores (TAMT, §4.1).
+"""From a ticket and a task to a fine-tuned model and its metrics (TAMT, §4.1).
 
 The mask is applied to the pre-trained weights; the weights that are left and everything outside of
 the mask are trained.
@@ -75,8 +75,8 @@ def _find_rate(prepared: Prepared, watcher: FinetuneWatcher) -> RateSearch:
             continue
         watcher.status(f"trying learning rate {rate:g}")
         with random_numbers:
-            score = _try_rate(prepared, trials, rate, steps, watcher)
-        watcher.note(f"learning rate {rate:g}: {score}")
+            said = _try_rate(prepared, trials, rate, steps, watcher)
+        watcher.note(f"learning rate {rate:g}: {said}")
     usual, sizes = prepared.task.learning_rate, (len(prepared.held_out), steps)
     found = world().on_first(lambda: trials.choose(prepared.plan.rates, usual, *sizes))
     for line in (f"learning rate {found.learning_rate:g} is taken", *found.remarks):
@@ -87,7 +87,7 @@ def _find_rate(prepared: Prepared, watcher: FinetuneWatcher) -> RateSearch:
 def _try_rate(
     prepared: Prepared, trials: Trials, rate: float, steps: int, watcher: FinetuneWatcher
 ) -> str:
-    """Train with a rate, and write down what it scores on what is held out."""
+    """Train with a rate, and write down what it comes to on what is held out."""
     seed, held_out, folder = prepared.config.seeds[0], prepared.held_out, trials.folder(rate)
     assert held_out is not None
     schedule = replace(
@@ -182,7 +182,7 @@ def _result(prepared: Prepared, folders: Mapping[int, Path], done_before: int) -
 
 
 def _run_seed(prepared: Prepared, seed: int, folder: Path, watcher: FinetuneWatcher) -> None:
-    """Fine-tune, score and save one seed; its folder appears whole or not at all."""
+    """Fine-tune, measure and save one seed; its folder appears whole or not at all."""
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     stops_on_held_out = prepared.held_out and prepared.config.stops_on_held_out
     judge = (stops_on_held_out and prepared.held_out) or prepared.dev
@@ -212,14 +212,14 @@ def _save_seed(
     save_model(seed_run.model, prepared.tokenizer, folder)
     prepared.pipeline.write(folder)
     save_predictions(folder, prepared.task, found, prepared.dev.sets)
-    scores, errors = prepared.dev.metrics(found), prepared.dev.standard_errors(found)
+    metrics, errors = prepared.dev.metrics(found), prepared.dev.standard_errors(found)
     loss = None if seed_run.smooth_loss is None else float(seed_run.smooth_loss)
-    finding = _finding(prepared, found, scores, errors, loss)
+    finding = _finding(prepared, found, metrics, errors, loss)
     made = {"dev": str(prepared.run.path / DEV_FILE)} if prepared.plan.has_made_dev else {}
     facts = prepared.facts | {
         "seed": seed,
         "files": prepared.facts["files"] | places_of(made, folder),
-        "scores": scores,
+        "scores": metrics,
         "standard_errors": errors,
         "training_loss": loss,
         "finding": finding and asdict(finding),
@@ -238,7 +238,7 @@ def _save_seed(
 def _finding(
     prepared: Prepared,
     found: Mapping[str, Predictions],
-    scores: Mapping[str, float],
+    metrics: Mapping[str, float],
     errors: Mapping[str, float | None],
     loss: float | None,
 ) -> Finding | None:
@@ -251,7 +251,7 @@ def _finding(
         or no_better(
             primary_metric(prepared.task),
             metric,
-            scores[metric],
+            metrics[metric],
             errors[metric],
             prepared.constant,
             constant["scores"][metric],

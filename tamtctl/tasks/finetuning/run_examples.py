@@ -20,7 +20,7 @@ class RunExamples:
 
     Attributes:
         train: To train on.
-        dev: To score on, by suffix.
+        dev: To measure on, by suffix.
         notes: What is to be said of them.
         held_out: A part of the training set to stop by or to find the rate on; None if unused.
         apart: What is left of the training set without these.

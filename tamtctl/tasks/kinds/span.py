@@ -106,7 +106,7 @@ class Code(TaskKind):
     ) -> Predictions:
         """Return the best span of all windows of each question, cut from the context as it stands.
 
-        A context without any token has an empty answer, and no score.
+        A context without any token has an empty answer, and no confidence.
         """
         assert isinstance(encoded, Windows)
         _, contexts = examples.texts
@@ -119,12 +119,12 @@ class Code(TaskKind):
                 offsets, example = encoded.offsets[row], int(encoded.examples[row])
                 if not offsets[:, 1].any():
                     continue
-                first, last, score = best_span(starts, ends, offsets)
+                first, last, total = best_span(starts, ends, offsets)
                 before = best[example][1]
-                if score > (-math.inf if before is None else before):
+                if total > (-math.inf if before is None else before):
                     text = contexts[example][offsets[first, 0] : offsets[last, 1]]
-                    best[example] = (text, score)
-        return Predictions([text for text, _ in best], [score for _, score in best])
+                    best[example] = (text, total)
+        return Predictions([text for text, _ in best], [total for _, total in best])
 
     def cut_note(self, parts: Sequence[Features]) -> str:
         """Return how many questions are cut; contexts are read whole, in windows."""
@@ -214,10 +214,10 @@ def read_articles(file: Path) -> Iterator[Record]:
 
 
 def best_span(starts: Tensor, ends: Tensor, offsets: NDArray[np.int32]) -> tuple[int, int, float]:
-    """Return first token, last token and score of a window's best span.
+    """Return first token, last token and sum of the two logits of a window's best span.
 
     Of the 20 best starts and ends, pairs that lie in the context, in order, and span at most 30
-    tokens are candidates; their score is the sum of the two logits.
+    tokens are candidates; the one with the largest sum is best.
 
     Args:
         starts: Logit of each token as a start, shape (T',) with T' ≥ T.
@@ -226,11 +226,11 @@ def best_span(starts: Tensor, ends: Tensor, offsets: NDArray[np.int32]) -> tuple
     """
     outside = torch.from_numpy(offsets[:, 1] == 0)  # (T,)
     count = min(_N_BEST, int((~outside).sum()))
-    start_scores, firsts = starts[: len(outside)].masked_fill(outside, -torch.inf).topk(count)
-    end_scores, lasts = ends[: len(outside)].masked_fill(outside, -torch.inf).topk(count)
+    start_logits, firsts = starts[: len(outside)].masked_fill(outside, -torch.inf).topk(count)
+    end_logits, lasts = ends[: len(outside)].masked_fill(outside, -torch.inf).topk(count)
     lengths = lasts - firsts[:, None] + 1  # (count, count)
-    scores = start_scores[:, None] + end_scores
-    scores = scores.masked_fill((lengths < 1) | (lengths > _LONGEST_ANSWER), -torch.inf)
-    place = int(scores.argmax())
+    sums = start_logits[:, None] + end_logits
+    sums = sums.masked_fill((lengths < 1) | (lengths > _LONGEST_ANSWER), -torch.inf)
+    place = int(sums.argmax())
     first, last = firsts[place // count], lasts[place % count]
-    return int(first), int(last), float(scores.flatten()[place])
+    return int(first), int(last), float(sums.flatten()[place])

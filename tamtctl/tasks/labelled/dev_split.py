@@ -33,7 +33,7 @@ class DevSplit:
 
     Attributes:
         rest: To train on.
-        held_out: To score on.
+        held_out: To measure on.
     """
 
     rest: Examples

@@ -15,7 +15,7 @@ from tamtctl.tasks.task import Task
 
 
 def few_note(examples: Examples, where: str) -> list[str]:
-    """Return a note where there are too few examples to say how sure a score is."""
+    """Return a note where there are too few examples to say how sure a metric is."""
     if len(examples) >= MIN_EXAMPLES:
         return []
     return [

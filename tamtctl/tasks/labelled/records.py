@@ -74,7 +74,7 @@ class TaskData:
         """Refuse labels with which nothing can correlate: a metric of 0 would be made up.
 
         Args:
-            examples: To score on.
+            examples: To measure on.
 
         Raises:
             TaskError: The metric is a correlation, and all labels are the same.

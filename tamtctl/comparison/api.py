@@ -15,8 +15,8 @@ from tamtctl.comparison.report import write_report
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.sections.table import SECTIONS
 from tamtctl.comparison.subnetworks import (
-    ONE_SHOT_MASKS,
     Subnetwork,
+    baseline_masks,
     dense,
     of_cell,
     of_one_shot,
@@ -162,7 +162,7 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subne
             one = of_cell(cell, runs.searches.get(cell), texts)
             along = {step: one.along[step] for step in config.at_steps if step in one.along}
             yield replace(one, metrics=metrics(of(cell)), along=along)
-        for level, (method, seed) in itertools.product(levels, ONE_SHOT_MASKS):
+        for level, (method, seed) in itertools.product(levels, baseline_masks()):
             one = of_one_shot(method, seed, level, texts)
             if config.tasks and one.ticket:
                 one = replace(one, path=saved(one.ticket))
@@ -173,6 +173,6 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subne
 
     levels = opened.uneven_levels
     count = 1 + len(opened.cells) - len(runs.left_out) + len(opened.tickets)
-    count += len(levels) * len(ONE_SHOT_MASKS)
+    count += len(levels) * len(baseline_masks())
     watcher.note(f"measuring {count} subnetworks on held-out text …")
     return list(counted(measured(), "measuring subnetwork", count))

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tamtctl.foundations.errors import TicketError
-from tamtctl.pruning.one_shot import magnitude_masks_of, random_masks_of
+from tamtctl.pruning.criteria.context import Context
+from tamtctl.pruning.one_shot import one_shot_masks
 from tamtctl.pruning.searching.mask_probe import HeldOutText
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import RUNS, TICKET
@@ -19,18 +20,15 @@ def one_shot_ticket(
     """Return the ticket of a one-shot mask.
 
     Args:
-        method: ``magnitude`` or ``random``.
-        seed: Seed of a random one.
+        method: A criterion that needs no text.
+        seed: Seed of the mask; None if it has none.
         counts: Name → how many weights it keeps, of every matrix that it masks.
         sparsity: What it is said to aim at.
         text: Holds the model.
     """
     weights = text.weights
-    if method == "magnitude":
-        masks = magnitude_masks_of(weights, counts)
-    else:
-        assert seed is not None
-        masks = random_masks_of(weights, counts, seed)
+    context = Context(weights={name: weights[name] for name in counts}, seed=seed or 0)
+    masks = one_shot_masks(method, context, counts)
     return Ticket.create(
         {name: weights[name] for name in counts},
         masks,

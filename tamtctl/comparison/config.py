@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tamtctl.comparison.grid import RANDOM_SEEDS, Cell, TimedBudget
+from tamtctl.comparison.grid import Cell, TimedBudget
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least, each, positive, seed_number
 from tamtctl.foundations.config import (
@@ -22,6 +22,7 @@ from tamtctl.foundations.config import (
 )
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import CRITERIA, REFERENCE
 from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
 from tamtctl.pruning.methods import DEFAULT_METHODS, IMP, IMP_OBJECTIVE, sweep_methods
 from tamtctl.pruning.recipes import RECIPES, Recipe
@@ -268,7 +269,7 @@ class CompareConfig(Config):
 
     def defaults(self) -> SearchConfig:
         """Return a search of the recipe: it says what is not asked for, as where to compute."""
-        return self.search_config(Cell("magnitude", 0.5, None))
+        return self.search_config(Cell(REFERENCE, 0.5, None))
 
     def notes_on_steps(self, cells: Sequence[Cell]) -> list[str]:
         """Return where a step of ``at_steps`` is beyond what mask training takes."""
@@ -323,11 +324,7 @@ class CompareConfig(Config):
 
     def _seeds_of(self, method: str) -> tuple[int | None, ...]:
         seeds = self._search_seeds(sweep_methods()[method].method)
-        if method == "magnitude":
-            return (None,)
-        if method == "random" and len(seeds) < len(RANDOM_SEEDS):
-            return RANDOM_SEEDS
-        return seeds
+        return CRITERIA[method].seeds(seeds) if method in CRITERIA else seeds
 
     def _without_head(self, methods: tuple[str, ...]) -> tuple[str, ...]:
         possible = _headless(methods)

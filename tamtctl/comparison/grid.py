@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from tamtctl.pruning.methods import IMP, Method, sweep_methods
 
-RANDOM_SEEDS = (1, 2, 3)  # at least: random masks differ more than any others, and cost nothing
-
 
 @dataclass(frozen=True)
 class Cell:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from tamtctl.comparison.baselines import one_shot_ticket
-from tamtctl.comparison.grid import RANDOM_SEEDS, Cell
+from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.intervals import Spread, number_or_none
 from tamtctl.comparison.levels import Level, TicketLevel
 from tamtctl.comparison.measures import column, loss_measure
@@ -18,9 +18,10 @@ from tamtctl.comparison.sweep import flips_along, losses_along, training_losses
 from tamtctl.comparison.task_metrics import TaskMetric
 from tamtctl.foundations import printable
 from tamtctl.foundations.selection import keep_count
-from tamtctl.pruning.methods import IMP, ONE_SHOT, TAMT, sweep_methods
+from tamtctl.pruning.criteria import CRITERIA, baselines
+from tamtctl.pruning.methods import TAMT, TRAINED, sweep_methods
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
-from tamtctl.pruning.one_shot import magnitude_masks_of
+from tamtctl.pruning.one_shot import reference_masks
 from tamtctl.pruning.searching.mask_probe import HeldOutText
 from tamtctl.pruning.searching.run import SearchResult
 from tamtctl.ticket.similarity import place_of
@@ -29,10 +30,6 @@ from tamtctl.ticket.ticket import Ticket
 Texts = Mapping[str, HeldOutText]  # by what tables call them: nothing, where there is only one
 
 DENSE = "dense"
-ONE_SHOT_MASKS: tuple[tuple[str, int | None], ...] = (
-    ("magnitude", None),
-    *(("random", seed) for seed in RANDOM_SEEDS),
-)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,8 +84,13 @@ class Subnetwork:
 
     @property
     def is_one_shot(self) -> bool:
-        """Whether it is a baseline or a cell that took no training."""
-        return not self.is_given and self.method in ONE_SHOT
+        """Whether it is the mask of a criterion, which took no training."""
+        return not self.is_given and self.method in CRITERIA
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a mask that every ticket is set beside, unasked."""
+        return self.is_one_shot and CRITERIA[self.method].is_baseline
 
     @property
     def level(self) -> Level:
@@ -169,7 +171,7 @@ def of_cell(cell: Cell, found: SearchResult | None, texts: Texts) -> Subnetwork:
         path=found.ticket if found else None,
         steps=found.steps if found else 0,
         seconds=found.seconds if found else 0.0,
-        flips=_flips(ticket, magnitude_masks_of(weights, counts)),
+        flips=_flips(ticket, reference_masks(weights, counts)),
         training=training_losses(found) if found else {},
         along=losses_along(found) if found else {},
         flipped=flips_along(found) if found else {},
@@ -189,7 +191,7 @@ def of_ticket(label: str, path: Path, ticket: Ticket, at: TicketLevel, texts: Te
     """
     weights = next(iter(texts.values())).weights
     ticket = ticket.decode(weights)
-    is_trained = ticket.method in (TAMT, IMP)
+    is_trained = ticket.method in TRAINED
     return Subnetwork(
         method=label,
         objective=ticket.objective if ticket.method == TAMT else None,
@@ -200,7 +202,7 @@ def of_ticket(label: str, path: Path, ticket: Ticket, at: TicketLevel, texts: Te
         ticket=ticket,
         path=path,
         steps=_count(ticket.metrics.get("steps")),
-        flips=_flips(ticket, magnitude_masks_of(weights, at.counts)),
+        flips=_flips(ticket, reference_masks(weights, at.counts)),
         is_unchanged=is_trained and ticket.metrics.get("flips") == 0,
         is_given=True,
     )
@@ -220,8 +222,13 @@ def of_one_shot(method: str, seed: int | None, at: TicketLevel, texts: Texts) ->
         ticket=ticket,
         steps=0,
         seconds=0.0,
-        flips=_flips(ticket, magnitude_masks_of(text.weights, at.counts)),
+        flips=_flips(ticket, reference_masks(text.weights, at.counts)),
     )
+
+
+def baseline_masks() -> list[tuple[str, int | None]]:
+    """Return method and seed of every mask that a ticket is set beside, unasked."""
+    return [(row.name, seed) for row in baselines() for seed in row.seeds()]
 
 
 def baseline_cells(sparsities: Sequence[float]) -> list[Cell]:
@@ -229,7 +236,7 @@ def baseline_cells(sparsities: Sequence[float]) -> list[Cell]:
     return [
         Cell(method, sparsity, seed)
         for sparsity in sorted(set(sparsities))
-        for method, seed in ONE_SHOT_MASKS
+        for method, seed in baseline_masks()
     ]
 
 
@@ -245,16 +252,16 @@ def _count(value: object) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-def _flips(ticket: Ticket, magnitude: Mapping[str, Tensor]) -> dict[str, float]:
+def _flips(ticket: Ticket, reference: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the share of mask bits that differ from the magnitude mask, by layer and over all."""
     flipped: dict[str, int] = {}
     total: dict[str, int] = {}
     for name in ticket.parameters:
-        if name not in magnitude:
+        if name not in reference:
             continue
         mask = ticket.mask(name)
         layer = place_of(name).layer
-        count = int((mask != magnitude[name]).sum())
+        count = int((mask != reference[name]).sum())
         for group in ("all", "outside" if layer is None else str(layer)):
             flipped[group] = flipped.get(group, 0) + count
             total[group] = total.get(group, 0) + mask.numel()

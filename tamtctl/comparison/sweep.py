@@ -150,9 +150,10 @@ def _units(
 ) -> list[tuple[Cell | None, ...]]:
     """Return the cells that take a run, and None for the dense model, as they can run apart.
 
-    A one-shot mask takes a run only for fine-tuning, which wants a ticket on disk.
+    A mask that can be made on the spot takes a run only for fine-tuning, which wants a ticket on
+    disk.
     """
-    wanted = [cell for cell in cells if cell.is_trained or config.tasks]
+    wanted = [cell for cell in cells if cell.facts.takes_a_run or config.tasks]
     units: list[tuple[Cell | None, ...]] = [*units_of_work(wanted)]
     if config.budget == "seconds":  # which are known once imp is done
         units.sort(key=lambda unit: unit[0] is not None and unit[0].method != IMP)

@@ -23,7 +23,7 @@ LOCAL_FILE = "local.json"
 
 # Of a search's configuration, what may be a path.
 _ONE, _SEVERAL = ("model", "init", "from_scores"), ("corpus", "held_out", "check_corpus")
-_NAMES = ("nano", "python-docs", "magnitude", "random")  # of what comes with tamtctl, never a path
+_NAMES = ("nano", "python-docs")  # of what comes with tamtctl, never a path
 
 _MAX_LOCAL_BYTES = 2**20
 _SNAPSHOT = re.compile(r"models--(?P<repo>[^/\\]+)[/\\]snapshots[/\\](?P<commit>[0-9a-f]{40})")

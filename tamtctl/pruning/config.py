@@ -21,8 +21,9 @@ from tamtctl.foundations.config import (
     setting,
 )
 from tamtctl.foundations.errors import UsageError
+from tamtctl.pruning.criteria import CRITERIA, REFERENCE, Criterion
 from tamtctl.pruning.cuts import check_sparsity, imp_steps
-from tamtctl.pruning.methods import METHODS
+from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED, methods
 from tamtctl.pruning.objectives import Terms, objectives, terms_of
 from tamtctl.pruning.recipes import Recipe, recipe_values
 
@@ -69,12 +70,12 @@ class SearchConfig(Config):
     )
     text_column: str | None = shared.text_column()
     method: str = setting(
-        default="tamt",
+        default=TAMT,
         help="How the mask is found, one of {choices}.",
         more="`tamt` trains the mask, `imp` is iterative magnitude pruning; others take no "
         "training.",
         panel=METHOD,
-        choices=METHODS,
+        choices=methods,
     )
     objective: str = setting(
         default="mlm",
@@ -84,10 +85,10 @@ class SearchConfig(Config):
         choices=objectives,
     )
     init: str = setting(
-        default="magnitude",
+        default=REFERENCE,
         help="Mask to start from: {choices}, or a ticket.",
         panel=METHOD,
-        choices=("magnitude", "random"),
+        choices=CRITERIA,
         is_open=True,
     )
     steps: int = setting(
@@ -261,18 +262,20 @@ class SearchConfig(Config):
         self._check_pruning()
         self._check_watching()
         self._check_stream()
-        if self.method != "tamt" and (self.compile or self.low_memory):
+        if self.method != TAMT and (self.compile or self.low_memory):
             raise UsageError("--compile and --low-memory are for --method tamt")
 
     def _check_pruning(self) -> None:
-        if self.method != "imp":
+        if self.method != IMP:
             require("steps", 1 <= self.steps <= MOST_STEPS, _STEPS, self.steps)
             if self.prune_every is not None or self.rewind != "weights":
                 raise UsageError("--prune-every and --rewind are for --method imp")
             return
-        if self.objective != "mlm":
-            raise UsageError(f"--method imp trains on mlm, not on --objective {self.objective}")
-        if self.init != "magnitude":
+        if self.objective != IMP_OBJECTIVE:
+            raise UsageError(
+                f"--method imp trains on {IMP_OBJECTIVE}, not on --objective {self.objective}"
+            )
+        if self.init != REFERENCE:
             raise UsageError(f"--method imp starts from the full model, not --init {self.init}")
         if self.max_minutes is not None:
             raise UsageError(
@@ -298,15 +301,15 @@ class SearchConfig(Config):
             option = name.replace("_", "-")
             if getattr(self, name) is None:
                 continue
-            if self.method == "imp" and name in ("eval_every", "patience"):
+            if self.method == IMP and name in ("eval_every", "patience"):
                 raise UsageError(
                     f"--{option} is for --method tamt: what imp trains, it gives up at the next cut"
                 )
             if not self.is_trained:
                 raise UsageError(f"--{option} is for methods that train, not for {self.method}")
-        if self.keep_scores is not None and self.method == "imp":
+        if self.keep_scores is not None and self.method == IMP:
             raise UsageError("--keep-scores is for --method tamt: imp trains no scores")
-        if self.eval_steps and (self.method != "tamt" or not self.is_trained):
+        if self.eval_steps and (self.method != TAMT or not self.is_trained):
             raise UsageError("eval-steps are for --method tamt")
         if self.eval_steps and self.patience:
             raise UsageError("--patience counts evaluations at equal distances, not eval-steps")
@@ -316,12 +319,23 @@ class SearchConfig(Config):
     @property
     def is_trained(self) -> bool:
         """Whether it takes training, and is neither one-shot nor derived from a search."""
-        return self.method in ("tamt", "imp") and self.from_scores is None
+        return self.method in TRAINED and self.from_scores is None
 
     @property
     def terms(self) -> Terms:
         """What the objective is a sum of."""
         return terms_of(self.objective)
+
+    @property
+    def criterion(self) -> Criterion:
+        """What ranks the weights of the initial mask, which a one-shot method ends with."""
+        asked = (self.method, *([] if self.from_scores else [self.init]))
+        return CRITERIA[next((name for name in asked if name in CRITERIA), REFERENCE)]
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether the model needs its pre-trained masked-LM head."""
+        return self.terms.need_head or self.criterion.needs_head
 
     def to_dict(self) -> dict[str, Any]:
         """Return what determines the ticket as plain JSON values, for ``ticket.json`` and the run.

@@ -10,6 +10,7 @@ from typing import Any
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.methods import TAMT
 
 
 def derived_config(run: Path | str, sparsity: float, **changes: Any) -> SearchConfig:
@@ -33,7 +34,7 @@ def derived_config(run: Path | str, sparsity: float, **changes: Any) -> SearchCo
         raise UsageError(
             f"--from-scores {run!r} is not the folder of a search; give one made with --keep-scores"
         ) from error
-    if config.method != "tamt" or not config.is_trained:
+    if config.method != TAMT or not config.is_trained:
         raise UsageError(f"--from-scores {run!r} is not the run of a mask training")
     asked = {key: value for key, value in changes.items() if value is not None}
     return replace(

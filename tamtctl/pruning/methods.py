@@ -6,21 +6,22 @@ Imports nothing heavy. Mask training (``tamt``) stands in a comparison once for 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
+from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.objectives import headless, objectives, terms_of
 
 TAMT, IMP = "tamt", "imp"
-ONE_SHOT = ("magnitude", "random")
-METHODS = (TAMT, IMP, *ONE_SHOT)
+TRAINED = (TAMT, IMP)
 IMP_OBJECTIVE = "mlm"  # what the weights are trained on between two cuts
 
 # What a sweep compares unless it is told: a choice, not a rule.
 DEFAULT_METHODS = ("tamt-mlm", "tamt-kd", "imp", "magnitude", "random")
 
 # The colours are those of Okabe and Ito, which most colour-blind people can tell apart.
-_OF_SUMS = (("#CC79A7", "D"), ("#56B4E9", "P"), ("#F0E442", "h"))
-_STYLES = {IMP: ("#009E73", "^"), "magnitude": ("#E69F00", "v"), "random": ("#999999", "X")}
+_OF_IMP = ("#009E73", "^")
+_OTHERS = (("#CC79A7", "D"), ("#882255", "P"), ("#44AA99", "h"), ("#AA4499", "*"))
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Method:
         style: Colour and marker in figures.
         is_trained: Whether it is no one-shot mask.
         trains_mask: Whether it is mask training.
+        takes_a_run: Whether its mask cannot be made on the spot, of the weights alone.
+        needs_head: Whether the model needs its pre-trained masked-LM head.
     """
 
     name: str
@@ -45,39 +48,47 @@ class Method:
     style: tuple[str, str]
     is_trained: bool = True
     trains_mask: bool = False
+    takes_a_run: bool = True
+    needs_head: bool = False
 
-    @property
-    def needs_head(self) -> bool:
-        """Whether the model needs its pre-trained masked-LM head."""
-        return terms_of(self.objective).need_head
+
+def methods() -> tuple[str, ...]:
+    """Return every ``--method`` of a search."""
+    return (*TRAINED, *CRITERIA)
 
 
 def sweep_methods() -> dict[str, Method]:
     """Return every method that a comparison knows, by the name that it has there."""
-    found = [
-        *(
-            Method(f"{TAMT}-{objective}", TAMT, objective, f"{TAMT}-{objective}".upper(),
-                   _style(objective), trains_mask=True)
-            for objective in objectives()
-        ),
-        Method(IMP, IMP, IMP_OBJECTIVE, IMP.upper(), _STYLES[IMP]),
-        *(
-            Method(name, name, headless().name, name, _STYLES[name], is_trained=False)
-            for name in ONE_SHOT
-        ),
-    ]  # fmt: skip
-    return {method.name: method for method in found}
+    others = itertools.cycle(_OTHERS)
+    found = {}
+    for objective in objectives():
+        terms, name = terms_of(objective), f"{TAMT}-{objective}"
+        own = terms[0].style if len(terms) == 1 else None
+        found[name] = Method(
+            name=name,
+            method=TAMT,
+            objective=objective,
+            label=name.upper(),
+            style=own or next(others),
+            trains_mask=True,
+            needs_head=terms.need_head,
+        )
+    needs_head = terms_of(IMP_OBJECTIVE).need_head
+    found[IMP] = Method(IMP, IMP, IMP_OBJECTIVE, IMP.upper(), _OF_IMP, needs_head=needs_head)
+    for row in CRITERIA.values():
+        found[row.name] = Method(
+            name=row.name,
+            method=row.name,
+            objective=headless().name,
+            label=row.label or row.name,
+            style=row.style or next(others),
+            is_trained=False,
+            takes_a_run=row.needs_text,
+            needs_head=row.needs_head,
+        )
+    return found
 
 
 def sweep_name(method: str, objective: str | None) -> str:
     """Return method and objective of a ticket in a word, as a comparison names them."""
     return f"{method}-{objective}" if method == TAMT and objective else method
-
-
-def _style(objective: str) -> tuple[str, str]:
-    """Return the colour and marker of a mask training: its term's own, or one of the others."""
-    terms = terms_of(objective)
-    if len(terms) == 1 and (style := terms[0].style):
-        return style
-    others = [name for name in objectives() if len(ts := terms_of(name)) > 1 or not ts[0].style]
-    return _OF_SUMS[others.index(objective) % len(_OF_SUMS)]

@@ -1,48 +1,60 @@
-"""One-shot masks: by magnitude and at random, with the same sparsity in every matrix."""
+"""Masks that take no training: of every matrix the weights that a criterion ranks highest."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
+from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.selection import keep_count, keep_largest
+from tamtctl.pruning.criteria import CRITERIA, REFERENCE, Criterion
+from tamtctl.pruning.criteria.context import Context
 
 
-def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
-    """Return name → mask that keeps the largest |w| of every matrix; ties by lower flat index."""
-    return magnitude_masks_of(weights, _counts(weights, sparsity))
+def one_shot_masks(criterion: str, context: Context, keep: Mapping[str, int]) -> dict[str, Tensor]:
+    """Return name → mask of the weights that a criterion ranks highest.
 
+    Args:
+        criterion: A name on the shelf of criteria.
+        context: What it may look at.
+        keep: Name → how many weights to keep, of every matrix that gets a mask.
 
-def magnitude_masks_of(
-    weights: Mapping[str, Tensor], counts: Mapping[str, int]
-) -> dict[str, Tensor]:
-    """Return name → mask that keeps so many of the largest |w|, of the matrices with a count."""
-    return {name: keep_largest(weights[name].abs(), count) for name, count in counts.items()}
-
-
-def random_masks(weights: Mapping[str, Tensor], sparsity: float, seed: int) -> dict[str, Tensor]:
-    """Return name → mask that keeps a random set of every matrix.
-
-    A matrix's mask depends on the seed and its name alone, not on the device or its neighbours.
+    Raises:
+        UsageError: The criterion gives scores that cannot be ranked.
     """
-    return random_masks_of(weights, _counts(weights, sparsity), seed)
-
-
-def random_masks_of(
-    weights: Mapping[str, Tensor], counts: Mapping[str, int], seed: int
-) -> dict[str, Tensor]:
-    """Return name → mask that keeps so many random weights, of the matrices with a count."""
+    row = CRITERIA.find(criterion)
+    scores = row.scores(context)
+    if strange := sorted(scores.keys() - context.weights.keys()):
+        raise UsageError(f"criterion {row.name!r} scores {strange[0]!r}, which is no matrix")
     masks = {}
-    for name, count in counts.items():
-        digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
-        draws = torch.rand(weights[name].shape, generator=generator)
-        masks[name] = keep_largest(draws, count).to(weights[name].device)
-    return masks
+    for name, count in keep.items():
+        weight = context.weights[name]
+        if name in scores:
+            masks[name] = _ranked(row, name, scores[name], weight, count)
+    if left := {name: count for name, count in keep.items() if name not in masks}:
+        masks |= reference_masks(context.weights, left)
+    return {name: masks[name] for name in keep}
 
 
-def _counts(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, int]:
+def reference_masks(weights: Mapping[str, Tensor], keep: Mapping[str, int]) -> dict[str, Tensor]:
+    """Return name → mask of the reference, from which flips are counted."""
+    chosen = {name: weights[name] for name in keep}
+    return one_shot_masks(REFERENCE, Context(weights=chosen), keep)
+
+
+def keep_counts(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, int]:
+    """Return name → how many weights of a matrix a sparsity keeps that is alike in all of them."""
     return {name: keep_count(weight.numel(), sparsity) for name, weight in weights.items()}
+
+
+def _ranked(row: Criterion, name: str, scores: Tensor, weight: Tensor, keep: int) -> Tensor:
+    if scores.shape != weight.shape or bool(scores.isnan().any()):
+        raise UsageError(
+            f"criterion {row.name!r} gives scores of {name} that are no numbers"
+            if scores.shape == weight.shape
+            else f"criterion {row.name!r} gives scores of {name} of shape {list(scores.shape)}, "
+            f"for a matrix of shape {list(weight.shape)}"
+        )
+    among_equals = weight.abs().to(scores.device) if row.breaks_ties else None
+    return keep_largest(scores, keep, among_equals).to(weight.device)

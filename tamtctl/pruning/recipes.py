@@ -15,7 +15,7 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.kinds import Kind
 from tamtctl.foundations.paths import expanded
 from tamtctl.pruning.cuts import check_sparsity, imp_steps
-from tamtctl.pruning.methods import METHODS
+from tamtctl.pruning.methods import IMP, methods
 
 _Values = dict[str, Any]
 
@@ -40,7 +40,7 @@ def _nano(method: str, objective: str, sparsity: float) -> dict[str, Any]:
         "learning_rate": 1e-3 * max(sparsity, 0.1) ** 2,
         "dropout": False,
     }
-    if method == "imp":  # 320 steps to sparsity 0.9
+    if method == IMP:  # 320 steps to sparsity 0.9
         settings |= {"prune_every": 40, "learning_rate": 8e-3}
     return settings
 
@@ -56,7 +56,7 @@ def _paper(method: str, objective: str, sparsity: float) -> dict[str, Any]:
         "sequence_length": 512,
         "learning_rate": 5e-5,
     }
-    if method == "imp":
+    if method == IMP:
         settings |= {"prune_every": 2792, "schedule_epochs": None}
     if objective == "kd":
         settings |= {
@@ -121,13 +121,13 @@ class Recipe:
             raise UsageError(f"recipe file {name!r} is not readable TOML: {error}") from error
         base = values.pop("recipe", "nano")
         one_of("recipe", base, RECIPES)
-        tables = {method: values.pop(method) for method in METHODS if method in values}
+        tables = {method: values.pop(method) for method in methods() if method in values}
         by_method = {method: _checked_values(name, table, kind) for method, table in tables.items()}
         for method, table in by_method.items():
             if table.get("method", method) != method:
                 raise UsageError(f"recipe file {name!r}: [{method}] cannot be for another method")
         for key in ("prune_every", "rewind"):
-            if key in values and values.get("method") != "imp":
+            if key in values and values.get("method") != IMP:
                 raise UsageError(
                     f"recipe file {name!r}: {key} is for one method; put it into a table [imp]"
                 )
@@ -167,7 +167,7 @@ def recipe_values(
     check_sparsity(changes["sparsity"])
     method, objective = ((usual | changes)[name] for name in ("method", "objective"))
     values = RECIPES[recipe](method, objective, changes["sparsity"]) | changes
-    if method == "imp":
+    if method == IMP:
         if "steps" in changes:
             where = (
                 ""

@@ -24,7 +24,7 @@ from tamtctl.data.padded_batches import TaskBatch
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.text_inputs import TextInputs
-from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.pruning.one_shot import keep_counts, reference_masks
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.kinds.base import kind_of
@@ -73,7 +73,10 @@ def ticket_to_dense(task: Task, examples: Examples, sparsity: float) -> float:
     pruned: dict[str, Tensor] = {}
     if sparsity:
         weights = {name: p.detach() for name, p in maskable_matrices(model).items()}
-        pruned = {name: ~mask for name, mask in magnitude_masks(weights, sparsity).items()}
+        pruned = {
+            name: ~mask
+            for name, mask in reference_masks(weights, keep_counts(weights, sparsity)).items()
+        }
         for name, weight in weights.items():
             weight[pruned[name]] = 0
     dense, masked = _step(task, _inputs_and_model(task)[1], {}), _step(task, model, pruned)

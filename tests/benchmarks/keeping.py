@@ -20,7 +20,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from tamtctl.models.encoder import maskable_matrices
-from tamtctl.pruning.one_shot import random_masks
+from tamtctl.pruning.one_shot import keep_counts, reference_masks
 from tamtctl.ticket.keeping import keep_masked
 
 GOAL = 1.1  # times a step without
@@ -65,7 +65,7 @@ def _step(
     cast(nn.Module, model).to(device)
     if kept:
         weights = {name: p.detach() for name, p in maskable_matrices(model).items()}
-        keep_masked(model, random_masks(weights, 0.7, seed=0))
+        keep_masked(model, reference_masks(weights, keep_counts(weights, 0.7)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     ids = torch.randint(1000, 30000, (batch_size, tokens), device=device)
     labels = torch.randint(2, (batch_size,), device=device)

@@ -35,7 +35,7 @@ from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.objective import Objective
-from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.pruning.one_shot import keep_counts, reference_masks
 from tamtctl.pruning.trained.folded_weights import KEPT_SCORE
 from tamtctl.pruning.trained.mask_training import MaskTraining
 
@@ -210,7 +210,7 @@ class Ours:
     ) -> None:
         self._clock = clock
         encoder = _encoder(shape)
-        masks = magnitude_masks(encoder.weights, SPARSITY)
+        masks = reference_masks(encoder.weights, keep_counts(encoder.weights, SPARSITY))
         config = SearchConfig(
             sparsity=SPARSITY,
             model="random",
@@ -252,7 +252,7 @@ def _floor(shape: Shape, objective: str, batches: Iterator[Batch]) -> Step:
     encoder = _encoder(shape)
     dense = {name: p.detach().clone() for name, p in encoder.matrices.items()}
     with torch.no_grad():
-        for name, mask in magnitude_masks(dense, SPARSITY).items():
+        for name, mask in reference_masks(dense, keep_counts(dense, SPARSITY)).items():
             encoder.matrices[name].mul_(mask)
     loss = Objective(encoder, objective, dense)
 

@@ -26,7 +26,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.text_inputs import TextInputs
-from tamtctl.pruning.one_shot import magnitude_masks
+from tamtctl.pruning.one_shot import keep_counts, reference_masks
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.loading import load_for_training
@@ -154,7 +154,10 @@ def _prune(model: PreTrainedModel, sparsity: float) -> dict[str, Tensor]:
     if not sparsity:
         return {}
     weights = {name: p.detach() for name, p in maskable_matrices(model).items()}
-    pruned = {name: ~mask for name, mask in magnitude_masks(weights, sparsity).items()}
+    pruned = {
+        name: ~mask
+        for name, mask in reference_masks(weights, keep_counts(weights, sparsity)).items()
+    }
     for name, weight in weights.items():
         weight[pruned[name]] = 0
     return pruned

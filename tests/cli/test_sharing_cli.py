@@ -9,10 +9,10 @@ import pytest
 import torch
 from command_line import Outcome, Run, runner
 from huggingface_hub import constants
+from masks import magnitude_masks
 from small_tickets import small_ticket
 
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.ticket.ticket import Ticket
 
 

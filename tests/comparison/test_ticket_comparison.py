@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from command_line import Run, runner
+from masks import magnitude_masks, random_masks
 from partial_tickets import partial
 from samples import ticket_for
 from small_search import command, small_config
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from tamtctl.foundations.selection import keep_count
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import magnitude_masks, magnitude_masks_of, random_masks
+from tamtctl.pruning.one_shot import reference_masks
 from tamtctl.ticket.ticket import Ticket
 
 
@@ -123,7 +124,7 @@ def test_partial_tickets_stand_beside_baselines_of_their_matrices(
         linear = {n: w for n, w in weights.items() if n.startswith("encoder.")}
         shuffled = {n: w.flatten().roll(1).view_as(w) for n, w in linear.items()}
         counts = {n: keep_count(w.numel(), 0.5) + 1 for n, w in linear.items()}
-        return magnitude_masks_of(shuffled, counts)
+        return reference_masks(shuffled, counts)
 
     two = make(tiny_model, "two", one_more, target_sparsity=0.498, allocation="free")
     attention = partial(tiny_model, "attention", "attention")

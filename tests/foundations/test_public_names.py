@@ -11,6 +11,7 @@ import huggingface_hub.constants
 import pytest
 import tiny
 from command_line import Run, runner
+from masks import magnitude_masks
 from safetensors.torch import load_file, save_file
 from samples import ticket_for
 
@@ -25,7 +26,6 @@ from tamtctl.foundations.public_names import (
 )
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.ticket.hub.card import as_published, card

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from masks import magnitude_masks
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, PreTrainedModel
@@ -17,7 +18,6 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from tamtctl.foundations.errors import TamtctlError, TicketError, UsageError
 from tamtctl.models.checkpoint_files import CheckpointFiles
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.ticket.importing import ImportResult, import_ticket
 
 NAME = "encoder.layer.0.output.dense.weight"

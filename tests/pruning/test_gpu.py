@@ -9,13 +9,13 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
+from masks import magnitude_masks
 
 from tamtctl.data.batches import Batch, Blocks
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.selection import keep_count, keep_largest
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.pruning.trained.mask_training import MaskTraining
 
 OBJECTIVES = pytest.mark.parametrize("objective", ["mlm", "kd", "mlm+kd"])

@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from command_line import Run, runner
+from masks import magnitude_masks
 from torch import Tensor
 
 from tamtctl.data.batches import Blocks
@@ -21,7 +22,6 @@ from tamtctl.models.encoder import Encoder
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.cuts import cut_sparsities, imp_steps
-from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.pruning.searching.run import can_follow, search
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.ticket.ticket import Ticket

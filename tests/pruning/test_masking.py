@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masks import magnitude_masks, random_masks
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
@@ -22,7 +23,6 @@ from tamtctl.data.batches import Batch
 from tamtctl.foundations.selection import Cut, keep_count, keep_largest, keep_largest_on_device
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.pruning.objectives.objective import Objective
-from tamtctl.pruning.one_shot import magnitude_masks, random_masks
 from tamtctl.pruning.trained.folded_weights import FoldedWeights
 from tamtctl.training.loop import ScoreOptimizer, linear_decay
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from masks import magnitude_masks, random_masks
 from transformers import AutoModel
 
 from tamtctl.foundations.errors import (
@@ -24,7 +25,6 @@ from tamtctl.foundations.selection import keep_count
 from tamtctl.foundations.watching import StepReport
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.one_shot import magnitude_masks, random_masks
 from tamtctl.pruning.searching.run import plan_search, search
 from tamtctl.ticket.ticket import Ticket
 

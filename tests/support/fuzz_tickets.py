@@ -35,13 +35,13 @@ import tiny
 import torch
 import typer.main
 import zstandard
+from masks import magnitude_masks, random_masks
 from ticket_mutators import MUTATORS, Files, spoilt
 
 from tamtctl.cli import app as cli
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.untrusted import Defect
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import magnitude_masks, random_masks
 from tamtctl.ticket.format.mask_codec import decode_mask
 from tamtctl.ticket.heads import head_parameters
 from tamtctl.ticket.hub.card import card

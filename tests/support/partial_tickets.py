@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from masks import magnitude_masks
+
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.ticket.ticket import Ticket
 
 COVERED: dict[str, Callable[[str], bool]] = {

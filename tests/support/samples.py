@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from masks import random_masks
 from tiny import WORDS
 
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import random_masks
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.ticket.ticket import Ticket
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from masks import magnitude_masks
 from torch import Tensor
 
-from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.ticket.ticket import Ticket
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from masks import magnitude_masks
 from samples import examples_file, own_config, squad_folder, ticket_for
 from transformers import (
     AutoModelForQuestionAnswering,
@@ -36,7 +37,6 @@ from tamtctl.foundations.errors import (
 )
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.tasks.examples import Answers
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig

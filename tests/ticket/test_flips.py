@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from masks import magnitude_masks, random_masks
 from safetensors.torch import load_file, save_file
 
 from tamtctl.foundations.masks import pack
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import magnitude_masks, random_masks
 from tamtctl.ticket.flips import flips_of, shared_flips
 from tamtctl.ticket.ticket import Ticket
 

@@ -18,12 +18,12 @@ import torch
 from hub_commands import COMMANDS
 from hub_server import READ_TOKEN, SENT_AS_IS, TOKEN, Fault, Hub, ask, running_hub
 from huggingface_hub import RepoCard, close_session, constants
+from masks import magnitude_masks
 from small_tickets import rewrite_json, small_ticket
 
 from tamtctl.foundations.errors import HubError, TamtctlError, TicketError, UsageError
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.ticket.hub.cache import pulled_tickets
 from tamtctl.ticket.hub.catalogue import published_tickets
 from tamtctl.ticket.hub.pulling import PullResult, pull

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from masks import random_masks
 from torch import Tensor
 from torch.nn.utils import prune
 from transformers import AutoModel, AutoModelForMaskedLM
@@ -16,7 +17,6 @@ from transformers import AutoModel, AutoModelForMaskedLM
 from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError, UsageError
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import random_masks
 from tamtctl.ticket.exporting import HEADS, export
 from tamtctl.ticket.importing import import_ticket
 from tamtctl.ticket.ticket import Ticket

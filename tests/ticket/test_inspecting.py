@@ -7,11 +7,11 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from masks import magnitude_masks, random_masks
 from small_tickets import small_ticket, ticket_of
 
 from tamtctl.foundations.errors import TicketError, UsageError
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import magnitude_masks, random_masks
 from tamtctl.ticket.heat_map import check_figure, save_heat_map
 from tamtctl.ticket.inspection import compare_masks, inspect_ticket
 from tamtctl.ticket.listing import known_tickets, list_tickets

@@ -12,12 +12,12 @@ import torch
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masks import magnitude_masks
 from small_tickets import list_again, rewrite_json, trained_mask
 from torch import Tensor
 
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.untrusted import Defect
-from tamtctl.pruning.one_shot import magnitude_masks
 from tamtctl.ticket.format.mask_codec import (
     ENCODINGS,
     Stored,

@@ -14,6 +14,7 @@ from tamtctl.cli.views.words import gap_closed
 from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size
 from tamtctl.foundations.public_names import texts_of
+from tamtctl.pruning.criteria import baselines
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.inspection import Inspection
@@ -24,7 +25,6 @@ _INDENT = 12  # of what stands behind a label
 _LAYERS, _TYPES, _EXCEPTIONS = 12, 12, 5  # lines at most
 _BAR = 9  # characters
 _KINDS = {"path": "", "packaged": "packaged, ", "hub": "pulled from the Hub, "}
-_BESIDE = ("dense", "magnitude", "random", "ticket")  # in which order losses are shown
 
 
 def show_inspection(
@@ -110,7 +110,8 @@ def _show_losses(sheet: Sheet, ticket: TicketMetadata) -> None:
 
 def _loss_columns(measured: Measured) -> list[Column]:
     losses = measured.losses
-    known = [name for name in _BESIDE if name in losses]
+    order = ("dense", *(row.name for row in baselines()), "ticket")
+    known = [name for name in order if name in losses]
     masks = known + [name for name in losses if name not in known]
 
     def numbers(heading: str, values: Mapping[str, float]) -> Column:

@@ -9,6 +9,7 @@ from tamtctl.cli.console import Page, PlainTable
 from tamtctl.cli.pace import duration
 from tamtctl.cli.views.words import count, error_text, gap_closed, place, tokens
 from tamtctl.foundations.folders import size
+from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.objectives import terms_of
 
 if TYPE_CHECKING:
@@ -81,8 +82,9 @@ def show_search_result(output: Page, result: SearchResult) -> None:
 def _claims(result: SearchResult) -> Iterator[str]:
     """Yield what the losses say of the ticket, or why they say nothing."""
     if result.changed is False:
-        starts = {"magnitude": "the magnitude mask", "random": "the random mask it started from"}
-        start = starts.get(result.init, f"that of {result.init}")
+        start = f"that of {result.init}"
+        if row := CRITERIA.get(result.init):
+            start = f"the {row.name} mask" + (" it started from" if row.has_seeds else "")
         yield f"The mask did not change: it is {start}."
     if result.text and (line := result.text.too_few):
         yield line[0].upper() + line[1:] + "."

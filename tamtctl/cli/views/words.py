@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from tamtctl.pruning.criteria import REFERENCE
+
 
 def error_text(error: float | None, digits: int) -> str:
     """Return a standard error, or a dash where there is none."""
@@ -38,23 +40,23 @@ def tokens(count: int) -> str:
 
 
 def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) -> str | None:
-    """Return how much of the way from magnitude to dense a ticket goes; None if there is no way.
+    """Return how much of the way from the reference to dense a ticket goes, if there is one.
 
     Args:
-        losses: Losses of ``dense``, ``magnitude`` and ``ticket``; without one nothing is said.
+        losses: Losses of ``dense``, the reference and ``ticket``; without one nothing is said.
         errors: Standard errors of these losses, as far as they are known.
     """
-    if not {"dense", "magnitude", "ticket"} <= losses.keys():
+    if not {"dense", REFERENCE, "ticket"} <= losses.keys():
         return None
-    gap = losses["magnitude"] - losses["dense"]
-    found = [errors.get(name) for name in ("dense", "magnitude")]
+    gap = losses[REFERENCE] - losses["dense"]
+    found = [errors.get(name) for name in ("dense", REFERENCE)]
     unsure = max((error for error in found if error is not None), default=0.0)
     if 0 < gap < unsure:
         return (
-            "The gap from magnitude to dense is smaller than its standard error: how much of it "
+            f"The gap from {REFERENCE} to dense is smaller than its standard error: how much of it "
             "the ticket closes cannot be told."
         )
     if gap <= 0:
         return None
-    closed = (losses["magnitude"] - losses["ticket"]) / gap
-    return f"The ticket closes {closed:.0%} of the gap from magnitude to dense."
+    closed = (losses[REFERENCE] - losses["ticket"]) / gap
+    return f"The ticket closes {closed:.0%} of the gap from {REFERENCE} to dense."

@@ -19,7 +19,8 @@ from tamtctl.comparison.measures import is_loss, lower_is_better, term_of, unit,
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import DENSE, Subnetwork
-from tamtctl.pruning.methods import IMP, ONE_SHOT
+from tamtctl.pruning.criteria import CRITERIA, REFERENCE, baselines
+from tamtctl.pruning.methods import IMP
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,12 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
 
 def _are_compared(a: Subnetwork, b: Subnetwork) -> bool:
     """Whether there is a difference to tell: not of two masks that are only there as baselines."""
-    return DENSE not in (a.method, b.method) and not a.is_one_shot
+    return DENSE not in (a.method, b.method) and not a.is_baseline
 
 
 def _is_told(b: Subnetwork) -> bool:
     """Whether a sentence says what takes more work than ``b`` gains by it."""
-    return b.is_given or b.method in ("magnitude", IMP)
+    return b.is_given or b.method in (REFERENCE, IMP) or (b.is_one_shot and not b.is_baseline)
 
 
 def _trained_for(one: Subnetwork, measures: Sequence[str]) -> list[str]:
@@ -156,6 +157,6 @@ def _trained_for(one: Subnetwork, measures: Sequence[str]) -> list[str]:
 
 def _rank(one: Subnetwork) -> int:
     """Return how much work a mask takes, the least last; a ticket is what a comparison is about."""
-    if one.is_given or one.method not in (IMP, *ONE_SHOT):
-        return 0
-    return (IMP, *ONE_SHOT).index(one.method) + 1
+    beside = [row.name for row in baselines()]
+    order = [IMP, *(name for name in CRITERIA if name not in beside), *beside]
+    return 0 if one.is_given or one.method not in order else order.index(one.method) + 1

@@ -20,6 +20,7 @@ from tamtctl.models.files import ModelFiles
 from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_config
 from tamtctl.models.sources import model_folder
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.searching.mask_probe import HeldOutText
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.shelf import resolve_ticket
@@ -57,8 +58,14 @@ def search_identity(config: SearchConfig) -> Identity:
     identity |= _texts("corpus", config.corpus)
     identity |= _texts("held-out text", config.held_out)
     identity |= _texts("check corpus", config.check_corpus)
-    if config.init not in ("magnitude", "random"):
+    if config.init not in CRITERIA:
         identity |= ticket_identity(config.init)
+    identity |= {
+        f"{kind} {row.name}": f"version {row.version}"
+        for kind, rows in (("criterion", [config.criterion]), ("term", config.terms))
+        for row in rows
+        if row.version > 1
+    }
     if config.from_scores is not None:
         scores = expanded(config.from_scores) / SCORES
         if scores.is_file():  # else the search says what is missing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -37,26 +37,32 @@ from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.encoder import Encoder, max_sequence_length, sha256_of_weight
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import baselines
+from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import check_targets, total_error
-from tamtctl.pruning.one_shot import magnitude_masks, random_masks
+from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
 from tamtctl.pruning.searching.identity import search_identity
+from tamtctl.pruning.searching.initial_mask import (
+    check_scored,
+    initial_masks,
+    with_matrices_of_init,
+)
 from tamtctl.pruning.searching.watched_training import WatchedTraining
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
-from tamtctl.pruning.trained.kept_scores import masks_from_scores, save_scores
+from tamtctl.pruning.trained.kept_scores import save_scores
 from tamtctl.pruning.trained.mask_training import MaskTraining
 from tamtctl.pruning.trained.reach import warn_of_reach
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.loop import TrainingRun
-from tamtctl.training.run_folder import CHECKPOINTS, RUNS, SCORES, TICKET, RunFolder
+from tamtctl.training.run_folder import CHECKPOINTS, RUNS, SCORES, RunFolder
 from tamtctl.training.run_log import RunLog, check_log_to
 from tamtctl.training.supervisor import Supervisor
 
-_CANDIDATES = ("dense", "random", "magnitude", "ticket")  # the masks that a search measures
 _TABLES = ("losses", "standard_errors", "check_losses")  # fields of a result: loss by candidate
 
 
@@ -305,7 +311,12 @@ def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
 
 def _in_order(losses: Mapping[str, Any]) -> dict[str, Any]:
     """Return losses in the order in which they are taken, which a file does not keep."""
-    return {name: losses[name] for name in _CANDIDATES if name in losses}
+    return {name: losses[name] for name in _candidates() if name in losses}
+
+
+def _candidates() -> tuple[str, ...]:
+    """Return the masks that a search measures, what is farthest from a ticket first."""
+    return ("dense", *(row.name for row in reversed(baselines())), "ticket")
 
 
 def _run_folder(config: SearchConfig, output_dir: Path | str | None) -> RunFolder:
@@ -355,26 +366,30 @@ class PreparedSearch:
                 f"--base-model is for a --model in a local folder, and {config.model!r} is none"
             )
         watcher.status(f"loading model {config.model}")
-        encoder = world().in_turn(
-            lambda: load_encoder(config.model, with_head=config.terms.need_head)
-        )
+        encoder = world().in_turn(lambda: load_encoder(config.model, with_head=config.needs_head))
         longest = max_sequence_length(encoder.model)
         if config.sequence_length > longest:
             raise UsageError(
                 f"--sequence-length {config.sequence_length} is more than model "
                 f"{config.model!r} can take; give at most {longest}"
             )
-        encoder = world().in_turn(lambda: _with_matrices_of_init(config, encoder, watcher))
-        initial_masks = world().in_turn(lambda: _initial_masks(config, encoder))
+        encoder = world().in_turn(lambda: with_matrices_of_init(config, encoder, watcher.note))
+        if config.from_scores is not None:
+            check_scored(config.from_scores, encoder)
         corpus, text, held_out = world().in_turn(lambda: _read_text(config, encoder, watcher))
+        if not config.criterion.needs_text:
+            masks = world().in_turn(lambda: initial_masks(config, encoder, text))
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
+        if config.criterion.needs_text:  # a stream is read in shares, and all start from one mask
+            watcher.status(f"ranking the weights by {config.criterion.name}")
+            masks = world().on_first(lambda: initial_masks(config, encoder, text))
         declared = None
         if config.base_model is not None:
             hashes = {name: sha256_of_weight(weight) for name, weight in encoder.weights.items()}
             declared = DeclaredBase.of(config.base_model, hashes)
             watcher.note(declared.note)
         kind = IterativePruning if config.method == IMP else MaskTraining
-        training = kind(config, compute, encoder, text, initial_masks)
+        training = kind(config, compute, encoder, text, masks)
 
         def evaluate() -> dict[str, float]:
             with training.pretrained_head():
@@ -549,12 +564,13 @@ class PreparedSearch:
             By the field of `SearchResult`, mask → loss; and mask → standard error of ``losses``.
         """
         config, frozen = self.config, self.training.folded.frozen
+        context = Context(weights=frozen, seed=config.seed)
+        keep = keep_counts(frozen, config.sparsity)
         candidates: dict[str, Callable[[], Mapping[str, Tensor]]] = {
-            "dense": lambda: {n: torch.ones_like(w, dtype=torch.bool) for n, w in frozen.items()},
-            "random": lambda: random_masks(frozen, config.sparsity, config.seed),
-            "magnitude": lambda: magnitude_masks(frozen, config.sparsity),
-            "ticket": lambda: masks,
+            name: partial(one_shot_masks, name, context, keep) for name in _candidates()
         }
+        candidates["dense"] = lambda: {n: torch.ones_like(w).bool() for n, w in frozen.items()}
+        candidates["ticket"] = lambda: masks
         losses: dict[str, dict[str, float]] = {name: {} for name in self.held_out}
         errors: dict[str, float | None] = {}
         for candidate, make in counted(candidates.items(), "measuring mask", len(candidates)):
@@ -635,81 +651,3 @@ def _read_text(
             "no second domain"
         )
     return corpus, streamed or cut(corpus.train, name=f"the text of {corpus.name}"), held_out
-
-
-def _initial_masks(config: SearchConfig, encoder: Encoder) -> dict[str, Tensor]:
-    """Return the mask that the search starts from, and that one-shot methods end with."""
-    weights = encoder.weights
-    if "random" in (config.method, config.init) and config.method != "magnitude":
-        masks = random_masks(weights, config.sparsity, config.seed)
-    else:
-        masks = magnitude_masks(weights, config.sparsity)
-    if config.method != TAMT:
-        return masks
-    if config.from_scores is not None:
-        reached = {name: weights[name] for name in encoder.matrices}
-        _check_scored(config.from_scores, encoder)
-        masks |= masks_from_scores(expanded(config.from_scores), reached, config.sparsity)
-    elif config.init not in ("magnitude", "random"):
-        ticket = _initial_ticket(config, encoder).full_masks(weights)
-        masks |= {name: ticket[name] for name in encoder.matrices}
-    # No gradient reaches the pooler: what it starts with is what it stays.
-    return masks | magnitude_masks(encoder.pooler, config.sparsity)
-
-
-def _with_matrices_of_init(
-    config: SearchConfig, encoder: Encoder, watcher: Watcher[SearchPlan]
-) -> Encoder:
-    """Return an encoder whose maskable matrices are those of the ticket that the search starts at.
-
-    A ticket of the linear layers alone leaves the embeddings dense, and so does a search from it:
-    they have no mask to start from.
-
-    Raises:
-        TicketError: The ticket is not of this model, or covers nothing that training reaches.
-    """
-    if config.method != TAMT or config.init in ("magnitude", "random"):
-        return encoder
-    covered = _initial_ticket(config, encoder).parameters
-    matrices = {name: p for name, p in encoder.matrices.items() if name in covered}
-    if not matrices:
-        raise TicketError(
-            f"the ticket of --init {config.init} masks nothing that training reaches, only "
-            f"{', '.join(covered)}; give another ticket"
-        )
-    if dense := [name for name in encoder.matrices if name not in covered]:
-        watcher.note(
-            f"--init {config.init} masks {len(matrices)} of {len(encoder.matrices)} matrices, and "
-            f"so will the search; {_shortened(dense)} stay{'s' * (len(dense) == 1)} dense"
-        )
-    pooler = {name: weight for name, weight in encoder.pooler.items() if name in covered}
-    return replace(encoder, matrices=matrices, pooler=pooler)
-
-
-def _initial_ticket(config: SearchConfig, encoder: Encoder) -> Ticket:
-    ticket = Ticket.from_pretrained(config.init)
-    remedy = "give --init a ticket of the same model"
-    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy)
-    return ticket
-
-
-def _check_scored(run: str, encoder: Encoder) -> None:
-    """Make sure that the scores of a run are of this model's weights, as its ticket is.
-
-    Raises:
-        DamagedRunError: The run has no ticket that can be read.
-        TicketError: It is of other weights.
-    """
-    try:
-        ticket = Ticket.load(expanded(run) / TICKET)
-    except TicketError as error:
-        raise DamagedRunError(
-            f"the run {run!r} has no scores that can be read, for its ticket cannot be "
-            f"({error}); search with --keep-scores"
-        ) from error
-    remedy = f"the scores of {run!r} are for other weights: search again with --keep-scores"
-    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy)
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

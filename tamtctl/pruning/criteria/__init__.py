@@ -1,0 +1,9 @@
+"""What ranks the weights of a one-shot or initial mask: one file and one row of `table` each."""
+
+from __future__ import annotations
+
+from tamtctl.pruning.criteria.table import CRITERIA as CRITERIA
+from tamtctl.pruning.criteria.table import REFERENCE as REFERENCE
+from tamtctl.pruning.criteria.table import Criterion as Criterion
+from tamtctl.pruning.criteria.table import baselines as baselines
+from tamtctl.pruning.criteria.table import register as register

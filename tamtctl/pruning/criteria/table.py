@@ -1,0 +1,118 @@
+"""The shelf of criteria: what says of each weight how much it matters, before any training.
+
+A criterion is a ``--method`` of its own, whose ticket is found at once, and an ``--init`` that mask
+training starts from. Imports nothing heavy. To add one: a file beside this one, and a row in
+`CRITERIA`; from another package or a script the same by `register`. The file defines
+
+    scores(context: Context) -> Mapping[str, Tensor]    name → score of each weight
+
+see `tamtctl.pruning.criteria.context`. The largest scores of every matrix are kept. A matrix that
+is left out, since what the criterion looks at does not reach it, keeps the mask of the `REFERENCE`.
+`magnitude` is the shortest example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.shelves import Row, Shelf
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tamtctl.pruning.criteria.context import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion(Row):
+    """A way to rank weights, and what others have to know of it.
+
+    Attributes:
+        label: What tables and sentences call it; None: its name.
+        needs_text: Whether it looks at the model and at text: then a comparison makes a run for it,
+            where others are made on the spot.
+        needs_head: Whether the model needs its pre-trained masked-LM head for that.
+        needs_noise: Whether the text has masked tokens.
+        has_seeds: Whether another seed gives another mask.
+        least_seeds: A comparison takes at least so many of them.
+        is_baseline: Whether every ticket is set beside it, unasked: it needs no text.
+        breaks_ties: Whether among equal scores the larger weight is kept, and not the earlier one.
+        version: Raise it whenever the same request would give another mask: what was found before
+            then is not taken for it.
+        style: Colour and marker in figures; None: the next that is free.
+    """
+
+    label: str | None = None
+    needs_text: bool = False
+    needs_head: bool = False
+    needs_noise: bool = False
+    has_seeds: bool = False
+    least_seeds: int = 1
+    is_baseline: bool = False
+    breaks_ties: bool = True
+    version: int = 1
+    style: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the facts go together.
+
+        Raises:
+            UsageError: They do not.
+        """
+        if (self.needs_head or self.needs_noise) and not self.needs_text:
+            raise UsageError(
+                f"criterion {self.name!r} needs a head or noise, and so it needs_text, too"
+            )
+        if self.is_baseline and self.needs_text:
+            raise UsageError(f"criterion {self.name!r} needs text, and so it cannot be a baseline")
+
+    def scores(self, context: Context) -> Mapping[str, Tensor]:
+        """Return name → score of every weight of a matrix, of those that it reaches."""
+        scores: Mapping[str, Tensor] = self.function("scores")(context)
+        return scores
+
+    def seeds(self, asked: tuple[int, ...] = ()) -> tuple[int | None, ...]:
+        """Return the seeds that a comparison takes: those that are asked for, if they are enough.
+
+        None stands for a mask without a seed.
+        """
+        if not self.has_seeds:
+            return (None,)
+        enough = tuple(range(1, self.least_seeds + 1))
+        return asked if len(asked) >= self.least_seeds else enough
+
+
+CRITERIA: Shelf[Criterion] = Shelf(
+    "criterion",
+    [
+        Criterion(
+            name="magnitude",
+            code="tamtctl.pruning.criteria.magnitude",
+            is_baseline=True,
+            breaks_ties=False,
+            style=("#E69F00", "v"),
+        ),
+        Criterion(
+            name="random",
+            code="tamtctl.pruning.criteria.random_scores",
+            has_seeds=True,
+            least_seeds=3,  # they differ more than any others, and cost nothing
+            is_baseline=True,
+            breaks_ties=False,
+            style=("#999999", "X"),
+        ),
+    ],
+    reserved=r"tamt(-.*)?|imp|dense|ticket",
+)
+register = CRITERIA.register
+
+# What training has to beat, flips are counted from, and a mask falls back on.
+REFERENCE = "magnitude"
+
+
+def baselines() -> tuple[Criterion, ...]:
+    """Return what every ticket is set beside, unasked."""
+    return tuple(row for row in CRITERIA.values() if row.is_baseline)

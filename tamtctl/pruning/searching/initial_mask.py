@@ -1,0 +1,149 @@
+"""The mask that a search starts from, and that a one-shot method ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+from torch import Tensor, nn
+
+from tamtctl.data.batches import Batch, Blocks, Noise, training_batches
+from tamtctl.data.streaming import StreamedText
+from tamtctl.foundations.errors import DamagedRunError, TicketError
+from tamtctl.foundations.paths import expanded
+from tamtctl.models.encoder import Encoder
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import CRITERIA
+from tamtctl.pruning.criteria.context import Context
+from tamtctl.pruning.methods import TAMT
+from tamtctl.pruning.one_shot import keep_counts, one_shot_masks, reference_masks
+from tamtctl.pruning.trained.kept_scores import masks_from_scores
+from tamtctl.ticket.ticket import Ticket
+from tamtctl.training.run_folder import TICKET
+
+
+def initial_masks(
+    config: SearchConfig, encoder: Encoder, text: Blocks | StreamedText
+) -> dict[str, Tensor]:
+    """Return name → mask of every matrix of the checkpoint.
+
+    Args:
+        config: The whole search.
+        encoder: Holds the dense weights, for a criterion that needs text on its device.
+        text: The training text.
+    """
+    masks = _masks_of_criterion(config, encoder, text)
+    if config.method != TAMT:
+        return masks
+    weights = encoder.weights
+    if config.from_scores is not None:
+        reached = {name: weights[name] for name in encoder.matrices}
+        masks |= masks_from_scores(expanded(config.from_scores), reached, config.sparsity)
+    elif config.init not in CRITERIA:
+        ticket = _initial_ticket(config, encoder).full_masks(weights)
+        masks |= {name: ticket[name] for name in encoder.matrices}
+    # No gradient reaches the pooler: what it starts with is what it stays.
+    return masks | reference_masks(encoder.pooler, keep_counts(encoder.pooler, config.sparsity))
+
+
+def _masks_of_criterion(
+    config: SearchConfig, encoder: Encoder, text: Blocks | StreamedText
+) -> dict[str, Tensor]:
+    criterion, weights = config.criterion, encoder.weights
+    context = Context(weights=weights, seed=config.seed)
+    keep = keep_counts(weights, config.sparsity)
+    if not criterion.needs_text:
+        return one_shot_masks(criterion.name, context, keep)
+    noise = Noise.of(encoder.tokenizer) if criterion.needs_noise else None
+    batches = partial(_batches, config, encoder, text, noise)
+    with _lent(encoder):
+        masks = one_shot_masks(
+            criterion.name, replace(context, encoder=encoder, batches=batches), keep
+        )
+    return {name: mask.cpu() for name, mask in masks.items()}
+
+
+def _batches(
+    config: SearchConfig, encoder: Encoder, text: Blocks | StreamedText, noise: Noise | None
+) -> Iterator[Batch]:
+    """Yield batches as the training sees them, on the device of the model."""
+    make = (
+        text.training_batches if isinstance(text, StreamedText) else partial(training_batches, text)
+    )
+    device = next(iter(encoder.matrices.values())).device
+    for batch in make(config.batch_size, config.seed, noise=noise):
+        yield batch.to(device)
+
+
+@contextmanager
+def _lent(encoder: Encoder) -> Iterator[None]:
+    """Lend a model to a criterion, which may run it forwards and backwards."""
+    model = cast(nn.Module, encoder.model)
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        model.zero_grad(set_to_none=True)
+
+
+def with_matrices_of_init(
+    config: SearchConfig, encoder: Encoder, note: Callable[[str], None]
+) -> Encoder:
+    """Return an encoder whose maskable matrices are those of the ticket that the search starts at.
+
+    A ticket of the linear layers alone leaves the embeddings dense, and so does a search from it:
+    they have no mask to start from.
+
+    Raises:
+        TicketError: The ticket is not of this model, or covers nothing that training reaches.
+    """
+    if config.method != TAMT or config.init in CRITERIA:
+        return encoder
+    covered = _initial_ticket(config, encoder).parameters
+    matrices = {name: p for name, p in encoder.matrices.items() if name in covered}
+    if not matrices:
+        raise TicketError(
+            f"the ticket of --init {config.init} masks nothing that training reaches, only "
+            f"{', '.join(covered)}; give another ticket"
+        )
+    if dense := [name for name in encoder.matrices if name not in covered]:
+        note(
+            f"--init {config.init} masks {len(matrices)} of {len(encoder.matrices)} matrices, and "
+            f"so will the search; {_shortened(dense)} stay{'s' * (len(dense) == 1)} dense"
+        )
+    pooler = {name: weight for name, weight in encoder.pooler.items() if name in covered}
+    return replace(encoder, matrices=matrices, pooler=pooler)
+
+
+def _initial_ticket(config: SearchConfig, encoder: Encoder) -> Ticket:
+    ticket = Ticket.from_pretrained(config.init)
+    remedy = "give --init a ticket of the same model"
+    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy)
+    return ticket
+
+
+def check_scored(run: str, encoder: Encoder) -> None:
+    """Make sure that the scores of a run are of this model's weights, as its ticket is.
+
+    Raises:
+        DamagedRunError: The run has no ticket that can be read.
+        TicketError: It is of other weights.
+    """
+    try:
+        ticket = Ticket.load(expanded(run) / TICKET)
+    except TicketError as error:
+        raise DamagedRunError(
+            f"the run {run!r} has no scores that can be read, for its ticket cannot be "
+            f"({error}); search with --keep-scores"
+        ) from error
+    remedy = f"the scores of {run!r} are for other weights: search again with --keep-scores"
+    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

@@ -1,0 +1,269 @@
+"""The shelf of criteria: every row keeps its promises, and every command knows one row more."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from command_line import Run
+from torch import Tensor, nn
+
+from tamtctl.foundations.errors import UsageError
+from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import CRITERIA, Criterion, baselines
+from tamtctl.pruning.criteria.context import Context
+from tamtctl.pruning.methods import methods, sweep_methods
+from tamtctl.pruning.one_shot import keep_counts, one_shot_masks, reference_masks
+from tamtctl.pruning.searching.identity import search_identity
+from tamtctl.ticket.ticket import Ticket
+
+RECIPE = """
+batch-size = 4
+sequence-length = 16
+learning-rate = 5e-3
+[imp]
+prune-every = 2
+learning-rate = 5e-2
+"""
+
+
+class Smallest:
+    """Keeps the smallest weights: of all masks the one that is easiest to tell from others."""
+
+    def scores(self, context: Context) -> Mapping[str, Tensor]:
+        assert context.encoder is None
+        assert context.batches is None
+        return {name: -weight.abs() for name, weight in context.weights.items()}
+
+
+class Inputs:
+    """|w| times the norm of its inputs, of the linear layers alone; seeds choose the batches."""
+
+    def scores(self, context: Context) -> Mapping[str, Tensor]:
+        assert context.encoder is not None
+        assert context.batches is not None
+        names = {id(parameter): name for name, parameter in context.encoder.matrices.items()}
+        norms: dict[str, Tensor] = {}
+
+        def see(name: str, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            norms[name] = norms.get(name, 0) + inputs[0].detach().flatten(0, -2).square().sum(0)
+
+        hooks = [
+            module.register_forward_hook(partial(see, names[id(module.weight)]))
+            for module in context.encoder.base.modules()
+            if isinstance(module, nn.Linear) and id(module.weight) in names
+        ]
+        batches = context.batches()
+        for _ in range(2):
+            context.encoder.base(input_ids=next(batches).input_ids)
+        for hook in hooks:
+            hook.remove()
+        return {name: context.weights[name].abs() * n.sqrt() for name, n in norms.items()}
+
+
+class Gradients:
+    """|w · dL/dw| of masked language modelling: takes a head, noise and a backward pass."""
+
+    def scores(self, context: Context) -> Mapping[str, Tensor]:
+        assert context.encoder is not None
+        assert context.batches is not None
+        assert not context.encoder.model.training
+        batch = next(context.batches())
+        assert len(batch.masked)
+        logits = context.encoder.model(input_ids=batch.input_ids).logits.flatten(0, 1)
+        nn.functional.cross_entropy(logits[batch.masked], batch.labels).backward()
+        return {
+            name: (p.detach() * p.grad).abs()
+            for name, p in context.encoder.matrices.items()
+            if p.grad is not None
+        }
+
+
+SMALLEST = Criterion(name="smallest", code=Smallest(), label="the smallest")
+INPUTS = Criterion(name="inputs", code=Inputs(), needs_text=True, has_seeds=True)
+GRADIENTS = Criterion(
+    name="gradients", code=Gradients(), needs_text=True, needs_head=True, needs_noise=True
+)
+
+
+@pytest.mark.parametrize("row", [*CRITERIA.values(), SMALLEST], ids=lambda row: row.name)
+def test_every_row_keeps_its_promises(row: Criterion) -> None:
+    if row.name in CRITERIA:
+        text = importlib.import_module(str(row.code)).__doc__ or ""
+        assert re.search(r"\(.+ et al\., \d{4}", text), "the source"
+        assert "\nRelations: " in text
+    model = tiny.build("bert")
+    weights = {name: p.detach() for name, p in maskable_matrices(model).items()}
+    before = {name: weight.clone() for name, weight in weights.items()}
+    with CRITERIA.holding(row) if row.name not in CRITERIA else pytest.MonkeyPatch.context():
+        for sparsity in (0.0, 0.5, 0.93):
+            keep = keep_counts(weights, sparsity)
+            masks = one_shot_masks(row.name, Context(weights=weights, seed=1), keep)
+            assert {name: int(mask.sum()) for name, mask in masks.items()} == keep
+            again = one_shot_masks(row.name, Context(weights=weights, seed=1), keep)
+            other = one_shot_masks(row.name, Context(weights=weights, seed=2), keep)
+            assert all(torch.equal(masks[name], again[name]) for name in masks)
+            differs = any(not torch.equal(masks[name], other[name]) for name in masks)
+            assert differs == (row.has_seeds and sparsity > 0)
+        # A matrix has the same mask whatever stands beside it.
+        (name, weight), *_ = weights.items()
+        alone = one_shot_masks(
+            row.name, Context(weights={name: weight}, seed=1), {name: keep[name]}
+        )
+        assert torch.equal(alone[name], masks[name])
+    assert all(torch.equal(weights[name], weight) for name, weight in before.items())
+    assert len(row.seeds()) >= row.least_seeds
+    assert row.seeds((4, 5, 6)) == ((4, 5, 6) if row.has_seeds else (None,))
+
+
+def test_what_cannot_be_ranked_is_refused() -> None:
+    weights = {"a": torch.ones(2, 3), "b": torch.tensor([[3.0, -1.0], [2.0, 0.0]])}
+
+    def masks(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        class Code:
+            def scores(self, context: Context) -> Mapping[str, Tensor]:
+                return scores
+
+        with CRITERIA.holding(Criterion(name="odd", code=Code())):
+            return one_shot_masks("odd", Context(weights=weights), keep_counts(weights, 0.5))
+
+    with pytest.raises(UsageError, match="criterion 'odd' gives scores of a that are no numbers"):
+        masks({"a": torch.full((2, 3), torch.nan)})
+    with pytest.raises(
+        UsageError, match=r"scores of a of shape \[3\], for a matrix of shape \[2, 3\]"
+    ):
+        masks({"a": torch.ones(3)})
+    with pytest.raises(UsageError, match="criterion 'odd' scores 'c', which is no matrix"):
+        masks({"c": torch.ones(3)})
+    # What is left out keeps the mask of the reference, and among equals the larger weight is kept.
+    found = masks({"b": torch.ones(2, 2)})
+    assert torch.equal(found["a"], reference_masks(weights, {"a": 3})["a"])
+    assert found["b"].tolist() == [[True, False], [True, False]]
+
+
+def test_facts_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(UsageError, match="needs a head or noise, and so it needs_text"):
+        Criterion(name="odd", code="x", needs_head=True)
+    with pytest.raises(UsageError, match="needs text, and so it cannot be a baseline"):
+        Criterion(name="odd", code="x", needs_text=True, is_baseline=True)
+    for name in ("tamt", "tamt-kd", "imp", "dense", "ticket"):
+        with pytest.raises(UsageError, match=f"cannot be called '{name}', which means something"):
+            CRITERIA.register(Criterion(name=name, code="x"))
+
+
+def test_methods_are_what_they_were() -> None:
+    assert methods() == ("tamt", "imp", "magnitude", "random")
+    assert [row.name for row in baselines()] == ["magnitude", "random"]
+    labels = {name: method.label for name, method in sweep_methods().items()}
+    assert labels == {
+        "tamt-mlm": "TAMT-MLM", "tamt-kd": "TAMT-KD", "tamt-mlm+kd": "TAMT-MLM+KD", "imp": "IMP",
+        "magnitude": "magnitude", "random": "random",
+    }  # fmt: skip
+
+
+def kept_of(run: Path) -> dict[str, Tensor]:
+    ticket = Ticket.load(run / "ticket")
+    return {name: ticket.mask(name) for name in ticket.parameters}
+
+
+def test_a_row_that_looks_at_weights_alone(
+    tiny_model: Path, text_file: Path, working_folder: None, run: Run
+) -> None:
+    """It is searched for, started from, and made on the spot, each time the same mask."""
+    Path("tiny.toml").write_text(RECIPE)
+    at = ["--model", tiny_model, "--corpus", text_file, "--device", "cpu", "--recipe", "tiny.toml"]
+    weights = load_encoder(str(tiny_model), with_head=False).weights
+    with CRITERIA.holding(SMALLEST):
+        found = run(*"search --sparsity 0.7 --method smallest --output-dir s --json".split(), *at)
+        assert found.code == 0, found.err
+        losses = json.loads(found.out)["losses"]
+        assert list(losses) == ["dense", "random", "magnitude", "ticket"]
+        assert losses["ticket"] != losses["magnitude"]
+        masks = kept_of(Path("s"))
+        keep = keep_counts(weights, 0.7)
+        for name, mask in masks.items():
+            assert weights[name].abs()[mask].max() <= weights[name].abs()[~mask].min()
+            assert int(mask.sum()) == keep[name]
+
+        trained = run(
+            *"search --sparsity 0.7 --init smallest --steps 1 --output-dir t".split(), *at
+        )
+        assert trained.code == 0, trained.err
+        assert "The mask did not change: it is the smallest mask." in trained.out
+        assert all(torch.equal(mask, masks[name]) for name, mask in kept_of(Path("t")).items())
+
+        sweep = "compare --sparsity 0.7 --blocks 16 --json --methods".split()
+        done = run(*sweep, "magnitude,smallest,random", *at)
+        assert done.code == 0, done.err
+    compared = json.loads(done.out)
+    assert not list(Path("runs").glob("search-*"))  # made on the spot
+    rows = {row["name"]: row for row in compared["results"]}
+    assert rows["the smallest"]["seed"] is None
+    told = [line for line in compared["sentences"] if "the smallest" in line and " in " in line]
+    assert told
+    for line in told:
+        if claim := re.match(r"(.+) beats (.+) at 0.7 in (MLM|KD) loss by", line):
+            better, worse = (rows[name][f"{claim[3].lower()}_loss"] for name in claim.groups()[:2])
+            assert better < worse
+    folder = Path(compared["folder"])
+    assert "| 0.7 | the smallest |" in (folder / "report.md").read_text()
+    assert (folder / "figures" / "loss.svg").stat().st_size > 0
+
+
+@pytest.mark.parametrize("row", [INPUTS, GRADIENTS], ids=lambda row: row.name)
+def test_a_row_that_looks_at_text(
+    row: Criterion, tiny_model: Path, text_file: Path, working_folder: None, run: Run
+) -> None:
+    """It gets the model and batches, and a comparison makes a run for it, a seed each if it has."""
+    Path("tiny.toml").write_text(RECIPE)
+    at = ["--model", tiny_model, "--corpus", text_file, "--device", "cpu", "--recipe", "tiny.toml"]
+    weights = load_encoder(str(tiny_model), with_head=False).weights
+    reference = reference_masks(weights, keep_counts(weights, 0.7))
+    with CRITERIA.holding(row):
+        sweep = f"compare --sparsity 0.7 --blocks 16 --json --methods magnitude,{row.name}".split()
+        done = run(*sweep, "--seeds", "1,2", *at)
+        assert done.code == 0, done.err
+        again = run(*sweep, "--seeds", "1,2", *at, "--dry-run")
+        trained = run(
+            *f"search --sparsity 0.7 --init {row.name} --steps 1 --output-dir t".split(), *at
+        )
+        assert trained.code == 0, trained.err
+    assert "0 of " in again.out + again.err
+    found = sorted(Path("runs").glob(f"search-*-{row.name}-*"))
+    assert len(found) == (2 if row.has_seeds else 1)
+    masks = [kept_of(path) for path in found]
+    linear = "encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(masks[0][linear], reference[linear])
+    if row.has_seeds:
+        assert not all(torch.equal(masks[0][name], mask) for name, mask in masks[1].items())
+    # What the criterion does not reach has the mask of the reference.
+    out_of_reach = "embeddings.word_embeddings.weight" if row is INPUTS else None
+    if out_of_reach:
+        assert torch.equal(masks[0][out_of_reach], reference[out_of_reach])
+    rows = [one for one in json.loads(done.out)["results"] if one["method"] == row.name]
+    assert [one["seed"] for one in rows] == ([1, 2] if row.has_seeds else [None])
+    start = kept_of(Path("t"))
+    assert any(all(torch.equal(start[n], mask[n]) for n in start) for mask in masks)
+
+
+def test_another_version_is_another_mask(tiny_model: Path, text_file: Path) -> None:
+    values: dict[str, Any] = {
+        "sparsity": 0.5, "model": str(tiny_model), "corpus": (str(text_file),), "steps": 1,
+        "sequence_length": 16, "learning_rate": 0.1, "method": "smallest",
+    }  # fmt: skip
+    with CRITERIA.holding(SMALLEST):
+        first = search_identity(SearchConfig(**values))
+    with CRITERIA.holding(replace(SMALLEST, version=2)):
+        second = search_identity(SearchConfig(**values))
+    assert second == first | {"criterion smallest": "version 2"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import Run, runner
+from command_line import Run
 from rich.console import Console
 from samples import ticket_for
 from small_tickets import small_ticket, ticket_of
@@ -19,11 +19,7 @@ from tamtctl.cli.views.similarity import show_comparison
 from tamtctl.ticket.inspection import compare_masks, inspect_ticket
 from tamtctl.ticket.mask_shares import Uniform, layers, types
 
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def on_screen(width: int) -> tuple[Output, io.StringIO]:

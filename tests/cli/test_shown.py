@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from command_line import Run, runner
+from command_line import Run
 from small_search import small_config
 
 from tamtctl.pruning.config import SearchConfig
@@ -20,13 +20,9 @@ from tamtctl.ticket.inspection import compare_masks, inspect_ticket
 from tamtctl.ticket.shelf import shelf
 from tamtctl.ticket.ticket import Ticket
 
+pytestmark = pytest.mark.usefixtures("working_folder")
+
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e[bold]"
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
 
 
 class Cells(HTMLParser):

@@ -12,7 +12,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
-from command_line import Run, runner
+from command_line import Run
 from samples import own_config
 from small_search import small_config
 
@@ -28,13 +28,9 @@ from tamtctl.ticket.exporting import export
 from tamtctl.ticket.importing import import_ticket
 from tamtctl.ticket.shelf import shelf
 
+pytestmark = pytest.mark.usefixtures("working_folder")
+
 NANO = shelf() / "nano-0.7"
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
 
 
 def last(text: str) -> str:

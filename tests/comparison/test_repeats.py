@@ -6,18 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import Run, runner
+from command_line import Run
 from small_search import command, small_config
 
 from tamtctl.pruning.searching.run import search
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import Run, runner
+from command_line import Run
 from masks import magnitude_masks, random_masks
 from partial_tickets import partial
 from samples import ticket_for
@@ -21,11 +21,7 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.one_shot import reference_masks
 from tamtctl.ticket.ticket import Ticket
 
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def make(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from command_line import Run, runner
+from command_line import Run
 from masks import magnitude_masks
 from torch import Tensor
 
@@ -26,11 +26,7 @@ from tamtctl.pruning.searching.run import can_follow, search
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.ticket.ticket import Ticket
 
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:

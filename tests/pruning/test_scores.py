@@ -8,17 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import Run, runner
+from command_line import Run
 from safetensors.torch import load_file, save_file
 
 from tamtctl.models.loading import load_encoder
 from tamtctl.ticket.ticket import Ticket
 
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Run, runner
+from command_line import Run
 from small_search import STEPS, bits, command, interrupted, small_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -18,11 +18,7 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.run import search
 from tamtctl.ticket.ticket import Ticket
 
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.fixture

@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Run, runner
+from command_line import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamtctl.foundations.errors import ModelError
 from tamtctl.tasks.run_facts import RunFacts
 
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def write_rows(file: Path, topics: tuple[str, ...] = ("list", "file")) -> None:

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import tiny
 import torch
-from command_line import Run, runner
+from command_line import Run
 from samples import ticket_for
 from small_tickets import list_again
 from torch import Tensor
@@ -21,6 +21,8 @@ from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.heads import head_parameters
 from tamtctl.ticket.ticket import Ticket
+
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 Head = dict[str, Tensor]
 IDS = torch.arange(8).view(2, 4)
@@ -45,12 +47,6 @@ def bring(folder: Path, head: Head) -> None:
     content = {name: tensor.clone().contiguous() for name, tensor in head.items()}
     safetensors.torch.save_file(content, folder / "mlm_head.safetensors")
     list_again(folder, "mlm_head.safetensors")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

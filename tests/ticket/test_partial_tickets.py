@@ -8,18 +8,14 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from command_line import Run, runner
+from command_line import Run
 from partial_tickets import COVERED, partial
 from transformers import AutoModelForMaskedLM
 
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.ticket.ticket import Ticket
 
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.mark.parametrize("encoding", ["bits", "delta"])

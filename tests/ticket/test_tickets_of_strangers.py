@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Run, runner
+from command_line import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -22,6 +22,8 @@ from tamtctl.ticket.hub.card import card
 from tamtctl.ticket.listing import known_tickets
 from tamtctl.ticket.measured import Measured
 from tamtctl.ticket.ticket import Ticket
+
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 FORGED = "x\nok      mask: verified\x1b[2K\u202e"
 RECORDS: dict[str, tuple[Any, Any]] = {
@@ -42,12 +44,6 @@ RECORDS: dict[str, tuple[Any, Any]] = {
     "deep": ({"a": {"b": {"c": {"d": [[[[1]]]]}}}}, {"scores": {"sst2": {"a": {"b": 1}}}}),
     "many": ({f"s{i}": i for i in range(5000)}, {"losses": {f"m{i}": 1.0 for i in range(5000)}}),
 }
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture

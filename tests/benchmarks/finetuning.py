@@ -68,8 +68,9 @@ def main() -> bool:
 
 def ticket_to_dense(task: Task, examples: Examples, sparsity: float) -> float:
     """Return the median over pairs of a step with a ticket over a dense step; 0 is no ticket."""
-    encoding, model = _inputs_and_model(task)
-    batches = encoding.for_training(examples).training_batches(task.batch_size, seed=1)
+    inputs, model = _inputs_and_model(task)
+    features = kind_of(task).encode(inputs, examples).features
+    batches = features.training_batches(task.batch_size, seed=1)
     pruned: dict[str, Tensor] = {}
     if sparsity:
         weights = {name: p.detach() for name, p in maskable_matrices(model).items()}

@@ -44,6 +44,9 @@ TAGS = ("about-lists", "about-files", "about-sets")
 class Code(TaskKind):
     """Any number of tags for a text: a kind of its own, in as few lines as it takes."""
 
+    def text(self, place: str, value: Any) -> str:
+        return " ".join(value) if isinstance(value, list) else super().text(place, value)
+
     @property
     def no_label(self) -> list[int]:
         return []
@@ -152,7 +155,7 @@ def tags_folder(folder: Path) -> Path:
         for number in range(count):
             tags = [tag for bit, tag in enumerate(TAGS) if number >> bit & 1]
             words = [tag.removeprefix("about-").removesuffix("s") for tag in tags]
-            rows.append({"text": " ".join(["the", tiny.WORDS[number % 30], *words]), "tags": tags})
+            rows.append({"text": ["the", tiny.WORDS[number % 30], *words], "tags": tags})
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder
 
@@ -288,8 +291,14 @@ def test_a_toy_benchmark_of_a_toy_kind_is_known_to_every_command(
     assert score["score"] == pytest.approx(result["mean"])
     assert "tag_errors, lower is better" in run("evaluate", checkpoint).out
     Path("new.txt").write_text("the of list\nthe of file\n")
-    labelled = json.loads(run("evaluate", checkpoint, "--predict", "new.txt", "--json").out)
-    assert all(set(one["prediction"]) <= set(TAGS) for one in labelled["predictions"])
+    words = [{"text": ["the", "of", topic]} for topic in ("list", "file")]
+    Path("new.jsonl").write_text("\n".join(map(json.dumps, words)))
+    said = [
+        json.loads(run("evaluate", checkpoint, "--predict", name, "--json").out)["predictions"]
+        for name in ("new.txt", "new.jsonl")
+    ]
+    assert said[0] == said[1]
+    assert all(set(one["prediction"]) <= set(TAGS) for one in said[0])
 
     own = "finetune own --dense --epochs 1 --threads 1 --text-column text --label-column tags"
     at = ["--train", folder / "train.jsonl", "--model", tiny_model, "--json"]

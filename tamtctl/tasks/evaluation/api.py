@@ -86,7 +86,7 @@ def label(
     ticket = None if found else _find_ticket(config.name)
     fine_tuned = FineTuned.choose(config, found, ticket)
     task = fine_tuned.task
-    texts = read_texts(file, fine_tuned.columns(config))
+    texts = read_texts(file, fine_tuned.columns(config), fine_tuned.task.kind)
     kind = kind_of(task)
     examples = Examples(
         [str(i) for i in range(len(texts))],

@@ -2,7 +2,7 @@
 
 Lifecycle of a task in a fine-tuning run::
 
-    label            the cell of a record → a label; class names are of the training split
+    text, label      the cells of a record → texts and a label; class names are of training
     head, load       the encoder under a head (`tamtctl.tasks.kinds.loading`)
     encode           examples → padded batches, with what predictions need of them
     loss             a batch → what is trained on
@@ -67,7 +67,21 @@ class TaskKind(ABC):
         """Its row on the shelf."""
         return KINDS[self.task.kind]
 
-    # --- labels ------------------------------------------------------------------------------
+    # --- texts and labels --------------------------------------------------------------------
+
+    def text(self, place: str, value: Any) -> str:
+        """Return the cell of a text as a text.
+
+        Args:
+            place: Where the cell is from, for messages.
+            value: The cell, which is not missing.
+
+        Raises:
+            TaskError: It is none.
+        """
+        if not isinstance(value, str):
+            raise TaskError(f"{place} is not a string but {value!r}")
+        return value
 
     @abstractmethod
     def label(self, place: str, value: Any, texts: tuple[str, ...]) -> Any:

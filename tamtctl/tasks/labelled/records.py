@@ -139,10 +139,9 @@ def cell_of(task: Task, place: str, record: Mapping[str, Any], column: str) -> A
 def text_of(task: Task, place: str, record: Mapping[str, Any], column: str) -> str:
     """Return the text of a record in a column; raises TaskError as `cell_of`, or if it is none."""
     value = cell_of(task, place, record, column)
-    if not isinstance(value, str):
-        raise TaskError(f"{place}, column {column!r}, is not a string but {value!r}")
+    text = kind_of(task).text(f"{place}, column {column!r},", value)
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError as error:
         raise TaskError(f"{place}, column {column!r}, is not valid Unicode") from error
-    return value
+    return text

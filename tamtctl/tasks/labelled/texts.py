@@ -16,7 +16,9 @@ from tamtctl.tasks.task import Task
 _OTHER_SUFFIXES = (".json", ".ndjson", ".xml", ".html", ".arrow", ".xlsx", ".xls", ".ods", ".pkl")
 
 
-def read_texts(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def read_texts(
+    file: Path, columns: Sequence[str], kind: str | None = None
+) -> list[tuple[str, ...]]:
     """Read text to label: the lines of a text file, or columns of a tsv, csv, jsonl or parquet.
 
     Every line or row is one text, in order; of one that is blank or null, the text is empty.
@@ -24,6 +26,7 @@ def read_texts(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     Args:
         file: Any of these kinds; a text file serves a single column.
         columns: The columns that the task reads.
+        kind: Of the task; None: of a usual one.
 
     Raises:
         TaskError: The file cannot be read, lacks a column, or is empty.
@@ -31,14 +34,14 @@ def read_texts(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     if not file.exists() or file.is_dir():  # a pipe will do
         raise TaskError(f"no file {str(file)!r} to label")
     if suffix_of(file) in TABLES:
-        task = own_task("text", tuple(columns), "", own_kinds()[0])
+        task = own_task("text", tuple(columns), "", kind or own_kinds()[0])
         texts = [
             tuple(_text_to_label(task, place, record, column) for column in columns)
             for place, record in records_of(task, file, with_blank=True)
         ]
-    elif (kind := suffix_of(file)) in _OTHER_SUFFIXES:
+    elif (suffix := suffix_of(file)) in _OTHER_SUFFIXES:
         raise TaskError(
-            f"{file} is not read as text, for it is a {kind} file; make it {', '.join(TABLES)} "
+            f"{file} is not read as text, for it is a {suffix} file; make it {', '.join(TABLES)} "
             "or lines of text (.txt)"
         )
     elif len(columns) == 1:

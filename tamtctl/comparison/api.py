@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tamtctl.comparison.baselines import saved
 from tamtctl.comparison.config import CompareConfig
-from tamtctl.comparison.grid import Cell
+from tamtctl.comparison.measuring import measured
 from tamtctl.comparison.opening import Opened, open_comparison
 from tamtctl.comparison.report import write_report
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.sections.table import SECTIONS
-from tamtctl.comparison.subnetworks import (
-    Subnetwork,
-    baseline_masks,
-    dense,
-    of_cell,
-    of_one_shot,
-    of_ticket,
-)
 from tamtctl.comparison.sweep import CompareWatcher, PlannedRun, Runs, make_runs, plan_runs
-from tamtctl.comparison.task_metrics import TaskMetric, metric_of, run_finetuning
 from tamtctl.comparison.ticket_labels import short_name
 from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.public_names import public_model
 from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, default_watcher
-from tamtctl.foundations.working import counted, watched
+from tamtctl.foundations.working import watched
 from tamtctl.pruning.searching.identity import Identity, comparison_identity
-from tamtctl.tasks.finetuning.result import FinetuneResult
 from tamtctl.tasks.labelled.opening import open_task
 from tamtctl.tasks.registry import find_task
 from tamtctl.training.run_folder import RUNS, RunFolder
@@ -67,7 +54,7 @@ def compare(
     folder.finished(force=force)
     with promising(KEPT):
         runs = make_runs(opened.config, opened.cells, opened.model, force=force, watcher=watcher)
-        subnetworks = _measured(opened, runs, watcher)
+        subnetworks = measured(opened, runs, watcher)
     comparison = Comparison(
         config=config,
         model=public_model(opened.model)[0],
@@ -127,10 +114,10 @@ def _identity(opened: Opened) -> Identity:
     data = [open_task(find_task(task), data_dir).identity for task in config.tasks]
     others = {
         f"text {label}": f"{text.identity['text']}, {text.identity['sequence_length']} tokens"
-        for label, text in opened.texts.items()
+        for label, text in opened.bench.texts.items()
         if label
     }
-    return others | comparison_identity(opened.text, config.corpus, config.tickets, data)
+    return others | comparison_identity(opened.bench.text, config.corpus, config.tickets, data)
 
 
 def _name(config: CompareConfig) -> str:
@@ -138,41 +125,3 @@ def _name(config: CompareConfig) -> str:
     about = config.tickets or (config.model or str(config.recipe),)
     more = f"-and-{len(about) - 1}-more" if len(about) > 1 else ""
     return f"compare-{folder_name(short_name(about[0]))}{more}-{config.hash}"
-
-
-def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnetwork]:
-    """Measure every subnetwork of a comparison, the dense model first."""
-    config, texts = opened.config, opened.texts
-
-    def metrics(found: Mapping[str, FinetuneResult]) -> dict[str, TaskMetric]:
-        return {task: metric_of(result) for task, result in found.items()}
-
-    def of(cell: Cell | None) -> dict[str, FinetuneResult]:
-        return {task: found[cell] for task, found in runs.fine_tuned.items()}
-
-    def with_metrics(one: Subnetwork, path: Path | None) -> Subnetwork:
-        found = {t: run_finetuning(config, t, opened.model, path, watcher) for t in config.tasks}
-        return replace(one, metrics=metrics(found))
-
-    def measured() -> Iterator[Subnetwork]:
-        yield replace(dense(texts), metrics=metrics(of(None)))
-        for cell in opened.cells:
-            if cell in runs.left_out:
-                continue
-            one = of_cell(cell, runs.searches.get(cell), texts)
-            along = {step: one.along[step] for step in config.at_steps if step in one.along}
-            yield replace(one, metrics=metrics(of(cell)), along=along)
-        for level, (method, seed) in itertools.product(levels, baseline_masks()):
-            one = of_one_shot(method, seed, level, texts)
-            if config.tasks and one.ticket:
-                one = replace(one, path=saved(one.ticket))
-            yield with_metrics(one, one.path)
-        for label, given in opened.tickets.items():
-            one = of_ticket(label, given.path, given.ticket, given.at, texts)
-            yield with_metrics(one, one.path)
-
-    levels = opened.uneven_levels
-    count = 1 + len(opened.cells) - len(runs.left_out) + len(opened.tickets)
-    count += len(levels) * len(baseline_masks())
-    watcher.note(f"measuring {count} subnetworks on held-out text …")
-    return list(counted(measured(), "measuring subnetwork", count))

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tamtctl.comparison.bench import Bench
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.levels import TicketLevel, levels_of, notes_on_levels
 from tamtctl.comparison.result import TextFacts
-from tamtctl.comparison.subnetworks import DENSE, Texts, baseline_cells
+from tamtctl.comparison.subnetworks import DENSE, baseline_cells
 from tamtctl.comparison.sweep import CompareWatcher
 from tamtctl.comparison.ticket_labels import ticket_labels
 from tamtctl.foundations.devices import Compute
@@ -44,7 +45,7 @@ class Opened:
         config: As asked for, with the model and the corpus that it is about.
         cells: Cells of the sweep; for tickets, baselines with as many weights in every matrix.
         tickets: By what tables call them.
-        texts: The model and held-out text; several where tickets were trained on different ones.
+        bench: The model and held-out text; several where tickets were trained on different ones.
         text_facts: What the texts are.
         notes: What a reader has to know.
     """
@@ -52,19 +53,14 @@ class Opened:
     config: CompareConfig
     cells: list[Cell]
     tickets: dict[str, OpenedTicket]
-    texts: Texts
+    bench: Bench
     text_facts: list[TextFacts]
     notes: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
         """What the masks are of."""
-        return self.text.encoder.id
-
-    @property
-    def text(self) -> HeldOutText:
-        """The first text, with the model; of a sweep there is no other."""
-        return next(iter(self.texts.values()))
+        return self.bench.text.encoder.id
 
     @property
     def uneven_levels(self) -> list[TicketLevel]:
@@ -85,7 +81,7 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
     tickets = {label: Ticket.load(path) for label, path in paths.items()}
     watcher.note("loading the model and the held-out text …")
     opened = _open_tickets(config, tickets, paths) if tickets else _open_sweep(config)
-    notes = [note for text in opened.texts.values() for note in text.notes]
+    notes = [note for text in opened.bench.texts.values() for note in text.notes]
     opened = replace(opened, notes=(*opened.notes, *dict.fromkeys(notes)))
     for note in opened.notes:
         watcher.note(note)
@@ -96,10 +92,10 @@ def _open_sweep(config: CompareConfig) -> Opened:
     search = config.search_config(config.cells()[0])
     source = TextSource(search.corpus, search.held_out, search.text_column, search.sequence_length)
     text = _open_text(search.model, source, search, revision=None)
-    config = replace(config, model=search.model, corpus=search.corpus)
+    config = config.filled_in(model=search.model, corpus=search.corpus)
     cells = config.cells(has_head=bool(text.head))
     facts = [_text_facts("", source, text, {})]
-    return Opened(config, cells, {}, {"": text}, facts, tuple(config.notes_on_steps(cells)))
+    return Opened(config, cells, {}, Bench({"": text}), facts, tuple(config.notes_on_steps(cells)))
 
 
 def _ticket_paths(names: Sequence[str]) -> dict[str, Path]:
@@ -120,19 +116,19 @@ def _open_tickets(
     _check_one_model(tickets)
     first = next(iter(tickets.values()))
     model, revision = (config.model, None) if config.model else first.find_base()
-    config = replace(config, model=model)
+    config = config.filled_in(model=model)
     if config.model == first.base_model.id:
         revision = first.base_model.revision
     sources, notes = _text_sources(config, tickets)
     sourced = _open_texts(config, sources, revision)
     texts = {label: text for label, (_, text) in sourced.items()}
-    text = next(iter(texts.values()))
+    bench = Bench(texts)
+    text = bench.text
     for label, ticket in tickets.items():
-        remedy = f"{label} is a ticket of other weights; compare tickets of one --model"
-        ticket.check_weights(text.weights, model=text.encoder.id, remedy=remedy)
+        bench.check(ticket, f"{label} is a ticket of other weights; compare tickets of one --model")
     _check_heads(tickets, text)
     # No loss depends on the pooler; fine-tuning does.
-    reached = text.weights if config.tasks else text.frozen
+    reached = bench.weights if config.tasks else text.frozen
     levels = levels_of(tickets, {name: weight.numel() for name, weight in reached.items()})
     opened = {
         label: OpenedTicket(paths[label], ticket, levels[label])
@@ -142,10 +138,10 @@ def _open_tickets(
     own = {label: TextSource.of(ticket) for label, ticket in tickets.items()}
     measured = [source for source, _ in sourced.values()]
     return Opened(
-        replace(config, corpus=sources[0].corpus, sequence_length=sources[0].sequence_length),
+        config.filled_in(corpus=sources[0].corpus, sequence_length=sources[0].sequence_length),
         baseline_cells(sorted(even)),
         opened,
-        texts,
+        bench,
         [_text_facts(label, *one, own) for label, one in sourced.items()],
         (
             *notes,

@@ -7,27 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from tamtctl.comparison.baselines import one_shot_ticket
 from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.intervals import Spread, number_or_none
-from tamtctl.comparison.levels import Level, TicketLevel
-from tamtctl.comparison.measures import column, loss_measure
-from tamtctl.comparison.sweep import flips_along, losses_along, training_losses
+from tamtctl.comparison.levels import Level
+from tamtctl.comparison.masks import PackedMasks
+from tamtctl.comparison.measures import column
 from tamtctl.comparison.task_metrics import TaskMetric
 from tamtctl.foundations import printable
-from tamtctl.foundations.selection import keep_count
 from tamtctl.pruning.criteria import CRITERIA, baselines
-from tamtctl.pruning.methods import TAMT, TRAINED, sweep_methods
+from tamtctl.pruning.methods import sweep_methods
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
-from tamtctl.pruning.one_shot import reference_masks
-from tamtctl.pruning.searching.mask_probe import HeldOutText
-from tamtctl.pruning.searching.run import SearchResult
-from tamtctl.ticket.similarity import place_of
-from tamtctl.ticket.ticket import Ticket
-
-Texts = Mapping[str, HeldOutText]  # by what tables call them: nothing, where there is only one
 
 DENSE = "dense"
 
@@ -39,17 +28,18 @@ class Subnetwork:
     Attributes:
         method: What its seeds have in common: a name in `tamtctl.pruning.methods.sweep_methods`,
             ``dense``, or the label of a ticket.
+        found_by: The method of the search that found the mask, as a ticket names it.
         objective: What the mask was trained for; None if for nothing.
-        sparsity: As asked for; 0 for the dense model.
-        seed: Seed of its search or its random mask; None where there is none.
-        among: Names a level that is not alike in every matrix; see `tamtctl.comparison.levels`.
-        losses: By measure, on held-out text; see `tamtctl.comparison.measures`.
-        ticket: Its masks, one bit per weight; None for the dense model.
+        sparsity: The sparsity as asked for; 0 for the dense model.
+        seed: The seed of its search or its random mask; None where there is none.
+        among: Where its sparsity is, if not alike in every matrix; see `tamtctl.comparison.levels`.
+        losses: Measure → loss on held-out text; see `tamtctl.comparison.measures`.
+        masks: Its masks; None for the dense model.
         path: The folder of the ticket; None for a mask that was made on the spot.
         steps: Optimiser steps of its search.
-        seconds: Seconds of its training.
-        flips: By layer and over ``all``, the share of the mask that differs from the magnitude mask
-            of the same sparsity.
+        seconds: How long its training took.
+        flips: Layer, or ``all`` → share of the mask that differs from the magnitude mask of the
+            same sparsity.
         metrics: Task → its primary metric after fine-tuning.
         training: Step → training loss by term, of its search.
         along: Step → held-out loss by term, where its search was evaluated on its way.
@@ -59,12 +49,13 @@ class Subnetwork:
     """
 
     method: str
+    found_by: str
     objective: str | None
     sparsity: float
     seed: int | None
     losses: Mapping[str, HeldOutLoss]
     among: str = ""
-    ticket: Ticket | None = None
+    masks: PackedMasks | None = None
     path: Path | None = None
     steps: int | None = None
     seconds: float | None = None
@@ -113,7 +104,7 @@ class Subnetwork:
             f"{task}_{found.metric}": found.over_seeds.mean for task, found in self.metrics.items()
         }
         return {
-            "method": self.ticket.method if self.ticket else self.method,
+            "method": self.found_by,
             "objective": self.objective,
             "name": self.name,
             "sparsity": self.sparsity,
@@ -139,93 +130,6 @@ def metric_over_seeds(group: Sequence[Subnetwork], task: str) -> Spread:
     return Spread.of([run.value for one in group for run in one.metrics[task].runs])
 
 
-def dense(texts: Texts) -> Subnetwork:
-    """Measure the model without any mask."""
-    return Subnetwork(
-        method=DENSE, objective=None, sparsity=0.0, seed=None, losses=_losses(texts, None)
-    )
-
-
-def of_cell(cell: Cell, found: SearchResult | None, texts: Texts) -> Subnetwork:
-    """Measure a cell of a sweep, or a one-shot mask that tickets are compared with.
-
-    Args:
-        cell: The cell.
-        found: The result of its search; None for a one-shot mask without a run of its own.
-        texts: What to measure on.
-    """
-    text = next(iter(texts.values()))
-    weights = text.weights
-    counts = {name: keep_count(weight.numel(), cell.sparsity) for name, weight in weights.items()}
-    if found is None:
-        ticket = one_shot_ticket(cell.method, cell.seed, counts, cell.sparsity, text)
-    else:
-        ticket = Ticket.load(found.ticket).decode(weights)
-    return Subnetwork(
-        method=cell.method,
-        objective=cell.objective,
-        sparsity=cell.sparsity,
-        seed=cell.seed,
-        losses=_losses(texts, ticket.masks),
-        ticket=ticket,
-        path=found.ticket if found else None,
-        steps=found.steps if found else 0,
-        seconds=found.seconds if found else 0.0,
-        flips=_flips(ticket, reference_masks(weights, counts)),
-        training=training_losses(found) if found else {},
-        along=losses_along(found) if found else {},
-        flipped=flips_along(found) if found else {},
-        is_unchanged=found is not None and found.steps > 0 and found.flips == 0,
-    )
-
-
-def of_ticket(label: str, path: Path, ticket: Ticket, at: TicketLevel, texts: Texts) -> Subnetwork:
-    """Measure a ticket of the model at hand.
-
-    Args:
-        label: What to call it.
-        path: Its folder.
-        ticket: It.
-        at: Its level.
-        texts: What to measure on.
-    """
-    weights = next(iter(texts.values())).weights
-    ticket = ticket.decode(weights)
-    is_trained = ticket.method in TRAINED
-    return Subnetwork(
-        method=label,
-        objective=ticket.objective if ticket.method == TAMT else None,
-        sparsity=at.level.sparsity,
-        among=at.level.among,
-        seed=None,
-        losses=_losses(texts, ticket.full_masks(weights)),
-        ticket=ticket,
-        path=path,
-        steps=_count(ticket.metrics.get("steps")),
-        flips=_flips(ticket, reference_masks(weights, at.counts)),
-        is_unchanged=is_trained and ticket.metrics.get("flips") == 0,
-        is_given=True,
-    )
-
-
-def of_one_shot(method: str, seed: int | None, at: TicketLevel, texts: Texts) -> Subnetwork:
-    """Measure a one-shot mask of a level that is not alike in every matrix."""
-    text = next(iter(texts.values()))
-    ticket = one_shot_ticket(method, seed, at.counts, at.level.sparsity, text)
-    return Subnetwork(
-        method=method,
-        objective=None,
-        sparsity=at.level.sparsity,
-        among=at.level.among,
-        seed=seed,
-        losses=_losses(texts, ticket.full_masks(text.weights)),
-        ticket=ticket,
-        steps=0,
-        seconds=0.0,
-        flips=_flips(ticket, reference_masks(text.weights, at.counts)),
-    )
-
-
 def baseline_masks() -> list[tuple[str, int | None]]:
     """Return method and seed of every mask that a ticket is set beside, unasked."""
     return [(row.name, seed) for row in baselines() for seed in row.seeds()]
@@ -238,31 +142,3 @@ def baseline_cells(sparsities: Sequence[float]) -> list[Cell]:
         for sparsity in sorted(set(sparsities))
         for method, seed in baseline_masks()
     ]
-
-
-def _losses(texts: Texts, masks: Mapping[str, Tensor] | None) -> dict[str, HeldOutLoss]:
-    """Return measure → loss: of each term on every text."""
-    found = {label: text.losses(masks) for label, text in texts.items()}
-    terms = next(iter(texts.values())).terms
-    return {loss_measure(term, label): found[label][term] for term in terms for label in texts}
-
-
-def _count(value: object) -> int | None:
-    """Return a number of steps as a ticket says it, None for what is none."""
-    return value if type(value) is int and value >= 0 else None
-
-
-def _flips(ticket: Ticket, reference: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return the share of mask bits that differ from the magnitude mask, by layer and over all."""
-    flipped: dict[str, int] = {}
-    total: dict[str, int] = {}
-    for name in ticket.parameters:
-        if name not in reference:
-            continue
-        mask = ticket.mask(name)
-        layer = place_of(name).layer
-        count = int((mask != reference[name]).sum())
-        for group in ("all", "outside" if layer is None else str(layer)):
-            flipped[group] = flipped.get(group, 0) + count
-            total[group] = total.get(group, 0) + mask.numel()
-    return {group: flipped[group] / total[group] for group in total}

@@ -12,8 +12,9 @@ import inspect
 import json
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Self, TypeVar, dataclass_transform
 
 from tamtctl.foundations.checks import Check, one_of
 from tamtctl.foundations.errors import UsageError
@@ -241,6 +242,23 @@ class Config:
 
     def _check_together(self) -> None:
         """Check what the values must be to each other, and settle what follows from them."""
+
+    def filled_in(self, **values: Any) -> Self:
+        """Return a copy in which settings that were left open have the values that they come to.
+
+        Each is checked by itself; what settings must be to each other is not checked again.
+
+        Args:
+            **values: Name of a setting → its value.
+
+        Raises:
+            UsageError: A value is refused.
+        """
+        filled, settings = copy(self), settings_of(type(self))
+        for name, value in values.items():
+            filled._settle(name, settings[name].settled(value))
+            settings[name].check(getattr(filled, name))
+        return filled
 
     def _settle(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

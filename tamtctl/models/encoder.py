@@ -94,13 +94,21 @@ def max_sequence_length(model: PreTrainedModel) -> int:
     return min(limits, default=sys.maxsize)
 
 
-def fingerprint(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
+def fingerprint(
+    weights: Mapping[str, Tensor], checksums: Mapping[str, str] | None = None
+) -> tuple[str, dict[str, str]]:
     """Return the fingerprint of a set of matrices and the SHA-256 of each.
 
     A matrix is hashed as little-endian float32; the fingerprint is the SHA-256 of the sorted lines
     ``name shape sha256`` (shape as ``768x3072``, each line ended by a newline), in hex.
+
+    Args:
+        weights: Name → weight of every matrix.
+        checksums: Name → SHA-256 of each weight, if it was computed before.
     """
-    hashes = {name: sha256_of_weight(weight) for name, weight in weights.items()}
+    if checksums is None:
+        checksums = {name: sha256_of_weight(weight) for name, weight in weights.items()}
+    hashes = {name: checksums[name] for name in weights}
     return combined_fingerprint({n: tuple(w.shape) for n, w in weights.items()}, hashes), hashes
 
 

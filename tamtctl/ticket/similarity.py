@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tamtctl.foundations.errors import TicketError
+from tamtctl.foundations.masks import count_kept
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.ticket import Ticket
 
@@ -107,8 +108,7 @@ def _similarity(i: int, j: int, a: Ticket, b: Ticket) -> Similarity:
             "and shape; compare tickets of the same model"
         )
     matrices = {name: _overlap(a, b, name) for name in common}
-    values = np.array([list(asdict(overlap).values()) for overlap in matrices.values()])  # (m, 4)
-    average = Overlap(*map(float, values.mean(0)))
+    average = averaged(matrices.values())
     # Not by the fingerprints: those of two tickets that cover different matrices differ.
     same_base = all(a.parameters[name].sha256 == b.parameters[name].sha256 for name in common)
     return Similarity(i, j, average, matrices, same_base)
@@ -116,16 +116,34 @@ def _similarity(i: int, j: int, a: Ticket, b: Ticket) -> Similarity:
 
 def _overlap(a: Ticket, b: Ticket, name: str) -> Overlap:
     entry = a.parameters[name]
-    kept_a, kept_b, both = entry.kept, b.parameters[name].kept, 0
+    both = 0
     for bits_a, bits_b in zip(a.packed_mask(name), b.packed_mask(name), strict=True):
-        both += int(np.bitwise_count(bits_a & bits_b).sum(dtype=np.int64))
+        both += count_kept(bits_a & bits_b)
+    return overlap_of(entry.kept, b.parameters[name].kept, both, entry.numel)
+
+
+def averaged(overlaps: Iterable[Overlap]) -> Overlap:
+    """Return the average over the matrices, of which there is at least one."""
+    values = np.array([list(asdict(overlap).values()) for overlap in overlaps])  # (m, 4)
+    return Overlap(*map(float, values.mean(0)))
+
+
+def overlap_of(kept_a: int, kept_b: int, both: int, numel: int) -> Overlap:
+    """Return how alike two masks of one matrix are.
+
+    Args:
+        kept_a: How many weights one of them keeps.
+        kept_b: How many the other one keeps.
+        both: How many both keep.
+        numel: How many weights the matrix has.
+    """
     either = kept_a + kept_b - both
-    density_a, density_b = kept_a / entry.numel, kept_b / entry.numel
+    density_a, density_b = kept_a / numel, kept_b / numel
     chance_both = density_a * density_b
     chance_either = density_a + density_b - chance_both
     return Overlap(
         jaccard=both / either if either else 1.0,
-        hamming=1 - (either - both) / entry.numel,
+        hamming=1 - (either - both) / numel,
         chance_jaccard=chance_both / chance_either if chance_either else 1.0,
         chance_hamming=1 - (chance_either - chance_both),
     )

@@ -249,7 +249,12 @@ class StoredTicket(TicketMetadata):
         return replace(self, encoding="bits", stored=masks)
 
     def check_weights(
-        self, weights: Mapping[str, Tensor], *, model: str | None = None, remedy: str | None = None
+        self,
+        weights: Mapping[str, Tensor],
+        *,
+        model: str | None = None,
+        remedy: str | None = None,
+        checksums: Mapping[str, str] | None = None,
     ) -> tuple[str, ...]:
         """Check that a model holds the weights that the masks were found for.
 
@@ -260,6 +265,7 @@ class StoredTicket(TicketMetadata):
             weights: Name → pre-trained weight of every maskable matrix of the model.
             model: What to call the model in an error.
             remedy: What to do instead, for an error about other weights.
+            checksums: Name → SHA-256 of each weight, if it was computed before.
 
         Returns:
             The matrices of the ticket that the model does not have: the pooler's, if any.
@@ -275,7 +281,8 @@ class StoredTicket(TicketMetadata):
         for weight in present.values():
             self._check_precision(weight, called)
         for name, weight in present.items():
-            if sha256_of_weight(weight) != self.parameters[name].sha256:
+            found = checksums[name] if checksums is not None else sha256_of_weight(weight)
+            if found != self.parameters[name].sha256:
                 raise TicketError(
                     f"{name} of {called} does not hold the pre-trained weights of "
                     f"{self.base_line}; {remedy or _BEFORE_TRAINING}"

@@ -75,6 +75,7 @@ class Ticket(StoredTicket):
         mlm_head: Mapping[str, Tensor] | None = None,
         allocation: str = "uniform",
         declared: tuple[str, str | None] | None = None,
+        checksums: Mapping[str, str] | None = None,
     ) -> Self:
         """Make a ticket of boolean masks over pre-trained weights.
 
@@ -95,6 +96,7 @@ class Ticket(StoredTicket):
             mlm_head: The head that was trained along, if it shall be part of the ticket.
             allocation: ``uniform`` if every matrix has the same sparsity, else ``free``.
             declared: Hub id and revision of the model that a local folder holds.
+            checksums: Name → SHA-256 of each weight, if it was computed before.
 
         Raises:
             TicketError: Masks do not fit the weights, or a value cannot be written as JSON.
@@ -102,7 +104,7 @@ class Ticket(StoredTicket):
         from tamtctl.models.encoder import fingerprint
 
         _check_masks(weights, masks)
-        base_fingerprint, hashes = fingerprint(weights)
+        base_fingerprint, hashes = fingerprint(weights, checksums)
         packed = {name: pack(masks[name].numpy(force=True)) for name in weights}
         public_id, commit = declared or public_model(base_model_id)
         ticket = cls(

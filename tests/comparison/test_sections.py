@@ -64,9 +64,8 @@ class Weights(Found):
 
 def find(comparison: Comparison, opened: Opened) -> Weights:
     assert opened.model
-    masked = [one for one in comparison.subnetworks if one.ticket]
-    return Weights({one.name: sum(e.kept for e in one.ticket.parameters.values()) for one in masked
-                    if one.ticket})  # fmt: skip
+    masked = [one for one in comparison.subnetworks if one.masks]
+    return Weights({o.name: sum(o.masks.kept.values()) for o in masked if o.masks})
 
 
 @pytest.fixture(scope="module")

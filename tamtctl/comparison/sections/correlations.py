@@ -123,11 +123,11 @@ def find(comparison: Comparison, opened: Opened) -> Correlations:
 
 
 def _correlation(comparison: Comparison, task: str, measure: str) -> RankCorrelation:
-    masked = {key: group for key, group in comparison.groups.items() if group[0].ticket}
+    masked = {key: group for key, group in comparison.groups.items() if group[0].masks}
     points: dict[str, dict[str, tuple[float, float]]] = {}
     seen = set()
     for (method, level), group in sorted(masked.items(), key=lambda item: item[0][1]):
-        masks = (level, *(one.ticket.masks_digest for one in group if one.ticket))
+        masks = (level, *(one.masks.digest for one in group if one.masks))
         if masks in seen:  # of one mask under two names there is but one point
             continue
         seen.add(masks)

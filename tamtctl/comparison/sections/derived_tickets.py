@@ -74,9 +74,9 @@ def find(comparison: Comparison, opened: Opened) -> DerivedTickets:
 def _derived(comparison: Comparison, opened: Opened) -> Iterator[Derived]:
     if not opened.config.keep_scores:
         return
-    text = opened.text
+    text = opened.bench.text
     reached = {name: weight.cpu() for name, weight in text.frozen.items()}
-    trained = [one for one in comparison.subnetworks if one.ticket and one.ticket.method == TAMT]
+    trained = [one for one in comparison.subnetworks if one.found_by == TAMT]
     for one, own in itertools.permutations(trained, 2):
         if (one.method, one.seed) != (own.method, own.seed) or one.path is None:
             continue

@@ -123,7 +123,7 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
         wanted = {term for one in (a, b) for term in _trained_for(one, measures)}
         if not b.is_given:
             wanted = set(_trained_for(a, measures))
-        digests = {one.ticket.masks_digest for group in pair for one in group if one.ticket}
+        digests = {one.masks.digest for group in pair for one in group if one.masks}
         for measure in (*measures, *tasks):
             if measure in measures:
                 interval = loss_difference(

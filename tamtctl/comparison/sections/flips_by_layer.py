@@ -56,7 +56,7 @@ class Flips(Found):
 
 def find(comparison: Comparison, opened: Opened) -> Flips | None:
     """Return the flips, if there is a mask but the dense model's and one-shot ones."""
-    is_there = any(one.ticket and not one.is_one_shot for one in comparison.subnetworks)
+    is_there = any(one.masks and not one.is_one_shot for one in comparison.subnetworks)
     return Flips(comparison) if is_there else None
 
 

@@ -81,7 +81,7 @@ class Losses(Found):
                 error_bars(axes, list(groups), spreads, label, style[method])
             dense_line(axes, dense.losses[measure].mean)
             axes.set(xlabel="sparsity", ylabel=axis(measure))
-            axes.set_xticks(sorted({one.sparsity for one in comparison.subnetworks if one.ticket}))
+            axes.set_xticks(sorted({one.sparsity for one in comparison.subnetworks if one.masks}))
         legend(figure, all_axes[0], 6)
         return figure
 

@@ -51,6 +51,6 @@ def _by_mask(subnetworks: Sequence[Subnetwork]) -> dict[bytes, list[Subnetwork]]
     """Return the subnetworks that have one and the same mask, by a digest of it."""
     found: dict[bytes, list[Subnetwork]] = {}
     for one in subnetworks:
-        if one.ticket:
-            found.setdefault(one.ticket.masks_digest, []).append(one)
+        if one.masks:
+            found.setdefault(one.masks.digest, []).append(one)
     return found

@@ -14,7 +14,6 @@ from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.rendering.plotting import panels
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import Subnetwork
-from tamtctl.ticket.similarity import similarities
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,15 +46,15 @@ class Overlaps:
     def of(cls, sparsity: float | None, subnetworks: Sequence[Subnetwork]) -> Overlaps:
         """Compare every two of several subnetworks."""
         names = [one.name if sparsity else f"{one.name} {one.level}" for one in subnetworks]
-        tickets = [one.ticket for one in subnetworks if one.ticket]
+        masks = [one.masks for one in subnetworks if one.masks]
         jaccard: list[list[float | None]] = [[None] * len(names) for _ in names]
         chance: list[list[float | None]] = [[None] * len(names) for _ in names]
-        for i, j in itertools.combinations_with_replacement(range(len(tickets)), 2):
-            if tickets[i].parameters.keys().isdisjoint(tickets[j].parameters):
-                continue
-            (pair,) = similarities([tickets[i], tickets[j]])
-            jaccard[i][j] = jaccard[j][i] = 1.0 if i == j else pair.average.jaccard
-            chance[i][j] = chance[j][i] = 1.0 if i == j else pair.average.chance_jaccard
+        for i in range(len(masks)):
+            jaccard[i][i] = chance[i][i] = 1.0
+        for i, j in itertools.combinations(range(len(masks)), 2):
+            if alike := masks[i].overlap(masks[j]):
+                jaccard[i][j] = jaccard[j][i] = alike.jaccard
+                chance[i][j] = chance[j][i] = alike.chance_jaccard
         return cls(sparsity, names, jaccard, chance)
 
 
@@ -85,7 +84,7 @@ class Similarities(Found):
 
 def find(comparison: Comparison, opened: Opened) -> Similarities:
     """Return how alike masks are: within each sparsity of a sweep, or of all tickets."""
-    masked = [one for one in comparison.subnetworks if one.ticket]
+    masked = [one for one in comparison.subnetworks if one.masks]
     sparsities: list[float | None] = [*sorted(comparison.config.sparsities)] or [None]
     groups = [
         (sparsity, [one for one in masked if sparsity in (None, one.sparsity)])

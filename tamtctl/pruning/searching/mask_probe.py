@@ -24,7 +24,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import NoHeadError, UsageError
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.masks import pack
-from tamtctl.models.encoder import Encoder, fingerprint, max_sequence_length
+from tamtctl.models.encoder import Encoder, max_sequence_length
 from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_encoder
 from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, check_targets, held_out_losses
@@ -43,7 +43,6 @@ class HeldOutText:
     Attributes:
         encoder: On its device; with its masked-LM head if the checkpoint has one.
         frozen: Name → pre-trained weight of every matrix that a hidden state depends on.
-        fingerprint: Fingerprint of the encoder's weights, as tickets have it.
         blocks: The text.
         limit: So many blocks at most, spread over it.
         compute: Where and in which precision.
@@ -59,7 +58,6 @@ class HeldOutText:
 
     encoder: Encoder
     frozen: dict[str, Tensor]
-    fingerprint: str
     blocks: Blocks
     limit: int
     compute: Compute
@@ -106,14 +104,12 @@ class HeldOutText:
             "device": compute.device.type,
             "precision": compute.precision,
         }
-        base = fingerprint(encoder.weights)[0]
         cast(nn.Module, encoder.model).to(compute.device)
         frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
         measured = [n for n, term in TERMS.items() if has_head or not term.needs_head]
         return cls(
             encoder=encoder,
             frozen=frozen,
-            fingerprint=base,
             blocks=blocks,
             limit=limit,
             compute=compute,

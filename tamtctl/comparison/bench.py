@@ -1,0 +1,132 @@
+"""The bench of a comparison: one model and its held-out texts, on which every mask is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from tamtctl.comparison.masks import PackedMasks
+from tamtctl.comparison.measures import loss_measure
+from tamtctl.foundations.masks import keep_count
+from tamtctl.models.encoder import sha256_of_weight
+from tamtctl.pruning.criteria import REFERENCE
+from tamtctl.pruning.criteria.context import Context
+from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
+from tamtctl.pruning.one_shot import one_shot_masks, reference_masks
+from tamtctl.pruning.searching.mask_probe import HeldOutText
+from tamtctl.ticket.ticket import Ticket
+
+Texts = Mapping[str, HeldOutText]  # by what tables call them: nothing, where there is only one
+
+
+class _Checksums(dict[str, str]):
+    """Name → checksum of a weight, computed when it is first asked for."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._weights = weights
+
+    def __missing__(self, name: str) -> str:
+        self[name] = sha256_of_weight(self._weights[name])
+        return self[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A model with held-out texts; what does not change from mask to mask is made once.
+
+    Attributes:
+        texts: The model and held-out text; several where tickets were trained on different ones.
+    """
+
+    texts: Texts
+    _references: dict[tuple[tuple[str, int], ...], PackedMasks] = field(default_factory=dict)
+
+    @property
+    def text(self) -> HeldOutText:
+        """The first text, with the model; of a sweep there is no other."""
+        return next(iter(self.texts.values()))
+
+    @cached_property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Name → pre-trained weight of every maskable matrix of the checkpoint, on the CPU."""
+        return self.text.weights
+
+    @cached_property
+    def checksums(self) -> Mapping[str, str]:
+        """Name → checksum of the pre-trained weight, as tickets have it."""
+        return _Checksums(self.weights)
+
+    def counts(self, sparsity: float) -> dict[str, int]:
+        """Return name → how many weights are kept where every matrix has the same sparsity."""
+        return {name: keep_count(weight.numel(), sparsity) for name, weight in self.weights.items()}
+
+    def masks_of(self, ticket: Ticket) -> PackedMasks:
+        """Return the masks of a ticket of the model.
+
+        Raises:
+            TicketError: It is a ticket of other weights, or damaged.
+        """
+        self.check(ticket)
+        return PackedMasks.of_ticket(ticket, self.weights)
+
+    def check(self, ticket: Ticket, remedy: str | None = None) -> None:
+        """Check that a ticket is one of this model's weights.
+
+        Args:
+            ticket: The ticket.
+            remedy: What to do instead, for the error.
+
+        Raises:
+            TicketError: It is a ticket of other weights.
+        """
+        ticket.check_weights(
+            self.weights,
+            model=self.text.encoder.id if remedy else None,
+            remedy=remedy,
+            checksums=self.checksums,
+        )
+
+    def one_shot(
+        self, method: str, seed: int | None, counts: Mapping[str, int]
+    ) -> Mapping[str, Tensor]:
+        """Return name → boolean mask of a one-shot method.
+
+        Args:
+            method: A criterion that needs no text.
+            seed: The seed of the masks; None where the method has none.
+            counts: Name → how many weights are kept, of every matrix that is masked.
+        """
+        if method == REFERENCE:
+            return self.reference(counts).unpacked()
+        weights = {name: self.weights[name] for name in counts}
+        return one_shot_masks(method, Context(weights=weights, seed=seed or 0), counts)
+
+    def reference(self, counts: Mapping[str, int]) -> PackedMasks:
+        """Return the masks of the reference that keep as many weights: flips count from them."""
+        key = tuple(sorted(counts.items()))
+        if key not in self._references:
+            self._references[key] = PackedMasks.of(reference_masks(self.weights, counts))
+        return self._references[key]
+
+    def losses(self, masks: Mapping[str, Tensor] | None) -> dict[str, HeldOutLoss]:
+        """Return measure → loss: of each term on every text.
+
+        Args:
+            masks: Name → boolean mask; a matrix without one stays dense. None: the dense model.
+        """
+        if masks is not None:
+            masks = {
+                name: masks[name] if name in masks else torch.ones_like(weight, dtype=torch.bool)
+                for name, weight in self.weights.items()
+            }
+        found = {label: text.losses(masks) for label, text in self.texts.items()}
+        return {
+            loss_measure(term, label): found[label][term]
+            for term in self.text.terms
+            for label in self.texts
+        }

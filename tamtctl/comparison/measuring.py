@@ -1,0 +1,157 @@
+"""Measuring the subnetworks of a comparison: each one's losses, flips, and metrics of tasks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tamtctl.comparison.baselines import saved
+from tamtctl.comparison.bench import Bench
+from tamtctl.comparison.grid import Cell
+from tamtctl.comparison.levels import Level, TicketLevel
+from tamtctl.comparison.masks import PackedMasks
+from tamtctl.comparison.opening import Opened, OpenedTicket
+from tamtctl.comparison.subnetworks import DENSE, Subnetwork, baseline_masks
+from tamtctl.comparison.sweep import (
+    CompareWatcher,
+    Runs,
+    flips_along,
+    losses_along,
+    training_losses,
+)
+from tamtctl.comparison.task_metrics import TaskMetric, metric_of, run_finetuning
+from tamtctl.foundations.working import counted
+from tamtctl.pruning.methods import TAMT, TRAINED
+from tamtctl.pruning.searching.run import SearchResult
+from tamtctl.ticket.ticket import Ticket
+
+
+def measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnetwork]:
+    """Measure every subnetwork of a comparison, the dense model first.
+
+    Args:
+        opened: What is compared.
+        runs: The runs of its sweep, and fine-tuning.
+        watcher: Is told how it goes.
+
+    Raises:
+        TamtctlError: A ticket is of other weights or damaged, or fine-tuning fails.
+    """
+    count = 1 + len(opened.cells) - len(runs.left_out) + len(opened.tickets)
+    count += len(opened.uneven_levels) * len(baseline_masks())
+    watcher.note(f"measuring {count} subnetworks on held-out text …")
+    return list(counted(_measured(opened, runs, watcher), "measuring subnetwork", count))
+
+
+def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> Iterator[Subnetwork]:
+    bench, config = opened.bench, opened.config
+
+    def known(cell: Cell | None) -> dict[str, TaskMetric]:
+        return {task: metric_of(found[cell]) for task, found in runs.fine_tuned.items()}
+
+    def fine_tuned(path: Path | None) -> dict[str, TaskMetric]:
+        return {
+            task: metric_of(run_finetuning(config, task, opened.model, path, watcher))
+            for task in config.tasks
+        }
+
+    yield replace(_dense(bench), metrics=known(None))
+    for cell in opened.cells:
+        if cell not in runs.left_out:
+            one = _of_cell(bench, cell, runs.searches.get(cell))
+            along = {step: one.along[step] for step in config.at_steps if step in one.along}
+            yield replace(one, metrics=known(cell), along=along)
+    for level, (method, seed) in itertools.product(opened.uneven_levels, baseline_masks()):
+        one = _of_one_shot(bench, method, seed, level)
+        path = saved(one, bench) if config.tasks else None
+        yield replace(one, path=path, metrics=fine_tuned(path))
+    for label, given in opened.tickets.items():
+        yield replace(_of_ticket(bench, label, given), metrics=fine_tuned(given.path))
+
+
+def _dense(bench: Bench) -> Subnetwork:
+    losses = bench.losses(None)
+    return Subnetwork(
+        method=DENSE, found_by=DENSE, objective=None, sparsity=0.0, seed=None, losses=losses
+    )
+
+
+def _of_cell(bench: Bench, cell: Cell, found: SearchResult | None) -> Subnetwork:
+    """Measure a cell of a sweep, or a one-shot mask that tickets are compared with.
+
+    Args:
+        bench: The model and text to measure on.
+        cell: The cell.
+        found: The result of its search; None for a one-shot mask without a run of its own.
+    """
+    counts = bench.counts(cell.sparsity)
+    if found is None:
+        return _of_one_shot(
+            bench, cell.method, cell.seed, TicketLevel(Level(cell.sparsity), counts)
+        )
+    masks = bench.masks_of(Ticket.load(found.ticket))
+    return Subnetwork(
+        method=cell.method,
+        found_by=cell.facts.method,
+        objective=cell.objective,
+        sparsity=cell.sparsity,
+        seed=cell.seed,
+        losses=bench.losses(masks.unpacked()),
+        masks=masks,
+        path=found.ticket,
+        steps=found.steps,
+        seconds=found.seconds,
+        flips=masks.differences(bench.reference(counts)),
+        training=training_losses(found),
+        along=losses_along(found),
+        flipped=flips_along(found),
+        is_unchanged=found.steps > 0 and found.flips == 0,
+    )
+
+
+def _of_one_shot(bench: Bench, method: str, seed: int | None, at: TicketLevel) -> Subnetwork:
+    """Measure a one-shot mask without a run."""
+    masks = bench.one_shot(method, seed, at.counts)
+    packed = PackedMasks.of(masks)
+    return Subnetwork(
+        method=method,
+        found_by=method,
+        objective=None,
+        sparsity=at.level.sparsity,
+        among=at.level.among,
+        seed=seed,
+        losses=bench.losses(masks),
+        masks=packed,
+        steps=0,
+        seconds=0.0,
+        flips=packed.differences(bench.reference(at.counts)),
+    )
+
+
+def _of_ticket(bench: Bench, label: str, given: OpenedTicket) -> Subnetwork:
+    """Measure a ticket that was asked for."""
+    ticket, level = given.ticket, given.at.level
+    masks = bench.masks_of(ticket)
+    is_trained = ticket.method in TRAINED
+    return Subnetwork(
+        method=label,
+        found_by=ticket.method,
+        objective=ticket.objective if ticket.method == TAMT else None,
+        sparsity=level.sparsity,
+        among=level.among,
+        seed=None,
+        losses=bench.losses(masks.unpacked()),
+        masks=masks,
+        path=given.path,
+        steps=_count(ticket.metrics.get("steps")),
+        flips=masks.differences(bench.reference(given.at.counts)),
+        is_unchanged=is_trained and ticket.metrics.get("flips") == 0,
+        is_given=True,
+    )
+
+
+def _count(value: object) -> int | None:
+    """Return a number of steps as a ticket says it, None for what is none."""
+    return value if type(value) is int and value >= 0 else None

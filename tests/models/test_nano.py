@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, B
 
 from tamtctl.data.corpus import load_corpus
 from tamtctl.models.files import nano_path
-from tamtctl.models.nano import measure, pretrain
+from tamtctl.models.nano import measure, pretrain, pretraining
 from tamtctl.models.nano.pretraining import Schedule
 from tamtctl.models.nano.start import OFFSETS, new_model
 
@@ -46,7 +46,7 @@ def run_and(action: Callable[[], None], arguments: list[str], output: Path) -> N
     """Run in this process; once some steps are in a checkpoint, act as a user might."""
 
     def look(_number: int, _frame: FrameType | None) -> None:
-        checkpoint = output / pretrain.CHECKPOINT
+        checkpoint = output / pretraining.CHECKPOINT
         if checkpoint.exists() and torch.load(checkpoint)["step"] > 2:
             action()
         else:  # only now, or on a slow machine one look would begin within another
@@ -238,7 +238,7 @@ def test_a_foreign_or_damaged_output_folder_is_refused(
     with pytest.raises(SystemExit):
         pretrain.main(command(wikipedia, tmp_path, "--start", str(nano_path())))
     assert "is not empty" in capsys.readouterr().err
-    (tmp_path / pretrain.CHECKPOINT).write_bytes(b"not a checkpoint")
+    (tmp_path / pretraining.CHECKPOINT).write_bytes(b"not a checkpoint")
     with pytest.raises(SystemExit):
         pretrain.main(command(wikipedia, tmp_path, "--start", str(nano_path())))
     assert "is damaged" in capsys.readouterr().err

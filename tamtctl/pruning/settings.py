@@ -1,0 +1,254 @@
+"""The settings of a search, each declared once; what they must be to each other is in `config`.
+
+Imports nothing heavy, so that the command line can make options of them before it loads torch.
+"""
+
+from __future__ import annotations
+
+from tamtctl.foundations import shared_settings as shared
+from tamtctl.foundations.checks import at_least, each, given, positive, require, seed_number
+from tamtctl.foundations.config import (
+    DATA,
+    METHOD,
+    OUTPUT,
+    RUN,
+    TRAINING,
+    Config,
+    configuration,
+    setting,
+)
+from tamtctl.pruning.criteria import CRITERIA, REFERENCE
+from tamtctl.pruning.cuts import check_sparsity
+from tamtctl.pruning.methods import TAMT, methods
+from tamtctl.pruning.objectives import objectives
+
+REWINDS = ("weights", "none")
+CLIPPING = ("global", "per-tensor")
+LOGS = ("tensorboard",)
+MOST_STEPS = 10**8  # of a training: years; what is above is a slip of the keyboard
+STEPS = f"at least 1 and at most {MOST_STEPS:,}"
+
+
+@configuration
+class SearchSettings(Config):
+    """Everything that determines a search."""
+
+    sparsity: float = setting(
+        help="Share of zeros in every matrix, in [0, 1).",
+        panel=METHOD,
+        check=lambda _, value: check_sparsity(value),
+    )
+    model: str = setting(help="Model to prune: Hub id, folder, or nano.", panel=DATA)
+    corpus: tuple[str, ...] = setting(
+        help="Text to train on: python-docs, a file (txt, gz, xz, jsonl, parquet), a folder, or a "
+        "Hub dataset id[:config]. May be given several times.",
+        panel=DATA,
+        check=given("at least one source"),
+    )
+    stream: bool = setting(
+        default=False,
+        help="Read the corpus, a Hub dataset, while training on it: for one too large for the "
+        "disk. The learning rate falls over --steps.",
+        more="The order depends on the number of processes; only the first held-out documents are "
+        "kept on the disk.",
+        panel=DATA,
+    )
+    held_out: tuple[str, ...] = setting(
+        default=(),
+        help="Text to evaluate on; by default a stable tenth of the corpus.",
+        panel=DATA,
+    )
+    check_corpus: tuple[str, ...] = setting(
+        default=(),
+        help="Text of a second domain, whose held-out tenth is evaluated on, too.",
+        panel=DATA,
+    )
+    text_column: str | None = shared.text_column()
+    method: str = setting(
+        default=TAMT,
+        help="How the mask is found, one of {choices}.",
+        more="`tamt` trains the mask, `imp` is iterative magnitude pruning; others take no "
+        "training.",
+        panel=METHOD,
+        choices=methods,
+    )
+    objective: str = setting(
+        default="mlm",
+        help="Loss that the mask is trained to lower, one of {choices}.",
+        more="TAMT, §3.2.",
+        panel=METHOD,
+        choices=objectives,
+    )
+    init: str = setting(
+        default=REFERENCE,
+        help="Mask to start from: {choices}, or a ticket.",
+        panel=METHOD,
+        choices=CRITERIA,
+        is_open=True,
+    )
+    steps: int = setting(
+        help="Optimiser steps; those of imp follow from --prune-every.",
+        panel=TRAINING,
+        check=lambda option, value: require(option, value >= 0, STEPS, value),
+    )
+    prune_every: int | None = setting(
+        default=None,
+        help="imp: steps between two cuts of 10 % of the weights.",
+        panel=METHOD,
+        check=at_least(1),
+    )
+    rewind: str = setting(
+        default="weights",
+        help="imp: after a cut go back to the pre-trained weights (weights), or train on (none).",
+        panel=METHOD,
+        choices=REWINDS,
+    )
+    schedule_epochs: float | None = setting(
+        default=None,
+        help="Passes of the corpus over which the learning rate falls linearly to 0 (the run is "
+        "cut at `steps`); by default it falls over `steps`, or over `prune_every` of imp.",
+        panel=TRAINING,
+        check=positive,
+        typed=None,
+    )
+    batch_size: int = setting(
+        default=16, help="Sequences per optimiser step.", panel=TRAINING, check=at_least(1)
+    )
+    micro_batch_size: int | None = setting(
+        default=None,
+        help="Sequences per forward pass (gradient accumulation); by default the whole batch.",
+        panel=TRAINING,
+        check=positive,
+    )
+    sequence_length: int = setting(
+        help="Tokens per sequence, special tokens included.", panel=TRAINING, check=at_least(8)
+    )
+    learning_rate: float = setting(
+        help="Peak rate of the scores, or of the weights that imp trains.",
+        more="Kept and pruned scores start 0.02 apart.",
+        panel=TRAINING,
+        check=positive,
+    )
+    weight_decay: float = setting(
+        default=0.0,
+        help="Decoupled weight decay of scores and head.",
+        panel=TRAINING,
+        check=at_least(0),
+        typed=None,
+    )
+    adam_epsilon: float = setting(
+        default=1e-8,
+        help="Adam's epsilon, added outside the bias correction, as in the paper's AdamW.",
+        panel=TRAINING,
+        check=positive,
+        typed=None,
+    )
+    bias_correction: bool = setting(
+        default=True,
+        help="Correct the bias of Adam's moments.",
+        panel=TRAINING,
+        typed=None,
+    )
+    clip: str = setting(
+        default="global",
+        help="Which norm of the gradients is clipped: that of scores and head together (global), "
+        "or that of each tensor (per-tensor).",
+        panel=TRAINING,
+        choices=CLIPPING,
+        typed=None,
+    )
+    max_grad_norm: float = setting(
+        default=1.0, help="Norm to clip to.", panel=TRAINING, check=positive, typed=None
+    )
+    dropout: bool = setting(
+        default=True, help="Leave the student's dropout on.", panel=TRAINING, typed=None
+    )
+    evaluation_blocks: int = setting(
+        default=512,
+        help="Held-out sequences to evaluate on at most.",
+        panel=DATA,
+        check=at_least(1),
+        typed=None,
+    )
+    precision: str = shared.precision()
+    compile: bool = setting(
+        default=False,
+        help="Compile the encoder: minutes at first, then faster steps on a GPU.",
+        panel=RUN,
+        before=False,
+    )
+    low_memory: bool = setting(
+        default=False,
+        help="On a CPU, keep the frozen weights in a file and Adam's first moments in bfloat16: "
+        "14 bytes per weight instead of 20, where dense training takes 16.",
+        panel=RUN,
+        before=False,
+    )
+    device: str = shared.device()
+    threads: int | None = shared.threads()
+    seed: int = setting(
+        default=1,
+        help="Seed of noise, order, random masks and dropout.",
+        panel=RUN,
+        check=seed_number,
+    )
+    max_minutes: float | None = setting(
+        default=None, help="Stop training after so many minutes.", panel=TRAINING, check=positive
+    )
+    checkpoint_every: int | None = setting(
+        default=None,
+        help="Steps between checkpoints; by default, every 5 minutes.",
+        panel=RUN,
+        check=at_least(1),
+        names_run=False,
+    )
+    eval_every: int | None = setting(
+        default=None,
+        help="Steps between evaluations on held-out text; by default only at the end.",
+        panel=TRAINING,
+        check=at_least(1),
+    )
+    patience: int | None = setting(
+        default=None,
+        help="Stop after so many evaluations in a row without a lower loss.",
+        more="The ticket is that of the last step, not of the best evaluation: choosing it by the "
+        "very losses that are reported would flatter it.",
+        panel=TRAINING,
+        check=at_least(1),
+        before=None,
+    )
+    log_to: str | None = setting(
+        default=None,
+        help="Where to log besides metrics.jsonl: {choices}.",
+        panel=OUTPUT,
+        choices=LOGS,
+        names_run=False,
+    )
+    keep_scores: bool | None = setting(
+        default=None,
+        help="Keep the trained scores in the run's folder.",
+        panel=OUTPUT,
+        names_run=False,
+    )
+    from_scores: str | None = setting(
+        default=None,
+        help="The folder of a search that kept its scores: derive the ticket of --sparsity from "
+        "them, without training. All else is as it was there.",
+        panel=METHOD,
+        before=None,
+    )
+    base_model: str | None = setting(
+        default=None,
+        help="What a model in a local folder is on the Hub: org/name[@revision]. Its weights are "
+        "compared with those in the Hub's cache, if they are there.",
+        panel=DATA,
+        before=None,
+    )
+    eval_steps: tuple[int, ...] = setting(
+        default=(),
+        help="Evaluate the mask on held-out text after just these steps, too.",
+        panel=TRAINING,
+        check=each(at_least(1)),
+        typed=None,
+        names_run=False,
+    )

@@ -62,6 +62,42 @@ class LoadedModel:
     pruned: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class _Tokenised:
+    """What the model reads of the examples of a run.
+
+    Attributes:
+        features: Of the training set.
+        apart: Of the training set without what is held out.
+        dev: The sets to measure on.
+        held_out: What is held out of the training set; None if nothing is.
+    """
+
+    features: Features
+    apart: Features
+    dev: ScoredSets
+    held_out: ScoredSets | None
+
+    @classmethod
+    def of(cls, task: Task, inputs: TextInputs, compute: Compute, read: RunExamples) -> _Tokenised:
+        """Tokenise the examples of a run."""
+        kind = kind_of(task)
+        features = kind.encode(inputs, read.train).features
+        is_whole = read.apart is read.train
+        apart = features if is_whole else kind.encode(inputs, read.apart).features
+        dev = ScoredSets.of(task, inputs, compute, read.dev)
+        if read.held_out is None:
+            return cls(features, apart, dev, None)
+        # The metrics of what is held out are called as those of the first dev set.
+        sets = {next(iter(read.dev)): read.held_out}
+        return cls(features, apart, dev, ScoredSets.of(task, inputs, compute, sets))
+
+    def standardise(self, scale: LabelScale) -> None:
+        """Let the labels that are trained on be standardised."""
+        for one in {id(one): one for one in (self.features, self.apart)}.values():
+            one.labels = scale.standardised(one.labels)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """Everything the seeds share, loaded and checked."""
@@ -113,19 +149,12 @@ class Prepared:
         unused_tokenizer = copy.deepcopy(tokenizer)
         inputs = TextInputs.of(model, tokenizer, task.max_length, config.max_length)
         watcher.status(f"tokenising {data.name}")
-        features = kind.encode(inputs, train_set).features
-        dev = ScoredSets.of(task, inputs, compute, dev_sets)
-        # The metrics of what is held out are called as those of the first dev set.
-        judges = {next(iter(dev_sets)): read.held_out} if read.held_out else {}
-        held_out = ScoredSets.of(task, inputs, compute, judges) if judges else None
-        is_whole = read.apart is train_set
-        apart = features if is_whole else kind.encode(inputs, read.apart).features
-        notes += cut_notes(
-            task, [features, *dev.features], inputs.limits, "--max-length {} reads more"
-        )
+        read_by_model = _Tokenised.of(task, inputs, compute, read)
+        dev, features = read_by_model.dev, read_by_model.features
+        parts, more = [features, *dev.features], "--max-length {} reads more"
+        notes += cut_notes(task, parts, inputs.limits, more)
         if scale:
-            for one in {id(features): features, id(apart): apart}.values():
-                one.labels = scale.standardised(one.labels)
+            read_by_model.standardise(scale)
         steps = task.epochs * math.ceil(len(features) / task.batch_size)
         plan = FinetunePlan(
             task=task,
@@ -152,14 +181,16 @@ class Prepared:
             rates=rates_around(task.learning_rate) if config.find_learning_rate else (),
             patience=config.patience,
         )
-        described = start.describe(model)
         splits = {"train": train_set} | {task.dev_splits[s]: e for s, e in dev_sets.items()}
         splits |= {"held_out": read.held_out} if read.held_out else {}
         constant = ConstantAnswer.of(task, train_set)
-        facts = _facts(run, described, plan, splits) | {
+        of_constant = {
+            "scores": constant.metrics(task, dev_sets),
+            "loss": kind.constant_loss(features),
+        }
+        facts = _facts(run, start.describe(model), plan, splits) | {
             "labels": scale and asdict(scale),
-            "constant": asdict(constant)
-            | {"scores": constant.metrics(task, dev_sets), "loss": kind.constant_loss(features)},
+            "constant": asdict(constant) | of_constant,
         }
         return cls(
             config=config,
@@ -170,8 +201,8 @@ class Prepared:
             tokenizer=unused_tokenizer,
             pipeline=pipeline,
             dev=dev,
-            held_out=held_out,
-            apart=apart,
+            held_out=read_by_model.held_out,
+            apart=read_by_model.apart,
             splits=splits,
             scale=scale,
             schedule=Schedule(

@@ -291,8 +291,8 @@ def test_a_toy_benchmark_of_a_toy_kind_is_known_to_every_command(
     assert score["score"] == pytest.approx(result["mean"])
     assert "tag_errors, lower is better" in run("evaluate", checkpoint).out
     Path("new.txt").write_text("the of list\nthe of file\n")
-    words = [{"text": ["the", "of", topic]} for topic in ("list", "file")]
-    Path("new.jsonl").write_text("\n".join(map(json.dumps, words)))
+    rows = [{"text": ["the", "of", topic]} for topic in ("list", "file")]
+    Path("new.jsonl").write_text("\n".join(map(json.dumps, rows)))
     said = [
         json.loads(run("evaluate", checkpoint, "--predict", name, "--json").out)["predictions"]
         for name in ("new.txt", "new.jsonl")

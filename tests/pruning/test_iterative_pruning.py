@@ -89,7 +89,7 @@ def test_rewinding_restores_the_pretrained_bits_and_none_does_not(
     imp, encoder = pruning(wanted, Watched)
     pretrained = dict(load_encoder(wanted.model, with_head=True).model.named_parameters())
     names = {id(p): name for name, p in encoder.model.named_parameters()}
-    matrices = {names[id(p)] for p in imp.folded.parameters.values()}
+    matrices = {names[id(p)] for p in imp.parameters.values()}
     imp.run(lambda _: None)
     assert len(seen) == 5
     for before, after in seen[1:]:
@@ -104,8 +104,8 @@ def test_rewinding_restores_the_pretrained_bits_and_none_does_not(
                 assert torch.equal(kept, trained)
         moved = [n for at, n in names.items() if not torch.equal(before[at], seen[0][1][at])]
         assert matrices < set(moved)  # everything was trained, the head, too
-    for name, parameter in imp.folded.parameters.items():  # in the end only the masks are left
-        assert torch.equal(parameter, imp.folded.frozen[name] * imp.masks[name])
+    for name, parameter in imp.parameters.items():  # in the end only the masks are left
+        assert torch.equal(parameter, imp.frozen[name] * imp.masks[name])
     for at, name in names.items():
         if name in pretrained and name not in matrices:
             assert torch.equal(_values(imp._weights)[at], pretrained[name])
@@ -113,7 +113,7 @@ def test_rewinding_restores_the_pretrained_bits_and_none_does_not(
 
 def test_the_first_cut_is_by_the_pretrained_magnitude(tiny_model: Path, text_file: Path) -> None:
     imp, _ = pruning(config(tiny_model, text_file, sparsity=0.1))
-    expected = magnitude_masks(imp.folded.frozen, 0.1)
+    expected = magnitude_masks(imp.frozen, 0.1)
     assert all(torch.equal(imp.masks[name], mask) for name, mask in expected.items())
 
 

@@ -19,6 +19,7 @@ from tamtctl.foundations import distributed
 from tamtctl.foundations.watching import Silent
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.run import PreparedSearch
+from tamtctl.pruning.trained.mask_training import MaskTraining
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.training.run_folder import RunFolder
@@ -57,9 +58,10 @@ def main(model: Path, sparse: Path, text: Path, examples: Path, folder: Path) ->
         config = search_config(model, text, **changes)
         search = PreparedSearch.prepare(config, RunFolder(folder / name, {}), Silent())
         search.training.run(lambda _: None)
-        folded = search.training.folded
-        state = folded.scores | {f"mask.{n}": m for n, m in search.training.masks.items()}
-        state |= {f"head.{n}": p.detach() for n, p in search.training.objective.head.items()}
+        training = search.training
+        scores = training.folded.scores if isinstance(training, MaskTraining) else {}
+        state = scores | {f"mask.{n}": m for n, m in training.masks.items()}
+        state |= {f"head.{n}": p.detach() for n, p in training.steps.objective.head.items()}
         distributed.world().on_first(partial(save_file, state, folder / f"{name}.safetensors"))
     for name, changes in FINETUNINGS.items():
         fine = FinetuneConfig(

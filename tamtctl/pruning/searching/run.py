@@ -341,7 +341,7 @@ class PreparedSearch:
     encoder: Encoder
     corpus: Corpus
     held_out: dict[str, Blocks]  # by the field of `SearchResult` that its losses go into
-    training: MaskTraining
+    training: MaskTraining | IterativePruning
     declared: DeclaredBase | None  # whose weights the model's folder holds
     watched: WatchedTraining
     supervisor: Supervisor
@@ -392,8 +392,8 @@ class PreparedSearch:
         training = kind(config, compute, encoder, text, masks)
 
         def evaluate() -> dict[str, float]:
-            with training.pretrained_head():
-                losses = training.held_out_losses(held_out["losses"])
+            with training.steps.pretrained_head():
+                losses = training.steps.held_out_losses(held_out["losses"])
             return {term: loss.mean for term, loss in losses.items()}
 
         watched_training = WatchedTraining(config, training, evaluate)
@@ -456,7 +456,7 @@ class PreparedSearch:
             TicketError: It is not of this model.
         """
         assert isinstance(self.training, IterativePruning)
-        weights = self.training.folded.frozen | self.encoder.pooler
+        weights = self.training.frozen | self.encoder.pooler
         ticket = Ticket.load(earlier.ticket).decode({n: w.cpu() for n, w in weights.items()})
         self.training.follow(ticket.masks)
         self.supervisor.follow(
@@ -501,9 +501,12 @@ class PreparedSearch:
     def finish(self, training: TrainingRun, watcher: Watcher[SearchPlan]) -> SearchResult:
         """Evaluate and save: from now on the run is finished."""
         config = self.config
-        masks = self.training.initial_masks
-        if config.is_trained:
-            masks = masks | self.training.masks  # the pooler keeps its initial one
+        initial = self.training.initial
+        masks = (
+            self.training.masks | initial.masks(self.encoder.pooler)  # which training cannot reach
+            if config.is_trained
+            else initial.masks()
+        )
         watcher.status("evaluating on held-out text")
         losses, errors = self._losses(masks)
         flips = self.training.flips()
@@ -524,6 +527,7 @@ class PreparedSearch:
         ticket = self._ticket(masks, metrics)
         ticket.save_pretrained(self.run.ticket)
         if config.keep_scores:
+            assert isinstance(self.training, MaskTraining)  # SearchConfig sees to it
             save_scores(self.run.path, self.training.folded.scores)
         result = SearchResult(
             ticket=self.run.ticket,
@@ -563,7 +567,7 @@ class PreparedSearch:
         Returns:
             By the field of `SearchResult`, mask → loss; and mask → standard error of ``losses``.
         """
-        config, frozen = self.config, self.training.folded.frozen
+        config, frozen = self.config, self.training.frozen
         context = Context(weights=frozen, seed=config.seed)
         keep = keep_counts(frozen, config.sparsity)
         candidates: dict[str, Callable[[], Mapping[str, Tensor]]] = {
@@ -580,8 +584,8 @@ class PreparedSearch:
                 {n: m.to(self.compute.device) for n, m in make().items()},
             )
             for name, blocks in self.held_out.items():
-                with self.training.pretrained_head():
-                    terms = self.training.held_out_losses(blocks)
+                with self.training.steps.pretrained_head():
+                    terms = self.training.steps.held_out_losses(blocks)
                 if candidate == "dense":
                     terms |= {n: t.of_nothing() for n, t in terms.items() if TERMS[n].is_distance}
                 losses[name][candidate] = math.fsum(term.mean for term in terms.values())
@@ -590,8 +594,8 @@ class PreparedSearch:
         return losses, errors
 
     def _ticket(self, masks: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> Ticket:
-        config, head = self.config, self.training.objective.head
-        weights = self.training.folded.frozen | self.encoder.pooler
+        config, head = self.config, self.training.steps.objective.head
+        weights = self.training.frozen | self.encoder.pooler
         return Ticket.create(
             {name: weight.cpu() for name, weight in weights.items()},
             {name: masks[name].cpu() for name in weights},

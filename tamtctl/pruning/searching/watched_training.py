@@ -17,6 +17,7 @@ from tamtctl.foundations.errors import DivergedError
 from tamtctl.foundations.signals import SAVING_SOON, promising
 from tamtctl.foundations.watching import StepReport
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.pruning.trained.mask_training import MaskTraining
 from tamtctl.training.checkpoints import State
 from tamtctl.training.loop import TrainingRun
@@ -30,7 +31,7 @@ class WatchedTraining:
     def __init__(
         self,
         config: SearchConfig,
-        training: MaskTraining,
+        training: MaskTraining | IterativePruning,
         evaluate: Callable[[], dict[str, float]],
     ) -> None:
         """Watch a training.

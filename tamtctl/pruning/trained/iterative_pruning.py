@@ -12,9 +12,7 @@ schedule start over, so that all that a cut hands on is its mask.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +26,23 @@ from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.trained.folded_weights import fold
-from tamtctl.pruning.trained.mask_training import MaskTraining
+from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copies
+from tamtctl.pruning.trained.packed_masks import PackedMasks
 from tamtctl.training.checkpoints import State
 from tamtctl.training.loop import ScoreOptimizer, TrainingRun, every_tenth, linear_decay
 
 
-class IterativePruning(MaskTraining):
+class IterativePruning:
     """All that changes while a model is trained and pruned in turns, and what it is trained on.
 
-    ``masks`` are those of the last cut; ``folded.parameters`` hold the trained weights. The
-    masked-LM decoder, which no mask covers, trains as a matrix of its own.
+    The masked-LM decoder, which no mask covers, trains as a matrix of its own.
+
+    Attributes:
+        steps: The gradients of the objective, which is masked language modelling.
+        parameters: Name → the model's own matrix; while it is trained it holds W'.
+        frozen: Name → W, its pre-trained weights; never written.
+        masks: Name → m, the mask of the last cut; True keeps.
+        initial: The masks that flips are counted from: those of magnitude.
     """
 
     def __init__(
@@ -48,19 +53,31 @@ class IterativePruning(MaskTraining):
         text: Blocks | StreamedText,
         initial_masks: Mapping[str, Tensor],
     ) -> None:
-        """Make the first cut in an encoder that is on its device; see `MaskTraining`."""
-        super().__init__(config, compute, encoder, text, initial_masks)
+        """Make the first cut in an encoder that is on its device.
+
+        Args:
+            config: The whole search.
+            compute: Where and in which precision.
+            encoder: Loaded with its masked-LM head.
+            text: What to train on.
+            initial_masks: What flips are counted from, for every matrix at least.
+        """
+        self.initial = PackedMasks(initial_masks)
+        self.parameters = dict(encoder.matrices)
+        self.frozen = copies(self.parameters)
+        self.steps = ObjectiveSteps(config, compute, encoder, text, self.frozen)
+        self._config, self._device = config, compute.device
         assert config.prune_every is not None  # SearchConfig sees to it
         self._interval = config.prune_every
         self._cuts = cut_sparsities(config.sparsity)
-        self._weights = _all_trainable(encoder.model, self.folded.frozen)
-        matrices = {id(parameter) for parameter in self.folded.parameters.values()}
+        self._weights = _all_trainable(encoder.model, self.frozen)
+        matrices = {id(parameter) for parameter in self.parameters.values()}
         self._others = [
             (weight, weight.detach().clone())
             for weight in self._weights
             if id(weight) not in matrices
         ]
-        self._masks = {n: w.new_ones(w.shape).bool() for n, w in self.folded.frozen.items()}
+        self.masks = {n: torch.ones_like(w, dtype=torch.bool) for n, w in self.frozen.items()}
         self._rewind()
         self._cut(self._cuts[0])
 
@@ -73,7 +90,9 @@ class IterativePruning(MaskTraining):
     ) -> TrainingRun:
         """Train and cut until the sparsity is reached; then only the masks differ from before."""
         try:
-            return super().run(report, is_due=is_due, after=after)
+            return self.steps.run(
+                update=self._update, flips=self.flips, report=report, is_due=is_due, after=after
+            )
         finally:
             self._rewind()
 
@@ -81,7 +100,7 @@ class IterativePruning(MaskTraining):
         """Return all that the next step depends on, but the step's number."""
         return {
             "weights": {str(i): weight for i, weight in enumerate(self._weights)},
-            "masks": self._masks,
+            "masks": self.masks,
             "optimizer": self._optimizer.state_dict(),
         }
 
@@ -90,20 +109,20 @@ class IterativePruning(MaskTraining):
         """Go on where `state_dict` was taken, with the same model and the same text."""
         for i, weight in enumerate(self._weights):
             weight.copy_(state["weights"][str(i)])
-        self._keep_only({n: m.to(self._compute.device) for n, m in state["masks"].items()})
+        self._keep_only({n: m.to(self._device) for n, m in state["masks"].items()})
         self._optimizer.load_state_dict(state["optimizer"])
 
-    @property
-    def masks(self) -> dict[str, Tensor]:
-        """Name → mask of the last cut; True keeps."""
-        return self._masks
+    def flips(self) -> float:
+        """Return the share of mask bits that differ from the initial mask."""
+        return self.initial.flips(self.masks)
 
-    def _taking_gradients(self) -> AbstractContextManager[None]:
-        return nullcontext()  # the weights need their own
+    def seconds_per_step(self) -> float:
+        """Return the time of a step, from a probe of a few sequences."""
+        return self.steps.seconds_per_step(self._clear_gradients)
 
     def _update(self, step: int) -> float:
         """Apply the gradients of a step (from 0), and cut at the end of every interval."""
-        for name, parameter in self.folded.parameters.items():
+        for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 parameter.grad.mul_(self._kept[name])
         cuts_since, place = divmod(step, self._interval)
@@ -116,25 +135,21 @@ class IterativePruning(MaskTraining):
 
     def _cut(self, sparsity: float) -> None:
         """Prune the smallest of the weights that are left, and start over from the rest."""
-        folded, masks = self.folded, {}
-        for name, parameter in folded.parameters.items():
+        masks = {}
+        for name, parameter in self.parameters.items():
             # What is pruned comes before any weight that is left, be it 0 itself.
-            size = parameter.detach().abs().where(self._masks[name], -torch.ones(()))
+            size = parameter.detach().abs().where(self.masks[name], -torch.ones(()))
             masks[name] = keep_largest(size, keep_count(size.numel(), sparsity))
         self._keep_only(masks)
         if self._config.rewind == "weights":
             self._rewind()
         else:
-            fold(
-                folded.parameters,
-                {n: p.detach() for n, p in folded.parameters.items()},
-                self._masks,
-            )
+            fold(self.parameters, {n: p.detach() for n, p in self.parameters.items()}, self.masks)
         self._start_over()
 
     def follow(self, masks: Mapping[str, Tensor]) -> None:
         """Go on from the masks of a cut like the run that made it, if weights are rewound."""
-        self._keep_only({n: masks[n].to(self._compute.device) for n in self.folded.parameters})
+        self._keep_only({n: masks[n].to(self._device) for n in self.parameters})
         self._rewind()
         self._start_over()
 
@@ -150,24 +165,21 @@ class IterativePruning(MaskTraining):
         )
 
     def _keep_only(self, masks: Mapping[str, Tensor]) -> None:
-        self._masks = dict(masks)
+        self.masks = dict(masks)
         # As numbers: with booleans the product takes twenty times as long on a CPU.
-        self._kept = {n: mask.to(self.folded.frozen[n].dtype) for n, mask in masks.items()}
+        self._kept = {n: mask.to(self.frozen[n].dtype) for n, mask in masks.items()}
 
     @torch.no_grad()
     def _rewind(self) -> None:
         """Give every weight its pre-trained value again, and 0 to what is pruned."""
-        fold(self.folded.parameters, self.folded.frozen, self._masks)
+        fold(self.parameters, self.frozen, self.masks)
         for weight, pretrained in self._others:
             weight.copy_(pretrained)
 
     @property
     def decay_steps(self) -> int:
         """Steps of an interval until the learning rate is 0; the interval may end before."""
-        if not self._config.schedule_epochs or isinstance(self._text, StreamedText):
-            return self._interval
-        epoch = len(self._text) / self._config.batch_size
-        return max(math.ceil(self._config.schedule_epochs * epoch), self._interval)
+        return self.steps.decay_steps(self._interval)
 
     def _clear_gradients(self) -> None:
         for weight in self._weights:

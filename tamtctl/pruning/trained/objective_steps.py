@@ -1,0 +1,229 @@
+"""Steps of a training on an objective: the batches, and the gradients that each leaves behind.
+
+What is trained by these gradients is another's business: scores in mask training, the weights
+themselves in iterative magnitude pruning.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from tamtctl.data.batches import (
+    Batch,
+    Blocks,
+    Noise,
+    evaluation_batches,
+    prefetched,
+    training_batches,
+)
+from tamtctl.data.streaming import StreamedText
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.distributed import without_sum, world
+from tamtctl.foundations.one_at_a_time import random_numbers
+from tamtctl.foundations.watching import StepReport
+from tamtctl.foundations.working import counted
+from tamtctl.models.encoder import Encoder
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, held_out_losses
+from tamtctl.pruning.objectives.objective import Objective
+from tamtctl.training.loop import TrainingRun, dropout_seed, train
+
+_TIMED_TOKENS = 2048  # a probe large enough to be timed, small enough not to be waited for
+
+
+class ObjectiveSteps:
+    """The steps of a training, up to what moves by them.
+
+    Attributes:
+        objective: The loss, and the head that trains along.
+        text: What is trained on.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        compute: Compute,
+        encoder: Encoder,
+        text: Blocks | StreamedText,
+        frozen: Mapping[str, Tensor],
+    ) -> None:
+        """Prepare an encoder that is on its device.
+
+        Args:
+            config: The whole search.
+            compute: Where and in which precision.
+            encoder: Loaded with its head if the objective needs one.
+            text: What to train on.
+            frozen: Name → pre-trained weight of every matrix in ``encoder.matrices``.
+        """
+        self.objective = Objective(encoder, config.objective, frozen)
+        self.text = text
+        self._config, self._compute, self._model = config, compute, encoder.model
+        self._noise = Noise.of(encoder.tokenizer) if config.terms.need_noise else None
+        self._pretrained_head = copies(self.objective.head)
+        self._step = 0  # of them are done
+
+    def run(
+        self,
+        *,
+        update: Callable[[int], float],
+        flips: Callable[[], float],
+        report: Callable[[StepReport], bool | None],
+        is_due: Callable[[int], bool],
+        after: StepReport | None,
+        last_pass: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> TrainingRun:
+        """Train for the configured steps; the other arguments are those of the loop.
+
+        Args:
+            update: Applies the gradients of a step, see `tamtctl.training.loop.train`.
+            flips: As there.
+            report: As there.
+            is_due: As there.
+            after: As there.
+            last_pass: Gives the context for the last backward pass of a step.
+        """
+        self._step = after.step if after else 0
+
+        def updated(step: int) -> float:
+            learning_rate = update(step)
+            self._step = step + 1
+            return learning_rate
+
+        batches = self._batches()
+        if self._compute.device.type == "cuda":
+            batches = prefetched(batch.pin_memory() for batch in batches)
+        return train(
+            steps=self._config.steps,
+            batches=batches,
+            backward=lambda batch: self._backward(batch, last_pass),
+            update=updated,
+            flips=flips,
+            report=report,
+            is_due=is_due,
+            max_seconds=(self._config.max_minutes or math.inf) * 60,
+            after=after,
+        )
+
+    def seconds_per_step(
+        self,
+        clear_gradients: Callable[[], None],
+        last_pass: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> float:
+        """Time forward and backward of a few sequences, and scale to a batch."""
+        own = next(self._batches())
+        rows = max(1, min(len(own.input_ids), _TIMED_TOKENS // self._config.sequence_length))
+        batch = own.split(rows)[0]
+        for _ in counted(range(2), "timing a step", 2):  # the first one warms up
+            started = time.perf_counter()
+            self._backward(batch, last_pass)
+            self._compute.synchronize()
+            seconds = time.perf_counter() - started
+            clear_gradients()
+        return seconds * len(own.input_ids) / rows
+
+    def decay_steps(self, steps: int) -> int:
+        """Return the steps until a learning rate is 0 that falls over so many, at least."""
+        if not self._config.schedule_epochs or isinstance(self.text, StreamedText):
+            return steps
+        epoch = len(self.text) / self._config.batch_size
+        return max(math.ceil(self._config.schedule_epochs * epoch), steps)
+
+    @contextmanager
+    def pretrained_head(self) -> Iterator[None]:
+        """Put the pre-trained head into the model for a while, as held-out losses are taken."""
+        trained = copies(self.objective.head)
+        copy_into(self.objective.head, self._pretrained_head)
+        try:
+            yield
+        finally:
+            copy_into(self.objective.head, trained)
+
+    def held_out_losses(self, blocks: Blocks) -> dict[str, HeldOutLoss]:
+        """Return the loss of each term on held-out text, of the model as it is now folded."""
+        batches = evaluation_batches(
+            blocks, 16, noise=self._noise, limit=self._config.evaluation_blocks
+        )
+        return held_out_losses(
+            self.objective, batches, self._compute.autocast, self._compute.device
+        )
+
+    def _batches(self) -> Iterator[Batch]:
+        batches = (
+            self.text.training_batches
+            if isinstance(self.text, StreamedText)
+            else partial(training_batches, self.text)
+        )
+        return batches(
+            self._config.batch_size,
+            self._config.seed,
+            noise=self._noise,
+            start_step=self._step,
+            rank=world().rank,
+            world_size=world().size,
+        )
+
+    def _backward(
+        self, batch: Batch, last_pass: Callable[[], AbstractContextManager[None]]
+    ) -> dict[str, Tensor]:
+        """Leave the gradients of a step behind; return its mean losses, still on the device.
+
+        Every loss is summed and divided by the number of targets in the whole step: micro-batches
+        and the slices of the processes differ in their numbers of masked tokens, so a mean of their
+        means would be another loss.
+        """
+        if not self._config.dropout:
+            return self._backward_of_parts(batch, last_pass)
+        with random_numbers:  # keyed by the step, so that there is no state to be saved
+            torch.manual_seed(dropout_seed(self._config.seed, self._step, world().rank))
+            return self._backward_of_parts(batch, last_pass)
+
+    def _backward_of_parts(
+        self, batch: Batch, last_pass: Callable[[], AbstractContextManager[None]]
+    ) -> dict[str, Tensor]:
+        device = self._compute.device
+        counts = {term: len(blocks) for term, blocks in self.objective.blocks(batch).items()}
+        targets = world().totals(counts, device)
+        parts = batch.split(self._config.micro_batch_size or self._config.batch_size)
+        means: dict[str, Tensor] = {}
+        for part in parts:
+            is_last = part is parts[-1]
+            with last_pass() if is_last else without_sum(self._losses):
+                losses = self._losses(part.to(device), targets)
+                torch.stack(list(losses.values())).sum().backward()
+            for term, loss in losses.items():
+                means[term] = means.get(term, 0) + loss.detach()
+        return world().totals(means, device)
+
+    @cached_property
+    def _losses(self) -> Callable[[Batch, Mapping[str, int | Tensor]], dict[str, Tensor]]:
+        trained = [p for p in self._model.parameters() if p.requires_grad]
+        return world().parallel(self._losses_of_part, trained)
+
+    def _losses_of_part(
+        self, part: Batch, targets: Mapping[str, int | Tensor]
+    ) -> dict[str, Tensor]:
+        """Return what a micro-batch contributes to the mean losses of its step."""
+        with self._compute.autocast():
+            terms = self.objective.terms(part, dropout=self._config.dropout)
+        counts = {term: torch.as_tensor(count).clamp(min=1) for term, count in targets.items()}
+        return {term: values.sum() / counts[term] for term, values in terms.items()}
+
+
+def copies(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return name → copy of a parameter's values."""
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+@torch.no_grad()
+def copy_into(parameters: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
+    """Give parameters the values of the same names in ``source``, in place."""
+    for name, parameter in parameters.items():
+        parameter.copy_(source[name])

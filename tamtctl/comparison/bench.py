@@ -17,7 +17,7 @@ from tamtctl.pruning.criteria import REFERENCE
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.pruning.one_shot import one_shot_masks, reference_masks
-from tamtctl.pruning.searching.mask_probe import HeldOutText
+from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.ticket.ticket import Ticket
 
 Texts = Mapping[str, HeldOutText]  # by what tables call them: nothing, where there is only one

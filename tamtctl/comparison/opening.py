@@ -21,7 +21,7 @@ from tamtctl.foundations.errors import CorpusError, TicketError, UsageError
 from tamtctl.foundations.public_names import public
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.methods import sweep_methods
-from tamtctl.pruning.searching.mask_probe import HeldOutText
+from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.ticket.heads import fitting_head
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.texts import TextSource, labels_of, trained_on
@@ -272,7 +272,7 @@ def _text_facts(
     return TextFacts(
         label,
         " ".join(map(public, source.measured)),
-        min(text.limit, len(text.blocks)),
+        text.scored.sequences,
         source.sequence_length or 0,
         tuple(whose) if is_told else (),
     )

@@ -227,7 +227,7 @@ class Ours:
         for scores in self._training.folded.scores.values():
             scores.normal_(*SCORES)
         self._training.folded.select()
-        self._batches = self._training._batches()
+        self._batches = self._training.steps.batches()
         self._select = self._training.folded.select
         self._training.folded.select = self._timed_select  # type: ignore[method-assign]
         self.threshold_shares: list[float] = []
@@ -236,7 +236,7 @@ class Ours:
     def step(self) -> None:
         """Take the next batch, and a whole step with it."""
         started = self._clock()
-        self._training._backward(next(self._batches))
+        self._training.steps.backward(next(self._batches), self._training.taking_gradients)
         self._training._update(self._step)
         self._step += 1
         self.threshold_shares.append(self._selecting / (self._clock() - started))

@@ -45,7 +45,7 @@ def mask_training(objective: str, compute: Compute) -> MaskTraining:
 def test_no_step_looks_at_a_number(objective: str) -> None:
     training = mask_training(objective, Compute(torch.device("meta"), "fp32"))
     for step in range(2):
-        losses = training._backward(next(training._batches()))
+        losses = training.steps.backward(next(training.steps.batches()), training.taking_gradients)
         training._update(step)
     assert losses.keys() == set(objective.split("+"))
     with pytest.raises(RuntimeError, match="meta"):
@@ -57,11 +57,11 @@ def test_no_step_looks_at_a_number(objective: str) -> None:
 @OBJECTIVES
 def test_no_step_waits_for_the_device(objective: str) -> None:
     training = mask_training(objective, Compute.choose("cuda", "auto"))
-    batches: list[Batch] = [next(training._batches()).pin_memory() for _ in range(5)]
+    batches: list[Batch] = [next(training.steps.batches()).pin_memory() for _ in range(5)]
     for step, batch in enumerate(batches):
         if step == 2:  # the first ones set things up
             torch.cuda.set_sync_debug_mode("error")
-        training._backward(batch)
+        training.steps.backward(batch, training.taking_gradients)
         training._update(step)
     torch.cuda.set_sync_debug_mode("default")
     for name, mask in training.masks.items():

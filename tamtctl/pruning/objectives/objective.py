@@ -62,6 +62,11 @@ class Objective:
         for parameter in self._model.parameters():
             parameter.requires_grad_(id(parameter) in trainable)
 
+    @property
+    def teaches_itself(self) -> bool:
+        """Whether the teacher is the dense model of the very weights that are masked."""
+        return self._teacher is self._dense
+
     def terms(self, batch: Batch, *, dropout: bool = False) -> dict[str, Tensor]:
         """Return term → the loss of each of its targets in a batch, shape (targets,).
 

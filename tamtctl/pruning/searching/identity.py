@@ -21,7 +21,7 @@ from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_config
 from tamtctl.models.sources import model_folder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import CRITERIA
-from tamtctl.pruning.searching.mask_probe import HeldOutText
+from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.training.run_folder import SCORES

@@ -34,15 +34,14 @@ from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, StepReport, Watcher, default_watcher
 from tamtctl.foundations.working import counted, watched
 from tamtctl.models.declared_base import DeclaredBase
-from tamtctl.models.encoder import Encoder, max_sequence_length, sha256_of_weight
+from tamtctl.models.encoder import Encoder, sha256_of_weight
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import baselines
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.methods import IMP, TAMT
-from tamtctl.pruning.objectives import TERMS
-from tamtctl.pruning.objectives.held_out_loss import check_targets, total_error
+from tamtctl.pruning.objectives.held_out_loss import total_error
 from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
 from tamtctl.pruning.searching.identity import search_identity
 from tamtctl.pruning.searching.initial_mask import (
@@ -50,8 +49,8 @@ from tamtctl.pruning.searching.initial_mask import (
     initial_masks,
     with_matrices_of_init,
 )
+from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
 from tamtctl.pruning.searching.watched_training import WatchedTraining
-from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.pruning.trained.kept_scores import save_scores
 from tamtctl.pruning.trained.mask_training import MaskTraining
@@ -340,8 +339,9 @@ class PreparedSearch:
     compute: Compute
     encoder: Encoder
     corpus: Corpus
-    held_out: dict[str, Blocks]  # by the field of `SearchResult` that its losses go into
+    held_out: dict[str, ProbeText]  # by the field of `SearchResult` that its losses go into
     training: MaskTraining | IterativePruning
+    probe: MaskProbe
     declared: DeclaredBase | None  # whose weights the model's folder holds
     watched: WatchedTraining
     supervisor: Supervisor
@@ -367,12 +367,9 @@ class PreparedSearch:
             )
         watcher.status(f"loading model {config.model}")
         encoder = world().in_turn(lambda: load_encoder(config.model, with_head=config.needs_head))
-        longest = max_sequence_length(encoder.model)
-        if config.sequence_length > longest:
-            raise UsageError(
-                f"--sequence-length {config.sequence_length} is more than model "
-                f"{config.model!r} can take; give at most {longest}"
-            )
+        check_sequence_length(
+            config.sequence_length, encoder, told="--sequence-length", remedy="give"
+        )
         encoder = world().in_turn(lambda: with_matrices_of_init(config, encoder, watcher.note))
         if config.from_scores is not None:
             check_scored(config.from_scores, encoder)
@@ -391,9 +388,11 @@ class PreparedSearch:
         kind = IterativePruning if config.method == IMP else MaskTraining
         training = kind(config, compute, encoder, text, masks)
 
+        probe = MaskProbe(encoder, training.frozen, (training.steps.objective,), compute)
+
         def evaluate() -> dict[str, float]:
             with training.steps.pretrained_head():
-                losses = training.steps.held_out_losses(held_out["losses"])
+                losses = probe.losses_as_folded(held_out["losses"])
             return {term: loss.mean for term, loss in losses.items()}
 
         watched_training = WatchedTraining(config, training, evaluate)
@@ -406,6 +405,7 @@ class PreparedSearch:
             corpus=corpus,
             held_out=held_out,
             training=training,
+            probe=probe,
             declared=declared,
             watched=watched_training,
             supervisor=Supervisor(watched_training, checkpoints, config.checkpoint_every),
@@ -444,10 +444,9 @@ class PreparedSearch:
 
     def _text(self) -> ScoredText:
         """Return what the losses are taken on."""
-        there = len(self.held_out["losses"])
-        name = self.corpus.held_out_name
-        scored = min(self.config.evaluation_blocks, there)
-        return ScoredText(name, scored, there, self.config.sequence_length)
+        return self.held_out["losses"].scored(
+            self.corpus.held_out_name, self.config.sequence_length
+        )
 
     def follow(self, earlier: SearchResult) -> None:
         """Go on from the ticket of an earlier search by iterative magnitude pruning.
@@ -570,24 +569,18 @@ class PreparedSearch:
         config, frozen = self.config, self.training.frozen
         context = Context(weights=frozen, seed=config.seed)
         keep = keep_counts(frozen, config.sparsity)
-        candidates: dict[str, Callable[[], Mapping[str, Tensor]]] = {
+        candidates: dict[str, Callable[[], Mapping[str, Tensor] | None]] = {
             name: partial(one_shot_masks, name, context, keep) for name in _candidates()
         }
-        candidates["dense"] = lambda: {n: torch.ones_like(w).bool() for n, w in frozen.items()}
+        candidates["dense"] = lambda: None
         candidates["ticket"] = lambda: masks
         losses: dict[str, dict[str, float]] = {name: {} for name in self.held_out}
         errors: dict[str, float | None] = {}
         for candidate, make in counted(candidates.items(), "measuring mask", len(candidates)):
-            fold(
-                self.encoder.matrices,
-                frozen,
-                {n: m.to(self.compute.device) for n, m in make().items()},
-            )
-            for name, blocks in self.held_out.items():
+            mask = make()
+            for name, text in self.held_out.items():
                 with self.training.steps.pretrained_head():
-                    terms = self.training.steps.held_out_losses(blocks)
-                if candidate == "dense":
-                    terms |= {n: t.of_nothing() for n, t in terms.items() if TERMS[n].is_distance}
+                    terms = self.probe.losses(text, mask)
                 losses[name][candidate] = math.fsum(term.mean for term in terms.values())
                 if name == "losses":
                     errors[candidate] = total_error(terms.values())
@@ -616,10 +609,9 @@ class PreparedSearch:
 
 def _read_text(
     config: SearchConfig, encoder: Encoder, watcher: Watcher[SearchPlan]
-) -> tuple[Corpus, Blocks | StreamedText, dict[str, Blocks]]:
+) -> tuple[Corpus, Blocks | StreamedText, dict[str, ProbeText]]:
     """Return the corpus, what to train on, and the blocks of every held-out text."""
     load = partial(load_corpus, tokenizer=encoder.tokenizer, text_column=config.text_column)
-    cut = partial(Blocks.of, sequence_length=config.sequence_length, tokenizer=encoder.tokenizer)
     watcher.status(f"reading corpus {' '.join(config.corpus)}")
     streamed = None
     if config.stream:
@@ -637,15 +629,23 @@ def _read_text(
         held_out=config.held_out or None,
         max_tokens=enough if streamed else None,
     )
-    held_out = {"losses": cut(corpus.held_out, name=f"the held-out text of {corpus.name}")}
     texts = {"losses": corpus}
     if config.check_corpus:
         watcher.status(f"reading check corpus {' '.join(config.check_corpus)}")
         texts["check_losses"] = check = load(config.check_corpus)
-        held_out["check_losses"] = cut(check.held_out, name=f"the held-out text of {check.name}")
     noise = Noise.of(encoder.tokenizer) if config.terms.need_noise else None
-    for name, blocks in held_out.items():
-        check_targets(blocks, noise=noise, limit=config.evaluation_blocks, text=texts[name].name)
+    held_out = {
+        name: ProbeText.cut(
+            text.held_out,
+            encoder,
+            sequence_length=config.sequence_length,
+            noise=noise,
+            limit=config.evaluation_blocks,
+            part=f"the held-out text of {text.name}",
+            corpus=text.name,
+        )
+        for name, text in texts.items()
+    }
     for line in dict.fromkeys(note for text in texts.values() for note in text.notes):
         watcher.note(line)
     if config.check_corpus and set(check.digests) & set(corpus.digests):
@@ -654,4 +654,10 @@ def _read_text(
             f"the check corpus {check.name} is text of the corpus itself{seen}: its losses tell of "
             "no second domain"
         )
-    return corpus, streamed or cut(corpus.train, name=f"the text of {corpus.name}"), held_out
+    train = streamed or Blocks.of(
+        corpus.train,
+        config.sequence_length,
+        encoder.tokenizer,
+        name=f"the text of {corpus.name}",
+    )
+    return corpus, train, held_out

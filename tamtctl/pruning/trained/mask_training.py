@@ -91,7 +91,7 @@ class MaskTraining:
             report=report,
             is_due=is_due,
             after=after,
-            last_pass=self._taking_gradients,
+            last_pass=self.taking_gradients,
         )
 
     def state_dict(self) -> State:
@@ -124,14 +124,14 @@ class MaskTraining:
 
     def seconds_per_step(self) -> float:
         """Return the time of a step, from a probe of a few sequences."""
-        return self.steps.seconds_per_step(self._clear_gradients, self._taking_gradients)
+        return self.steps.seconds_per_step(self._clear_gradients, self.taking_gradients)
 
     @property
     def decay_steps(self) -> int:
         """Steps until the learning rate is 0; the run may be cut before."""
         return self.steps.decay_steps(self._config.steps)
 
-    def _taking_gradients(self) -> AbstractContextManager[None]:
+    def taking_gradients(self) -> AbstractContextManager[None]:
         """Return the context for the last backward pass of a step."""
         # Several processes sum their gradients first.
         return nullcontext() if world().size > 1 else self.folded.taking_gradients()

@@ -19,7 +19,6 @@ from tamtctl.data.batches import (
     Batch,
     Blocks,
     Noise,
-    evaluation_batches,
     prefetched,
     training_batches,
 )
@@ -31,7 +30,6 @@ from tamtctl.foundations.watching import StepReport
 from tamtctl.foundations.working import counted
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, held_out_losses
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.training.loop import TrainingRun, dropout_seed, train
 
@@ -97,13 +95,13 @@ class ObjectiveSteps:
             self._step = step + 1
             return learning_rate
 
-        batches = self._batches()
+        batches = self.batches()
         if self._compute.device.type == "cuda":
             batches = prefetched(batch.pin_memory() for batch in batches)
         return train(
             steps=self._config.steps,
             batches=batches,
-            backward=lambda batch: self._backward(batch, last_pass),
+            backward=lambda batch: self.backward(batch, last_pass),
             update=updated,
             flips=flips,
             report=report,
@@ -118,12 +116,12 @@ class ObjectiveSteps:
         last_pass: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> float:
         """Time forward and backward of a few sequences, and scale to a batch."""
-        own = next(self._batches())
+        own = next(self.batches())
         rows = max(1, min(len(own.input_ids), _TIMED_TOKENS // self._config.sequence_length))
         batch = own.split(rows)[0]
         for _ in counted(range(2), "timing a step", 2):  # the first one warms up
             started = time.perf_counter()
-            self._backward(batch, last_pass)
+            self.backward(batch, last_pass)
             self._compute.synchronize()
             seconds = time.perf_counter() - started
             clear_gradients()
@@ -146,16 +144,8 @@ class ObjectiveSteps:
         finally:
             copy_into(self.objective.head, trained)
 
-    def held_out_losses(self, blocks: Blocks) -> dict[str, HeldOutLoss]:
-        """Return the loss of each term on held-out text, of the model as it is now folded."""
-        batches = evaluation_batches(
-            blocks, 16, noise=self._noise, limit=self._config.evaluation_blocks
-        )
-        return held_out_losses(
-            self.objective, batches, self._compute.autocast, self._compute.device
-        )
-
-    def _batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches from the next step on, of several processes the slices of this one."""
         batches = (
             self.text.training_batches
             if isinstance(self.text, StreamedText)
@@ -170,10 +160,14 @@ class ObjectiveSteps:
             world_size=world().size,
         )
 
-    def _backward(
+    def backward(
         self, batch: Batch, last_pass: Callable[[], AbstractContextManager[None]]
     ) -> dict[str, Tensor]:
         """Leave the gradients of a step behind; return its mean losses, still on the device.
+
+        Args:
+            batch: On the CPU.
+            last_pass: Gives the context for the last backward pass.
 
         Every loss is summed and divided by the number of targets in the whole step: micro-batches
         and the slices of the processes differ in their numbers of masked tokens, so a mean of their

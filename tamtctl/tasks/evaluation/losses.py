@@ -9,18 +9,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tamtctl.data.batches import Blocks, Noise, evaluation_batches
+from tamtctl.data.batches import Noise
 from tamtctl.data.corpus import load_corpus
 from tamtctl.data.text.documents import PYTHON_DOCS
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError
-from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.models.encoder import Encoder, max_sequence_length
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.objectives import Terms, headless, terms_of
-from tamtctl.pruning.objectives.held_out_loss import check_targets, held_out_losses, total_error
+from tamtctl.pruning.objectives.held_out_loss import total_error
 from tamtctl.pruning.objectives.objective import Objective
-from tamtctl.pruning.trained.folded_weights import fold
+from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
 from tamtctl.tasks.evaluation.config import HEADS, EvaluateConfig
@@ -47,35 +46,34 @@ def evaluate_loss(
     compute = Compute.choose(config.device, config.precision, config.threads)
     encoder = load_for(config, ticket, terms)
     head = _trained_head(config, ticket, encoder) if terms.need_head else None
-    longest = max_sequence_length(encoder.model)
-    length = config.sequence_length or min(_sequence_length(ticket), longest)
-    if length > longest:
-        raise UsageError(
-            f"--sequence-length {length} is more than the model can take; give at most {longest}"
-        )
+    length = config.sequence_length or min(
+        _sequence_length(ticket), max_sequence_length(encoder.model)
+    )
+    check_sequence_length(length, encoder, told="--sequence-length", remedy="give")
     column = config.text_columns[0] if config.text_columns else None
     sources = config.corpus or (PYTHON_DOCS,)
     trained_on = TrainedOn(ticket, config.held_out_tenth)
     corpus = load_corpus(sources, encoder.tokenizer, whole=trained_on.choose, text_column=column)
-    blocks = Blocks.of(
-        corpus.held_out, length, encoder.tokenizer, name=f"the text of {corpus.held_out_name}"
+    cut = ProbeText.cut(
+        corpus.held_out,
+        encoder,
+        sequence_length=length,
+        noise=Noise.of(encoder.tokenizer) if terms.need_noise else None,
+        limit=config.blocks or _BLOCKS,
+        part=f"the text of {corpus.held_out_name}",
+        corpus=corpus.name,
     )
-    noise = Noise.of(encoder.tokenizer) if terms.need_noise else None
-    limit = config.blocks or _BLOCKS
-    check_targets(blocks, noise=noise, limit=limit, text=corpus.name)
     name = "; ".join(filter(None, (corpus.held_out_name, trained_on.remark)))
-    text = ScoredText(name, min(limit, len(blocks)), len(blocks), length)
+    text = cut.scored(name, length)
     teacher = _teacher(dense, encoder, compute.device) if dense else None
     cast(nn.Module, encoder.model).to(compute.device)
     frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
     objective = Objective(encoder, task, frozen, teacher)
-    if ticket:
-        masks = masks_of(ticket, encoder)
-        fold(encoder.matrices, frozen, {n: masks[n].to(compute.device) for n in frozen})
+    masks = masks_of(ticket, encoder) if ticket else None
     if head is not None:
         put_head(head, objective.head, encoder.model)
-    batches = evaluation_batches(blocks, config.batch_size, noise=noise, limit=limit)
-    losses = held_out_losses(objective, batches, compute.autocast, compute.device)
+    probe = MaskProbe(encoder, frozen, (objective,), compute, config.batch_size)
+    losses = probe.losses(cut, masks)
     means = {name: loss.mean for name, loss in losses.items()}
     errors = {name: loss.standard_error for name, loss in losses.items()}
     if len(losses) > 1:

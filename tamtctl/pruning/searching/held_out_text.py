@@ -1,0 +1,225 @@
+"""A model and held-out text to try many masks on; what was measured once is kept.
+
+The losses follow from the masks, the weights and the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from tamtctl.data.batches import Noise
+from tamtctl.data.corpus import Corpus, load_corpus
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.errors import NoHeadError
+from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.models.encoder import Encoder
+from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_encoder
+from tamtctl.pruning.objectives import TERMS
+from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
+from tamtctl.pruning.objectives.objective import Objective
+from tamtctl.pruning.searching import kept_losses
+from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
+
+_VERSION = 2  # raise it whenever the same masks would give other losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutText:
+    """A model and held-out text to try masks on.
+
+    Attributes:
+        encoder: On its device; with its masked-LM head if the checkpoint has one.
+        frozen: Name → pre-trained weight of every matrix that a hidden state depends on.
+        cut: The text.
+        compute: Where and in which precision.
+        objectives: Every term of an objective, each by itself; without a masked-LM head, those that
+            need none.
+        identity: What the losses depend on besides the masks.
+        scored: What a person is told of the text.
+        digests: Digests of the corpus that it is a part of, as tickets have them.
+        notes: Lines that a person should know of it.
+    """
+
+    encoder: Encoder
+    frozen: dict[str, Tensor]
+    cut: ProbeText
+    compute: Compute
+    objectives: dict[str, Objective]
+    identity: dict[str, object]
+    scored: ScoredText
+    digests: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def open(
+        cls,
+        model: str,
+        corpus: tuple[str, ...],
+        *,
+        revision: str | None = None,
+        held_out: tuple[str, ...] = (),
+        text_column: str | None = None,
+        sequence_length: int,
+        limit: int,
+        compute: Compute,
+    ) -> HeldOutText:
+        """Load a model and the held-out part of a corpus.
+
+        Raises:
+            ModelError: The model cannot be loaded.
+            CorpusError: The text cannot be read.
+            UsageError: The sequences are longer than the model can take.
+        """
+        encoder, has_head = _load(model, revision)
+        noise = Noise.of(encoder.tokenizer) if has_head else None
+        text, cut = _read_text(
+            corpus, encoder, noise, held_out=held_out, text_column=text_column,
+            sequence_length=sequence_length, limit=limit,
+        )  # fmt: skip
+        identity = {
+            "version": _VERSION,
+            "model": _digest(encoder),
+            "text": text.fingerprint,
+            "sequence_length": sequence_length,
+            "limit": limit,
+            "device": compute.device.type,
+            "precision": compute.precision,
+        }
+        cast(nn.Module, encoder.model).to(compute.device)
+        frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
+        measured = [n for n, term in TERMS.items() if has_head or not term.needs_head]
+        return cls(
+            encoder=encoder,
+            frozen=frozen,
+            cut=cut,
+            compute=compute,
+            objectives={name: Objective(encoder, name, frozen) for name in measured},
+            identity=identity,
+            scored=cut.scored(text.held_out_name, sequence_length),
+            digests=text.digests,
+            notes=text.notes,
+        )
+
+    def on(
+        self,
+        corpus: tuple[str, ...],
+        *,
+        held_out: tuple[str, ...],
+        text_column: str | None,
+        sequence_length: int,
+    ) -> HeldOutText:
+        """Return the same model with other text.
+
+        Raises:
+            CorpusError: The text cannot be read.
+            UsageError: The sequences are longer than the model can take.
+        """
+        text, cut = _read_text(
+            corpus, self.encoder, self.cut.noise, held_out=held_out,
+            text_column=text_column, sequence_length=sequence_length, limit=self.cut.limit,
+        )  # fmt: skip
+        return replace(
+            self,
+            cut=cut,
+            identity=self.identity | {"text": text.fingerprint, "sequence_length": sequence_length},
+            scored=cut.scored(text.held_out_name, sequence_length),
+            digests=text.digests,
+            notes=text.notes,
+        )
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Every maskable matrix of the checkpoint as it was pre-trained, on the CPU."""
+        return {name: w.cpu() for name, w in (self.frozen | self.encoder.pooler).items()}
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """What is measured."""
+        return tuple(self.objectives)
+
+    @property
+    def head(self) -> Mapping[str, nn.Parameter]:
+        """The parameters of the model's masked-LM head; empty if it has none."""
+        return next((one.head for one in self.objectives.values() if one.head), {})
+
+    def losses(self, masks: Mapping[str, Tensor] | None) -> dict[str, HeldOutLoss]:
+        """Return each term's loss of the pre-trained model under masks, with its own head.
+
+        Args:
+            masks: Name → boolean mask of every matrix in `frozen`, at least; None: dense.
+        """
+        if masks is None:
+            masks = {n: torch.ones_like(w, dtype=torch.bool) for n, w in self.frozen.items()}
+        chosen = {name: masks[name] for name in self.frozen}
+        file = kept_losses.file_of(self.identity, chosen)
+        if (found := kept_losses.read(file, self.terms)) is not None:
+            return found
+        objectives = tuple(self.objectives.values())
+        probe = MaskProbe(self.encoder, self.frozen, objectives, self.compute)
+        found = probe.losses(self.cut, chosen)
+        kept_losses.write(file, found)
+        return found
+
+
+def _read_text(
+    corpus: tuple[str, ...],
+    encoder: Encoder,
+    noise: Noise | None,
+    *,
+    held_out: tuple[str, ...],
+    text_column: str | None,
+    sequence_length: int,
+    limit: int,
+) -> tuple[Corpus, ProbeText]:
+    """Read a corpus and cut its held-out part; there is something to take a loss of."""
+    check_sequence_length(
+        sequence_length,
+        encoder,
+        told="the sequence length",
+        remedy="give a recipe, or a --sequence-length, with",
+    )
+    is_all = held_out == corpus  # whose rest does not matter
+    text = load_corpus(
+        corpus,
+        encoder.tokenizer,
+        held_out=None if is_all else held_out or None,
+        whole=(lambda sources: [True] * len(sources)) if is_all else None,
+        text_column=text_column,
+    )
+    return text, ProbeText.cut(
+        text.held_out,
+        encoder,
+        sequence_length=sequence_length,
+        noise=noise,
+        limit=limit,
+        part=f"the held-out text of {text.name}",
+        corpus=text.name,
+    )
+
+
+def _load(model: str, revision: str | None) -> tuple[Encoder, bool]:
+    try:
+        return load_encoder(model, with_head=True, revision=revision), True
+    except NoHeadError:
+        return load_encoder(model, with_head=False, revision=revision), False
+
+
+def _digest(encoder: Encoder) -> str:
+    """Return the SHA-256 of all that the losses depend on in a model and its tokenizer."""
+    configuration = encoder.model.config.to_diff_dict()
+    told = {key: v for key, v in configuration.items() if key not in NO_PART_OF_A_MODEL}
+    tokenizer = (encoder.tokenizer.backend_tokenizer.to_str(), encoder.tokenizer.all_special_ids)
+    digest = hashlib.sha256(json.dumps([told, tokenizer], sort_keys=True, default=str).encode())
+    tensors = itertools.chain(encoder.model.named_parameters(), encoder.model.named_buffers())
+    for name, tensor in tensors:
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from tamtctl.foundations.watching import Silent as Silent
     from tamtctl.models.files import nano_path as nano_path
     from tamtctl.pruning.config import SearchConfig as SearchConfig
-    from tamtctl.pruning.searching.run import SearchPlan as SearchPlan
-    from tamtctl.pruning.searching.run import SearchResult as SearchResult
-    from tamtctl.pruning.searching.run import plan_search as plan_search
-    from tamtctl.pruning.searching.run import search as search
+    from tamtctl.pruning.searching.api import plan_search as plan_search
+    from tamtctl.pruning.searching.api import search as search
+    from tamtctl.pruning.searching.result import SearchPlan as SearchPlan
+    from tamtctl.pruning.searching.result import SearchResult as SearchResult
     from tamtctl.tasks.evaluation.api import evaluate as evaluate
     from tamtctl.tasks.evaluation.config import EvaluateConfig as EvaluateConfig
     from tamtctl.tasks.evaluation.result import Evaluation as Evaluation
@@ -61,8 +61,8 @@ _MODULE_OF = {
     "KeptZeros": "ticket.keeping",
     "ProgressBars": "foundations.watching",
     "SearchConfig": "pruning.config",
-    "SearchPlan": "pruning.searching.run",
-    "SearchResult": "pruning.searching.run",
+    "SearchPlan": "pruning.searching.result",
+    "SearchResult": "pruning.searching.result",
     "Silent": "foundations.watching",
     "TamtctlError": "foundations.errors",
     "Ticket": "ticket.ticket",
@@ -81,8 +81,8 @@ _MODULE_OF = {
     "published_tickets": "ticket.hub.catalogue",
     "pull": "ticket.hub.pulling",
     "push": "ticket.sharing",
-    "plan_search": "pruning.searching.run",
-    "search": "pruning.searching.run",
+    "plan_search": "pruning.searching.api",
+    "search": "pruning.searching.api",
 }
 __all__ = sorted(_MODULE_OF)
 

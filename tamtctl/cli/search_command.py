@@ -63,10 +63,10 @@ def search(
     hush_libraries()
     from tamtctl.cli.views.progress import SearchView
     from tamtctl.cli.views.search import show_plan, show_search_result
-    from tamtctl.pruning.searching import run as searching
+    from tamtctl.pruning.searching import api as searching
 
     if recipe is None and from_scores is None:
-        recipe, why = searching.default_recipe(config)
+        recipe, why = searching.default_recipe(config.device)
         output.note(f"recipe {recipe}: {why}")
         config = SearchConfig.from_recipe(recipe, **given)
     view = SearchView(output)

@@ -24,7 +24,7 @@ from tamtctl.comparison.sweep import (
 from tamtctl.comparison.task_metrics import TaskMetric, metric_of, run_finetuning
 from tamtctl.foundations.working import counted
 from tamtctl.pruning.methods import TAMT, TRAINED
-from tamtctl.pruning.searching.run import SearchResult
+from tamtctl.pruning.searching.result import SearchResult
 from tamtctl.ticket.ticket import Ticket
 
 

@@ -17,15 +17,14 @@ from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
 from tamtctl.foundations.watching import Watcher
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.methods import IMP, TAMT
-from tamtctl.pruning.searching.run import (
-    SearchPlan,
-    SearchResult,
+from tamtctl.pruning.searching.api import (
     can_follow,
     find_search,
     plan_search,
     search,
     search_folder,
 )
+from tamtctl.pruning.searching.result import SearchPlan, SearchResult
 from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneResult
 from tamtctl.training.run_folder import METRICS, SCORES, write_json
 

@@ -35,7 +35,7 @@ from tamtctl.foundations.signals import (
 from tamtctl.foundations.watching import ProgressBars
 from tamtctl.foundations.working import counted, heard_by, work
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.searching.run import search
+from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 

@@ -12,7 +12,7 @@ from command_line import Run
 from small_search import small_config
 
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.searching.run import search
+from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.result import Evaluation, Labelled

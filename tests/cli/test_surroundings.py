@@ -22,7 +22,7 @@ from tamtctl.foundations.files import give_usual_rights, replacing_file
 from tamtctl.foundations.folders import check_target
 from tamtctl.foundations.launch import check_launch, world_size
 from tamtctl.foundations.paths import expanded
-from tamtctl.pruning.searching.run import search
+from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.importing import import_ticket

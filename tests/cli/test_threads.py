@@ -14,7 +14,7 @@ from samples import own_config
 from small_search import bits, small_config
 
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.searching.run import search
+from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.finetuning.api import finetune
 
 

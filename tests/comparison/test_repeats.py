@@ -9,7 +9,7 @@ import pytest
 from command_line import Run
 from small_search import command, small_config
 
-from tamtctl.pruning.searching.run import search
+from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 

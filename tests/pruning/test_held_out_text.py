@@ -14,7 +14,7 @@ from small_search import small_config
 
 from tamtctl.foundations.errors import CorpusError, ModelError
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.searching.run import search
+from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.ticket.hub.card import card

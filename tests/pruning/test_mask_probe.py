@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from small_search import small_config
-from tamtctl.pruning.searching.api import search
 
 from tamtctl.foundations.devices import Compute
 from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.searching.api import search
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.pruning.trained.folded_weights import FoldedWeights
 from tamtctl.tasks.evaluation.api import evaluate

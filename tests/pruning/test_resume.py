@@ -23,7 +23,7 @@ from tamtctl.foundations.errors import DivergedError, TamtctlError
 from tamtctl.foundations.signals import SAVING
 from tamtctl.foundations.watching import StepReport
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.searching.run import search
+from tamtctl.pruning.searching.api import search
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tamtctl.foundations.selection import keep_count
 from tamtctl.foundations.watching import StepReport
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.searching.run import plan_search, search
+from tamtctl.pruning.searching.api import plan_search, search
 from tamtctl.ticket.ticket import Ticket
 
 

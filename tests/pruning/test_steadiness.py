@@ -12,7 +12,7 @@ from small_search import Interrupting, bits, command, small_config
 
 from tamtctl.foundations.watching import StepReport
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.searching.run import search
+from tamtctl.pruning.searching.api import search
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
-        "tamtctl.pruning.searching.run",
+        "tamtctl.pruning.searching.api",
         "tamtctl.cli.views.progress",
         "datasets",
         "transformers.models.bert.modeling_bert",

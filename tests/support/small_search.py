@@ -10,7 +10,7 @@ import pytest
 
 from tamtctl.foundations.watching import StepReport
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.searching.run import search
+from tamtctl.pruning.searching.api import search
 
 STEPS = 40
 

@@ -16,7 +16,7 @@ from tamtctl.pruning.objectives import terms_of
 if TYPE_CHECKING:
     from tamtctl.foundations.watching import StepReport
     from tamtctl.foundations.working import Work
-    from tamtctl.pruning.searching.run import SearchPlan
+    from tamtctl.pruning.searching.result import SearchPlan
     from tamtctl.tasks.finetuning.result import FinetunePlan
 
 

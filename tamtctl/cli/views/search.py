@@ -13,7 +13,7 @@ from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.objectives import terms_of
 
 if TYPE_CHECKING:
-    from tamtctl.pruning.searching.run import SearchPlan, SearchResult
+    from tamtctl.pruning.searching.result import SearchPlan, SearchResult
 
 
 def show_plan(output: Page, plan: SearchPlan) -> None:

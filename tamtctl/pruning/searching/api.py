@@ -1,0 +1,170 @@
+"""Searching for a ticket: what is found again, planned, or found."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.distributed import world
+from tamtctl.foundations.errors import (
+    DamagedRunError,
+    TamtctlError,
+    TicketError,
+    UsageError,
+)
+from tamtctl.foundations.paths import expanded, folder_name
+from tamtctl.foundations.signals import KEPT, promising
+from tamtctl.foundations.watching import Silent, Watcher, default_watcher
+from tamtctl.foundations.working import watched
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.cuts import cut_sparsities
+from tamtctl.pruning.methods import IMP, TAMT
+from tamtctl.pruning.searching.identity import search_identity
+from tamtctl.pruning.searching.result import SearchPlan, SearchResult
+from tamtctl.pruning.searching.run import PreparedSearch
+from tamtctl.ticket.ticket import Ticket
+from tamtctl.training.run_folder import RUNS, SCORES, RunFolder
+from tamtctl.training.run_log import check_log_to
+
+
+@watched(default_watcher)
+def search(
+    config: SearchConfig,
+    *,
+    output_dir: Path | str | None = None,
+    force: bool = False,
+    after: SearchResult | None = None,
+    watcher: Watcher[SearchPlan] | None = None,
+) -> SearchResult:
+    """Find a ticket and save it (TAMT, §3).
+
+    A search that was interrupted, in whatever way, goes on from its last checkpoint.
+
+    Args:
+        config: What to do.
+        output_dir: The run's folder; by default one under ``runs/`` named after the configuration.
+        force: Redo a finished run; start an interrupted one anew.
+        after: Go on from this search by ``imp``, which differs in its lower sparsity alone: what is
+            found is the same as from the start. See `can_follow`.
+        watcher: Is told of the plan and the progress.
+
+    Returns:
+        The result; at once if the folder holds a finished run of this configuration.
+
+    Raises:
+        TamtctlError: Anything that stops the search, before training where it can be known.
+    """
+    run = world().on_first(lambda: _run_folder(config, output_dir))
+    earlier_result = partial(_earlier_result, run, force=force)
+    if done := world().on_first(earlier_result):
+        if config.keep_scores and not (run.path / SCORES).is_file():
+            raise TamtctlError(
+                f"the search in {str(run.path)!r} was done without keeping its scores; --force "
+                "does it again"
+            )
+        return done
+    check_log_to(config.log_to)
+    watcher = watcher or Silent()
+    prepared = PreparedSearch.prepare(config, run, watcher)
+    with ExitStack() as locks:
+        world().on_first(lambda: locks.enter_context(run.locked()))
+        locks.enter_context(promising(KEPT))
+        if done := world().on_first(earlier_result):  # while this process was loading
+            return done
+        if force:
+            world().on_first(prepared.supervisor.checkpoints.remove)
+        prepared.supervisor.resume(watcher.note)
+        if after and not prepared.supervisor.step:
+            prepared.follow(after)
+        watcher.plan(prepared.plan())
+        training = prepared.train(watcher)
+        return world().on_first(lambda: prepared.finish(training, watcher))
+
+
+def can_follow(config: SearchConfig, earlier: SearchConfig) -> bool:
+    """Tell whether a search can go on from an earlier one, see `search`.
+
+    Iterative magnitude pruning that rewinds hands nothing but masks from one cut to the next.
+    """
+    return (
+        config.method == IMP
+        and config.rewind == "weights"
+        and earlier.sparsity in cut_sparsities(config.sparsity)[:-1]
+        and replace(config, sparsity=earlier.sparsity, steps=earlier.steps) == earlier
+    )
+
+
+@watched(default_watcher)
+def plan_search(
+    config: SearchConfig,
+    *,
+    output_dir: Path | str | None = None,
+    watcher: Watcher[SearchPlan] | None = None,
+) -> SearchPlan:
+    """Return what `search` would do, after the same checks; nothing is written but caches."""
+    run = world().on_first(lambda: _run_folder(config, output_dir))
+    world().on_first(run.finished)
+    check_log_to(config.log_to)
+    return PreparedSearch.prepare(config, run, watcher or Silent()).plan()
+
+
+def search_folder(config: SearchConfig) -> Path:
+    """Return the run folder of a search that is asked for none."""
+    return _run_path(config, None)
+
+
+def find_search(config: SearchConfig) -> SearchResult | None:
+    """Return what a finished search of this configuration found, None if there is none.
+
+    Raises:
+        DamagedRunError: Its folder holds something else, or not all of it.
+        ChangedInputsError: It was made of something else than there is now.
+    """
+    run = _run_folder(config, None)
+    try:
+        return _earlier_result(run, force=False)
+    except UsageError as error:
+        raise DamagedRunError(
+            f"the run folder {str(run.path)!r} holds no run of its own configuration; "
+            "--force rebuilds it"
+        ) from error
+
+
+def default_recipe(device: str) -> tuple[str, str]:
+    """Return the recipe to use where none is asked for, and why, for the first line printed.
+
+    Args:
+        device: Where to compute, as a configuration says it.
+    """
+    if Compute.choose(device, "fp32").device.type == "cuda":
+        return "paper", "a CUDA GPU is present; --recipe nano takes a minute"
+    return "nano", "no CUDA GPU is used; --recipe paper is the paper's, for GPUs"
+
+
+def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
+    """Return what a finished run of this configuration found, if its ticket is still intact."""
+    values = run.finished(force=force)
+    if values is None:
+        return None
+    try:
+        Ticket.load(run.ticket)
+        return SearchResult.from_dict(values, run)
+    except (TicketError, TypeError) as error:  # TypeError: fields of another version
+        raise DamagedRunError(
+            f"the finished run in {str(run.path)!r} is damaged ({error}); --force redoes it"
+        ) from error
+
+
+def _run_folder(config: SearchConfig, output_dir: Path | str | None) -> RunFolder:
+    path = _run_path(config, output_dir)
+    return RunFolder(path, config.to_dict(), search_identity(config))
+
+
+def _run_path(config: SearchConfig, output_dir: Path | str | None) -> Path:
+    short = f"{folder_name(Path(config.model).name)}-{config.sparsity:g}-{config.method}"
+    if config.method == TAMT:
+        short += f"-{config.objective}"
+    return expanded(output_dir or RUNS / f"search-{short}-{config.hash}")

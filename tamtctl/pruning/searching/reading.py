@@ -1,0 +1,74 @@
+"""The texts of a search: what it trains on, and what it is measured on."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Never
+
+from tamtctl.data.batches import Blocks, Noise
+from tamtctl.data.corpus import Corpus, load_corpus
+from tamtctl.data.streaming import StreamedText
+from tamtctl.foundations.watching import Watcher
+from tamtctl.models.encoder import Encoder
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.searching.mask_probe import ProbeText
+
+
+def read_text(
+    config: SearchConfig, encoder: Encoder, watcher: Watcher[Never]
+) -> tuple[Corpus, Blocks | StreamedText, dict[str, ProbeText]]:
+    """Return the corpus, what to train on, and every held-out text.
+
+    Raises:
+        CorpusError: A text cannot be read, or is too short.
+    """
+    load = partial(load_corpus, tokenizer=encoder.tokenizer, text_column=config.text_column)
+    watcher.status(f"reading corpus {' '.join(config.corpus)}")
+    streamed = None
+    if config.stream:
+        streamed = StreamedText.open(
+            config.corpus[0],
+            encoder.tokenizer,
+            config.sequence_length,
+            text_column=config.text_column,
+            has_held_out=bool(config.held_out),
+        )
+    # Of a stream so much is kept that a tenth of it is enough to evaluate on.
+    enough = 10 * config.evaluation_blocks * config.sequence_length
+    corpus = load(
+        config.corpus,
+        held_out=config.held_out or None,
+        max_tokens=enough if streamed else None,
+    )
+    texts = {"losses": corpus}
+    if config.check_corpus:
+        watcher.status(f"reading check corpus {' '.join(config.check_corpus)}")
+        texts["check_losses"] = check = load(config.check_corpus)
+    noise = Noise.of(encoder.tokenizer) if config.terms.need_noise else None
+    held_out = {
+        name: ProbeText.cut(
+            text.held_out,
+            encoder,
+            sequence_length=config.sequence_length,
+            noise=noise,
+            limit=config.evaluation_blocks,
+            part=f"the held-out text of {text.name}",
+            corpus=text.name,
+        )
+        for name, text in texts.items()
+    }
+    for line in dict.fromkeys(note for text in texts.values() for note in text.notes):
+        watcher.note(line)
+    if config.check_corpus and set(check.digests) & set(corpus.digests):
+        seen = ", and all of it is trained on" if config.held_out else ""
+        watcher.note(
+            f"the check corpus {check.name} is text of the corpus itself{seen}: its losses tell of "
+            "no second domain"
+        )
+    train = streamed or Blocks.of(
+        corpus.train,
+        config.sequence_length,
+        encoder.tokenizer,
+        name=f"the text of {corpus.name}",
+    )
+    return corpus, train, held_out

@@ -1,0 +1,154 @@
+"""What a search is about to do, and what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.foundations.shown import Shown
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import baselines
+from tamtctl.training.run_folder import RunFolder
+
+_TABLES = ("losses", "standard_errors", "check_losses")  # fields of a result: loss by candidate
+
+
+@dataclass(frozen=True, repr=False)
+class SearchPlan(Shown):
+    """What a search is about to do.
+
+    Attributes:
+        config: The configuration.
+        run_folder: Where the run will live.
+        device: Where it computes: ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32`` or ``bf16``.
+        threads: CPU threads of each process.
+        model_type: The encoder's family.
+        matrices: How many matrices are masked.
+        weights: How many weights they hold.
+        train_tokens: Size of the training text; None if it is streamed.
+        held_out_tokens: Size of the held-out text.
+        steps: Optimiser steps; 0 for one-shot methods.
+        resumed_from: Steps that an earlier, interrupted run has done already.
+        estimated_seconds: Seconds that the remaining steps take, from a timed probe.
+        warnings: What a person should know before it starts.
+        processes: How many take part.
+    """
+
+    config: SearchConfig
+    run_folder: Path
+    device: str
+    precision: str
+    threads: int
+    model_type: str
+    matrices: int
+    weights: int
+    train_tokens: int | None
+    held_out_tokens: int
+    steps: int
+    resumed_from: int
+    estimated_seconds: float
+    warnings: tuple[str, ...] = ()
+    processes: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {
+            "config": self.config.to_dict(),
+            "run_folder": str(self.run_folder),
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class SearchResult(Shown):
+    """What a search found; ``losses`` map ``dense``, ``random``, ``magnitude`` and ``ticket``.
+
+    Attributes:
+        ticket: The ticket's folder.
+        run_folder: The run's folder.
+        model: As asked for.
+        corpus: As asked for.
+        method: ``tamt``, ``imp``, ``magnitude`` or ``random``.
+        objective: What the losses measure.
+        sparsity: Share of zeros, measured over all masked weights.
+        target_sparsity: As asked for.
+        steps: Optimiser steps done.
+        seconds: Seconds of training.
+        tokens_per_second: Batch positions per second of training, without the first five steps.
+        losses: Mask → loss of the objective on held-out text, with the pre-trained head.
+        standard_errors: Mask → error of its loss; None where sequences are too few to tell.
+        check_losses: The same on ``check_corpus``; empty without one.
+        flips: Share of the mask that differs from the initial one.
+        bytes: Size of the ticket's files.
+        stopped_early: Whether ``patience`` ended the training.
+        resumed_from: The step that the run went on from; 0 if from the start.
+        already_done: Whether an earlier run had found it.
+        unit: The unit of the losses.
+        sequences: Held-out sequences that the losses were taken on.
+        sequence_length: Tokens of each.
+        held_out: The whole held-out text: what it is, and how many sequences it has.
+        init: What the mask was at first: ``magnitude``, ``random`` or a ticket.
+        changed: Whether training moved the mask from there; None if nothing was trained.
+    """
+
+    ticket: Path
+    run_folder: Path
+    model: str
+    corpus: str
+    method: str
+    objective: str
+    sparsity: float
+    target_sparsity: float
+    steps: int
+    seconds: float
+    tokens_per_second: float
+    losses: dict[str, float]
+    standard_errors: dict[str, float | None]
+    check_losses: dict[str, float]
+    flips: float
+    bytes: int
+    stopped_early: bool = False
+    resumed_from: int = 0
+    already_done: bool = False
+    unit: str | None = None
+    sequences: int | None = None
+    sequence_length: int | None = None
+    held_out: dict[str, Any] | None = None
+    init: str = "magnitude"
+    changed: bool | None = None
+
+    @property
+    def text(self) -> ScoredText | None:
+        """What the losses were taken on; None if an older version did not write it down."""
+        if not (self.sequences and self.sequence_length and self.held_out):
+            return None
+        name, of = self.held_out["name"], self.held_out["sequences"]
+        return ScoredText(name, self.sequences, of, self.sequence_length)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"ticket": str(self.ticket), "run_folder": str(self.run_folder)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], run: RunFolder) -> SearchResult:
+        """Return the result that `to_dict` wrote, of a run that was done before.
+
+        Raises:
+            TypeError: It has other fields, as those of another version.
+        """
+        rows = {key: _in_order(values[key]) for key in _TABLES if key in values}
+        where = {"ticket": run.ticket, "run_folder": run.path, "already_done": True}
+        return cls(**(dict(values) | rows | where))
+
+
+def _in_order(losses: Mapping[str, Any]) -> dict[str, Any]:
+    """Return losses in the order in which they are taken, which a file does not keep."""
+    return {name: losses[name] for name in candidates() if name in losses}
+
+
+def candidates() -> tuple[str, ...]:
+    """Return the masks that a search measures, what is farthest from a ticket first."""
+    return ("dense", *(row.name for row in reversed(baselines())), "ticket")

@@ -139,8 +139,9 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
 
 
 def _are_compared(a: Subnetwork, b: Subnetwork) -> bool:
-    """Whether there is a difference to tell: not of two masks that are only there as baselines."""
-    return DENSE not in (a.method, b.method) and not a.is_baseline
+    """Whether there is a difference to tell: one-shot masks are not set against random ones."""
+    is_chance = b.is_baseline and b.method != REFERENCE
+    return DENSE not in (a.method, b.method) and not (a.is_one_shot and is_chance)
 
 
 def _is_told(b: Subnetwork) -> bool:

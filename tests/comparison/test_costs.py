@@ -1,0 +1,59 @@
+"""What a comparison does once, however many masks it measures."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from samples import ticket_for
+
+from tamtctl.comparison.api import compare
+from tamtctl.comparison.config import CompareConfig
+from tamtctl.models.encoder import sha256_of_weight
+from tamtctl.pruning.one_shot import reference_masks
+from tamtctl.ticket.format.mask_codec import decode_mask
+from tamtctl.ticket.ticket import Ticket
+
+COUNTED: dict[CodeType, str] = {
+    sha256_of_weight.__code__: "weights hashed",
+    reference_masks.__code__: "sets of magnitude masks",
+    Ticket.create.__func__.__code__: "tickets made",  # type: ignore[attr-defined]
+    CompareConfig._check_together.__code__: "sweeps checked",
+    decode_mask.__code__: "masks decoded",
+}
+
+
+def test_what_does_not_change_from_mask_to_mask_is_done_once(
+    tiny_model: Path, text_file: Path, working_folder: None
+) -> None:
+    paths = [ticket_for(tiny_model, Path(f"ticket-{s}-{e}"), s, e) for s, e in
+             ((0.5, "bits"), (0.5, "zstd"), (0.7, "delta"))]  # fmt: skip
+    matrices = len(Ticket.load(paths[0]).parameters)
+    counts: Counter[str] = Counter()
+
+    def count(frame: Any, event: str, _: object) -> None:
+        if event == "call" and frame.f_code in COUNTED:
+            counts[COUNTED[frame.f_code]] += 1
+
+    sys.setprofile(count)
+    try:
+        found = compare(
+            CompareConfig(
+                tickets=tuple(map(str, paths)),
+                corpus=(str(text_file),),
+                sequence_length=16,
+                evaluation_blocks=8,
+                device="cpu",
+            )
+        )
+    finally:
+        sys.setprofile(None)
+    assert len(found.subnetworks) == 1 + 2 * 4 + 3
+    assert counts["weights hashed"] == matrices
+    assert counts["sets of magnitude masks"] == 2  # of two sparsities
+    assert counts["masks decoded"] <= matrices  # those of one ticket, which are differences
+    assert counts["sweeps checked"] == 1
+    assert counts["tickets made"] == 0

@@ -18,6 +18,8 @@ import pytest
 
 README = Path(__file__).parent.parent / "README.md"
 COMMANDS = re.findall(r"^\$ (.+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+PYTHON = re.findall(r"^```python\n(.+?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+(EXTENSION,) = (code for code in PYTHON if "register(" in code)  # a script with its own commands
 SET_UP = ["pip install . && tamtctl search --sparsity 0.8", "pip install nox && nox -s tests"]
 # What stands for the reader's own things, and keeps a run short that would take a GPU hours.
 INSTEAD = {
@@ -59,7 +61,7 @@ def test_the_set_up_commands_are_the_ones_promised() -> None:
             else [],
         )
         for c in COMMANDS
-        if c not in SET_UP
+        if c not in SET_UP and not c.startswith("python ")
     ],
 )
 def test_commands_run(command: str, here: Path) -> None:
@@ -76,6 +78,22 @@ def test_commands_run(command: str, here: Path) -> None:
         [sys.executable, "-m", *words], cwd=here, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python ")])
+def test_the_extension_runs(command: str, here: Path) -> None:
+    """The criterion is found, and compared under its own name, as the script that it is."""
+    _, script, *words = shlex.split(command)
+    (here / script).write_text(EXTENSION)
+    assert len([line for line in EXTENSION.splitlines() if line]) <= 16
+    words += ["--model", "tiny-bert", "--corpus", "english.txt"]
+    words += SHORT.split() if "search" in words else SHORT_SWEEP.split()
+    done = subprocess.run(
+        [sys.executable, script, *words], cwd=here, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = "│ relative " if "compare" in words else "of the mask flipped"
+    assert said in done.stdout
 
 
 @pytest.mark.slow
@@ -116,9 +134,7 @@ def test_commands_of_the_table_exist(command: str, here: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "code", re.findall(r"^```python\n(.+?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-)
+@pytest.mark.parametrize("code", [code for code in PYTHON if code != EXTENSION])
 def test_python_runs(code: str, here: Path) -> None:
     exec(compile(code, "README.md", "exec"), {})
 

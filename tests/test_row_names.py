@@ -10,14 +10,27 @@ import pytest
 
 import tamtctl
 from tamtctl.comparison.sections.table import SECTIONS
+from tamtctl.pruning.criteria import CRITERIA
+from tamtctl.pruning.objectives import objectives
+from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.tasks.benchmarks.table import BENCHMARKS, zero_shot_tasks
 from tamtctl.tasks.kinds.table import KINDS
 
 PACKAGE = Path(tamtctl.__file__).parent
 SHELVES: dict[str, Collection[str]] = {  # folder → names of its rows
     "comparison/sections": SECTIONS,
+    "pruning/criteria": CRITERIA,
+    "pruning/objectives": objectives(),
+    "pruning/patterns": PATTERNS,
     "tasks/benchmarks": {*BENCHMARKS, *zero_shot_tasks()},
     "tasks/kinds": KINDS,
+}
+# Words that are no choice between rows.
+NO_BRANCHES = {
+    "pruning/recipes.py": {"kd"},  # a recipe is a choice of values for what it knows
+    "tasks/finetuning/seed_run.py": {"random"},  # the state of the random numbers
+    # What the first tickets were measured in, which did not say it: a list that is closed.
+    "ticket/measured.py": {"mlm", "kd", "mlm+kd"},
 }
 LOOK_UPS = {"get", "pop", "setdefault", "startswith", "endswith", "index", "count"}
 
@@ -57,6 +70,7 @@ def test_no_code_outside_a_shelf_branches_on_the_name_of_a_row(folder: str) -> N
         if PACKAGE / folder not in file.parents
         for line, name in branches(ast.parse(file.read_text()))
         if name in names
+        and name not in NO_BRANCHES.get(file.relative_to(PACKAGE).as_posix(), set())
     ]
     assert told == []
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from tamtctl.comparison.masks import PackedMasks
 from tamtctl.comparison.measures import loss_measure
-from tamtctl.foundations.masks import keep_count
 from tamtctl.models.encoder import sha256_of_weight
 from tamtctl.pruning.criteria import REFERENCE
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
-from tamtctl.pruning.one_shot import one_shot_masks, reference_masks
+from tamtctl.pruning.one_shot import keep_counts, one_shot_masks, reference_masks
+from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.ticket.ticket import Ticket
 
@@ -41,9 +41,11 @@ class Bench:
 
     Attributes:
         texts: The model and held-out text; several where tickets were trained on different ones.
+        pattern: The sparsity pattern of the masks that are made here.
     """
 
     texts: Texts
+    pattern: str = UNSTRUCTURED
     _references: dict[tuple[tuple[str, int], ...], PackedMasks] = field(default_factory=dict)
 
     @property
@@ -63,7 +65,7 @@ class Bench:
 
     def counts(self, sparsity: float) -> dict[str, int]:
         """Return name → how many weights are kept where every matrix has the same sparsity."""
-        return {name: keep_count(weight.numel(), sparsity) for name, weight in self.weights.items()}
+        return keep_counts(self.weights, sparsity, self.pattern)
 
     def masks_of(self, ticket: Ticket) -> PackedMasks:
         """Return the masks of a ticket of the model.
@@ -104,13 +106,17 @@ class Bench:
         if method == REFERENCE:
             return self.reference(counts).unpacked()
         weights = {name: self.weights[name] for name in counts}
-        return one_shot_masks(method, Context(weights=weights, seed=seed or 0), counts)
+        return one_shot_masks(
+            method, Context(weights=weights, seed=seed or 0), counts, self.pattern
+        )
 
     def reference(self, counts: Mapping[str, int]) -> PackedMasks:
         """Return the masks of the reference that keep as many weights: flips count from them."""
         key = tuple(sorted(counts.items()))
         if key not in self._references:
-            self._references[key] = PackedMasks.of(reference_masks(self.weights, counts))
+            self._references[key] = PackedMasks.of(
+                reference_masks(self.weights, counts, self.pattern)
+            )
         return self._references[key]
 
     def losses(self, masks: Mapping[str, Tensor] | None) -> dict[str, HeldOutLoss]:

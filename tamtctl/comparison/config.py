@@ -25,6 +25,7 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE
 from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
 from tamtctl.pruning.methods import DEFAULT_METHODS, IMP, IMP_OBJECTIVE, sweep_methods
+from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
 from tamtctl.pruning.recipes import RECIPES, Recipe
 from tamtctl.tasks.registry import TASKS, find_task
 
@@ -66,6 +67,14 @@ class CompareConfig(Config):
         panel=METHOD,
         choices=sweep_methods,
         typed=Typed(between_commas=True),
+    )
+    pattern: str | None = setting(
+        default=None,
+        help="Which weights the masks of the sweep may keep together, one of {choices}; by default "
+        "the recipe's, or unstructured.",
+        panel=METHOD,
+        choices=PATTERNS,
+        before=None,
     )
     seeds: tuple[int, ...] = setting(
         default=(),
@@ -191,6 +200,8 @@ class CompareConfig(Config):
             raise UsageError(
                 "--methods, --seeds and --prune-every are for a sweep, with --sparsity"
             )
+        if self.tickets and self.pattern:
+            raise UsageError("--pattern is for a sweep, with --sparsity")
         if self.tickets and (self.at_steps or self.keep_scores):
             raise UsageError("--at-steps and --keep-scores are for a sweep, with --sparsity")
         for name in self.tickets:
@@ -247,16 +258,13 @@ class CompareConfig(Config):
             "precision": self.precision,
             "device": self.device,
             "threads": self.threads,
+            "pattern": self.pattern,
         }
-        equal = SearchConfig.from_recipe(
-            self.recipe,
-            method=IMP,
-            objective=IMP_OBJECTIVE,
-            prune_every=self.prune_every,
-            **changes,
-        )
+        imp = {"method": IMP, "objective": IMP_OBJECTIVE, "prune_every": self.prune_every}
         if facts.method == IMP:
-            return equal
+            return SearchConfig.from_recipe(self.recipe, **changes | imp)
+        # How many steps imp takes does not depend on the pattern, which it may be unable to reach.
+        equal = SearchConfig.from_recipe(self.recipe, **changes | imp | {"pattern": UNSTRUCTURED})
         if facts.trains_mask:
             changes["eval_steps"] = self.at_steps or None
             changes["keep_scores"] = self.keep_scores or None
@@ -270,6 +278,13 @@ class CompareConfig(Config):
     def defaults(self) -> SearchConfig:
         """Return a search of the recipe: it says what is not asked for, as where to compute."""
         return self.search_config(Cell(REFERENCE, 0.5, None))
+
+    @property
+    def mask_pattern(self) -> str:
+        """The pattern of the sweep's masks, and of those that tickets are set beside."""
+        if self.tickets:
+            return UNSTRUCTURED
+        return self.search_config(self.cells()[0]).pattern
 
     def notes_on_steps(self, cells: Sequence[Cell]) -> list[str]:
         """Return where a step of ``at_steps`` is beyond what mask training takes."""

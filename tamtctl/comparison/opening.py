@@ -95,7 +95,14 @@ def _open_sweep(config: CompareConfig) -> Opened:
     config = config.filled_in(model=search.model, corpus=search.corpus)
     cells = config.cells(has_head=bool(text.head))
     facts = [_text_facts("", source, text, {})]
-    return Opened(config, cells, {}, Bench({"": text}), facts, tuple(config.notes_on_steps(cells)))
+    return Opened(
+        config,
+        cells,
+        {},
+        Bench({"": text}, config.mask_pattern),
+        facts,
+        tuple(config.notes_on_steps(cells)),
+    )
 
 
 def _ticket_paths(names: Sequence[str]) -> dict[str, Path]:

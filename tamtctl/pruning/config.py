@@ -12,9 +12,10 @@ from tamtctl.foundations.checks import require
 from tamtctl.foundations.config import configuration
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE, Criterion
-from tamtctl.pruning.cuts import imp_steps
+from tamtctl.pruning.cuts import cut_sparsities, imp_steps
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED
 from tamtctl.pruning.objectives import Terms, terms_of
+from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.recipes import Recipe, recipe_values
 from tamtctl.pruning.settings import MOST_STEPS, STEPS, SearchSettings
 
@@ -24,11 +25,25 @@ class SearchConfig(SearchSettings):
     """Everything that determines a search; two equal configurations find the same ticket."""
 
     def _check_together(self) -> None:
+        self._check_pattern()
         self._check_pruning()
         self._check_watching()
         self._check_stream()
         if self.method != TAMT and (self.compile or self.low_memory):
             raise UsageError("--compile and --low-memory are for --method tamt")
+
+    def _check_pattern(self) -> None:
+        row = PATTERNS[self.pattern]
+        if not row.has(self.sparsity):
+            raise UsageError(
+                f"--pattern {row.name} has the sparsity {row.sparsity:g} alone; "
+                f"give --sparsity {row.sparsity:g}"
+            )
+        if self.method == IMP and not all(map(row.has, cut_sparsities(self.sparsity))):
+            raise UsageError(
+                f"--method imp cuts to several sparsities, and --pattern {row.name} has one alone; "
+                "give another method"
+            )
 
     def _check_pruning(self) -> None:
         if self.method != IMP:

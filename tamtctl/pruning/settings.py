@@ -21,6 +21,7 @@ from tamtctl.pruning.criteria import CRITERIA, REFERENCE
 from tamtctl.pruning.cuts import check_sparsity
 from tamtctl.pruning.methods import TAMT, methods
 from tamtctl.pruning.objectives import objectives
+from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
 
 REWINDS = ("weights", "none")
 CLIPPING = ("global", "per-tensor")
@@ -85,6 +86,13 @@ class SearchSettings(Config):
         panel=METHOD,
         choices=CRITERIA,
         is_open=True,
+    )
+    pattern: str = setting(
+        default=UNSTRUCTURED,
+        help="Which weights a mask may keep together, one of {choices}.",
+        panel=METHOD,
+        choices=PATTERNS,
+        before="unstructured",
     )
     steps: int = setting(
         help="Optimiser steps; those of imp follow from --prune-every.",

@@ -41,6 +41,7 @@ OPTIONS = {
         --objective str
         --output-dir Path
         --patience int
+        --pattern str
         --precision str
         --prune-every int
         --recipe str
@@ -70,6 +71,7 @@ OPTIONS = {
         --methods str
         --model str
         --output-dir Path
+        --pattern str
         --precision str
         --prune-every int
         --recipe str default=nano

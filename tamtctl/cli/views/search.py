@@ -11,6 +11,7 @@ from tamtctl.cli.views.words import count, error_text, gap_closed, place, tokens
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.objectives import terms_of
+from tamtctl.pruning.patterns import UNSTRUCTURED
 
 if TYPE_CHECKING:
     from tamtctl.pruning.searching.result import SearchPlan, SearchResult
@@ -34,7 +35,8 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
             f"{tokens(plan.held_out_tokens)} held out)",
             "method": f"{config.method}, objective {config.objective}, seed {config.seed}",
             "mask": f"{plan.weights:,} weights in {plan.matrices} matrices, "
-            f"sparsity {config.sparsity:g} in each",
+            f"sparsity {config.sparsity:g} in each"
+            + ("" if config.pattern == UNSTRUCTURED else f", {config.pattern}"),
             "training": training,
             "device": place(plan.device, plan.precision, plan.processes, plan.threads),
             "run folder": str(plan.run_folder),

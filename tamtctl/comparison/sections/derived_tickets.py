@@ -80,7 +80,7 @@ def _derived(comparison: Comparison, opened: Opened) -> Iterator[Derived]:
     for one, own in itertools.permutations(trained, 2):
         if (one.method, one.seed) != (own.method, own.seed) or one.path is None:
             continue
-        masks = masks_from_scores(one.path.parent, reached, own.sparsity)
+        masks = masks_from_scores(one.path.parent, reached, own.sparsity, opened.bench.pattern)
         losses = text.losses(masks)
         for term in (one.objective or "").split("+"):
             cost = loss_difference([losses[term]], [own.losses[term]])

@@ -41,12 +41,15 @@ def initial_masks(
     weights = encoder.weights
     if config.from_scores is not None:
         reached = {name: weights[name] for name in encoder.matrices}
-        masks |= masks_from_scores(expanded(config.from_scores), reached, config.sparsity)
+        masks |= masks_from_scores(
+            expanded(config.from_scores), reached, config.sparsity, config.pattern
+        )
     elif config.init not in CRITERIA:
         ticket = _initial_ticket(config, encoder).full_masks(weights)
         masks |= {name: ticket[name] for name in encoder.matrices}
     # No gradient reaches the pooler: what it starts with is what it stays.
-    return masks | reference_masks(encoder.pooler, keep_counts(encoder.pooler, config.sparsity))
+    keep = keep_counts(encoder.pooler, config.sparsity, config.pattern)
+    return masks | reference_masks(encoder.pooler, keep, config.pattern)
 
 
 def _masks_of_criterion(
@@ -54,14 +57,17 @@ def _masks_of_criterion(
 ) -> dict[str, Tensor]:
     criterion, weights = config.criterion, encoder.weights
     context = Context(weights=weights, seed=config.seed)
-    keep = keep_counts(weights, config.sparsity)
+    keep = keep_counts(weights, config.sparsity, config.pattern)
     if not criterion.needs_text:
-        return one_shot_masks(criterion.name, context, keep)
+        return one_shot_masks(criterion.name, context, keep, config.pattern)
     noise = Noise.of(encoder.tokenizer) if criterion.needs_noise else None
     batches = partial(_batches, config, encoder, text, noise)
     with _lent(encoder):
         masks = one_shot_masks(
-            criterion.name, replace(context, encoder=encoder, batches=batches), keep
+            criterion.name,
+            replace(context, encoder=encoder, batches=batches),
+            keep,
+            config.pattern,
         )
     return {name: mask.cpu() for name, mask in masks.items()}
 

@@ -290,9 +290,10 @@ class PreparedSearch:
         """
         config, frozen = self.config, self.training.frozen
         context = Context(weights=frozen, seed=config.seed)
-        keep = keep_counts(frozen, config.sparsity)
+        keep = keep_counts(frozen, config.sparsity, config.pattern)
         masks_by_name: dict[str, Callable[[], Mapping[str, Tensor] | None]] = {
-            name: partial(one_shot_masks, name, context, keep) for name in candidates()
+            name: partial(one_shot_masks, name, context, keep, config.pattern)
+            for name in candidates()
         }
         masks_by_name["dense"] = lambda: None
         masks_by_name["ticket"] = lambda: masks

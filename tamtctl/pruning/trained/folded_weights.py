@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from tamtctl.foundations.errors import DivergedError
-from tamtctl.foundations.selection import Cut, keep_count, keep_largest
+from tamtctl.foundations.selection import Cut, keep_largest
+from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
 from tamtctl.pruning.trained.mapped_tensors import mapped_copies
 
 # Initial score of a kept weight; a pruned one starts at 0 (TAMT, appendix A).
@@ -53,6 +54,7 @@ class FoldedWeights:
         sparsity: float,
         *,
         frozen_in: Path | None = None,
+        pattern: str = UNSTRUCTURED,
     ) -> None:
         """Fold initial masks into parameters, which hold the pre-trained weights.
 
@@ -61,6 +63,7 @@ class FoldedWeights:
             initial_masks: A mask for every one of them, at least.
             sparsity: Share of zeros in every matrix.
             frozen_in: A folder for W to stay in, on disk instead of in memory; on a CPU only.
+            pattern: Which sets of weights may be kept, a name on the shelf of patterns.
         """
         self.parameters = dict(parameters)
         if frozen_in is None:
@@ -71,8 +74,11 @@ class FoldedWeights:
             name: KEPT_SCORE * initial_masks[name].to(weight.device, weight.dtype)
             for name, weight in self.frozen.items()
         }
-        self.keep = {name: keep_count(w.numel(), sparsity) for name, w in self.frozen.items()}
+        self._pattern = PATTERNS.find(pattern)
+        shapes = {name: tuple(weight.shape) for name, weight in self.frozen.items()}
+        self.keep = self._pattern.keep(shapes, sparsity)
         self._cuts = {name: Cut(keep, KEPT_SCORE / 2) for name, keep in self.keep.items()}
+        self._selected: dict[str, Tensor] = {}  # by a pattern that is no threshold's
         self.select()
 
     @property
@@ -130,14 +136,27 @@ class FoldedWeights:
 
     def select(self) -> None:
         """Keep the largest scores of every matrix, exactly as many as before, and fold them in."""
+        if not self._pattern.is_followed:
+            self._select_anew()
         for name, scores in self.scores.items():
             self._follow(name)
             scores.grad = None
             self._fold(name)
 
+    def _select_anew(self) -> None:
+        for name, scores in self.scores.items():
+            if bool(scores.isnan().any()):
+                raise _not_numbers(name)
+        sizes = {name: weight.abs() for name, weight in self.frozen.items()}
+        self._selected = self._pattern.select(self.scores, self.keep, sizes)
+
+    def _is_cut(self, name: str) -> bool:
+        """Whether the mask follows from a threshold, on a CPU."""
+        return name not in self._selected and self.scores[name].device.type == "cpu"
+
     def _follow(self, name: str) -> None:
         scores = self.scores[name]
-        if scores.device.type == "cpu":
+        if self._is_cut(name):
             try:
                 self._cuts[name].follow(scores, self.frozen[name])
             except ValueError as error:
@@ -147,7 +166,7 @@ class FoldedWeights:
     def _fold(self, name: str) -> None:
         """Write W ⊙ m into a parameter, in place."""
         parameter, weight, scores = self.parameters[name], self.frozen[name], self.scores[name]
-        if scores.device.type != "cpu":
+        if not self._is_cut(name):
             torch.mul(weight, self._mask(name), out=parameter)
             return
         # The gradient of a rectifier, W where S > τ and 0 elsewhere, is the one fused kernel.
@@ -159,7 +178,9 @@ class FoldedWeights:
 
     def _mask(self, name: str) -> Tensor:
         scores = self.scores[name]
-        if scores.device.type == "cpu":
+        if name in self._selected:
+            return self._selected[name]
+        if self._is_cut(name):
             return self._cuts[name].mask(scores)
         return keep_largest(scores, self.keep[name], among_equals=self.frozen[name].abs())
 

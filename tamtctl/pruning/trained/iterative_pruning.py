@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from tamtctl.data.batches import Blocks
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.devices import Compute
-from tamtctl.foundations.selection import keep_count, keep_largest
 from tamtctl.foundations.watching import StepReport
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.cuts import cut_sparsities
+from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copies
 from tamtctl.pruning.trained.packed_masks import PackedMasks
@@ -135,12 +135,14 @@ class IterativePruning:
 
     def _cut(self, sparsity: float) -> None:
         """Prune the smallest of the weights that are left, and start over from the rest."""
-        masks = {}
-        for name, parameter in self.parameters.items():
-            # What is pruned comes before any weight that is left, be it 0 itself.
-            size = parameter.detach().abs().where(self.masks[name], -torch.ones(()))
-            masks[name] = keep_largest(size, keep_count(size.numel(), sparsity))
-        self._keep_only(masks)
+        pattern = PATTERNS.find(self._config.pattern)
+        # What is pruned comes before any weight that is left, be it 0 itself.
+        sizes = {
+            name: parameter.detach().abs().where(self.masks[name], -torch.ones(()))
+            for name, parameter in self.parameters.items()
+        }
+        shapes = {name: tuple(size.shape) for name, size in sizes.items()}
+        self._keep_only(pattern.select(sizes, pattern.keep(shapes, sparsity)))
         if self._config.rewind == "weights":
             self._rewind()
         else:

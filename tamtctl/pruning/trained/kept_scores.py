@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tamtctl.foundations.errors import DamagedRunError
 from tamtctl.foundations.files import give_usual_rights, put_in_place, unfinished
-from tamtctl.foundations.selection import keep_count, keep_largest
+from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
 from tamtctl.training.run_folder import SCORES
 
 
@@ -25,7 +25,7 @@ def save_scores(run: Path, scores: Mapping[str, Tensor]) -> None:
 
 
 def masks_from_scores(
-    run: Path, weights: Mapping[str, Tensor], sparsity: float
+    run: Path, weights: Mapping[str, Tensor], sparsity: float, pattern: str = UNSTRUCTURED
 ) -> dict[str, Tensor]:
     """Return the masks that keep the largest scores of a search, as many as a sparsity keeps.
 
@@ -33,6 +33,7 @@ def masks_from_scores(
         run: The folder of the search.
         weights: Name → pre-trained weight; among equal scores the larger one is kept.
         sparsity: Share of zeros in every matrix.
+        pattern: Which sets of weights may be kept, a name on the shelf of patterns.
 
     Raises:
         DamagedRunError: The run kept no scores of these weights.
@@ -46,9 +47,6 @@ def masks_from_scores(
     shapes = {name: weight.shape for name, weight in weights.items()}
     if {name: tensor.shape for name, tensor in scores.items()} != shapes:
         raise DamagedRunError(f"the scores of {str(run)!r} are not those of this model's matrices")
-    return {
-        name: keep_largest(
-            scores[name], keep_count(weight.numel(), sparsity), among_equals=weight.cpu().abs()
-        )
-        for name, weight in weights.items()
-    }
+    row = PATTERNS.find(pattern)
+    keep = row.keep({name: tuple(shape) for name, shape in shapes.items()}, sparsity)
+    return row.select(scores, keep, {name: w.cpu().abs() for name, w in weights.items()})

@@ -52,7 +52,11 @@ class MaskTraining:
         self.initial = PackedMasks(initial_masks)
         frozen_in = cache_dir() if config.low_memory else None
         self.folded = FoldedWeights(
-            encoder.matrices, initial_masks, config.sparsity, frozen_in=frozen_in
+            encoder.matrices,
+            initial_masks,
+            config.sparsity,
+            frozen_in=frozen_in,
+            pattern=config.pattern,
         )
         self.steps = ObjectiveSteps(config, compute, encoder, text, self.folded.frozen)
         if config.compile:

@@ -1,0 +1,8 @@
+"""Which sets of weights a mask may keep: one file and one row of `table` each."""
+
+from __future__ import annotations
+
+from tamtctl.pruning.patterns.table import PATTERNS as PATTERNS
+from tamtctl.pruning.patterns.table import UNSTRUCTURED as UNSTRUCTURED
+from tamtctl.pruning.patterns.table import Pattern as Pattern
+from tamtctl.pruning.patterns.table import register as register

@@ -1,0 +1,144 @@
+"""The shelf of patterns: every row keeps its promises, and every command knows one row more."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from command_line import Run
+from torch import Tensor
+
+from tamtctl.foundations.errors import UsageError
+from tamtctl.models.encoder import maskable_matrices
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import CRITERIA
+from tamtctl.pruning.criteria.context import Context
+from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
+from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED, Pattern
+from tamtctl.pruning.trained.folded_weights import FoldedWeights
+from tamtctl.ticket.ticket import Ticket
+
+RECIPE = """
+batch-size = 4
+sequence-length = 16
+learning-rate = 5e-3
+[imp]
+prune-every = 2
+learning-rate = 5e-2
+"""
+
+
+class Pairs:
+    """Of every two neighbours in a row one is kept."""
+
+    def keep(self, shapes: Mapping[str, tuple[int, ...]], sparsity: float) -> dict[str, int]:
+        assert sparsity == 0.5
+        return {name: rows * columns // 2 for name, (rows, columns) in shapes.items()}
+
+    def select(
+        self, scores: Mapping[str, Tensor], keep: Mapping[str, int], ties: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        masks = {}
+        for name in keep:
+            first, second = scores[name].unflatten(-1, (-1, 2)).unbind(-1)
+            is_first = first > second
+            if name in ties:
+                a, b = ties[name].unflatten(-1, (-1, 2)).unbind(-1)
+                is_first |= (first == second) & (a >= b)
+            masks[name] = torch.stack([is_first, ~is_first], -1).flatten(-2)
+        return masks
+
+
+PAIRS = Pattern(name="1:2", code=Pairs(), sparsity=0.5)
+
+
+def is_of_pairs(mask: Tensor) -> bool:
+    return bool((mask.unflatten(-1, (-1, 2)).sum(-1) == 1).all())
+
+
+@pytest.fixture
+def pairs() -> Iterator[Pattern]:
+    with PATTERNS.holding(PAIRS) as row:
+        yield row
+
+
+@pytest.mark.parametrize("row", [*PATTERNS.values(), PAIRS], ids=lambda row: row.name)
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_every_row_keeps_its_promises(row: Pattern, criterion: str) -> None:
+    """With every criterion; a training keeps the mask that it starts at until a score has moved."""
+    if row is not PAIRS:
+        text = importlib.import_module(str(row.code)).__doc__ or ""
+        assert re.search(r"\(.+ et al\., \d{4}", text), "the source"
+        assert "\nRelations: " in text
+    weights = {name: p.detach() for name, p in maskable_matrices(tiny.build("bert")).items()}
+    with PATTERNS.holding(row) if row is PAIRS else pytest.MonkeyPatch.context():
+        for sparsity in [row.sparsity] if row.sparsity else [0.0, 0.5, 0.93]:
+            assert row.has(sparsity)
+            keep = keep_counts(weights, sparsity, row.name)
+            masks = one_shot_masks(criterion, Context(weights=weights), keep, row.name)
+            assert {name: int(mask.sum()) for name, mask in masks.items()} == keep
+            parameters = {n: torch.nn.Parameter(w.clone()) for n, w in weights.items()}
+            folded = FoldedWeights(parameters, masks, sparsity, pattern=row.name)
+            assert all(torch.equal(folded.masks[name], mask) for name, mask in masks.items())
+            for name, parameter in parameters.items():
+                assert torch.equal(parameter, weights[name] * masks[name])
+
+
+def test_the_default_names_no_run() -> None:
+    values = {"sparsity": 0.5, "model": "nano", "corpus": ("t",), "steps": 1}
+    config = SearchConfig.from_recipe("nano", **values)
+    assert config.pattern == UNSTRUCTURED
+    assert "pattern" not in config.to_dict()
+
+
+def test_what_a_pattern_cannot_be_is_refused(pairs: Pattern) -> None:
+    with pytest.raises(UsageError, match=r"--pattern 1:2 has the sparsity 0\.5 alone; give"):
+        SearchConfig.from_recipe("nano", sparsity=0.7, pattern="1:2")
+    with pytest.raises(UsageError, match="--method imp cuts to several sparsities, and"):
+        SearchConfig.from_recipe("nano", sparsity=0.5, pattern="1:2", method="imp")
+    assert (
+        SearchConfig.from_recipe("nano", sparsity=0.5, pattern="1:2").to_dict()["pattern"] == "1:2"
+    )
+    with pytest.raises(UsageError, match="--pattern must be one of unstructured, 1:2, got '2:1'"):
+        SearchConfig.from_recipe("nano", sparsity=0.5, pattern="2:1")
+
+
+def test_one_more_row_is_known_to_every_command(
+    pairs: Pattern, tiny_model: Path, text_file: Path, working_folder: None, run: Run
+) -> None:
+    Path("tiny.toml").write_text(RECIPE)
+    at = ["--model", tiny_model, "--corpus", text_file, "--device", "cpu"]
+    options = "search --sparsity 0.5 --pattern 1:2 --recipe tiny.toml --steps 8 --json".split()
+    found = run(*options, *at)
+    assert found.code == 0, found.err
+    assert "sparsity 0.5 in each, 1:2" in found.err
+    result = json.loads(found.out)
+    assert result["flips"] > 0
+    ticket = Ticket.load(Path(result["ticket"]))
+    assert ticket.search["pattern"] == "1:2"
+    assert all(is_of_pairs(ticket.mask(name)) for name in ticket.parameters)
+
+    scored = run("evaluate", result["ticket"], "--task", "mlm", "--json", *at[2:])
+    assert scored.code == 0, scored.err
+
+    sweep = "compare --sparsity 0.5 --pattern 1:2 --recipe tiny.toml --blocks 16 --json".split()
+    refused = run(*sweep, *at)
+    assert refused.code == 2
+    assert "--method imp cuts to several sparsities" in refused.err
+    done = run(*sweep, "--methods", "tamt-mlm,magnitude,random", *at)
+    assert done.code == 0, done.err
+    rows = {row["name"]: row for row in json.loads(done.out)["results"]}
+    for path in Path("runs").glob("search-*-tamt-mlm-*/ticket"):
+        masks = [Ticket.load(path).mask(name) for name in ticket.parameters]
+        assert all(map(is_of_pairs, masks))
+    # What is made on the spot is of the pattern, too.
+    plain = run(*"compare --sparsity 0.5 --recipe tiny.toml --blocks 16 --json".split(), *at,
+                "--methods", "magnitude")  # fmt: skip
+    (other,) = (r for r in json.loads(plain.out)["results"] if r["name"] == "magnitude")
+    assert rows["magnitude"]["mlm_loss"] != other["mlm_loss"]

@@ -20,7 +20,7 @@ from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.ticket.ticket import Ticket
 
-Texts = Mapping[str, HeldOutText]  # by what tables call them: nothing, where there is only one
+Texts = Mapping[str, HeldOutText]  # name in tables, empty if there is only one → the text
 
 
 class _Checksums(dict[str, str]):

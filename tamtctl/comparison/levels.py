@@ -51,7 +51,7 @@ def levels_of(
     """Return the level of every ticket; which ones are of one does not depend on their order.
 
     Args:
-        tickets: By what a table calls them.
+        tickets: Label in tables → the ticket.
         sizes: Name → weights of every matrix that matters: all of them may be masked.
     """
     levels: list[TicketLevel] = []

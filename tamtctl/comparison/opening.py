@@ -42,9 +42,9 @@ class Opened:
     """A comparison whose request, tickets, model and text have been checked.
 
     Attributes:
-        config: As asked for, with the model and the corpus that it is about.
+        config: The request, with the model and the corpus that it is about.
         cells: Cells of the sweep; for tickets, baselines with as many weights in every matrix.
-        tickets: By what tables call them.
+        tickets: Label in tables → the ticket.
         bench: The model and held-out text; several where tickets were trained on different ones.
         text_facts: What the texts are.
         notes: What a reader has to know.

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -372,6 +373,27 @@ def test_a_kind_that_is_refused(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(UsageError, match=line):
         register_kind(replace(TOY_KIND, **changes))
     assert list(KINDS) == before
+
+
+def test_a_measure_without_training_has_a_name_of_its_own() -> None:
+    task = replace(TASKS["stsb"], name="new")
+    for name in ("sst2", "new", "kd", "stsb-zero-shot"):
+        with pytest.raises(UsageError, match=f"cannot be called {name!r}, which is something"):
+            register_benchmark(Benchmark(task=task, zero_shot=name))
+
+
+def test_code_that_does_not_keep_what_its_row_promises_is_named() -> None:
+    for code, line in [(SimpleNamespace(Code=dict), "no class made of TaskKind"), ("json", "Code")]:
+        with (
+            KINDS.holding(replace(TOY_KIND, code=code)),
+            pytest.raises(UsageError, match=line),
+        ):
+            kind_of(TOY.task)
+    recall = replace(TOY_KIND, metrics=(*TOY_KIND.metrics, Metric("tag_recall")))
+    task = replace(TOY.task, metrics=("tag_recall",))
+    examples = Examples(["0"], (["a"],), [[1, 0, 0]])
+    with KINDS.holding(recall), pytest.raises(UsageError, match="'tagging' computes no tag_recall"):
+        metrics(task, [[1, 0, 0]], examples)
 
 
 def test_a_metric_knows_its_direction() -> None:

@@ -33,12 +33,17 @@ class _Benchmarks(Shelf[Benchmark]):
                 f"{about} does not say where its examples are; give its hub=(DATASET, CONFIG), the "
                 "name of its folder, or the code that makes them"
             )
-        for name in filter(None, (row.name, row.zero_shot)):
-            if name in (*objectives(), *(other.zero_shot for other in self.values())):
-                raise UsageError(
-                    f"{about} cannot be called {name!r}, which is a measure of evaluate; give "
-                    "another name"
-                )
+        measures = {*objectives(), *(other.zero_shot for other in self.values() if other.zero_shot)}
+        if row.name in measures:
+            raise UsageError(
+                f"a benchmark cannot be called {row.name!r}, which is a measure of evaluate; give "
+                "another name"
+            )
+        if row.zero_shot in {*measures, *self, row.name}:
+            raise UsageError(
+                f"what {about} measures without training cannot be called {row.zero_shot!r}, "
+                "which is something else already; give another name"
+            )
         return super().register(row)
 
 

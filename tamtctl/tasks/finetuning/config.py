@@ -98,7 +98,7 @@ class FinetuneConfig(Config):
     label_column: str = setting(default="label", help="Column of the label.", panel=DATA)
     label_kind: str | None = setting(
         default=None,
-        help="What the labels are, one of {choices}; by default as they look.",
+        help="What the labels are: {summaries}; by default as they look.",
         panel=DATA,
         choices=own_kinds,
     )

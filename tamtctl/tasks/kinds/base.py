@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
-from tamtctl.foundations.errors import TaskError
+from tamtctl.foundations.errors import TaskError, UsageError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.kinds.label_scale import LabelScale
@@ -304,5 +304,12 @@ def kind_of(task: Task) -> TaskKind:
 
 
 def code_of(kind: str) -> type[TaskKind]:
-    """Return the class of a kind on the shelf."""
-    return KINDS[kind].function("Code")  # type: ignore[return-value]
+    """Return the class of a kind on the shelf.
+
+    Raises:
+        UsageError: Its file defines none.
+    """
+    found = KINDS[kind].function("Code")
+    if not (isinstance(found, type) and issubclass(found, TaskKind)):
+        raise UsageError(f"the Code of the kind of task {kind!r} is no class made of TaskKind")
+    return found

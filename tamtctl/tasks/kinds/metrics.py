@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tamtctl.foundations.errors import UsageError
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.task import Task
@@ -29,8 +30,14 @@ def metrics(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[
         task: Names the metrics; its kind computes them.
         predictions: One for each example.
         examples: What was to be predicted.
+
+    Raises:
+        UsageError: The kind does not compute a metric that its row promises.
     """
-    return kind_of(task).metrics(predictions, examples)
+    found = kind_of(task).metrics(predictions, examples)
+    if missing := [name for name in task.metrics if name not in found]:
+        raise UsageError(f"the code of the kind of task {task.kind!r} computes no {missing[0]}")
+    return {name: found[name] for name in task.metrics}
 
 
 def standard_errors(

@@ -145,9 +145,14 @@ def register_kind(kind: Kind) -> Kind:
     return KINDS.register(kind)
 
 
-def own_kinds() -> tuple[str, ...]:
-    """Return the kinds that a user's own labelled files can be of; the first is the usual one."""
-    return tuple(name for name, kind in KINDS.items() if kind.own_metrics)
+def own_kinds() -> dict[str, Kind]:
+    """Return name → row of the kinds that a user's own labelled files can be of."""
+    return {name: kind for name, kind in KINDS.items() if kind.own_metrics}
+
+
+def usual_kind() -> str:
+    """Return the kind that labels are taken for unless they look like another."""
+    return next(iter(own_kinds()))
 
 
 def direction(name: str) -> str:

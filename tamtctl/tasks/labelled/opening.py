@@ -14,7 +14,7 @@ from tamtctl.tasks.benchmarks.benchmark import MadeExamples
 from tamtctl.tasks.benchmarks.table import BENCHMARKS
 from tamtctl.tasks.examples import TRAIN
 from tamtctl.tasks.kinds.base import code_of, kind_of
-from tamtctl.tasks.kinds.table import TABLES, own_kinds
+from tamtctl.tasks.kinds.table import TABLES, own_kinds, usual_kind
 from tamtctl.tasks.labelled.files import reading_notes, suffix_of
 from tamtctl.tasks.labelled.folders import files_digest, open_folder, split_records
 from tamtctl.tasks.labelled.hub_datasets import open_dataset
@@ -73,7 +73,7 @@ def open_own_task(
     cells = list(_own_labels(train, text_columns, label_column))
     values = [value for _, value in cells]
     like = (name for name in own_kinds() if code_of(name).looks_like(values))
-    chosen = kind or next(like, own_kinds()[0])
+    chosen = kind or next(like, usual_kind())
     its_kind = kind_of(own_task(name, tuple(text_columns), label_column, chosen))
     for place, value in cells:
         its_kind.own_value(place, value)
@@ -95,7 +95,7 @@ def _own_labels(
     train: Path, text_columns: Sequence[str], label_column: str
 ) -> Iterator[tuple[str, Any]]:
     """Yield place and cell of each label of a training file, whatever kind they will be of."""
-    task = own_task("own", tuple(text_columns), label_column, own_kinds()[0])
+    task = own_task("own", tuple(text_columns), label_column, usual_kind())
     for place, record in split_records(task, {TRAIN: [train]}, TRAIN):
         yield place, cell_of(task, place, record, label_column)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.foundations.errors import TaskError, UsageError
-from tamtctl.tasks.kinds.table import TABLES, own_kinds
+from tamtctl.tasks.kinds.table import TABLES, usual_kind
 from tamtctl.tasks.labelled.files import BLANK, read_lines_with_ends, records_of, suffix_of
 from tamtctl.tasks.labelled.records import text_of
 from tamtctl.tasks.registry import own_task
@@ -34,7 +34,7 @@ def read_texts(
     if not file.exists() or file.is_dir():  # a pipe will do
         raise TaskError(f"no file {str(file)!r} to label")
     if suffix_of(file) in TABLES:
-        task = own_task("text", tuple(columns), "", kind or own_kinds()[0])
+        task = own_task("text", tuple(columns), "", kind or usual_kind())
         texts = [
             tuple(_text_to_label(task, place, record, column) for column in columns)
             for place, record in records_of(task, file, with_blank=True)

@@ -1,4 +1,4 @@
-"""What a comparison is told, each setting declared once; imports nothing heavy."""
+"""What a comparison is told: its settings, and the searches that follow; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,183 +7,22 @@ from dataclasses import asdict
 from typing import Any
 
 from tamtctl.comparison.grid import Cell, TimedBudget
-from tamtctl.foundations import shared_settings as shared
-from tamtctl.foundations.checks import at_least, each, positive, seed_number
+from tamtctl.comparison.settings import CompareSettings
 from tamtctl.foundations.config import (
-    DATA,
-    METHOD,
-    OUTPUT,
-    TRAINING,
-    Config,
-    Typed,
     configuration,
-    setting,
     settings_of,
 )
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE
-from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
 from tamtctl.pruning.methods import DEFAULT_METHODS, IMP, IMP_OBJECTIVE, sweep_methods
-from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
+from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.recipes import RECIPES, Recipe
-from tamtctl.tasks.registry import TASKS, find_task
-
-BUDGETS = ("steps", "seconds")
-
-
-def _check_sparsity(_: str, sparsity: float) -> None:
-    check_sparsity(sparsity)
-    if len(cut_sparsities(sparsity)) == 1:
-        raise UsageError(
-            f"--sparsity {sparsity:g}: imp reaches it without training, so there is no equal "
-            "budget; give sparsities above 0.1"
-        )
 
 
 @configuration
-class CompareConfig(Config):
+class CompareConfig(CompareSettings):
     """What to compare: tickets that exist, or a sweep of methods, sparsities and seeds."""
-
-    tickets: tuple[str, ...] = setting(
-        default=(),
-        help="Tickets to set beside the dense model, random and magnitude masks: folder, packaged "
-        "name or Hub id. Without any, --sparsity says what to find.",
-        panel=METHOD,
-        typed=Typed(is_argument=True, metavar="[TICKET]..."),
-    )
-    sparsities: tuple[float, ...] = setting(
-        default=(),
-        help="Sweep these sparsities, for example 0.5,0.7,0.9, above 0.1.",
-        panel=METHOD,
-        check=each(_check_sparsity),
-        typed=Typed(name="sparsity", between_commas=True),
-    )
-    methods: tuple[str, ...] = setting(
-        default=(),
-        help="Methods of the sweep, in the order of the table, of {choices}. By default "
-        f"{','.join(DEFAULT_METHODS)}, of which a model without masked-LM head leaves out those "
-        "that need it.",
-        panel=METHOD,
-        choices=sweep_methods,
-        typed=Typed(between_commas=True),
-    )
-    pattern: str | None = setting(
-        default=None,
-        help="Which weights the masks of the sweep may keep together, one of {choices}; by default "
-        "the recipe's, or unstructured.",
-        panel=METHOD,
-        choices=PATTERNS,
-        before=None,
-    )
-    seeds: tuple[int, ...] = setting(
-        default=(),
-        help="Search seeds of the sweep, for example 1,2,3; by default the recipe's, or 1. Random "
-        "masks are drawn with at least three.",
-        panel=METHOD,
-        check=each(seed_number),
-        typed=Typed(between_commas=True),
-    )
-    recipe: str | Recipe = setting(
-        default="nano",
-        help="Preset of the sweep's searches: {choices}, or a TOML file of settings.",
-        more="A file is read once: the whole sweep is of what it held then.",
-        panel=METHOD,
-        choices=RECIPES,
-        is_open=True,
-    )
-    model: str | None = setting(
-        default=None,
-        help="Hub id, folder, or nano; by default the recipe's, or the tickets'.",
-        panel=DATA,
-    )
-    corpus: tuple[str, ...] = setting(
-        default=(),
-        help="Text as in search, whose held-out tenth is evaluated on; by default the recipe's, or "
-        "each text that a ticket was trained on. May be given several times.",
-        panel=DATA,
-    )
-    text_column: str | None = shared.text_column()
-    sequence_length: int | None = setting(
-        default=None,
-        help="Tokens per sequence; by default the recipe's, or those of the first ticket.",
-        panel=TRAINING,
-        check=at_least(8),
-    )
-    prune_every: int | None = setting(
-        default=None,
-        help="Steps between two cuts of iterative magnitude pruning; mask training gets as many "
-        "steps as that takes to the same sparsity. By default the recipe's.",
-        panel=TRAINING,
-        check=at_least(1),
-    )
-    budget: str = setting(
-        default="steps",
-        help="Give mask training as many steps, or as many seconds, as imp takes to the same "
-        "sparsity.",
-        panel=TRAINING,
-        choices=BUDGETS,
-    )
-    at_steps: tuple[int, ...] = setting(
-        default=(),
-        help="Also evaluate mask training after just these steps: 50,100,200.",
-        panel=TRAINING,
-        check=each(at_least(1)),
-        typed=Typed(between_commas=True),
-    )
-    keep_scores: bool = setting(
-        default=False,
-        help="Keep the scores of every mask training, and derive the other sparsities' tickets "
-        "from them: what that costs against a search of their own.",
-        panel=OUTPUT,
-    )
-    tasks: tuple[str, ...] = setting(
-        default=(),
-        help="Also fine-tune on these, for example sst2,mrpc: {choices}.",
-        panel=DATA,
-        check=each(lambda _, name: find_task(name)),
-        choices=TASKS,
-        is_open=True,
-        typed=Typed(between_commas=True),
-    )
-    task_seeds: tuple[int, ...] = setting(
-        default=(1,),
-        help="Fine-tuning seeds.",
-        panel=TRAINING,
-        check=each(seed_number),
-        typed=Typed(between_commas=True),
-    )
-    data_dir: str | None = shared.data_dir()
-    limit: int | None = setting(
-        default=None, help="Fine-tune on so many examples.", panel=DATA, check=positive
-    )
-    task_learning_rate: float | None = setting(
-        default=None,
-        help="Peak rate of fine-tuning; by default as in finetune.",
-        panel=TRAINING,
-        check=positive,
-    )
-    task_epochs: int | None = setting(
-        default=None,
-        help="Passes of fine-tuning over its training set; by default as in finetune.",
-        panel=TRAINING,
-        check=positive,
-    )
-    evaluation_blocks: int | None = setting(
-        default=None,
-        help="Held-out sequences at most; by default the recipe's, or 512.",
-        panel=DATA,
-        check=at_least(1),
-        typed=Typed(name="blocks"),
-        none_is=512,
-    )
-    precision: str | None = shared.precision(
-        default=None, by_default="by default the recipe's, or auto", none_is="auto"
-    )
-    device: str | None = shared.device(
-        default=None, by_default="by default the recipe's, or auto", none_is="auto"
-    )
-    threads: int | None = shared.threads(by_default="the recipe's, or torch's choice")
 
     def _check_together(self) -> None:
         """Read a recipe that is a file, and check every search of the sweep before the first."""

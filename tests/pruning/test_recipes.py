@@ -28,6 +28,7 @@ VALUES: dict[str, tuple[Any, Any, str]] = {
     "method": ("random", "tamt", ""),
     "objective": ("kd", "mlm", ""),
     "init": ("random", "magnitude", ""),
+    "pattern": ("unstructured", "unstructured", ""),
     "steps": (7, 8, ""),
     "prune_every": (5, 40, "method = 'imp'"),
     "rewind": ("none", "weights", "method = 'imp'"),

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tamtctl.comparison.config import CompareConfig
-from tamtctl.comparison.measuring import measured
 from tamtctl.comparison.opening import Opened, open_comparison
 from tamtctl.comparison.report import write_report
 from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.run import measured
 from tamtctl.comparison.sections.table import SECTIONS
 from tamtctl.comparison.sweep import CompareWatcher, PlannedRun, Runs, make_runs, plan_runs
 from tamtctl.comparison.ticket_labels import short_name

@@ -9,7 +9,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from tamtctl.comparison.masks import PackedMasks
 from tamtctl.comparison.measures import loss_measure
 from tamtctl.models.encoder import sha256_of_weight
 from tamtctl.pruning.criteria import REFERENCE
@@ -18,6 +17,7 @@ from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.pruning.one_shot import keep_counts, one_shot_masks, reference_masks
 from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.searching.held_out_text import HeldOutText
+from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.ticket.ticket import Ticket
 
 Texts = Mapping[str, HeldOutText]  # name in tables, empty if there is only one → the text

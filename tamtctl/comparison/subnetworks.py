@@ -10,13 +10,13 @@ from typing import Any
 from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.intervals import Spread, number_or_none
 from tamtctl.comparison.levels import Level
-from tamtctl.comparison.masks import PackedMasks
 from tamtctl.comparison.measures import column
 from tamtctl.comparison.task_metrics import TaskMetric
 from tamtctl.foundations import printable
 from tamtctl.pruning.criteria import CRITERIA, baselines
 from tamtctl.pruning.methods import sweep_methods
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
+from tamtctl.ticket.packed_masks import PackedMasks
 
 DENSE = "dense"
 

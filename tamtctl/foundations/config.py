@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar, dataclass_transform
 
 from tamtctl.foundations.checks import Check, one_of
 from tamtctl.foundations.errors import UsageError
-from tamtctl.foundations.kinds import Kind
+from tamtctl.foundations.setting_types import SettingType
 
 # The parts of a command's help, in the order in which they are shown.
 PANELS = ("Data", "Method", "Training", "Run", "Output")
@@ -98,7 +98,7 @@ class Setting:
     """
 
     name: str
-    kind: Kind
+    kind: SettingType
     default: Any
     facts: Facts
 
@@ -174,7 +174,7 @@ def settings_of(kind: type[Config]) -> Mapping[str, Setting]:
             if Facts not in one.metadata:
                 raise TypeError(f"{kind.__name__}.{one.name} is declared without setting(…)")
             facts = one.metadata[Facts]
-            found[one.name] = Setting(one.name, Kind.of(one.type), one.default, facts)
+            found[one.name] = Setting(one.name, SettingType.of(one.type), one.default, facts)
         _KNOWN[kind] = found
     return _KNOWN[kind]
 

@@ -12,8 +12,8 @@ from typing import Any, Self
 from tamtctl.foundations.checks import one_of, require
 from tamtctl.foundations.config import Config, find_setting, settings_of
 from tamtctl.foundations.errors import UsageError
-from tamtctl.foundations.kinds import Kind
 from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.setting_types import SettingType
 from tamtctl.pruning.cuts import check_sparsity, imp_steps
 from tamtctl.pruning.methods import IMP, methods
 
@@ -156,7 +156,9 @@ def recipe_values(
     """
     changes = kind.settled({key: value for key, value in changes.items() if value is not None})
     usual = {name: one.default for name, one in settings_of(kind).items()}
-    recipe = recipe if isinstance(recipe, Recipe) else Kind.of("str").settled("recipe", recipe)
+    recipe = (
+        recipe if isinstance(recipe, Recipe) else SettingType.of("str").settled("recipe", recipe)
+    )
     file: Recipe | None = None
     if isinstance(recipe, Recipe) or recipe not in RECIPES:
         file = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe, kind)
@@ -195,7 +197,7 @@ def _checked_values(file: str, values: object, kind: type[Config]) -> _Values:
     return checked
 
 
-def _checked(file: str, key: str, value: Any, kind: Kind) -> Any:
+def _checked(file: str, key: str, value: Any, kind: SettingType) -> Any:
     """Return a TOML value as the setting's type, or say which type it should have had."""
     values = [value] if kind.is_several and type(value) is kind.type_of_one else value
     if kind.is_several:

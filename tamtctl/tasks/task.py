@@ -5,8 +5,10 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from tamtctl.foundations.errors import UsageError
 
 FEW_SHOTS, FEW_SHOT_EPOCHS = 1000, 8  # TAMT, §4.4
 
@@ -70,3 +72,12 @@ class Task:
     def is_public(self) -> bool:
         """Whether its files are the same for everybody, so that no label in them can change."""
         return self.hub is not None or self.folder is not None
+
+
+def check_columns(texts: Sequence[str], label: str | None) -> None:
+    """Raise UsageError unless every column is another one."""
+    for number, column in enumerate(texts):
+        if column in texts[:number]:
+            raise UsageError(f"--text-column {column} is given twice; give each column once")
+        if column == label:
+            raise UsageError(f"column {column!r} cannot be both the text and the label")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from tamtctl.pruning.trained.mapped_tensors import mapped_copies
+from tamtctl.pruning.trained.folded_weights import mapped_copies
 
 
 def test_copies_lie_in_a_file_without_a_name(tmp_path: Path) -> None:

@@ -224,9 +224,10 @@ class PreparedSearch:
         config = self.config
         initial = self.training.initial
         masks = (
-            self.training.masks | initial.masks(self.encoder.pooler)  # which training cannot reach
+            self.training.masks
+            | initial.unpacked(self.encoder.pooler)  # which training cannot reach
             if config.is_trained
-            else initial.masks()
+            else initial.unpacked()
         )
         watcher.status("evaluating on held-out text")
         losses, errors = self._losses(masks)

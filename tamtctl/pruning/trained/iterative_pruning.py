@@ -27,7 +27,7 @@ from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copies
-from tamtctl.pruning.trained.packed_masks import PackedMasks
+from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.training.checkpoints import State
 from tamtctl.training.loop import ScoreOptimizer, TrainingRun, every_tenth, linear_decay
 
@@ -62,7 +62,7 @@ class IterativePruning:
             text: What to train on.
             initial_masks: What flips are counted from, for every matrix at least.
         """
-        self.initial = PackedMasks(initial_masks)
+        self.initial = PackedMasks.of(initial_masks)
         self.parameters = dict(encoder.matrices)
         self.frozen = copies(self.parameters)
         self.steps = ObjectiveSteps(config, compute, encoder, text, self.frozen)
@@ -114,7 +114,7 @@ class IterativePruning:
 
     def flips(self) -> float:
         """Return the share of mask bits that differ from the initial mask."""
-        return self.initial.flips(self.masks)
+        return PackedMasks.of(self.masks).differences(self.initial)["all"]
 
     def seconds_per_step(self) -> float:
         """Return the time of a step, from a probe of a few sequences."""

@@ -18,7 +18,7 @@ from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.trained.folded_weights import FoldedWeights
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copy_into
-from tamtctl.pruning.trained.packed_masks import PackedMasks
+from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.training.checkpoints import State
 from tamtctl.training.loop import ScoreOptimizer, TrainingRun, every_tenth, linear_decay
 
@@ -49,7 +49,7 @@ class MaskTraining:
             text: What to train on.
             initial_masks: A mask for every matrix in ``encoder.matrices``, at least.
         """
-        self.initial = PackedMasks(initial_masks)
+        self.initial = PackedMasks.of(initial_masks)
         frozen_in = cache_dir() if config.low_memory else None
         self.folded = FoldedWeights(
             encoder.matrices,
@@ -124,7 +124,7 @@ class MaskTraining:
 
     def flips(self) -> float:
         """Return the share of mask bits that differ from the initial mask."""
-        return self.initial.flips(self.masks)
+        return PackedMasks.of(self.masks).differences(self.initial)["all"]
 
     def seconds_per_step(self) -> float:
         """Return the time of a step, from a probe of a few sequences."""

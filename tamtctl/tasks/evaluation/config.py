@@ -7,8 +7,8 @@ from tamtctl.foundations.checks import at_least
 from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
 from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
-from tamtctl.tasks.labelled.columns import check_columns
 from tamtctl.tasks.registry import TASKS
+from tamtctl.tasks.task import check_columns
 
 HEADS = ("pretrained", "ticket")
 

@@ -29,8 +29,8 @@ from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.finetuning.schedule import TASK_RECIPES, Wishes
 from tamtctl.tasks.kinds.table import own_kinds
-from tamtctl.tasks.labelled.columns import check_columns
 from tamtctl.tasks.registry import TASKS, find_task
+from tamtctl.tasks.task import check_columns
 
 SELECTIONS = ("last", "best")
 

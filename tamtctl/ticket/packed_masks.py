@@ -1,9 +1,9 @@
-"""The masks of a comparison, one bit per weight, so that many of them fit into memory."""
+"""Masks in memory, one bit per weight: many of them fit, and they are compared as they are."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from tamtctl.ticket.ticket import Ticket
 
 @dataclass(frozen=True, eq=False)
 class PackedMasks:
-    """The masks of one subnetwork.
+    """The masks of one subnetwork, apart from any ticket.
 
     Attributes:
         packed: Name → mask as `tamtctl.foundations.masks` packs it, of every masked matrix.
@@ -64,11 +64,11 @@ class PackedMasks:
             digest.update(self.packed[name].tobytes())
         return digest.digest()
 
-    def unpacked(self) -> dict[str, Tensor]:
-        """Return name → boolean mask, of eight times the memory."""
+    def unpacked(self, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Return name → boolean mask of some matrices or (None) of all: eight times the memory."""
         return {
-            name: torch.from_numpy(unpack(bits, self.shapes[name]))
-            for name, bits in self.packed.items()
+            name: torch.from_numpy(unpack(self.packed[name], self.shapes[name]))
+            for name in (self.packed if names is None else names)
         }
 
     def differences(self, other: PackedMasks) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a user gives for a setting, as the type that its field declares, or a line that says which.
+"""The type that a setting declares: what a user gives becomes one, or a line says which it must be.
 
 The command line gives every value its type; a notebook may give a path where a text is meant, or
 one text where there may be several, and both mean what they say.
@@ -23,7 +23,7 @@ _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
 
 @dataclass(frozen=True)
-class Kind:
+class SettingType:
     """The type that a setting declares, such as ``tuple[str, ...]`` or ``int | None``.
 
     Attributes:

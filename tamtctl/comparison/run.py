@@ -11,7 +11,6 @@ from tamtctl.comparison.baselines import saved
 from tamtctl.comparison.bench import Bench
 from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.levels import Level, TicketLevel
-from tamtctl.comparison.masks import PackedMasks
 from tamtctl.comparison.opening import Opened, OpenedTicket
 from tamtctl.comparison.subnetworks import DENSE, Subnetwork, baseline_masks
 from tamtctl.comparison.sweep import (
@@ -25,6 +24,7 @@ from tamtctl.comparison.task_metrics import TaskMetric, metric_of, run_finetunin
 from tamtctl.foundations.working import counted
 from tamtctl.pruning.methods import TAMT, TRAINED
 from tamtctl.pruning.searching.result import SearchResult
+from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.ticket.ticket import Ticket
 
 

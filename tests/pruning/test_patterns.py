@@ -137,6 +137,10 @@ def test_one_more_row_is_known_to_every_command(
     for path in Path("runs").glob("search-*-tamt-mlm-*/ticket"):
         masks = [Ticket.load(path).mask(name) for name in ticket.parameters]
         assert all(map(is_of_pairs, masks))
+    given = run("compare", result["ticket"], "--device", "cpu", "--blocks", "8", "--json")
+    assert given.code == 0, given.err
+    (note,) = (n for n in json.loads(given.out)["notes"] if "pattern" in n)
+    assert note.endswith(" is of the pattern 1:2, and its baselines are unstructured")
     # What is made on the spot is of the pattern, too.
     plain = run(*"compare --sparsity 0.5 --recipe tiny.toml --blocks 16 --json".split(), *at,
                 "--methods", "magnitude")  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tamtctl.comparison.measures import loss_measure
-from tamtctl.models.encoder import sha256_of_weight
+from tamtctl.models.encoder import Checksums
 from tamtctl.pruning.criteria import REFERENCE
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
@@ -21,18 +21,6 @@ from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.ticket.ticket import Ticket
 
 Texts = Mapping[str, HeldOutText]  # name in tables, empty if there is only one → the text
-
-
-class _Checksums(dict[str, str]):
-    """Name → checksum of a weight, computed when it is first asked for."""
-
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self._weights = weights
-
-    def __missing__(self, name: str) -> str:
-        self[name] = sha256_of_weight(self._weights[name])
-        return self[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +49,7 @@ class Bench:
     @cached_property
     def checksums(self) -> Mapping[str, str]:
         """Name → checksum of the pre-trained weight, as tickets have it."""
-        return _Checksums(self.weights)
+        return Checksums(self.weights)
 
     def counts(self, sparsity: float) -> dict[str, int]:
         """Return name → how many weights are kept where every matrix has the same sparsity."""

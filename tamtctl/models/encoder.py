@@ -112,6 +112,27 @@ def fingerprint(
     return combined_fingerprint({n: tuple(w.shape) for n, w in weights.items()}, hashes), hashes
 
 
+class Checksums(dict[str, str]):
+    """Name → SHA-256 of a weight that nobody writes, computed when it is first asked for."""
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], known: Mapping[str, str] | None = None
+    ) -> None:
+        """Know weights.
+
+        Args:
+            weights: Name → weight.
+            known: Checksums of some of them that were computed before.
+        """
+        super().__init__(known or {})
+        self._weights = weights
+
+    def __missing__(self, name: str) -> str:
+        """Return the checksum of a weight that was not asked for before, and keep it."""
+        self[name] = sha256_of_weight(self._weights[name])
+        return self[name]
+
+
 def sha256_of_weight(weight: Tensor) -> str:
     """Return the hex SHA-256 of a weight as little-endian float32 in row-major order."""
     return sha256_of_array(weight.detach().to("cpu", torch.float32).numpy())

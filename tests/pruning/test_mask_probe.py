@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from small_search import small_config
+from torch import Tensor
 
 from tamtctl.foundations.devices import Compute
+from tamtctl.models import encoder
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.searching.api import search
 from tamtctl.pruning.searching.held_out_text import HeldOutText
@@ -64,6 +66,30 @@ def test_a_mask_that_prunes_nothing_is_the_dense_model(tiny_model: Path, text_fi
     text = opened(tiny_model, text_file)
     everything = {n: torch.ones_like(w, dtype=torch.bool) for n, w in text.frozen.items()}
     assert text.losses(everything)["kd"].mean == 0.0
+
+
+def test_a_search_hashes_each_weight_once(
+    tiny_model: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[int] = []
+    hash_of = encoder.sha256_of_weight
+
+    def counting(weight: Tensor) -> str:
+        hashed.append(weight.numel())
+        return hash_of(weight)
+
+    monkeypatch.setattr(encoder, "sha256_of_weight", counting)
+    matrices = len(load_encoder(str(tiny_model), with_head=False).weights)
+    first = search(small_config(tiny_model, text_file, steps=1), output_dir=Path("one"))
+    assert len(hashed) == matrices
+    hashed.clear()
+    wanted = small_config(tiny_model, text_file, steps=1, init=str(first.ticket))
+    second = search(wanted, output_dir=Path("two"))
+    assert len(hashed) == matrices  # for the check of the ticket that it starts at
+    assert (
+        Ticket.load(second.ticket).parameters.keys() == Ticket.load(first.ticket).parameters.keys()
+    )
+    assert Ticket.load(second.ticket).base_model == Ticket.load(first.ticket).base_model
 
 
 def test_iterative_pruning_has_no_scores(

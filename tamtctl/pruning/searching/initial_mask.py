@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,7 @@ from tamtctl.training.run_folder import TICKET
 
 
 def initial_masks(
-    config: SearchConfig, encoder: Encoder, text: Blocks | StreamedText
+    config: SearchConfig, encoder: Encoder, text: Blocks | StreamedText, ticket: Ticket | None
 ) -> dict[str, Tensor]:
     """Return name → mask of every matrix of the checkpoint.
 
@@ -34,6 +34,7 @@ def initial_masks(
         config: The whole search.
         encoder: Holds the dense weights, for a criterion that needs text on its device.
         text: The training text.
+        ticket: What `initial_ticket` returned.
     """
     masks = _masks_of_criterion(config, encoder, text)
     if config.method != TAMT:
@@ -44,9 +45,9 @@ def initial_masks(
         masks |= masks_from_scores(
             expanded(config.from_scores), reached, config.sparsity, config.pattern
         )
-    elif config.init not in CRITERIA:
-        ticket = _initial_ticket(config, encoder).full_masks(weights)
-        masks |= {name: ticket[name] for name in encoder.matrices}
+    elif ticket is not None:
+        known = ticket.masks_over({n: w for n, w in weights.items() if n in ticket.parameters})
+        masks |= {name: known.mask(name) for name in encoder.matrices}
     # No gradient reaches the pooler: what it starts with is what it stays.
     keep = keep_counts(encoder.pooler, config.sparsity, config.pattern)
     return masks | reference_masks(encoder.pooler, keep, config.pattern)
@@ -97,20 +98,26 @@ def _lent(encoder: Encoder) -> Iterator[None]:
         model.zero_grad(set_to_none=True)
 
 
-def with_matrices_of_init(
-    config: SearchConfig, encoder: Encoder, note: Callable[[str], None]
+def with_matrices_of(
+    ticket: Ticket | None, config: SearchConfig, encoder: Encoder, note: Callable[[str], None]
 ) -> Encoder:
     """Return an encoder whose maskable matrices are those of the ticket that the search starts at.
 
     A ticket of the linear layers alone leaves the embeddings dense, and so does a search from it:
     they have no mask to start from.
 
+    Args:
+        ticket: What `initial_ticket` returned.
+        config: The whole search.
+        encoder: The encoder with all of its matrices.
+        note: Is told a line of what a person should know.
+
     Raises:
-        TicketError: The ticket is not of this model, or covers nothing that training reaches.
+        TicketError: The ticket covers nothing that training reaches.
     """
-    if config.method != TAMT or config.init in CRITERIA:
+    if ticket is None:
         return encoder
-    covered = _initial_ticket(config, encoder).parameters
+    covered = ticket.parameters
     matrices = {name: p for name, p in encoder.matrices.items() if name in covered}
     if not matrices:
         raise TicketError(
@@ -126,15 +133,34 @@ def with_matrices_of_init(
     return replace(encoder, matrices=matrices, pooler=pooler)
 
 
-def _initial_ticket(config: SearchConfig, encoder: Encoder) -> Ticket:
+def initial_ticket(
+    config: SearchConfig, encoder: Encoder, checksums: Mapping[str, str]
+) -> Ticket | None:
+    """Return the ticket that mask training starts at, None if it starts at another mask.
+
+    Args:
+        config: The whole search.
+        encoder: The encoder with all of its matrices.
+        checksums: Name → SHA-256 of each of its weights.
+
+    Raises:
+        TicketError: It cannot be read, or is not of this model.
+    """
+    if config.method != TAMT or config.init in CRITERIA:
+        return None
     ticket = Ticket.from_pretrained(config.init)
     remedy = "give --init a ticket of the same model"
-    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy)
+    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy, checksums=checksums)
     return ticket
 
 
-def check_scored(run: str, encoder: Encoder) -> None:
+def check_scored(run: str, encoder: Encoder, checksums: Mapping[str, str]) -> None:
     """Make sure that the scores of a run are of this model's weights, as its ticket is.
+
+    Args:
+        run: Its folder.
+        encoder: The model.
+        checksums: Name → SHA-256 of each of its weights.
 
     Raises:
         DamagedRunError: The run has no ticket that can be read.
@@ -148,7 +174,7 @@ def check_scored(run: str, encoder: Encoder) -> None:
             f"({error}); search with --keep-scores"
         ) from error
     remedy = f"the scores of {run!r} are for other weights: search again with --keep-scores"
-    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy)
+    ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy, checksums=checksums)
 
 
 def _shortened(names: Sequence[str]) -> str:

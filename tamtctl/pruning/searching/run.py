@@ -24,7 +24,7 @@ from tamtctl.foundations.public_names import public_model
 from tamtctl.foundations.watching import StepReport, Watcher
 from tamtctl.foundations.working import counted
 from tamtctl.models.declared_base import DeclaredBase
-from tamtctl.models.encoder import Encoder, sha256_of_weight
+from tamtctl.models.encoder import Checksums, Encoder
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria.context import Context
@@ -34,7 +34,8 @@ from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
 from tamtctl.pruning.searching.initial_mask import (
     check_scored,
     initial_masks,
-    with_matrices_of_init,
+    initial_ticket,
+    with_matrices_of,
 )
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
 from tamtctl.pruning.searching.reading import read_text
@@ -64,6 +65,7 @@ class PreparedSearch:
     held_out: dict[str, ProbeText]  # by the field of `SearchResult` that its losses go into
     training: MaskTraining | IterativePruning
     probe: MaskProbe
+    checksums: dict[str, str]  # of some pre-trained weights, which were computed before
     declared: DeclaredBase | None  # whose weights the model's folder holds
     watched: WatchedTraining
     supervisor: Supervisor
@@ -92,21 +94,24 @@ class PreparedSearch:
         check_sequence_length(
             config.sequence_length, encoder, told="--sequence-length", remedy="give"
         )
-        encoder = world().in_turn(lambda: with_matrices_of_init(config, encoder, watcher.note))
+        checksums = Checksums(encoder.weights)
+        ticket = world().in_turn(lambda: initial_ticket(config, encoder, checksums))
+        encoder = with_matrices_of(ticket, config, encoder, watcher.note)
         if config.from_scores is not None:
-            check_scored(config.from_scores, encoder)
+            check_scored(config.from_scores, encoder, checksums)
         corpus, text, held_out = world().in_turn(lambda: read_text(config, encoder, watcher))
         if not config.criterion.needs_text:
-            masks = world().in_turn(lambda: initial_masks(config, encoder, text))
+            masks = world().in_turn(lambda: initial_masks(config, encoder, text, ticket))
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
         if config.criterion.needs_text:  # a stream is read in shares, and all start from one mask
             watcher.status(f"ranking the weights by {config.criterion.name}")
-            masks = world().on_first(lambda: initial_masks(config, encoder, text))
+            masks = world().on_first(lambda: initial_masks(config, encoder, text, ticket))
         declared = None
         if config.base_model is not None:
-            hashes = {name: sha256_of_weight(weight) for name, weight in encoder.weights.items()}
+            hashes = {name: checksums[name] for name in encoder.weights}
             declared = DeclaredBase.of(config.base_model, hashes)
             watcher.note(declared.note)
+        known = dict(checksums)  # as far as they were asked for: now the parameters change
         kind = IterativePruning if config.method == IMP else MaskTraining
         training = kind(config, compute, encoder, text, masks)
 
@@ -128,6 +133,7 @@ class PreparedSearch:
             held_out=held_out,
             training=training,
             probe=probe,
+            checksums=known,
             declared=declared,
             watched=watched_training,
             supervisor=Supervisor(watched_training, checkpoints, config.checkpoint_every),
@@ -312,9 +318,9 @@ class PreparedSearch:
 
     def _ticket(self, masks: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> Ticket:
         config, head = self.config, self.training.steps.objective.head
-        weights = self.training.frozen | self.encoder.pooler
+        weights = {n: w.cpu() for n, w in (self.training.frozen | self.encoder.pooler).items()}
         return Ticket.create(
-            {name: weight.cpu() for name, weight in weights.items()},
+            weights,
             {name: masks[name].cpu() for name in weights},
             base_model_id=self.encoder.id,
             revision=self.encoder.revision,
@@ -325,6 +331,7 @@ class PreparedSearch:
             search=config.to_dict(),
             declared=self.declared.names if self.declared else None,
             metrics=dict(metrics),
+            checksums=Checksums(weights, self.checksums),
             mlm_head={n: p.detach().cpu() for n, p in head.items()}
             if config.method == TAMT and config.is_trained and head
             else None,

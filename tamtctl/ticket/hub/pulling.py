@@ -129,7 +129,7 @@ def _fetch_verified(
     try:
         paths.append(hub.fetch(present, METADATA_FILE, commit, force=force_download))
         snapshot = paths[0].parent
-        _check_announced(hub.repo, snapshot, present)
+        _check_announced(snapshot, present)
         others = sorted(present.keys() - {METADATA_FILE})
         for name in others:
             path = hub.fetch(present, name, commit, force=force_download)
@@ -143,7 +143,7 @@ def _fetch_verified(
     return snapshot
 
 
-def _check_announced(repo: str, snapshot: Path, present: dict[str, RepoFile]) -> None:
+def _check_announced(snapshot: Path, present: dict[str, RepoFile]) -> None:
     """Compare what ``ticket.json`` lists with what the Hub holds, before it is downloaded."""
     for name, size in TicketReader(snapshot).read_file_list().items():
         if name in (MASK_FILE, HEAD_FILE):

@@ -38,8 +38,8 @@ class Compute:
         result, but for rounding, on every CPU.
 
         Args:
-            device: A name in `tamtctl.foundations.config.DEVICES`.
-            precision: A name in `tamtctl.foundations.config.PRECISIONS`.
+            device: A name in `tamtctl.foundations.shared_settings.DEVICES`.
+            precision: A name in `tamtctl.foundations.shared_settings.PRECISIONS`.
             threads: CPU threads for the whole process; None leaves torch's choice.
 
         Raises:

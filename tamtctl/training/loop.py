@@ -44,7 +44,7 @@ class TrainingRun:
     tokens_per_second: float
 
 
-class ScoreOptimizer:
+class PaperAdamW:
     """The paper's Adam over scores and head, on torch's fused AdamW.
 
     The paper's AdamW adds epsilon outside the bias correction, which torch's does not offer: the

@@ -24,7 +24,7 @@ from tamtctl.foundations.selection import Cut, keep_count, keep_largest, keep_la
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.trained.folded_weights import FoldedWeights
-from tamtctl.training.loop import ScoreOptimizer, linear_decay
+from tamtctl.training.loop import PaperAdamW, linear_decay
 
 SPARSITY = 0.6
 
@@ -140,7 +140,7 @@ def run_steps(
     folded: FoldedWeights, objective: Objective, steps: int, rate: float = 5e-3
 ) -> list[dict[str, Tensor]]:
     """Train as the search does; return the masks after each step."""
-    optimizer = ScoreOptimizer(
+    optimizer = PaperAdamW(
         [*folded.scores.values(), *objective.head.values()],
         epsilon=1e-8,
         weight_decay=0.0,
@@ -266,7 +266,7 @@ def test_the_update_is_the_papers_adam(bias_correction: bool, low_memory: bool) 
     start = plain.copy()
     scores = torch.from_numpy(plain.astype(np.float32))
     decay = 0.01
-    optimizer = ScoreOptimizer(
+    optimizer = PaperAdamW(
         [scores],
         epsilon=1e-6,
         weight_decay=decay,
@@ -288,8 +288,8 @@ def test_the_update_is_the_papers_adam(bias_correction: bool, low_memory: bool) 
 
 
 def test_low_memory_updates_large_matrices_piece_by_piece_and_goes_on_from_its_state() -> None:
-    def optimizer(scores: Tensor, low_memory: bool) -> ScoreOptimizer:
-        return ScoreOptimizer(
+    def optimizer(scores: Tensor, low_memory: bool) -> PaperAdamW:
+        return PaperAdamW(
             [scores],
             epsilon=1e-8,
             weight_decay=0.0,

@@ -11,7 +11,7 @@ from small_search import small_config
 from tamtctl.pruning.searching.api import search
 from tamtctl.pruning.trained.folded_weights import KEPT_SCORE
 from tamtctl.pruning.trained.reach import step_sizes, warn_of_reach
-from tamtctl.training.loop import ScoreOptimizer
+from tamtctl.training.loop import PaperAdamW
 
 
 @pytest.mark.parametrize("bias_correction", [True, False])
@@ -24,7 +24,7 @@ def test_no_gradients_move_a_score_further_than_a_step_can(bias_correction: bool
     rare = (torch.rand(steps, 400, generator=generator) < 0.1).float()
     gradients = torch.cat([grow, noise, rare, torch.ones(steps, 1)], 1).double()
     scores = torch.zeros(gradients.shape[1], dtype=torch.float64)
-    optimizer = ScoreOptimizer(
+    optimizer = PaperAdamW(
         [scores],
         epsilon=1e-30,
         weight_decay=0.0,

@@ -29,7 +29,7 @@ from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copies
 from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.training.checkpoints import State
-from tamtctl.training.loop import ScoreOptimizer, TrainingRun, every_tenth, linear_decay
+from tamtctl.training.loop import PaperAdamW, TrainingRun, every_tenth, linear_decay
 
 
 class IterativePruning:
@@ -157,7 +157,7 @@ class IterativePruning:
 
     def _start_over(self) -> None:
         """Forget the moments of the last interval."""
-        self._optimizer = ScoreOptimizer(
+        self._optimizer = PaperAdamW(
             self._weights,
             epsilon=self._config.adam_epsilon,
             weight_decay=self._config.weight_decay,

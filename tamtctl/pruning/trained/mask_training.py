@@ -20,7 +20,7 @@ from tamtctl.pruning.trained.folded_weights import FoldedWeights
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copy_into
 from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.training.checkpoints import State
-from tamtctl.training.loop import ScoreOptimizer, TrainingRun, every_tenth, linear_decay
+from tamtctl.training.loop import PaperAdamW, TrainingRun, every_tenth, linear_decay
 
 
 class MaskTraining:
@@ -65,7 +65,7 @@ class MaskTraining:
             cast(nn.Embedding, encoder.base.get_input_embeddings()).sparse = True
         self._config = config
         self._head = self.steps.objective.head
-        self._optimizer = ScoreOptimizer(
+        self._optimizer = PaperAdamW(
             [*self.folded.scores.values(), *self._head.values()],
             epsilon=config.adam_epsilon,
             weight_decay=config.weight_decay,

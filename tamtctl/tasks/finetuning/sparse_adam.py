@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tamtctl.models.encoder import maskable_matrices
-from tamtctl.training.loop import ScoreOptimizer, warmed_up
+from tamtctl.training.loop import PaperAdamW, warmed_up
 
 
 class SparseTraining:
@@ -49,7 +49,7 @@ class SparseTraining:
         ]
         parameters = [p for p in model.parameters() if p.requires_grad]
         self._parameters = parameters
-        self._optimizer = ScoreOptimizer(
+        self._optimizer = PaperAdamW(
             parameters,
             epsilon=1e-8,
             weight_decay=0.0,

@@ -17,6 +17,8 @@ from tamtctl.tasks.task import Task
 
 
 class _Benchmarks(Shelf[Benchmark]):
+    """The shelf of benchmarks: each is of a kind and is measured by metrics of that kind."""
+
     def register(self, row: Benchmark) -> Benchmark:
         task, about = row.task, f"the benchmark {row.name}"
         kind = KINDS.find(task.kind)

@@ -74,6 +74,8 @@ class Kind(Row):
 
 
 class _Kinds(Shelf[Kind]):
+    """The shelf of kinds: a metric's name has one direction, whatever kind has it."""
+
     def register(self, row: Kind) -> Kind:
         names = [metric.name for metric in row.metrics]
         if not names or len(set(names)) < len(names):

@@ -16,6 +16,9 @@ from rich.text import Text
 from tamtctl.cli.console import Page
 from tamtctl.foundations import printable
 
+_WIDEST = 100  # characters of a line of words; longer ones are hard to read
+_ENDLESS = 10**6
+
 _GAP = "  "
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -116,12 +119,6 @@ def beside(left: Sequence[str], right: Sequence[str], width: int) -> list[str]:
     rows = max(len(left), len(right))
     padded = [[*block, *[""] * (rows - len(block))] for block in (left, right)]
     return [f"{_padded(a, room)}{b}".rstrip() for a, b in zip(*padded, strict=True)]
-
-
-_WIDEST = 100  # characters of a line of words; longer ones are hard to read
-
-
-_ENDLESS = 10**6
 
 
 class Sheet:

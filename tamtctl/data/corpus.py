@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 2  # raise it whenever the same corpus would give other streams
 
-
 _MOST_DIGESTS = 100  # of a ticket's texts
 _MANY_UNKNOWN = 0.05  # share of unknown tokens above which a text is hardly the model's
 
@@ -197,9 +196,6 @@ def _fingerprint(
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-# --- writing ---------------------------------------------------------------------------------
-
-
 def _write_corpus(
     folder: Path,
     sources: Sequence[Source],
@@ -295,9 +291,6 @@ def _check_not_empty(
         )
     if train.tokens == 0 and not all(source.is_whole for source in sources):
         raise CorpusError(f"too little text in {names}: nothing is left to train on; give more")
-
-
-# --- reading ---------------------------------------------------------------------------------
 
 
 def _note_of_unknown(

@@ -20,17 +20,12 @@ from tamtctl.foundations.working import counted
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-
 TEXT_SUFFIXES = frozenset({"", ".txt", ".text", ".md", ".raw", ".tokens"})
-
-
 KINDS = ".txt, .md, .jsonl (plain, .gz or .xz) or .parquet"
-
 
 # Plain text that never ends (one line, or no blank line) must not fill the memory: a longer line
 # is cut at a space and a longer block between two lines.
 LONGEST_DOCUMENT = 2**20
-
 
 STRINGS = ("string", "large_string", "string_view")  # as the types of a dataset's columns
 

@@ -18,10 +18,8 @@ from tamtctl.foundations.hub_commits import dataset_commit
 if TYPE_CHECKING:
     import datasets
 
-
 # Documents of a stream that are held in memory to draw the next one from.
 _SHUFFLED_TOGETHER = 10_000
-
 
 HUB_ID = re.compile(r"(?P<id>\w[\w.-]*(/[\w.-]+)?)(:(?P<config>\S+))?")
 

@@ -29,12 +29,6 @@ from tamtctl.models.nano.start import LONGEST_SEQUENCE
 log = logging.getLogger("tamtctl.nano")
 
 
-# --- the run ---------------------------------------------------------------------------------
-
-
-# --- the command -----------------------------------------------------------------------------
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the command's options."""
     built = argparse.ArgumentParser(

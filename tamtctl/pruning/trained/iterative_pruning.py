@@ -26,10 +26,10 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.trained.folded_weights import fold
-from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copies
+from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copies, optimizer_of
 from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.training.checkpoints import State
-from tamtctl.training.loop import PaperAdamW, TrainingRun, every_tenth, linear_decay
+from tamtctl.training.loop import TrainingRun, every_tenth, linear_decay
 
 
 class IterativePruning:
@@ -157,14 +157,7 @@ class IterativePruning:
 
     def _start_over(self) -> None:
         """Forget the moments of the last interval."""
-        self._optimizer = PaperAdamW(
-            self._weights,
-            epsilon=self._config.adam_epsilon,
-            weight_decay=self._config.weight_decay,
-            bias_correction=self._config.bias_correction,
-            clip=self._config.clip,
-            max_grad_norm=self._config.max_grad_norm,
-        )
+        self._optimizer = optimizer_of(self._config, self._weights)
 
     def _keep_only(self, masks: Mapping[str, Tensor]) -> None:
         self.masks = dict(masks)

@@ -17,10 +17,10 @@ from tamtctl.foundations.watching import StepReport
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.trained.folded_weights import FoldedWeights
-from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copy_into
+from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copy_into, optimizer_of
 from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.training.checkpoints import State
-from tamtctl.training.loop import PaperAdamW, TrainingRun, every_tenth, linear_decay
+from tamtctl.training.loop import TrainingRun, every_tenth, linear_decay
 
 
 class MaskTraining:
@@ -65,15 +65,8 @@ class MaskTraining:
             cast(nn.Embedding, encoder.base.get_input_embeddings()).sparse = True
         self._config = config
         self._head = self.steps.objective.head
-        self._optimizer = PaperAdamW(
-            [*self.folded.scores.values(), *self._head.values()],
-            epsilon=config.adam_epsilon,
-            weight_decay=config.weight_decay,
-            bias_correction=config.bias_correction,
-            clip=config.clip,
-            max_grad_norm=config.max_grad_norm,
-            low_memory=config.low_memory,
-        )
+        trained = [*self.folded.scores.values(), *self._head.values()]
+        self._optimizer = optimizer_of(config, trained)
 
     def run(
         self,

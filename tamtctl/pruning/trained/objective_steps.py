@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 
@@ -31,7 +31,7 @@ from tamtctl.foundations.working import counted
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.objective import Objective
-from tamtctl.training.loop import TrainingRun, dropout_seed, train
+from tamtctl.training.loop import PaperAdamW, TrainingRun, dropout_seed, train
 
 _TIMED_TOKENS = 2048  # a probe large enough to be timed, small enough not to be waited for
 
@@ -209,6 +209,19 @@ class ObjectiveSteps:
             terms = self.objective.terms(part, dropout=self._config.dropout)
         counts = {term: torch.as_tensor(count).clamp(min=1) for term, count in targets.items()}
         return {term: values.sum() / counts[term] for term, values in terms.items()}
+
+
+def optimizer_of(config: SearchConfig, parameters: Sequence[Tensor]) -> PaperAdamW:
+    """Return the optimiser that a search asks for, over what it trains."""
+    return PaperAdamW(
+        parameters,
+        epsilon=config.adam_epsilon,
+        weight_decay=config.weight_decay,
+        bias_correction=config.bias_correction,
+        clip=config.clip,
+        max_grad_norm=config.max_grad_norm,
+        low_memory=config.low_memory,
+    )
 
 
 def copies(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

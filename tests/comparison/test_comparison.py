@@ -13,16 +13,8 @@ import pytest
 import tiny
 from command_line import Run, runner
 from samples import ticket_for
+from small_search import RECIPE
 from small_tasks import sst2_folder
-
-RECIPE = """
-batch-size = 4
-sequence-length = 16
-learning-rate = 5e-3
-[imp]
-prune-every = 2
-learning-rate = 5e-2
-"""
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from command_line import Run
+from small_search import RECIPE
 from small_tasks import sst2_folder
 
 from tamtctl.comparison.api import compare
@@ -24,14 +25,6 @@ from tamtctl.foundations.errors import UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RECIPE = """
-batch-size = 4
-sequence-length = 16
-learning-rate = 5e-3
-[imp]
-prune-every = 2
-learning-rate = 5e-2
-"""
 TOY = Section(name="toy", code=__name__, title="The toys & their weight", place="first")
 
 

@@ -15,6 +15,7 @@ import pytest
 import tiny
 import torch
 from command_line import Run
+from small_search import RECIPE
 from torch import Tensor, nn
 
 from tamtctl.foundations.errors import UsageError
@@ -27,15 +28,6 @@ from tamtctl.pruning.methods import methods, sweep_methods
 from tamtctl.pruning.one_shot import keep_counts, one_shot_masks, reference_masks
 from tamtctl.pruning.searching.identity import search_identity
 from tamtctl.ticket.ticket import Ticket
-
-RECIPE = """
-batch-size = 4
-sequence-length = 16
-learning-rate = 5e-3
-[imp]
-prune-every = 2
-learning-rate = 5e-2
-"""
 
 
 class Smallest:

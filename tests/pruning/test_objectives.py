@@ -13,6 +13,7 @@ import pytest
 import tiny
 import torch
 from command_line import Run
+from small_search import RECIPE
 from torch import Tensor
 
 from tamtctl.comparison.measures import axis
@@ -23,14 +24,6 @@ from tamtctl.pruning.objectives import TERMS, Term, objectives, terms_of
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.objectives.outputs import Outputs, all_tokens
 
-RECIPE = """
-batch-size = 4
-sequence-length = 16
-learning-rate = 5e-3
-[imp]
-prune-every = 2
-learning-rate = 5e-2
-"""
 TOY = Term(
     name="toy",
     code=__name__,

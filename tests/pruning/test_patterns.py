@@ -12,6 +12,7 @@ import pytest
 import tiny
 import torch
 from command_line import Run
+from small_search import RECIPE
 from torch import Tensor
 
 from tamtctl.foundations.errors import UsageError
@@ -23,15 +24,6 @@ from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
 from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED, Pattern
 from tamtctl.pruning.trained.folded_weights import FoldedWeights
 from tamtctl.ticket.ticket import Ticket
-
-RECIPE = """
-batch-size = 4
-sequence-length = 16
-learning-rate = 5e-3
-[imp]
-prune-every = 2
-learning-rate = 5e-2
-"""
 
 
 class Pairs:

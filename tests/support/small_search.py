@@ -14,6 +14,16 @@ from tamtctl.pruning.searching.api import search
 
 STEPS = 40
 
+# The same in a file, for iterative pruning, too.
+RECIPE = """
+batch-size = 4
+sequence-length = 16
+learning-rate = 5e-3
+[imp]
+prune-every = 2
+learning-rate = 5e-2
+"""
+
 
 def small_config(model: Path, text: Path, **changes: Any) -> SearchConfig:
     """Return a search of a second or less, which flips a third of its mask."""

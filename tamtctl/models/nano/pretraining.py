@@ -25,6 +25,7 @@ from tamtctl.data.batches import Batch
 from tamtctl.data.corpus import Corpus, TokenStream
 from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.foundations.files import replacing_file
+from tamtctl.foundations.signals import DeferredSignals
 from tamtctl.models.loading import save_model
 from tamtctl.models.nano.measure import held_out_loss, target_loss
 from tamtctl.models.nano.start import load_bert, new_model, train_vocabulary
@@ -276,7 +277,8 @@ class Run:
             "tokens": self.tokens,
             "seconds": self.seconds,
         }
-        with replacing_file(self.output / CHECKPOINT) as file:
+        # A signal within torch.save would come out as the RuntimeError of its unfinished archive.
+        with DeferredSignals(), replacing_file(self.output / CHECKPOINT) as file:
             torch.save(state, file)
 
     def _finish(self) -> None:

@@ -9,17 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from tamtctl.foundations.errors import ModelError
+from tamtctl.data.padding import IdArray, attended, gathered, pad_id, sorted_in_groups
 from tamtctl.foundations.working import counted
 
-IdArray = NDArray[np.int64]
-
-# Batches are cut from so many shuffled batches' worth of examples, sorted by length.
-_GROUP = 50
 TEXTS_AT_ONCE = 1000
 
 
@@ -32,12 +27,14 @@ class TaskBatch:
         inputs: What the model is called with: ``input_ids``, ``attention_mask`` and, where the
             model takes them, ``token_type_ids``, each of shape (B, T).
         labels: Class ids or numbers of shape (B,), or start and end tokens of shape (B, 2).
+        tokens: How many of the positions are no padding.
         share: How much of its step it is: below 1 where several processes take slices.
     """
 
     rows: Tensor
     inputs: dict[str, Tensor]
     labels: Tensor
+    tokens: int
     share: float = 1.0
 
     @property
@@ -102,17 +99,14 @@ class Features:
 
     def batch(self, rows: IdArray) -> TaskBatch:
         """Return the features of these rows, padded."""
-        lengths = self.lengths[rows]  # (B,)
-        positions = np.arange(lengths.max())  # (T,)
-        attended = positions < lengths[:, None]  # (B, T)
-        places = self._starts[rows][:, None] + np.where(attended, positions, 0)
+        lengths, starts = self.lengths[rows], self._starts[rows]  # (B,)
         inputs = {
-            name: torch.from_numpy(np.where(attended, flat[places], self._pads[name]))
+            name: torch.from_numpy(gathered(flat, starts, lengths, self._pads[name]))
             for name, flat in self._flat.items()
         }
-        inputs["attention_mask"] = torch.from_numpy(attended.astype(np.int64))
+        inputs["attention_mask"] = torch.from_numpy(attended(lengths).astype(np.int64))
         chosen = torch.from_numpy(rows)
-        return TaskBatch(chosen, inputs, self.labels[chosen])
+        return TaskBatch(chosen, inputs, self.labels[chosen], int(lengths.sum()))
 
     def training_batches(
         self,
@@ -133,13 +127,7 @@ class Features:
         for epoch in itertools.count(first_epoch):
             generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
             order = generator.permutation(len(self))
-            groups = [
-                order[start : start + _GROUP * batch_size]
-                for start in range(0, len(order), _GROUP * batch_size)
-            ]
-            ordered = np.concatenate(
-                [g[np.argsort(-self.lengths[g], kind="stable")] for g in groups]
-            )
+            ordered = sorted_in_groups(order, self.lengths, batch_size)
             batches = [
                 ordered[start : start + batch_size] for start in range(0, len(order), batch_size)
             ]
@@ -255,14 +243,3 @@ def fill_empty(
             ids[i] = [blank]
             if types:
                 types[i] = [0]
-
-
-def pad_id(tokenizer: PreTrainedTokenizerFast) -> int:
-    """Return the id of the token that padding is made of.
-
-    Raises:
-        ModelError: The tokenizer has none.
-    """
-    if tokenizer.pad_token_id is None:
-        raise ModelError("the tokenizer has no padding token; add one to its files")
-    return int(tokenizer.pad_token_id)

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tamtctl.data.batches import Batch, Blocks, IdArray, Noise, clean, special_tokens_around
+from tamtctl.data.batch import Batch, clean
+from tamtctl.data.noise import Noise
+from tamtctl.data.padding import IdArray
+from tamtctl.data.sequences import Blocks, special_tokens_around
 from tamtctl.data.text.documents import Document, Source, is_held_out
 from tamtctl.data.text.sources import open_source
 from tamtctl.data.token_streams import CHARACTERS_AT_ONCE

@@ -27,8 +27,8 @@ class StepReport:
         terms: Mean loss of each term since the last report.
         learning_rate: The rate of this step.
         flips: Share of the mask that differs from the initial one.
-        tokens_per_second: Batch positions per second since the start, without the first steps; of
-            all processes, their slices taken to be as large as this one's.
+        tokens_per_second: Tokens per second, without padding, since the start but the first steps;
+            of all processes, their slices taken to be as large as this one's.
         seconds: Since the start, without what lay between an interruption and going on.
         is_last: No step follows.
         eval_losses: Term → its loss on held-out text, if it was evaluated after this step.

@@ -24,20 +24,20 @@ _WARM_UP_STEPS = 5  # left out of the measured speed
 _PIECE = 2**20  # weights updated together in little memory: they stay in the processor's cache
 
 
-class HasInputIds(Protocol):
+class HasTokens(Protocol):
     """What the loop needs to know of a batch: its size."""
 
     @property
-    def input_ids(self) -> Tensor:
-        """Token ids, shape (B, T)."""
+    def tokens(self) -> int:
+        """How many tokens are in it; padding is none."""
 
 
-AnyBatch = TypeVar("AnyBatch", bound=HasInputIds)
+AnyBatch = TypeVar("AnyBatch", bound=HasTokens)
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a finished run took: steps done, their seconds, and batch positions per second."""
+    """What a finished run took: steps done, their seconds, and tokens of text per second."""
 
     steps: int
     seconds: float
@@ -234,7 +234,7 @@ def train(
             pending.append(losses)
             learning_rate = update(step - 1)
             advance(1)
-            tokens += batch.input_ids.numel() * world().size
+            tokens += batch.tokens * world().size
             if step == first + _WARM_UP_STEPS and steps > step:
                 measured_from, tokens = time.perf_counter(), 0
             seconds = earlier_seconds + time.perf_counter() - started

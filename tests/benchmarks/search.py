@@ -28,8 +28,11 @@ from tokenizers import Tokenizer, models, processors
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer, PreTrainedTokenizerFast
 
-from tamtctl.data.batches import Batch, Blocks, Noise, training_batches
+from tamtctl.data.batch import Batch
+from tamtctl.data.batches import training_batches
 from tamtctl.data.corpus import load_corpus
+from tamtctl.data.noise import Noise
+from tamtctl.data.sequences import Blocks
 from tamtctl.foundations.devices import Compute
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.models.loading import load_tokenizer

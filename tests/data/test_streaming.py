@@ -16,7 +16,8 @@ import pytest
 import tiny
 import torch
 
-from tamtctl.data.batches import Batch, Noise
+from tamtctl.data.batch import Batch
+from tamtctl.data.noise import Noise
 from tamtctl.data.streaming import StreamedText
 from tamtctl.data.text.documents import Document, Source, is_held_out
 from tamtctl.foundations.errors import CorpusError, UsageError

@@ -11,7 +11,8 @@ import tiny
 import torch
 from masks import magnitude_masks
 
-from tamtctl.data.batches import Batch, Blocks
+from tamtctl.data.batch import Batch
+from tamtctl.data.sequences import Blocks
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.selection import keep_count, keep_largest
 from tamtctl.models.encoder import Encoder, maskable_matrices

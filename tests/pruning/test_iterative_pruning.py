@@ -13,8 +13,8 @@ from command_line import Run
 from masks import magnitude_masks
 from torch import Tensor
 
-from tamtctl.data.batches import Blocks
 from tamtctl.data.corpus import load_corpus
+from tamtctl.data.sequences import Blocks
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.selection import keep_count

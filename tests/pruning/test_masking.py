@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
-from tamtctl.data.batches import Batch
+from tamtctl.data.batch import Batch
 from tamtctl.foundations.selection import Cut, keep_count, keep_largest, keep_largest_on_device
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.pruning.objectives.objective import Objective

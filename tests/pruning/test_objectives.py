@@ -17,7 +17,7 @@ from small_search import RECIPE
 from torch import Tensor
 
 from tamtctl.comparison.measures import axis
-from tamtctl.data.batches import Batch
+from tamtctl.data.batch import Batch
 from tamtctl.foundations.errors import UsageError
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.pruning.objectives import TERMS, Term, objectives, terms_of

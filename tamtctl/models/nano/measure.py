@@ -20,8 +20,11 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import BertForMaskedLM, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from tamtctl.data.batches import Batch, Blocks, Noise, evaluation_batches
+from tamtctl.data.batch import Batch
+from tamtctl.data.batches import evaluation_batches
 from tamtctl.data.corpus import TokenStream, load_corpus
+from tamtctl.data.noise import Noise
+from tamtctl.data.sequences import Blocks
 from tamtctl.data.text.documents import PYTHON_DOCS
 from tamtctl.foundations.errors import TamtctlError, UsageError
 from tamtctl.models.nano.start import load_bert

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tamtctl.data.batches import Batch
+from tamtctl.data.batch import Batch
 from tamtctl.data.corpus import Corpus, TokenStream
 from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.foundations.files import replacing_file

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tamtctl.data.batches import Batch
+from tamtctl.data.batch import Batch
 from tamtctl.models.encoder import Encoder
 
 

@@ -1,4 +1,4 @@
-"""The loss of an objective on held-out text, block by block, and how sure its mean is."""
+"""The loss of an objective on held-out text, row by row, and how sure its mean is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tamtctl.data.batches import Batch, Blocks, Noise, evaluation_batches
+from tamtctl.data.batch import Batch
+from tamtctl.data.batches import evaluation_batches
+from tamtctl.data.noise import Noise
+from tamtctl.data.sequences import Sequences
 from tamtctl.foundations.devices import Autocast
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.loss_units import MIN_SEQUENCES
@@ -24,8 +27,8 @@ class HeldOutLoss:
     """One term of an objective on held-out text.
 
     Attributes:
-        sums: Loss summed over the targets of each block, shape (blocks,).
-        counts: Number of targets in each block, shape (blocks,).
+        sums: Loss summed over the targets of each row, shape (rows,).
+        counts: Number of targets in each row, shape (rows,); 0 where a short one has none.
     """
 
     sums: NDArray[np.float64]
@@ -38,15 +41,15 @@ class HeldOutLoss:
 
     @property
     def standard_error(self) -> float | None:
-        """Standard error of the mean, blocks being the independent units (a ratio estimator).
+        """Standard error of the mean, rows being the independent units (a ratio estimator).
 
         None where there are too few of them to tell.
         """
-        blocks = len(self.sums)
-        if blocks < MIN_SEQUENCES:
+        rows = len(self.sums)
+        if rows < MIN_SEQUENCES:
             return None
         residuals = self.sums - self.mean * self.counts
-        return float(residuals.std(ddof=1) * np.sqrt(blocks) / self.counts.sum())
+        return float(residuals.std(ddof=1) * np.sqrt(rows) / self.counts.sum())
 
     def of_nothing(self) -> HeldOutLoss:
         """Return the loss 0 on the same targets: the dense model's distance to itself."""
@@ -60,11 +63,11 @@ def total_error(losses: Iterable[HeldOutLoss]) -> float | None:
     return math.hypot(*known) if len(known) == len(errors) else None
 
 
-def check_targets(blocks: Blocks, *, noise: Noise | None, limit: int | None, text: str) -> None:
+def check_targets(rows: Sequences, *, noise: Noise | None, limit: int | None, text: str) -> None:
     """Make sure that there is something to take a loss of, before any work.
 
     Args:
-        blocks: The held-out text.
+        rows: The held-out text.
         noise: Noise of masked language modelling; None for clean text, where every token counts.
         limit: As in `tamtctl.data.batches.evaluation_batches`.
         text: What the user called it.
@@ -74,7 +77,7 @@ def check_targets(blocks: Blocks, *, noise: Noise | None, limit: int | None, tex
     """
     if noise is None:
         return
-    batches = evaluation_batches(blocks, 16, noise=noise, limit=limit)
+    batches = evaluation_batches(rows, 16, noise=noise, limit=limit)
     if not any(batch.masked.numel() for batch in batches):
         raise CorpusError(
             f"none of the held-out tokens of {text} is masked, so that there is no loss to take: "
@@ -94,14 +97,14 @@ def held_out_losses(
     counts: dict[str, list[NDArray[np.int64]]] = {}
     for batch in batches:
         rows = len(batch.input_ids)
-        block_of = {term: blocks.numpy() for term, blocks in objective.blocks(batch).items()}
+        row_of = {term: of.numpy() for term, of in objective.blocks(batch).items()}
         with forward_context():
             terms = objective.terms(batch.to(device))
         for term, losses in terms.items():
             values = losses.double().cpu().numpy()
-            total = np.bincount(block_of[term], values, rows).astype(np.float64)
+            total = np.bincount(row_of[term], values, rows).astype(np.float64)
             sums.setdefault(term, []).append(total)
-            counts.setdefault(term, []).append(np.bincount(block_of[term], minlength=rows))
+            counts.setdefault(term, []).append(np.bincount(row_of[term], minlength=rows))
     return {
         term: HeldOutLoss(np.concatenate(sums[term]), np.concatenate(counts[term])) for term in sums
     }

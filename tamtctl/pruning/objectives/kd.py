@@ -12,16 +12,19 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
 from torch import Tensor
 
-from tamtctl.data.batches import Batch
+from tamtctl.data.batch import Batch
 from tamtctl.pruning.objectives.outputs import Outputs, all_tokens, at_least_float32
 
 blocks = all_tokens
 
 
 def loss(outputs: Outputs, batch: Batch) -> Tensor:
-    """Return the mean distance of each token's hidden states to those of the teacher, (B * T,)."""
+    """Return the mean distance of each token's hidden states to those of the teacher, (m,).
+
+    Of padding there is none to take.
+    """
     distances = [
         1 - F.cosine_similarity(at_least_float32(student), at_least_float32(teacher), dim=-1)
         for student, teacher in zip(outputs.states, outputs.teacher, strict=True)
     ]  # each (B, T)
-    return torch.stack(distances).mean(0).flatten()
+    return batch.at_tokens(torch.stack(distances).mean(0).flatten())

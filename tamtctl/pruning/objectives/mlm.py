@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
 from torch import Tensor
 
-from tamtctl.data.batches import Batch
+from tamtctl.data.batch import Batch
 from tamtctl.pruning.objectives.outputs import Outputs, at_least_float32, masked_tokens
 
 blocks = masked_tokens

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tamtctl.data.batches import Batch
+from tamtctl.data.batch import Batch
+from tamtctl.foundations.errors import UsageError
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.objectives import terms_of
 from tamtctl.pruning.objectives.outputs import Outputs
@@ -73,8 +74,11 @@ class Objective:
         Args:
             batch: Input of shape (B, T) with n masked positions; clean text if no term needs noise.
             dropout: Leave the student's dropout on; the teacher's is always off.
+
+        Raises:
+            UsageError: A term from outside takes padding for a target.
         """
-        teacher = self._teacher_states(batch.input_ids) if self._terms.need_teacher else ()
+        teacher = self._teacher_states(batch) if self._terms.need_teacher else ()
         self._model.train(dropout)
         student = self._student(batch)
         outputs = Outputs(
@@ -82,10 +86,13 @@ class Objective:
             states=student.hidden_states[1:] if self._terms.need_states else (),
             teacher=teacher,
         )
-        return {term.name: term.loss(outputs, batch) for term in self._terms}
+        losses = {term.name: term.loss(outputs, batch) for term in self._terms}
+        if batch.attention_mask is not None:
+            _check_padding(losses, self.blocks(batch))
+        return losses
 
     def blocks(self, batch: Batch) -> dict[str, Tensor]:
-        """Return term → which block of a batch each of its targets is in, shape (targets,).
+        """Return term → which row of a batch each of its targets is in, shape (targets,).
 
         The loss of a term is the mean over its targets.
         """
@@ -97,21 +104,19 @@ class Objective:
         self._positions = batch.masked if has_head else None
         try:
             return module(
-                input_ids=batch.input_ids,
-                output_hidden_states=self._terms.need_states,
-                return_dict=True,
+                **_inputs(batch), output_hidden_states=self._terms.need_states, return_dict=True
             )
         finally:
             self._positions = None
 
     @torch.no_grad()
-    def _teacher_states(self, input_ids: Tensor) -> Sequence[Tensor]:
+    def _teacher_states(self, batch: Batch) -> Sequence[Tensor]:
         """Return the dense model's hidden states of layers 1 to L, each (B, T, H).
 
         The teacher is the same module called with other weights: there is no second model.
         """
         self._model.eval()
-        options = {"input_ids": input_ids, "output_hidden_states": True, "return_dict": True}
+        options = _inputs(batch) | {"output_hidden_states": True, "return_dict": True}
         output = functional_call(self._base, self._teacher, (), options)
         return output.hidden_states[1:]  # type: ignore[no-any-return]
 
@@ -137,3 +142,19 @@ class Objective:
             if name in self._dense:  # else no mask is put on them, and both stay as they are
                 decoder.weight = nn.Parameter(self._dense[name], requires_grad=False)
         return head_parameters(self._model)
+
+
+def _inputs(batch: Batch) -> dict[str, Any]:
+    """Return what a model is called with; where nothing is padded, without a mask."""
+    if batch.attention_mask is None:
+        return {"input_ids": batch.input_ids}
+    return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+
+
+def _check_padding(losses: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> None:
+    for term, values in losses.items():
+        if len(values) != len(rows[term]):
+            raise UsageError(
+                f"the term {term!r} has {len(values)} losses for {len(rows[term])} targets; "
+                "padding is no target: leave it out by Batch.at_tokens"
+            )

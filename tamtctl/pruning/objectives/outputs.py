@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tamtctl.data.batches import Batch
+from tamtctl.data.batch import Batch
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the masked model made of a batch of B blocks of T tokens, and what the dense one did.
+    """What the masked model made of a batch of B rows of T positions, and what the dense one did.
 
     Attributes:
         logits: At the n masked positions alone, shape (n, V); None unless a term needs the head.
@@ -27,14 +27,15 @@ class Outputs:
 
 
 def masked_tokens(batch: Batch) -> Tensor:
-    """Return the block of each masked token, shape (n,)."""
+    """Return the row of each masked token, shape (n,)."""
     return batch.masked // batch.input_ids.shape[1]
 
 
 def all_tokens(batch: Batch) -> Tensor:
-    """Return the block of each token, shape (B * T,)."""
+    """Return the row of each token that is no padding, shape (m,)."""
     rows, length = batch.input_ids.shape
-    return torch.arange(rows, device=batch.input_ids.device).repeat_interleave(length)
+    every = torch.arange(rows, device=batch.input_ids.device).repeat_interleave(length)  # (B * T,)
+    return batch.at_tokens(every)
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ package or a script the same by `register`. Search, compare, evaluate and the re
 and its sums. The file defines
 
     loss(outputs: Outputs, batch: Batch) -> Tensor    the loss of each target, (targets,)
-    blocks(batch: Batch) -> Tensor                    the block that each is in, (targets,)
+    blocks(batch: Batch) -> Tensor                    the row that each is in, (targets,)
 
-see `tamtctl.pruning.objectives.outputs`. `kd` is the shortest example.
+see `tamtctl.pruning.objectives.outputs`. Padding is no target: `Batch.at_tokens` leaves it out.
+`kd` is the shortest example.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tamtctl.foundations.shelves import Row, Shelf
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tamtctl.data.batches import Batch
+    from tamtctl.data.batch import Batch
     from tamtctl.pruning.objectives.outputs import Outputs
 
 
@@ -66,7 +67,7 @@ class Term(Row):
         return loss
 
     def blocks(self, batch: Batch) -> Tensor:
-        """Return which block of a batch each target is in, shape (targets,), int64."""
+        """Return which row of a batch each target is in, shape (targets,), int64."""
         blocks: Tensor = self.function("blocks")(batch)
         return blocks
 

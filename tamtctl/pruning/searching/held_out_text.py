@@ -15,8 +15,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tamtctl.data.batches import Noise
 from tamtctl.data.corpus import Corpus, load_corpus
+from tamtctl.data.noise import Noise
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import NoHeadError
 from tamtctl.foundations.loss_units import ScoredText

@@ -10,7 +10,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from tamtctl.data.batches import Batch, Blocks, Noise, training_batches
+from tamtctl.data.batch import Batch
+from tamtctl.data.batches import training_batches
+from tamtctl.data.noise import Noise
+from tamtctl.data.sequences import Sequences
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.errors import DamagedRunError, TicketError
 from tamtctl.foundations.paths import expanded
@@ -26,7 +29,7 @@ from tamtctl.training.run_folder import TICKET
 
 
 def initial_masks(
-    config: SearchConfig, encoder: Encoder, text: Blocks | StreamedText, ticket: Ticket | None
+    config: SearchConfig, encoder: Encoder, text: Sequences | StreamedText, ticket: Ticket | None
 ) -> dict[str, Tensor]:
     """Return name → mask of every matrix of the checkpoint.
 
@@ -54,7 +57,7 @@ def initial_masks(
 
 
 def _masks_of_criterion(
-    config: SearchConfig, encoder: Encoder, text: Blocks | StreamedText
+    config: SearchConfig, encoder: Encoder, text: Sequences | StreamedText
 ) -> dict[str, Tensor]:
     criterion, weights = config.criterion, encoder.weights
     context = Context(weights=weights, seed=config.seed)
@@ -74,7 +77,7 @@ def _masks_of_criterion(
 
 
 def _batches(
-    config: SearchConfig, encoder: Encoder, text: Blocks | StreamedText, noise: Noise | None
+    config: SearchConfig, encoder: Encoder, text: Sequences | StreamedText, noise: Noise | None
 ) -> Iterator[Batch]:
     """Yield batches as the training sees them, on the device of the model."""
     make = (

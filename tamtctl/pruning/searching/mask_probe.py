@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tamtctl.data.batches import Blocks, Noise, evaluation_batches
+from tamtctl.data.batches import evaluation_batches
+from tamtctl.data.noise import Noise
+from tamtctl.data.sequences import Blocks
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.loss_units import ScoredText

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Never
 
-from tamtctl.data.batches import Blocks, Noise
 from tamtctl.data.corpus import Corpus, load_corpus
+from tamtctl.data.noise import Noise
+from tamtctl.data.sequences import Blocks
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.watching import Watcher
 from tamtctl.models.encoder import Encoder

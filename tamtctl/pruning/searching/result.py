@@ -77,7 +77,7 @@ class SearchResult(Shown):
         target_sparsity: As asked for.
         steps: Optimiser steps done.
         seconds: Seconds of training.
-        tokens_per_second: Batch positions per second of training, without the first five steps.
+        tokens_per_second: Tokens per second of training, without padding and the first five steps.
         losses: Mask → loss of the objective on held-out text, with the pre-trained head.
         standard_errors: Mask → error of its loss; None where sequences are too few to tell.
         check_losses: The same on ``check_corpus``; empty without one.

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tamtctl.data.batches import Blocks
+from tamtctl.data.sequences import Sequences
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.watching import StepReport
@@ -50,7 +50,7 @@ class IterativePruning:
         config: SearchConfig,
         compute: Compute,
         encoder: Encoder,
-        text: Blocks | StreamedText,
+        text: Sequences | StreamedText,
         initial_masks: Mapping[str, Tensor],
     ) -> None:
         """Make the first cut in an encoder that is on its device.

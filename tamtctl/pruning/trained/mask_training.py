@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from tamtctl.data.batches import Blocks
+from tamtctl.data.sequences import Sequences
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.cache import cache_dir
 from tamtctl.foundations.devices import Compute
@@ -37,7 +37,7 @@ class MaskTraining:
         config: SearchConfig,
         compute: Compute,
         encoder: Encoder,
-        text: Blocks | StreamedText,
+        text: Sequences | StreamedText,
         initial_masks: Mapping[str, Tensor],
     ) -> None:
         """Fold the initial masks into an encoder that is on its device.

@@ -15,13 +15,10 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from tamtctl.data.batches import (
-    Batch,
-    Blocks,
-    Noise,
-    prefetched,
-    training_batches,
-)
+from tamtctl.data.batch import Batch
+from tamtctl.data.batches import prefetched, training_batches
+from tamtctl.data.noise import Noise
+from tamtctl.data.sequences import Sequences
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import without_sum, world
@@ -49,7 +46,7 @@ class ObjectiveSteps:
         config: SearchConfig,
         compute: Compute,
         encoder: Encoder,
-        text: Blocks | StreamedText,
+        text: Sequences | StreamedText,
         frozen: Mapping[str, Tensor],
     ) -> None:
         """Prepare an encoder that is on its device.

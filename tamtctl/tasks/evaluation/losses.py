@@ -9,8 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tamtctl.data.batches import Noise
 from tamtctl.data.corpus import load_corpus
+from tamtctl.data.noise import Noise
 from tamtctl.data.text.documents import PYTHON_DOCS
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError

@@ -10,14 +10,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from tamtctl.data.padded_batches import (
-    TEXTS_AT_ONCE,
-    Encoded,
-    Features,
-    IdArray,
-    fill_empty,
-    pad_id,
-)
+from tamtctl.data.padded_batches import TEXTS_AT_ONCE, Encoded, Features, fill_empty
+from tamtctl.data.padding import IdArray, pad_id
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.working import counted
 from tamtctl.tasks.examples import Answers

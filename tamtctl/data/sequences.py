@@ -1,0 +1,228 @@
+"""A text as the sequences that a model reads: packed blocks of one length, or a row for each unit.
+
+Both have the same interface, `Sequences`, and so the same batches (`tamtctl.data.batches`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tokenizers import Tokenizer
+
+from tamtctl.data.padding import IdArray, gathered, pad_id, sorted_in_groups
+from tamtctl.foundations.errors import CorpusError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Sequences(Protocol):
+    """A text whose sequences have numbers, and an order for each epoch."""
+
+    @property
+    def lengths(self) -> IdArray | None:
+        """Tokens of each sequence, special ones included, shape (n,); None: all have the same."""
+
+    def __len__(self) -> int:
+        """How many sequences there are."""
+
+    def rows(self, indices: IdArray) -> IdArray:
+        """Return the sequences with these numbers, padded to the longest of them, (B, T)."""
+
+    def order(self, random: np.random.Generator, batch_size: int, head: int) -> IdArray:
+        """Return all numbers in a random order, shape (n,).
+
+        Args:
+            random: The order follows from it.
+            batch_size: Sequences in a batch.
+            head: So many of them, at first, fill up a batch that is begun.
+        """
+
+
+class Blocks:
+    """A token stream cut into blocks of one length, each within the tokenizer's special tokens.
+
+    Block i is ``prefix + stream[i * n : (i + 1) * n] + suffix`` with n the sequence length less
+    the special tokens. The ragged tail is dropped, so that there is never any padding.
+    """
+
+    lengths = None
+
+    def __init__(
+        self,
+        stream: NDArray[np.integer[Any]],
+        sequence_length: int,
+        prefix_ids: ArrayLike,
+        suffix_ids: ArrayLike,
+        *,
+        name: str = "the text",
+    ) -> None:
+        prefix, suffix = np.asarray(prefix_ids, np.int64), np.asarray(suffix_ids, np.int64)
+        length = _room(sequence_length, prefix, suffix)
+        count = len(stream) // length
+        if count == 0:
+            raise CorpusError(
+                f"{name} is too short: {len(stream)} tokens do not fill one block of {length} "
+                "and its special tokens; give more text, or choose a shorter --sequence-length"
+            )
+        self.sequence_length = sequence_length
+        self._prefix, self._suffix = prefix, suffix
+        self._table = stream[: count * length].reshape(count, length)
+
+    @classmethod
+    def of(
+        cls,
+        stream: NDArray[np.integer[Any]],
+        sequence_length: int,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str = "the text",
+    ) -> Self:
+        """Cut a stream into blocks with the special tokens that the tokenizer puts around text."""
+        return cls(stream, sequence_length, *special_tokens_around(tokenizer), name=name)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> IdArray:
+        """Return one block, shape (T,)."""
+        block: IdArray = self.rows(np.array([index]))[0]
+        return block
+
+    def rows(self, indices: IdArray) -> IdArray:
+        """Return the blocks with these indices, shape (B, T)."""
+        rows = np.empty((len(indices), self.sequence_length), np.int64)
+        end = self.sequence_length - len(self._suffix)
+        rows[:, : len(self._prefix)] = self._prefix
+        rows[:, len(self._prefix) : end] = self._table[indices]
+        rows[:, end:] = self._suffix
+        return rows
+
+    def order(self, random: np.random.Generator, batch_size: int, head: int) -> IdArray:
+        """Return all indices, shuffled: every batch is as good as another."""
+        return random.permutation(len(self))
+
+
+class Rows:
+    """A token stream of which every line, sentence or document is a sequence of its own.
+
+    Row i is ``prefix + stream[ends[i - 1] : ends[i]] + suffix``, cut at the sequence length. What
+    is cut off is read by nobody: the rest of a sentence is no sentence.
+    """
+
+    def __init__(
+        self,
+        stream: NDArray[np.integer[Any]],
+        ends: IdArray,
+        sequence_length: int,
+        prefix_ids: ArrayLike,
+        suffix_ids: ArrayLike,
+        *,
+        pad_id: int,
+        name: str = "the text",
+    ) -> None:
+        """Take a stream and where its units end.
+
+        Args:
+            stream: Token ids, shape (tokens,).
+            ends: Where each unit ends in the stream, ascending, shape (n,); none is empty.
+            sequence_length: Tokens of a row at most, special tokens included.
+            prefix_ids: What the tokenizer puts before a text.
+            suffix_ids: What it puts behind.
+            pad_id: What fills up the shorter rows of a batch.
+            name: What an error calls the text.
+
+        Raises:
+            CorpusError: There is no unit.
+            UsageError: The special tokens take up all of the sequence length.
+        """
+        self._prefix, self._suffix = np.asarray(prefix_ids, np.int64), np.asarray(suffix_ids)
+        room = _room(sequence_length, self._prefix, self._suffix)
+        if len(ends) == 0:
+            raise CorpusError(f"{name} has no text; give more")
+        whole = np.diff(ends, prepend=0)  # tokens of each unit
+        self._stream, self._ends, self._whole = stream, ends, whole
+        self._pad_id = pad_id
+        self.sequence_length = sequence_length
+        self._bodies: IdArray = np.minimum(whole, room)
+        self.lengths: IdArray = self._bodies + (len(self._prefix) + len(self._suffix))
+
+    @classmethod
+    def of(
+        cls,
+        stream: NDArray[np.integer[Any]],
+        ends: IdArray,
+        sequence_length: int,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str = "the text",
+    ) -> Self:
+        """Make rows with the special tokens that the tokenizer puts around text."""
+        around = special_tokens_around(tokenizer)
+        return cls(stream, ends, sequence_length, *around, pad_id=pad_id(tokenizer), name=name)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def cut(self) -> int:
+        """How many tokens of the text are behind the cut of their row."""
+        return int(self._whole.sum() - self._bodies.sum())
+
+    def rows(self, indices: IdArray) -> IdArray:
+        """Return the rows with these indices, padded to the longest of them, shape (B, T)."""
+        lengths = self._bodies[indices]  # (B,)
+        starts = self._ends[indices] - self._whole[indices]
+        bodies = gathered(self._stream, starts, lengths, self._pad_id)
+        before, behind = len(self._prefix), len(self._suffix)
+        rows = np.full((len(indices), bodies.shape[1] + before + behind), self._pad_id, np.int64)
+        rows[:, :before] = self._prefix
+        rows[:, before : before + bodies.shape[1]] = bodies
+        places = before + lengths[:, None] + np.arange(behind)  # (B, suffix)
+        rows[np.arange(len(rows))[:, None], places] = self._suffix
+        return rows
+
+    def order(self, random: np.random.Generator, batch_size: int, head: int) -> IdArray:
+        """Return all indices such that the rows of a batch are of about the same length.
+
+        What fills up a begun batch and what begins another at the end stays as it is shuffled. The
+        batches between are sorted by length within groups of several, and then shuffled.
+        """
+        order = random.permutation(len(self))
+        whole = order[min(head, len(order)) :]
+        whole = whole[: len(whole) - len(whole) % batch_size]  # a view: all batches that are full
+        batches = sorted_in_groups(whole, self.lengths, batch_size).reshape(-1, batch_size)
+        whole[:] = batches[random.permutation(len(batches))].ravel()
+        return order
+
+
+def _room(sequence_length: int, prefix: IdArray, suffix: IdArray) -> int:
+    """Return how many tokens of text are in a sequence of this length, at most."""
+    room = sequence_length - len(prefix) - len(suffix)
+    if room < 1:
+        raise UsageError(
+            f"a sequence length of {sequence_length} leaves no room for text beside "
+            f"{len(prefix) + len(suffix)} special tokens; choose a longer one"
+        )
+    return room
+
+
+def special_tokens_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return the ids that the tokenizer puts before and after a text, e.g. [CLS] and [SEP].
+
+    The tokenizer itself marks what it adds, so that it does not matter what becomes of the text.
+    """
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    texts = itertools.chain(["a", "A", "1", "."], backend.get_vocab(with_added_tokens=False))
+    for text in texts:  # some tokenizers leave out what they do not know
+        encoding = backend.encode(text)
+        added = encoding.special_tokens_mask
+        if 0 in added:
+            start, end = added.index(0), len(added) - added[::-1].index(0)
+            return encoding.ids[:start], encoding.ids[end:]
+    raise ModelError("the tokenizer makes no tokens of any text; save the model's own beside it")

@@ -11,7 +11,7 @@ from typing import Any, Self
 from tamtctl.foundations.checks import require
 from tamtctl.foundations.config import configuration
 from tamtctl.foundations.errors import UsageError
-from tamtctl.pruning.criteria import CRITERIA, REFERENCE, Criterion
+from tamtctl.pruning.criteria import REFERENCE, Criterion, find_criterion, is_criterion
 from tamtctl.pruning.cuts import cut_sparsities, imp_steps
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED
 from tamtctl.pruning.objectives import Terms, terms_of
@@ -110,7 +110,7 @@ class SearchConfig(SearchSettings):
     def criterion(self) -> Criterion:
         """What ranks the weights of the initial mask, which a one-shot method ends with."""
         asked = (self.method, *([] if self.from_scores else [self.init]))
-        return CRITERIA[next((name for name in asked if name in CRITERIA), REFERENCE)]
+        return find_criterion(next(filter(is_criterion, asked), REFERENCE))
 
     @property
     def needs_head(self) -> bool:

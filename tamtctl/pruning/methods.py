@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from tamtctl.pruning.criteria import CRITERIA
+from tamtctl.foundations.checks import one_of
+from tamtctl.pruning.criteria import COMBINED, CRITERIA, find_criterion, is_criterion
 from tamtctl.pruning.objectives import headless, objectives, terms_of
 
 TAMT, IMP = "tamt", "imp"
@@ -55,6 +56,20 @@ class Method:
 def methods() -> tuple[str, ...]:
     """Return every ``--method`` of a search."""
     return (*TRAINED, *CRITERIA)
+
+
+def check_method(option: str, name: str) -> None:
+    """Raise UsageError unless it is a ``--method`` of a search, or a combined order."""
+    if COMBINED in name:
+        find_criterion(name)
+    else:
+        one_of(option, name, methods())
+
+
+def check_init(option: str, name: str) -> None:
+    """Raise UsageError if it is a combined order of which a part is no criterion."""
+    if is_criterion(name):
+        find_criterion(name)
 
 
 def sweep_methods() -> dict[str, Method]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from tamtctl.foundations.errors import UsageError
-from tamtctl.pruning.criteria import CRITERIA, REFERENCE, Criterion
+from tamtctl.pruning.criteria import CRITERIA, REFERENCE, Criterion, find_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
 
@@ -18,7 +18,7 @@ def one_shot_masks(
     """Return name → mask of the weights that a criterion ranks highest.
 
     Args:
-        criterion: A name on the shelf of criteria.
+        criterion: A name on the shelf of criteria, or a combined order.
         context: What it may look at.
         keep: Name → how many weights to keep, of every matrix that gets a mask.
         pattern: Which sets of weights may be kept, a name on the shelf of patterns.
@@ -26,7 +26,7 @@ def one_shot_masks(
     Raises:
         UsageError: The criterion gives scores that cannot be ranked.
     """
-    row, weights = CRITERIA.find(criterion), context.weights
+    row, weights = find_criterion(criterion), context.weights
     given = row.scores(context)
     if strange := sorted(given.keys() - weights.keys()):
         raise UsageError(f"criterion {row.name!r} scores {strange[0]!r}, which is no matrix")

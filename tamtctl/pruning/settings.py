@@ -19,7 +19,7 @@ from tamtctl.foundations.config import (
 )
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE
 from tamtctl.pruning.cuts import check_sparsity
-from tamtctl.pruning.methods import TAMT, methods
+from tamtctl.pruning.methods import TAMT, check_init, check_method, methods
 from tamtctl.pruning.objectives import objectives
 from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
 
@@ -69,9 +69,11 @@ class SearchSettings(Config):
         default=TAMT,
         help="How the mask is found, one of {choices}.",
         more="`tamt` trains the mask, `imp` is iterative magnitude pruning; others take no "
-        "training.",
+        "training, and combine: `obs*fisher`.",
         panel=METHOD,
         choices=methods,
+        is_open=True,
+        check=check_method,
     )
     objective: str = setting(
         default="mlm",
@@ -83,9 +85,11 @@ class SearchSettings(Config):
     init: str = setting(
         default=REFERENCE,
         help="Mask to start from: {choices}, or a ticket.",
+        more="Criteria combine: `obs*fisher`.",
         panel=METHOD,
         choices=CRITERIA,
         is_open=True,
+        check=check_init,
     )
     pattern: str = setting(
         default=UNSTRUCTURED,
@@ -177,6 +181,14 @@ class SearchSettings(Config):
         panel=DATA,
         check=at_least(1),
         typed=None,
+    )
+    calibration_tokens: int = setting(
+        default=65_536,
+        help="Tokens of the corpus from which criteria learn which weights matter.",
+        more="The same ones each time. From 1,000 the criteria know little; from 10,000 most.",
+        panel=METHOD,
+        check=at_least(1),
+        before=65_536,
     )
     precision: str = shared.precision()
     compile: bool = setting(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from tamtctl.pruning.criteria.table import COMBINED as COMBINED
 from tamtctl.pruning.criteria.table import CRITERIA as CRITERIA
 from tamtctl.pruning.criteria.table import REFERENCE as REFERENCE
 from tamtctl.pruning.criteria.table import Criterion as Criterion
 from tamtctl.pruning.criteria.table import baselines as baselines
+from tamtctl.pruning.criteria.table import find_criterion as find_criterion
+from tamtctl.pruning.criteria.table import is_criterion as is_criterion
 from tamtctl.pruning.criteria.table import register as register

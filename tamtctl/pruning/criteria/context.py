@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tamtctl.data.batch import Batch
 from tamtctl.models.encoder import Encoder
+from tamtctl.pruning.statistics.calibration import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +24,29 @@ class Context:
             logits. What is hung on it is taken off again. None unless the criterion needs text.
         batches: Returns the batches of the training text, on the model's device, without end: as
             many as the criterion wants, and the same ones each time.
+        calibration: The statistics of the model on a part of the text, see `statistic`; to gather
+            those of several criteria in one pass, call its ``gather`` with all their names. None
+            unless the criterion needs text.
+        keep: Name → how many weights the matrix will keep; None where that is not known yet.
     """
 
     weights: Mapping[str, Tensor]
     seed: int = 1
     encoder: Encoder | None = None
     batches: Callable[[], Iterator[Batch]] | None = None
+    calibration: Calibration | None = None
+    keep: Mapping[str, int] | None = None
+
+    def statistic(self, name: str) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return name of every matrix that a statistic reaches → its weight and the statistic.
+
+        Args:
+            name: A name on the shelf of statistics.
+        """
+        assert self.calibration is not None, "a row of the shelf says that its criterion needs_text"
+        found = self.calibration[name]
+        return {
+            matrix: (weight, found[matrix].to(weight.device))
+            for matrix, weight in self.weights.items()
+            if matrix in found
+        }

@@ -4,18 +4,21 @@ A criterion is a ``--method`` of its own, whose ticket is found at once, and an 
 training starts from. Imports nothing heavy. To add one: a file beside this one, and a row in
 `CRITERIA`; from another package or a script the same by `register`. The file defines
 
-    scores(context: Context) -> Mapping[str, Tensor]    name → score of each weight
+    scores(context: Context) -> Mapping[str, Tensor]    name → importance of each weight
 
-see `tamtctl.pruning.criteria.context`. The largest scores of every matrix are kept. A matrix that
-is left out, since what the criterion looks at does not reach it, keeps the mask of the `REFERENCE`.
-`magnitude` is the shortest example.
+see `tamtctl.pruning.criteria.context`. An importance is a finite number; the largest are kept. A
+matrix that is left out, since what the criterion looks at does not reach it, keeps the mask of the
+`REFERENCE`. `magnitude` is the shortest example.
+
+Names joined by ``*``, such as ``magnitude*random``, are a criterion, too: `find_criterion` makes
+its row of theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.shelves import Row, Shelf
@@ -36,6 +39,10 @@ class Criterion(Row):
             where others are made on the spot.
         needs_head: Whether the model needs its pre-trained masked-LM head for that.
         needs_noise: Whether the text has masked tokens.
+        statistics: What it asks the calibration text for, names on the shelf of statistics.
+        group: Which weights compete with each other: those of a matrix, or of each of its rows.
+        needs_counts: Whether it has to know how many weights each matrix keeps: then it ranks
+            weights, and cannot say how many to keep.
         has_seeds: Whether another seed gives another mask.
         least_seeds: A comparison takes at least so many of them.
         is_baseline: Whether every ticket is set beside it, unasked: it needs no text.
@@ -49,6 +56,9 @@ class Criterion(Row):
     needs_text: bool = False
     needs_head: bool = False
     needs_noise: bool = False
+    statistics: tuple[str, ...] = ()
+    group: Literal["matrix", "row"] = "matrix"
+    needs_counts: bool = False
     has_seeds: bool = False
     least_seeds: int = 1
     is_baseline: bool = False
@@ -66,11 +76,15 @@ class Criterion(Row):
             raise UsageError(
                 f"criterion {self.name!r} needs a head or noise, and so it needs_text, too"
             )
+        if self.statistics and not self.needs_text:
+            raise UsageError(
+                f"criterion {self.name!r} needs statistics of text, and so it needs_text, too"
+            )
         if self.is_baseline and self.needs_text:
             raise UsageError(f"criterion {self.name!r} needs text, and so it cannot be a baseline")
 
     def scores(self, context: Context) -> Mapping[str, Tensor]:
-        """Return name → score of every weight of a matrix, of those that it reaches."""
+        """Return name → importance of every weight of a matrix, of those that it reaches."""
         scores: Mapping[str, Tensor] = self.function("scores")(context)
         return scores
 
@@ -104,10 +118,36 @@ CRITERIA: Shelf[Criterion] = Shelf(
             breaks_ties=False,
             style=("#999999", "X"),
         ),
+        Criterion(
+            name="wanda",
+            code="tamtctl.pruning.criteria.wanda",
+            label="Wanda",
+            needs_text=True,
+            statistics=("input-norms",),
+            group="row",
+        ),
+        Criterion(
+            name="obs",
+            code="tamtctl.pruning.criteria.obs",
+            label="OBS",
+            needs_text=True,
+            statistics=("curvatures",),
+        ),
+        Criterion(
+            name="fisher",
+            code="tamtctl.pruning.criteria.fisher",
+            label="Fisher",
+            needs_text=True,
+            needs_head=True,
+            needs_noise=True,
+            statistics=("squared-gradients",),
+        ),
     ],
     reserved=r"tamt(-.*)?|imp|dense|ticket",
 )
 register = CRITERIA.register
+COMBINED = "*"  # stands between the names of criteria
+
 
 # What training has to beat, flips are counted from, and a mask falls back on.
 REFERENCE = "magnitude"
@@ -116,3 +156,50 @@ REFERENCE = "magnitude"
 def baselines() -> tuple[Criterion, ...]:
     """Return what every ticket is set beside, unasked."""
     return tuple(row for row in CRITERIA.values() if row.is_baseline)
+
+
+def is_criterion(name: str) -> bool:
+    """Whether a name means a criterion, or an order of several with one that is misspelt."""
+    return any(part.strip() in CRITERIA for part in name.split(COMBINED))
+
+
+def find_criterion(name: str) -> Criterion:
+    """Return the row of a criterion, or that of a combined order such as ``magnitude*random``.
+
+    Raises:
+        UsageError: There is no such criterion, or one is named twice.
+    """
+    parts = [CRITERIA.find(part.strip()) for part in name.split(COMBINED)]
+    if len(parts) == 1:
+        return parts[0]
+    if len({row.name for row in parts}) < len(parts):
+        raise UsageError(f"criterion {name!r} names one twice; give each once")
+    joined = COMBINED.join(row.name for row in parts)
+    return Criterion(
+        name=joined,
+        code=_Combined(name=joined, parts=tuple(parts)),
+        label=COMBINED.join(row.label or row.name for row in parts),
+        needs_text=any(row.needs_text for row in parts),
+        needs_head=any(row.needs_head for row in parts),
+        needs_noise=any(row.needs_noise for row in parts),
+        statistics=tuple(dict.fromkeys(one for row in parts for one in row.statistics)),
+        needs_counts=any(row.needs_counts for row in parts),
+        has_seeds=any(row.has_seeds for row in parts),
+        least_seeds=max(row.least_seeds for row in parts),
+        version=1 + sum(row.version - 1 for row in parts),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Combined(Row):
+    """The code of a combined order."""
+
+    code: str | object = "tamtctl.pruning.criteria.combined"
+    parts: tuple[Criterion, ...]
+
+    def scores(self, context: Context) -> Mapping[str, Tensor]:
+        """Return name → importance of every weight of a matrix that all parts reach."""
+        found: Mapping[str, Tensor] = self.function("combined")(
+            [row.scores(context) for row in self.parts], context
+        )
+        return found

@@ -5,9 +5,6 @@ The losses follow from the masks, the weights and the text.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -20,8 +17,9 @@ from tamtctl.data.noise import Noise
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import NoHeadError
 from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.models.content import content_digest
 from tamtctl.models.encoder import Encoder
-from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_encoder
+from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.pruning.objectives.objective import Objective
@@ -86,7 +84,7 @@ class HeldOutText:
         )  # fmt: skip
         identity = {
             "version": _VERSION,
-            "model": _digest(encoder),
+            "model": content_digest(encoder),
             "text": text.fingerprint,
             "sequence_length": sequence_length,
             "limit": limit,
@@ -210,16 +208,3 @@ def _load(model: str, revision: str | None) -> tuple[Encoder, bool]:
         return load_encoder(model, with_head=True, revision=revision), True
     except NoHeadError:
         return load_encoder(model, with_head=False, revision=revision), False
-
-
-def _digest(encoder: Encoder) -> str:
-    """Return the SHA-256 of all that the losses depend on in a model and its tokenizer."""
-    configuration = encoder.model.config.to_diff_dict()
-    told = {key: v for key, v in configuration.items() if key not in NO_PART_OF_A_MODEL}
-    tokenizer = (encoder.tokenizer.backend_tokenizer.to_str(), encoder.tokenizer.all_special_ids)
-    digest = hashlib.sha256(json.dumps([told, tokenizer], sort_keys=True, default=str).encode())
-    tensors = itertools.chain(encoder.model.named_parameters(), encoder.model.named_buffers())
-    for name, tensor in tensors:
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()

@@ -20,7 +20,7 @@ from tamtctl.models.files import ModelFiles
 from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_config
 from tamtctl.models.sources import model_folder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import CRITERIA
+from tamtctl.pruning.criteria import is_criterion
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.shelf import resolve_ticket
@@ -58,7 +58,7 @@ def search_identity(config: SearchConfig) -> Identity:
     identity |= _texts("corpus", config.corpus)
     identity |= _texts("held-out text", config.held_out)
     identity |= _texts("check corpus", config.check_corpus)
-    if config.init not in CRITERIA:
+    if not is_criterion(config.init):
         identity |= ticket_identity(config.init)
     identity |= {
         f"{kind} {row.name}": f"version {row.version}"

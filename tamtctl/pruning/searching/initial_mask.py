@@ -15,14 +15,21 @@ from tamtctl.data.batches import training_batches
 from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
 from tamtctl.data.streaming import StreamedText
+from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import DamagedRunError, TicketError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import CRITERIA
+from tamtctl.pruning.criteria import is_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.methods import TAMT
 from tamtctl.pruning.one_shot import keep_counts, one_shot_masks, reference_masks
+from tamtctl.pruning.statistics.calibration import (
+    SEED,
+    Calibration,
+    calibration_batches,
+    rows_at_once,
+)
 from tamtctl.pruning.trained.kept_scores import masks_from_scores
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import TICKET
@@ -62,40 +69,49 @@ def _masks_of_criterion(
     criterion, weights = config.criterion, encoder.weights
     context = Context(weights=weights, seed=config.seed)
     keep = keep_counts(weights, config.sparsity, config.pattern)
+    context = replace(context, keep=keep)
     if not criterion.needs_text:
         return one_shot_masks(criterion.name, context, keep, config.pattern)
-    noise = Noise.of(encoder.tokenizer) if criterion.needs_noise else None
-    batches = partial(_batches, config, encoder, text, noise)
-    with _lent(encoder):
-        masks = one_shot_masks(
-            criterion.name,
-            replace(context, encoder=encoder, batches=batches),
-            keep,
-            config.pattern,
-        )
+    with lent(config, encoder, text, context) as context:
+        masks = one_shot_masks(criterion.name, context, keep, config.pattern)
     return {name: mask.cpu() for name, mask in masks.items()}
 
 
-def _batches(
-    config: SearchConfig, encoder: Encoder, text: Sequences | StreamedText, noise: Noise | None
-) -> Iterator[Batch]:
-    """Yield batches as the training sees them, on the device of the model."""
+@contextmanager
+def lent(
+    config: SearchConfig, encoder: Encoder, text: Sequences | StreamedText, context: Context
+) -> Iterator[Context]:
+    """Lend a model and its training text to criteria, which may run it forwards and backwards.
+
+    Args:
+        config: The whole search. Criteria see its text with noise if one of them or a term of the
+            objective needs it.
+        encoder: On its device.
+        text: The training text.
+        context: What else they may look at.
+    """
+    needs_noise = config.terms.need_noise or config.criterion.needs_noise
+    noise = Noise.of(encoder.tokenizer) if needs_noise else None
     make = (
         text.training_batches if isinstance(text, StreamedText) else partial(training_batches, text)
     )
-    device = next(iter(encoder.matrices.values())).device
-    for batch in make(config.batch_size, config.seed, noise=noise):
-        yield batch.to(device)
+    compute = Compute.choose(config.device, config.precision)
 
+    def batches() -> Iterator[Batch]:
+        for batch in make(config.batch_size, config.seed, noise=noise):
+            yield batch.to(compute.device)
 
-@contextmanager
-def _lent(encoder: Encoder) -> Iterator[None]:
-    """Lend a model to a criterion, which may run it forwards and backwards."""
+    calibration_text = calibration_batches(
+        make(rows_at_once(config.sequence_length), SEED, noise=noise),
+        config.calibration_tokens,
+        None if isinstance(text, StreamedText) else len(text),
+    )
+    calibration = Calibration(encoder, calibration_text, compute)
     model = cast(nn.Module, encoder.model)
     was_training = model.training
     model.eval()
     try:
-        yield
+        yield replace(context, encoder=encoder, batches=batches, calibration=calibration)
     finally:
         model.train(was_training)
         model.zero_grad(set_to_none=True)
@@ -149,7 +165,7 @@ def initial_ticket(
     Raises:
         TicketError: It cannot be read, or is not of this model.
     """
-    if config.method != TAMT or config.init in CRITERIA:
+    if config.method != TAMT or is_criterion(config.init):
         return None
     ticket = Ticket.from_pretrained(config.init)
     remedy = "give --init a ticket of the same model"

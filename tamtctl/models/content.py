@@ -1,0 +1,28 @@
+"""What a model is by its content: all that its outputs depend on, in one digest."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+
+from tamtctl.models.encoder import Encoder
+from tamtctl.models.loading import NO_PART_OF_A_MODEL
+
+
+def content_digest(encoder: Encoder, *, with_head: bool = True) -> str:
+    """Return the SHA-256 of all that losses depend on in a model and its tokenizer.
+
+    Args:
+        encoder: The model.
+        with_head: Whether the head that it was loaded with is a part of it.
+    """
+    model = encoder.model if with_head else encoder.base
+    configuration = model.config.to_diff_dict()
+    told = {key: v for key, v in configuration.items() if key not in NO_PART_OF_A_MODEL}
+    tokenizer = (encoder.tokenizer.backend_tokenizer.to_str(), encoder.tokenizer.all_special_ids)
+    digest = hashlib.sha256(json.dumps([told, tokenizer], sort_keys=True, default=str).encode())
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()

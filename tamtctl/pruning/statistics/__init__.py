@@ -1,0 +1,7 @@
+"""What criteria know of a calibration text: one file and one row of `table` each."""
+
+from __future__ import annotations
+
+from tamtctl.pruning.statistics.table import STATISTICS as STATISTICS
+from tamtctl.pruning.statistics.table import Statistic as Statistic
+from tamtctl.pruning.statistics.table import register as register

@@ -1,0 +1,197 @@
+"""The calibration text of a model, and the statistics that are gathered of it in one pass."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from tamtctl.data.batch import Batch
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.working import counted
+from tamtctl.models.content import content_digest
+from tamtctl.models.encoder import Encoder
+from tamtctl.pruning.statistics import STATISTICS, Statistic, kept
+from tamtctl.pruning.statistics.capture import Capture
+from tamtctl.pruning.statistics.gathering import BATCH, OfGradients, OfInputs
+from tamtctl.pruning.statistics.layout import Layout, run
+
+SEED = 0  # of order and noise: the same text gives the same statistics to every search
+_TOKENS_AT_ONCE = 2048
+_LEAST_BYTES = 2**28  # for statistics of inputs; else as much as the moments of Adam would take
+
+
+def rows_at_once(sequence_length: int) -> int:
+    """Return how many sequences go through the model at once: a power of 2, at most `BATCH`."""
+    fitting = max(1, min(BATCH, _TOKENS_AT_ONCE // sequence_length))
+    return 1 << (fitting.bit_length() - 1)
+
+
+def calibration_batches(batches: Iterable[Batch], tokens: int, rows: int | None) -> list[Batch]:
+    """Return the first batches that have so many tokens, and not more rows than there are.
+
+    Args:
+        batches: Of the training text, without end, on the CPU.
+        tokens: How many are wanted.
+        rows: How many there are; None if nobody knows.
+    """
+    chosen: list[Batch] = []
+    for batch in batches:
+        if rows is not None:
+            batch = batch.split(min(rows, len(batch.input_ids)))[0]
+            rows -= len(batch.input_ids)
+        chosen.append(batch)
+        tokens -= batch.tokens
+        if tokens <= 0 or rows == 0:
+            break
+    return chosen
+
+
+class Calibration:
+    """The statistics of a model on a calibration text: each is gathered, or read, once."""
+
+    def __init__(self, encoder: Encoder, batches: Sequence[Batch], compute: Compute) -> None:
+        """Prepare; nothing is run before a statistic is asked for.
+
+        Args:
+            encoder: On its device, without dropout; with its head if a statistic needs one.
+            batches: The text, see `calibration_batches`.
+            compute: Where and in which precision.
+        """
+        self._encoder, self._batches, self._compute = encoder, batches, compute
+        self._found: dict[str, Mapping[str, Tensor]] = {}
+
+    def __getitem__(self, name: str) -> Mapping[str, Tensor]:
+        """Return name of a matrix → a statistic, on the CPU."""
+        self.gather([name])
+        return self._found[name]
+
+    def gather(self, names: Iterable[str]) -> None:
+        """Make sure that some statistics are there: what is missing is gathered in one pass.
+
+        Raises:
+            UsageError: There is no such statistic.
+        """
+        missing = [STATISTICS.find(one) for one in dict.fromkeys(names) if one not in self._found]
+        files = {row.name: self._file_of(row) for row in missing}
+        for row in missing:
+            if (known := kept.read(files[row.name])) is not None:
+                self._found[row.name] = known
+        if wanted := [row for row in missing if row.name not in self._found]:
+            for name, found in self._gathered(wanted).items():
+                self._found[name] = found
+                kept.write(files[name], found)
+
+    def _file_of(self, row: Statistic) -> Path:
+        model = self._model_digest if row.needs_head else self._base_digest
+        return kept.file_of(row, model, [*self._encoder.matrices], self._text_digest, self._compute)
+
+    @cached_property
+    def _text_digest(self) -> str:
+        return kept.digest_of(self._batches)
+
+    @cached_property
+    def _model_digest(self) -> str:
+        return content_digest(self._encoder)
+
+    @cached_property
+    def _base_digest(self) -> str:
+        return content_digest(self._encoder, with_head=False)
+
+    def _gathered(self, wanted: Sequence[Statistic]) -> dict[str, dict[str, Tensor]]:
+        layout = Layout.of(self._encoder, self._batches[0].to(self._compute.device))
+        found: dict[str, dict[str, Tensor]] = {row.name: {} for row in wanted}
+        for number, names in enumerate(_passes(layout, wanted)):
+            rows = [row for row in wanted if number == 0 or not row.is_of_gradients]
+            for row, some in zip(rows, self._pass(layout, rows, names), strict=True):
+                found[row.name] |= {name: value.cpu() for name, value in some.items()}
+        for row in wanted:
+            if not row.is_of_gradients:  # those with the same inputs have the same statistic
+                own = found[row.name]
+                found[row.name] = {
+                    name: own[leader] for name, leader in layout.leaders.items() if leader in own
+                }
+        return found
+
+    def _pass(
+        self, layout: Layout, rows: Sequence[Statistic], names: frozenset[str]
+    ) -> list[dict[str, Tensor]]:
+        """Read the text once, and return what each statistic came to.
+
+        Args:
+            layout: Where the matrices are used.
+            rows: The statistics.
+            names: The matrices whose inputs are wanted.
+        """
+        device, capture = self._compute.device, Capture(self._encoder, layout)
+        gatherers: list[OfInputs | OfGradients] = []
+        by_loss: dict[Callable[..., Tensor], list[OfGradients]] = {}
+        for row in rows:
+            gatherer: Any = row.gatherer(layout.shapes, layout.tables, device)
+            gatherers.append(gatherer)
+            if row.is_of_gradients:
+                by_loss.setdefault(row.loss, []).append(gatherer)
+            else:
+                capture.add_inputs(names, gatherer)
+        with_head = any(row.needs_head for row in rows)
+        states = bool(by_loss) and any(row.is_of_gradients and not row.needs_head for row in rows)
+        text = self._split(one_by_one=bool(by_loss) and layout.has_common_inputs)
+        seen = 0
+        with _frozen(self._encoder.model), torch.set_grad_enabled(bool(by_loss)):
+            for number, batch in enumerate(counted(text, "calibrating on batch", len(text))):
+                batch = batch.to(device)
+                with capture.batch(batch, gradients=bool(by_loss)):
+                    with self._compute.autocast():
+                        output = run(self._encoder, batch, with_head=with_head, states=states)
+                    for left, (loss, to) in zip(
+                        reversed(range(len(by_loss))), by_loss.items(), strict=True
+                    ):
+                        capture.backward(loss(output, batch, number), to, again=left > 0)
+                seen += len(batch.input_ids)
+                if seen % BATCH == 0 or number == len(text) - 1:
+                    for gatherer in itertools.chain(*by_loss.values()):
+                        gatherer.end_batch()
+        return [gatherer.finish() for gatherer in gatherers]
+
+    def _split(self, *, one_by_one: bool) -> Sequence[Batch]:
+        if not one_by_one:
+            return self._batches
+        return [row for batch in self._batches for row in batch.split(1)]
+
+
+def _passes(layout: Layout, wanted: Sequence[Statistic]) -> Iterator[frozenset[str]]:
+    """Yield the matrices whose inputs are followed in each pass: so many as there is memory for."""
+    budget = max(_LEAST_BYTES, 2 * 4 * sum(a * b for a, b in layout.shapes.values()))
+    names: set[str] = set()
+    left = budget
+    for name in dict.fromkeys(layout.leaders.values()):
+        cost = sum(
+            row.cost(layout.shapes[name], is_table=name in layout.tables)
+            for row in wanted
+            if not row.is_of_gradients
+        )
+        if names and cost > left:
+            yield frozenset(names)
+            names, left = set(), budget
+        names.add(name)
+        left -= cost
+    yield frozenset(names)
+
+
+@contextmanager
+def _frozen(model: Any) -> Iterator[None]:
+    """Let no weight have a gradient of its own in this context."""
+    trained = [p for p in cast(nn.Module, model).parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

@@ -1,0 +1,52 @@
+"""Gradient sums: Σ g over the sequences, g of the log-likelihood of a sequence's own tokens.
+
+The gradient of the whole calibration text, as one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from tamtctl.pruning.statistics.losses import log_likelihood as loss
+from tamtctl.pruning.statistics.squared_gradients import cost as cost
+
+__all__ = ["Sums", "cost", "gatherer", "loss"]
+
+
+def gatherer(
+    shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
+) -> Sums:
+    """Return what adds up gradients."""
+    return Sums(shapes, device)
+
+
+class Sums:
+    """Adds up gradients.
+
+    Attributes:
+        sums: Name → sum so far, of the shape of the weight.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> None:
+        self._shapes, self._device = shapes, device
+        self.sums: dict[str, Tensor] = {}
+
+    def see(self, name: str, gradients: Tensor, tokens: Tensor | None) -> None:
+        """Add some gradients."""
+        if name not in self.sums:
+            self.sums[name] = torch.zeros(self._shapes[name], device=self._device)
+        if tokens is not None:
+            self.sums[name].index_add_(0, tokens, gradients)
+            return
+        for gradient in gradients:
+            self.sums[name].add_(gradient)
+
+    def end_batch(self) -> None:
+        """Nothing is of batches here."""
+
+    def finish(self) -> dict[str, Tensor]:
+        """Return name → sum."""
+        return self.sums

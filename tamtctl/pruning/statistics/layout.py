@@ -1,0 +1,118 @@
+"""Where the matrices of an encoder are used: found by running two sequences through it.
+
+Everything is found by structure, as what can be masked is: a matrix is the weight of linear layers,
+or the table of word embeddings. A layer may be used several times, as in ALBERT, and several layers
+may have one input, as query, key and value have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tamtctl.data.batch import Batch
+from tamtctl.models.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the matrices of an encoder are used.
+
+    Attributes:
+        shapes: Name → shape of every matrix that is used, in module order.
+        tables: Those that tokens are looked up in.
+        leaders: Name → the first matrix with the very same inputs, itself if there is none.
+        is_of_tokens: Name → of each use, whether its inputs are those of every token of the batch;
+            else they are the same for every sequence.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    tables: frozenset[str]
+    leaders: dict[str, str]
+    is_of_tokens: dict[str, tuple[bool, ...]]
+
+    @property
+    def has_common_inputs(self) -> bool:
+        """Whether a use has no sequence of its own: then its gradient is that of a whole batch."""
+        return not all(all(uses) for uses in self.is_of_tokens.values())
+
+    @classmethod
+    def of(cls, encoder: Encoder, batch: Batch) -> Layout:
+        """Run the first two sequences of a batch, on the device of the model.
+
+        Tensors are compared by identity: they are all kept until the end, so that none takes the
+        place of another, and one that is written in between is another one.
+        """
+        few = batch.split(min(2, len(batch.input_ids)))[0]
+        seen: dict[str, list[tuple[Tensor, int]]] = {}
+
+        def see(name: str, module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+            inputs = arguments[0]
+            version = 0 if inputs.is_inference() else inputs._version
+            seen.setdefault(name, []).append((inputs, version))
+
+        with torch.no_grad(), hooked(encoder, see):
+            run(encoder, few)
+        first: dict[tuple[tuple[int, int], ...], str] = {}
+        leaders = {
+            name: first.setdefault(tuple((id(one), version) for one, version in uses), name)
+            for name, uses in seen.items()
+        }
+        names = [name for name in encoder.matrices if name in seen]
+        embeddings = encoder.base.get_input_embeddings().weight
+        return cls(
+            shapes={name: tuple(encoder.matrices[name].shape) for name in names},
+            tables=frozenset(n for n in names if encoder.matrices[n] is embeddings),
+            leaders={name: leaders[name] for name in names},
+            is_of_tokens={
+                name: tuple(one.shape[:2] == few.input_ids.shape for one, _ in seen[name])
+                for name in names
+            },
+        )
+
+
+def run(encoder: Encoder, batch: Batch, *, with_head: bool = False, states: bool = False) -> Any:
+    """Run a batch through the encoder, and of its tokens the masked ones through the head.
+
+    Args:
+        encoder: With a head if it is wanted.
+        batch: On the device of the model.
+        with_head: Whether the head follows.
+        states: Whether the hidden states of all layers are wanted.
+    """
+    options: dict[str, Any] = {"output_hidden_states": states, "return_dict": True}
+    if batch.attention_mask is not None:
+        options["attention_mask"] = batch.attention_mask
+    if not with_head:
+        return encoder.base(input_ids=batch.input_ids, **options)
+
+    def keep_masked(module: nn.Module, inputs: Any, output: Any) -> Any:
+        states = output.last_hidden_state  # (B, T, H)
+        output["last_hidden_state"] = states.flatten(0, 1)[batch.masked].unsqueeze(0)
+        return output
+
+    hook = encoder.base.register_forward_hook(keep_masked)
+    try:
+        return encoder.model(input_ids=batch.input_ids, **options)
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def hooked(encoder: Encoder, see: Any) -> Iterator[None]:
+    """Call ``see(name, module, arguments, output)`` after every use of a matrix in this context."""
+    names = {id(parameter): name for name, parameter in encoder.matrices.items()}
+    embeddings = encoder.base.get_input_embeddings()
+    with ExitStack() as hooks:
+        for module in encoder.base.modules():
+            if not isinstance(module, nn.Linear) and module is not embeddings:
+                continue
+            if (name := names.get(id(module.weight))) is not None:
+                hooks.callback(module.register_forward_hook(partial(see, name)).remove)
+        yield

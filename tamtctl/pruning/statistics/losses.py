@@ -1,0 +1,46 @@
+"""What the gradients of statistics are taken of: sums whose terms are of one sequence each.
+
+Each is a sum over the sequences of a batch, not a mean, so that the gradient by what is computed of
+one sequence is the gradient of that sequence's own summand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812, the field's own name for it
+from torch import Tensor
+
+from tamtctl.data.batch import Batch
+from tamtctl.pruning.objectives.outputs import at_least_float32
+
+
+def log_likelihood(output: Any, batch: Batch, number: int) -> Tensor:
+    """Return −log p of the true tokens at all masked positions, summed.
+
+    Args:
+        output: What the model made of the batch; its logits are of the masked positions alone.
+        batch: The batch.
+        number: Which one it is, from 0.
+    """
+    logits = at_least_float32(output.logits).flatten(0, -2)  # (n, V)
+    return F.cross_entropy(logits, batch.labels, reduction="sum")
+
+
+def projected_states(output: Any, batch: Batch, number: int) -> Tensor:
+    """Return the normalised hidden states of layers 1 to L times random signs, summed.
+
+    Args:
+        output: What the model made of the batch.
+        batch: The batch.
+        number: Which one it is, from 0: the signs follow from it.
+    """
+    generator = torch.Generator(batch.input_ids.device).manual_seed(number)
+    total = torch.zeros((), device=batch.input_ids.device)
+    for states in output.hidden_states[1:]:  # each (B, T, H)
+        tokens = batch.at_tokens(states.flatten(0, 1))  # (m, H)
+        directions = F.normalize(at_least_float32(tokens), dim=-1)
+        signs = torch.randint(0, 2, directions.shape, generator=generator, device=directions.device)
+        total = total + (directions * (2 * signs - 1)).sum()
+    return total

@@ -1,0 +1,104 @@
+"""The shelf of statistics: what is gathered of every matrix while a calibration text is read.
+
+A criterion names those that it needs, and one pass over the text gathers them for all criteria.
+Imports nothing heavy. To add one: a file beside this one, and a row in `STATISTICS`; from another
+package or a script the same by `register`. The file defines
+
+    gatherer(shapes, tables, device) -> OfInputs | OfGradients     what adds up, see `gathering`
+    cost(shape, is_table) -> int                  bytes that it takes for a matrix while it does so
+    loss(output, batch, number) -> Tensor         of gradients alone, see `losses`
+
+`input_norms` and `squared_gradients` are the shortest examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tamtctl.foundations.shelves import Row, Shelf
+
+if TYPE_CHECKING:
+    import torch
+
+    from tamtctl.pruning.statistics.gathering import OfGradients, OfInputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic(Row):
+    """A statistic, and what others have to know of it.
+
+    Attributes:
+        is_of_gradients: Whether it takes a backward pass, and not the inputs of a layer alone.
+        needs_head: Whether its loss is taken of the masked-LM head's logits.
+        needs_noise: Whether the text has masked tokens for that.
+        version: Raise it whenever the same text would give other numbers.
+    """
+
+    is_of_gradients: bool = False
+    needs_head: bool = False
+    needs_noise: bool = False
+    version: int = 1
+
+    def gatherer(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        tables: frozenset[str],
+        device: torch.device,
+    ) -> OfInputs | OfGradients:
+        """Return what adds it up.
+
+        Args:
+            shapes: Name → shape of every matrix that it is wanted of.
+            tables: Those that tokens are looked up in.
+            device: Where to add up.
+        """
+        return self.function("gatherer")(shapes, tables, device)  # type: ignore[no-any-return]
+
+    def cost(self, shape: tuple[int, ...], *, is_table: bool) -> int:
+        """Return how many bytes it takes for a matrix while it is gathered."""
+        return int(self.function("cost")(shape, is_table))
+
+    @property
+    def loss(self) -> Callable[..., torch.Tensor]:
+        """What its gradients are taken of."""
+        return self.function("loss")
+
+
+_HERE = "tamtctl.pruning.statistics"
+STATISTICS: Shelf[Statistic] = Shelf(
+    "statistic",
+    [
+        Statistic(name="input-norms", code=f"{_HERE}.input_norms"),
+        Statistic(name="gram-matrices", code=f"{_HERE}.gram_matrices"),
+        Statistic(name="curvatures", code=f"{_HERE}.curvatures"),
+        Statistic(
+            name="gradient-sums",
+            code=f"{_HERE}.gradient_sums",
+            is_of_gradients=True,
+            needs_head=True,
+            needs_noise=True,
+        ),
+        Statistic(
+            name="squared-gradients",
+            code=f"{_HERE}.squared_gradients",
+            is_of_gradients=True,
+            needs_head=True,
+            needs_noise=True,
+        ),
+        Statistic(
+            name="squared-batch-gradients",
+            code=f"{_HERE}.squared_batch_gradients",
+            is_of_gradients=True,
+            needs_head=True,
+            needs_noise=True,
+        ),
+        Statistic(
+            name="squared-state-gradients",
+            code=f"{_HERE}.squared_state_gradients",
+            is_of_gradients=True,
+        ),
+    ],
+)
+register = STATISTICS.register

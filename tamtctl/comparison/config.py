@@ -14,8 +14,8 @@ from tamtctl.foundations.config import (
 )
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import CRITERIA, REFERENCE
-from tamtctl.pruning.methods import DEFAULT_METHODS, IMP, IMP_OBJECTIVE, sweep_methods
+from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion
+from tamtctl.pruning.methods import DEFAULT_METHODS, IMP, IMP_OBJECTIVE
 from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.recipes import RECIPES, Recipe
 
@@ -177,8 +177,9 @@ class CompareConfig(CompareSettings):
         return (values.get("seed", settings_of(SearchConfig)["seed"].default),)
 
     def _seeds_of(self, method: str) -> tuple[int | None, ...]:
-        seeds = self._search_seeds(sweep_methods()[method].method)
-        return CRITERIA[method].seeds(seeds) if method in CRITERIA else seeds
+        if is_criterion(method):
+            return find_criterion(method).seeds(self._search_seeds(method))
+        return self._search_seeds(Cell(method, 0, None).facts.method)
 
     def _without_head(self, methods: tuple[str, ...]) -> tuple[str, ...]:
         possible = _headless(methods)
@@ -194,5 +195,4 @@ class CompareConfig(CompareSettings):
 
 def _headless(methods: Sequence[str]) -> tuple[str, ...]:
     """Return those methods that need no masked-LM head."""
-    known = sweep_methods()
-    return tuple(method for method in methods if not known[method].needs_head)
+    return tuple(method for method in methods if not Cell(method, 0, None).facts.needs_head)

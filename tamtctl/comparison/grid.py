@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tamtctl.pruning.methods import IMP, Method, sweep_methods
+from tamtctl.pruning.methods import IMP, Method, known_method
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,9 @@ class Cell:
     @property
     def facts(self) -> Method:
         """What is known of its method."""
-        return sweep_methods()[self.method]
+        method = known_method(self.method)
+        assert method is not None, self.method  # `CompareConfig` sees to it
+        return method
 
     @property
     def is_trained(self) -> bool:

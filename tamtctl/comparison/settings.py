@@ -19,7 +19,7 @@ from tamtctl.foundations.config import (
 )
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
-from tamtctl.pruning.methods import DEFAULT_METHODS, sweep_methods
+from tamtctl.pruning.methods import DEFAULT_METHODS, check_sweep_method, sweep_methods
 from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.recipes import RECIPES, Recipe
 from tamtctl.tasks.registry import TASKS, find_task
@@ -56,11 +56,14 @@ class CompareSettings(Config):
     )
     methods: tuple[str, ...] = setting(
         default=(),
-        help="Methods of the sweep, in the order of the table, of {choices}. By default "
+        help="Methods of the sweep, in the order of the table, of {choices}, or criteria joined by "
+        "*. By default "
         f"{','.join(DEFAULT_METHODS)}, of which a model without masked-LM head leaves out those "
         "that need it.",
         panel=METHOD,
         choices=sweep_methods,
+        is_open=True,
+        check=each(check_sweep_method),
         typed=Typed(between_commas=True),
     )
     pattern: str | None = setting(

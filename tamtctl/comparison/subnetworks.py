@@ -13,8 +13,8 @@ from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import column
 from tamtctl.comparison.task_metrics import TaskMetric
 from tamtctl.foundations import printable
-from tamtctl.pruning.criteria import CRITERIA, baselines
-from tamtctl.pruning.methods import sweep_methods
+from tamtctl.pruning.criteria import baselines, find_criterion, is_criterion
+from tamtctl.pruning.methods import known_method
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.ticket.packed_masks import PackedMasks
 
@@ -26,8 +26,8 @@ class Subnetwork:
     """A mask of the model that is compared, and what was measured of it.
 
     Attributes:
-        method: What its seeds have in common: a name in `tamtctl.pruning.methods.sweep_methods`,
-            ``dense``, or the label of a ticket.
+        method: What its seeds have in common: a name that `tamtctl.pruning.methods.known_method`
+            knows, ``dense``, or the label of a ticket.
         found_by: The method of the search that found the mask, as a ticket names it.
         objective: What the mask was trained for; None if for nothing.
         sparsity: The sparsity as asked for; 0 for the dense model.
@@ -70,18 +70,18 @@ class Subnetwork:
     @property
     def label(self) -> str:
         """The method as a text names it."""
-        facts = sweep_methods().get(self.method)
-        return printable.cell(self.method if self.is_given or not facts else facts.label)
+        facts = None if self.is_given else known_method(self.method)
+        return printable.cell(facts.label if facts else self.method)
 
     @property
     def is_one_shot(self) -> bool:
         """Whether it is the mask of a criterion, which took no training."""
-        return not self.is_given and self.method in CRITERIA
+        return not self.is_given and is_criterion(self.method)
 
     @property
     def is_baseline(self) -> bool:
         """Whether it is a mask that every ticket is set beside, unasked."""
-        return self.is_one_shot and CRITERIA[self.method].is_baseline
+        return self.is_one_shot and find_criterion(self.method).is_baseline
 
     @property
     def level(self) -> Level:

@@ -10,7 +10,13 @@ import itertools
 from dataclasses import dataclass
 
 from tamtctl.foundations.checks import one_of
-from tamtctl.pruning.criteria import COMBINED, CRITERIA, find_criterion, is_criterion
+from tamtctl.pruning.criteria import (
+    COMBINED,
+    CRITERIA,
+    Criterion,
+    find_criterion,
+    is_criterion,
+)
 from tamtctl.pruning.objectives import headless, objectives, terms_of
 
 TAMT, IMP = "tamt", "imp"
@@ -91,17 +97,37 @@ def sweep_methods() -> dict[str, Method]:
     needs_head = terms_of(IMP_OBJECTIVE).need_head
     found[IMP] = Method(IMP, IMP, IMP_OBJECTIVE, IMP.upper(), _OF_IMP, needs_head=needs_head)
     for row in CRITERIA.values():
-        found[row.name] = Method(
-            name=row.name,
-            method=row.name,
-            objective=headless().name,
-            label=row.label or row.name,
-            style=row.style or next(others),
-            is_trained=False,
-            takes_a_run=row.needs_text,
-            needs_head=row.needs_head,
-        )
+        found[row.name] = _one_shot(row, row.style or next(others))
     return found
+
+
+def known_method(name: str) -> Method | None:
+    """Return what a comparison knows by a name, a combined order included; None if nothing."""
+    if COMBINED in name and is_criterion(name):
+        row = find_criterion(name)
+        return _one_shot(row, _OTHERS[sum(map(ord, row.name)) % len(_OTHERS)])
+    return sweep_methods().get(name)
+
+
+def check_sweep_method(option: str, name: str) -> None:
+    """Raise UsageError unless a comparison knows a method by this name."""
+    if COMBINED in name:
+        find_criterion(name)
+    else:
+        one_of(option, name, sweep_methods())
+
+
+def _one_shot(row: Criterion, style: tuple[str, str]) -> Method:
+    return Method(
+        name=row.name,
+        method=row.name,
+        objective=headless().name,
+        label=row.label or row.name,
+        style=style,
+        is_trained=False,
+        takes_a_run=row.needs_text,
+        needs_head=row.needs_head,
+    )
 
 
 def sweep_name(method: str, objective: str | None) -> str:

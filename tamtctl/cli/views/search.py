@@ -9,7 +9,7 @@ from tamtctl.cli.console import Page, PlainTable
 from tamtctl.cli.pace import duration
 from tamtctl.cli.views.words import count, error_text, gap_closed, place, tokens
 from tamtctl.foundations.folders import size
-from tamtctl.pruning.criteria import CRITERIA
+from tamtctl.pruning.criteria import find_criterion, is_criterion
 from tamtctl.pruning.objectives import terms_of
 from tamtctl.pruning.patterns import UNSTRUCTURED
 
@@ -85,7 +85,8 @@ def _claims(result: SearchResult) -> Iterator[str]:
     """Yield what the losses say of the ticket, or why they say nothing."""
     if result.changed is False:
         start = f"that of {result.init}"
-        if row := CRITERIA.get(result.init):
+        if is_criterion(result.init):
+            row = find_criterion(result.init)
             start = f"the {row.name} mask" + (" it started from" if row.has_seeds else "")
         yield f"The mask did not change: it is {start}."
     if result.text and (line := result.text.too_few):

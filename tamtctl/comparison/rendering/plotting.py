@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tamtctl.comparison.intervals import Spread
 from tamtctl.comparison.levels import Level
 from tamtctl.comparison.subnetworks import DENSE, Subnetwork
-from tamtctl.pruning.methods import sweep_methods
+from tamtctl.pruning.methods import known_method, sweep_methods
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,11 +87,11 @@ def styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
 
     is_dark = matplotlib.rcParams["figure.facecolor"] == _DARK[1]
     methods = dict.fromkeys(one.method for one in comparison.subnetworks if one.method != DENSE)
-    known = sweep_methods()
-    others = itertools.cycle(one.style for one in known.values() if one.is_trained)
+    others = itertools.cycle(one.style for one in sweep_methods().values() if one.is_trained)
     found = {}
     for method in methods:
-        colour, marker = known[method].style if method in known else next(others)
+        known = known_method(method)
+        colour, marker = known.style if known else next(others)
         found[method] = {
             "color": _ON_DARK.get(colour, colour) if is_dark else colour,
             "marker": marker,

@@ -19,7 +19,7 @@ from tamtctl.comparison.measures import is_loss, lower_is_better, term_of, unit,
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import DENSE, Subnetwork
-from tamtctl.pruning.criteria import CRITERIA, REFERENCE, baselines
+from tamtctl.pruning.criteria import COMBINED, CRITERIA, REFERENCE, baselines
 from tamtctl.pruning.methods import IMP
 
 
@@ -159,5 +159,6 @@ def _trained_for(one: Subnetwork, measures: Sequence[str]) -> list[str]:
 def _rank(one: Subnetwork) -> int:
     """Return how much work a mask takes, the least last; a ticket is what a comparison is about."""
     beside = [row.name for row in baselines()]
-    order = [IMP, *(name for name in CRITERIA if name not in beside), *beside]
-    return 0 if one.is_given or one.method not in order else order.index(one.method) + 1
+    order = [IMP, COMBINED, *(name for name in CRITERIA if name not in beside), *beside]
+    method = COMBINED if COMBINED in one.method else one.method
+    return 0 if one.is_given or method not in order else order.index(method) + 1

@@ -125,6 +125,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
             needs_text=True,
             statistics=("input-norms",),
             group="row",
+            style=("#56B4E9", "<"),
         ),
         Criterion(
             name="ria",
@@ -132,6 +133,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
             label="RIA",
             needs_text=True,
             statistics=("input-norms",),
+            style=("#332288", "p"),
         ),
         Criterion(
             name="obs",
@@ -139,6 +141,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
             label="OBS",
             needs_text=True,
             statistics=("curvatures",),
+            style=("#CC6677", "d"),
         ),
         Criterion(
             name="snip",
@@ -148,6 +151,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
             needs_head=True,
             needs_noise=True,
             statistics=("gradient-sums",),
+            style=("#999933", ">"),
         ),
         Criterion(
             name="taylor",
@@ -157,6 +161,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
             needs_head=True,
             needs_noise=True,
             statistics=("squared-batch-gradients",),
+            style=("#6699CC", "H"),
         ),
         Criterion(
             name="fisher",
@@ -166,6 +171,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
             needs_head=True,
             needs_noise=True,
             statistics=("squared-gradients",),
+            style=("#117733", "8"),
         ),
         Criterion(
             name="fisher-kd",
@@ -173,6 +179,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
             label="Fisher-KD",
             needs_text=True,
             statistics=("squared-state-gradients",),
+            style=("#661100", "*"),
         ),
         Criterion(
             name="swaps",
@@ -181,6 +188,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
             needs_text=True,
             statistics=("gram-matrices",),
             needs_counts=True,
+            style=("#DDAA33", "P"),
         ),
     ],
     reserved=r"tamt(-.*)?|imp|dense|ticket",
@@ -200,7 +208,7 @@ def baselines() -> tuple[Criterion, ...]:
 
 def is_criterion(name: str) -> bool:
     """Whether a name means a criterion, or an order of several with one that is misspelt."""
-    return any(part.strip() in CRITERIA for part in name.split(COMBINED))
+    return any(part in CRITERIA for part in name.split(COMBINED))
 
 
 def find_criterion(name: str) -> Criterion:
@@ -209,7 +217,7 @@ def find_criterion(name: str) -> Criterion:
     Raises:
         UsageError: There is no such criterion, or one is named twice.
     """
-    parts = [CRITERIA.find(part.strip()) for part in name.split(COMBINED)]
+    parts = [CRITERIA.find(part) for part in name.split(COMBINED)]
     if len(parts) == 1:
         return parts[0]
     if len({row.name for row in parts}) < len(parts):

@@ -20,6 +20,7 @@ from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import COMBINED
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.searching.identity import search_identity
@@ -164,7 +165,8 @@ def _run_folder(config: SearchConfig, output_dir: Path | str | None) -> RunFolde
 
 
 def _run_path(config: SearchConfig, output_dir: Path | str | None) -> Path:
-    short = f"{folder_name(Path(config.model).name)}-{config.sparsity:g}-{config.method}"
+    method = config.method.replace(COMBINED, "+")  # which means any name to a shell
+    short = f"{folder_name(Path(config.model).name)}-{config.sparsity:g}-{method}"
     if config.method == TAMT:
         short += f"-{config.objective}"
     return expanded(output_dir or RUNS / f"search-{short}-{config.hash}")

@@ -79,7 +79,26 @@ def _in_own_process(variant: str) -> dict[str, float]:
 
 
 def _measure(variant: str) -> dict[str, float]:
+    seconds = []
+
+    def train() -> None:
+        step: Callable[[], Any] = (
+            dense_step(SHAPE, batches_of(SHAPE), at_masked=False)
+            if variant == "dense"
+            else Ours(SHAPE, "mlm", low_memory=variant == "mask, low memory").step
+        )
+        for _ in range(STEPS):
+            started = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - started)
+
     torch.set_num_threads(2)
+    sizes = peaks_of(train)
+    return sizes | {"seconds": statistics.median(seconds[1:])}
+
+
+def peaks_of(work: Callable[[], None]) -> dict[str, float]:
+    """Do something, and return the peaks of memory in MiB above what there was before."""
     before = _memory()
     highest = dict(before)
     done = threading.Event()
@@ -91,20 +110,10 @@ def _measure(variant: str) -> dict[str, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    step: Callable[[], Any] = (
-        dense_step(SHAPE, batches_of(SHAPE), at_masked=False)
-        if variant == "dense"
-        else Ours(SHAPE, "mlm", low_memory=variant == "mask, low memory").step
-    )
-    seconds = []
-    for _ in range(STEPS):
-        started = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - started)
+    work()
     done.set()
     watcher.join()
-    sizes = {kind: highest[kind] - before[kind] for kind in before}
-    return sizes | {"seconds": statistics.median(seconds[1:])}
+    return {kind: highest[kind] - before[kind] for kind in before}
 
 
 def _memory() -> dict[str, float]:

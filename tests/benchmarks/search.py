@@ -212,7 +212,7 @@ class Ours:
         low_memory: bool = False,
     ) -> None:
         self._clock = clock
-        encoder = _encoder(shape)
+        encoder = encoder_of(shape)
         masks = reference_masks(encoder.weights, keep_counts(encoder.weights, SPARSITY))
         config = SearchConfig(
             sparsity=SPARSITY,
@@ -226,7 +226,7 @@ class Ours:
             low_memory=low_memory,
         )
         compute = Compute.choose("cpu", "fp32")
-        self._training = MaskTraining(config, compute, encoder, _blocks(shape), masks)
+        self._training = MaskTraining(config, compute, encoder, blocks_of(shape), masks)
         for scores in self._training.folded.scores.values():
             scores.normal_(*SCORES)
         self._training.folded.select()
@@ -252,7 +252,7 @@ class Ours:
 
 def _floor(shape: Shape, objective: str, batches: Iterator[Batch]) -> Step:
     """Our forward and backward alone."""
-    encoder = _encoder(shape)
+    encoder = encoder_of(shape)
     dense = {name: p.detach().clone() for name, p in encoder.matrices.items()}
     with torch.no_grad():
         for name, mask in reference_masks(dense, keep_counts(dense, SPARSITY)).items():
@@ -290,16 +290,18 @@ def dense_step(shape: Shape, batches: Iterator[Batch], *, at_masked: bool) -> St
     return step
 
 
-def _encoder(shape: Shape) -> Encoder:
+def encoder_of(shape: Shape) -> Encoder:
+    """Return a model of random weights."""
     model = shape.model()
     return Encoder("random", None, model, _tokenizer(), maskable_matrices(model), {})
 
 
 def batches_of(shape: Shape) -> Iterator[Batch]:
-    return training_batches(_blocks(shape), shape.rows, 1, noise=Noise.of(_tokenizer()))
+    return training_batches(blocks_of(shape), shape.rows, 1, noise=Noise.of(_tokenizer()))
 
 
-def _blocks(shape: Shape) -> Blocks:
+def blocks_of(shape: Shape) -> Blocks:
+    """Return random text."""
     ids = np.random.default_rng(0).integers(10, VOCABULARY, 2**20, np.uint16)
     return Blocks.of(ids, shape.length, _tokenizer())
 

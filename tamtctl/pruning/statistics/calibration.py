@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tamtctl.data.batch import Batch
 from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.folders import size
 from tamtctl.foundations.working import counted
 from tamtctl.models.content import content_digest
 from tamtctl.models.encoder import Encoder
@@ -24,7 +25,8 @@ from tamtctl.pruning.statistics.layout import Layout, run
 
 SEED = 0  # of order and noise: the same text gives the same statistics to every search
 _TOKENS_AT_ONCE = 2048
-_LEAST_BYTES = 2**28  # for statistics of inputs; else as much as the moments of Adam would take
+LEAST_BYTES = 2**28  # for statistics of inputs, or for every weight:
+BYTES_PER_WEIGHT = 8  # as much as the moments of Adam take
 
 
 def rows_at_once(sequence_length: int) -> int:
@@ -142,9 +144,10 @@ class Calibration:
         with_head = any(row.needs_head for row in rows)
         states = bool(by_loss) and any(row.is_of_gradients and not row.needs_head for row in rows)
         text = self._split(one_by_one=bool(by_loss) and layout.has_common_inputs)
+        what = f"gathering {size(_cost(layout, rows, names))} of statistics, batch"
         seen = 0
         with _frozen(self._encoder.model), torch.set_grad_enabled(bool(by_loss)):
-            for number, batch in enumerate(counted(text, "calibrating on batch", len(text))):
+            for number, batch in enumerate(counted(text, what, len(text))):
                 batch = batch.to(device)
                 with capture.batch(batch, gradients=bool(by_loss)):
                     with self._compute.autocast():
@@ -167,21 +170,31 @@ class Calibration:
 
 def _passes(layout: Layout, wanted: Sequence[Statistic]) -> Iterator[frozenset[str]]:
     """Yield the matrices whose inputs are followed in each pass: so many as there is memory for."""
-    budget = max(_LEAST_BYTES, 2 * 4 * sum(a * b for a, b in layout.shapes.values()))
-    names: set[str] = set()
-    left = budget
+    weights = sum(rows * columns for rows, columns in layout.shapes.values())
+    budget = max(LEAST_BYTES, BYTES_PER_WEIGHT * weights)
+    of_inputs = [row for row in wanted if not row.is_of_gradients]
+    names: list[str] = []
     for name in dict.fromkeys(layout.leaders.values()):
-        cost = sum(
-            row.cost(layout.shapes[name], is_table=name in layout.tables)
-            for row in wanted
-            if not row.is_of_gradients
-        )
-        if names and cost > left:
+        if names and _cost(layout, of_inputs, [*names, name]) > budget:
             yield frozenset(names)
-            names, left = set(), budget
-        names.add(name)
-        left -= cost
+            names = []
+        names.append(name)
     yield frozenset(names)
+
+
+def _cost(layout: Layout, rows: Iterable[Statistic], names: Iterable[str]) -> int:
+    """Return the bytes of statistics while they are gathered.
+
+    Args:
+        layout: Where the matrices are used.
+        rows: The statistics; those of gradients are of all matrices.
+        names: The matrices whose inputs are followed.
+    """
+    return sum(
+        row.cost(layout.shapes[name], is_table=name in layout.tables)
+        for row in rows
+        for name in (layout.shapes if row.is_of_gradients else names)
+    )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from tamtctl.foundations.working import counted
 from tamtctl.pruning.statistics.gram_matrices import Products
 from tamtctl.pruning.statistics.gram_matrices import cost as cost
 from tamtctl.pruning.statistics.input_norms import smoothed
@@ -30,7 +31,8 @@ def gatherer(
 class _Curvatures(Products):
     def finish(self) -> dict[str, Tensor]:
         """Return name → curvature; each Gram matrix goes as soon as it is inverted."""
-        found = {name: curvature(self.grams.pop(name)) for name in list(self.grams)}
+        names = counted(list(self.grams), "inverting Gram matrix", len(self.grams))
+        found = {name: curvature(self.grams.pop(name)) for name in names}
         return found | {name: smoothed(counts) for name, counts in self.counts.items()}
 
 
@@ -41,7 +43,7 @@ def curvature(gram: Tensor) -> Tensor:
     squares of L⁻¹'s columns. Where all inputs are 0, so is the curvature.
     """
     damping = DAMPING * gram.diagonal().mean()
-    if not damping > 0:  # zero, or no number, which the criterion reports
+    if not 0 < damping < torch.inf:  # of no inputs, or of a model that overflows
         return gram.diagonal().clone().unsqueeze(0)
     gram.diagonal().add_(damping)
     lower = torch.linalg.cholesky(gram)

@@ -13,6 +13,7 @@ from tamtctl.comparison.sections.table import SECTIONS
 from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.objectives import objectives
 from tamtctl.pruning.patterns import PATTERNS
+from tamtctl.pruning.statistics import STATISTICS
 from tamtctl.tasks.benchmarks.table import BENCHMARKS, zero_shot_tasks
 from tamtctl.tasks.kinds.table import KINDS
 
@@ -22,6 +23,7 @@ SHELVES: dict[str, Collection[str]] = {  # folder → names of its rows
     "pruning/criteria": CRITERIA,
     "pruning/objectives": objectives(),
     "pruning/patterns": PATTERNS,
+    "pruning/statistics": STATISTICS,
     "tasks/benchmarks": {*BENCHMARKS, *zero_shot_tasks()},
     "tasks/kinds": KINDS,
 }

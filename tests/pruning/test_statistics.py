@@ -289,9 +289,11 @@ def test_a_changed_weight_or_a_damaged_file_is_gathered_anew(
         assert all(torch.equal(found[name], values) for name, values in first.items())
         assert file.read_bytes() == content
     with torch.no_grad():
-        encoder.base.get_input_embeddings().weight[20] += 1
+        embeddings = encoder.base.get_input_embeddings().weight
+        row = embeddings[20].clone()
+        embeddings[20] += 1
         changed = Calibration(encoder, batches, FP32)["input-norms"]
-        encoder.base.get_input_embeddings().weight[20] -= 1
+        embeddings[20] = row
     assert any(not torch.equal(changed[name], values) for name, values in first.items())
     # Where nothing can be written, all is as without a cache.
     monkeypatch.setenv("TAMTCTL_CACHE", str(file))

@@ -74,7 +74,7 @@ PARTS = {
     "searched": """
         {already_done:bool bytes:int changed:bool check_losses:$losses corpus:str flips:float
         held_out:{name:str sequences:int} init:str losses:$losses method:str model:str
-        objective:str resumed_from:int run_folder:str seconds:float sequence_length:int
+        objective:str resumed_from:int rows:str run_folder:str seconds:float sequence_length:int
         sequences:int sparsity:float standard_errors:$losses steps:int stopped_early:bool
         target_sparsity:float ticket:str tokens_per_second:float unit:str}
     """,
@@ -107,16 +107,18 @@ PARTS = {
         mlm_loss:float mlm_standard_error:float name:str objective:null|str seconds:float|null
         seed:int|null sparsity:float steps:int|null ticket:null|str}] sentences:[str]
         similarities:[{chance:[[float]] jaccard:[[float]] names:[str] sparsity:null}]
-        steps_to_equal:[] texts:[{name:str sequences:int source:str tokens:int trained_on:[]}]
-        units:{kd:str mlm:str}
+        steps_to_equal:[] texts:[{name:str rows:str sequences:int source:str tokens:int
+        trained_on:[]}] units:{kd:str mlm:str}
     """,
     "layers": "{-:float 0:float 1:float}",
+    "sequences": "{count:int cut:float longest:int mean_length:float rows:str unknown:float}",
 }
 PRINTED = {
     "search --dry-run": """
-        {config:$search device:str estimated_seconds:float held_out_tokens:int matrices:int
-        model_type:str precision:str processes:int resumed_from:int run_folder:str steps:int
-        threads:int train_tokens:int warnings:[str] weights:int}
+        {config:$search device:str estimated_seconds:float held_out_sequences:$sequences
+        held_out_tokens:int matrices:int model_type:str precision:str processes:int
+        resumed_from:int run_folder:str steps:int threads:int train_sequences:$sequences
+        train_tokens:int warnings:[str] weights:int}
     """,
     "search": "$searched",
     "finetune": "$finetuned",
@@ -128,18 +130,20 @@ PRINTED = {
         macro_f1:null} task:str unit:null units:{}}
     """,
     "evaluate mlm": """
-        {beside:[] constant_answer:null constant_scores:{} constant_split:null cut:int data:str
-        dev_selected:bool embeddings:null examples:int head:str metric:str metrics:{mlm:float}
-        name:str notes:[str] score:float sequence_length:int sequences:int sequences_there:int
-        sparsity:float standard_error:null standard_errors:{mlm:null} task:str text:str unit:str
-        units:{mlm:str}}
+        {beside:[] constant_answer:null constant_scores:{} constant_split:null cut:int
+        cut_off:float data:str dev_selected:bool embeddings:null examples:int head:str
+        mean_length:float metric:str metrics:{mlm:float} name:str notes:[str] rows:str
+        score:float sequence_length:int sequences:int sequences_there:int sparsity:float
+        standard_error:null standard_errors:{mlm:null} task:str text:str unit:str
+        units:{mlm:str} unknown:float}
     """,
     "evaluate kd": """
-        {beside:[] constant_answer:null constant_scores:{} constant_split:null cut:int data:str
-        dev_selected:bool embeddings:null examples:int head:null metric:str metrics:{kd:float}
-        name:str notes:[str] score:float sequence_length:int sequences:int sequences_there:int
-        sparsity:float standard_error:null standard_errors:{kd:null} task:str text:str unit:str
-        units:{kd:str}}
+        {beside:[] constant_answer:null constant_scores:{} constant_split:null cut:int
+        cut_off:float data:str dev_selected:bool embeddings:null examples:int head:null
+        mean_length:float metric:str metrics:{kd:float} name:str notes:[str] rows:str
+        score:float sequence_length:int sequences:int sequences_there:int sparsity:float
+        standard_error:null standard_errors:{kd:null} task:str text:str unit:str
+        units:{kd:str} unknown:float}
     """,
     "evaluate --predict": """
         {cut:int notes:[] predictions:[{confidence:{file:float list:float} prediction:str

@@ -92,6 +92,7 @@ class CompareConfig(CompareSettings):
             "model": self.model,
             "corpus": self.corpus or None,
             "text_column": self.text_column,
+            "rows": self.rows,
             "sequence_length": self.sequence_length,
             "evaluation_blocks": self.evaluation_blocks,
             "precision": self.precision,

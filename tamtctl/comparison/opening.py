@@ -20,6 +20,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import CorpusError, TicketError, UsageError
 from tamtctl.foundations.public_names import public
+from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.methods import sweep_methods
 from tamtctl.pruning.patterns import UNSTRUCTURED
@@ -92,7 +93,13 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
 
 def _open_sweep(config: CompareConfig) -> Opened:
     search = config.search_config(config.cells()[0])
-    source = TextSource(search.corpus, search.held_out, search.text_column, search.sequence_length)
+    source = TextSource(
+        search.corpus,
+        search.held_out,
+        search.text_column,
+        search.sequence_length,
+        search.rows or usual_rows(search.model),
+    )
     text = _open_text(search.model, source, search, revision=None)
     config = config.filled_in(model=search.model, corpus=search.corpus)
     cells = config.cells(has_head=bool(text.head))
@@ -211,7 +218,12 @@ def _text_sources(
     lengths = lengths or [default.sequence_length]  # a ticket that says none takes the others'
     if config.corpus:
         column = config.text_column
-        sources = [TextSource(config.corpus, (), column, length) for length in lengths]
+        units = [config.rows] if config.rows else [source.rows for source in own.values()]
+        sources = [
+            TextSource(config.corpus, (), column, length, rows)
+            for length in lengths
+            for rows in units
+        ]
         return sorted(set(sources), key=_sort_key), []
     known = [
         replace(
@@ -222,6 +234,7 @@ def _text_sources(
             sequence_length=config.sequence_length
             or source.sequence_length
             or default.sequence_length,
+            rows=config.rows or source.rows,
         )
         for source in own.values()
         if source.corpus
@@ -229,8 +242,9 @@ def _text_sources(
     notes = []
     if silent := [label for label, source in own.items() if not source.corpus]:
         if not known:
+            rows = default.rows or usual_rows(default.model)
             known = [
-                TextSource(default.corpus, default.held_out, default.text_column, length)
+                TextSource(default.corpus, default.held_out, default.text_column, length, rows)
                 for length in lengths
             ]
         says = "says" if len(silent) == 1 else "say"
@@ -241,8 +255,8 @@ def _text_sources(
     return sorted(set(known), key=_sort_key), notes
 
 
-def _sort_key(source: TextSource) -> tuple[tuple[str, ...], str, int]:
-    return source.measured, source.text_column or "", source.sequence_length or 0
+def _sort_key(source: TextSource) -> tuple[tuple[str, ...], str, int, str]:
+    return source.measured, source.text_column or "", source.sequence_length or 0, source.rows
 
 
 def _open_texts(
@@ -278,6 +292,7 @@ def _open_source(
             source.corpus,
             held_out=source.held_out,
             text_column=source.text_column,
+            rows=source.rows,
             sequence_length=source.sequence_length,
         )
     return _open_text(config.model, source, config.defaults(), revision)
@@ -286,14 +301,16 @@ def _open_source(
 def _text_facts(
     label: str, source: TextSource, text: HeldOutText, tickets: Mapping[str, TextSource]
 ) -> TextFacts:
-    whose = [name for name, own in tickets.items() if own.measured == source.measured]
-    is_told = len({own.measured for own in tickets.values()}) > 1
+    read = (source.measured, source.rows)
+    whose = [name for name, own in tickets.items() if (own.measured, own.rows) == read]
+    is_told = len({(own.measured, own.rows) for own in tickets.values()}) > 1
     return TextFacts(
         label,
         " ".join(map(public, source.measured)),
         text.scored.sequences,
         source.sequence_length or 0,
         tuple(whose) if is_told else (),
+        source.rows,
     )
 
 
@@ -345,6 +362,7 @@ def _open_text(
         revision=revision,
         held_out=source.held_out,
         text_column=source.text_column,
+        rows=source.rows,
         sequence_length=source.sequence_length,
         limit=search.evaluation_blocks,
         compute=Compute.choose(search.device, search.precision, search.threads),

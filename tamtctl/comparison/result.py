@@ -12,7 +12,9 @@ from tamtctl.comparison.found import Found
 from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import unit
 from tamtctl.comparison.subnetworks import Subnetwork
+from tamtctl.data.units import BLOCKS, UNITS
 from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.loss_units import extent
 from tamtctl.foundations.shown import Shown
 
 Groups = dict[tuple[str, Level], list[Subnetwork]]  # the subnetworks that differ in their seed
@@ -26,8 +28,9 @@ class TextFacts:
         name: What tables call it; empty if it is the only one.
         source: The held-out part of what.
         sequences: How many were measured on.
-        tokens: In each.
+        tokens: In each, at most.
         trained_on: Labels of the tickets that were trained on it, by their own account.
+        rows: What each is, a name in `tamtctl.data.units.UNITS`.
     """
 
     name: str
@@ -35,11 +38,13 @@ class TextFacts:
     sequences: int
     tokens: int
     trained_on: tuple[str, ...] = ()
+    rows: str = BLOCKS
 
     def __str__(self) -> str:
-        sequences = f"{self.sequences:,} sequence" + ("" if self.sequences == 1 else "s")
+        rows = None if UNITS[self.rows].is_packed else self.rows
+        sequences = f"{self.sequences:,} {extent(self.sequences, self.tokens, rows)}"
         whose = f", the text of {' and '.join(self.trained_on)}" if self.trained_on else ""
-        return f"{sequences} × {self.tokens} tokens of {self.source}{whose}"
+        return f"{sequences} of {self.source}{whose}"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -5,6 +5,7 @@ Imports nothing heavy, so that the command line can make options of them before 
 
 from __future__ import annotations
 
+from tamtctl.data.units import rows_setting
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least, each, positive, seed_number
 from tamtctl.foundations.config import (
@@ -102,9 +103,12 @@ class CompareSettings(Config):
         panel=DATA,
     )
     text_column: str | None = shared.text_column()
+    rows: str | None = rows_setting(
+        "as the recipe or each of the tickets says, else as in search", before=None
+    )
     sequence_length: int | None = setting(
         default=None,
-        help="Tokens per sequence; by default the recipe's, or those of the first ticket.",
+        help="Tokens per sequence, at most; by default the recipe's, or those of the first ticket.",
         panel=TRAINING,
         check=at_least(8),
     )

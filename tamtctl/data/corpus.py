@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,32 +19,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamtctl.data.repeats import Repeats, notes_on, overlap
-from tamtctl.data.text.documents import Document, Source, is_held_out
+from tamtctl.data.corpus_writing import FORMAT_VERSION, Progress, write_corpus
+from tamtctl.data.padding import IdArray
+from tamtctl.data.repeats import notes_on, overlap
+from tamtctl.data.sequences import Blocks, Rows
+from tamtctl.data.text.documents import Source
 from tamtctl.data.text.sources import open_source
 from tamtctl.data.token_streams import (
+    ENDS_TYPE,
     HELD_OUT_FILE,
     METADATA_FILE,
     TRAIN_FILE,
-    StreamWriter,
+    ends_file,
     is_intact,
     new_folder,
 )
 from tamtctl.data.tokenization import LineTokenizer
+from tamtctl.data.units import BLOCKS, LINES, UNITS
 from tamtctl.foundations.cache import cache_dir
 from tamtctl.foundations.errors import CorpusError
-from tamtctl.foundations.working import work
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-FORMAT_VERSION = 2  # raise it whenever the same corpus would give other streams
 
 _MOST_DIGESTS = 100  # of a ticket's texts
 _MANY_UNKNOWN = 0.05  # share of unknown tokens above which a text is hardly the model's
 
 TokenStream = NDArray[np.unsignedinteger[Any]]
-Progress = Callable[[int], None]
 Choice = Callable[[Sequence[Source]], Sequence[bool]]
 
 
@@ -58,6 +58,11 @@ class Corpus:
         fingerprint: SHA-256 of content, tokenizer and options: equal fingerprints, equal streams.
         train: Token ids to train on, shape (tokens,), read-only.
         held_out: Token ids to evaluate on, shape (tokens,), read-only.
+        train_ends: Where each row of the training text ends, shape (rows,); None of packed text.
+        held_out_ends: The same of the held-out text.
+        train_unknown: Share of the training tokens that the model does not know.
+        held_out_unknown: The same of the held-out tokens.
+        rows: What the text is cut into, a name in `tamtctl.data.units.UNITS`.
         documents: Number of documents in both.
         tokens: Number of tokens in both.
         held_out_name: What a person is told of the held-out text.
@@ -69,17 +74,56 @@ class Corpus:
     fingerprint: str
     train: TokenStream
     held_out: TokenStream
+    train_ends: IdArray | None
+    held_out_ends: IdArray | None
+    train_unknown: float
+    held_out_unknown: float
+    rows: str
     documents: int
     tokens: int
     held_out_name: str
     digests: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
+    def training_text(
+        self, sequence_length: int, tokenizer: PreTrainedTokenizerBase, *, name: str
+    ) -> Blocks | Rows:
+        """Return what is trained on as sequences of at most this many tokens.
+
+        Args:
+            sequence_length: Tokens of each, special tokens included.
+            tokenizer: What the corpus was tokenised with.
+            name: What an error calls the text.
+
+        Raises:
+            CorpusError: It is too short.
+        """
+        return _sequences(self.train, self.train_ends, sequence_length, tokenizer, name)
+
+    def held_out_text(
+        self, sequence_length: int, tokenizer: PreTrainedTokenizerBase, *, name: str
+    ) -> Blocks | Rows:
+        """Return the held-out text in the same way."""
+        return _sequences(self.held_out, self.held_out_ends, sequence_length, tokenizer, name)
+
+
+def _sequences(
+    stream: TokenStream,
+    ends: IdArray | None,
+    sequence_length: int,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+) -> Blocks | Rows:
+    if ends is None:
+        return Blocks.of(stream, sequence_length, tokenizer, name=name)
+    return Rows.of(stream, ends, sequence_length, tokenizer, name=name)
+
 
 def load_corpus(
     source: str | Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     *,
+    rows: str = BLOCKS,
     held_out: str | Sequence[str] | None = None,
     whole: Choice | None = None,
     text_column: str | None = None,
@@ -96,6 +140,7 @@ def load_corpus(
     Args:
         source: ``python-docs``, a file, a folder, a Hub dataset ``id[:config]``, or several.
         tokenizer: A fast tokenizer.
+        rows: What the text is cut into, a name in `tamtctl.data.units.UNITS`.
         held_out: Text to evaluate on, named as ``source`` is.
         whole: Tells of several sources which are evaluated on as a whole, instead of a part.
         text_column: The column of records that holds the text; see
@@ -104,8 +149,8 @@ def load_corpus(
         progress: Called with the number of tokens so far while text is tokenised.
 
     Raises:
-        CorpusError: A source cannot be read, a split is empty or wholly unknown to the tokenizer,
-            or the cache cannot be written.
+        CorpusError: A source cannot be read or cut, a split is empty or wholly unknown to the
+            tokenizer, or the cache cannot be written.
         ModelError: The tokenizer is not a fast one.
     """
     encoder = LineTokenizer(tokenizer)
@@ -114,18 +159,28 @@ def load_corpus(
         chosen = whole(sources)
         sources = [s.held_out_whole() if w else s for s, w in zip(sources, chosen, strict=True)]
     apart = None if held_out is None else _open_all(held_out, text_column)
-    options = {"text_column": text_column, "max_tokens": max_tokens}
+    unit = UNITS[rows]
+    options = {
+        "text_column": text_column,
+        "max_tokens": max_tokens,
+        "rows": [rows, unit.made_by],
+    }
     fingerprint = _fingerprint(sources, apart, encoder, options)
     name = ", ".join(_names(source))
     folder = cache_dir() / "corpora" / fingerprint
     if not is_intact(folder):
         with new_folder(folder) as unfinished:
-            _write_corpus(unfinished, sources, apart, encoder, max_tokens, progress)
+            write_corpus(unfinished, sources, apart, encoder, unit, max_tokens, progress)
     metadata = json.loads((folder / METADATA_FILE).read_text())
     dtype = np.dtype(metadata["dtype"])
     notes = [note for one in (*sources, *(apart or ())) for note in one.notes]
     if lacking := metadata["lacking"]:
         notes.append(f"{lacking:,} records of {name} lack the column {text_column!r}: left out")
+    if unit.is_packed and metadata["lines_are_sequences"]:
+        notes.append(
+            f"each line of {name} looks like a sequence of its own, of characters or atoms, and "
+            f"blocks run over their ends; give --rows {LINES}"
+        )
     apart_name = None if held_out is None else ", ".join(_names(held_out))
     held_out_name = apart_name or _held_out_name(name, sources)
     return Corpus(
@@ -133,6 +188,13 @@ def load_corpus(
         fingerprint=fingerprint,
         train=_mapped(folder / TRAIN_FILE, dtype),
         held_out=_mapped(folder / HELD_OUT_FILE, dtype),
+        train_ends=None if unit.is_packed else _mapped(ends_file(folder, TRAIN_FILE), ENDS_TYPE),
+        held_out_ends=(
+            None if unit.is_packed else _mapped(ends_file(folder, HELD_OUT_FILE), ENDS_TYPE)
+        ),
+        train_unknown=_unknown(metadata, TRAIN_FILE),
+        held_out_unknown=_unknown(metadata, HELD_OUT_FILE),
+        rows=rows,
         documents=metadata["documents"],
         tokens=sum(metadata["tokens"].values()),
         held_out_name=held_out_name + overlap(metadata["repeats"]),
@@ -145,7 +207,12 @@ def load_corpus(
     )
 
 
-def _mapped(file: Path, dtype: np.dtype[Any]) -> TokenStream:
+def _unknown(metadata: Mapping[str, Any], name: str) -> float:
+    """Return which share of the tokens of a stream the model does not know."""
+    return float(metadata["unknown"][name] / max(metadata["tokens"][name], 1))
+
+
+def _mapped(file: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
     if not file.stat().st_size:  # of a text that is held out as a whole; such cannot be mapped
         return np.empty(0, dtype)
     return np.memmap(file, dtype=dtype, mode="r")
@@ -194,103 +261,6 @@ def _fingerprint(
         "options": options,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def _write_corpus(
-    folder: Path,
-    sources: Sequence[Source],
-    held_out: Sequence[Source] | None,
-    encoder: LineTokenizer,
-    max_tokens: int | None,
-    progress: Progress | None,
-) -> None:
-    with ExitStack() as stack:
-        file, apart = (
-            stack.enter_context((folder / name).open("wb")) for name in (TRAIN_FILE, HELD_OUT_FILE)
-        )
-        advance = stack.enter_context(work("tokenising", unit="tokens"))
-        written = 0
-        train = StreamWriter(file, encoder, max_tokens)
-        # What is held out by its hash is not trained on.
-        apart_is_first = held_out is not None or any(s.held_out is not None for s in sources)
-        kept_apart = StreamWriter(apart, encoder, max_tokens)
-        repeats = Repeats()
-        for is_apart, document in _split(sources, held_out, train, kept_apart):
-            if is_apart:
-                repeats.hold_out(document)
-            elif apart_is_first:
-                repeats.train_on(document)
-            has_written = (kept_apart if is_apart else train).add(document)
-            if has_written:
-                advance(train.tokens + kept_apart.tokens - written)
-                written = train.tokens + kept_apart.tokens
-                if progress is not None:
-                    progress(written)
-        train.flush()
-        kept_apart.flush()
-    if progress is not None:
-        progress(train.tokens + kept_apart.tokens)
-    _check_not_empty(sources, train, kept_apart)
-    metadata = {
-        "format_version": FORMAT_VERSION,
-        "sources": [source.name for source in sources],
-        "held_out": None if held_out is None else [source.name for source in held_out],
-        "documents": train.documents + kept_apart.documents,
-        "dtype": encoder.dtype.str,
-        "tokens": {TRAIN_FILE: train.tokens, HELD_OUT_FILE: kept_apart.tokens},
-        "lacking": sum(one.skipped.total() for one in (*sources, *(held_out or ()))),
-        "unknown": {TRAIN_FILE: train.unknown, HELD_OUT_FILE: kept_apart.unknown},
-        "repeats": repeats.shares(),
-    }
-    (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
-
-
-def _split(
-    sources: Iterable[Source],
-    held_out: Iterable[Source] | None,
-    train: StreamWriter,
-    kept_apart: StreamWriter,
-) -> Iterator[tuple[bool, Document]]:
-    """Yield every document with whether it is held out, until its stream is full.
-
-    Those of texts that are held out as a whole come first, so that what is trained on can be
-    compared with them.
-    """
-    for source in held_out or ():
-        yield from _all_held_out(source.documents(), kept_apart)
-    for source in sources if held_out is None else ():
-        if source.held_out is not None:
-            yield from _all_held_out(source.held_out(), kept_apart)
-    for source in sources:
-        by_hash = held_out is None and source.held_out is None
-        for document in source.documents():
-            if train.is_full:
-                break
-            yield by_hash and is_held_out(document.key), document
-
-
-def _all_held_out(
-    documents: Iterable[Document], kept_apart: StreamWriter
-) -> Iterator[tuple[bool, Document]]:
-    for document in documents:
-        if kept_apart.is_full:
-            break
-        yield True, document
-
-
-def _check_not_empty(
-    sources: Sequence[Source], train: StreamWriter, held_out: StreamWriter
-) -> None:
-    names = ", ".join(source.name for source in sources)
-    if train.tokens + held_out.tokens == 0:
-        raise CorpusError(f"the corpus is empty: no text in {names}")
-    if held_out.tokens == 0:
-        raise CorpusError(
-            f"too little text in {names}: none of its {train.documents} documents (lines, or "
-            "blocks between blank lines) is held out; give more, or search with --held-out"
-        )
-    if train.tokens == 0 and not all(source.is_whole for source in sources):
-        raise CorpusError(f"too little text in {names}: nothing is left to train on; give more")
 
 
 def _note_of_unknown(

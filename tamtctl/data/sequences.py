@@ -6,6 +6,7 @@ Both have the same interface, `Sequences`, and so the same batches (`tamtctl.dat
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer
 
 from tamtctl.data.padding import IdArray, gathered, pad_id, sorted_in_groups
 from tamtctl.foundations.errors import CorpusError, ModelError, UsageError
+from tamtctl.foundations.loss_units import SequenceFacts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,6 +33,14 @@ class Sequences(Protocol):
 
     def rows(self, indices: IdArray) -> IdArray:
         """Return the sequences with these numbers, padded to the longest of them, (B, T)."""
+
+    def facts(self, rows: str, unknown: float) -> SequenceFacts:
+        """Return what a person is told of the text.
+
+        Args:
+            rows: What a sequence is, a name in `tamtctl.data.units.UNITS`.
+            unknown: Share of the tokens that the tokenizer does not know.
+        """
 
     def order(self, random: np.random.Generator, batch_size: int, head: int) -> IdArray:
         """Return all numbers in a random order, shape (n,).
@@ -101,6 +111,21 @@ class Blocks:
         rows[:, end:] = self._suffix
         return rows
 
+    def facts(self, rows: str, unknown: float) -> SequenceFacts:
+        """Return what a person is told of the text; see `Sequences.facts`."""
+        return SequenceFacts(
+            rows,
+            count=len(self),
+            mean_length=float(self.sequence_length),
+            longest=self.sequence_length,
+            unknown=unknown,
+            cut=0.0,
+        )
+
+    def each(self, indices: IdArray) -> Iterator[IdArray]:
+        """Yield the blocks with these indices, each of shape (T,)."""
+        yield from self.rows(indices)
+
     def order(self, random: np.random.Generator, batch_size: int, head: int) -> IdArray:
         """Return all indices, shuffled: every batch is as good as another."""
         return random.permutation(len(self))
@@ -167,10 +192,16 @@ class Rows:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    @property
-    def cut(self) -> int:
-        """How many tokens of the text are behind the cut of their row."""
-        return int(self._whole.sum() - self._bodies.sum())
+    def facts(self, rows: str, unknown: float) -> SequenceFacts:
+        """Return what a person is told of the text; see `Sequences.facts`."""
+        return SequenceFacts(
+            rows,
+            count=len(self),
+            mean_length=float(self.lengths.mean()),
+            longest=self.sequence_length,
+            unknown=unknown,
+            cut=1 - float(self._bodies.sum() / self._whole.sum()),
+        )
 
     def rows(self, indices: IdArray) -> IdArray:
         """Return the rows with these indices, padded to the longest of them, shape (B, T)."""
@@ -184,6 +215,11 @@ class Rows:
         places = before + lengths[:, None] + np.arange(behind)  # (B, suffix)
         rows[np.arange(len(rows))[:, None], places] = self._suffix
         return rows
+
+    def each(self, indices: IdArray) -> Iterator[IdArray]:
+        """Yield the rows with these indices as they are, each of shape (its length,)."""
+        for index in indices.tolist():
+            yield self.rows(np.array([index]))[0]
 
     def order(self, random: np.random.Generator, batch_size: int, head: int) -> IdArray:
         """Return all indices such that the rows of a batch are of about the same length.

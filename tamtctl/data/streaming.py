@@ -1,7 +1,7 @@
 """Text that is read from the Hub while it is trained on, for corpora too large for a disk.
 
 Documents come in an order shuffled by seed and epoch within a buffer, each process has a share of
-them, and about a megabyte of text at a time is tokenised and cut into blocks, which are shuffled
+them, and about a megabyte of text at a time is tokenised and cut into sequences, which are shuffled
 once more. All of this follows from seed, epoch and number of processes; a training that is resumed
 reads its share again up to where it was. Held-out documents are left out by the rule that
 `tamtctl.data.corpus.load_corpus` finds them by.
@@ -12,18 +12,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from tamtctl.data.batch import Batch, clean
 from tamtctl.data.noise import Noise
-from tamtctl.data.padding import IdArray
-from tamtctl.data.sequences import Blocks, special_tokens_around
+from tamtctl.data.padding import IdArray, gathered, pad_id
+from tamtctl.data.sequences import Blocks, Rows, special_tokens_around
 from tamtctl.data.text.documents import Document, Source, is_held_out
 from tamtctl.data.text.sources import open_source
-from tamtctl.data.token_streams import CHARACTERS_AT_ONCE
+from tamtctl.data.token_streams import CHARACTERS_AT_ONCE, Waiting
 from tamtctl.data.tokenization import LineTokenizer
+from tamtctl.data.units import BLOCKS, UNITS, Unit
 from tamtctl.foundations.errors import CorpusError, UsageError
 
 
@@ -34,14 +37,16 @@ class StreamedText:
     Attributes:
         source: Can be read in shares.
         tokenizer: A fast one.
-        sequence_length: Tokens of a block, special tokens included.
+        sequence_length: Tokens of a sequence at most, special tokens included.
         leaves_out_held_out: Whether documents are held out by their hash.
+        unit: What a sequence is.
     """
 
     source: Source
     tokenizer: PreTrainedTokenizerBase
     sequence_length: int
     leaves_out_held_out: bool
+    unit: Unit = UNITS[BLOCKS]
 
     @classmethod
     def open(
@@ -52,15 +57,17 @@ class StreamedText:
         *,
         text_column: str | None,
         has_held_out: bool,
+        rows: str = BLOCKS,
     ) -> StreamedText:
         """Find a text that can be streamed.
 
         Args:
             name: A Hub dataset ``id[:config]``.
             tokenizer: A fast one.
-            sequence_length: Tokens of a block, special tokens included.
+            sequence_length: Tokens of a sequence at most, special tokens included.
             text_column: See `tamtctl.data.text.sources.open_source`.
             has_held_out: Another text is evaluated on.
+            rows: What a sequence is, a name in `tamtctl.data.units.UNITS`.
 
         Raises:
             CorpusError: It cannot be read.
@@ -70,7 +77,7 @@ class StreamedText:
         if others or source.share is None:
             raise UsageError(f"--stream is for a Hub dataset; leave it out for {name!r}")
         by_hash = not has_held_out and source.held_out is None
-        return cls(source, tokenizer, sequence_length, by_hash)
+        return cls(source, tokenizer, sequence_length, by_hash, UNITS[rows])
 
     def training_batches(
         self,
@@ -84,56 +91,83 @@ class StreamedText:
     ) -> Iterator[Batch]:
         """Yield batch after batch without end; see `tamtctl.data.batches.training_batches`.
 
-        What a rank sees depends on the number of ranks. The noise of a block is keyed by its
-        number in this run.
+        What a rank sees depends on the number of ranks. The noise of a sequence is keyed by
+        its number in this run.
 
         Raises:
-            CorpusError: The text cannot be read, or a share of it does not fill a block.
+            CorpusError: The text cannot be read, or a share of it has no sequence.
         """
         own = (rank + 1) * batch_size // world_size - rank * batch_size // world_size
-        blocks = itertools.islice(self._blocks(seed, rank, world_size), start_step * own, None)
+        sequences = itertools.islice(
+            self._sequences(seed, rank, world_size, own), start_step * own, None
+        )
         for step in itertools.count(start_step):
-            rows = np.stack(list(itertools.islice(blocks, own)))  # (own, T)
+            rows, lengths = self._padded(list(itertools.islice(sequences, own)))
             indices = (step * own + np.arange(own)) * world_size + rank
-            yield clean(rows) if noise is None else noise.noised(rows, indices, seed, epochs=0)
+            if noise is None:
+                yield clean(rows, lengths)
+            else:
+                yield noise.noised(rows, indices, seed, epochs=0, lengths=lengths)
 
-    def _blocks(self, seed: int, rank: int, world_size: int) -> Iterator[IdArray]:
-        """Yield the blocks of a share without end, each of shape (T,)."""
+    def _padded(self, sequences: list[IdArray]) -> tuple[IdArray, IdArray | None]:
+        """Return sequences as rows of one length, (B, T), and their own lengths if they differ."""
+        if self.unit.is_packed:
+            return np.stack(sequences), None
+        lengths = np.array([len(sequence) for sequence in sequences])
+        flat, starts = np.concatenate(sequences), np.cumsum(lengths) - lengths
+        return gathered(flat, starts, lengths, pad_id(self.tokenizer)), lengths
+
+    def _sequences(
+        self, seed: int, rank: int, world_size: int, batch_size: int
+    ) -> Iterator[IdArray]:
+        """Yield the sequences of a share without end, each of shape (its length,)."""
         assert self.source.share is not None  # `open` sees to it
-        encoder = LineTokenizer(self.tokenizer)
-        prefix, suffix = special_tokens_around(self.tokenizer)
-        length = self.sequence_length - len(prefix) - len(suffix)
+        done = 0
         for epoch in itertools.count():
             documents = self.source.share(seed, epoch, rank, world_size)
             if self.leaves_out_held_out:
                 documents = (d for d in documents if not is_held_out(d.key))
             is_empty = True
-            rest = np.empty(0, encoder.dtype)
-            for number, lines in enumerate(_chunks(documents)):
-                stream = np.concatenate([rest, encoder.encode(lines)])
-                whole = len(stream) - len(stream) % length
-                rest = stream[whole:]
-                if not whole:
+            for number, piece in enumerate(self._pieces(documents)):
+                if piece is None:
                     continue
                 is_empty = False
-                blocks = Blocks(stream[:whole], self.sequence_length, prefix, suffix)
-                order = np.random.default_rng((seed, epoch, number)).permutation(len(blocks))
-                yield from blocks.rows(order)
+                random = np.random.default_rng((seed, epoch, number))
+                order = piece.order(random, batch_size, head=-done % batch_size)
+                yield from piece.each(order)
+                done += len(order)
             if is_empty:
                 raise CorpusError(
                     f"{self.source.name} is too short to be streamed to {world_size} processes; "
                     "leave out --stream, or start fewer"
                 )
 
+    def _pieces(self, documents: Iterable[Document]) -> Iterator[Blocks | Rows | None]:
+        """Yield about a megabyte of text at a time; None if there is no whole sequence in it."""
+        encoder = LineTokenizer(self.tokenizer)
+        around = special_tokens_around(self.tokenizer)
+        length = self.sequence_length - sum(map(len, around))
+        rest = np.empty(0, encoder.dtype)
+        for ids, ends in self._encoded(documents, encoder):
+            if not self.unit.is_packed:
+                yield (
+                    Rows(ids, ends, self.sequence_length, *around, pad_id=pad_id(self.tokenizer))
+                    if len(ends)
+                    else None
+                )
+                continue
+            stream = np.concatenate([rest, ids])
+            whole = len(stream) - len(stream) % length
+            rest = stream[whole:]
+            yield Blocks(stream[:whole], self.sequence_length, *around) if whole else None
 
-def _chunks(documents: Iterable[Document]) -> Iterator[list[str]]:
-    """Yield lists of lines, each of about a megabyte of text."""
-    lines: list[str] = []
-    characters = 0
-    for document in documents:
-        lines += document.lines
-        characters += len(document.text)
-        if characters >= CHARACTERS_AT_ONCE:
-            yield lines
-            lines, characters = [], 0
-    yield lines
+    def _encoded(
+        self, documents: Iterable[Document], encoder: LineTokenizer
+    ) -> Iterator[tuple[NDArray[np.unsignedinteger[Any]], IdArray]]:
+        waiting = Waiting()
+        for document in documents:
+            waiting.add(document, self.unit)
+            if waiting.characters >= CHARACTERS_AT_ONCE:
+                yield waiting.encoded(encoder)
+                waiting = Waiting()
+        yield waiting.encoded(encoder)

@@ -6,14 +6,16 @@ import errno
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tamtctl.data.text.documents import Document
 from tamtctl.data.tokenization import LineTokenizer
+from tamtctl.data.units import Unit
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.files import unfinished
 
@@ -21,25 +23,66 @@ METADATA_FILE = "corpus.json"
 TRAIN_FILE = "train.bin"
 HELD_OUT_FILE = "held_out.bin"
 
+ENDS_TYPE = np.dtype("<i8")  # of where rows end in a stream
+
 CHARACTERS_AT_ONCE = 2**20
 
 _UNFINISHED = ".unfinished-"
 
 
 class StreamWriter:
-    """Appends documents to one stream, encoding about a megabyte of text at a time."""
+    """Appends documents to one stream, encoding about a megabyte of text at a time.
+
+    Attributes:
+        documents: How many were added.
+        tokens: How many were written.
+        unknown: How many of them the tokenizer does not know.
+        rows: How many rows they are; None where the text is packed.
+    """
 
     def __init__(
-        self, file: BinaryIO, encoder: LineTokenizer, max_tokens: int | None = None
+        self,
+        file: BinaryIO,
+        encoder: LineTokenizer,
+        unit: Unit,
+        ends: BinaryIO | None = None,
+        max_tokens: int | None = None,
     ) -> None:
+        """Write into open files.
+
+        Args:
+            file: Takes the tokens.
+            encoder: Makes them.
+            unit: What a row is.
+            ends: Takes where each row ends; None: the text is packed.
+            max_tokens: No more than so many are written.
+        """
         self.documents = 0
         self.tokens = 0
         self.unknown = 0
-        self._file = file
-        self._encoder = encoder
+        self.rows = None if ends is None else 0
+        self._file, self._ends = file, ends
+        self._encoder, self._unit = encoder, unit
         self._max_tokens = max_tokens
-        self._lines: list[str] = []
-        self._characters = 0
+        self._waiting = Waiting()
+
+    @classmethod
+    @contextmanager
+    def into(
+        cls,
+        folder: Path,
+        name: str,
+        encoder: LineTokenizer,
+        unit: Unit,
+        max_tokens: int | None,
+    ) -> Iterator[Self]:
+        """Open the files of a stream in a folder, and write into them."""
+        with ExitStack() as files:
+            file = files.enter_context((folder / name).open("wb"))
+            ends = None
+            if not unit.is_packed:
+                ends = files.enter_context(ends_file(folder, name).open("wb"))
+            yield cls(file, encoder, unit, ends, max_tokens)
 
     @property
     def is_full(self) -> bool:
@@ -49,22 +92,67 @@ class StreamWriter:
     def add(self, document: Document) -> bool:
         """Append the document; return whether tokens were written."""
         self.documents += 1
-        self._lines += document.lines
-        self._characters += len(document.text)
-        if self._characters < CHARACTERS_AT_ONCE:
+        self._waiting.add(document, self._unit)
+        if self._waiting.characters < CHARACTERS_AT_ONCE:
             return False
         self.flush()
         return True
 
     def flush(self) -> None:
         """Write what was added so far."""
-        ids = self._encoder.encode(self._lines)
+        ids, ends = self._waiting.encoded(self._encoder)
         if self._max_tokens is not None:
             ids = ids[: self._max_tokens - self.tokens]
+            ends = np.unique(np.minimum(ends, len(ids)))
         self._file.write(ids.tobytes())
+        if self._ends is not None and self.rows is not None:
+            ends = ends[ends > 0]
+            self._ends.write((ends + self.tokens).astype(ENDS_TYPE).tobytes())
+            self.rows += len(ends)
         self.tokens += len(ids)
         self.unknown += self._encoder.count_unknown(ids)
-        self._lines, self._characters = [], 0
+        self._waiting = Waiting()
+
+
+class Waiting:
+    """Documents that are encoded together.
+
+    Attributes:
+        characters: How many they have.
+    """
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self._lines: list[str] = []
+        self._lines_of_rows: list[int] = []
+
+    def add(self, document: Document, unit: Unit) -> None:
+        """Add a document, cut into rows if the unit is one of rows."""
+        self.characters += len(document.text)
+        if unit.rows is None:
+            self._lines += document.lines
+            return
+        for row in unit.rows(document):
+            self._lines += row
+            self._lines_of_rows.append(len(row))
+
+    def encoded(
+        self, encoder: LineTokenizer
+    ) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]:
+        """Return the tokens of all, and where each row ends in them; rows without any are no rows.
+
+        Of packed text there are no rows.
+        """
+        if not self._lines_of_rows:
+            return encoder.encode(self._lines), np.empty(0, np.int64)
+        ids, counts = encoder.encode_each(self._lines)
+        ends = np.cumsum(counts)[np.cumsum(self._lines_of_rows) - 1]
+        return ids, ends[np.diff(ends, prepend=0) > 0]
+
+
+def ends_file(folder: Path, name: str) -> Path:
+    """Return where the ends of the rows of a stream are."""
+    return (folder / name).with_suffix(".ends")
 
 
 @contextmanager
@@ -105,7 +193,11 @@ def is_intact(folder: Path) -> bool:
         itemsize = np.dtype(metadata["dtype"]).itemsize
         sizes = {name: tokens * itemsize for name, tokens in metadata["tokens"].items()}
         found = {name: (folder / name).stat().st_size for name in (TRAIN_FILE, HELD_OUT_FILE)}
+        for name, rows in metadata["rows"].items():
+            if rows is not None:
+                sizes[f"ends of {name}"] = rows * ENDS_TYPE.itemsize
+                found[f"ends of {name}"] = ends_file(folder, name).stat().st_size
         counted = metadata["unknown"].keys() if {"lacking", "repeats"} <= metadata.keys() else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
-    return sizes == found and sizes.keys() == counted
+    return sizes == found and metadata["tokens"].keys() == counted

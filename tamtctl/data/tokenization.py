@@ -48,6 +48,7 @@ class LineTokenizer:
 
     Attributes:
         dtype: Little-endian uint16, or uint32 for vocabularies of more than 65,535 entries.
+        entries: The size of the vocabulary.
         digest: SHA-256 of everything in the tokenizer that the ids depend on.
         caches_chunks: Whether chunks between spaces are tokenised once each.
         unknown_ids: What the tokenizer writes where it knows no token; empty if it always knows.
@@ -68,8 +69,9 @@ class LineTokenizer:
         serialised = self._backend.to_str()
         split = f"split_special_tokens={tokenizer.split_special_tokens}"
         self.digest = hashlib.sha256(f"{split} {serialised}".encode()).hexdigest()
-        entries = max(self._backend.get_vocab(with_added_tokens=True).values(), default=0) + 1
-        self.dtype = np.dtype("<u2" if entries <= 65_535 else "<u4")
+        ids = self._backend.get_vocab(with_added_tokens=True).values()
+        self.entries = max(ids, default=0) + 1
+        self.dtype = np.dtype("<u2" if self.entries <= 65_535 else "<u4")
         description = json.loads(serialised)
         self.caches_chunks = _is_local_to_chunks(description, self._backend)
         # BERT's pre-tokenizer makes every ASCII sign a piece of its own.
@@ -86,12 +88,29 @@ class LineTokenizer:
     def encode(self, lines: Sequence[str]) -> NDArray[np.unsignedinteger[Any]]:
         """Return the token ids of the lines one after the other, shape (tokens,)."""
         if self.caches_chunks:
-            return self._encode_chunks(" ".join(lines).split(" "))
+            chunks = " ".join(lines).split(" ")
+            known = self._known(chunks)
+            return np.frombuffer(b"".join(map(known.__getitem__, chunks)), self.dtype)
         encodings = self._backend.encode_batch_fast(list(lines), add_special_tokens=False)
         ids = itertools.chain.from_iterable(encoding.ids for encoding in encodings)
         return np.fromiter(ids, dtype=self.dtype)
 
-    def _encode_chunks(self, chunks: list[str]) -> NDArray[np.unsignedinteger[Any]]:
+    def encode_each(
+        self, lines: Sequence[str]
+    ) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]:
+        """Return what `encode` does, and how many of the ids are each line's, shape (lines,)."""
+        if not self.caches_chunks:
+            encodings = self._backend.encode_batch_fast(list(lines), add_special_tokens=False)
+            counts = np.fromiter((len(one.ids) for one in encodings), np.int64, len(lines))
+            ids = itertools.chain.from_iterable(one.ids for one in encodings)
+            return np.fromiter(ids, self.dtype, counts.sum()), counts
+        known = self._known(" ".join(lines).split(" "))
+        each = [b"".join(map(known.__getitem__, line.split(" "))) for line in lines]
+        counts = np.fromiter(map(len, each), np.int64, len(lines)) // self.dtype.itemsize
+        return np.frombuffer(b"".join(each), self.dtype), counts
+
+    def _known(self, chunks: list[str]) -> dict[str, bytes]:
+        """Return chunk → ids of at least these, as bytes; those that are new are tokenised."""
         known = self._ids_of_chunk
         if self._cached_size > _CACHE_SIZE:
             known.clear()
@@ -103,7 +122,7 @@ class LineTokenizer:
             if chunk not in known:
                 known[chunk] = b"".join([known[part] for part in parts_of_chunk])
         self._cached_size += sum(map(len, parts_of)) + _CHUNK_OVERHEAD * len(parts_of)
-        return np.frombuffer(b"".join(map(known.__getitem__, chunks)), self.dtype)
+        return known
 
     def _parts(self, chunk: str) -> list[str]:
         """Cut a chunk where the pre-tokenizer surely does: ``(word),`` consists of known parts."""

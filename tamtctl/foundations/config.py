@@ -268,8 +268,8 @@ class Config:
         told = {}
         for name, one in settings_of(type(self)).items():
             value = getattr(self, name)
+            value = one.facts.none_is if value is None else value
             if one.facts.names_run and not one.is_as_before(value):
-                value = one.facts.none_is if value is None else value
                 told[name] = list(value) if isinstance(value, tuple) else value
         return told
 

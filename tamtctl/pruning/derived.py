@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tamtctl.data.units import BLOCKS
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.pruning.config import SearchConfig
@@ -29,6 +30,7 @@ def derived_config(run: Path | str, sparsity: float, **changes: Any) -> SearchCo
     try:
         values = json.loads((expanded(run) / "config.json").read_text(encoding="utf-8"))
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        values.setdefault("rows", BLOCKS)  # which is left out
         config = SearchConfig(**values)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(

@@ -5,6 +5,7 @@ Imports nothing heavy, so that the command line can make options of them before 
 
 from __future__ import annotations
 
+from tamtctl.data.units import BLOCKS, SENTENCES, rows_setting
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least, each, given, positive, require, seed_number
 from tamtctl.foundations.config import (
@@ -65,6 +66,11 @@ class SearchSettings(Config):
         panel=DATA,
     )
     text_column: str | None = shared.text_column()
+    rows: str | None = rows_setting(
+        f"{SENTENCES} for a model of sentence-transformers, else {BLOCKS}",
+        before="blocks",
+        none_is="blocks",
+    )
     method: str = setting(
         default=TAMT,
         help="How the mask is found, one of {choices}.",

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tamtctl.data.units import UNITS, rows_of
 from tamtctl.foundations import printable
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.public_names import texts_of
@@ -97,7 +98,9 @@ def _text(metrics: Mapping[str, Any], search: Mapping[str, Any]) -> str | None:
     sequences, there = _count(metrics.get("sequences")), _count(metrics.get("sequences_there"))
     if sequences is None:  # of a version that did not write it down
         return f"sequences of {length} tokens of {name}"
-    return str(ScoredText(name, sequences, there or sequences, length))
+    rows = rows_of(search)
+    told = None if UNITS[rows].is_packed else rows
+    return str(ScoredText(name, sequences, there or sequences, length, told))
 
 
 def _joined(names: tuple[str, ...]) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tamtctl.data.units import BLOCKS, rows_of
 from tamtctl.foundations.public_names import public, texts_of
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.ticket import Ticket
@@ -24,12 +25,14 @@ class TextSource:
         held_out: Held-out text of its own.
         text_column: Column of the text.
         sequence_length: Tokens per sequence; None if not said.
+        rows: What the text is cut into, a name in `tamtctl.data.units.UNITS`.
     """
 
     corpus: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
     text_column: str | None = None
     sequence_length: int | None = None
+    rows: str = BLOCKS
 
     @classmethod
     def of(cls, ticket: Ticket) -> TextSource:
@@ -41,6 +44,7 @@ class TextSource:
             held_out=texts_of(places, "held_out"),
             text_column=column if isinstance(column, str) else None,
             sequence_length=sequence_length_of(ticket),
+            rows=rows_of(ticket.search),
         )
 
     @property
@@ -64,6 +68,8 @@ def labels_of(texts: Sequence[TextSource]) -> dict[TextSource, str]:
         more = []
         if any(other.sequence_length != text.sequence_length for other in others):
             more.append(f"{text.sequence_length} tokens")
+        if any(other.rows != text.rows for other in others):
+            more.append(text.rows)
         if any(other.text_column != text.text_column for other in others):
             more.append(f"column {text.text_column or 'of the text'}")
         if any(bool(other.held_out) != bool(text.held_out) for other in others):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tamtctl.cli.console import Page, PlainTable
 from tamtctl.cli.pace import duration
 from tamtctl.cli.views.words import count, error_text, gap_closed, place, tokens
+from tamtctl.data.units import UNITS
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.criteria import find_criterion, is_criterion
 from tamtctl.pruning.objectives import terms_of
@@ -21,8 +22,9 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
     """Print what a search will do."""
     config = plan.config
     train = "streamed" if plan.train_tokens is None else f"{tokens(plan.train_tokens)} tokens"
+    told = plan.train_sequences or plan.held_out_sequences
     training = (
-        f"{count(plan.steps, 'step')} of {config.batch_size} × {config.sequence_length} tokens, "
+        f"{count(plan.steps, 'step')} of {_batch(plan)}, "
         + (f"{plan.resumed_from:,} of them done, " if plan.resumed_from else "")
         + f"about {duration(plan.estimated_seconds)}"
         if plan.steps
@@ -33,6 +35,7 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
             "model": f"{config.model} ({plan.model_type})",
             "corpus": f"{' '.join(config.corpus)} ({train}, "
             f"{tokens(plan.held_out_tokens)} held out)",
+            "sequences": str(told) + ("" if plan.train_sequences else " (of what is held out)"),
             "method": f"{config.method}, objective {config.objective}, seed {config.seed}",
             "mask": f"{plan.weights:,} weights in {plan.matrices} matrices, "
             f"sparsity {config.sparsity:g} in each"
@@ -44,6 +47,15 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
     )
     for warning in plan.warnings:
         output.notes.line(warning)
+
+
+def _batch(plan: SearchPlan) -> str:
+    """Return what a step is trained on."""
+    size, length = plan.config.batch_size, plan.config.sequence_length
+    rows = plan.held_out_sequences.rows
+    if UNITS[rows].is_packed:
+        return f"{size} × {length} tokens"
+    return f"{count(size, UNITS[rows].noun)} of at most {length} tokens"
 
 
 def show_search_result(output: Page, result: SearchResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched
+from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import COMBINED
 from tamtctl.pruning.cuts import cut_sparsities
@@ -58,6 +60,8 @@ def search(
     Raises:
         TamtctlError: Anything that stops the search, before training where it can be known.
     """
+    watcher = watcher or Silent()
+    config = _settled(config, watcher.note)
     run = world().on_first(lambda: _run_folder(config, output_dir))
     earlier_result = partial(_earlier_result, run, force=force)
     if done := world().on_first(earlier_result):
@@ -68,7 +72,6 @@ def search(
             )
         return done
     check_log_to(config.log_to)
-    watcher = watcher or Silent()
     prepared = PreparedSearch.prepare(config, run, watcher)
     with ExitStack() as locks:
         world().on_first(lambda: locks.enter_context(run.locked()))
@@ -106,15 +109,17 @@ def plan_search(
     watcher: Watcher[SearchPlan] | None = None,
 ) -> SearchPlan:
     """Return what `search` would do, after the same checks; nothing is written but caches."""
+    watcher = watcher or Silent()
+    config = _settled(config, watcher.note)
     run = world().on_first(lambda: _run_folder(config, output_dir))
     world().on_first(run.finished)
     check_log_to(config.log_to)
-    return PreparedSearch.prepare(config, run, watcher or Silent()).plan()
+    return PreparedSearch.prepare(config, run, watcher).plan()
 
 
 def search_folder(config: SearchConfig) -> Path:
     """Return the run folder of a search that is asked for none."""
-    return _run_path(config, None)
+    return _run_path(_settled(config), None)
 
 
 def find_search(config: SearchConfig) -> SearchResult | None:
@@ -124,7 +129,7 @@ def find_search(config: SearchConfig) -> SearchResult | None:
         DamagedRunError: Its folder holds something else, or not all of it.
         ChangedInputsError: It was made of something else than there is now.
     """
-    run = _run_folder(config, None)
+    run = _run_folder(_settled(config), None)
     try:
         return _earlier_result(run, force=False)
     except UsageError as error:
@@ -157,6 +162,15 @@ def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
         raise DamagedRunError(
             f"the finished run in {str(run.path)!r} is damaged ({error}); --force redoes it"
         ) from error
+
+
+def _settled(config: SearchConfig, note: Callable[[str], None] = lambda _: None) -> SearchConfig:
+    """Return a configuration that says what the text is cut into, which follows from the model."""
+    if config.rows is not None:
+        return config
+    return config.filled_in(
+        rows=world().on_first(lambda: usual_rows(config.model, note=note)),
+    )
 
 
 def _run_folder(config: SearchConfig, output_dir: Path | str | None) -> RunFolder:

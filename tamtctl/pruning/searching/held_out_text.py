@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tamtctl.data.corpus import Corpus, load_corpus
 from tamtctl.data.noise import Noise
+from tamtctl.data.units import BLOCKS
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import NoHeadError
 from tamtctl.foundations.loss_units import ScoredText
@@ -65,6 +66,7 @@ class HeldOutText:
         revision: str | None = None,
         held_out: tuple[str, ...] = (),
         text_column: str | None = None,
+        rows: str = BLOCKS,
         sequence_length: int,
         limit: int,
         compute: Compute,
@@ -79,7 +81,7 @@ class HeldOutText:
         encoder, has_head = _load(model, revision)
         noise = Noise.of(encoder.tokenizer) if has_head else None
         text, cut = _read_text(
-            corpus, encoder, noise, held_out=held_out, text_column=text_column,
+            corpus, encoder, noise, held_out=held_out, text_column=text_column, rows=rows,
             sequence_length=sequence_length, limit=limit,
         )  # fmt: skip
         identity = {
@@ -101,7 +103,7 @@ class HeldOutText:
             compute=compute,
             objectives={name: Objective(encoder, name, frozen) for name in measured},
             identity=identity,
-            scored=cut.scored(text.held_out_name, sequence_length),
+            scored=cut.scored(text.held_out_name),
             digests=text.digests,
             notes=text.notes,
         )
@@ -112,6 +114,7 @@ class HeldOutText:
         *,
         held_out: tuple[str, ...],
         text_column: str | None,
+        rows: str,
         sequence_length: int,
     ) -> HeldOutText:
         """Return the same model with other text.
@@ -122,13 +125,14 @@ class HeldOutText:
         """
         text, cut = _read_text(
             corpus, self.encoder, self.cut.noise, held_out=held_out,
-            text_column=text_column, sequence_length=sequence_length, limit=self.cut.limit,
+            text_column=text_column, rows=rows, sequence_length=sequence_length,
+            limit=self.cut.limit,
         )  # fmt: skip
         return replace(
             self,
             cut=cut,
             identity=self.identity | {"text": text.fingerprint, "sequence_length": sequence_length},
-            scored=cut.scored(text.held_out_name, sequence_length),
+            scored=cut.scored(text.held_out_name),
             digests=text.digests,
             notes=text.notes,
         )
@@ -174,6 +178,7 @@ def _read_text(
     *,
     held_out: tuple[str, ...],
     text_column: str | None,
+    rows: str,
     sequence_length: int,
     limit: int,
 ) -> tuple[Corpus, ProbeText]:
@@ -191,16 +196,10 @@ def _read_text(
         held_out=None if is_all else held_out or None,
         whole=(lambda sources: [True] * len(sources)) if is_all else None,
         text_column=text_column,
+        rows=rows,
     )
-    return text, ProbeText.cut(
-        text.held_out,
-        encoder,
-        sequence_length=sequence_length,
-        noise=noise,
-        limit=limit,
-        part=f"the held-out text of {text.name}",
-        corpus=text.name,
-    )
+    cut = ProbeText.cut(text, encoder, sequence_length=sequence_length, noise=noise, limit=limit)
+    return text, cut
 
 
 def _load(model: str, revision: str | None) -> tuple[Encoder, bool]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tamtctl.data.text.sources import source_digest
+from tamtctl.data.units import UNITS
 from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.inputs import with_files
@@ -58,6 +59,8 @@ def search_identity(config: SearchConfig) -> Identity:
     identity |= _texts("corpus", config.corpus)
     identity |= _texts("held-out text", config.held_out)
     identity |= _texts("check corpus", config.check_corpus)
+    if config.rows is not None and (package := UNITS[config.rows].made_by):
+        identity[f"splitter of {config.rows}"] = package
     if not is_criterion(config.init):
         identity |= ticket_identity(config.init)
     identity |= {

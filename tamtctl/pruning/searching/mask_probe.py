@@ -16,10 +16,11 @@ from torch import Tensor
 
 from tamtctl.data.batches import evaluation_batches
 from tamtctl.data.noise import Noise
-from tamtctl.data.sequences import Blocks
+from tamtctl.data.sequences import Sequences
+from tamtctl.data.units import UNITS
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import UsageError
-from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
 from tamtctl.models.encoder import Encoder, max_sequence_length
 from tamtctl.pruning.objectives import terms_of
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, check_targets, held_out_losses
@@ -27,57 +28,64 @@ from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.trained.folded_weights import fold
 
 if TYPE_CHECKING:
-    from tamtctl.data.corpus import TokenStream
+    from tamtctl.data.corpus import Corpus
 
 
 @dataclass(frozen=True)
 class ProbeText:
-    """Held-out text, cut into blocks, that there is something to measure on.
+    """Held-out text, cut into sequences, that there is something to measure on.
 
     Attributes:
-        blocks: The text.
+        sequences: The text.
+        facts: What a person is told of them.
         noise: Masked tokens for the terms that need them; None if none does.
-        limit: So many blocks are measured at most, spread over the text.
+        limit: So many sequences are measured at most, spread over the text.
     """
 
-    blocks: Blocks
+    sequences: Sequences
+    facts: SequenceFacts
     noise: Noise | None
     limit: int
 
     @classmethod
     def cut(
         cls,
-        stream: TokenStream,
+        text: Corpus,
         encoder: Encoder,
         *,
         sequence_length: int,
         noise: Noise | None,
         limit: int,
-        part: str,
-        corpus: str,
+        part: str | None = None,
     ) -> ProbeText:
-        """Cut a stream of tokens.
+        """Cut the held-out part of a corpus.
 
         Args:
-            stream: The text.
+            text: The corpus.
             encoder: What it is measured with.
-            sequence_length: Tokens of each block.
+            sequence_length: Tokens of each sequence, at most.
             noise: Masked tokens, if they are needed.
-            limit: Blocks to measure on at most.
-            part: What an error calls the text.
-            corpus: What the user called it.
+            limit: Sequences to measure on at most.
+            part: What an error calls the text, if not the held-out text of the corpus.
 
         Raises:
             CorpusError: It is too short, or nothing of it can be measured.
         """
-        blocks = Blocks.of(stream, sequence_length, encoder.tokenizer, name=part)
-        check_targets(blocks, noise=noise, limit=limit, text=corpus)
-        return cls(blocks, noise, limit)
+        part = part or f"the held-out text of {text.name}"
+        sequences = text.held_out_text(sequence_length, encoder.tokenizer, name=part)
+        check_targets(sequences, noise=noise, limit=limit, text=text.name)
+        return cls(sequences, sequences.facts(text.rows, text.held_out_unknown), noise, limit)
 
-    def scored(self, name: str, sequence_length: int) -> ScoredText:
+    def scored(self, name: str) -> ScoredText:
         """Return what a person is told of the text, under a name."""
-        there = len(self.blocks)
-        return ScoredText(name, min(self.limit, there), there, sequence_length)
+        there, rows = self.facts.count, self.facts.rows
+        return ScoredText(
+            name,
+            min(self.limit, there),
+            there,
+            self.facts.longest,
+            None if UNITS[rows].is_packed else rows,
+        )
 
 
 def check_sequence_length(length: int, encoder: Encoder, *, told: str, remedy: str) -> None:
@@ -108,7 +116,7 @@ class MaskProbe:
         frozen: Name → pre-trained weight W of every matrix that a mask may prune, there as well.
         objectives: What is measured, one after the other.
         compute: Where and in which precision.
-        batch_size: Blocks at once.
+        batch_size: Sequences at once.
     """
 
     encoder: Encoder
@@ -146,7 +154,7 @@ class MaskProbe:
         for objective in self.objectives:
             noise = text.noise if terms_of(objective.name).need_noise else None
             batches = evaluation_batches(
-                text.blocks, self.batch_size, noise=noise, limit=text.limit
+                text.sequences, self.batch_size, noise=noise, limit=text.limit
             )
             found |= held_out_losses(objective, batches, self.compute.autocast, self.compute.device)
         return found

@@ -7,7 +7,7 @@ from typing import Never
 
 from tamtctl.data.corpus import Corpus, load_corpus
 from tamtctl.data.noise import Noise
-from tamtctl.data.sequences import Blocks
+from tamtctl.data.sequences import Blocks, Rows
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.watching import Watcher
 from tamtctl.models.encoder import Encoder
@@ -17,13 +17,19 @@ from tamtctl.pruning.searching.mask_probe import ProbeText
 
 def read_text(
     config: SearchConfig, encoder: Encoder, watcher: Watcher[Never]
-) -> tuple[Corpus, Blocks | StreamedText, dict[str, ProbeText]]:
+) -> tuple[Corpus, Blocks | Rows | StreamedText, dict[str, ProbeText]]:
     """Return the corpus, what to train on, and every held-out text.
 
     Raises:
         CorpusError: A text cannot be read, or is too short.
     """
-    load = partial(load_corpus, tokenizer=encoder.tokenizer, text_column=config.text_column)
+    assert config.rows is not None  # the search sees to it
+    load = partial(
+        load_corpus,
+        tokenizer=encoder.tokenizer,
+        text_column=config.text_column,
+        rows=config.rows,
+    )
     watcher.status(f"reading corpus {' '.join(config.corpus)}")
     streamed = None
     if config.stream:
@@ -33,6 +39,7 @@ def read_text(
             config.sequence_length,
             text_column=config.text_column,
             has_held_out=bool(config.held_out),
+            rows=config.rows,
         )
     # Of a stream so much is kept that a tenth of it is enough to evaluate on.
     enough = 10 * config.evaluation_blocks * config.sequence_length
@@ -48,13 +55,11 @@ def read_text(
     noise = Noise.of(encoder.tokenizer) if config.terms.need_noise else None
     held_out = {
         name: ProbeText.cut(
-            text.held_out,
+            text,
             encoder,
             sequence_length=config.sequence_length,
             noise=noise,
             limit=config.evaluation_blocks,
-            part=f"the held-out text of {text.name}",
-            corpus=text.name,
         )
         for name, text in texts.items()
     }
@@ -66,10 +71,7 @@ def read_text(
             f"the check corpus {check.name} is text of the corpus itself{seen}: its losses tell of "
             "no second domain"
         )
-    train = streamed or Blocks.of(
-        corpus.train,
-        config.sequence_length,
-        encoder.tokenizer,
-        name=f"the text of {corpus.name}",
+    train = streamed or corpus.training_text(
+        config.sequence_length, encoder.tokenizer, name=f"the text of {corpus.name}"
     )
     return corpus, train, held_out

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.data.units import BLOCKS
+from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
 from tamtctl.foundations.shown import Shown
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import baselines
@@ -31,6 +32,8 @@ class SearchPlan(Shown):
         weights: How many weights they hold.
         train_tokens: Size of the training text; None if it is streamed.
         held_out_tokens: Size of the held-out text.
+        train_sequences: What the training text is cut into; None if it is streamed.
+        held_out_sequences: What the held-out text is cut into.
         steps: Optimiser steps; 0 for one-shot methods.
         resumed_from: Steps that an earlier, interrupted run has done already.
         estimated_seconds: Seconds that the remaining steps take, from a timed probe.
@@ -48,6 +51,8 @@ class SearchPlan(Shown):
     weights: int
     train_tokens: int | None
     held_out_tokens: int
+    train_sequences: SequenceFacts | None
+    held_out_sequences: SequenceFacts
     steps: int
     resumed_from: int
     estimated_seconds: float
@@ -88,7 +93,8 @@ class SearchResult(Shown):
         already_done: Whether an earlier run had found it.
         unit: The unit of the losses.
         sequences: Held-out sequences that the losses were taken on.
-        sequence_length: Tokens of each.
+        sequence_length: Tokens of each, at most.
+        rows: What each is, a name in `tamtctl.data.units.UNITS`.
         held_out: The whole held-out text: what it is, and how many sequences it has.
         init: What the mask was at first: ``magnitude``, ``random`` or a ticket.
         changed: Whether training moved the mask from there; None if nothing was trained.
@@ -116,6 +122,7 @@ class SearchResult(Shown):
     unit: str | None = None
     sequences: int | None = None
     sequence_length: int | None = None
+    rows: str = BLOCKS
     held_out: dict[str, Any] | None = None
     init: str = "magnitude"
     changed: bool | None = None
@@ -126,7 +133,8 @@ class SearchResult(Shown):
         if not (self.sequences and self.sequence_length and self.held_out):
             return None
         name, of = self.held_out["name"], self.held_out["sequences"]
-        return ScoredText(name, self.sequences, of, self.sequence_length)
+        rows = None if self.rows == BLOCKS else self.rows
+        return ScoredText(name, self.sequences, of, self.sequence_length, rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tamtctl.data.corpus import Corpus
+from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import (
@@ -141,7 +142,7 @@ class PreparedSearch:
 
     def plan(self) -> SearchPlan:
         """Describe what `train` will do."""
-        weights = self.encoder.weights
+        weights, text = self.encoder.weights, self.training.steps.text
         steps = self.config.steps if self.config.is_trained else 0
         to_do = steps - self.supervisor.step
         return SearchPlan(
@@ -155,6 +156,12 @@ class PreparedSearch:
             weights=sum(w.numel() for w in weights.values()),
             train_tokens=None if self.config.stream else len(self.corpus.train),
             held_out_tokens=len(self.corpus.held_out),
+            train_sequences=(
+                None
+                if isinstance(text, StreamedText)
+                else text.facts(self.corpus.rows, self.corpus.train_unknown)
+            ),
+            held_out_sequences=self.held_out["losses"].facts,
             steps=steps,
             resumed_from=self.supervisor.step,
             estimated_seconds=to_do * self.training.seconds_per_step() if to_do else 0.0,
@@ -172,9 +179,7 @@ class PreparedSearch:
 
     def _text(self) -> ScoredText:
         """Return what the losses are taken on."""
-        return self.held_out["losses"].scored(
-            self.corpus.held_out_name, self.config.sequence_length
-        )
+        return self.held_out["losses"].scored(self.corpus.held_out_name)
 
     def follow(self, earlier: SearchResult) -> None:
         """Go on from the ticket of an earlier search by iterative magnitude pruning.
@@ -279,6 +284,7 @@ class PreparedSearch:
             unit=config.terms.unit,
             sequences=text.sequences,
             sequence_length=config.sequence_length,
+            rows=self.corpus.rows,
             held_out={"name": text.name, "sequences": text.of},
             init=config.init,
             changed=changed,

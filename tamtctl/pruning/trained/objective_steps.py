@@ -112,9 +112,9 @@ class ObjectiveSteps:
         clear_gradients: Callable[[], None],
         last_pass: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> float:
-        """Time forward and backward of a few sequences, and scale to a batch."""
+        """Time forward and backward of a few sequences, and scale to a batch of the usual size."""
         own = next(self.batches())
-        rows = max(1, min(len(own.input_ids), _TIMED_TOKENS // self._config.sequence_length))
+        rows = max(1, min(len(own.input_ids), _TIMED_TOKENS // own.input_ids.shape[1]))
         batch = own.split(rows)[0]
         for _ in counted(range(2), "timing a step", 2):  # the first one warms up
             started = time.perf_counter()
@@ -122,7 +122,13 @@ class ObjectiveSteps:
             self._compute.synchronize()
             seconds = time.perf_counter() - started
             clear_gradients()
-        return seconds * len(own.input_ids) / rows
+        return seconds * len(own.input_ids) / rows * self._usual_length(own) / _length(batch)
+
+    def _usual_length(self, batch: Batch) -> float:
+        """Return the tokens of a sequence on average: in all of the text, if that is known."""
+        if isinstance(self.text, StreamedText):
+            return _length(batch)
+        return _length(batch) if self.text.lengths is None else float(self.text.lengths.mean())
 
     def decay_steps(self, steps: int) -> int:
         """Return the steps until a learning rate is 0 that falls over so many, at least."""
@@ -206,6 +212,10 @@ class ObjectiveSteps:
             terms = self.objective.terms(part, dropout=self._config.dropout)
         counts = {term: torch.as_tensor(count).clamp(min=1) for term, count in targets.items()}
         return {term: values.sum() / counts[term] for term, values in terms.items()}
+
+
+def _length(batch: Batch) -> float:
+    return batch.tokens / len(batch.input_ids)
 
 
 def optimizer_of(config: SearchConfig, parameters: Sequence[Tensor]) -> PaperAdamW:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tamtctl.data.units import BLOCKS, SENTENCES, rows_setting
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least
 from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
@@ -59,6 +60,10 @@ class EvaluateConfig(Config):
         "trained on. By default the held-out tenth of python-docs.",
         panel=DATA,
     )
+    rows: str | None = rows_setting(
+        f"as the ticket was trained, else {SENTENCES} for a model of sentence-transformers, else "
+        f"{BLOCKS}"
+    )
     held_out_tenth: bool = setting(
         default=False,
         help="Measure only on the tenth of --corpus that a search holds out.",
@@ -73,7 +78,7 @@ class EvaluateConfig(Config):
     )
     sequence_length: int | None = setting(
         default=None,
-        help="Tokens per block of text; by default what the ticket was trained on.",
+        help="Tokens per sequence of text, at most; by default what the ticket was trained on.",
         panel=DATA,
         check=at_least(8),
     )
@@ -84,7 +89,7 @@ class EvaluateConfig(Config):
         check=at_least(1),
     )
     batch_size: int = setting(
-        default=16, help="Examples or blocks at once.", panel=RUN, check=at_least(1)
+        default=16, help="Examples or sequences at once.", panel=RUN, check=at_least(1)
     )
     precision: str = shared.precision()
     device: str = shared.device()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from tamtctl.data.corpus import load_corpus
 from tamtctl.data.noise import Noise
 from tamtctl.data.text.documents import PYTHON_DOCS
+from tamtctl.data.units import rows_of
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError
 from tamtctl.models.encoder import Encoder, max_sequence_length
 from tamtctl.models.loading import load_encoder
+from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.objectives import Terms, headless, terms_of
 from tamtctl.pruning.objectives.held_out_loss import total_error
 from tamtctl.pruning.objectives.objective import Objective
@@ -30,7 +32,7 @@ from tamtctl.ticket.texts import sequence_length_of
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.ticket.trained_on import TrainedOn
 
-_SEQUENCE_LENGTH = 128  # of blocks of text where no ticket says what it was trained on
+_SEQUENCE_LENGTH = 128  # of a sequence, where no ticket says what it was trained on
 _BLOCKS = 512  # at most, spread over the text
 
 
@@ -53,18 +55,24 @@ def evaluate_loss(
     column = config.text_columns[0] if config.text_columns else None
     sources = config.corpus or (PYTHON_DOCS,)
     trained_on = TrainedOn(ticket, config.held_out_tenth)
-    corpus = load_corpus(sources, encoder.tokenizer, whole=trained_on.choose, text_column=column)
+    notes: list[str] = []
+    corpus = load_corpus(
+        sources,
+        encoder.tokenizer,
+        rows=config.rows or _rows(config, ticket, notes.append),
+        whole=trained_on.choose,
+        text_column=column,
+    )
     cut = ProbeText.cut(
-        corpus.held_out,
+        corpus,
         encoder,
         sequence_length=length,
         noise=Noise.of(encoder.tokenizer) if terms.need_noise else None,
         limit=config.blocks or _BLOCKS,
         part=f"the text of {corpus.held_out_name}",
-        corpus=corpus.name,
     )
     name = "; ".join(filter(None, (corpus.held_out_name, trained_on.remark)))
-    text = cut.scored(name, length)
+    text = cut.scored(name)
     teacher = _teacher(dense, encoder, compute.device) if dense else None
     cast(nn.Module, encoder.model).to(compute.device)
     frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
@@ -93,7 +101,8 @@ def evaluate_loss(
         unit=terms.unit,
         units={name: terms_of(name).unit for name in means},
         text=text,
-        notes=(*corpus.notes, *([text.too_few] if text.too_few else [])),
+        sequences=cut.facts,
+        notes=(*notes, *corpus.notes, *([text.too_few] if text.too_few else [])),
     )
 
 
@@ -128,6 +137,11 @@ def _teacher(dense: str, encoder: Encoder, device: torch.device) -> dict[str, Te
 
 def _sequence_length(ticket: Ticket | None) -> int:
     return (sequence_length_of(ticket) if ticket else None) or _SEQUENCE_LENGTH
+
+
+def _rows(config: EvaluateConfig, ticket: Ticket | None, note: Callable[[str], None]) -> str:
+    """Return what the text is cut into where nobody says: as for the ticket, or for the model."""
+    return rows_of(ticket.search) if ticket else usual_rows(*id_of(config, None), note=note)
 
 
 def load_for(config: EvaluateConfig, ticket: Ticket | None, terms: Terms | None = None) -> Encoder:

@@ -24,6 +24,7 @@ def check_options(config: EvaluateConfig, kind: str) -> None:
         "--text-column": (config.text_columns, (*losses, OWN, PREDICT)),
         "--label-column": (config.label_column, (OWN,)),
         "--corpus": (config.corpus, losses),
+        "--rows": (config.rows, losses),
         "--held-out-tenth": (config.held_out_tenth, losses),
         "--head": (config.head, tuple(loss for loss in losses if terms_of(loss).need_head)),
         "--sequence-length": (config.sequence_length, losses),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
 from tamtctl.foundations.shown import Shown
 from tamtctl.tasks.finetuning.known_runs import KnownRun
 
@@ -24,7 +24,7 @@ class Evaluation(Shown):
             where there are too few sequences or examples to tell.
         metrics: Every metric.
         standard_errors: Metric → its standard error.
-        examples: Examples, or blocks of text, that were scored.
+        examples: Examples, or sequences of text, that were scored.
         sparsity: Share of zeros in the masked matrices of a ticket; None if unknown.
         data: What was read.
         head: The masked-LM head, where there is one.
@@ -32,6 +32,7 @@ class Evaluation(Shown):
         unit: The unit of a loss; None for metrics.
         units: Metric that is a loss → its unit.
         text: What a loss was taken on; None for metrics.
+        sequences: What that text is cut into; None for metrics.
         embeddings: How sentence embeddings were made (``stsb-zero-shot``).
         cut: Examples of which a text was too long and was cut.
         notes: What a person should know before the metric is believed, a line each.
@@ -58,6 +59,7 @@ class Evaluation(Shown):
     unit: str | None = None
     units: dict[str, str] = field(default_factory=dict)
     text: ScoredText | None = None
+    sequences: SequenceFacts | None = None
     embeddings: str | None = None
     cut: int = 0
     notes: tuple[str, ...] = ()
@@ -69,10 +71,14 @@ class Evaluation(Shown):
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         values = asdict(self)
-        del values["text"]
-        if self.text is None:
+        del values["text"], values["sequences"]
+        if self.text is None or self.sequences is None:
             return values
         return values | {
+            "rows": self.sequences.rows,
+            "mean_length": self.sequences.mean_length,
+            "unknown": self.sequences.unknown,
+            "cut_off": self.sequences.cut,
             "text": self.text.name,
             "sequences": self.text.sequences,
             "sequences_there": self.text.of,

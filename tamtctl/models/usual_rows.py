@@ -1,0 +1,35 @@
+"""What a text is cut into for a model where nobody says: what the model reads when it is used.
+
+An encoder of sentence-transformers embeds sentences. Trained and measured on blocks that run over
+their ends, a mask keeps what nobody asks of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tamtctl.data.units import BLOCKS, SENTENCES
+from tamtctl.models.files import MODULES, ModelFiles
+
+
+def usual_rows(
+    name: str, revision: str | None = None, *, note: Callable[[str], None] = lambda _: None
+) -> str:
+    """Return the name of the unit, as in `tamtctl.data.units.UNITS`.
+
+    Args:
+        name: ``nano``, a folder or a Hub id.
+        revision: Branch, tag or commit on the Hub.
+        note: Is told a line if the Hub could not be asked.
+    """
+    files = ModelFiles.of(name, revision)
+    try:
+        is_sentence_encoder = files.path(MODULES) is not None
+    except OSError:  # there is no such model, as loading it says
+        return BLOCKS
+    if not is_sentence_encoder and files.are_unknown(MODULES):
+        note(
+            f"the Hub could not be asked whether {name} is a sentence encoder, for which --rows "
+            f"{SENTENCES} is the default: the text is cut into {BLOCKS}"
+        )
+    return SENTENCES if is_sentence_encoder else BLOCKS

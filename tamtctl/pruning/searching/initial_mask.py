@@ -84,14 +84,13 @@ def lent(
     """Lend a model and its training text to criteria, which may run it forwards and backwards.
 
     Args:
-        config: The whole search. Criteria see its text with noise if one of them or a term of the
-            objective needs it.
+        config: The whole search. Its criterion sees text with noise if a part of it needs that, so
+            that one pass is enough, and the same text whatever is trained for afterwards.
         encoder: On its device.
         text: The training text.
         context: What else they may look at.
     """
-    needs_noise = config.terms.need_noise or config.criterion.needs_noise
-    noise = Noise.of(encoder.tokenizer) if needs_noise else None
+    noise = Noise.of(encoder.tokenizer) if config.criterion.needs_noise else None
     make = (
         text.training_batches if isinstance(text, StreamedText) else partial(training_batches, text)
     )

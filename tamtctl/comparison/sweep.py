@@ -16,6 +16,7 @@ from tamtctl.comparison.task_metrics import run_finetuning
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
 from tamtctl.foundations.watching import Watcher
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import asked_together, is_criterion
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.searching.api import (
     can_follow,
@@ -125,12 +126,11 @@ def make_runs(
         TamtctlError: A search or fine-tuning fails.
     """
     runs = Runs()
-    units = _units(config, cells, shard)
-    numbers = itertools.count(1)
-    total = sum(map(len, units))
-    for unit in units:
-        for cell in unit:
-            step = f"[{next(numbers)}/{total}]"
+    todo = list(itertools.chain(*_units(config, cells, shard)))
+    methods = dict.fromkeys(cell.method for cell in todo if cell)
+    with asked_together(filter(is_criterion, methods)):
+        for number, cell in enumerate(todo, 1):
+            step = f"[{number}/{len(todo)}]"
             if cell is None:
                 watcher.note(f"{step} dense model")
                 _fine_tune(config, runs, None, model, watcher)

@@ -20,7 +20,7 @@ from tamtctl.foundations.errors import DamagedRunError, TicketError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import is_criterion
+from tamtctl.pruning.criteria import is_criterion, statistics_beside
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.methods import TAMT
 from tamtctl.pruning.one_shot import keep_counts, one_shot_masks, reference_masks
@@ -105,7 +105,8 @@ def lent(
         config.calibration_tokens,
         None if isinstance(text, StreamedText) else len(text),
     )
-    calibration = Calibration(encoder, calibration_text, compute)
+    beside = statistics_beside(config.criterion)
+    calibration = Calibration(encoder, calibration_text, compute, beside)
     model = cast(nn.Module, encoder.model)
     was_training = model.training
     model.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -58,15 +58,26 @@ def calibration_batches(batches: Iterable[Batch], tokens: int, rows: int | None)
 class Calibration:
     """The statistics of a model on a calibration text: each is gathered, or read, once."""
 
-    def __init__(self, encoder: Encoder, batches: Sequence[Batch], compute: Compute) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        batches: Sequence[Batch],
+        compute: Compute,
+        beside: Sequence[str] = (),
+    ) -> None:
         """Prepare; nothing is run before a statistic is asked for.
 
         Args:
             encoder: On its device, without dropout; with its head if a statistic needs one.
             batches: The text, see `calibration_batches`.
             compute: Where and in which precision.
+            beside: Statistics that another will ask for, which a pass gathers along.
+
+        Raises:
+            UsageError: There is no such statistic.
         """
         self._encoder, self._batches, self._compute = encoder, batches, compute
+        self._beside = beside
         self._found: dict[str, Mapping[str, Tensor]] = {}
 
     def __getitem__(self, name: str) -> Mapping[str, Tensor]:
@@ -74,21 +85,25 @@ class Calibration:
         self.gather([name])
         return self._found[name]
 
-    def gather(self, names: Iterable[str]) -> None:
+    def gather(self, names: Collection[str]) -> None:
         """Make sure that some statistics are there: what is missing is gathered in one pass.
 
         Raises:
             UsageError: There is no such statistic.
         """
+        if self._unknown(names):
+            unknown = self._unknown([*names, *self._beside])
+            for row, found in zip(unknown, self._gathered(unknown).values(), strict=True):
+                self._found[row.name] = found
+                kept.write(self._file_of(row), found)
+
+    def _unknown(self, names: Iterable[str]) -> list[Statistic]:
+        """Read what was kept of some statistics, and return those that have to be gathered."""
         missing = [STATISTICS.find(one) for one in dict.fromkeys(names) if one not in self._found]
-        files = {row.name: self._file_of(row) for row in missing}
         for row in missing:
-            if (known := kept.read(files[row.name])) is not None:
+            if (known := kept.read(self._file_of(row))) is not None:
                 self._found[row.name] = known
-        if wanted := [row for row in missing if row.name not in self._found]:
-            for name, found in self._gathered(wanted).items():
-                self._found[name] = found
-                kept.write(files[name], found)
+        return [row for row in missing if row.name not in self._found]
 
     def _file_of(self, row: Statistic) -> Path:
         model = self._model_digest if row.needs_head else self._base_digest

@@ -55,6 +55,16 @@ class Encoder:
         return base_encoder(self.model)
 
     @property
+    def is_of_masked_text(self) -> bool:
+        """Whether it was pre-trained to fill in masked tokens, and so knows what the mask token is.
+
+        Its checkpoint says so, whether its head was loaded or not.
+        """
+        named = self.model.config.architectures or ()
+        ends = ("ForMaskedLM", "ForPreTraining")
+        return self.tokenizer.mask_token_id is not None and any(n.endswith(ends) for n in named)
+
+    @property
     def weights(self) -> dict[str, Tensor]:
         """Every maskable matrix of the checkpoint (detached, not copied), the pooler last."""
         return {n: p.detach() for n, p in self.matrices.items()} | self.pooler

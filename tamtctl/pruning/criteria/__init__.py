@@ -10,5 +10,5 @@ from tamtctl.pruning.criteria.table import baselines as baselines
 from tamtctl.pruning.criteria.table import find_criterion as find_criterion
 from tamtctl.pruning.criteria.table import is_criterion as is_criterion
 from tamtctl.pruning.criteria.table import register as register
+from tamtctl.pruning.criteria.together import asked as asked
 from tamtctl.pruning.criteria.together import asked_together as asked_together
-from tamtctl.pruning.criteria.together import statistics_beside as statistics_beside

@@ -29,7 +29,6 @@ def asked_together(names: Iterable[str]) -> Iterator[None]:
         _asked.reset(token)
 
 
-def statistics_beside(row: Criterion) -> tuple[str, ...]:
-    """Return the statistics of a criterion, and of those asked with it that see the same text."""
-    together = [row, *(one for one in _asked.get() if one.needs_noise == row.needs_noise)]
-    return tuple(dict.fromkeys(name for one in together for name in one.statistics))
+def asked() -> tuple[Criterion, ...]:
+    """Return the criteria that are asked for in this context."""
+    return _asked.get()

@@ -20,7 +20,7 @@ from tamtctl.foundations.errors import DamagedRunError, TicketError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import is_criterion, statistics_beside
+from tamtctl.pruning.criteria import Criterion, asked, is_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.methods import TAMT
 from tamtctl.pruning.one_shot import keep_counts, one_shot_masks, reference_masks
@@ -81,31 +81,43 @@ def _masks_of_criterion(
 def lent(
     config: SearchConfig, encoder: Encoder, text: Sequences | StreamedText, context: Context
 ) -> Iterator[Context]:
-    """Lend a model and its training text to criteria, which may run it forwards and backwards.
+    """Lend a model and its training text to a criterion, which may run it forwards and backwards.
+
+    Where the model was pre-trained on masked text, that is what it is calibrated on: without, the
+    mask token would seem to be used by nobody. The text is the same whatever is trained for then.
 
     Args:
-        config: The whole search. Its criterion sees text with noise if a part of it needs that, so
-            that one pass is enough, and the same text whatever is trained for afterwards.
+        config: The whole search.
         encoder: On its device.
         text: The training text.
-        context: What else they may look at.
+        context: What else the criterion may look at.
     """
-    noise = Noise.of(encoder.tokenizer) if config.criterion.needs_noise else None
+
+    def sees_noise(row: Criterion) -> bool:
+        return row.needs_noise or encoder.is_of_masked_text
+
+    criterion, compute = config.criterion, Compute.choose(config.device, config.precision)
     make = (
         text.training_batches if isinstance(text, StreamedText) else partial(training_batches, text)
     )
-    compute = Compute.choose(config.device, config.precision)
 
     def batches() -> Iterator[Batch]:
+        noise = Noise.of(encoder.tokenizer) if criterion.needs_noise else None
         for batch in make(config.batch_size, config.seed, noise=noise):
             yield batch.to(compute.device)
 
+    masking = Noise.of(encoder.tokenizer) if sees_noise(criterion) else None
     calibration_text = calibration_batches(
-        make(rows_at_once(config.sequence_length), SEED, noise=noise),
+        make(rows_at_once(config.sequence_length), SEED, noise=masking),
         config.calibration_tokens,
         None if isinstance(text, StreamedText) else len(text),
     )
-    beside = statistics_beside(config.criterion)
+    beside = [
+        name
+        for row in asked()
+        if row.needs_head <= config.needs_head and sees_noise(row) == sees_noise(criterion)
+        for name in row.statistics
+    ]
     calibration = Calibration(encoder, calibration_text, compute, beside)
     model = cast(nn.Module, encoder.model)
     was_training = model.training

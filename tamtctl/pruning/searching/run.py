@@ -17,6 +17,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import (
     DivergedError,
+    NoHeadError,
     UsageError,
 )
 from tamtctl.foundations.folders import folder_size
@@ -28,6 +29,7 @@ from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.encoder import Checksums, Encoder
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.objectives.held_out_loss import total_error
@@ -91,7 +93,7 @@ class PreparedSearch:
                 f"--base-model is for a --model in a local folder, and {config.model!r} is none"
             )
         watcher.status(f"loading model {config.model}")
-        encoder = world().in_turn(lambda: load_encoder(config.model, with_head=config.needs_head))
+        encoder = world().in_turn(lambda: _load(config))
         check_sequence_length(
             config.sequence_length, encoder, told="--sequence-length", remedy="give"
         )
@@ -342,3 +344,19 @@ class PreparedSearch:
             if config.method == TAMT and config.is_trained and head
             else None,
         )
+
+
+def _load(config: SearchConfig) -> Encoder:
+    """Load the model, with its head if the objective or the criterion needs one."""
+    try:
+        return load_encoder(config.model, with_head=config.needs_head)
+    except NoHeadError as error:
+        row = config.criterion
+        if not row.needs_head:
+            raise
+        option = "method" if config.method != TAMT else "init"
+        others = [one.name for one in CRITERIA.values() if one.needs_text and not one.needs_head]
+        raise NoHeadError(
+            f"--{option} {row.name} needs a masked-LM head, which model {config.model!r} does not "
+            f"have; give one that needs none, such as {', '.join(others)}"
+        ) from error

@@ -20,7 +20,7 @@ from tamtctl.foundations.files import give_usual_rights, put_in_place, unfinishe
 from tamtctl.pruning.statistics.table import Statistic
 
 _VERSION = 1  # raise it whenever the same batches would give other numbers to every statistic
-_SUM, _SAME = "sha256", "same"
+_FACTS = "facts"  # one key: several would stand in any order
 
 
 def digest_of(batches: Sequence[Batch]) -> str:
@@ -61,7 +61,7 @@ def write(file: Path, statistic: Mapping[str, Tensor]) -> None:
     first: dict[int, str] = {}
     same = {name: first.setdefault(id(values), name) for name, values in statistic.items()}
     tensors = {name: statistic[name].contiguous() for name in first.values()}
-    facts = {_SUM: _sum_of(tensors), _SAME: json.dumps(same)}
+    facts = {_FACTS: json.dumps({"sha256": _sum_of(tensors), "same": same})}
     with suppress(OSError, SafetensorError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with unfinished(file.parent, f".{file.name}-", is_folder=False) as new:
@@ -75,10 +75,10 @@ def read(file: Path) -> dict[str, Tensor] | None:
     try:
         with safe_open(file, framework="pt") as content:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-            facts = content.metadata() or {}
-        if facts[_SUM] != _sum_of(tensors):
+            facts = json.loads(content.metadata()[_FACTS])
+        if facts["sha256"] != _sum_of(tensors):
             return None
-        return {name: tensors[leader] for name, leader in json.loads(facts[_SAME]).items()}
+        return {name: tensors[leader] for name, leader in facts["same"].items()}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -34,6 +34,31 @@ def keep_largest(values: Tensor, keep: int, among_equals: Tensor | None = None) 
     return torch.from_numpy(largest(flat, keep, rank)).view(values.shape).to(values.device)
 
 
+def keep_largest_in_rows(values: Tensor, keep: int, among_equals: Tensor | None = None) -> Tensor:
+    """Return the mask of exactly ``keep`` values that keeps as many of each row, or one more.
+
+    Rows keep their largest values. Those that keep one more are the rows whose next value is the
+    largest; of equal rows the earlier ones.
+
+    Args:
+        values: Shape (R, C).
+        keep: How many values are kept in all.
+        among_equals: As of `keep_largest`.
+    """
+    table = values.numpy(force=True)
+    ranks = None if among_equals is None else among_equals.numpy(force=True)
+    rows, columns = table.shape
+    each, more = divmod(keep, rows)
+    counts = np.full(rows, each)
+    if more:
+        place = columns - 1 - each
+        counts += largest(np.partition(table, place, axis=1)[:, place], more)
+    mask = np.empty(table.shape, bool)
+    for i, count in enumerate(counts):
+        mask[i] = largest(table[i], int(count), None if ranks is None else ranks[i])
+    return torch.from_numpy(mask).to(values.device)
+
+
 def keep_largest_on_device(values: Tensor, keep: int, among_equals: Tensor | None = None) -> Tensor:
     """Return what `keep_largest` does without looking at a number: no GPU is waited for."""
     if keep in (0, values.numel()):

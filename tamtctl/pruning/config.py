@@ -17,7 +17,7 @@ from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED
 from tamtctl.pruning.objectives import Terms, terms_of
 from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.recipes import Recipe, recipe_values
-from tamtctl.pruning.settings import MOST_STEPS, STEPS, SearchSettings
+from tamtctl.pruning.settings import MOST_STEPS, STEPS, TWO_VALUED, SearchSettings
 
 
 @configuration
@@ -31,6 +31,13 @@ class SearchConfig(SearchSettings):
         self._check_stream()
         if self.method != TAMT and (self.compile or self.low_memory):
             raise UsageError("--compile and --low-memory are for --method tamt")
+        if self.method != TAMT and self.head_learning_rate is not None:
+            raise UsageError("--head-learning-rate is for --method tamt")
+        if self.method != TAMT and self.init_scores != TWO_VALUED:
+            raise UsageError(
+                f"--init-scores is for --method tamt: {self.method} trains no scores; "
+                "a recipe file has it in a table [tamt]"
+            )
 
     def _check_pattern(self) -> None:
         row = PATTERNS[self.pattern]
@@ -100,6 +107,13 @@ class SearchConfig(SearchSettings):
     def is_trained(self) -> bool:
         """Whether it takes training, and is neither one-shot nor derived from a search."""
         return self.method in TRAINED and self.from_scores is None
+
+    @property
+    def head_rate(self) -> float:
+        """Peak learning rate of the masked-LM head that trains along with a mask; 0: it stays."""
+        if self.head_learning_rate is not None:
+            return self.head_learning_rate
+        return self.learning_rate if self.init_scores == TWO_VALUED else 0.0
 
     @property
     def terms(self) -> Terms:

@@ -2,14 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.selection import keep_largest_in_rows
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE, Criterion, find_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How much each weight matters to a criterion.
+
+    Attributes:
+        importance: Name → importance of every weight; the larger is kept.
+        ties: Name → what decides between equally important weights, where the larger value is
+            kept; of a matrix that is missing the earlier weight is.
+        by_row: The matrices whose weights compete within each output row.
+        reached: The matrices that the criterion itself ranks; the others have the order of the
+            `REFERENCE`.
+    """
+
+    importance: dict[str, Tensor]
+    ties: dict[str, Tensor]
+    by_row: frozenset[str]
+    reached: frozenset[str]
+
+    def masks(self, keep: Mapping[str, int], pattern: str = UNSTRUCTURED) -> dict[str, Tensor]:
+        """Return name → mask of the weights that rank highest.
+
+        Args:
+            keep: Name → how many weights to keep, of every matrix that gets a mask.
+            pattern: Which sets of weights may be kept, a name on the shelf of patterns.
+        """
+        row = PATTERNS.find(pattern)
+        # A pattern of another kind compares only what it may choose between.
+        in_rows = self.by_row & keep.keys() if row.is_followed else frozenset()
+        whole = {name: count for name, count in keep.items() if name not in in_rows}
+        scores = {name: self.importance[name] for name in whole}
+        masks = row.select(scores, whole, self.ties)
+        masks |= {
+            name: keep_largest_in_rows(self.importance[name], keep[name], self.ties.get(name))
+            for name in in_rows
+        }
+        return {name: masks[name] for name in keep}
+
+
+def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:
+    """Return how a criterion ranks the weights of some matrices.
+
+    Args:
+        criterion: A name on the shelf of criteria, or a combined order.
+        context: What it may look at.
+        names: The matrices.
+
+    Raises:
+        UsageError: The criterion gives scores that cannot be ranked.
+    """
+    row, weights, names = find_criterion(criterion), context.weights, tuple(names)
+    given = row.scores(context)
+    if strange := sorted(given.keys() - weights.keys()):
+        raise UsageError(f"criterion {row.name!r} scores {strange[0]!r}, which is no matrix")
+    scores = {
+        name: _checked(row, name, given[name], weights[name]) for name in names if name in given
+    }
+    ties = {n: weights[n].abs().to(s.device) for n, s in scores.items() if row.breaks_ties}
+    reached = frozenset(scores)
+    if left := {name: weights[name] for name in names if name not in scores}:
+        scores |= CRITERIA[REFERENCE].scores(Context(weights=left))
+    return Ranking(scores, ties, reached if row.group == "row" else frozenset(), reached)
 
 
 def one_shot_masks(
@@ -26,18 +91,8 @@ def one_shot_masks(
     Raises:
         UsageError: The criterion gives scores that cannot be ranked.
     """
-    row, weights = find_criterion(criterion), context.weights
-    given = row.scores(context)
-    if strange := sorted(given.keys() - weights.keys()):
-        raise UsageError(f"criterion {row.name!r} scores {strange[0]!r}, which is no matrix")
-    scores = {
-        name: _checked(row, name, given[name], weights[name]) for name in keep if name in given
-    }
-    ties = {n: weights[n].abs().to(s.device) for n, s in scores.items() if row.breaks_ties}
-    if left := {name: weights[name] for name in keep if name not in scores}:
-        scores |= CRITERIA[REFERENCE].scores(Context(weights=left))
-    masks = PATTERNS.find(pattern).select(scores, keep, ties)
-    return {name: masks[name].to(weights[name].device) for name in keep}
+    masks = ranked(criterion, context, keep).masks(keep, pattern)
+    return {name: mask.to(context.weights[name].device) for name, mask in masks.items()}
 
 
 def reference_masks(

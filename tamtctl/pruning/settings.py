@@ -26,6 +26,8 @@ from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
 
 REWINDS = ("weights", "none")
 CLIPPING = ("global", "per-tensor")
+TWO_VALUED, NATS = "two-valued", "nats"
+INIT_SCORES = (TWO_VALUED, NATS)
 LOGS = ("tensorboard",)
 MOST_STEPS = 10**8  # of a training: years; what is above is a slip of the keyboard
 STEPS = f"at least 1 and at most {MOST_STEPS:,}"
@@ -97,6 +99,16 @@ class SearchSettings(Config):
         is_open=True,
         check=check_init,
     )
+    init_scores: str = setting(
+        default=TWO_VALUED,
+        help="Scores that the mask starts from: 0.02 and 0 for what it keeps and prunes "
+        "(two-valued), or the logarithm of the criterion of --init (nats), which keeps its order.",
+        more="In nats, the threshold of every matrix is 0, and so of a weight twice as important "
+        "as one on the threshold the score is 0.69.",
+        panel=METHOD,
+        choices=INIT_SCORES,
+        before=TWO_VALUED,
+    )
     pattern: str = setting(
         default=UNSTRUCTURED,
         help="Which weights a mask may keep together, one of {choices}.",
@@ -143,13 +155,24 @@ class SearchSettings(Config):
     )
     learning_rate: float = setting(
         help="Peak rate of the scores, or of the weights that imp trains.",
-        more="Kept and pruned scores start 0.02 apart.",
+        more="Two-valued scores start 0.02 apart; in nats, about 0.03 a step is good.",
         panel=TRAINING,
         check=positive,
+    )
+    head_learning_rate: float | None = setting(
+        default=None,
+        help="The same of the masked-LM head, which trains along with a mask; 0 leaves it as it "
+        "is. By default that of the scores, and with --init-scores nats 0.",
+        more="A rate in nats would ruin a head, whose values are weights.",
+        panel=TRAINING,
+        check=at_least(0),
+        before=None,
     )
     weight_decay: float = setting(
         default=0.0,
         help="Decoupled weight decay of scores and head.",
+        more="It draws all scores of a matrix to 0 by the same factor: in nats, towards the "
+        "threshold. Their order and the mask stay, and later steps change it more easily.",
         panel=TRAINING,
         check=at_least(0),
         typed=None,

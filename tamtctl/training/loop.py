@@ -63,6 +63,7 @@ class PaperAdamW:
         clip: str,
         max_grad_norm: float,
         low_memory: bool = False,
+        rates: Sequence[float] | None = None,
     ) -> None:
         """Take charge of parameters.
 
@@ -75,8 +76,10 @@ class PaperAdamW:
             max_grad_norm: The norm to clip to.
             low_memory: Keep first moments in bfloat16, on a CPU. The second ones stay as they are:
                 a step changes them by a thousandth, which bfloat16 would round away.
+            rates: Of each parameter, what the learning rate is multiplied by; None: 1 for all.
         """
         self._parameters = list(parameters)
+        self._rates = [1.0] * len(self._parameters) if rates is None else list(rates)
         self._epsilon, self._weight_decay = epsilon, weight_decay
         self._bias_correction = bias_correction
         self._clip, self._max_grad_norm = clip, max_grad_norm
@@ -91,24 +94,25 @@ class PaperAdamW:
         first = 1 - BETA1**self._step
         second = math.sqrt(1 - BETA2**self._step)
         scale = 1.0 if self._bias_correction else first / second
-        update = partial(
-            adamw,
-            max_exp_avg_sqs=[],
-            fused=True,
-            grad_scale=divisor,
-            amsgrad=False,
-            beta1=BETA1,
-            beta2=BETA2,
-            lr=learning_rate * scale,
-            weight_decay=self._weight_decay / scale,
-            eps=self._epsilon / second,
-            maximize=False,
-        )
-        with torch.no_grad():
-            if self._low_memory:
-                self._update_in_pieces(update)
-            else:
-                self._update_at_once(update)
+        for rate in dict.fromkeys(self._rates):
+            update = partial(
+                adamw,
+                max_exp_avg_sqs=[],
+                fused=True,
+                grad_scale=divisor,
+                amsgrad=False,
+                beta1=BETA1,
+                beta2=BETA2,
+                lr=learning_rate * rate * scale,
+                weight_decay=self._weight_decay / scale,
+                eps=self._epsilon / second,
+                maximize=False,
+            )
+            with torch.no_grad():
+                if self._low_memory:
+                    self._update_in_pieces(update, rate)
+                else:
+                    self._update_at_once(update, rate)
 
     def _clipped(self) -> Tensor | None:
         """Clip the gradients, or return what the kernel shall divide them by: it spares a pass."""
@@ -120,15 +124,17 @@ class PaperAdamW:
         norm = torch.nn.utils.get_total_norm(gradients)
         return ((norm + 1e-6) / self._max_grad_norm).clamp(min=1.0).float()
 
-    def _update_at_once(self, update: Callable[..., None]) -> None:
-        found = list(self._with_gradients())
+    def _update_at_once(self, update: Callable[..., None], rate: float) -> None:
+        found = list(self._with_gradients(rate))
+        if not found:
+            return
         parameters, gradients, firsts, seconds = map(list, zip(*found, strict=True))
         steps = torch.full([len(found)], self._step - 1.0, device=parameters[0].device)
         update(parameters, gradients, firsts, seconds, state_steps=list(steps))
 
-    def _update_in_pieces(self, update: Callable[..., None]) -> None:
+    def _update_in_pieces(self, update: Callable[..., None], rate: float) -> None:
         """The kernel wants moments in float32: so they are, a piece at a time."""
-        for tensors in self._with_gradients():
+        for tensors in self._with_gradients(rate):
             for piece in zip(*(t.view(-1).split(_PIECE) for t in tensors), strict=True):
                 parameter, gradient, stored, second = piece
                 first = stored.float()
@@ -136,11 +142,11 @@ class PaperAdamW:
                 update([parameter], [gradient], [first], [second], state_steps=[step])
                 stored.copy_(first)
 
-    def _with_gradients(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Yield every parameter that has a gradient, the gradient, and its two moments."""
+    def _with_gradients(self, rate: float) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Yield every parameter of a rate with a gradient, the gradient, and its two moments."""
         first_type = torch.bfloat16 if self._low_memory else None
         for i, parameter in enumerate(self._parameters):
-            if parameter.grad is None:
+            if parameter.grad is None or self._rates[i] != rate:
                 continue
             if i not in self._moments:
                 first = torch.zeros_like(parameter, dtype=first_type)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from masks import magnitude_masks, random_masks
+from masks import magnitude_masks, random_masks, start_of
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
@@ -90,7 +90,7 @@ def test_score_gradient_equals_dense_straight_through(
     expected = dense_straight_through(model, masks, batch, objective)
 
     encoder = encoder_of(model)
-    folded = FoldedWeights(encoder.matrices, masks, SPARSITY)
+    folded = FoldedWeights(encoder.matrices, start_of(masks))
     loss = Objective(encoder, objective, folded.frozen)
     targets = {term: len(blocks) for term, blocks in loss.blocks(batch).items()}
     parts = batch.split(rows_at_once)
@@ -122,7 +122,7 @@ def test_the_decoder_stays_dense_and_nothing_but_scores_and_head_moves(family: s
     dense_decoder = model.get_output_embeddings().weight.detach().clone()
     encoder = encoder_of(model)
     dense = {n: w.detach().clone() for n, w in encoder.matrices.items()}
-    folded = FoldedWeights(encoder.matrices, magnitude_masks(dense, SPARSITY), SPARSITY)
+    folded = FoldedWeights(encoder.matrices, start_of(magnitude_masks(dense, SPARSITY)))
     objective = Objective(encoder, "mlm", folded.frozen)
     run_steps(folded, objective, steps=3)
 
@@ -181,7 +181,7 @@ def test_masks_equal_a_plain_reimplementation_after_every_step(
     plain = copy.deepcopy(model)
     encoder = encoder_of(model)
     start = magnitude_masks(encoder.matrices, sparsity)
-    folded = FoldedWeights(encoder.matrices, start, sparsity)
+    folded = FoldedWeights(encoder.matrices, start_of(start))
     history = run_steps(folded, Objective(encoder, objective, folded.frozen), steps=6)
 
     weights = {n: w.detach().clone() for n, w in maskable_matrices(plain).items()}

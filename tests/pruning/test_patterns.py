@@ -23,6 +23,7 @@ from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
 from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED, Pattern
 from tamtctl.pruning.trained.folded_weights import FoldedWeights
+from tamtctl.pruning.trained.initial_scores import Start
 from tamtctl.ticket.ticket import Ticket
 
 
@@ -76,7 +77,7 @@ def test_every_row_keeps_its_promises(row: Pattern, criterion: str) -> None:
             masks = one_shot_masks(criterion, Context(weights=weights), keep, row.name)
             assert {name: int(mask.sum()) for name, mask in masks.items()} == keep
             parameters = {n: torch.nn.Parameter(w.clone()) for n, w in weights.items()}
-            folded = FoldedWeights(parameters, masks, sparsity, pattern=row.name)
+            folded = FoldedWeights(parameters, Start(masks, keep), pattern=row.name)
             assert all(torch.equal(folded.masks[name], mask) for name, mask in masks.items())
             for name, parameter in parameters.items():
                 assert torch.equal(parameter, weights[name] * masks[name])

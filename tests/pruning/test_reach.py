@@ -9,7 +9,7 @@ import torch
 from small_search import small_config
 
 from tamtctl.pruning.searching.api import search
-from tamtctl.pruning.trained.folded_weights import KEPT_SCORE
+from tamtctl.pruning.trained.initial_scores import KEPT_SCORE
 from tamtctl.pruning.trained.reach import step_sizes, warn_of_reach
 from tamtctl.training.loop import PaperAdamW
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.one_shot import keep_counts, one_shot_masks, reference_masks
+from tamtctl.pruning.trained.initial_scores import Start
 
 
 def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
@@ -19,3 +20,8 @@ def random_masks(weights: Mapping[str, Tensor], sparsity: float, seed: int) -> d
     """Return name → mask of any weights of every matrix."""
     context = Context(weights=weights, seed=seed)
     return one_shot_masks("random", context, keep_counts(weights, sparsity))
+
+
+def start_of(masks: Mapping[str, Tensor]) -> Start:
+    """Return where a training with two-valued scores starts that has these masks at first."""
+    return Start(dict(masks), {name: int(mask.sum()) for name, mask in masks.items()})

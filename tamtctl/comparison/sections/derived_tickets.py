@@ -78,9 +78,10 @@ def _derived(comparison: Comparison, opened: Opened) -> Iterator[Derived]:
     reached = {name: weight.cpu() for name, weight in text.frozen.items()}
     trained = [one for one in comparison.subnetworks if one.found_by == TAMT]
     for one, own in itertools.permutations(trained, 2):
-        if (one.method, one.seed) != (own.method, own.seed) or one.path is None:
+        if (one.method, one.seed) != (own.method, own.seed) or not (one.path and own.masks):
             continue
-        masks = masks_from_scores(one.path.parent, reached, own.sparsity, opened.bench.pattern)
+        keep = own.masks.kept
+        masks = masks_from_scores(one.path.parent, reached, keep, opened.bench.pattern)
         losses = text.losses(masks)
         for term in (one.objective or "").split("+"):
             cost = loss_difference([losses[term]], [own.losses[term]])

@@ -23,22 +23,24 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import Criterion, asked, is_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.methods import TAMT
-from tamtctl.pruning.one_shot import keep_counts, one_shot_masks, reference_masks
+from tamtctl.pruning.one_shot import Ranking, keep_counts, ranked, reference_masks
+from tamtctl.pruning.settings import TWO_VALUED
 from tamtctl.pruning.statistics.calibration import (
     SEED,
     Calibration,
     calibration_batches,
     rows_at_once,
 )
+from tamtctl.pruning.trained.initial_scores import Start, scores_in_nats
 from tamtctl.pruning.trained.kept_scores import masks_from_scores
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import TICKET
 
 
-def initial_masks(
+def initial_start(
     config: SearchConfig, encoder: Encoder, text: Sequences | StreamedText, ticket: Ticket | None
-) -> dict[str, Tensor]:
-    """Return name → mask of every matrix of the checkpoint.
+) -> Start:
+    """Return the masks that a search starts from, and the scores of a mask training.
 
     Args:
         config: The whole search.
@@ -46,35 +48,45 @@ def initial_masks(
         text: The training text.
         ticket: What `initial_ticket` returned.
     """
-    masks = _masks_of_criterion(config, encoder, text)
+    weights, pattern = encoder.weights, config.pattern
+    keep = keep_counts(weights, config.sparsity, pattern)
+    ranking = _ranking(config, encoder, text, keep)
+    masks = _at_home(ranking.masks(keep, pattern), weights)
     if config.method != TAMT:
-        return masks
-    weights = encoder.weights
+        return Start(masks, keep)
     if config.from_scores is not None:
         reached = {name: weights[name] for name in encoder.matrices}
-        masks |= masks_from_scores(
-            expanded(config.from_scores), reached, config.sparsity, config.pattern
-        )
+        masks |= masks_from_scores(expanded(config.from_scores), reached, keep, pattern)
     elif ticket is not None:
         known = ticket.masks_over({n: w for n, w in weights.items() if n in ticket.parameters})
         masks |= {name: known.mask(name) for name in encoder.matrices}
     # No gradient reaches the pooler: what it starts with is what it stays.
-    keep = keep_counts(encoder.pooler, config.sparsity, config.pattern)
-    return masks | reference_masks(encoder.pooler, keep, config.pattern)
+    pooler = {name: keep[name] for name in encoder.pooler}
+    masks |= reference_masks(encoder.pooler, pooler, pattern)
+    if config.init_scores == TWO_VALUED or not config.is_trained:
+        return Start(masks, keep)
+    trained = {name: masks[name].to(weights[name].device) for name in encoder.matrices}
+    scores = scores_in_nats(ranking, trained, keep, weights, pattern)
+    return Start(masks, keep, {name: score.cpu() for name, score in scores.items()})
 
 
-def _masks_of_criterion(
-    config: SearchConfig, encoder: Encoder, text: Sequences | StreamedText
-) -> dict[str, Tensor]:
+def _ranking(
+    config: SearchConfig,
+    encoder: Encoder,
+    text: Sequences | StreamedText,
+    keep: Mapping[str, int],
+) -> Ranking:
     criterion, weights = config.criterion, encoder.weights
-    context = Context(weights=weights, seed=config.seed)
-    keep = keep_counts(weights, config.sparsity, config.pattern)
-    context = replace(context, keep=keep)
+    context = Context(weights=weights, seed=config.seed, keep=keep)
     if not criterion.needs_text:
-        return one_shot_masks(criterion.name, context, keep, config.pattern)
+        return ranked(criterion.name, context, weights)
     with lent(config, encoder, text, context) as context:
-        masks = one_shot_masks(criterion.name, context, keep, config.pattern)
-    return {name: mask.cpu() for name, mask in masks.items()}
+        return ranked(criterion.name, context, weights)
+
+
+def _at_home(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return masks on the CPU, whence they can be sent to other processes."""
+    return {name: masks[name].cpu() for name in weights}
 
 
 @contextmanager

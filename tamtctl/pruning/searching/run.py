@@ -36,7 +36,7 @@ from tamtctl.pruning.objectives.held_out_loss import total_error
 from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
 from tamtctl.pruning.searching.initial_mask import (
     check_scored,
-    initial_masks,
+    initial_start,
     initial_ticket,
     with_matrices_of,
 )
@@ -47,7 +47,6 @@ from tamtctl.pruning.searching.watched_training import WatchedTraining
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.pruning.trained.kept_scores import save_scores
 from tamtctl.pruning.trained.mask_training import MaskTraining
-from tamtctl.pruning.trained.reach import warn_of_reach
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.loop import TrainingRun
@@ -104,11 +103,11 @@ class PreparedSearch:
             check_scored(config.from_scores, encoder, checksums)
         corpus, text, held_out = world().in_turn(lambda: read_text(config, encoder, watcher))
         if not config.criterion.needs_text:
-            masks = world().in_turn(lambda: initial_masks(config, encoder, text, ticket))
+            start = world().in_turn(lambda: initial_start(config, encoder, text, ticket))
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
         if config.criterion.needs_text:  # a stream is read in shares, and all start from one mask
             watcher.status(f"ranking the weights by {config.criterion.name}")
-            masks = world().on_first(lambda: initial_masks(config, encoder, text, ticket))
+            start = world().on_first(lambda: initial_start(config, encoder, text, ticket))
         declared = None
         if config.base_model is not None:
             hashes = {name: checksums[name] for name in encoder.weights}
@@ -116,7 +115,7 @@ class PreparedSearch:
             watcher.note(declared.note)
         known = dict(checksums)  # as far as they were asked for: now the parameters change
         kind = IterativePruning if config.method == IMP else MaskTraining
-        training = kind(config, compute, encoder, text, masks)
+        training = kind(config, compute, encoder, text, start)
 
         probe = MaskProbe(encoder, training.frozen, (training.steps.objective,), compute)
 
@@ -172,10 +171,9 @@ class PreparedSearch:
         )
 
     def _warnings(self) -> Iterator[str]:
-        config = self.config
-        trains_mask = config.method == TAMT and config.is_trained and config.sparsity > 0
-        if trains_mask and (line := warn_of_reach(config, self.training.decay_steps)):
-            yield line
+        training, config = self.training, self.config
+        if isinstance(training, MaskTraining) and config.is_trained and config.sparsity > 0:
+            yield from filter(None, [training.warning])
         if line := self._text().too_few:
             yield line
 
@@ -341,7 +339,7 @@ class PreparedSearch:
             metrics=dict(metrics),
             checksums=Checksums(weights, self.checksums),
             mlm_head={n: p.detach().cpu() for n, p in head.items()}
-            if config.method == TAMT and config.is_trained and head
+            if config.method == TAMT and config.is_trained and config.head_rate and head
             else None,
         )
 

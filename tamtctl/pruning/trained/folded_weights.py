@@ -7,7 +7,7 @@ so the score takes the one of its mask bit (straight-through):
     forward     y = f(W ⊙ m)
     backward    dL/dS = dL/d(W ⊙ m) ⊙ W         also for pruned weights
     update      S ← Adam(S, dL/dS)
-    select      m = 1[S among the n − ⌊n·sparsity⌋ largest of its matrix]
+    select      m = 1[S among the k largest of its matrix], k = n − ⌊n·sparsity⌋ if all are alike
 
 What makes it fast is *folding*: the model is an unmodified transformers model whose own
 parameters hold W ⊙ m. Forward and backward run on stock code at dense speed, and all that is
@@ -29,9 +29,7 @@ from torch import Tensor, nn
 from tamtctl.foundations.errors import DivergedError
 from tamtctl.foundations.selection import Cut, keep_largest
 from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
-
-# Initial score of a kept weight; a pruned one starts at 0 (TAMT, appendix A).
-KEPT_SCORE = 0.02
+from tamtctl.pruning.trained.initial_scores import KEPT_SCORE, Start
 
 
 class FoldedWeights:
@@ -51,8 +49,7 @@ class FoldedWeights:
     def __init__(
         self,
         parameters: Mapping[str, nn.Parameter],
-        initial_masks: Mapping[str, Tensor],
-        sparsity: float,
+        start: Start,
         *,
         frozen_in: Path | None = None,
         pattern: str = UNSTRUCTURED,
@@ -61,8 +58,7 @@ class FoldedWeights:
 
         Args:
             parameters: Name → parameter of every matrix.
-            initial_masks: A mask for every one of them, at least.
-            sparsity: Share of zeros in every matrix.
+            start: A mask for every one of them, at least, and how many weights it keeps.
             frozen_in: A folder for W to stay in, on disk instead of in memory; on a CPU only.
             pattern: Which sets of weights may be kept, a name on the shelf of patterns.
         """
@@ -72,13 +68,15 @@ class FoldedWeights:
         else:
             self.frozen = mapped_copies(self.parameters, frozen_in)
         self.scores = {
-            name: KEPT_SCORE * initial_masks[name].to(weight.device, weight.dtype)
+            name: KEPT_SCORE * start.masks[name].to(weight.device, weight.dtype)
+            if start.scores is None
+            else start.scores[name].to(weight.device, weight.dtype)
             for name, weight in self.frozen.items()
         }
         self._pattern = PATTERNS.find(pattern)
-        shapes = {name: tuple(weight.shape) for name, weight in self.frozen.items()}
-        self.keep = self._pattern.keep(shapes, sparsity)
-        self._cuts = {name: Cut(keep, KEPT_SCORE / 2) for name, keep in self.keep.items()}
+        self.keep = {name: start.keep[name] for name in self.frozen}
+        threshold = KEPT_SCORE / 2 if start.scores is None else 0.0
+        self._cuts = {name: Cut(keep, threshold) for name, keep in self.keep.items()}
         self._selected: dict[str, Tensor] = {}  # by a pattern that is no threshold's
         self.select()
 

@@ -26,6 +26,7 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.trained.folded_weights import fold
+from tamtctl.pruning.trained.initial_scores import Start
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copies, optimizer_of
 from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.training.checkpoints import State
@@ -51,7 +52,7 @@ class IterativePruning:
         compute: Compute,
         encoder: Encoder,
         text: Sequences | StreamedText,
-        initial_masks: Mapping[str, Tensor],
+        start: Start,
     ) -> None:
         """Make the first cut in an encoder that is on its device.
 
@@ -60,9 +61,9 @@ class IterativePruning:
             compute: Where and in which precision.
             encoder: Loaded with its masked-LM head.
             text: What to train on.
-            initial_masks: What flips are counted from, for every matrix at least.
+            start: The masks that flips are counted from, for every matrix at least.
         """
-        self.initial = PackedMasks.of(initial_masks)
+        self.initial = PackedMasks.of(start.masks)
         self.parameters = dict(encoder.matrices)
         self.frozen = copies(self.parameters)
         self.steps = ObjectiveSteps(config, compute, encoder, text, self.frozen)

@@ -25,14 +25,17 @@ def save_scores(run: Path, scores: Mapping[str, Tensor]) -> None:
 
 
 def masks_from_scores(
-    run: Path, weights: Mapping[str, Tensor], sparsity: float, pattern: str = UNSTRUCTURED
+    run: Path,
+    weights: Mapping[str, Tensor],
+    keep: Mapping[str, int],
+    pattern: str = UNSTRUCTURED,
 ) -> dict[str, Tensor]:
-    """Return the masks that keep the largest scores of a search, as many as a sparsity keeps.
+    """Return the masks that keep the largest scores of a search.
 
     Args:
         run: The folder of the search.
         weights: Name → pre-trained weight; among equal scores the larger one is kept.
-        sparsity: Share of zeros in every matrix.
+        keep: Name → how many weights are kept, of every one of them at least.
         pattern: Which sets of weights may be kept, a name on the shelf of patterns.
 
     Raises:
@@ -48,5 +51,5 @@ def masks_from_scores(
     if {name: tensor.shape for name, tensor in scores.items()} != shapes:
         raise DamagedRunError(f"the scores of {str(run)!r} are not those of this model's matrices")
     row = PATTERNS.find(pattern)
-    keep = row.keep({name: tuple(shape) for name, shape in shapes.items()}, sparsity)
-    return row.select(scores, keep, {name: w.cpu().abs() for name, w in weights.items()})
+    counts = {name: keep[name] for name in weights}
+    return row.select(scores, counts, {name: w.cpu().abs() for name, w in weights.items()})

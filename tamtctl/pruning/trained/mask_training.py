@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -16,8 +16,11 @@ from tamtctl.foundations.distributed import world
 from tamtctl.foundations.watching import StepReport
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.trained.folded_weights import FoldedWeights
+from tamtctl.pruning.trained.initial_scores import Start
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copy_into, optimizer_of
+from tamtctl.pruning.trained.reach import warn_of_reach
 from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.training.checkpoints import State
 from tamtctl.training.loop import TrainingRun, every_tenth, linear_decay
@@ -30,6 +33,8 @@ class MaskTraining:
         steps: The gradients of the objective, and its head, which trains along.
         folded: Scores and masks over the frozen weights; the encoder holds W ⊙ m.
         initial: The masks that the search starts from.
+        warning: The line that warns of steps too small or too few to change them; None: they
+            suffice.
     """
 
     def __init__(
@@ -38,7 +43,7 @@ class MaskTraining:
         compute: Compute,
         encoder: Encoder,
         text: Sequences | StreamedText,
-        initial_masks: Mapping[str, Tensor],
+        start: Start,
     ) -> None:
         """Fold the initial masks into an encoder that is on its device.
 
@@ -47,14 +52,14 @@ class MaskTraining:
             compute: Where and in which precision.
             encoder: Loaded with its head if the objective needs one.
             text: What to train on.
-            initial_masks: A mask for every matrix in ``encoder.matrices``, at least.
+            start: The initial mask of every matrix in ``encoder.matrices``, at least, and their
+                scores.
         """
-        self.initial = PackedMasks.of(initial_masks)
+        self.initial = PackedMasks.of(start.masks)
         frozen_in = cache_dir() if config.low_memory else None
         self.folded = FoldedWeights(
             encoder.matrices,
-            initial_masks,
-            config.sparsity,
+            start,
             frozen_in=frozen_in,
             pattern=config.pattern,
         )
@@ -64,9 +69,15 @@ class MaskTraining:
         elif compute.device.type == "cpu" and world().size == 1:  # most words are in no batch
             cast(nn.Embedding, encoder.base.get_input_embeddings()).sparse = True
         self._config = config
-        self._head = self.steps.objective.head
-        trained = [*self.folded.scores.values(), *self._head.values()]
-        self._optimizer = optimizer_of(config, trained)
+        self._head = self.steps.objective.head if config.head_rate else {}
+        for parameter in self.steps.objective.head.values():
+            parameter.requires_grad_(bool(self._head))
+        scores, head = list(self.folded.scores.values()), list(self._head.values())
+        rates = [1.0] * len(scores) + [config.head_rate / config.learning_rate] * len(head)
+        self._optimizer = optimizer_of(config, [*scores, *head], rates)
+        # A pattern of another kind has no threshold that a score in nats is near to.
+        is_cut = PATTERNS.find(config.pattern).is_followed or start.scores is None
+        self.warning = warn_of_reach(config, self.decay_steps, start.scores) if is_cut else None
 
     def run(
         self,

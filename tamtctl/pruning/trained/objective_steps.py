@@ -218,8 +218,16 @@ def _length(batch: Batch) -> float:
     return batch.tokens / len(batch.input_ids)
 
 
-def optimizer_of(config: SearchConfig, parameters: Sequence[Tensor]) -> PaperAdamW:
-    """Return the optimiser that a search asks for, over what it trains."""
+def optimizer_of(
+    config: SearchConfig, parameters: Sequence[Tensor], rates: Sequence[float] | None = None
+) -> PaperAdamW:
+    """Return the optimiser that a search asks for, over what it trains.
+
+    Args:
+        config: The whole search.
+        parameters: What it trains.
+        rates: As of `PaperAdamW`.
+    """
     return PaperAdamW(
         parameters,
         epsilon=config.adam_epsilon,
@@ -228,6 +236,7 @@ def optimizer_of(config: SearchConfig, parameters: Sequence[Tensor]) -> PaperAda
         clip=config.clip,
         max_grad_norm=config.max_grad_norm,
         low_memory=config.low_memory,
+        rates=rates,
     )
 
 

@@ -1,7 +1,9 @@
 """How far a score can travel in a training: whether its mask can change is known beforehand.
 
-Kept scores start at `KEPT_SCORE`, pruned ones at 0. For a mask to change, a kept score must fall
-below a pruned one, so that one of the two moves by half of the difference, at least.
+For a mask to change, a kept score must fall below a pruned one, so that one of the two moves by
+half of the difference, at least. Of two values all differences are `KEPT_SCORE`. In nats the
+smallest one counts, which in a large matrix is next to nothing: there it is the number of weights
+near the threshold that says whether a training can do much.
 
 A step of Adam moves a score by its learning rate times |m| / √v of its moments. While the gradient
 stays the same that is 1. It is never more than what the Cauchy-Schwarz inequality gives for the two
@@ -12,39 +14,71 @@ averages, which weigh the same gradients by powers of β₁ and β₂:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.trained.folded_weights import KEPT_SCORE
+from tamtctl.pruning.trained.initial_scores import KEPT_SCORE
 from tamtctl.training.loop import BETA1, BETA2, linear_decay
 
 _ROUNDING = 1.05  # moments in bfloat16 may make a step that much longer
+_FEW = 0.01  # of the weights: fewer within reach are worth a warning
 
 
-def warn_of_reach(config: SearchConfig, decay_steps: int) -> str | None:
+def warn_of_reach(
+    config: SearchConfig, decay_steps: int, scores: Mapping[str, Tensor] | None = None
+) -> str | None:
     """Return the line that warns of a training whose steps are too small or too few, if it is one.
 
     Args:
         config: The configuration of a mask training.
         decay_steps: Steps until its learning rate is 0.
+        scores: Name → initial scores in nats; None: two values.
     """
     rates = np.array(
         [linear_decay(config.learning_rate, i, decay_steps) for i in range(config.steps)]
     )
     steady, most = step_sizes(config.steps, bias_correction=config.bias_correction)
     # Decay shrinks all scores alike, and with them the difference between kept and pruned ones.
-    needed = KEPT_SCORE * float(np.prod(1 - np.minimum(rates * config.weight_decay, 1))) / 2
+    left = float(np.prod(1 - np.minimum(rates * config.weight_decay, 1)))
     usual, furthest = float(rates @ steady), float(rates @ most) * _ROUNDING
-    if usual >= needed:
-        return None
-    can = "cannot" if furthest < needed else "will hardly"
-    return (
-        f"This training {can} change the mask: in {config.steps:,} steps at a learning rate of "
-        f"{config.learning_rate:g} that falls, a score moves by about {usual:.2g}, and "
-        f"{needed:.2g} is needed for a weight to change sides; give more --steps or a higher "
-        "--learning-rate"
+    unit = "" if scores is None else " nats"
+    begins = (
+        f"in {config.steps:,} steps at a learning rate of {config.learning_rate:g} that falls, a "
+        f"score moves by about {usual:.2g}{unit}"
     )
+    ends = "; give more --steps or a higher --learning-rate"
+    needed = left * (KEPT_SCORE if scores is None else _smallest_difference(scores)) / 2
+    if usual < needed:
+        can = "cannot" if furthest < needed else "will hardly"
+        return (
+            f"This training {can} change the mask: {begins}, and {needed:.2g} is needed for a "
+            f"weight to change sides{ends}"
+        )
+    if scores is not None and (share := _share_within(scores, usual / left)) < _FEW:
+        return (
+            f"This training can change little of the mask: {begins}, and {share:.2g} of the "
+            f"weights are that near to the threshold{ends}"
+        )
+    return None
+
+
+def _smallest_difference(scores: Mapping[str, Tensor]) -> float:
+    """Return by how much a kept score, above 0, and a pruned one of its matrix differ at least."""
+    differences = (
+        float(one[one > 0].min() - one[one < 0].max())
+        for one in scores.values()
+        if (one > 0).any() and (one < 0).any()
+    )
+    return min(differences, default=0.0)
+
+
+def _share_within(scores: Mapping[str, Tensor], distance: float) -> float:
+    near = sum(int((one.abs() <= distance).sum()) for one in scores.values())
+    return near / sum(one.numel() for one in scores.values())
 
 
 def step_sizes(

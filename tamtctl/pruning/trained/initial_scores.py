@@ -1,0 +1,164 @@
+"""The scores that a mask training starts at.
+
+*Two values* are the paper's: a kept weight starts at 0.02, a pruned one at 0 (TAMT, appendix A).
+They forget how near a weight was to the threshold: which one changes sides first, noise decides.
+
+*In nats*, a score is the logarithm of the importance c that a criterion gives to its weight,
+
+    S₀ = log c − log τ
+
+where τ is the threshold of the matrix, or of the output row if the criterion compares within rows:
+halfway, in logarithms, between the least important weight that is kept and the most important one
+that is pruned. So the initial mask is S₀ > 0, to the bit. A weight of no importance gets the
+smallest importance that another one of its matrix has.
+
+A mask that is not the criterion's own, such as another ticket's, adds a margin M = 0.5 to the
+scores of what it keeps, and takes it from what it prunes. Where the two disagree, a score lies
+within M of the threshold, the nearer the more they do: the order of the criterion stays the same on
+both sides of the mask.
+
+    S → M + S  if S ≥ 0,  M² / (M − S)  else        of a kept weight; of a pruned one mirrored
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.selection import keep_largest
+from tamtctl.pruning.one_shot import Ranking
+from tamtctl.pruning.patterns import PATTERNS, Pattern
+
+# Two values: the score of a kept weight; a pruned one starts at 0.
+KEPT_SCORE = 0.02
+# In nats: how far a mask of another origin moves scores away from the threshold.
+MARGIN = 0.5
+# In nats, between equally important weights on both sides of a threshold; any step is larger.
+_APART = 1e-9
+# Share by which scores of a pattern's mask differ that rounding made equal.
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a search starts from.
+
+    Attributes:
+        masks: Name → initial mask of every matrix of the checkpoint: flips are counted from there.
+        keep: Name → how many weights each of them keeps.
+        scores: Name → initial score of every weight that is trained, in nats; None: two values.
+    """
+
+    masks: dict[str, Tensor]
+    keep: dict[str, int]
+    scores: dict[str, Tensor] | None = None
+
+
+def scores_in_nats(
+    ranking: Ranking,
+    masks: Mapping[str, Tensor],
+    keep: Mapping[str, int],
+    weights: Mapping[str, Tensor],
+    pattern: str,
+) -> dict[str, Tensor]:
+    """Return name → S₀, in float32, whose masks are the initial ones.
+
+    Args:
+        ranking: How the criterion ranks the weights.
+        masks: Name → initial mask, of every matrix that gets scores.
+        keep: Name → how many weights are kept. Where a mask has another number, its scores are
+            shifted until so many are above 0.
+        weights: Name → pre-trained weight.
+        pattern: Which sets of weights may be kept, a name on the shelf of patterns.
+
+    Raises:
+        UsageError: The criterion gives importances without a logarithm.
+    """
+    row = PATTERNS.find(pattern)
+    scores: dict[str, Tensor] = {}
+    for name, mask in masks.items():
+        logarithms = _logarithms(ranking.importance[name], weights[name], name)
+        by_row = name in ranking.by_row
+        if not _is_cut(logarithms, mask, by_row=by_row):
+            count = {name: int(mask.sum())}
+            mask = ranking.masks(count)[name].to(mask.device)
+        scores[name] = _centred(logarithms, mask, by_row=by_row).to(weights[name].dtype)
+    if row.is_followed:
+        strange = {name for name, mask in masks.items() if not torch.equal(scores[name] > 0, mask)}
+    else:
+        strange = _told_apart(scores, masks, weights, row)
+    for name in strange:
+        scores[name] = _with_margin(scores[name], masks[name])
+    if row.is_followed:
+        for name, mask in masks.items():
+            if keep[name] != int(mask.sum()):
+                chosen = keep_largest(scores[name], keep[name], weights[name].abs())
+                scores[name] = _centred(scores[name], chosen, by_row=False)
+    return scores
+
+
+def _logarithms(importance: Tensor, weight: Tensor, name: str) -> Tensor:
+    """Return log c in float64, on the device of the weight."""
+    if bool((importance < 0).any() | importance.isinf().any()):
+        raise UsageError(
+            f"the importance of weights of {name} is negative or infinite, which has no place in "
+            "nats; --init-scores two-valued takes any order"
+        )
+    importance = importance.to(weight.device)
+    if not bool(importance.any()):  # then all are equal, and the larger weight is kept
+        importance = weight.abs()
+    positive = importance[importance > 0]
+    smallest = float(positive.min()) if len(positive) else 1.0
+    return importance.double().clamp(min=smallest).log()
+
+
+def _bounds(values: Tensor, mask: Tensor, *, by_row: bool) -> tuple[Tensor, Tensor]:
+    """Return the smallest value that is kept and the largest that is not, of all or of each row."""
+    table = values.flatten(1) if by_row else values.reshape(1, -1)
+    kept = mask.view_as(table)
+    lowest = table.masked_fill(~kept, torch.inf).amin(1)
+    highest = table.masked_fill(kept, -torch.inf).amax(1)
+    return lowest, highest  # both (R,) or (1,)
+
+
+def _is_cut(values: Tensor, mask: Tensor, *, by_row: bool) -> bool:
+    """Whether a mask keeps the largest values."""
+    lowest, highest = _bounds(values, mask, by_row=by_row)
+    return bool((lowest >= highest).all())
+
+
+def _centred(values: Tensor, mask: Tensor, *, by_row: bool) -> Tensor:
+    """Shift values so that those which a mask keeps, the largest, are above 0 and others below."""
+    lowest, highest = _bounds(values, mask, by_row=by_row)
+    middle = (lowest + highest) / 2
+    middle = torch.where(lowest.isinf(), highest, torch.where(highest.isinf(), lowest, middle))
+    centred = values - middle[:, None]
+    return torch.where(mask, centred.clamp(min=_APART), centred.clamp(max=-_APART))
+
+
+def _told_apart(
+    scores: dict[str, Tensor],
+    masks: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    row: Pattern,
+) -> set[str]:
+    """Tell apart what rounding made equal; return all names if the masks are others even so."""
+    counts = {name: int(mask.sum()) for name, mask in masks.items()}
+    sizes = {name: weights[name].abs() for name in masks}
+    for name, chosen in row.select(scores, counts, sizes).items():
+        apart = (masks[name].float() - chosen.float()) * _ROUNDING * (1 + scores[name].abs())
+        scores[name] = scores[name] + apart
+    found = row.select(scores, counts, sizes)
+    return set() if all(torch.equal(found[name], masks[name]) for name in masks) else set(masks)
+
+
+def _with_margin(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return scores of which those that a mask keeps are above 0; see the top of the module."""
+    side = mask.to(scores.dtype) * 2 - 1
+    signed = scores * side  # positive where the criterion is of the same opinion
+    distance = torch.where(signed >= 0, MARGIN + signed, MARGIN**2 / (MARGIN - signed.clamp(max=0)))
+    return side * distance

@@ -30,9 +30,36 @@ def one_of(option: str, value: str, known: Iterable[str]) -> None:
     """Raise UsageError, suggesting the nearest, unless ``value`` is one of the ``known`` names."""
     names = list(known)
     if value not in names:
-        near = difflib.get_close_matches(str(value), names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(str(value), names)
         raise UsageError(f"--{option} must be one of {', '.join(names)}, got {value!r}{hint}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that suggests the known name nearest to a wrong one.
+
+    Args:
+        name: The wrong name.
+        known: The names that there are.
+
+    Returns:
+        ``; did you mean NEAREST?``, or nothing if no known name is near.
+    """
+    near = nearest(name, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+def nearest(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
+    """Return the known name that is spelt most like a wrong one.
+
+    Args:
+        name: The wrong name.
+        known: The names that there are.
+        least: Likeness that a name must have, from 0 to 1; see `difflib.get_close_matches`.
+
+    Returns:
+        The name; None if none is as like as that.
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=least)), None)
 
 
 def positive(option: str, value: float) -> None:

@@ -6,7 +6,6 @@ command line, what a recipe file may hold, what ``help(…)`` says, what names a
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -16,7 +15,7 @@ from copy import copy
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self, TypeVar, dataclass_transform
 
-from tamtctl.foundations.checks import Check, one_of
+from tamtctl.foundations.checks import Check, did_you_mean, one_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.setting_types import SettingType
 
@@ -192,9 +191,7 @@ def find_setting(kind: type[Config], name: str, told_by: str) -> Setting:
     """
     settings = settings_of(kind)
     if name not in settings:
-        near = difflib.get_close_matches(name, settings, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"{told_by} {name!r}{hint}")
+        raise UsageError(f"{told_by} {name!r}{did_you_mean(name, settings)}")
     return settings[name]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 
 LONGEST_LINE, LONGEST_CELL = 4000, 300  # characters that are shown
 
@@ -49,6 +50,18 @@ def markdown_code(text: str) -> str:
     """Return text as inline code of Markdown, also within a table; code cannot be empty there."""
     shown = cell(text).replace("`", "ˋ").replace("|", "¦")
     return f"`{shown}`" if shown.strip() else ""
+
+
+def markdown_table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table of Markdown.
+
+    Args:
+        heading: The cells of the first line, made by `markdown` or `markdown_code`.
+        rows: The cells of each further line, made in the same way.
+    """
+    first, *others = [list(heading), *map(list, rows)]
+    lines = [first, ["---"] * len(first), *others]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def csv_cell(text: str) -> str:

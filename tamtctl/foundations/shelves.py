@@ -7,7 +7,6 @@ know every name at once.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from tamtctl.foundations.checks import did_you_mean
 from tamtctl.foundations.errors import UsageError
 
 LONGEST_NAME = 40
@@ -130,6 +130,5 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
         """
         if name in self._rows:
             return self._rows[name]
-        near = difflib.get_close_matches(name, self._rows, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, self)
         raise UsageError(f"there is no {self._kind} {name!r}, only {', '.join(self)}{hint}")

@@ -5,9 +5,9 @@ Imports nothing heavy, so that the command line can list and check tasks before 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 
+from tamtctl.foundations.checks import nearest
 from tamtctl.foundations.errors import UsageError
 from tamtctl.tasks.benchmarks.table import BENCHMARKS
 from tamtctl.tasks.kinds.table import KINDS
@@ -43,8 +43,8 @@ def find_task(name: str, *others: str) -> Task:
     if name in TASKS:
         return TASKS[name]
     known = [*TASKS, *others]
-    near = difflib.get_close_matches(name.lower().replace("-", ""), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
+    near = nearest(name.lower().replace("-", ""), known, least=0.5)
+    hint = f"did you mean {near}? " if near else ""
     raise UsageError(f"no task {name!r}; {hint}known are {', '.join(known)}")
 
 

@@ -35,6 +35,5 @@ def markdown(
 
 
 def _pipes(table: Table) -> str:
-    escaped = [list(map(printable.markdown, line)) for line in (table.heading, *table.rows)]
-    escaped.insert(1, ["---"] * len(table.heading))
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    text = printable.markdown
+    return printable.markdown_table(map(text, table.heading), (map(text, r) for r in table.rows))

@@ -164,9 +164,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    lines = [list(map(_cell, header)), *(list(map(_cell, row)) for row in rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return printable.markdown_table(map(_cell, header), (map(_cell, row) for row in rows))
 
 
 class _Code(str):

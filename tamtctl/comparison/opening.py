@@ -131,7 +131,7 @@ def _open_tickets(
 ) -> Opened:
     _check_one_model(tickets)
     first = next(iter(tickets.values()))
-    model, revision = (config.model, None) if config.model else first.find_base()
+    model, revision = first.find_base(config.model)
     config = config.filled_in(model=model)
     if config.model == first.base_model.id:
         revision = first.base_model.revision

@@ -18,18 +18,18 @@ _Ticket = TypeVar("_Ticket", bound=StoredTicket)
 
 
 def load_base(ticket: StoredTicket, model: str | None = None) -> Encoder:
-    """Load the encoder that a ticket was found for.
+    """Load the encoder that a ticket was found for, without a masked-LM head.
 
     Args:
-        ticket: Says which: model and revision.
-        model: Where else the same checkpoint is; a folder or Hub id.
+        ticket: Names the model and its revision.
+        model: Folder or Hub id that the same checkpoint is loaded from instead.
 
     Raises:
         ModelError: It cannot be loaded.
     """
     from tamtctl.models.loading import load_encoder
 
-    name, revision = (model, None) if model else ticket.find_base()
+    name, revision = ticket.find_base(model)
     return load_encoder(name, with_head=False, revision=revision)
 
 

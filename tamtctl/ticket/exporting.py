@@ -127,7 +127,7 @@ def export(
         one_of("head", head, tuple(HEADS))
     loaded = Ticket.load(resolve_ticket(ticket, token=token).path)
     trained = _trained_head(loaded, head) if trained_head else None
-    name, revision = (str(model), None) if model else loaded.find_base()
+    name, revision = loaded.find_base(model)
     with replacing(output_dir) as new:  # fails now if it is not free
         base = _load(name, revision, head, trained is not None)
         network = base.network.eval()

@@ -84,13 +84,17 @@ class StoredTicket(TicketMetadata):
             files[HEAD_FILE] = save(dict(self.mlm_head))
         return files | {METADATA_FILE: self.to_json(files).encode()}
 
-    def find_base(self) -> tuple[str, str | None]:
+    def find_base(self, model: Path | str | None = None) -> tuple[str, str | None]:
         """Return name and revision of the base model, to load it by on this machine.
 
+        Args:
+            model: Folder or Hub id that the user gives for it, which is taken at its newest
+                revision; None: the model that the ticket names.
+
         Raises:
-            ModelError: It was in a local folder that is not there.
+            ModelError: The ticket names a local folder, and that is not there.
         """
-        return locate_base(self.base_model, self.places)
+        return (str(model), None) if model else locate_base(self.base_model, self.places)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return the texts of a search, to read them by on this machine.

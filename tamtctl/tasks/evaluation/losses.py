@@ -162,9 +162,7 @@ def load_for(config: EvaluateConfig, ticket: Ticket | None, terms: Terms | None 
 
 def id_of(config: EvaluateConfig, ticket: Ticket | None) -> tuple[str, str | None]:
     """Return name and revision of the encoder to load."""
-    if ticket is None or config.model:
-        return config.model if ticket and config.model else config.name, None
-    return ticket.find_base()
+    return ticket.find_base(config.model) if ticket else (config.name, None)
 
 
 def masks_of(ticket: Ticket, encoder: Encoder) -> Mapping[str, Tensor]:

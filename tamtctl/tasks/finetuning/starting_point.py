@@ -17,13 +17,14 @@ from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError
 from tamtctl.foundations.public_names import Places, public_model
 from tamtctl.models.encoder import fingerprint, maskable_matrices
-from tamtctl.models.loading import load_config, load_encoder
+from tamtctl.models.loading import load_config
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.own_zeros import is_fine_tuned, zeros_to_keep
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.task import Task
 from tamtctl.ticket.applying import apply
+from tamtctl.ticket.base_model import load_base
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.format.reader import TicketReader
 from tamtctl.ticket.listing import TicketLine, known_tickets
@@ -109,11 +110,11 @@ class StartingPoint:
             return cls(config.model, None, None, None, short_name, config.keep_zeros)
         path = resolve_ticket(config.ticket).path
         ticket = Ticket.load(path)
-        model, revision = (config.model, None) if config.model else ticket.find_base()
+        model, revision = ticket.find_base(config.model)
         digest = hashlib.sha256((path / METADATA_FILE).read_bytes()).hexdigest()
         folder = path.parent if path.name == TICKET else path
         if ticket.encoding == "delta":  # its masks are stored relative to the model's weights
-            ticket = _decoded(ticket, model, revision)
+            ticket = _decoded(ticket, config.model)
         return cls(model, revision, ticket, digest, folder.name.removeprefix("search-"))
 
     @cached_property
@@ -186,15 +187,14 @@ class StartingPoint:
         }
 
 
-def _decoded(ticket: Ticket, model: str, revision: str | None) -> Ticket:
+def _decoded(ticket: Ticket, model: str | None) -> Ticket:
     """Return a ticket with masks of its own, whose stored ones take the pre-trained weights.
 
     A model that was trained with the ticket before does not hold them, but the ticket's base does.
     """
     try:
-        return ticket.decode(load_encoder(model, with_head=False, revision=revision).weights)
+        return ticket.decode(load_base(ticket, model).weights)
     except TicketError:
-        base, its_revision = ticket.find_base()
-        if (base, its_revision) == (model, revision):
+        if ticket.find_base() == ticket.find_base(model):
             raise
-        return ticket.decode(load_encoder(base, with_head=False, revision=its_revision).weights)
+        return ticket.decode(load_base(ticket).weights)

@@ -38,8 +38,7 @@ class Encoder:
         matrices: Name → parameter of the maskable matrices that an objective on tokens reaches;
             they live in ``model`` and stand in module order.
         pooler: Name → weight of the pooler, which no token's hidden state depends on. Empty if the
-            checkpoint has none; the one that transformers then fills with random numbers is
-            ignored.
+            checkpoint has none: the random one that transformers then makes is ignored.
     """
 
     id: str

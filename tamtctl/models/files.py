@@ -52,8 +52,8 @@ class ModelFiles:
     def of(cls, name: str, revision: str | None = None) -> ModelFiles:
         """Find the files of ``nano``, a folder or a Hub id.
 
-        The encoder of an older model of sentence-transformers is in a folder of its own, and what
-        is said of it above.
+        An older model of sentence-transformers has its encoder in a folder of its own, and the
+        files that describe it in the folder above, which is found from either.
         """
         folder = nano_path() if name == "nano" else expanded(name)
         if not folder.is_dir():
@@ -130,10 +130,10 @@ def module_kind(module: Mapping[str, Any]) -> str | None:
 
 
 def encoder_folder(folder: Path) -> Path | None:
-    """Return where a model of sentence-transformers has its encoder, if in a folder of its own.
+    """Return the folder inside a model of sentence-transformers that holds its encoder.
 
-    A file of that name at the top does not count if it is no configuration of an encoder: the
-    first versions put their own version number there.
+    None if the encoder is at the top: there its ``config.json`` names a ``model_type``. One without
+    that is the first versions' of sentence-transformers, who put their version number there.
     """
     try:
         name = _own_folder(json.loads(read_regular(folder / MODULES, _LONGEST_JSON)))

@@ -181,7 +181,7 @@ def save_model(
     Args:
         model: Its class is written down, too.
         tokenizer: The model's.
-        folder: Is there.
+        folder: Where to; it must exist.
         state: What to save of the model; by default everything.
     """
     forget_code(model, tokenizer)
@@ -192,7 +192,7 @@ def save_model(
 
 
 def forget_code(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Let a model and its tokenizer name no code of their own, which no checkpoint brings along.
+    """Remove the names of a model's own Python code, which a checkpoint does not bring along.
 
     Returns:
         Whether they did.

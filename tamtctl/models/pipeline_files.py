@@ -74,7 +74,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class PipelineFiles:
-    """What is put beside a checkpoint of a model of sentence-transformers; of others, nothing.
+    """What is put beside an exported model of sentence-transformers; other models have nothing.
 
     Attributes:
         loader: The class of sentence-transformers that loads it; empty if there is nothing.
@@ -82,7 +82,7 @@ class PipelineFiles:
         head: The head that the encoder's module takes; None: any, since it reads hidden states.
         documents: Name → content of the JSON files.
         tensors: Name → tensors of the safetensors files.
-        left_out: Why nothing is taken over of a model that does say how it is used; else empty.
+        left_out: Why nothing is taken over although the model says how it is used; else empty.
     """
 
     loader: str = ""
@@ -118,14 +118,14 @@ class PipelineFiles:
 
     @classmethod
     def of_a_part(cls, name: str, revision: str | None = None) -> PipelineFiles:
-        """Return what holds of the encoder under any new head; what is damaged is left out."""
+        """Return the files that go with the encoder under a new head; damaged ones are left out."""
         try:
             return cls.of(name, revision).for_head("new")
         except ModelError as error:
             return cls(left_out=f"{error}: {MODULES} is left out of the checkpoints")
 
     def for_head(self, head: str) -> PipelineFiles:
-        """Return what holds of a checkpoint with this head, which may be nothing."""
+        """Return the files that go with a checkpoint that has this head; there may be none."""
         if not self.loader or self.head in (None, head):
             return self
         return PipelineFiles(

@@ -58,9 +58,18 @@ def source_of(name: str) -> str:
 
 @lru_cache
 def reach(name: str, revision: str | None) -> Path:
-    """Fetch a model's configuration from the Hub; transformers would not tell what it answers.
+    """Return the configuration file of a model on the Hub, fetched if need be.
 
-    Without an answer the copy in the cache will do.
+    It is asked for here because transformers does not tell what the Hub answers. If the Hub does
+    not answer, the copy in the cache is taken.
+
+    Args:
+        name: A Hub id.
+        revision: Branch, tag or commit; None for ``main``.
+
+    Raises:
+        ModelError: The name is no Hub id, the Hub refuses it, or there is neither an answer nor a
+            copy.
     """
     try:
         validate_repo_id(name)

@@ -22,7 +22,7 @@ class TextInputs:
     Attributes:
         tokenizer: The model's.
         max_length: Tokens per example or window.
-        takes_types: Whether the model tells the two texts of a pair apart by ``token_type_ids``.
+        takes_types: Whether the model takes ``token_type_ids``, which tell two texts apart.
         longest: Tokens that the model can take at most.
         vocabulary: How many tokens the model knows.
     """

@@ -40,17 +40,17 @@ class Flips:
 
     @property
     def share(self) -> float | None:
-        """Share of all weights; None if it is not known."""
+        """Return the share of all counted weights that differ; None if it is not known."""
         return sum(self.counts.values()) / sum(self.sizes.values()) if self.counts else None
 
     @property
     def layers(self) -> dict[str, float]:
-        """Share of every layer, and of what is outside the layers as ``-``."""
+        """Return layer → share of its weights that differ; ``-`` is what is outside the layers."""
         return in_order(self._by(layer_of))
 
     @property
     def types(self) -> dict[str, float]:
-        """Share of every type of matrix."""
+        """Return type of matrix → share of its weights that differ."""
         return self._by(type_of)
 
     def _by(self, key: Callable[[str], str]) -> dict[str, float]:
@@ -105,7 +105,8 @@ class SharedFlips:
 
     Attributes:
         jaccard: Positions that both flip, as a share of those that either flips.
-        chance: What as many flips spread at random over the matrices have.
+        chance: The Jaccard similarity that as many flips have where chance spreads them over the
+            matrices.
     """
 
     jaccard: float
@@ -115,7 +116,7 @@ class SharedFlips:
 def shared_flips(tickets: Sequence[Ticket]) -> dict[tuple[int, int], SharedFlips]:
     """Compare the flips of every two tickets whose base model's weights are on this machine.
 
-    Of two that are masks of other weights, nothing is said.
+    Two tickets whose masks are over different weights are left out.
     """
     bases: dict[int, BaseWeights] = {}
     for number, ticket in enumerate(tickets):

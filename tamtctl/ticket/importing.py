@@ -52,11 +52,12 @@ class ImportResult(Shown):
         dense: Maskable matrices of the model that the source does not mask.
         ignored: How many tensors of the source belong to no maskable matrix.
         prefix: What the names of the matrices begin with in the source.
-        other_prefixes: Those of further copies that prune the same, or of what was not chosen.
-        file: What was read of a folder: a file, or the index of several.
+        other_prefixes: Prefixes of further encoders in the source: copies with the same zeros, or
+            those that were not chosen.
+        file: The file in the folder that was read, or the index of several.
         not_read: Other files in it that look like weights.
         base_model: What is known of the base model that was declared.
-        remark: What makes doubtful that the source is made of this model.
+        remark: A doubt whether the source is made of this model; None if there is none.
         encoding: How the masks are stored.
         bytes: Size of the stored masks.
     """

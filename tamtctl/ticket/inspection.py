@@ -88,7 +88,8 @@ class TicketComparison(Shown):
         names: As they were asked for.
         inspections: What is known of each; all are valid.
         similarities: Those of every two of them.
-        shared_flips: Numbers of two tickets → how alike their flips are, as far as it is known.
+        shared_flips: Positions of two tickets in ``names`` → how alike their flips are; without
+            those that are not known.
     """
 
     names: list[str]

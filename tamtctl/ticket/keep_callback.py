@@ -63,7 +63,10 @@ class KeepZeros(TrainerCallback):
         model: nn.Module | None = None,
         **others: Any,
     ) -> None:
-        """Do the same where the callback came later, or each training has a model of its own.
+        """Apply the ticket if that has not happened to this model yet.
+
+        That is so where the callback was added to a finished Trainer, and where every training
+        makes a model of its own (``model_init``).
 
         Raises:
             TamtctlError: The ticket is not for this model, or there are no zeros; or the Trainer

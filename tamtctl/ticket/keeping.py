@@ -71,8 +71,8 @@ class KeptZeros:
     def lost(self) -> tuple[str, ...]:
         """Return the matrices in which a pruned weight is not zero at this moment.
 
-        Between an optimiser's step and the next forward pass or state dict there can be some, of
-        one that is none of `torch.optim.Optimizer`.
+        An optimiser that is no `torch.optim.Optimizer` can leave some after its step; they are
+        zero again at the next forward pass, and in every state dict.
         """
         return tuple(
             name

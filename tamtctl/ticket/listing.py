@@ -74,7 +74,7 @@ class DamagedTicket:
     Attributes:
         name: What it would be known by.
         path: The folder.
-        problem: What is wrong.
+        problem: What is wrong, in one line.
     """
 
     name: str
@@ -129,7 +129,7 @@ def list_tickets(order: str = "date") -> Listing:
 
 
 def known_tickets() -> list[TicketLine]:
-    """Return the tickets of `list_tickets` that are none the worse, by place and name."""
+    """Return the tickets of `list_tickets` that are not damaged, by place and name."""
     return [one for one in _found() if isinstance(one, TicketLine)]
 
 

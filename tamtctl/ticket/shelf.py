@@ -84,7 +84,7 @@ def locate_base(base: BaseModel, places: Places) -> tuple[str, str | None]:
     """Return name and revision of a ticket's base model, to load it by on this machine.
 
     Raises:
-        ModelError: It was in a local folder that is not there.
+        ModelError: The ticket names a local folder, and that is not there.
     """
     if places.model is not None and exists(expanded(places.model)):
         return places.model, None

@@ -47,8 +47,8 @@ class Sampler:
 
     Attributes:
         wikipedia: Token ids, shape (tokens,).
-        python_docs: The same of the documentation.
-        tokenizer: Theirs.
+        python_docs: Token ids of the documentation, shape (tokens,).
+        tokenizer: The one that made both.
         docs_share: Share of windows from the documentation.
         masked_share: Share of tokens that are targets.
     """

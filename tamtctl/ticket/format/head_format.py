@@ -52,8 +52,8 @@ def check_head(tensors: Mapping[str, RawTensor], matrices: Mapping[str, Iterable
 
     Args:
         tensors: Name → tensor.
-        matrices: Name → shape of the matrices that the ticket masks, none of which, nor anything
-            beside them in the encoder, is part of a head.
+        matrices: Name → shape of the matrices that the ticket masks. Neither they nor their
+            neighbours in the encoder may be part of a head.
     """
     if not tensors:
         raise Defect(f"{HEAD_FILE} holds no head")

@@ -68,7 +68,12 @@ def encode_mask(mask: Mask, encoding: str, weight: NDArray[Any] | None = None) -
 
 
 def flips(mask: Mask, weight: NDArray[Any]) -> NDArray[np.int64]:
-    """Return where a mask differs from the magnitude mask: flat positions, ascending."""
+    """Return the flat positions at which a mask differs from the magnitude mask, ascending, (k,).
+
+    Args:
+        mask: The mask, of any shape.
+        weight: The pre-trained weight, of the same shape.
+    """
     return np.flatnonzero(mask ^ magnitude_mask(weight, int(np.count_nonzero(mask))))
 
 
@@ -99,8 +104,8 @@ def decode_mask(
 def check_stored(stored: Stored, encoding: str, numel: int, kept: int) -> None:
     """Raise Defect unless what is stored is a mask of ``numel`` weights that keeps ``kept``.
 
-    Of ``delta`` it is known without the weights that all positions are inside the matrix and that
-    the mask can keep as many weights as stated.
+    A mask stored as ``delta`` is checked without the weights: all its positions must be inside the
+    matrix, and it must be able to keep as many weights as stated.
     """
     if encoding == "delta":
         _check_gaps(stored, numel, kept)
@@ -178,7 +183,7 @@ def repacked(stored: Stored, encoding: str, numel: int) -> Stored:
 def magnitude_mask(weight: NDArray[Any], kept: int) -> Mask:
     """Return the mask that keeps the ``kept`` largest |w|; among equals the lower flat index.
 
-    It is computed in float32, where it does not depend on who computes it.
+    The comparison is made in float32, so that every program finds the same mask.
     """
     size = np.abs(weight.astype(np.float32, copy=False))
     return largest(size.ravel(), kept).reshape(size.shape)

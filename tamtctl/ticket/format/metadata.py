@@ -164,7 +164,9 @@ class TicketMetadata(Shown):
 
 
 def read_metadata(values: Fields) -> TicketMetadata:
-    """Check the type of every field of ``ticket.json``; unknown ones are a later version's.
+    """Return the metadata of ``ticket.json`` after checking the type of every field.
+
+    Unknown fields are taken for those of a later version, and are ignored.
 
     Raises:
         TicketError: A field is missing or wrong, or the file is of another format version.

@@ -10,7 +10,15 @@ from tamtctl.ticket.hub.client import HubRepo, plain
 
 @dataclass(frozen=True)
 class PublishedTicket:
-    """One ticket of a listing of the Hub."""
+    """One ticket of a listing of the Hub.
+
+    Attributes:
+        repo: Its Hub id.
+        base_model: Hub id of the model that it is a part of; ``-`` if the Hub does not say.
+        downloads: How often it was fetched in the last 30 days.
+        likes: How many users of the Hub like it.
+        updated: The day of its last commit, ``2026-01-31``; empty if the Hub does not say.
+    """
 
     repo: str
     base_model: str
@@ -26,7 +34,12 @@ class PublishedTicket:
 def published_tickets(
     *, limit: int = 100, token: str | None = None, endpoint: str | None = None
 ) -> list[PublishedTicket]:
-    """Return the tickets that are published on the Hub, found by their tag.
+    """Return the tickets that are published on the Hub, found by their tag, the newest first.
+
+    Args:
+        limit: How many at most.
+        token: For private tickets; by default the one of ``hf auth login`` or ``HF_TOKEN``.
+        endpoint: Another Hub; by default ``HF_ENDPOINT``.
 
     Raises:
         HubError: The Hub cannot be reached.

@@ -8,13 +8,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import venv
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import processes
 import pytest
+from command_line import Run
 
 README = Path(__file__).parent.parent / "README.md"
 COMMANDS = re.findall(r"^\$ (.+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
@@ -50,6 +55,13 @@ def test_the_set_up_commands_are_the_ones_promised() -> None:
     assert [command for command in COMMANDS if command.startswith("pip")] == SET_UP
 
 
+def ends_well(process: BaseProcess, folder: Path) -> str:
+    """Wait for a command, which must not fail; return what it printed."""
+    process.join()
+    assert process.exitcode == 0, (folder / "err").read_text()
+    return (folder / "out").read_text()
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -66,18 +78,16 @@ def test_the_set_up_commands_are_the_ones_promised() -> None:
 )
 def test_commands_run(command: str, here: Path) -> None:
     words = [INSTEAD.get(word, word) for word in shlex.split(command)]
-    if words[0] == "torchrun":
-        words[0:1] = "torch.distributed.run --standalone".split()
-    else:
-        assert words[0] == "tamtctl"
     if "search" in words:
         words += SHORT.split()
     if "compare" in words:
         words += SHORT_SWEEP.split() if "--sparsity" in words else ["--blocks", "4"]
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=here, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    if words[0] == "torchrun":
+        words[0:1] = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        subprocess.run(words, cwd=here, check=True)
+    else:
+        assert words[0] == "tamtctl"
+        ends_well(processes.start(words[1:], here), here)
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python ")])
@@ -88,12 +98,9 @@ def test_the_extension_runs(command: str, here: Path) -> None:
     assert len([line for line in EXTENSION.splitlines() if line]) <= 16
     words += ["--model", "tiny-bert", "--corpus", "english.txt"]
     words += SHORT.split() if "search" in words else SHORT_SWEEP.split()
-    done = subprocess.run(
-        [sys.executable, script, *words], cwd=here, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    said = "│ relative " if "compare" in words else "of the mask flipped"
-    assert said in done.stdout
+    as_a_script = partial(runpy.run_path, script, run_name="__main__")  # which calls the command
+    printed = ends_well(processes.start(words, here, before=as_a_script), here)
+    assert ("│ relative " if "compare" in words else "of the mask flipped") in printed
 
 
 @pytest.mark.slow
@@ -122,16 +129,9 @@ def test_the_slurm_script_runs(here: Path) -> None:
 
 
 @pytest.mark.parametrize("command", re.findall(r"^\| `(tamtctl .+?)`", README.read_text(), re.M))
-def test_commands_of_the_table_exist(command: str, here: Path) -> None:
-    words = shlex.split(command)
-    done = subprocess.run(
-        [sys.executable, "-m", *words[:2], "-h"],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_commands_of_the_table_exist(command: str, here: Path, run: Run) -> None:
+    done = run(shlex.split(command)[1], "-h")
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize("code", [code for code in PYTHON if code != EXTENSION])

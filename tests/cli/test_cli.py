@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 from command_line import Run, runner
 from small_disk import small_disk
@@ -188,22 +189,17 @@ def test_help_loads_nothing_heavy() -> None:
 def test_signals_end_a_search_cleanly(
     number: signal.Signals, code: int, word: str, tiny_search: list[object], tmp_path: Path
 ) -> None:
-    arguments = [*map(str, tiny_search), "--steps", "1000000", "--output-dir", "run"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tamtctl", *arguments],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    arguments = [*tiny_search, "--steps", "1000000", "--output-dir", "run"]
+    process = processes.start(arguments, tmp_path)
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+    assert process.pid
+    os.kill(process.pid, number)
+    process.join(60)
+    err = (tmp_path / "err").read_text()
+    assert process.exitcode == code, err
     assert word in err
     assert "Traceback" not in err
     left = {path.name for path in (tmp_path / "run").iterdir()}

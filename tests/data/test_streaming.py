@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import dataset_server
 import numpy as np
+import processes
 import pytest
 import tiny
 import torch
@@ -96,19 +95,19 @@ def test_two_processes_search_on_a_stream(tiny_model: Path, tmp_path: Path) -> N
     lines = [json.dumps({"text": f"{pair} " * 8}) for pair in PAIRS]
     files = {"train.jsonl": "\n".join(lines).encode()}
     command = (
-        "-m torch.distributed.run --standalone --nproc-per-node 2 -m tamtctl search --stream "
-        "--corpus owner/data --sparsity 0.7 --steps 3 --batch-size 3 --sequence-length 16 "
-        "--device cpu --json --output-dir run"
-    )
+        "search --stream --corpus owner/data --sparsity 0.7 --steps 3 --batch-size 3 "
+        "--sequence-length 16 --device cpu --json --output-dir run"
+    ).split()
     with dataset_server.serve("owner/data", files) as endpoint:
-        done = subprocess.run(
-            [sys.executable, *command.split(), "--model", str(tiny_model)],
-            env=dataset_server.environment(endpoint, tmp_path / "home"),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
+        running = processes.start_several(
+            2,
+            [*command, "--model", tiny_model],
+            tmp_path,
+            dataset_server.environment(endpoint, tmp_path / "home"),
         )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["steps"] == 3
-    assert "owner/data (streamed, " in done.stderr
+        for process in running:
+            process.join()
+    told = (tmp_path / "err-0").read_text()
+    assert [process.exitcode for process in running] == [0, 0], told
+    assert json.loads((tmp_path / "out-0").read_text())["steps"] == 3
+    assert "owner/data (streamed, " in told

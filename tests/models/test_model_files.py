@@ -5,11 +5,12 @@ from __future__ import annotations
 import pickle
 import random
 import shutil
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import tiny
 from transformers import AutoConfig, AutoModelForMaskedLM
@@ -89,14 +90,19 @@ def test_a_damaged_model_of_sentencepiece(with_sentencepiece: Path, tmp_path: Pa
     assert "tiktoken" not in str(raised.value)
 
 
+def lack(package: str) -> None:
+    """Let this process find no such package."""
+    sys.modules[package] = None  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize("missing", ["sentencepiece", "google.protobuf"])
-def test_without_the_packages_the_extra_is_named(with_sentencepiece: Path, missing: str) -> None:
-    code = f"import sys; sys.modules[{missing!r}] = None; from tamtctl.cli.app import main; main()"
+def test_without_the_packages_the_extra_is_named(
+    with_sentencepiece: Path, missing: str, tmp_path: Path
+) -> None:
     arguments = ["search", "--model", str(with_sentencepiece), "--sparsity", "0.5", "--dry-run"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
+    process = processes.start(arguments, tmp_path, before=partial(lack, missing))
+    process.join()
+    assert process.exitcode == 1
+    last = (tmp_path / "err").read_text().splitlines()[-1]
     assert "pip install 'tamtctl[sentencepiece]'" in last
     assert "tiktoken" not in last

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import tiny
 import torch
 import train_in_parallel
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from samples import examples_file
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-SEARCH = "-m tamtctl search --sparsity 0.7 --sequence-length 16 --device cpu".split()
+SEARCH = "search --sparsity 0.7 --sequence-length 16 --device cpu".split()
 
 
 def torchrun(*arguments: object) -> subprocess.Popen[str]:
@@ -51,10 +52,18 @@ def test_two_processes_give_what_one_gives(text_file: Path, tmp_path: Path) -> N
     inputs = [model, sparse, text_file, examples]
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    running = torchrun(train_in_parallel.__file__, *inputs, tmp_path / "two")
+    running = [
+        processes.CONTEXT.Process(
+            target=train_in_parallel.main_of, args=(environment, *inputs, tmp_path / "two")
+        )
+        for environment in processes.environments(2)
+    ]
+    for process in running:
+        process.start()
     train_in_parallel.main(model, sparse, text_file, examples, tmp_path / "one")
-    _, errors = running.communicate()
-    assert running.returncode == 0, errors
+    for process in running:
+        process.join()
+        assert process.exitcode == 0
 
     for search in train_in_parallel.SEARCHES:
         one, two = (load_file(tmp_path / name / f"{search}.safetensors") for name in ("one", "two"))
@@ -85,7 +94,10 @@ def test_two_processes_give_what_one_gives(text_file: Path, tmp_path: Path) -> N
 
 def test_a_refusal_is_one_line(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
     options = ["--model", tiny_model, "--corpus", text_file, "--output-dir", tmp_path / "run"]
-    _, errors = torchrun(*SEARCH, *options, "--batch-size", 1).communicate()
+    for process in processes.start_several(2, [*SEARCH, *options, "--batch-size", 1], tmp_path):
+        process.join()
+        assert process.exitcode == 2
+    errors = "".join((tmp_path / f"err-{rank}").read_text() for rank in range(2))
     assert [line for line in errors.splitlines() if line.startswith("error: ")] == [
         "error: a batch of 1 cannot be shared by 2 processes; give a larger --batch-size, "
         "or start fewer"
@@ -97,7 +109,7 @@ def test_a_refusal_is_one_line(tiny_model: Path, text_file: Path, tmp_path: Path
 def test_a_killed_process_ends_the_run(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = ["--model", tiny_model, "--corpus", text_file, "--output-dir", run]
-    running = torchrun(*SEARCH, *options, "--steps", 100_000, "--batch-size", 2)
+    running = torchrun("-m", "tamtctl", *SEARCH, *options, "--steps", 100_000, "--batch-size", 2)
     metrics = run / "metrics.jsonl"
     while not (metrics.exists() and metrics.stat().st_size):
         assert running.poll() is None, running.communicate()

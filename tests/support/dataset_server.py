@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from threading import Thread
 from typing import Any
+
+import processes
 
 SHA = "a" * 40
 
@@ -44,13 +44,7 @@ def environment(endpoint: str, home: Path) -> dict[str, str]:
 
 def run(script: str, endpoint: str, home: Path, *arguments: str) -> Any:
     """Run a script that prints one line of JSON, and return its value."""
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        env=environment(endpoint, home),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = processes.run_script(script, *arguments, environment=environment(endpoint, home))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

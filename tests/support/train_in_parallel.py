@@ -1,14 +1,8 @@
-"""Trains in one process or, started by ``torchrun``, in several; saves scores and weights.
-
-Usage: train_in_parallel.py MODEL SPARSE_MODEL TEXT EXAMPLES OUTPUT; the configurations are those of
-the tests.
-"""
+"""Training in one process or in several, and the scores and weights that it ends with, saved."""
 
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,6 +71,8 @@ def main(model: Path, sparse: Path, text: Path, examples: Path, folder: Path) ->
         finetune(fine, output_dir=folder / name)
 
 
-if __name__ == "__main__":
-    with distributed.joined() if "WORLD_SIZE" in os.environ else nullcontext():
-        main(*map(Path, sys.argv[1:]))
+def main_of(environment: dict[str, str], *paths: Path) -> None:
+    """Do so as one of the processes of a job, which the environment speaks of."""
+    os.environ.update(environment)
+    with distributed.joined():
+        main(*paths)

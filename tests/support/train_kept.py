@@ -1,13 +1,10 @@
-"""Trains models whose zeros are kept; started by ``torchrun``, in every wrapping of several.
-
-Usage: train_kept.py MODEL TICKET OUTPUT.
-"""
+"""Training models whose zeros are kept, in every wrapping of several processes."""
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +47,19 @@ def train(model: Any, optimizer: Optimizer, steps: int, *, accumulate: int = 1) 
             optimizer.zero_grad()
 
 
-def main(source: Path, ticket: Ticket, output: Path) -> None:
-    """Train in every wrapping, and say how what cannot be is refused."""
+def main_of(environment: dict[str, str], source: Path, ticket: Path, output: Path) -> None:
+    """Train as one of the processes of a job, which the environment speaks of."""
+    os.environ.update(environment)
+    torch.distributed.init_process_group("gloo")
+    try:
+        with (output / f"told-{environment['RANK']}").open("w") as told:
+            main(source, Ticket.load(ticket), output, told)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def main(source: Path, ticket: Ticket, output: Path, told: TextIO) -> None:
+    """Train in every wrapping, and tell how what cannot be is refused."""
     rank = torch.distributed.get_rank()
     for name in ("ddp", "compiled-ddp"):
         model = load(source)
@@ -72,7 +80,7 @@ def main(source: Path, ticket: Ticket, output: Path) -> None:
         try:
             ticket.apply(given, keep=True)
         except TicketError as error:
-            sys.stdout.write(f"{what}: {error}\n")
+            told.write(f"{what}: {error}\n")
     for how in ("by wrapping", "in place"):
         model = load(source)
         ticket.apply(model, keep=True)
@@ -83,12 +91,4 @@ def main(source: Path, ticket: Ticket, output: Path) -> None:
         try:
             model(**batch())
         except TicketError as error:
-            sys.stdout.write(f"sharded {how}: {error}\n")
-
-
-if __name__ == "__main__":
-    torch.distributed.init_process_group("gloo")
-    try:
-        main(Path(sys.argv[1]), Ticket.load(sys.argv[2]), Path(sys.argv[3]))
-    finally:
-        torch.distributed.destroy_process_group()
+            told.write(f"sharded {how}: {error}\n")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import tiny
 import torch
@@ -382,18 +383,25 @@ def test_what_is_not_defined_is_null_in_json_and_a_dash_to_people(
     assert "too few" not in many.err
 
 
+def be_piped(text: bytes) -> None:
+    """Make the standard input of this process a pipe with a text."""
+    reading, writing = os.pipe()
+    os.write(writing, text)
+    os.close(writing)
+    os.dup2(reading, 0)
+
+
 def test_text_to_label_may_come_through_a_pipe(bert: Path) -> None:
     checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
     Path("new.txt").write_text("the of a list\nthe of a file\n")
     wanted = label(EvaluateConfig(name=str(checkpoint)), Path("new.txt")).predictions
-    done = subprocess.run(
-        [sys.executable, "-m", "tamtctl", "evaluate", checkpoint, "--predict", "-", "-q"],
-        input=Path("new.txt").read_text(),
-        capture_output=True,
-        text=True,
-        check=False,
+    process = processes.start(
+        ["evaluate", checkpoint, "--predict", "-", "-q"],
+        Path(),
+        before=partial(be_piped, Path("new.txt").read_bytes()),
     )
-    assert done.stdout.splitlines() == wanted, done.stderr
+    process.join()
+    assert Path("out").read_text().splitlines() == wanted, Path("err").read_text()
     with pytest.raises(TaskError, match="no file"):
         label(EvaluateConfig(name=str(checkpoint)), Path())
 

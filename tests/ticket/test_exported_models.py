@@ -6,13 +6,12 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import tiny
 import torch
@@ -149,12 +148,10 @@ def exported_elsewhere(commands: list[str], **environment: str) -> list[tuple[in
     """Run commands in a process that asks another Hub; return code, output and errors of each."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
     home = {"HF_HOME": str(Path("home").absolute()), "HF_HUB_DISABLE_XET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, json.dumps([command.split() for command in commands])],
-        capture_output=True,
-        text=True,
-        env=clean | home | environment,
-        timeout=250,
+    done = processes.run_script(
+        COMMANDS,
+        json.dumps([command.split() for command in commands]),
+        environment=clean | home | environment,
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

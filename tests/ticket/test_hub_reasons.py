@@ -10,13 +10,12 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+import processes
 import pytest
 import tiny
 from hub_commands import COMMANDS
@@ -61,10 +60,9 @@ def errors(
         "HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1",
     }  # fmt: skip
     commands = [ASKING[name].format(repo=repo, model=model).split() for repo, name in asked]
-    done = subprocess.run(
-        [sys.executable, "-c", PROLOGUE + COMMANDS, json.dumps(commands)],
-        capture_output=True, text=True, env=clean | home, cwd=folder, timeout=250,
-    )  # fmt: skip
+    done = processes.run_script(
+        PROLOGUE + COMMANDS, json.dumps(commands), environment=clean | home, folder=folder
+    )
     for (repo, name), printed in zip(asked, done.stdout.splitlines(), strict=True):
         code, _, error = json.loads(printed)
         assert code == 1, (repo, name, printed, done.stderr)
@@ -161,13 +159,10 @@ def test_what_passes_is_asked_again(tmp_path: Path, model: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def answers(hub: Hub, folder: Path) -> subprocess.CompletedProcess[str]:
+def answers(hub: Hub, folder: Path) -> processes.Done:
     (folder / "text.txt").write_text("\n".join(f"the file of the list {n}" for n in range(400)))
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}
     command = "search --sparsity 0.5 --model org/x --corpus text.txt --dry-run --sequence-length 32"
-    return subprocess.run(
-        [sys.executable, "-c", PROLOGUE + "from tamtctl.cli.app import main; main()",
-         *command.split()],
-        capture_output=True, text=True, env=clean | home, cwd=folder, timeout=200,
-    )  # fmt: skip
+    script = PROLOGUE + "from tamtctl.cli.app import main; main()"
+    return processes.run_script(script, *command.split(), environment=clean | home, folder=folder)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import io
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import tiny
 import torch
@@ -497,15 +496,20 @@ def test_a_compiled_model(
 
 def test_two_processes(bare_bert: Path, ticket: Ticket, tmp_path: Path) -> None:
     """DistributedDataParallel, also of and in a compiled model; sharded models are refused."""
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         train_kept.__file__, str(bare_bert), str(bare_bert.parent / "ticket"), str(tmp_path)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert {line.split(": ")[0] for line in done.stdout.splitlines()} == {
-        "decoder", "sharded", "sharded by wrapping", "sharded in place",
-    }  # fmt: skip
+    given = (bare_bert, bare_bert.parent / "ticket", tmp_path)
+    running = [
+        processes.CONTEXT.Process(target=train_kept.main_of, args=(environment, *given))
+        for environment in processes.environments(2)
+    ]
+    for process in running:
+        process.start()
+    for rank, process in enumerate(running):
+        process.join()
+        assert process.exitcode == 0
+        told = (tmp_path / f"told-{rank}").read_text().splitlines()
+        assert {line.split(": ")[0] for line in told} == {
+            "decoder", "sharded", "sharded by wrapping", "sharded in place",
+        }  # fmt: skip
     for name in ("ddp", "compiled-ddp"):
         assert has_its_zeros(load(tmp_path / name), ticket)
 

@@ -7,7 +7,7 @@ import signal
 import string
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
@@ -72,6 +72,22 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     from command_line import runner
 
     return runner(monkeypatch, capsys)
+
+
+@pytest.fixture
+def blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let our code draw the figures of reports, and matplotlib, which takes 3 s, not render them.
+
+    For tests that look at numbers and words alone; a test that is marked ``renders`` has figures.
+    """
+    if request.node.get_closest_marker("renders"):
+        return
+    from matplotlib.figure import Figure
+
+    def savefig(figure: Figure, file: BinaryIO, **_: object) -> None:
+        file.write(b"<svg/>")
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture(scope="session")

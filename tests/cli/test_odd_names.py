@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 from command_line import Run
+from samples import ticket_for
 
 from tamtctl.ticket.hub.card import card
 from tamtctl.ticket.ticket import Ticket
@@ -30,6 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("name", NAMES)
 def test_an_odd_name_of_a_model_and_a_text(name: str, text_file: Path, run: Run) -> None:
     odd = NAMES[name]
@@ -61,3 +63,17 @@ def test_an_odd_name_of_a_model_and_a_text(name: str, text_file: Path, run: Run)
     assert compared.code == 0, compared.err
     assert Path("compared/report.html").read_text(encoding="utf-8")
     card(Ticket.load(Path(ticket))).encode()
+
+
+def test_odd_names_of_tickets_stand_in_one_report(text_file: Path, run: Run) -> None:
+    tiny.save(Path("model"), "bert")
+    names = [name for name in NAMES.values() if name.isascii() or name.isprintable()]
+    for name in names:
+        ticket_for(Path("model"), Path(name))
+    options = ["--corpus", text_file, "--sequence-length", 16, "--blocks", 8, "--json"]
+    done = run("compare", *options, "--output-dir", "compared", "--", *names)
+    assert done.code == 0, done.err
+    shown = [row["name"] for row in json.loads(done.out)["results"] if row["ticket"]]
+    assert len(shown) == len(names)
+    assert {"-a", "[red]a*b_c", " a "} < set(shown)
+    assert len(list(Path("compared/figures").iterdir())) > 2

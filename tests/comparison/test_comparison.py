@@ -16,6 +16,8 @@ from samples import ticket_for
 from small_search import RECIPE
 from small_tasks import sst2_folder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
@@ -42,6 +44,7 @@ def runs() -> dict[Path, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.renders
 def test_a_sweep_reports_every_method_and_repeats_no_run(run: Run, sweep: list[object]) -> None:
     methods = ["--methods", "tamt-mlm,tamt-kd,imp,magnitude,random", "--seeds", "1,2"]
     done = run(*sweep, *methods, "--json")

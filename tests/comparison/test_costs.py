@@ -27,7 +27,7 @@ COUNTED: dict[CodeType, str] = {
 
 
 def test_what_does_not_change_from_mask_to_mask_is_done_once(
-    tiny_model: Path, text_file: Path, working_folder: None
+    tiny_model: Path, text_file: Path, working_folder: None, blank_figures: None
 ) -> None:
     paths = [ticket_for(tiny_model, Path(f"ticket-{s}-{e}"), s, e) for s, e in
              ((0.5, "bits"), (0.5, "zstd"), (0.7, "delta"))]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,11 @@ def branches(tree: ast.AST) -> Iterator[tuple[int, str]]:
                     yield one.lineno, one.value
 
 
+@cache
+def branches_in(file: Path) -> list[tuple[int, str]]:
+    return list(branches(ast.parse(file.read_text())))
+
+
 def found(source: str, names: Collection[str]) -> list[str]:
     return [name for _, name in branches(ast.parse(source)) if name in names]
 
@@ -70,7 +76,7 @@ def test_no_code_outside_a_shelf_branches_on_the_name_of_a_row(folder: str) -> N
         f"{file.relative_to(PACKAGE)}:{line} {name!r}"
         for file in sorted(PACKAGE.rglob("*.py"))
         if PACKAGE / folder not in file.parents
-        for line, name in branches(ast.parse(file.read_text()))
+        for line, name in branches_in(file)
         if name in names
         and name not in NO_BRANCHES.get(file.relative_to(PACKAGE).as_posix(), set())
     ]

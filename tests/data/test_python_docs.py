@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,16 @@ def test_the_documentation_of_this_python() -> None:
     assert all(line == " ".join(line.split()) != "" for line in lines)
 
 
+@pytest.fixture
+def small_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standard library of two modules, and a cache of its own."""
+    documented = {name: f'"""The module {name}.\n\n{"It says much. " * 20}"""' for name in "ab"}
+    library = write(tmp_path / "library", {f"{n}.py": text for n, text in documented.items()})
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(library))
+    monkeypatch.setenv("TAMTCTL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("small_library")
 def test_the_cache_is_read_and_a_damaged_one_rebuilt() -> None:
     found = documents()
     (file,) = (cache_dir() / "python-docs").iterdir()
@@ -106,6 +117,7 @@ def test_the_cache_is_read_and_a_damaged_one_rebuilt() -> None:
     assert file.read_bytes() == intact
 
 
+@pytest.mark.usefixtures("small_library")
 def test_a_cache_that_cannot_be_written_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

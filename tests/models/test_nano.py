@@ -7,6 +7,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, BertTokenizer
@@ -37,6 +38,16 @@ def _as_before() -> Iterator[None]:
     signal.signal(signal.SIGTERM, handler)
 
 
+@pytest.fixture(scope="module")
+def small_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model to go on from, without dropout and in half precision, as nano is."""
+    folder = tmp_path_factory.mktemp("start") / "bert"
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    tiny.save(folder, "bert", max_position_embeddings=128, **no_dropout)
+    BertForMaskedLM.from_pretrained(folder, dtype=torch.float16).save_pretrained(folder)
+    return folder
+
+
 def command(wikipedia: str, output: Path, *more: str) -> list[str]:
     small = "--batch-size 2 --length 32 --threads 1 --log-seconds 0 --checkpoint-seconds 0"
     return ["--wikipedia", wikipedia, "--output", str(output), *small.split(), *more]
@@ -50,7 +61,7 @@ def run_and(action: Callable[[], None], arguments: list[str], output: Path) -> N
         if checkpoint.exists() and torch.load(checkpoint)["step"] > 2:
             action()
         else:  # only now, or on a slow machine one look would begin within another
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
 
     before = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, 0.1)
@@ -156,9 +167,9 @@ def test_the_schedule_warms_up_and_decays_and_can_be_cut_short() -> None:
 
 @pytest.mark.usefixtures("_as_before")
 def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
-    wikipedia: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    wikipedia: str, small_start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--start", str(nano_path()), "--tokens", "3000")
+    options = ("--start", str(small_start), "--tokens", "9000")
     pretrain.main(command(wikipedia, tmp_path / "whole", *options))
     resumed = command(wikipedia, tmp_path / "resumed", *options)
     with pytest.raises(SystemExit) as exited:
@@ -171,7 +182,8 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
         load_file(tmp_path / name / "model.safetensors") for name in ("whole", "resumed")
     )
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    before = load_file(nano_path() / "model.safetensors")
+    before = load_file(small_start / "model.safetensors")
+    assert {t.dtype for t in before.values()} == {t.dtype for t in whole.values()}
     assert any(not torch.equal(whole[name], before[name]) for name in whole)
     # What is left is a folder like nano's own.
     files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -181,10 +193,14 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
 @pytest.mark.usefixtures("_as_before")
 @pytest.mark.parametrize("way", ["file", "signal"])
 def test_a_run_is_ended_early_through_the_decay(
-    way: str, wikipedia: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    way: str,
+    wikipedia: str,
+    small_start: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "out"
-    options = ("--start", str(nano_path()), "--minutes", "60", "--cool-down", "0.01")
+    options = ("--start", str(small_start), "--minutes", "60", "--cool-down", "0.01")
     file, sigterm = (output / "stop").touch, partial(signal.raise_signal, signal.SIGTERM)
     run_and(file if way == "file" else sigterm, command(wikipedia, output, *options), output)
     assert "stopping early" in capsys.readouterr().err

@@ -80,22 +80,37 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(
     }  # fmt: skip
 
 
+LONG = 200  # steps, during which a signal arrives
+
+
+@pytest.fixture(scope="module")
+def long_search(
+    tiny_model: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """The ticket of a search that nothing interrupts."""
+    config = small_config(tiny_model, text_file, steps=LONG)
+    return bits(search(config, output_dir=tmp_path_factory.mktemp("long") / "run").ticket)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_search_after_the_step_under_way(
-    number: signal.Signals, code: int, config: SearchConfig, tmp_path: Path
+    number: signal.Signals,
+    code: int,
+    config: SearchConfig,
+    long_search: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
-    whole = search(replace(config, steps=400), output_dir=tmp_path / "whole")
-    arguments = command(config, "--steps", 400)
+    arguments = command(config, "--steps", LONG)
     process = processes.start(arguments, tmp_path)
     metrics = tmp_path / "run" / "metrics.jsonl"
     while process.is_alive() and not (metrics.exists() and metrics.stat().st_size):
-        pass
+        time.sleep(0.001)
     assert process.pid
     os.kill(process.pid, number)
     process.join()
     assert process.exitcode == code
     last = json.loads(metrics.read_text().splitlines()[-1])["step"]
-    assert 0 < last < 400
+    assert 0 < last < LONG
     said = f"step {last} is saved; the same command goes on from there"
     told = (tmp_path / "err").read_text()
     assert said in told
@@ -106,7 +121,7 @@ def test_a_signal_ends_a_search_after_the_step_under_way(
     assert json.loads((tmp_path / "out").read_text())["resumed_from"] == last
     found = bits(tmp_path / "run" / "ticket")
     assert {name: found[name] for name in found if name != "metadata"} == {
-        name: value for name, value in bits(whole.ticket).items() if name != "metadata"
+        name: value for name, value in long_search.items() if name != "metadata"
     }
 
 

@@ -294,7 +294,8 @@ def test_the_watcher_sees_plan_and_steps(tiny_model: Path, text_file: Path, tmp_
     assert report.step == report.steps == 4
 
 
-@pytest.mark.parametrize("objective", ["mlm", "kd"])
+# One objective is enough for every day; that both train is shown by tiny models.
+@pytest.mark.parametrize("objective", ["mlm", pytest.param("kd", marks=pytest.mark.slow)])
 def test_the_claim_holds_on_nano_in_a_short_form(objective: str, tmp_path: Path) -> None:
     wanted = SearchConfig.from_recipe(
         "nano",

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamtctl.foundations.errors import ModelError
+from tamtctl.tasks.finetuning.api import finetune
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.run_facts import RunFacts
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -73,12 +75,24 @@ WRONG: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a seed; whoever changes it changes a copy."""
+    folder = tmp_path_factory.mktemp("fine-tuned")
+    write_rows(data := folder / "t.jsonl")
+    config = FinetuneConfig(
+        task="own", dense=True, model=str(tiny_model), train=str(data), dev=str(data), epochs=1
+    )
+    return finetune(config, output_dir=folder / "run").checkpoint[0]
+
+
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 def test_facts_that_no_run_wrote_are_refused(
-    wrong: str, command: str, run: Run, project: Path
+    wrong: str, command: str, run: Run, checkpoint: Path
 ) -> None:
-    file = project / "run/seed-1/metrics.json"
+    file = Path("changed").absolute() / "metrics.json"
+    shutil.copytree(checkpoint, file.parent)
     values, changed = json.loads(file.read_text()), WRONG[wrong]
     if isinstance(changed, dict) and changed:
         task = {**values["task"], **changed["task"]} if "name" not in wrong else changed["task"]

@@ -26,8 +26,8 @@ class Page:
     Attributes:
         console: The console of rich; whether it draws in colours depends on this stream alone.
         quiet: Show nothing.
-        is_wrapped: Words are read on a screen, and better in short lines.
-        notes: Where what is no result goes.
+        is_wrapped: Whether long texts are broken into short lines, as for a screen.
+        notes: The stream of lines that are no part of the result.
     """
 
     notes: Page
@@ -51,7 +51,7 @@ class Page:
             self.console.file.write("\t".join(printable.line(c, None) for c in cells) + "\n")
 
     def dimmed(self, text: str) -> None:
-        """Show a line that matters only while it is the last one."""
+        """Show a line that matters only until the next one."""
         self.console.print(Text(printable.line(text), style="dim"), soft_wrap=True)
 
     def hint(self, text: str) -> None:
@@ -71,7 +71,7 @@ class Page:
 
 
 def opened(stream: TextIO | None) -> TextIO:
-    """Return a stream that takes any text; one that the caller has closed takes it nowhere."""
+    """Return a stream that takes any text; one that the caller has closed swallows it."""
     if stream is None:
         return open(os.devnull, "w")  # noqa: PTH123, until the process ends
     if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":

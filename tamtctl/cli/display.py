@@ -41,7 +41,7 @@ class Display:
         self._thread: threading.Thread | None = None
 
     def status(self, message: str, *, is_shown: bool = True) -> None:
-        """Say what is being done now; what is not shown is said only if it takes long."""
+        """Say what is being done now; with ``is_shown=False``, only if it takes long."""
         with self._lock:
             self._status = message, time.monotonic()
             if is_shown:
@@ -69,7 +69,11 @@ class Display:
                 self._works[0].text = text
 
     def say_where(self, *, in_bars: bool = True) -> None:
-        """Say in a line how far the work is; where bars say it, only if that is asked for."""
+        """Say in a line how far the work is.
+
+        Args:
+            in_bars: Say it also where bars show it.
+        """
         with self._lock:
             if self._works and (in_bars or not self._has_bars):
                 self._works[0].is_told = True
@@ -139,7 +143,7 @@ class Display:
         self._has_spoken()
 
     def forget(self, work: _Work) -> None:
-        """Take a bar off the screen; the last one stays where its work is done with."""
+        """Take a bar off the screen, unless it is the last one and its work is done."""
         with self._lock:
             if work not in self._works:
                 return
@@ -186,7 +190,7 @@ class _Work:
 
     @property
     def left(self) -> str:
-        """How long it will still take; nothing before that can be told."""
+        """How long it will still take; empty as long as that cannot be told."""
         seconds = self.pace.seconds_left()
         is_done = self.pace.total is not None and self.pace.done >= self.pace.total
         return "" if seconds is None or is_done else f"about {duration(seconds)} left"

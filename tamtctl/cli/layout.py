@@ -64,7 +64,7 @@ def table(columns: Sequence[Column], width: int) -> list[str]:
 def fitting(columns: Sequence[Column], width: int, at_least: int) -> list[Column]:
     """Return the first columns that fit side by side, ``at_least`` so many in any case.
 
-    Names that have a line of their own anyway take no room from the columns.
+    A name that gets a line of its own takes no room from the other columns.
     """
     names, *others = columns
     least = sum(column.width + len(_GAP) for column in others[: at_least - 1])

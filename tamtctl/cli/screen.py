@@ -23,7 +23,7 @@ def output_of(as_json: bool, quiet: bool) -> Output:
 
 @contextmanager
 def watched(output: Output, what: str) -> Iterator[None]:
-    """Say what takes long in this context, if it does."""
+    """Say on the output what is being done in this context, if it takes long."""
     from tamtctl.cli.views.progress import View
     from tamtctl.foundations.working import heard_by
 
@@ -39,7 +39,7 @@ def watched(output: Output, what: str) -> Iterator[None]:
 def hush_hub(output: Output) -> None:
     """Let the Hub's client show its bars to people only, and its notes to nobody.
 
-    It notes its retries and, where they fail, raises; then one line says what happened.
+    The client notes each retry; if all fail it raises, and the one line of our error says why.
     """
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
 

@@ -156,7 +156,7 @@ def _task(values: Mapping[str, Any]) -> Task:
 
 
 def _is_like(name: str, value: Any, default: Any) -> bool:
-    """Tell whether a value of the JSON could be the field's."""
+    """Tell whether a value of the JSON has the type of a task's field."""
     if name == "hub":
         return value is None or (isinstance(value, list) and len(value) == 2)
     if name == "label_range":

@@ -148,7 +148,7 @@ def constant_name(value: str | float) -> str:
 
 
 def constant_line(value: str | float, split: str) -> str:
-    """Return what the constant answer is that scores are set beside."""
+    """Return a line that says what the constant answer is, and where it was taken from."""
     if isinstance(value, str):
         return f"always {value!r}, the most frequent of the {split} examples"
     return f"always {value:.4g}, the mean of the {split} labels"

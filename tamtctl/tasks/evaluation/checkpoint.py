@@ -70,7 +70,17 @@ class FineTuned:
     def choose(
         cls, config: EvaluateConfig, found: FineTuned | None, ticket: Ticket | None
     ) -> FineTuned:
-        """Return the checkpoint as one of the task that is asked for."""
+        """Return the checkpoint, with the task that is asked for if no run of ours made it.
+
+        Args:
+            config: Names the checkpoint, and the task if it is asked for.
+            found: The checkpoint as `find` found it.
+            ticket: The ticket of that name, if it is one.
+
+        Raises:
+            UsageError: It is a ticket, or does not say its task and none is asked for.
+            ModelError: It was fine-tuned on another task.
+        """
         name, asked = config.name, config.task
         if found and asked in (None, found.task.name):
             return found
@@ -92,7 +102,7 @@ class FineTuned:
 
     @property
     def kind(self) -> str:
-        """What its task is to the options; one whose examples are made has an answer of its own."""
+        """The row of its task in the table of options; a made benchmark has one of its own."""
         name = self.task.name
         if name not in TASKS:
             return OWN
@@ -133,7 +143,7 @@ class FineTuned:
         )
 
     def constant_answer(self, task: Task, examples: Examples) -> ConstantAnswer:
-        """Return the most likely answer by the training set, or if not known by these examples."""
+        """Return the most likely answer of the training set; if unknown, of these examples."""
         if self.facts and self.facts.constant is not None:
             return ConstantAnswer(self.facts.constant)
         return ConstantAnswer.of(task, examples, DEV)
@@ -159,7 +169,7 @@ class FineTuned:
         return columns
 
     def load(self, config: EvaluateConfig) -> LoadedCheckpoint:
-        """Load the checkpoint, to ask it."""
+        """Load the checkpoint on its device, ready to predict."""
         compute = Compute.choose(config.device, config.precision, config.threads)
         notes: list[str] = []
         model = load_fine_tuned(self.task, self.name, note=notes.append)

@@ -39,7 +39,17 @@ _BLOCKS = 512  # at most, spread over the text
 def evaluate_loss(
     config: EvaluateConfig, task: str, ticket: Ticket | None, fine_tuned: FineTuned | None
 ) -> Evaluation:
-    """Score on held-out text, with noise that depends on nothing but the text."""
+    """Return losses on held-out text, with noise that depends on nothing but the text.
+
+    Args:
+        config: What to measure on what.
+        task: A term, or terms with ``+`` between them.
+        ticket: The ticket to measure; None for a model.
+        fine_tuned: The checkpoint to measure, if it is one of a fine-tuning run.
+
+    Raises:
+        TamtctlError: The options, the model, the ticket or the text are refused.
+    """
     check_options(config, task)
     check_model(config, task, ticket)
     pruned = ticket or fine_tuned
@@ -166,7 +176,11 @@ def id_of(config: EvaluateConfig, ticket: Ticket | None) -> tuple[str, str | Non
 
 
 def masks_of(ticket: Ticket, encoder: Encoder) -> Mapping[str, Tensor]:
-    """Return a ticket's masks after checking that the encoder is the one they were found for."""
+    """Return name → boolean mask (True keeps) of a ticket that was found for this encoder.
+
+    Raises:
+        TicketError: The encoder holds other weights.
+    """
     return ticket.full_masks(
         encoder.weights, model=encoder.id, remedy="give the ticket's own --model"
     )

@@ -15,7 +15,15 @@ PREDICT = "--predict"  # what an option may be for, besides tasks
 
 
 def check_options(config: EvaluateConfig, kind: str) -> None:
-    """Refuse the options that would be ignored, of those that decide what is scored."""
+    """Refuse options that decide what is scored and would be ignored.
+
+    Args:
+        config: What was asked for.
+        kind: What is measured: an objective, a benchmark, or a kind of task; see the table above.
+
+    Raises:
+        UsageError: One is given; the message says what it is for.
+    """
     losses, zero_shot = objectives(), tuple(zero_shot_tasks())
     table: dict[str, tuple[object, tuple[str, ...]]] = {
         "--model": (config.model, (*losses, *zero_shot)),
@@ -38,7 +46,7 @@ def check_options(config: EvaluateConfig, kind: str) -> None:
 
 
 def check_model(config: EvaluateConfig, task: str, ticket: Ticket | None) -> None:
-    """Refuse a model beside what is one itself, unless they are compared."""
+    """Refuse ``--model`` where what is evaluated is a model itself, unless the two are compared."""
     if not config.model or ticket or (task in objectives() and terms_of(task).need_teacher):
         return
     taught = needing("teacher", TERMS.values())

@@ -17,9 +17,9 @@ class Evaluation(Shown):
 
     Attributes:
         name: What was evaluated, as asked for.
-        task: On what.
+        task: The task, objective or benchmark that it was measured on.
         metric: Name of the primary metric, which ``score`` and ``standard_error`` are of.
-        score: Losses are means per target, in ``unit``.
+        score: The primary metric; a loss is a mean per target, in ``unit``.
         standard_error: How far another held-out text or dev set of this size would move it; None
             where there are too few sequences or examples to tell.
         metrics: Every metric.
@@ -36,10 +36,10 @@ class Evaluation(Shown):
         embeddings: How sentence embeddings were made (``stsb-zero-shot``).
         cut: Examples of which a text was too long and was cut.
         notes: What a person should know before the metric is believed, a line each.
-        constant_answer: The most frequent class or answer, or the mean label; None of a loss.
+        constant_answer: The most frequent class or answer, or the mean label; None for a loss.
         constant_split: The examples it was taken from, ``training`` or (if those are not known)
             ``dev``.
-        constant_scores: What that answer has if it is given to every example.
+        constant_scores: Every metric if each example gets that answer.
         beside: The dense model, or tickets, fine-tuned in the very same way under ``runs/``, as far
             as they are scored on these examples.
     """

@@ -51,7 +51,7 @@ class KnownRun:
         ticket: None for the dense model.
         sparsity: Share of zeros in the masked matrices.
         mean: Mean of the primary metric over the same seeds.
-        std: Over the seeds; None for a single one.
+        std: Standard deviation over the seeds (n − 1); None for a single one.
         metrics: The mean of every metric.
         run_folder: Where it is.
     """

@@ -38,7 +38,7 @@ class TriedRate:
     Attributes:
         learning_rate: Peak rate.
         score: The primary metric on what was held out; None if the training diverged.
-        standard_error: How far other held-out examples would move it; None of too few.
+        standard_error: How far other held-out examples would move it; None if there are too few.
     """
 
     learning_rate: float
@@ -52,7 +52,7 @@ class RateSearch:
 
     Attributes:
         learning_rate: The best.
-        metric: By which.
+        metric: The metric that it is best by.
         examples: How many were held out of the training set.
         steps: Optimiser steps of each.
         tried: From the lowest to the highest.
@@ -68,7 +68,7 @@ class RateSearch:
 
     @property
     def where(self) -> str:
-        """What the metrics are of."""
+        """The words that say what the metrics were measured on."""
         return f"{self.examples:,} held-out training examples, after {self.steps:,} steps"
 
     @classmethod

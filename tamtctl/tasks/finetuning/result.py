@@ -48,7 +48,7 @@ class FinetunePlan:
         labels: What the labels are taken for: the classes, or the range of the numbers.
         notes: What a person should know before a metric is believed, a line each.
         train_cut: How many of the examples to train on are too long and are cut.
-        dev_cut: The same of the dev examples.
+        dev_cut: How many of the dev examples are too long and are cut.
         has_made_dev: The dev examples are a part of the training set that is held out.
         rates: The learning rates to try, if the best is to be found.
         patience: Epochs without a better one after which training stops; None: never.
@@ -89,7 +89,7 @@ class MetricOverSeeds:
         std: Over the seeds, the sample's (n - 1); None for a single one.
         standard_errors: How far another dev set of this size would move each value; None where
             there are too few examples to tell.
-        constant: What the same answer to every example has, see `FinetuneResult`.
+        constant: Its value for the constant answer; see `FinetuneResult`.
     """
 
     scores: list[float]
@@ -108,7 +108,7 @@ class MetricOverSeeds:
 
     @property
     def standard_error(self) -> float | None:
-        """The mean of the seeds' standard errors: all are of the same dev set."""
+        """The mean of the seeds' standard errors, which all come from the same dev set."""
         known = [error for error in self.standard_errors if error is not None]
         return statistics.fmean(known) if known else None
 
@@ -148,12 +148,12 @@ class FinetuneResult(Shown):
         standard_error: How far another dev set of this size would move the metric of a seed;
             None where there are too few examples to tell.
         constant_answer: The training set's most frequent class or answer, or mean label.
-        constant_score: What it has on the dev set if it is given to every example.
-        untrained: Which seeds learnt nothing, and how that is told; None if none of them is so.
+        constant_score: The primary metric on the dev set if every example gets that answer.
+        untrained: Which seeds learnt nothing, and how that is told; None if all learnt something.
         beside: Finished runs of the same setting under ``runs/``: of the dense model beside a
             ticket, of tickets beside the dense model.
         rate_search: How the learning rate was found, if it was.
-        patience: Epochs without a better one after which training stops.
+        patience: Epochs without a better one after which training stops; None: never.
         selected_on: What the reported epoch is the best on; None where it is the last.
         epochs_done: By each seed; fewer than ``epochs`` where it stopped early.
         reported_epochs: Seed by seed, the epoch (from 1) that the metrics are taken at.

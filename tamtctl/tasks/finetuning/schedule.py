@@ -65,7 +65,7 @@ class Wishes:
         learning_rate: Peak rate.
         epochs: Passes over the training set.
         batch_size: Examples per optimiser step.
-        limit: What the training set was cut to.
+        limit: Examples that the training set was cut to.
     """
 
     recipe: str = "auto"

@@ -84,7 +84,7 @@ class ScoredSets:
         }
 
     def standard_errors(self, found: Mapping[str, Predictions]) -> dict[str, float | None]:
-        """Return how far another set of this size would move each metric, None of too few."""
+        """Return how far another such set would move each metric; None if the set is too small."""
         return {
             name + suffix: error
             for suffix, said in found.items()

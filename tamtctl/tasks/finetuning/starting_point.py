@@ -88,8 +88,8 @@ class StartingPoint:
         model: ``nano``, a folder or a Hub id.
         revision: The commit that the ticket is for; None for the newest.
         ticket: Decoded; None for the dense model.
-        digest: Digest of the ticket's metadata, which hold the checksums of all the rest.
-        short_name: For the run's folder.
+        digest: SHA-256 of the ticket's metadata, which hold the checksums of all the rest.
+        short_name: The part of the run's folder that names the ticket or the model.
         keep_zeros: Whether zeros that the model brings along are kept; None: as
             `tamtctl.tasks.finetuning.own_zeros` decides.
     """

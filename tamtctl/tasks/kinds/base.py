@@ -99,7 +99,7 @@ class TaskKind(ABC):
     @property
     @abstractmethod
     def no_label(self) -> Any:
-        """What stands for the label of a text that is yet to be labelled."""
+        """A placeholder for the label of a text that is yet to be labelled."""
 
     def own_value(self, place: str, value: Any) -> Any:
         """Return the cell of a label in a user's own file, before the classes are known.
@@ -148,11 +148,11 @@ class TaskKind(ABC):
         """Return what the labels are taken for: the classes, or the range of the numbers."""
 
     def class_of(self, label: Any) -> Hashable:
-        """Return what a split must have some of in every part; None: labels have no classes."""
+        """Return a label's class, which no part of a split may lack; None: there are no classes."""
         return None
 
     def kept_together(self, texts: Sequence[list[str]]) -> Sequence[list[str]]:
-        """Return the columns of text by which examples must not be parted."""
+        """Return the columns whose equal texts must stay in one part when examples are split."""
         return texts
 
     def scale_of(self, labels: Iterable[Any]) -> LabelScale | None:
@@ -194,7 +194,7 @@ class TaskKind(ABC):
         """
 
     def cut_note(self, parts: Sequence[Features]) -> str | None:
-        """Return a note on texts that are cut, if it is another than for texts as a whole."""
+        """Return the kind's own note on texts that are cut; None: the general one holds."""
         return None
 
     # --- metrics -----------------------------------------------------------------------------
@@ -275,7 +275,7 @@ class TaskKind(ABC):
     # --- shared ------------------------------------------------------------------------------
 
     def advice(self, own: str) -> str:
-        """Return what to do about a label that does not fit: only one's own can be changed."""
+        """Return what to do about a label that does not fit; ``own`` says it of one's own files."""
         return f"check that the file is one of {self.task.name}" if self.task.is_public else own
 
 

@@ -71,7 +71,7 @@ class Code(TaskKind):
         return own_class_notes(values, is_guessed=is_guessed)
 
     def label_notes(self, examples: Examples, where: str) -> list[str]:
-        """Return notes on classes that a split has no example of, or nothing but."""
+        """Return notes on classes that a split lacks, and on a split of a single class."""
         return missing_class_notes(self.task.labels, examples, where)
 
     def label_summary(self, examples: Examples) -> str:

@@ -23,11 +23,11 @@ _FARTHEST_START = 3.0
 
 @dataclass(frozen=True)
 class LabelScale:
-    """Mean and standard deviation of the training labels, for a model that is trained without them.
+    """Mean and standard deviation of the training labels, which a model is trained without.
 
     Attributes:
-        mean: What is subtracted.
-        deviation: What is divided by.
+        mean: Is subtracted from a label, in the label's unit.
+        deviation: A label is then divided by it, in the label's unit.
     """
 
     mean: float
@@ -54,7 +54,7 @@ class LabelScale:
         return cls(mean, deviation or 1.0)
 
     def standardised(self, labels: Tensor) -> Tensor:
-        """Return labels as they are trained on."""
+        """Return labels, (n,), as they are trained on: (label − mean) / deviation."""
         return ((labels.double() - self.mean) / self.deviation).float()
 
     def fold_into(self, model: PreTrainedModel) -> None:
@@ -65,7 +65,7 @@ class LabelScale:
             layer.bias.copy_(layer.bias.double() * self.deviation + self.mean)
 
     def take_out_of(self, model: PreTrainedModel) -> bool:
-        """Undo `fold_into`, unless the head says numbers that are far off; return whether."""
+        """Undo `fold_into`, unless the head says numbers far from the labels; return whether."""
         _, layer = output_layer(model)
         start = (layer.bias.double() - self.mean) / self.deviation
         if float(start.detach().abs().max()) > _FARTHEST_START:

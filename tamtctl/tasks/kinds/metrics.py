@@ -45,8 +45,8 @@ def standard_errors(
 ) -> dict[str, float | None]:
     """Return the standard error of every metric: what another dev set of this size would change.
 
-    Most metrics are no means over examples, so theirs is the bootstrap's (fixed resamples). Of too
-    few examples there is none.
+    It is the bootstrap's, over fixed resamples, for most metrics are no means over examples. It is
+    None where there are too few examples to tell.
     """
     if len(examples) < MIN_EXAMPLES:
         return dict.fromkeys(task.metrics)
@@ -71,8 +71,8 @@ def resampled_metrics(
 def correlation(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """Let the correlation with a constant be 0: it is undefined, and torchmetrics makes one up.
 
-    A model that always says the same is the usual failure, and scikit-learn's answer to it is 0.
-    Of labels, only a resample's can all be the same.
+    A model that always says the same is the usual failure, for which scikit-learn gives 0. Labels
+    that are all the same occur in resamples only.
     """
 
     def found(predicted: Tensor, wanted: Tensor) -> Tensor:

@@ -35,12 +35,12 @@ def predict(
         model: On its device.
         examples: To predict.
         encoded: What the kind made of the examples.
-        batch_size: At once.
+        batch_size: Examples at once.
         autocast: For the forward pass.
         scale: In which the model was trained, if its head does not undo it yet.
 
     Raises:
-        DivergedError: The model says no numbers.
+        DivergedError: The model's outputs are NaN or infinite.
     """
     model.eval()
     outputs = _outputs(encoded.features, model, batch_size, autocast)

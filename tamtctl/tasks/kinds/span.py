@@ -67,7 +67,7 @@ class Code(TaskKind):
         return read_articles(file)
 
     def label_summary(self, examples: Examples) -> str:
-        """Return what labels are, which no range can tell."""
+        """Return that labels are answers cut from the context."""
         return "answers in the text"
 
     def kept_together(self, texts: Sequence[list[str]]) -> Sequence[list[str]]:
@@ -221,7 +221,7 @@ def best_span(starts: Tensor, ends: Tensor, offsets: NDArray[np.int32]) -> tuple
 
     Args:
         starts: Logit of each token as a start, shape (T',) with T' ≥ T.
-        ends: The same as an end.
+        ends: Logit of each token as an end, shape (T',).
         offsets: Characters of each token, (0, 0) outside of the context, shape (T, 2).
     """
     outside = torch.from_numpy(offsets[:, 1] == 0)  # (T,)

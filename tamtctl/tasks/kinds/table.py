@@ -158,7 +158,7 @@ def usual_kind() -> str:
 
 
 def direction(name: str) -> str:
-    """Return what stands behind the name of a metric where less of it is better, else nothing.
+    """Return ``, lower is better`` for a metric of which that is so, and nothing for others.
 
     Args:
         name: The name of a metric, with the suffix of its dev split.

@@ -27,7 +27,7 @@ BLANK: Mapping[str, Any] = MappingProxyType({})  # the record of a line that hol
 
 
 def records_of(task: Task, file: Path, *, with_blank: bool = False) -> Iterator[Record]:
-    """Yield the records of a file for a task; which ones it needs, it has to see itself.
+    """Yield the records of a file, each with its place; a record may lack what the task needs.
 
     Args:
         task: Says which columns are read.
@@ -108,7 +108,7 @@ def _own_tsv_rows(file: Path) -> tuple[list[_Row], bool]:
 
 
 def read_lines_with_ends(file: Path) -> Iterator[str]:
-    """Yield lines with their ends; a carriage return ends one where there is no line feed."""
+    """Yield lines with their ends; a carriage return ends a line in a file without line feeds."""
     lines = read_whole_lines(file)
     first = next(lines, "")
     yield from [first] if first.endswith("\n") else io.StringIO(first, newline="")

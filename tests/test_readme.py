@@ -37,6 +37,7 @@ SHORT_SWEEP = (
     "--prune-every 1 --sequence-length 16 --blocks 4 --device cpu --model tiny-bert "
     "--corpus english.txt"
 )
+SHORT_TRAINING = "--limit 64 --epochs 1 --device cpu"
 SHORT = "--steps 2 --batch-size 2 --sequence-length 16 --device cpu"
 
 
@@ -82,6 +83,8 @@ def test_commands_run(command: str, here: Path) -> None:
         words += SHORT.split()
     if "compare" in words:
         words += SHORT_SWEEP.split() if "--sparsity" in words else ["--blocks", "4"]
+    if "finetune" in words:
+        words += SHORT_TRAINING.split()
     if words[0] == "torchrun":
         words[0:1] = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         subprocess.run(words, cwd=here, check=True)

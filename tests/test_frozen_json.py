@@ -72,11 +72,12 @@ PARTS = {
         output.dense:float}
     """,
     "searched": """
-        {already_done:bool bytes:int changed:bool check_losses:$losses corpus:str flips:float
-        held_out:{name:str sequences:int} init:str losses:$losses method:str model:str
+        {allocation:str already_done:bool bytes:int changed:bool check_losses:$losses corpus:str
+        flips:float held_out:{name:str sequences:int} init:str losses:$losses method:str model:str
         objective:str resumed_from:int rows:str run_folder:str seconds:float sequence_length:int
-        sequences:int sparsity:float standard_errors:$losses steps:int stopped_early:bool
-        target_sparsity:float ticket:str tokens_per_second:float unit:str}
+        sequences:int sparsities:{embeddings:float layers:float} sparsity:float
+        standard_errors:$losses steps:int stopped_early:bool target_sparsity:float ticket:str
+        tokens_per_second:float unit:str}
     """,
     "finetuned": """
         {already_done:bool beside:[] checkpoint:[str] constant_answer:str constant_score:float
@@ -117,8 +118,8 @@ PRINTED = {
     "search --dry-run": """
         {config:$search device:str estimated_seconds:float held_out_sequences:$sequences
         held_out_tokens:int matrices:int model_type:str precision:str processes:int
-        resumed_from:int run_folder:str steps:int threads:int train_sequences:$sequences
-        train_tokens:int warnings:[str] weights:int}
+        resumed_from:int run_folder:str sparsities:{embeddings:float layers:float} steps:int
+        threads:int train_sequences:$sequences train_tokens:int warnings:[str] weights:int}
     """,
     "search": "$searched",
     "finetune": "$finetuned",

@@ -68,6 +68,12 @@ class Encoder:
         """Every maskable matrix of the checkpoint (detached, not copied), the pooler last."""
         return {n: p.detach() for n, p in self.matrices.items()} | self.pooler
 
+    @property
+    def embeddings(self) -> frozenset[str]:
+        """The maskable matrices that words are looked up in."""
+        table = self.base.get_input_embeddings().weight
+        return frozenset(name for name, p in self.matrices.items() if p is table)
+
 
 def base_encoder(model: PreTrainedModel) -> PreTrainedModel:
     """Return the encoder inside any head class, or ``model`` itself if it has no head."""

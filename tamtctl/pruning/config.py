@@ -5,19 +5,29 @@ Imports nothing heavy, so that the command line can check a request before it lo
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
 from tamtctl.foundations.checks import require
 from tamtctl.foundations.config import configuration
 from tamtctl.foundations.errors import UsageError
-from tamtctl.pruning.criteria import REFERENCE, Criterion, find_criterion, is_criterion
+from tamtctl.pruning.allocations import ALLOCATIONS
+from tamtctl.pruning.criteria import (
+    CRITERIA,
+    REFERENCE,
+    Criterion,
+    find_criterion,
+    is_criterion,
+)
 from tamtctl.pruning.cuts import cut_sparsities, imp_steps
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED
 from tamtctl.pruning.objectives import Terms, terms_of
 from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.recipes import Recipe, recipe_values
 from tamtctl.pruning.settings import MOST_STEPS, STEPS, TWO_VALUED, SearchSettings
+
+_FLOOR = 0.02  # saves a matrix from vanishing
 
 
 @configuration
@@ -26,6 +36,7 @@ class SearchConfig(SearchSettings):
 
     def _check_together(self) -> None:
         self._check_pattern()
+        self._check_budgets()
         self._check_pruning()
         self._check_watching()
         self._check_stream()
@@ -50,6 +61,39 @@ class SearchConfig(SearchSettings):
             raise UsageError(
                 f"--method imp cuts to several sparsities, and --pattern {row.name} has one alone; "
                 "give another method"
+            )
+
+    def _check_budgets(self) -> None:
+        if ALLOCATIONS[self.allocation].is_uniform:
+            for name in ("budget_criterion", "floor"):
+                if getattr(self, name) is not None:
+                    raise UsageError(
+                        f"--{name.replace('_', '-')} is for an --allocation that is not "
+                        f"{self.allocation}"
+                    )
+            return
+        if not PATTERNS[self.pattern].takes_budgets:
+            raise UsageError(
+                f"--pattern {self.pattern} keeps the same share of every matrix: --allocation "
+                f"{self.allocation} does not go with it"
+            )
+        if self.budget_criterion is None and not is_criterion(self.init):
+            raise UsageError(
+                f"--allocation {self.allocation} shares out by a criterion, and --init {self.init} "
+                f"is a ticket; give --budget-criterion, such as {REFERENCE}"
+            )
+        row = self.budgets_by
+        assert row is not None
+        if not row.has_unit:
+            raise UsageError(
+                f"--allocation {self.allocation} compares importances across matrices, and those "
+                f"of {row.name} mean nothing there; give --budget-criterion, such as {REFERENCE}"
+            )
+        if Decimal(repr(self.least_share)) + Decimal(repr(self.sparsity)) > 1:
+            raise UsageError(
+                f"--floor {self.least_share:g} keeps more of every matrix than --sparsity "
+                f"{self.sparsity:g} keeps of all; with this floor it is at most "
+                f"{float(1 - Decimal(repr(self.least_share))):g}"
             )
 
     def _check_pruning(self) -> None:
@@ -127,9 +171,29 @@ class SearchConfig(SearchSettings):
         return find_criterion(next(filter(is_criterion, asked), REFERENCE))
 
     @property
+    def budgets_by(self) -> Criterion | None:
+        """What says how many weights each matrix keeps; None: all have the same sparsity."""
+        if ALLOCATIONS[self.allocation].is_uniform:
+            return None
+        if self.budget_criterion is not None:
+            return CRITERIA[self.budget_criterion]
+        asked = (self.method, self.init)
+        return find_criterion(next(filter(is_criterion, asked), REFERENCE))
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """All criteria that it asks: of the order, and of budgets."""
+        return (self.criterion, *([self.budgets_by] if self.budgets_by else []))
+
+    @property
+    def least_share(self) -> float:
+        """The share of its weights that a matrix keeps at least, if not all are alike."""
+        return _FLOOR if self.floor is None else self.floor
+
+    @property
     def needs_head(self) -> bool:
         """Whether the model needs its pre-trained masked-LM head."""
-        return self.terms.need_head or self.criterion.needs_head
+        return self.terms.need_head or any(row.needs_head for row in self.criteria)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what determines the ticket as plain JSON values, for ``ticket.json`` and the run.

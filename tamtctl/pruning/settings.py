@@ -18,6 +18,7 @@ from tamtctl.foundations.config import (
     configuration,
     setting,
 )
+from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE
 from tamtctl.pruning.cuts import check_sparsity
 from tamtctl.pruning.methods import TAMT, check_init, check_method, methods
@@ -33,12 +34,16 @@ MOST_STEPS = 10**8  # of a training: years; what is above is a slip of the keybo
 STEPS = f"at least 1 and at most {MOST_STEPS:,}"
 
 
+def _check_floor(option: str, value: float) -> None:
+    require(option, 0 <= value < 1, "at least 0 and below 1", value)
+
+
 @configuration
 class SearchSettings(Config):
     """Everything that determines a search."""
 
     sparsity: float = setting(
-        help="Share of zeros in every matrix, in [0, 1).",
+        help="Share of zeros in every matrix, or in all together (--allocation), in [0, 1).",
         panel=METHOD,
         check=lambda _, value: check_sparsity(value),
     )
@@ -108,6 +113,34 @@ class SearchSettings(Config):
         panel=METHOD,
         choices=INIT_SCORES,
         before=TWO_VALUED,
+    )
+    allocation: str = setting(
+        default=UNIFORM,
+        help="How the weights that are kept are shared out over the matrices, one of {choices}.",
+        more="`uniform`: all have --sparsity, as in the paper. `global`: one threshold on the "
+        "importance of all weights; the whole model has --sparsity. `by-type`: so have the "
+        "embeddings, and one threshold holds for all other matrices.",
+        panel=METHOD,
+        choices=ALLOCATIONS,
+        before="uniform",
+    )
+    budget_criterion: str | None = setting(
+        default=None,
+        help="What says how many weights a matrix keeps where not all are alike, one of {choices}; "
+        "by default what ranks them, --init or --method.",
+        more="Its importances must mean the same in every matrix: those of random, swaps and "
+        "combined orders do not.",
+        panel=METHOD,
+        choices=CRITERIA,
+        before=None,
+    )
+    floor: float | None = setting(
+        default=None,
+        help="Share of its weights that a matrix keeps at least where not all are alike; by "
+        "default 0.02.",
+        panel=METHOD,
+        check=_check_floor,
+        before=None,
     )
     pattern: str = setting(
         default=UNSTRUCTURED,

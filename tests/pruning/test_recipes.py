@@ -25,10 +25,14 @@ VALUES: dict[str, tuple[Any, Any, str]] = {
     "held_out": (["h.txt"], ["i.txt"], ""),
     "check_corpus": (["c.txt"], ["d.txt"], ""),
     "text_column": ("body", "text", ""),
+    "rows": ("lines", "blocks", ""),
     "method": ("random", "tamt", ""),
     "objective": ("kd", "mlm", ""),
     "init": ("random", "magnitude", ""),
     "init_scores": ("nats", "two-valued", ""),
+    "allocation": ("global", "by-type", ""),
+    "budget_criterion": ("magnitude", "obs", "allocation = 'global'"),
+    "floor": (0.1, 0.2, "allocation = 'global'"),
     "pattern": ("unstructured", "unstructured", ""),
     "steps": (7, 8, ""),
     "prune_every": (5, 40, "method = 'imp'"),
@@ -46,6 +50,7 @@ VALUES: dict[str, tuple[Any, Any, str]] = {
     "max_grad_norm": (2.0, None, ""),
     "dropout": (True, None, ""),
     "evaluation_blocks": (9, None, ""),
+    "calibration_tokens": (99, 100, ""),
     "precision": ("fp32", "auto", ""),
     "compile": (True, True, ""),
     "low_memory": (True, True, ""),
@@ -119,6 +124,7 @@ def test_a_recipe_counts_in_a_sweep(name: str, tmp_path: Path) -> None:
     is_of_imp = name in ("prune_every", "rewind")
     file = tmp_path / "r.toml"
     also = "eval_every = 8\n" * (name == "patience")
+    also += "allocation = 'global'\n" * (name in ("budget_criterion", "floor"))
     table = "[imp]" if is_of_imp else "[tamt]"
     file.write_text(f"{table}\n{also}{name} = {json.dumps(value)}\n")
     config = CompareConfig(sparsities=(0.5,), recipe=str(file))

@@ -112,7 +112,8 @@ def _loss_columns(measured: Measured) -> list[Column]:
     losses = measured.losses
     order = ("dense", *(row.name for row in baselines()), "ticket")
     known = [name for name in order if name in losses]
-    masks = known + [name for name in losses if name not in known]
+    others = [name for name in losses if name not in known]
+    masks = [*(n for n in known if n != "ticket"), *others, *(n for n in known if n == "ticket")]
 
     def numbers(heading: str, values: Mapping[str, float]) -> Column:
         shown = [f"{values[name]:.3f}" if name in values else "–" for name in masks]

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page, PlainTable
 from tamtctl.cli.pace import duration
-from tamtctl.cli.views.words import count, error_text, gap_closed, place, tokens
+from tamtctl.cli.views.words import count, error_text, gap_closed, place, split, tokens
 from tamtctl.data.units import UNITS
 from tamtctl.foundations.folders import size
-from tamtctl.pruning.criteria import find_criterion, is_criterion
+from tamtctl.pruning.allocations import UNIFORM
+from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion
+from tamtctl.pruning.methods import TAMT
 from tamtctl.pruning.objectives import terms_of
 from tamtctl.pruning.patterns import UNSTRUCTURED
+from tamtctl.pruning.searching.result import START
 
 if TYPE_CHECKING:
     from tamtctl.pruning.searching.result import SearchPlan, SearchResult
@@ -38,7 +41,7 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
             "sequences": str(told) + ("" if plan.train_sequences else " (of what is held out)"),
             "method": f"{config.method}, objective {config.objective}, seed {config.seed}",
             "mask": f"{plan.weights:,} weights in {plan.matrices} matrices, "
-            f"sparsity {config.sparsity:g} in each"
+            + _sparsity(plan)
             + ("" if config.pattern == UNSTRUCTURED else f", {config.pattern}"),
             "training": training,
             "device": place(plan.device, plan.precision, plan.processes, plan.threads),
@@ -58,6 +61,17 @@ def _batch(plan: SearchPlan) -> str:
     return f"{count(size, UNITS[rows].noun)} of at most {length} tokens"
 
 
+def _sparsity(plan: SearchPlan) -> str:
+    """Return how the zeros are shared out over the matrices."""
+    config = plan.config
+    if config.budgets_by is None:
+        return f"sparsity {config.sparsity:g} in each"
+    return (
+        f"sparsity {config.sparsity:g} in all, {config.allocation} by {config.budgets_by.name}: "
+        f"{split(plan.sparsities)}"
+    )
+
+
 def show_search_result(output: Page, result: SearchResult) -> None:
     """Print the table of losses, the ticket, and what to type next."""
     if result.already_done:
@@ -65,7 +79,8 @@ def show_search_result(output: Page, result: SearchResult) -> None:
     output.notes.line()
     where = f", {result.text}" if result.text else ""
     output.line(
-        f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g}, "
+        f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g}"
+        f"{_allocation(result)}, "
         f"{terms_of(result.objective).unit}{where}"
     )
     table = PlainTable("mask")
@@ -74,7 +89,7 @@ def show_search_result(output: Page, result: SearchResult) -> None:
     if result.check_losses:
         table.add_column("check corpus", justify="right")
     for name, loss in result.losses.items():
-        row = [name, f"{loss:.3f}", error_text(result.standard_errors[name], 3)]
+        row = [_row(name, result), f"{loss:.3f}", error_text(result.standard_errors[name], 3)]
         if result.check_losses:
             row.append(f"{result.check_losses[name]:.3f}")
         style = "bold" if name == "ticket" else None
@@ -91,6 +106,20 @@ def show_search_result(output: Page, result: SearchResult) -> None:
         )
     output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
     output.hint(f"next    tamtctl inspect {result.ticket}")
+
+
+def _allocation(result: SearchResult) -> str:
+    if result.allocation == UNIFORM:
+        return ""
+    return f" ({result.allocation}: {split(result.sparsities)}; baselines alike in every matrix)"
+
+
+def _row(name: str, result: SearchResult) -> str:
+    """Return what a mask is called in the table: the start by what it is."""
+    if name != START:
+        return name
+    of = result.init if result.method == TAMT else REFERENCE
+    return f"start: {of}" + ("" if result.allocation == UNIFORM else f", {result.allocation}")
 
 
 def _claims(result: SearchResult) -> Iterator[str]:

@@ -39,6 +39,11 @@ def tokens(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
 
 
+def split(sparsities: Mapping[str, float]) -> str:
+    """Return the sparsity of each part of a model in a phrase."""
+    return ", ".join(f"{part} {sparsity:.4g}" for part, sparsity in sparsities.items())
+
+
 def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) -> str | None:
     """Return how much of the way from the reference to dense a ticket goes, if there is one.
 
@@ -58,5 +63,10 @@ def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) 
         )
     if gap <= 0:
         return None
+    if losses["ticket"] < losses["dense"]:
+        return (
+            "The ticket's loss is below that of the dense model: the mask has learnt the text, and "
+            "how much of the gap it closes says nothing of other text."
+        )
     closed = (losses[REFERENCE] - losses["ticket"]) / gap
     return f"The ticket closes {closed:.0%} of the gap from {REFERENCE} to dense."

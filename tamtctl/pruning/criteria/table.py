@@ -43,6 +43,8 @@ class Criterion(Row):
         group: Which weights compete with each other: those of a matrix, or of each of its rows.
         needs_counts: Whether it has to know how many weights each matrix keeps: then it ranks
             weights, and cannot say how many to keep.
+        has_unit: Whether an importance means the same in every matrix, so that budgets can follow
+            from it.
         has_seeds: Whether another seed gives another mask.
         least_seeds: A comparison takes at least so many of them.
         is_baseline: Whether every ticket is set beside it, unasked: it needs no text.
@@ -59,6 +61,7 @@ class Criterion(Row):
     statistics: tuple[str, ...] = ()
     group: Literal["matrix", "row"] = "matrix"
     needs_counts: bool = False
+    has_unit: bool = True
     has_seeds: bool = False
     least_seeds: int = 1
     is_baseline: bool = False
@@ -79,6 +82,11 @@ class Criterion(Row):
         if self.statistics and not self.needs_text:
             raise UsageError(
                 f"criterion {self.name!r} needs statistics of text, and so it needs_text, too"
+            )
+        if self.needs_counts and self.has_unit:
+            raise UsageError(
+                f"criterion {self.name!r} needs_counts, and so budgets cannot follow from it: say "
+                "has_unit=False"
             )
         if self.is_baseline and self.needs_text:
             raise UsageError(f"criterion {self.name!r} needs text, and so it cannot be a baseline")
@@ -112,6 +120,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
         Criterion(
             name="random",
             code="tamtctl.pruning.criteria.random_scores",
+            has_unit=False,
             has_seeds=True,
             least_seeds=3,  # they differ more than any others, and cost nothing
             is_baseline=True,
@@ -188,6 +197,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
             needs_text=True,
             statistics=("gram-matrices",),
             needs_counts=True,
+            has_unit=False,
             style=("#DDAA33", "P"),
         ),
     ],
@@ -232,6 +242,7 @@ def find_criterion(name: str) -> Criterion:
         needs_noise=any(row.needs_noise for row in parts),
         statistics=tuple(dict.fromkeys(one for row in parts for one in row.statistics)),
         needs_counts=any(row.needs_counts for row in parts),
+        has_unit=False,  # what is standardised within a matrix says nothing of another one
         has_seeds=any(row.has_seeds for row in parts),
         least_seeds=max(row.least_seeds for row in parts),
         version=1 + sum(row.version - 1 for row in parts),

@@ -33,10 +33,13 @@ class Pattern(Row):
         sparsity: The only sparsity that it has; None if it has any.
         is_followed: Whether each matrix keeps its largest scores, whichever they are: then a
             training follows the threshold from step to step, and does not select anew.
+        takes_budgets: Whether a matrix may keep any number of its weights: then allocations other
+            than the uniform one go with it.
     """
 
     sparsity: float | None = None
     is_followed: bool = False
+    takes_budgets: bool = False
 
     def has(self, sparsity: float) -> bool:
         """Whether there are masks of this pattern with a sparsity."""
@@ -74,6 +77,7 @@ PATTERNS: Shelf[Pattern] = Shelf(
             name="unstructured",
             code="tamtctl.pruning.patterns.unstructured",
             is_followed=True,
+            takes_budgets=True,
         ),
     ],
     names=r"[a-z0-9]+([:-][a-z0-9]+)*",

@@ -20,6 +20,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.models.files import ModelFiles
 from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_config
 from tamtctl.models.sources import model_folder
+from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import is_criterion
 from tamtctl.pruning.searching.held_out_text import HeldOutText
@@ -65,7 +66,11 @@ def search_identity(config: SearchConfig) -> Identity:
         identity |= ticket_identity(config.init)
     identity |= {
         f"{kind} {row.name}": f"version {row.version}"
-        for kind, rows in (("criterion", [config.criterion]), ("term", config.terms))
+        for kind, rows in (
+            ("criterion", config.criteria),
+            ("term", config.terms),
+            ("allocation", [ALLOCATIONS[config.allocation]]),
+        )
         for row in rows
         if row.version > 1
     }

@@ -19,10 +19,13 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import DamagedRunError, TicketError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.encoder import Encoder
+from tamtctl.pruning.allocations import ALLOCATIONS
+from tamtctl.pruning.allocations.request import Request
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import Criterion, asked, is_criterion
 from tamtctl.pruning.criteria.context import Context
-from tamtctl.pruning.methods import TAMT
+from tamtctl.pruning.cuts import cut_sparsities
+from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.one_shot import Ranking, keep_counts, ranked, reference_masks
 from tamtctl.pruning.settings import TWO_VALUED
 from tamtctl.pruning.statistics.calibration import (
@@ -49,16 +52,19 @@ def initial_start(
         ticket: What `initial_ticket` returned.
     """
     weights, pattern = encoder.weights, config.pattern
-    keep = keep_counts(weights, config.sparsity, pattern)
-    ranking = _ranking(config, encoder, text, keep)
+    sparsities = cut_sparsities(config.sparsity) if config.method == IMP else (config.sparsity,)
+    cuts = tuple(_counts(config, encoder, text, sparsities))
+    keep = cuts[-1]
+    ranking = _ranking(config, config.criterion, encoder, text, keep)
     masks = _at_home(ranking.masks(keep, pattern), weights)
     if config.method != TAMT:
-        return Start(masks, keep)
+        return Start(masks, keep, cuts=cuts)
     if config.from_scores is not None:
         reached = {name: weights[name] for name in encoder.matrices}
         masks |= masks_from_scores(expanded(config.from_scores), reached, keep, pattern)
     elif ticket is not None:
-        known = ticket.masks_over({n: w for n, w in weights.items() if n in ticket.parameters})
+        covered = {n: w.cpu() for n, w in weights.items() if n in ticket.parameters}
+        known = ticket.masks_over(covered)
         masks |= {name: known.mask(name) for name in encoder.matrices}
     # No gradient reaches the pooler: what it starts with is what it stays.
     pooler = {name: keep[name] for name in encoder.pooler}
@@ -70,17 +76,45 @@ def initial_start(
     return Start(masks, keep, {name: score.cpu() for name, score in scores.items()})
 
 
-def _ranking(
+def _counts(
     config: SearchConfig,
     encoder: Encoder,
     text: Sequences | StreamedText,
-    keep: Mapping[str, int],
+    sparsities: Sequence[float],
+) -> Iterator[dict[str, int]]:
+    """Yield for each sparsity name → how many weights each matrix keeps.
+
+    The pooler, which no objective reaches, has the sparsity itself and takes no part in budgets.
+    """
+    weights, importance = encoder.weights, {}
+    if (row := config.budgets_by) is not None:
+        ranking = _ranking(config, row, encoder, text, None)
+        shared = [name for name in encoder.matrices if name in ranking.reached]
+        importance = {name: ranking.importance[name] for name in shared}
+    for sparsity in sparsities:
+        request = Request(
+            sparsity=sparsity,
+            sizes={name: weight.numel() for name, weight in weights.items()},
+            even=keep_counts(weights, sparsity, config.pattern),
+            importance=importance,
+            embeddings=encoder.embeddings,
+            floor=config.least_share,
+        )
+        yield ALLOCATIONS[config.allocation].keep(request)
+
+
+def _ranking(
+    config: SearchConfig,
+    criterion: Criterion,
+    encoder: Encoder,
+    text: Sequences | StreamedText,
+    keep: Mapping[str, int] | None,
 ) -> Ranking:
-    criterion, weights = config.criterion, encoder.weights
+    weights = encoder.weights
     context = Context(weights=weights, seed=config.seed, keep=keep)
     if not criterion.needs_text:
         return ranked(criterion.name, context, weights)
-    with lent(config, encoder, text, context) as context:
+    with lent(config, criterion, encoder, text, context) as context:
         return ranked(criterion.name, context, weights)
 
 
@@ -91,7 +125,11 @@ def _at_home(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict
 
 @contextmanager
 def lent(
-    config: SearchConfig, encoder: Encoder, text: Sequences | StreamedText, context: Context
+    config: SearchConfig,
+    criterion: Criterion,
+    encoder: Encoder,
+    text: Sequences | StreamedText,
+    context: Context,
 ) -> Iterator[Context]:
     """Lend a model and its training text to a criterion, which may run it forwards and backwards.
 
@@ -100,6 +138,7 @@ def lent(
 
     Args:
         config: The whole search.
+        criterion: Which one.
         encoder: On its device.
         text: The training text.
         context: What else the criterion may look at.
@@ -108,7 +147,7 @@ def lent(
     def sees_noise(row: Criterion) -> bool:
         return row.needs_noise or encoder.is_of_masked_text
 
-    criterion, compute = config.criterion, Compute.choose(config.device, config.precision)
+    compute = Compute.choose(config.device, config.precision)
     make = (
         text.training_batches if isinstance(text, StreamedText) else partial(training_batches, text)
     )
@@ -126,7 +165,7 @@ def lent(
     )
     beside = [
         name
-        for row in asked()
+        for row in (*config.criteria, *asked())
         if row.needs_head <= config.needs_head and sees_noise(row) == sees_noise(criterion)
         for name in row.statistics
     ]

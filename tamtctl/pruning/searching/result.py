@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tamtctl.data.units import BLOCKS
 from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
 from tamtctl.foundations.shown import Shown
+from tamtctl.pruning.allocations import UNIFORM
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import baselines
 from tamtctl.training.run_folder import RunFolder
 
+START = "start"  # the mask that training started from, if it is no baseline
 _TABLES = ("losses", "standard_errors", "check_losses")  # fields of a result: loss by candidate
 
 
@@ -37,6 +39,8 @@ class SearchPlan(Shown):
         steps: Optimiser steps; 0 for one-shot methods.
         resumed_from: Steps that an earlier, interrupted run has done already.
         estimated_seconds: Seconds that the remaining steps take, from a timed probe.
+        sparsities: Part of the model → share of its zeros: ``embeddings`` and ``layers``, which are
+            all other matrices.
         warnings: What a person should know before it starts.
         processes: How many take part.
     """
@@ -56,6 +60,7 @@ class SearchPlan(Shown):
     steps: int
     resumed_from: int
     estimated_seconds: float
+    sparsities: dict[str, float]
     warnings: tuple[str, ...] = ()
     processes: int = 1
 
@@ -70,6 +75,9 @@ class SearchPlan(Shown):
 @dataclass(frozen=True, repr=False)
 class SearchResult(Shown):
     """What a search found; ``losses`` map ``dense``, ``random``, ``magnitude`` and ``ticket``.
+
+    The baselines have the same sparsity in every matrix. Where training started from another mask
+    of a criterion than one of them, ``start`` is its loss.
 
     Attributes:
         ticket: The ticket's folder.
@@ -98,6 +106,9 @@ class SearchResult(Shown):
         held_out: The whole held-out text: what it is, and how many sequences it has.
         init: What the mask was at first: ``magnitude``, ``random`` or a ticket.
         changed: Whether training moved the mask from there; None if nothing was trained.
+        allocation: How the weights that are kept are shared out over the matrices.
+        sparsities: Part of the model → share of its zeros, as in `SearchPlan`; empty if an older
+            version did not write it down.
     """
 
     ticket: Path
@@ -126,6 +137,8 @@ class SearchResult(Shown):
     held_out: dict[str, Any] | None = None
     init: str = "magnitude"
     changed: bool | None = None
+    allocation: str = UNIFORM
+    sparsities: dict[str, float] = field(default_factory=dict)
 
     @property
     def text(self) -> ScoredText | None:
@@ -159,4 +172,4 @@ def _in_order(losses: Mapping[str, Any]) -> dict[str, Any]:
 
 def candidates() -> tuple[str, ...]:
     """Return the masks that a search measures, what is farthest from a ticket first."""
-    return ("dense", *(row.name for row in reversed(baselines())), "ticket")
+    return ("dense", *(row.name for row in reversed(baselines())), START, "ticket")

@@ -29,7 +29,7 @@ from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.encoder import Checksums, Encoder
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import CRITERIA
+from tamtctl.pruning.criteria import CRITERIA, is_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.objectives.held_out_loss import total_error
@@ -42,7 +42,7 @@ from tamtctl.pruning.searching.initial_mask import (
 )
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
 from tamtctl.pruning.searching.reading import read_text
-from tamtctl.pruning.searching.result import SearchPlan, SearchResult, candidates
+from tamtctl.pruning.searching.result import START, SearchPlan, SearchResult, candidates
 from tamtctl.pruning.searching.watched_training import WatchedTraining
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.pruning.trained.kept_scores import save_scores
@@ -65,6 +65,7 @@ class PreparedSearch:
     encoder: Encoder
     corpus: Corpus
     held_out: dict[str, ProbeText]  # by the field of `SearchResult` that its losses go into
+    keep: dict[str, int]  # name → how many weights every matrix of the checkpoint keeps in the end
     training: MaskTraining | IterativePruning
     probe: MaskProbe
     checksums: dict[str, str]  # of some pre-trained weights, which were computed before
@@ -102,11 +103,13 @@ class PreparedSearch:
         if config.from_scores is not None:
             check_scored(config.from_scores, encoder, checksums)
         corpus, text, held_out = world().in_turn(lambda: read_text(config, encoder, watcher))
-        if not config.criterion.needs_text:
+        needs_text = any(row.needs_text for row in config.criteria)
+        if not needs_text:
             start = world().in_turn(lambda: initial_start(config, encoder, text, ticket))
         cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
-        if config.criterion.needs_text:  # a stream is read in shares, and all start from one mask
-            watcher.status(f"ranking the weights by {config.criterion.name}")
+        if needs_text:  # a stream is read in shares, and all start from one mask
+            names = " and ".join(dict.fromkeys(row.name for row in config.criteria))
+            watcher.status(f"ranking the weights by {names}")
             start = world().on_first(lambda: initial_start(config, encoder, text, ticket))
         declared = None
         if config.base_model is not None:
@@ -133,6 +136,7 @@ class PreparedSearch:
             encoder=encoder,
             corpus=corpus,
             held_out=held_out,
+            keep=start.keep,
             training=training,
             probe=probe,
             checksums=known,
@@ -166,6 +170,7 @@ class PreparedSearch:
             steps=steps,
             resumed_from=self.supervisor.step,
             estimated_seconds=to_do * self.training.seconds_per_step() if to_do else 0.0,
+            sparsities=self._sparsities(),
             warnings=tuple(self._warnings()),
             processes=world().size,
         )
@@ -176,6 +181,17 @@ class PreparedSearch:
             yield from filter(None, [training.warning])
         if line := self._text().too_few:
             yield line
+
+    def _sparsities(self) -> dict[str, float]:
+        """Return part of the model → share of its zeros, of parts that have matrices."""
+        embeddings = self.encoder.embeddings
+        sizes = {name: weight.numel() for name, weight in self.encoder.weights.items()}
+        parts = {"embeddings": embeddings, "layers": sizes.keys() - embeddings}
+        return {
+            part: 1 - sum(self.keep[n] for n in names) / sum(sizes[n] for n in names)
+            for part, names in parts.items()
+            if names
+        }
 
     def _text(self) -> ScoredText:
         """Return what the losses are taken on."""
@@ -288,6 +304,8 @@ class PreparedSearch:
             held_out={"name": text.name, "sequences": text.of},
             init=config.init,
             changed=changed,
+            allocation=config.allocation,
+            sparsities=self._sparsities(),
         )
         self.run.finish(result.to_dict())
         self.supervisor.checkpoints.remove()
@@ -309,7 +327,10 @@ class PreparedSearch:
             for name in candidates()
         }
         masks_by_name["dense"] = lambda: None
+        masks_by_name[START] = self.training.initial.unpacked
         masks_by_name["ticket"] = lambda: masks
+        if not self._starts_elsewhere:
+            del masks_by_name[START]
         losses: dict[str, dict[str, float]] = {name: {} for name in self.held_out}
         errors: dict[str, float | None] = {}
         for candidate, make in counted(masks_by_name.items(), "measuring mask", len(masks_by_name)):
@@ -322,6 +343,14 @@ class PreparedSearch:
                     errors[candidate] = total_error(terms.values())
         return losses, errors
 
+    @property
+    def _starts_elsewhere(self) -> bool:
+        """Whether training starts from the mask of a criterion that is no baseline."""
+        config = self.config
+        is_baseline = config.criterion.is_baseline and config.budgets_by is None
+        starts_from_criterion = config.method == IMP or is_criterion(config.init)
+        return config.is_trained and starts_from_criterion and not is_baseline
+
     def _ticket(self, masks: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> Ticket:
         config, head = self.config, self.training.steps.objective.head
         weights = {n: w.cpu() for n, w in (self.training.frozen | self.encoder.pooler).items()}
@@ -332,6 +361,7 @@ class PreparedSearch:
             revision=self.encoder.revision,
             model_type=self.encoder.model.config.model_type,
             target_sparsity=config.sparsity,
+            allocation="uniform" if config.budgets_by is None else "free",
             method=config.method,
             objective=config.objective,
             search=config.to_dict(),

@@ -51,11 +51,13 @@ class Start:
         masks: Name → initial mask of every matrix of the checkpoint: flips are counted from there.
         keep: Name → how many weights each of them keeps.
         scores: Name → initial score of every weight that is trained, in nats; None: two values.
+        cuts: The same as ``keep`` after each cut of iterative pruning.
     """
 
     masks: dict[str, Tensor]
     keep: dict[str, int]
     scores: dict[str, Tensor] | None = None
+    cuts: tuple[dict[str, int], ...] = ()
 
 
 def scores_in_nats(

@@ -23,7 +23,6 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.watching import StepReport
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.initial_scores import Start
@@ -61,7 +60,8 @@ class IterativePruning:
             compute: Where and in which precision.
             encoder: Loaded with its masked-LM head.
             text: What to train on.
-            start: The masks that flips are counted from, for every matrix at least.
+            start: The masks that flips are counted from, for every matrix at least, and how many
+                weights are kept after each cut.
         """
         self.initial = PackedMasks.of(start.masks)
         self.parameters = dict(encoder.matrices)
@@ -70,7 +70,7 @@ class IterativePruning:
         self._config, self._device = config, compute.device
         assert config.prune_every is not None  # SearchConfig sees to it
         self._interval = config.prune_every
-        self._cuts = cut_sparsities(config.sparsity)
+        self._cuts = start.cuts
         self._weights = _all_trainable(encoder.model, self.frozen)
         matrices = {id(parameter) for parameter in self.parameters.values()}
         self._others = [
@@ -134,7 +134,7 @@ class IterativePruning:
             self._cut(self._cuts[cuts_since + 1])
         return learning_rate
 
-    def _cut(self, sparsity: float) -> None:
+    def _cut(self, keep: Mapping[str, int]) -> None:
         """Prune the smallest of the weights that are left, and start over from the rest."""
         pattern = PATTERNS.find(self._config.pattern)
         # What is pruned comes before any weight that is left, be it 0 itself.
@@ -142,8 +142,7 @@ class IterativePruning:
             name: parameter.detach().abs().where(self.masks[name], -torch.ones(()))
             for name, parameter in self.parameters.items()
         }
-        shapes = {name: tuple(size.shape) for name, size in sizes.items()}
-        self._keep_only(pattern.select(sizes, pattern.keep(shapes, sparsity)))
+        self._keep_only(pattern.select(sizes, {name: keep[name] for name in sizes}))
         if self._config.rewind == "weights":
             self._rewind()
         else:

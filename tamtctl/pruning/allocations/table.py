@@ -1,0 +1,67 @@
+"""The shelf of allocations: how many weights each matrix keeps at a sparsity of the whole model.
+
+An allocation goes with every criterion and every training: a matrix keeps as many weights from the
+first step to the last. Imports nothing heavy. To add one: a file beside this one, and a row in
+`ALLOCATIONS`; from another package or a script the same by `register`. The file defines
+
+    keep(request: Request) -> Mapping[str, int]         name → how many weights the matrix keeps
+
+see `tamtctl.pruning.allocations.request`. A matrix that is left out keeps as many as if all had the
+same sparsity. `uniform` is the shortest example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.shelves import Row, Shelf
+
+if TYPE_CHECKING:
+    from tamtctl.pruning.allocations.request import Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation(Row):
+    """A way to share out the weights that are kept, and what others have to know of it.
+
+    Attributes:
+        is_uniform: Whether every matrix has the same sparsity, whatever the criterion says.
+        version: Raise it whenever the same request would share out otherwise: what was found before
+            then is not taken for it.
+    """
+
+    is_uniform: bool = False
+    version: int = 1
+
+    def keep(self, request: Request) -> dict[str, int]:
+        """Return name → how many weights each matrix keeps.
+
+        Raises:
+            UsageError: It is impossible, or the code asks for what is not there.
+        """
+        found: Mapping[str, int] = self.function("keep")(request)
+        for name, count in found.items():
+            if not 0 <= count <= request.sizes.get(name, -1):
+                raise UsageError(f"allocation {self.name!r} gives {name} {count} weights")
+        return {**request.even, **found}
+
+
+ALLOCATIONS: Shelf[Allocation] = Shelf(
+    "allocation",
+    [
+        Allocation(
+            name="uniform",
+            code="tamtctl.pruning.allocations.uniform",
+            is_uniform=True,
+        ),
+        Allocation(name="global", code="tamtctl.pruning.allocations.global_ranking"),
+        Allocation(name="by-type", code="tamtctl.pruning.allocations.by_type"),
+    ],
+)
+register = ALLOCATIONS.register
+
+# How weights are shared out unless another allocation is asked for: the paper's.
+UNIFORM = "uniform"

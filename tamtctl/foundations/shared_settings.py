@@ -47,7 +47,7 @@ def threads(check: Check = positive, by_default: str = "torch's choice") -> Any:
 def text_column() -> Any:
     """Return the setting of the column that holds a corpus's text."""
     return setting(
-        default=None, help="Column of the text in jsonl, parquet and datasets.", panel=DATA
+        default=None, help="Column of the text in jsonl, csv, parquet and datasets.", panel=DATA
     )
 
 

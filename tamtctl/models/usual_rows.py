@@ -7,9 +7,10 @@ their ends, a mask keeps what nobody asks of it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from tamtctl.data.units import BLOCKS, SENTENCES
-from tamtctl.models.files import MODULES, ModelFiles
+from tamtctl.models.files import CONFIG_FILE, MODULES, ModelFiles
 
 
 def usual_rows(
@@ -23,13 +24,24 @@ def usual_rows(
         note: Is told a line if the Hub could not be asked.
     """
     files = ModelFiles.of(name, revision)
-    try:
-        is_sentence_encoder = files.path(MODULES) is not None
-    except OSError:  # there is no such model, as loading it says
-        return BLOCKS
-    if not is_sentence_encoder and files.are_unknown(MODULES):
+    if files.folder is not None:
+        return BLOCKS if files.path(MODULES) is None else SENTENCES
+    is_sentence_encoder = _on_hub(files)
+    if is_sentence_encoder is None:
         note(
             f"the Hub could not be asked whether {name} is a sentence encoder, for which --rows "
             f"{SENTENCES} is the default: the text is cut into {BLOCKS}"
         )
     return SENTENCES if is_sentence_encoder else BLOCKS
+
+
+@cache  # a sweep asks for every run
+def _on_hub(files: ModelFiles) -> bool | None:
+    """Tell whether a model on the Hub is a sentence encoder; None if it cannot be told."""
+    try:
+        if files.path(MODULES) is not None:
+            return True
+        is_there = files.path(CONFIG_FILE) is not None
+    except OSError:  # there is no such model, as loading it says
+        return False
+    return None if is_there and files.are_unknown(MODULES) else False

@@ -49,8 +49,8 @@ class SearchSettings(Config):
     )
     model: str = setting(help="Model to prune: Hub id, folder, or nano.", panel=DATA)
     corpus: tuple[str, ...] = setting(
-        help="Text to train on: python-docs, a file (txt, gz, xz, jsonl, parquet), a folder, or a "
-        "Hub dataset id[:config]. May be given several times.",
+        help="Text to train on: python-docs, a file (txt, gz, xz, jsonl, csv, parquet), a folder, "
+        "or a Hub dataset id[:config]. May be given several times.",
         panel=DATA,
         check=given("at least one source"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from tamtctl.data.batch import Batch
 from tamtctl.data.noise import Noise
 from tamtctl.data.streaming import StreamedText
 from tamtctl.data.text.documents import Document, Source, is_held_out
+from tamtctl.data.units import UNITS
 from tamtctl.foundations.errors import CorpusError, UsageError
 
 PAIRS = [f"{a} {b}" for a, b in itertools.permutations(tiny.WORDS, 2)]  # each its own document
@@ -77,6 +79,34 @@ def test_shares_are_the_corpus_without_what_is_held_out(by_hash: bool) -> None:
     # An epoch leaves a ragged tail behind.
     assert len(set(seen)) > 0.95 * len(expected)
     assert seen[:50] != sorted(seen[:50], key=PAIRS.index)
+
+
+LONG = [" ".join(tiny.WORDS[i : i + 1 + i % 7]) for i in range(30) for _ in range(8)]
+
+
+@pytest.mark.parametrize("rows", [name for name, unit in UNITS.items() if not unit.is_packed])
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_rows_are_streamed_too(rows: str, world_size: int) -> None:
+    source = Source("rows", "digest", lambda: iter(()), share=partial(share, LONG))
+    text = StreamedText(source, tiny.tokenizer(), 20, leaves_out_held_out=False, unit=UNITS[rows])
+    noise, seen = Noise.of(tiny.tokenizer()), []
+    for rank in range(world_size):
+        options = {"noise": noise, "rank": rank, "world_size": world_size}
+        whole = list(itertools.islice(text.training_batches(6, 1, **options), 40))
+        rest = text.training_batches(6, 1, start_step=17, **options)
+        assert all(map(same, whole[17:], itertools.islice(rest, 23)))
+        for batch in text.training_batches(6, 1, **(options | {"noise": None})):
+            assert batch.attention_mask is not None
+            lengths = batch.attention_mask.sum(1).tolist()
+            assert max(lengths) == batch.input_ids.shape[1]
+            for row, length in zip(batch.input_ids.tolist(), lengths, strict=True):
+                assert (row[0], row[length - 1]) == (1, 2)  # [CLS], [SEP]
+                assert not any(row[length:])
+                seen.append(tuple(tiny.tokenizer().convert_ids_to_tokens(row[1 : length - 1])))
+            if len(seen) >= (rank + 1) * len(LONG) / world_size:
+                break
+    counts = Counter(seen)
+    assert counts == Counter(tuple(text.split()) for text in LONG)  # once in an epoch
 
 
 def test_too_short_a_stream() -> None:

@@ -23,6 +23,8 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "mlm": {"objective": "mlm", "batch_size": 5, "micro_batch_size": 2},
     "kd": {"objective": "kd", "batch_size": 4},
     "mlm+kd": {"objective": "mlm+kd", "batch_size": 4, "micro_batch_size": 1},
+    # Rows of unequal length, of which the slices have no equal share.
+    "lines": {"objective": "mlm+kd", "batch_size": 5, "micro_batch_size": 2, "rows": "lines"},
     "imp": {"method": "imp", "steps": None, "sparsity": 0.3, "prune_every": 12},
 }
 FINETUNINGS: dict[str, dict[str, Any]] = {
@@ -43,6 +45,7 @@ def search_config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
         "evaluation_blocks": 8,
         "device": "cpu",
         "dropout": False,
+        "rows": "blocks",
     }
     return SearchConfig.from_recipe("nano", **(small | changes))
 

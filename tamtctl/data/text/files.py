@@ -1,4 +1,4 @@
-"""Text in files: plain or packed, lines or blocks, JSON lines, Parquet."""
+"""Text in files: plain or packed, lines or blocks, JSON lines, CSV, Parquet."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tamtctl.data.text.column import Record, Sample, listed
 from tamtctl.data.text.documents import Document, Source, holds_text
 from tamtctl.data.text.folder import files_below
 from tamtctl.data.text.reading import read_jsonl, read_lines, reading
+from tamtctl.data.text.tables import is_number, read_csv
 from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.working import counted
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 TEXT_SUFFIXES = frozenset({"", ".txt", ".text", ".md", ".raw", ".tokens"})
-KINDS = ".txt, .md, .jsonl (plain, .gz or .xz) or .parquet"
+KINDS = ".txt, .md, .jsonl, .csv (plain, .gz or .xz) or .parquet"
+KINDS_IN_FOLDERS = ".txt, .md, .jsonl (plain, .gz or .xz) or .parquet"
 
 # Plain text that never ends (one line, or no blank line) must not fill the memory: a longer line
 # is cut at a space and a longer block between two lines.
@@ -36,13 +38,13 @@ def is_file_name(path: Path) -> bool:
 
 
 def _kind(path: Path) -> str | None:
-    """Return ``text``, ``jsonl`` or ``parquet``, or None for a file of any other kind."""
+    """Return ``text``, ``jsonl``, ``csv`` or ``parquet``, or None for a file of another kind."""
     name = path.name.lower()
     if name.endswith(".parquet"):
         return "parquet"
     suffix = Path(name.removesuffix(".gz").removesuffix(".xz")).suffix
-    if suffix == ".jsonl":
-        return "jsonl"
+    if suffix in (".jsonl", ".csv"):
+        return suffix[1:]
     return "text" if suffix in TEXT_SUFFIXES else None
 
 
@@ -55,10 +57,11 @@ def text_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
     if not path.is_dir():
         what = "a link to nothing" if path.is_symlink() else "neither a file nor a folder"
         raise CorpusError(f"{path} is {what}")
-    files, left_out = files_below(path, lambda file: _kind(file) is not None)
+    # Tables that lie beside texts are rarely texts; one is read where it is named itself.
+    files, left_out = files_below(path, lambda file: _kind(file) not in (None, "csv"))
     if not files:
         raise CorpusError(
-            f"no text in the folder {path}: it needs files of the kinds {KINDS}"
+            f"no text in the folder {path}: it needs files of the kinds {KINDS_IN_FOLDERS}"
             + (f" ({left_out})" if left_out else "")
         )
     return files, (left_out,) if left_out else ()
@@ -78,6 +81,7 @@ def text_of_file(path: Path, text_column: str | None) -> Source:
     documents = {
         "text": partial(_text_documents, path),
         "jsonl": partial(_jsonl_documents, path, text_column, skipped),
+        "csv": partial(_csv_documents, path, text_column),
         "parquet": partial(_parquet_documents, path, text_column),
     }[cast("str", kind)]
     return Source(str(path), f"{kind}{compression} {content}", documents, skipped=skipped)
@@ -122,6 +126,17 @@ def _jsonl_documents(
         column = sample.text_column(text_column)
         counter = None if text_column is None else skipped
         yield from record_documents(itertools.chain(sample.records, records), column, counter)
+
+
+def _csv_documents(path: Path, text_column: str | None) -> Iterator[Document]:
+    """A row is a document; columns of numbers, which CSV writes as text, are no text."""
+    typed = (
+        (place, {name: None if is_number(cell) else cell for name, cell in row.items()})
+        for place, row in read_csv(path)
+    )
+    sample = Sample.of(typed)
+    if sample.records:
+        yield from record_documents(read_csv(path), sample.text_column(text_column), None)
 
 
 def _parquet_documents(path: Path, text_column: str | None) -> Iterator[Document]:

@@ -1,8 +1,8 @@
 """Text sources: everything a user can name as a corpus, read as a stream of documents.
 
 A *document* is the unit of the split into training and held-out text: a page of the Python
-documentation, a record of a JSON-lines file, Parquet file or Hub dataset, and in a plain text
-file a block of lines between blank lines, or a line where the file has no blank lines.
+documentation, a record of a JSON-lines file, CSV file, Parquet file or Hub dataset, and in a plain
+text file a block of lines between blank lines, or a line where the file has no blank lines.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from tamtctl.data.text.reading import read_json_record, read_jsonl, read_lines, read_whole_lines
+from tamtctl.data.text.tables import csv_lines, fields_of_any_length
 from tamtctl.foundations.errors import TaskError
 from tamtctl.tasks.kinds.base import Record, kind_of
 from tamtctl.tasks.task import Task
@@ -119,7 +119,7 @@ def _quoted_rows(lines: Iterable[str]) -> list[_Row]:
     """Return the rows between tabs by the rules of CSV; none if the lines break them."""
     reader, rows = csv.reader(lines, delimiter="\t", strict=True), []
     try:
-        with _fields_of_any_length():
+        with fields_of_any_length():
             number = 1
             for cells in reader:
                 rows.append((number, cells))
@@ -151,11 +151,11 @@ def _csv_records(task: Task, file: Path, *, with_blank: bool) -> Iterator[Record
 
 
 def _csv_rows(file: Path) -> Iterator[_Row]:
-    rows = csv.reader(_csv_lines(file), strict=True)
+    rows = csv.reader(csv_lines(file), strict=True)
     while True:
         number = rows.line_num + 1
         try:
-            with _fields_of_any_length():
+            with fields_of_any_length():
                 cells = next(rows, None)
         except csv.Error as error:
             first = next(read_lines(file), "")
@@ -168,22 +168,6 @@ def _csv_rows(file: Path) -> Iterator[_Row]:
         if cells is None:
             return
         yield number, cells
-
-
-def _csv_lines(file: Path) -> Iterator[str]:
-    """Yield lines as the csv module wants them: with their ends, a carriage return being one."""
-    for line in read_whole_lines(file):
-        yield from io.StringIO(line, newline="")
-
-
-@contextmanager
-def _fields_of_any_length() -> Iterator[None]:
-    """Lift the csv module's limit, which is one for the whole process, while a row is read."""
-    limit = csv.field_size_limit(2**31 - 1)  # the largest that every platform takes
-    try:
-        yield
-    finally:
-        csv.field_size_limit(limit)
 
 
 def _table_records(

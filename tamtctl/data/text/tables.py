@@ -1,0 +1,88 @@
+"""CSV files row by row, whatever stands in their cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tamtctl.data.text.reading import read_whole_lines
+from tamtctl.foundations.errors import CorpusError
+
+# What may stand between columns where a file's suffix says otherwise.
+_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def csv_lines(file: Path) -> Iterator[str]:
+    """Yield lines as the csv module wants them: with their ends, a carriage return being one."""
+    for line in read_whole_lines(file):
+        yield from io.StringIO(line, newline="")
+
+
+@contextmanager
+def fields_of_any_length() -> Iterator[None]:
+    """Lift the csv module's limit, which is one for the whole process, while a row is read."""
+    limit = csv.field_size_limit(2**31 - 1)  # the largest that every platform takes
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+def read_csv(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Yield every row of a CSV file as a record, with the place it is from, ``file:line``.
+
+    The first row names the columns; blank rows are no records.
+
+    Raises:
+        CorpusError: It is no CSV, or has rows of different lengths.
+    """
+    rows = csv.reader(csv_lines(file), strict=True)
+    columns: list[str] = []
+    while True:
+        place = f"{file}:{rows.line_num + 1}"
+        try:
+            with fields_of_any_length():
+                cells = next(rows, None)
+        except csv.Error as error:
+            raise CorpusError(
+                f"{place} is not CSV: {error}; a field with a comma, a quote or a line break "
+                "stands in quotes, and a quote in it is written twice"
+            ) from error
+        if cells is None:
+            return
+        if not any(cell.strip() for cell in cells):
+            continue
+        if not columns:
+            columns = cells
+            _check_header(file, columns)
+        elif len(cells) != len(columns):
+            raise CorpusError(
+                f"{place} has {len(cells)} columns, not {len(columns)}; quote a field that holds "
+                "a comma"
+            )
+        else:
+            yield place, dict(zip(columns, cells, strict=True))
+
+
+def _check_header(file: Path, columns: list[str]) -> None:
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise CorpusError(
+            f"{file} has {columns.count(twice[0])} columns {twice[0]!r}; rename all but the one "
+            "to read"
+        )
+    if len(columns) == 1 and (found := [mark for mark in _MARKS if mark in columns[0]]):
+        raise CorpusError(
+            f"{file} has its columns between {_MARKS[found[0]]}; write it with commas between them"
+        )
+
+
+def is_number(cell: str) -> bool:
+    """Tell whether a cell holds a number, or nothing: such are no text."""
+    try:
+        float(cell or 0)
+    except ValueError:
+        return False
+    return True

@@ -40,6 +40,7 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.one_shot import keep_counts, reference_masks
 from tamtctl.pruning.trained.folded_weights import KEPT_SCORE
+from tamtctl.pruning.trained.initial_scores import Start
 from tamtctl.pruning.trained.mask_training import MaskTraining
 
 VOCABULARY = 30_522
@@ -213,7 +214,8 @@ class Ours:
     ) -> None:
         self._clock = clock
         encoder = encoder_of(shape)
-        masks = reference_masks(encoder.weights, keep_counts(encoder.weights, SPARSITY))
+        keep = keep_counts(encoder.weights, SPARSITY)
+        start = Start(reference_masks(encoder.weights, keep), keep)
         config = SearchConfig(
             sparsity=SPARSITY,
             model="random",
@@ -226,7 +228,7 @@ class Ours:
             low_memory=low_memory,
         )
         compute = Compute.choose("cpu", "fp32")
-        self._training = MaskTraining(config, compute, encoder, blocks_of(shape), masks)
+        self._training = MaskTraining(config, compute, encoder, blocks_of(shape), start)
         for scores in self._training.folded.scores.values():
             scores.normal_(*SCORES)
         self._training.folded.select()

@@ -126,7 +126,8 @@ def test_two_processes_search_on_a_stream(tiny_model: Path, tmp_path: Path) -> N
     files = {"train.jsonl": "\n".join(lines).encode()}
     command = (
         "search --stream --corpus owner/data --sparsity 0.7 --steps 3 --batch-size 3 "
-        "--sequence-length 16 --device cpu --json --output-dir run"
+        "--sequence-length 16 --device cpu --json --output-dir run --init fisher "
+        "--calibration-tokens 320"  # the first process reads them, and all start from its mask
     ).split()
     with dataset_server.serve("owner/data", files) as endpoint:
         running = processes.start_several(

@@ -39,8 +39,7 @@ from tamtctl.models.loading import load_tokenizer
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.one_shot import keep_counts, reference_masks
-from tamtctl.pruning.trained.folded_weights import KEPT_SCORE
-from tamtctl.pruning.trained.initial_scores import Start
+from tamtctl.pruning.trained.initial_scores import KEPT_SCORE, Start
 from tamtctl.pruning.trained.mask_training import MaskTraining
 
 VOCABULARY = 30_522

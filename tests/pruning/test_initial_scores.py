@@ -18,6 +18,7 @@ from torch import Tensor
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.selection import keep_largest_in_rows
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.one_shot import Ranking
 from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.searching.api import search
@@ -141,7 +142,7 @@ def test_rows_are_cut_alike_in_a_large_matrix() -> None:
     assert torch.equal(mask, plain)
 
 
-@pytest.mark.parametrize("init", ["magnitude", "random"])
+@pytest.mark.parametrize("init", [*CRITERIA, "obs*fisher"])
 def test_a_search_starts_at_the_one_shot_mask(
     init: str, tiny_model: Path, text_file: Path, tmp_path: Path
 ) -> None:
@@ -155,6 +156,8 @@ def test_a_search_starts_at_the_one_shot_mask(
     for name in one.parameters:
         assert torch.equal(one.mask(name), two.mask(name))
     assert two.mlm_head is None  # which a rate in nats would have ruined
+    if not CRITERIA.get(init, CRITERIA["random"]).is_baseline:
+        assert trained.losses["start"] == trained.losses["ticket"] == start.losses["ticket"]
 
 
 def test_nats_are_asked_for_by_an_option_and_told_in_the_ticket(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
-from masks import magnitude_masks
+from masks import magnitude_masks, start_of
 
 from tamtctl.data.batch import Batch
 from tamtctl.data.sequences import Blocks
@@ -39,7 +39,7 @@ def mask_training(objective: str, compute: Compute) -> MaskTraining:
         sequence_length=16,
         learning_rate=5e-3,
     )
-    return MaskTraining(config, compute, encoder, Blocks(ids, 16, [1], [2]), masks)
+    return MaskTraining(config, compute, encoder, Blocks(ids, 16, [1], [2]), start_of(masks))
 
 
 @OBJECTIVES

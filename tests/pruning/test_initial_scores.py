@@ -16,7 +16,7 @@ from small_search import RECIPE, small_config
 from torch import Tensor
 
 from tamtctl.foundations.errors import UsageError
-from tamtctl.foundations.selection import keep_largest_in_rows
+from tamtctl.foundations.selection import keep_largest_in_rows, keep_largest_on_device
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.one_shot import Ranking
@@ -60,6 +60,7 @@ def test_scores_are_logarithms_around_the_threshold(matrix: tuple[Tensor, Tensor
     assert torch.isfinite(scores).all()
     assert torch.equal(scores > 0, mask)
     assert (scores != 0).all()
+    assert torch.equal(keep_largest_on_device(scores, keep, weights.abs()), mask)  # as on a GPU
     plain = (importance if importance.any() else weights.abs()).numpy().astype(np.float64)
     plain[plain == 0] = plain[plain > 0].min() if plain.any() else 1.0
     logs = np.log(plain)

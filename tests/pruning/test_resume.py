@@ -147,6 +147,13 @@ def test_a_second_signal_does_not_wait(config: SearchConfig, tmp_path: Path) -> 
             | {"weight_decay": 0.01, "precision": "bf16"},
         ),
         (20, {"objective": "mlm+kd", "dropout": True, "micro_batch_size": 3, "init": "random"}),
+        (12, {"init_scores": "nats", "learning_rate": 0.05, "init": "obs", "low_memory": True}),
+        (
+            20,
+            {"init_scores": "nats", "learning_rate": 0.05, "head_learning_rate": 5e-3}
+            | {"init": "wanda", "allocation": "global", "budget_criterion": "fisher"},
+        ),
+        (16, {"method": "imp", "prune_every": 10, "sparsity": 0.45, "allocation": "by-type"}),
         (16, {"method": "imp", "prune_every": 10, "sparsity": 0.45, "dropout": True}),
         (20, {"method": "imp", "prune_every": 10, "sparsity": 0.45, "rewind": "none"}),
     ],

@@ -25,6 +25,14 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "mlm+kd": {"objective": "mlm+kd", "batch_size": 4, "micro_batch_size": 1},
     # Rows of unequal length, of which the slices have no equal share.
     "lines": {"objective": "mlm+kd", "batch_size": 5, "micro_batch_size": 2, "rows": "lines"},
+    "nats": {
+        "init_scores": "nats",
+        "learning_rate": 0.05,
+        "init": "obs",
+        "batch_size": 5,
+        "allocation": "global",
+        "budget_criterion": "fisher",
+    },
     "imp": {"method": "imp", "steps": None, "sparsity": 0.3, "prune_every": 12},
 }
 FINETUNINGS: dict[str, dict[str, Any]] = {
@@ -38,6 +46,7 @@ def search_config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
         "sparsity": 0.7,
         "model": str(model),
         "corpus": (str(text),),
+        "rows": "blocks",
         "steps": 24,
         "batch_size": 4,
         "sequence_length": 16,
@@ -45,7 +54,6 @@ def search_config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
         "evaluation_blocks": 8,
         "device": "cpu",
         "dropout": False,
-        "rows": "blocks",
     }
     return SearchConfig.from_recipe("nano", **(small | changes))
 

@@ -247,9 +247,9 @@ class SearchSettings(Config):
     calibration_tokens: int = setting(
         default=65_536,
         help="Tokens of the corpus from which criteria learn which weights matter.",
-        more="The same ones each time. From 1,000 the criteria know little, from 10,000 most. Beside "
-        "the model, obs and swaps take 4 bytes for each pair of a layer's inputs, 38 MB for 3,072, "
-        "and criteria of gradients 4 to 8 bytes for each weight.",
+        more="The same ones each time. From 1,000 the criteria know little, from 10,000 most. "
+        "Beside the model, obs and swaps take 4 bytes for each pair of a layer's inputs, "
+        "38 MB for 3,072, and criteria of gradients 4 to 8 bytes for each weight.",
         panel=METHOD,
         check=at_least(1),
         before=65_536,

@@ -117,6 +117,7 @@ def _checked(row: Criterion, name: str, scores: Tensor, weight: Tensor) -> Tenso
             f"criterion {row.name!r} gives scores of {name} of shape {list(scores.shape)}, "
             f"for a matrix of shape {list(weight.shape)}"
         )
-    if bool(scores.isnan().any()):
-        raise UsageError(f"criterion {row.name!r} gives scores of {name} that are no numbers")
+    if not bool(scores.isfinite().all()):
+        what = "no numbers" if bool(scores.isnan().any()) else "infinite"
+        raise UsageError(f"criterion {row.name!r} gives scores of {name} that are {what}")
     return scores

@@ -139,6 +139,8 @@ def test_what_cannot_be_ranked_is_refused() -> None:
 
     with pytest.raises(UsageError, match="criterion 'odd' gives scores of a that are no numbers"):
         masks({"a": torch.full((2, 3), torch.nan)})
+    with pytest.raises(UsageError, match="criterion 'odd' gives scores of a that are infinite"):
+        masks({"a": torch.full((2, 3), torch.inf)})
     with pytest.raises(
         UsageError, match=r"scores of a of shape \[3\], for a matrix of shape \[2, 3\]"
     ):

@@ -25,7 +25,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.selection import keep_largest
 from tamtctl.models.encoder import Encoder
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.criteria import CRITERIA, find_criterion
+from tamtctl.pruning.criteria import CRITERIA, asked, asked_together, find_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.criteria.swaps import exchanges
 from tamtctl.pruning.statistics import STATISTICS, table
@@ -273,6 +273,24 @@ def test_one_pass_gathers_everything_and_one_input_is_held_once(
         changed.gather(["input-norms"])
         assert len(passes) > before
     hook.remove()
+
+
+def test_what_another_criterion_will_ask_for_is_gathered_along(
+    encoders: Callable[[str], Encoder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TAMTCTL_CACHE", str(tmp_path))
+    encoder = encoders("bert")
+    batches, passes = batches_of(encoder), []
+    hook = encoder.base.register_forward_hook(lambda *_: passes.append(1))
+    Calibration(encoder, batches, FP32, ["curvatures"]).gather(["input-norms"])
+    assert len(passes) == 1 + len(batches)
+    Calibration(encoder, batches, FP32, ["gram-matrices"]).gather(["curvatures"])
+    assert len(passes) == 1 + len(batches)  # what is there is no reason for a pass
+    hook.remove()
+    assert asked() == ()
+    with asked_together(["obs", "wanda*fisher"]):
+        assert [row.name for row in asked()] == ["obs", "wanda*fisher"]
+    assert asked() == ()
 
 
 def test_a_changed_weight_or_a_damaged_file_is_gathered_anew(

@@ -17,6 +17,7 @@ OPTIONS = {
     "search": """
         --base-model str
         --batch-size int
+        --calibration-tokens int
         --check-corpus list[str]
         --checkpoint-every int
         --compile bool flag

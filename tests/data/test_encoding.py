@@ -230,3 +230,14 @@ def test_no_lines_are_no_tokens(
 ) -> None:
     assert len(LineTokenizer(bert_tokenizer).encode([])) == 0
     assert len(LineTokenizer(byte_level).encode([])) == 0
+
+
+@pytest.mark.parametrize("name", [*LOCAL, *NOT_LOCAL])
+@property_test
+@given(lines=LINES)
+def test_ids_of_each_line(name: str, lines: list[str]) -> None:
+    tokenizer = (LOCAL | NOT_LOCAL)[name]
+    encoder = LineTokenizer(tokenizer)
+    ids, counts = encoder.encode_each(lines)
+    assert ids.tolist() == encoder.encode(lines).tolist()
+    assert counts.tolist() == [len(own_ids(tokenizer, [line])) for line in lines]

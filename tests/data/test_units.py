@@ -188,8 +188,10 @@ def test_lines_of_symbols_are_noticed(
     assert not any("--rows" in note for note in by_lines)
 
 
-def test_words_are_no_symbols(bert_tokenizer: PreTrainedTokenizerBase) -> None:
-    assert not any("--rows" in note for note in load_corpus("python-docs", bert_tokenizer).notes)
+def test_words_are_no_symbols(bert_tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"  # of which that tokenizer makes single letters
+    file.write_text("\n".join(f"{i} files are in this list, by their names" for i in range(60)))
+    assert not any("--rows" in note for note in load_corpus(str(file), bert_tokenizer).notes)
 
 
 def test_what_a_ticket_keeps_of_its_rows() -> None:

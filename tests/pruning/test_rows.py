@@ -155,7 +155,7 @@ def test_a_search_by_lines_is_told_remembered_and_measured(
     assert packed["rows"] == "blocks"
     assert packed["score"] != told["score"]
     done = run("search", "--dry-run", *_options(tiny_model, lines, "lines"))
-    plan_lines = " ".join(done.err.split())
+    plan_lines = done.out + done.err
     assert f"{plan.train_sequences}" in plan_lines
     assert "4 lines of at most 16 tokens" in plan_lines
 

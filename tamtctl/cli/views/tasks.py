@@ -163,6 +163,8 @@ def show_evaluation(output: Page, result: Evaluation) -> None:
     """Print the scores."""
     scored = str(result.text or f"{result.data} ({count(result.examples, 'example')})")
     facts = {"task": result.task, "data": scored}
+    if result.sequences and result.text and result.text.rows:
+        facts["sequences"] = str(result.sequences)
     if result.sparsity is not None:
         facts["sparsity"] = f"{result.sparsity:.4g}"
     if result.head:

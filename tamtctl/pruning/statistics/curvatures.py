@@ -48,5 +48,5 @@ def curvature(gram: Tensor) -> Tensor:
     gram.diagonal().add_(damping)
     lower = torch.linalg.cholesky(gram)
     identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    inverse = torch.linalg.solve_triangular(lower, identity, upper=False)
+    inverse: Tensor = torch.linalg.solve_triangular(lower, identity, upper=False)
     return inverse.square().sum(0).reciprocal().unsqueeze(0)

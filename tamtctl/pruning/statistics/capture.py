@@ -62,7 +62,7 @@ class Capture:
             again: Whether another loss of the same batch follows.
         """
         self._gradients = to
-        loss.backward(retain_graph=again)  # type: ignore[no-untyped-call]
+        loss.backward(retain_graph=again)
         for name in list(self._pending):  # of a use that the loss does not depend on
             self._hand_on(name)
 

@@ -42,8 +42,13 @@ def _as_before() -> Iterator[None]:
 def small_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model to go on from, without dropout and in half precision, as nano is."""
     folder = tmp_path_factory.mktemp("start") / "bert"
-    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    tiny.save(folder, "bert", max_position_embeddings=128, **no_dropout)
+    tiny.save(
+        folder,
+        "bert",
+        max_position_embeddings=128,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     BertForMaskedLM.from_pretrained(folder, dtype=torch.float16).save_pretrained(folder)
     return folder
 

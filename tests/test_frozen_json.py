@@ -72,10 +72,10 @@ PARTS = {
         output.dense:float}
     """,
     "searched": """
-        {allocation:str already_done:bool bytes:int changed:bool check_losses:$losses corpus:str
-        flips:float held_out:{name:str sequences:int} init:str losses:$losses method:str model:str
-        objective:str resumed_from:int rows:str run_folder:str seconds:float sequence_length:int
-        sequences:int sparsities:{embeddings:float layers:float} sparsity:float
+        {allocation:str already_done:bool bytes:int calibration_seconds:float changed:bool
+        check_losses:$losses corpus:str flips:float held_out:{name:str sequences:int} init:str
+        losses:$losses method:str model:str objective:str resumed_from:int rows:str run_folder:str
+        seconds:float sequence_length:int sequences:int sparsities:{embeddings:float layers:float} sparsity:float
         standard_errors:$losses steps:int stopped_early:bool target_sparsity:float ticket:str
         tokens_per_second:float unit:str}
     """,
@@ -240,7 +240,7 @@ KEPT = {
 
 SMALL = (
     "--recipe nano --model model --corpus text.txt --check-corpus text.txt --sparsity 0.5 "
-    "--batch-size 4 --sequence-length 16 --device cpu"
+    "--batch-size 4 --sequence-length 16 --device cpu --init magnitude --init-scores two-valued"
 )
 OWN = "own --train own.jsonl --dev own.jsonl --epochs 1 --learning-rate 1e-6 --batch-size 8"
 

@@ -37,7 +37,9 @@ class Subnetwork:
         masks: Its masks; None for the dense model.
         path: The folder of the ticket; None for a mask that was made on the spot.
         steps: Optimiser steps of its search.
-        seconds: How long its training took.
+        seconds: How long its training took; None where that is not known.
+        calibration_seconds: How long its criterion looked at text, before any training.
+        seconds_at: Step → seconds of training until then.
         flips: Layer, or ``all`` → share of the mask that differs from the magnitude mask of the
             same sparsity.
         metrics: Task → its primary metric after fine-tuning.
@@ -59,6 +61,8 @@ class Subnetwork:
     path: Path | None = None
     steps: int | None = None
     seconds: float | None = None
+    calibration_seconds: float = 0.0
+    seconds_at: Mapping[int, float] = field(default_factory=dict)
     flips: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, TaskMetric] = field(default_factory=dict)
     training: Mapping[int, Mapping[str, float]] = field(default_factory=dict)

@@ -25,12 +25,14 @@ class Ranking:
         by_row: The matrices whose weights compete within each output row.
         reached: The matrices that the criterion itself ranks; the others have the order of the
             `REFERENCE`.
+        passes: The seconds of each pass over text that it took, or had taken before.
     """
 
     importance: dict[str, Tensor]
     ties: dict[str, Tensor]
     by_row: frozenset[str]
     reached: frozenset[str]
+    passes: frozenset[float] = frozenset()
 
     def masks(self, keep: Mapping[str, int], pattern: str = UNSTRUCTURED) -> dict[str, Tensor]:
         """Return name → mask of the weights that rank highest.
@@ -74,7 +76,9 @@ def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:
     reached = frozenset(scores)
     if left := {name: weights[name] for name in names if name not in scores}:
         scores |= CRITERIA[REFERENCE].scores(Context(weights=left))
-    return Ranking(scores, ties, reached if row.group == "row" else frozenset(), reached)
+    by_row = reached if row.group == "row" else frozenset()
+    passes = context.calibration.passes if context.calibration else frozenset()
+    return Ranking(scores, ties, by_row, reached, passes)
 
 
 def one_shot_masks(

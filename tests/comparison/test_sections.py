@@ -123,7 +123,7 @@ def test_every_row_says_what_it_found(section: Section, compared: Comparison) ->
 def test_figures_of_the_report_are_those_of_its_sections(compared: Comparison) -> None:
     drawn = {SECTIONS[name].file for name, found in compared.found.items() if found.picture()}
     assert {path.stem for path in (compared.folder / "figures").iterdir()} == drawn
-    assert drawn == {"loss", "flips", "steps", "similarity", "score"}
+    assert drawn == {"loss", "flips", "seconds", "steps", "similarity", "score"}
 
 
 def test_one_more_row_is_in_every_report(
@@ -198,3 +198,22 @@ class Fields(Found):
 
     def to_dict(self) -> dict[str, Any]:
         return self.fields
+
+
+def test_what_a_mask_costs_stands_beside_the_gap_that_it_closes(compared: Comparison) -> None:
+    losses = {(o.found_by, o.sparsity): o.losses["mlm"].mean for o in compared.subnetworks}
+    dense = compared.subnetworks[0].losses["mlm"].mean
+    costs = compared.to_dict()["costs"]
+    assert {one["method"] for one in costs} == {"TAMT-MLM", "IMP", "magnitude"}
+    for one in costs:
+        if one["measure"] != "mlm":
+            continue
+        found_by = {"TAMT-MLM": "tamt", "IMP": "imp"}.get(one["method"], "magnitude")
+        magnitude = losses["magnitude", one["sparsity"]]
+        share = (magnitude - losses[found_by, one["sparsity"]]) / (magnitude - dense)
+        assert one["gap_closed"] == pytest.approx(share)
+        assert (one["seconds"] > 0) == (found_by != "magnitude")
+        assert one["calibration_seconds"] == 0  # nothing here looks at text before training
+        assert len(one["along"]) == (found_by == "tamt")  # at the one step that was asked for
+    told = [line for line in compared.sentences if "the best mask without training is" in line]
+    assert len(told) == 4  # two losses at two sparsities

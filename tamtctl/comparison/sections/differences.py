@@ -19,7 +19,7 @@ from tamtctl.comparison.measures import is_loss, lower_is_better, term_of, unit,
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import DENSE, Subnetwork
-from tamtctl.pruning.criteria import COMBINED, CRITERIA, REFERENCE, baselines
+from tamtctl.pruning.criteria import REFERENCE, baselines
 from tamtctl.pruning.methods import IMP
 
 
@@ -139,9 +139,8 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
 
 
 def _are_compared(a: Subnetwork, b: Subnetwork) -> bool:
-    """Whether there is a difference to tell: one-shot masks are not set against random ones."""
-    is_chance = b.is_baseline and b.method != REFERENCE
-    return DENSE not in (a.method, b.method) and not (a.is_one_shot and is_chance)
+    """Whether there is a difference to tell: not from the dense model, which is no mask."""
+    return DENSE not in (a.method, b.method)
 
 
 def _is_told(b: Subnetwork) -> bool:
@@ -158,7 +157,8 @@ def _trained_for(one: Subnetwork, measures: Sequence[str]) -> list[str]:
 
 def _rank(one: Subnetwork) -> int:
     """Return how much work a mask takes, the least last; a ticket is what a comparison is about."""
-    beside = [row.name for row in baselines()]
-    order = [IMP, COMBINED, *(name for name in CRITERIA if name not in beside), *beside]
-    method = COMBINED if COMBINED in one.method else one.method
-    return 0 if one.is_given or method not in order else order.index(method) + 1
+    if one.is_baseline:
+        return 3 + [row.name for row in baselines()].index(one.method)
+    if one.is_one_shot:
+        return 2
+    return int(one.method == IMP and not one.is_given)

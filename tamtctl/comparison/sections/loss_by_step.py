@@ -10,7 +10,6 @@ import numpy as np
 
 from tamtctl.comparison.found import Found, Picture
 from tamtctl.comparison.intervals import number_or_none, too_few_sequences
-from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import axis, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.rendering.plotting import panels, styles
@@ -126,7 +125,7 @@ class LossesAlong(Found):
         for one, losses in lines:
             own = style[one.method] if is_held_out else {"color": style[one.method]["color"]}
             axes.plot(list(losses), list(losses.values()), label=one.label, linewidth=1.2, **own)
-        rivals = self.comparison.groups.get((IMP, Level(sparsity)))
+        rivals = self.comparison.groups.get((IMP, lines[0][0].level))
         if is_held_out and rivals:
             loss = loss_over_seeds(rivals, term).mean
             axes.axhline(loss, color=style[IMP]["color"], linestyle=":", label="IMP")

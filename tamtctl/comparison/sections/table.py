@@ -88,6 +88,7 @@ SECTIONS = Sections(
         _section("differences", "Every difference", place="last"),
         _section("same-mask", "Masks that are one and the same"),
         _section("flips-by-layer", "Where masks differ from the magnitude mask", figure="flips"),
+        _section("loss-by-seconds", "Is training worth its seconds?", figure="seconds"),
         _section("loss-by-step", "Losses along the searches", figure="steps"),
         _section("similarity", "How alike the masks are"),
         _section("correlations", "Does the loss foretell the score?", figure="score"),

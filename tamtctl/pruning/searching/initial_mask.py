@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -53,12 +54,15 @@ def initial_start(
     """
     weights, pattern = encoder.weights, config.pattern
     sparsities = cut_sparsities(config.sparsity) if config.method == IMP else (config.sparsity,)
-    cuts = tuple(_counts(config, encoder, text, sparsities))
+    by = config.budgets_by
+    budgets = None if by is None else _ranking(config, by, encoder, text, None)
+    cuts = tuple(_counts(config, encoder, budgets, sparsities))
     keep = cuts[-1]
     ranking = _ranking(config, config.criterion, encoder, text, keep)
+    seconds = math.fsum(ranking.passes | (budgets.passes if budgets else frozenset()))
     masks = _at_home(ranking.masks(keep, pattern), weights)
     if config.method != TAMT:
-        return Start(masks, keep, cuts=cuts)
+        return Start(masks, keep, cuts=cuts, calibration_seconds=seconds)
     if config.from_scores is not None:
         reached = {name: weights[name] for name in encoder.matrices}
         masks |= masks_from_scores(expanded(config.from_scores), reached, keep, pattern)
@@ -70,27 +74,24 @@ def initial_start(
     pooler = {name: keep[name] for name in encoder.pooler}
     masks |= reference_masks(encoder.pooler, pooler, pattern)
     if config.init_scores == TWO_VALUED or not config.is_trained:
-        return Start(masks, keep)
+        return Start(masks, keep, calibration_seconds=seconds)
     trained = {name: masks[name].to(weights[name].device) for name in encoder.matrices}
     scores = scores_in_nats(ranking, trained, keep, weights, pattern)
-    return Start(masks, keep, {name: score.cpu() for name, score in scores.items()})
+    scores = {name: score.cpu() for name, score in scores.items()}
+    return Start(masks, keep, scores, calibration_seconds=seconds)
 
 
 def _counts(
-    config: SearchConfig,
-    encoder: Encoder,
-    text: Sequences | StreamedText,
-    sparsities: Sequence[float],
+    config: SearchConfig, encoder: Encoder, budgets: Ranking | None, sparsities: Sequence[float]
 ) -> Iterator[dict[str, int]]:
     """Yield for each sparsity name → how many weights each matrix keeps.
 
     The pooler, which no objective reaches, has the sparsity itself and takes no part in budgets.
     """
     weights, importance = encoder.weights, {}
-    if (row := config.budgets_by) is not None:
-        ranking = _ranking(config, row, encoder, text, None)
-        shared = [name for name in encoder.matrices if name in ranking.reached]
-        importance = {name: ranking.importance[name] for name in shared}
+    if budgets is not None:
+        shared = [name for name in encoder.matrices if name in budgets.reached]
+        importance = {name: budgets.importance[name] for name in shared}
     for sparsity in sparsities:
         request = Request(
             sparsity=sparsity,

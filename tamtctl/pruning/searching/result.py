@@ -90,6 +90,8 @@ class SearchResult(Shown):
         target_sparsity: As asked for.
         steps: Optimiser steps done.
         seconds: Seconds of training.
+        calibration_seconds: How long criteria looked at text before, in this run or in an earlier
+            one of the same model and text; what several learn in one pass counts whole.
         tokens_per_second: Tokens per second of training, without padding and the first five steps.
         losses: Mask → loss of the objective on held-out text, with the pre-trained head.
         standard_errors: Mask → error of its loss; None where sequences are too few to tell.
@@ -137,6 +139,7 @@ class SearchResult(Shown):
     held_out: dict[str, Any] | None = None
     init: str = "magnitude"
     changed: bool | None = None
+    calibration_seconds: float = 0.0
     allocation: str = UNIFORM
     sparsities: dict[str, float] = field(default_factory=dict)
 

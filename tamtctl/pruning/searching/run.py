@@ -66,6 +66,7 @@ class PreparedSearch:
     corpus: Corpus
     held_out: dict[str, ProbeText]  # by the field of `SearchResult` that its losses go into
     keep: dict[str, int]  # name → how many weights every matrix of the checkpoint keeps in the end
+    calibration_seconds: float
     training: MaskTraining | IterativePruning
     probe: MaskProbe
     checksums: dict[str, str]  # of some pre-trained weights, which were computed before
@@ -137,6 +138,7 @@ class PreparedSearch:
             corpus=corpus,
             held_out=held_out,
             keep=start.keep,
+            calibration_seconds=start.calibration_seconds,
             training=training,
             probe=probe,
             checksums=known,
@@ -289,6 +291,7 @@ class PreparedSearch:
             target_sparsity=config.sparsity,
             steps=training.steps,
             seconds=training.seconds,
+            calibration_seconds=self.calibration_seconds,
             tokens_per_second=training.tokens_per_second,
             losses=losses["losses"],
             standard_errors=errors,

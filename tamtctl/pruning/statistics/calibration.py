@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -78,12 +79,18 @@ class Calibration:
         """
         self._encoder, self._batches, self._compute = encoder, batches, compute
         self._beside = beside
-        self._found: dict[str, Mapping[str, Tensor]] = {}
+        self._found: dict[str, kept.Kept] = {}
+        self._asked: set[str] = set()
+
+    @property
+    def passes(self) -> frozenset[float]:
+        """The seconds of each pass over the text that what was asked for comes from."""
+        return frozenset(self._found[name].seconds for name in self._asked)
 
     def __getitem__(self, name: str) -> Mapping[str, Tensor]:
         """Return name of a matrix → a statistic, on the CPU."""
         self.gather([name])
-        return self._found[name]
+        return self._found[name].values
 
     def gather(self, names: Collection[str]) -> None:
         """Make sure that some statistics are there: what is missing is gathered in one pass.
@@ -93,9 +100,13 @@ class Calibration:
         """
         if self._unknown(names):
             unknown = self._unknown([*names, *self._beside])
-            for row, found in zip(unknown, self._gathered(unknown).values(), strict=True):
-                self._found[row.name] = found
+            started = time.perf_counter()
+            gathered = self._gathered(unknown)
+            seconds = time.perf_counter() - started
+            for row, values in zip(unknown, gathered.values(), strict=True):
+                self._found[row.name] = found = kept.Kept(values, seconds)
                 kept.write(self._file_of(row), found)
+        self._asked.update(names)
 
     def _unknown(self, names: Iterable[str]) -> list[Statistic]:
         """Read what was kept of some statistics, and return those that have to be gathered."""

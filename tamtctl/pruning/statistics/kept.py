@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -21,6 +22,19 @@ from tamtctl.pruning.statistics.table import Statistic
 
 _VERSION = 1  # raise it whenever the same batches would give other numbers to every statistic
 _FACTS = "facts"  # one key: several would stand in any order
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A statistic, and what it took.
+
+    Attributes:
+        values: Name of a matrix → values; what several have in common is one tensor.
+        seconds: Of the pass that it was gathered in, which several may have in common.
+    """
+
+    values: Mapping[str, Tensor]
+    seconds: float
 
 
 def digest_of(batches: Sequence[Batch]) -> str:
@@ -51,17 +65,18 @@ def file_of(row: Statistic, model: str, matrices: Sequence[str], text: str, on: 
     return cache_dir() / "statistics" / f"{name}.safetensors"
 
 
-def write(file: Path, statistic: Mapping[str, Tensor]) -> None:
+def write(file: Path, statistic: Kept) -> None:
     """Keep a statistic; where the cache cannot be written, it is gathered again next time.
 
     Args:
         file: What `file_of` returned.
-        statistic: Name of a matrix → values; what several have in common is kept once.
+        statistic: The statistic; what several matrices have in common is kept once.
     """
     first: dict[int, str] = {}
-    same = {name: first.setdefault(id(values), name) for name, values in statistic.items()}
-    tensors = {name: statistic[name].contiguous() for name in first.values()}
-    facts = {_FACTS: json.dumps({"sha256": _sum_of(tensors), "same": same})}
+    same = {name: first.setdefault(id(values), name) for name, values in statistic.values.items()}
+    tensors = {name: statistic.values[name].contiguous() for name in first.values()}
+    told = {"sha256": _sum_of(tensors), "same": same, "seconds": statistic.seconds}
+    facts = {_FACTS: json.dumps(told)}
     with suppress(OSError, SafetensorError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with unfinished(file.parent, f".{file.name}-", is_folder=False) as new:
@@ -70,7 +85,7 @@ def write(file: Path, statistic: Mapping[str, Tensor]) -> None:
             put_in_place(new, file)
 
 
-def read(file: Path) -> dict[str, Tensor] | None:
+def read(file: Path) -> Kept | None:
     """Return a statistic; None if it is not there, or not as it was written."""
     try:
         with safe_open(file, framework="pt") as content:
@@ -78,7 +93,8 @@ def read(file: Path) -> dict[str, Tensor] | None:
             facts = json.loads(content.metadata()[_FACTS])
         if facts["sha256"] != _sum_of(tensors):
             return None
-        return {name: tensors[leader] for name, leader in facts["same"].items()}
+        values = {name: tensors[leader] for name, leader in facts["same"].items()}
+        return Kept(values, float(facts["seconds"]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

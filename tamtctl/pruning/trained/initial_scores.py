@@ -52,12 +52,14 @@ class Start:
         keep: Name → how many weights each of them keeps.
         scores: Name → initial score of every weight that is trained, in nats; None: two values.
         cuts: The same as ``keep`` after each cut of iterative pruning.
+        calibration_seconds: How long criteria looked at text for it, now or before.
     """
 
     masks: dict[str, Tensor]
     keep: dict[str, int]
     scores: dict[str, Tensor] | None = None
     cuts: tuple[dict[str, int], ...] = ()
+    calibration_seconds: float = 0.0
 
 
 def scores_in_nats(

@@ -1,0 +1,220 @@
+"""Losses against the seconds that each mask took: is training worth them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tamtctl.comparison.found import Found, Picture, Table
+from tamtctl.comparison.intervals import loss_difference, number_or_none, thousandths
+from tamtctl.comparison.levels import Level
+from tamtctl.comparison.measures import term_of, unit, words
+from tamtctl.comparison.opening import Opened
+from tamtctl.comparison.rendering.plotting import legend, panels, styles
+from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.subnetworks import Subnetwork, loss_over_seeds
+from tamtctl.pruning.criteria import REFERENCE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_CAPTION = (
+    "Share of the gap from magnitude to dense that a mask closes, over the seconds that it took on "
+    "this machine, the calibration of its criterion included (means over seeds). A line goes along "
+    "a training of fixed length, where it was evaluated on its way; its learning rate falls to the "
+    "end, so that a shorter training does better than the same point on the line."
+)
+_Group = Sequence[Subnetwork]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method closes of the gap from magnitude to dense, and what it takes.
+
+    Attributes:
+        method: The method, as a text names it.
+        level: What it is compared at.
+        measure: The loss.
+        seconds: Of calibration and training, the mean over its seeds.
+        calibration_seconds: The part of them that its criterion took.
+        loss: The mean over its seeds.
+        gap_closed: Share of the gap; None where magnitude is no worse than dense.
+        along: Seconds and share of the gap at the evaluations on its way.
+    """
+
+    method: str
+    level: Level
+    measure: str
+    seconds: float
+    calibration_seconds: float
+    loss: float
+    gap_closed: float | None
+    along: tuple[tuple[float, float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        values = asdict(self) | {"loss": number_or_none(self.loss)}
+        del values["level"]
+        return values | {"sparsity": self.level.sparsity, "among": self.level.among or None}
+
+
+@dataclass(frozen=True)
+class LossesBySeconds(Found):
+    """What every method takes and brings, level by level."""
+
+    comparison: Comparison
+    costs: Sequence[Cost]
+    verdicts: Sequence[str]
+
+    def sentences(self) -> Sequence[str]:
+        """Return whether training was worth its seconds."""
+        return self.verdicts
+
+    def table(self) -> Table:
+        """Return the seconds of each method and the gap that it closes."""
+        heading = ["sparsity", "loss", "method", "gap closed", "seconds", "of them calibration"]
+        rows = [
+            [
+                str(one.level),
+                words(one.measure),
+                one.method,
+                _percent(one.gap_closed),
+                f"{one.seconds:,.0f}",
+                f"{one.calibration_seconds:,.0f}",
+            ]
+            for one in self.costs
+        ]
+        return Table(heading, rows, words=3)
+
+    def picture(self) -> Picture | None:
+        """Return the gap closed over the seconds, a panel for each level and loss."""
+        is_drawn = any(one.gap_closed is not None for one in self.costs)
+        return Picture(_CAPTION, self._drawn) if is_drawn else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"costs": [one.to_dict() for one in self.costs]}
+
+    def _drawn(self) -> Figure:
+        style = styles(self.comparison)
+        style_of = {one.label: style[one.method] for one in self.comparison.subnetworks[1:]}
+        places = sorted({(one.measure, one.level) for one in self.costs if one.gap_closed})
+        figure, all_axes = panels(len(places), columns=len({level for _, level in places}))
+        for axes, (measure, level) in zip(all_axes, places, strict=True):
+            for one in self.costs:
+                if (one.measure, one.level) == (measure, level) and one.gap_closed is not None:
+                    points = [*one.along, (one.seconds, one.gap_closed)]
+                    x, y = zip(*((seconds, 100 * share) for seconds, share in points), strict=True)
+                    axes.plot(x, y, label=one.method, linewidth=1.2, **style_of[one.method])
+            axes.set_xscale("symlog", linthresh=1)
+            axes.set(
+                title=f"{words(measure)} at sparsity {level}",
+                xlabel="seconds",
+                ylabel="gap closed (%)",
+            )
+        legend(figure, all_axes[0], 4)
+        return figure
+
+
+def find(comparison: Comparison, opened: Opened) -> LossesBySeconds | None:
+    """Return what the masks of a sweep cost; None without the reference beside them."""
+    costs = [] if comparison.config.tickets else list(_costs(comparison))  # no ticket says its own
+    return LossesBySeconds(comparison, costs, list(_verdicts(comparison))) if costs else None
+
+
+def _levels(comparison: Comparison) -> Iterator[tuple[Level, dict[str, _Group]]]:
+    """Yield each level with the reference in it, and method → its subnetworks of known cost."""
+    found: dict[Level, dict[str, _Group]] = {}
+    for (method, level), group in comparison.groups.items():
+        if group[0].masks and all(one.seconds is not None for one in group):
+            found.setdefault(level, {})[method] = group
+    for level, groups in sorted(found.items()):
+        if REFERENCE in groups and len(groups) > 1:
+            yield level, groups
+
+
+def _costs(comparison: Comparison) -> Iterator[Cost]:
+    for level, groups in _levels(comparison):
+        for measure in comparison.measures:
+            for group in groups.values():
+                yield _cost(comparison, group, groups[REFERENCE], level, measure)
+
+
+def _cost(
+    comparison: Comparison, group: _Group, reference: _Group, level: Level, measure: str
+) -> Cost:
+    dense = comparison.subnetworks[0].losses[measure].mean
+    worst = loss_over_seeds(reference, measure).mean
+
+    def closed(loss: float) -> float | None:
+        return (worst - loss) / (worst - dense) if worst > dense else None
+
+    loss = loss_over_seeds(group, measure).mean
+    calibration = float(np.mean([one.calibration_seconds for one in group]))
+    training = float(np.mean([one.seconds for one in group if one.seconds is not None]))
+    points = (
+        (calibration + group[0].seconds_at[step], closed(losses[term_of(measure)]))
+        for step, losses in group[0].along.items()
+        if term_of(measure) in losses and step in group[0].seconds_at
+    )
+    return Cost(
+        method=group[0].label,
+        level=level,
+        measure=measure,
+        seconds=calibration + training,
+        calibration_seconds=calibration,
+        loss=loss,
+        gap_closed=closed(loss),
+        along=tuple((seconds, share) for seconds, share in points if share is not None),
+    )
+
+
+def _verdicts(comparison: Comparison) -> Iterator[str]:
+    """Yield, for each level and loss, what training brought over the best mask without it."""
+    for level, groups in _levels(comparison):
+        for measure in comparison.measures:
+            if verdict := _verdict(comparison, level, groups, measure):
+                yield verdict
+
+
+def _verdict(
+    comparison: Comparison, level: Level, groups: Mapping[str, _Group], measure: str
+) -> str | None:
+    at_once = [group for group in groups.values() if group[0].is_one_shot]
+    trained = [group for group in groups.values() if not group[0].is_one_shot]
+    if not (at_once and trained):
+        return None
+    best, other = (
+        min(those, key=lambda group: loss_over_seeds(group, measure).mean)
+        for those in (trained, at_once)
+    )
+    interval = loss_difference(*([one.losses[measure] for one in g] for g in (best, other)))
+    if interval.low is None:
+        return None
+    of = f"{thousandths(interval.value)} {unit(measure)}, 95 % interval {interval.brackets}"
+    if not interval.is_significant:
+        told = f"training brought nothing that can be told, a difference of {of}"
+    elif interval.value < 0:
+        told = f"training was worth it, by {of}"
+    else:
+        told = f"training made it worse, by {of}"
+    bills = [
+        _bill(_cost(comparison, group, groups[REFERENCE], level, measure))
+        for group in (other, best)
+    ]
+    return (
+        f"at {level} in {words(measure)}, the best mask without training is {bills[0]}, "
+        f"the best trained one {bills[1]}: {told}"
+    )
+
+
+def _bill(cost: Cost) -> str:
+    closed = f" ({_percent(cost.gap_closed)} of the gap)" if cost.gap_closed is not None else ""
+    return f"{cost.method}{closed} in {cost.seconds:,.0f} s"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"

@@ -30,6 +30,7 @@ TINY = (
     "--recipe nano --model model --corpus text.txt --sparsity 0.5 --batch-size 4 "
     "--sequence-length 16 --device cpu"
 )
+TWO_VALUED = "--init magnitude --init-scores two-valued"  # as all scores began
 OWN = "own --train own.jsonl --dev own.jsonl --epochs 1 --learning-rate 1e-6 --batch-size 8"
 
 
@@ -65,10 +66,11 @@ def test_exported_names() -> None:
 @pytest.mark.parametrize(
     ("line", "folder"),
     [
-        (f"search {TINY} --dry-run", "search-model-0.5-tamt-mlm-043abf4d"),
+        (f"search {TINY} {TWO_VALUED} --dry-run", "search-model-0.5-tamt-mlm-043abf4d"),
         (f"search {TINY} --method random --seed 3 --dry-run", "search-model-0.5-random-908c0286"),
         (
-            f"search {TINY} --steps 7 --objective kd --init random --threads 1 --dry-run",
+            f"search {TINY} --steps 7 --objective kd --init random --init-scores two-valued "
+            "--threads 1 --dry-run",
             "search-model-0.5-tamt-kd-98165aa2",
         ),
         (f"finetune {OWN} --dense --model model", "finetune-own-dense-model-eaf62998"),
@@ -90,7 +92,10 @@ def test_names_of_the_folders_of_runs(
 
 
 def test_hashes_of_searches() -> None:
-    assert tamtctl.SearchConfig.from_recipe("nano", sparsity=0.8).hash == "c31c99b5"
+    two_valued = tamtctl.SearchConfig.from_recipe(
+        "nano", sparsity=0.8, init="magnitude", init_scores="two-valued"
+    )
+    assert two_valued.hash == "c31c99b5"
     many = tamtctl.SearchConfig.from_recipe(
         "paper",
         sparsity=0.65,

@@ -75,7 +75,8 @@ PARTS = {
         {allocation:str already_done:bool bytes:int calibration_seconds:float changed:bool
         check_losses:$losses corpus:str flips:float held_out:{name:str sequences:int} init:str
         losses:$losses method:str model:str objective:str resumed_from:int rows:str run_folder:str
-        seconds:float sequence_length:int sequences:int sparsities:{embeddings:float layers:float} sparsity:float
+        seconds:float sequence_length:int sequences:int
+        sparsities:{embeddings:float layers:float} sparsity:float
         standard_errors:$losses steps:int stopped_early:bool target_sparsity:float ticket:str
         tokens_per_second:float unit:str}
     """,

@@ -66,7 +66,7 @@ def search(
     from tamtctl.pruning.searching import api as searching
 
     if recipe is None and from_scores is None:
-        recipe, why = searching.default_recipe(config.device)
+        recipe, why = searching.default_recipe(config.device, given.get("model"))
         output.note(f"recipe {recipe}: {why}")
         config = SearchConfig.from_recipe(recipe, **given)
     view = SearchView(output)

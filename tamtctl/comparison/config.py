@@ -13,6 +13,7 @@ from tamtctl.foundations.config import (
     settings_of,
 )
 from tamtctl.foundations.errors import UsageError
+from tamtctl.pruning.allocations import UNIFORM
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion
 from tamtctl.pruning.methods import DEFAULT_METHODS, IMP, IMP_OBJECTIVE
@@ -26,6 +27,9 @@ class CompareConfig(CompareSettings):
 
     def _check_together(self) -> None:
         """Read a recipe that is a file, and check every search of the sweep before the first."""
+        if self.recipe is None:
+            is_another = bool(self.sparsities) and self.model not in (None, "nano")
+            self._settle("recipe", "fast" if is_another else "nano")
         if isinstance(self.recipe, str) and self.recipe not in RECIPES:
             self._settle("recipe", Recipe.read(self.recipe, SearchConfig))
         tables = self.recipe.by_method if isinstance(self.recipe, Recipe) else {}
@@ -39,8 +43,10 @@ class CompareConfig(CompareSettings):
             raise UsageError(
                 "--methods, --seeds and --prune-every are for a sweep, with --sparsity"
             )
-        if self.tickets and self.pattern:
-            raise UsageError("--pattern is for a sweep, with --sparsity")
+        for option in ("pattern", "allocation", "budget_criterion"):
+            if self.tickets and getattr(self, option):
+                name = option.replace("_", "-")
+                raise UsageError(f"--{name} is for a sweep, with --sparsity")
         if self.tickets and (self.at_steps or self.keep_scores):
             raise UsageError("--at-steps and --keep-scores are for a sweep, with --sparsity")
         for name in self.tickets:
@@ -86,6 +92,7 @@ class CompareConfig(CompareSettings):
             UsageError: The recipe or a value is refused.
         """
         facts = cell.facts
+        assert self.recipe is not None  # settled
         changes: dict[str, Any] = {
             "sparsity": cell.sparsity,
             "seed": cell.seed if cell.seed is not None else 1,
@@ -99,12 +106,16 @@ class CompareConfig(CompareSettings):
             "device": self.device,
             "threads": self.threads,
             "pattern": self.pattern,
+            "allocation": self.allocation,
+            "budget_criterion": self.budget_criterion,
         }
         imp = {"method": IMP, "objective": IMP_OBJECTIVE, "prune_every": self.prune_every}
         if facts.method == IMP:
             return SearchConfig.from_recipe(self.recipe, **changes | imp)
-        # How many steps imp takes does not depend on the pattern, which it may be unable to reach.
-        equal = SearchConfig.from_recipe(self.recipe, **changes | imp | {"pattern": UNSTRUCTURED})
+        # How many steps imp takes depends neither on the pattern, which it may be unable to reach,
+        # nor on the allocation.
+        alike = {"pattern": UNSTRUCTURED, "allocation": UNIFORM, "budget_criterion": None}
+        equal = SearchConfig.from_recipe(self.recipe, **changes | imp | alike)
         if facts.trains_mask:
             changes["eval_steps"] = self.at_steps or None
             changes["keep_scores"] = self.keep_scores or None
@@ -125,6 +136,11 @@ class CompareConfig(CompareSettings):
         if self.tickets:
             return UNSTRUCTURED
         return self.search_config(self.cells()[0]).pattern
+
+    @property
+    def mask_allocation(self) -> str:
+        """How the sweep's masks share out what they keep."""
+        return UNIFORM if self.tickets else self.search_config(self.cells()[0]).allocation
 
     def notes_on_steps(self, cells: Sequence[Cell]) -> list[str]:
         """Return where a step of ``at_steps`` is beyond what mask training takes."""

@@ -18,10 +18,12 @@ from tamtctl.comparison.sweep import (
     Runs,
     flips_along,
     losses_along,
+    seconds_along,
     training_losses,
 )
 from tamtctl.comparison.task_metrics import TaskMetric, metric_of, run_finetuning
 from tamtctl.foundations.working import counted
+from tamtctl.pruning.allocations import UNIFORM
 from tamtctl.pruning.methods import TAMT, TRAINED
 from tamtctl.pruning.searching.result import SearchResult
 from tamtctl.ticket.packed_masks import PackedMasks
@@ -57,10 +59,12 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> Iterator[S
             for task in config.tasks
         }
 
+    allocation = config.mask_allocation
+    among = "" if allocation == UNIFORM else allocation
     yield replace(_dense(bench), metrics=known(None))
     for cell in opened.cells:
         if cell not in runs.left_out:
-            one = _of_cell(bench, cell, runs.searches.get(cell))
+            one = _of_cell(bench, cell, runs.searches.get(cell), among)
             along = {step: one.along[step] for step in config.at_steps if step in one.along}
             yield replace(one, metrics=known(cell), along=along)
     for level, (method, seed) in itertools.product(opened.uneven_levels, baseline_masks()):
@@ -78,32 +82,34 @@ def _dense(bench: Bench) -> Subnetwork:
     )
 
 
-def _of_cell(bench: Bench, cell: Cell, found: SearchResult | None) -> Subnetwork:
+def _of_cell(bench: Bench, cell: Cell, found: SearchResult | None, among: str) -> Subnetwork:
     """Measure a cell of a sweep, or a one-shot mask that tickets are compared with.
 
     Args:
         bench: The model and text to measure on.
         cell: The cell.
         found: The result of its search; None for a one-shot mask without a run of its own.
+        among: Where its sparsity is, if not alike in every matrix.
     """
-    counts = bench.counts(cell.sparsity)
     if found is None:
-        return _of_one_shot(
-            bench, cell.method, cell.seed, TicketLevel(Level(cell.sparsity), counts)
-        )
+        at = TicketLevel(Level(cell.sparsity), bench.counts(cell.sparsity))
+        return _of_one_shot(bench, cell.method, cell.seed, at)
     masks = bench.masks_of(Ticket.load(found.ticket))
     return Subnetwork(
         method=cell.method,
         found_by=cell.facts.method,
         objective=cell.objective,
         sparsity=cell.sparsity,
+        among=among,
         seed=cell.seed,
         losses=bench.losses(masks.unpacked()),
         masks=masks,
         path=found.ticket,
         steps=found.steps,
         seconds=found.seconds,
-        flips=masks.differences(bench.reference(counts)),
+        calibration_seconds=found.calibration_seconds,
+        seconds_at=seconds_along(found),
+        flips=masks.differences(bench.reference(masks.kept)),
         training=training_losses(found),
         along=losses_along(found),
         flipped=flips_along(found),

@@ -19,6 +19,8 @@ from tamtctl.foundations.config import (
     setting,
 )
 from tamtctl.foundations.errors import UsageError
+from tamtctl.pruning.allocations import ALLOCATIONS
+from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
 from tamtctl.pruning.methods import DEFAULT_METHODS, check_sweep_method, sweep_methods
 from tamtctl.pruning.patterns import PATTERNS
@@ -75,6 +77,22 @@ class CompareSettings(Config):
         choices=PATTERNS,
         before=None,
     )
+    allocation: str | None = setting(
+        default=None,
+        help="How the weights that are kept are shared out over the matrices, one of {choices}, "
+        "alike for all methods; by default the recipe's, or uniform.",
+        panel=METHOD,
+        choices=ALLOCATIONS,
+        before=None,
+    )
+    budget_criterion: str | None = setting(
+        default=None,
+        help="What says how many weights a matrix keeps where not all are alike, one of {choices}; "
+        "by default the recipe's.",
+        panel=METHOD,
+        choices=CRITERIA,
+        before=None,
+    )
     seeds: tuple[int, ...] = setting(
         default=(),
         help="Search seeds of the sweep, for example 1,2,3; by default the recipe's, or 1. Random "
@@ -83,9 +101,10 @@ class CompareSettings(Config):
         check=each(seed_number),
         typed=Typed(between_commas=True),
     )
-    recipe: str | Recipe = setting(
-        default="nano",
-        help="Preset of the sweep's searches: {choices}, or a TOML file of settings.",
+    recipe: str | Recipe | None = setting(
+        default=None,
+        help="Preset of the sweep's searches: {choices}, or a TOML file of settings; by default "
+        "fast for a --model, and else nano.",
         more="A file is read once: the whole sweep is of what it held then.",
         panel=METHOD,
         choices=RECIPES,

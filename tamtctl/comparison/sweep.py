@@ -15,6 +15,7 @@ from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
 from tamtctl.comparison.task_metrics import run_finetuning
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
 from tamtctl.foundations.watching import Watcher
+from tamtctl.pruning.allocations import UNIFORM
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import asked_together, is_criterion
 from tamtctl.pruning.methods import IMP, TAMT
@@ -150,9 +151,10 @@ def _units(
     """Return the cells that take a run, and None for the dense model, as they can run apart.
 
     A mask that can be made on the spot takes a run only for fine-tuning, which wants a ticket on
-    disk.
+    disk, and where a criterion that looks at text says how many weights a matrix keeps.
     """
-    wanted = [cell for cell in cells if cell.facts.takes_a_run or config.tasks]
+    take_all = bool(config.tasks) or config.mask_allocation != UNIFORM
+    wanted = [cell for cell in cells if cell.facts.takes_a_run or take_all]
     units: list[tuple[Cell | None, ...]] = [*units_of_work(wanted)]
     if config.budget == "seconds":  # which are known once imp is done
         units.sort(key=lambda unit: unit[0] is not None and unit[0].method != IMP)
@@ -263,6 +265,11 @@ def losses_along(found: SearchResult) -> dict[int, dict[str, float]]:
 def flips_along(found: SearchResult) -> dict[int, float]:
     """Return step → share of the mask that differs from the initial one."""
     return {step: one["flips"] for step, one in _log(found).items()}
+
+
+def seconds_along(found: SearchResult) -> dict[int, float]:
+    """Return step → seconds of training until then."""
+    return {step: one["seconds"] for step, one in _log(found).items()}
 
 
 def training_losses(found: SearchResult) -> dict[int, dict[str, float]]:

@@ -315,7 +315,7 @@ def test_a_model_without_head_is_compared_by_kd(
         ("nano-0.7 --at-steps 5", 2, "--at-steps and --keep-scores are for a sweep"),
         ("--sparsity 0.5 --shard 3/2", 2, "--shard must be like 2/8"),
         ("--sparsity 0.5 --recipe steps.toml", 2, "give its --prune-every"),
-        ("--sparsity 0.5 --recipe none.toml", 2, "must be one of nano, paper"),
+        ("--sparsity 0.5 --recipe none.toml", 2, "must be one of nano, fast, paper"),
     ],
 )
 def test_a_bad_request_is_refused_in_one_line(

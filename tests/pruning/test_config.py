@@ -10,10 +10,32 @@ from tamtctl.pruning.recipes import RECIPES
 
 
 def test_recipes_give_valid_configurations() -> None:
+    text = {"model": "some-model", "corpus": "text.txt"}
     for recipe in RECIPES:
         for objective in ("mlm", "kd", "mlm+kd"):
-            config = SearchConfig.from_recipe(recipe, sparsity=0.7, objective=objective)
+            config = SearchConfig.from_recipe(recipe, sparsity=0.7, objective=objective, **text)
             assert config.objective == objective
+
+
+def test_the_fast_recipe_is_for_any_model_and_text() -> None:
+    with pytest.raises(UsageError, match="--recipe fast is for any model and text; give --model"):
+        SearchConfig.from_recipe("fast", sparsity=0.7)
+    with pytest.raises(UsageError, match="give --corpus"):
+        SearchConfig.from_recipe("fast", sparsity=0.7, model="some-model")
+    text = {"model": "some-model", "corpus": "text.txt"}
+    for objective in ("mlm", "kd"):  # what it starts from takes no head that the objective lacks
+        config = SearchConfig.from_recipe("fast", sparsity=0.7, objective=objective, **text)
+        assert config.needs_head == (objective == "mlm")
+
+
+def test_the_rate_of_a_short_search_is_that_of_its_scores() -> None:
+    nats = SearchConfig.from_recipe("nano", sparsity=0.8)
+    assert (nats.init, nats.init_scores, nats.learning_rate) == ("obs*fisher", "nats", 0.03)
+    two_valued = SearchConfig.from_recipe("nano", sparsity=0.8, init_scores="two-valued")
+    assert two_valued.learning_rate == pytest.approx(6.4e-4)
+    for method in ("imp", "magnitude"):  # which start from no scores
+        config = SearchConfig.from_recipe("nano", sparsity=0.8, method=method)
+        assert (config.init, config.init_scores) == ("magnitude", "two-valued")
 
 
 def test_paper_recipe_has_the_papers_hyperparameters() -> None:
@@ -99,7 +121,7 @@ def test_bad_recipe_files_are_refused(tmp_path: Path, text: str, message: str) -
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"nano, paper, FILE.toml.*did you mean nano"):
+    with pytest.raises(UsageError, match=r"nano, fast, paper, FILE.toml.*did you mean nano"):
         SearchConfig.from_recipe("nanoo", sparsity=0.5)
 
 

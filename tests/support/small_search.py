@@ -19,6 +19,8 @@ RECIPE = """
 batch-size = 4
 sequence-length = 16
 learning-rate = 5e-3
+init = "magnitude"
+init-scores = "two-valued"
 [imp]
 prune-every = 2
 learning-rate = 5e-2
@@ -35,6 +37,8 @@ def small_config(model: Path, text: Path, **changes: Any) -> SearchConfig:
         "batch_size": 4,
         "sequence_length": 16,
         "learning_rate": 5e-3,
+        "init": "magnitude",
+        "init_scores": "two-valued",
         "evaluation_blocks": 8,
         "device": "cpu",
     }

@@ -139,14 +139,17 @@ def find_search(config: SearchConfig) -> SearchResult | None:
         ) from error
 
 
-def default_recipe(device: str) -> tuple[str, str]:
+def default_recipe(device: str, model: str | None) -> tuple[str, str]:
     """Return the recipe to use where none is asked for, and why, for the first line printed.
 
     Args:
         device: Where to compute, as a configuration says it.
+        model: What is asked for; None if nothing is.
     """
     if Compute.choose(device, "fp32").device.type == "cuda":
         return "paper", "a CUDA GPU is present; --recipe nano takes a minute"
+    if model not in (None, "nano"):
+        return "fast", "no CUDA GPU is used; --recipe paper is the paper's, for GPUs"
     return "nano", "no CUDA GPU is used; --recipe paper is the paper's, for GPUs"
 
 

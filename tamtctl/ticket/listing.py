@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +39,7 @@ class TicketLine:
         created: When it was made, ISO 8601.
         loss: Its held-out loss, as far as the ticket tells.
         unit: The unit of the loss.
+        sparsities: Part of the model → share of its zeros, if not alike in every matrix.
     """
 
     name: str
@@ -52,6 +53,7 @@ class TicketLine:
     created: str = ""
     loss: float | None = None
     unit: str | None = None
+    sparsities: dict[str, float] = field(default_factory=dict)
 
     @property
     def time(self) -> datetime:
@@ -178,4 +180,5 @@ def _line(name: str, folder: Path, kind: Kind, metadata: TicketMetadata) -> Tick
         created=metadata.created,
         loss=measured.losses.get("ticket"),
         unit=measured.unit,
+        sparsities=metadata.sparsities,
     )

@@ -25,6 +25,7 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.allocations import ALLOCATIONS, Allocation
 from tamtctl.pruning.allocations.request import Request
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.ticket.hub.card_text import introduction
 from tamtctl.ticket.ticket import Ticket
 
 VALUES = st.sampled_from([0.0, 1e-30, 0.25, 0.5, 0.5000001, 1.0, 3.0, 1e30])
@@ -191,6 +192,17 @@ def test_every_row_is_a_budget_of_every_kind_of_method(
         if not row.is_uniform:
             assert f"{row.name} by magnitude: embeddings {pruned:.4g}, layers" in done.err
             assert f"({row.name}: embeddings {pruned:.4g}, layers" in done.err
+        if not row.is_uniform:
+            others = sum(wanted.values()) - wanted[table]
+            rest = 1 - others / (ticket.total - encoder.weights[table].numel())
+            parts = f"embeddings {pruned:.4g}, layers {rest:.4g}"
+            assert parts in run("inspect", result["ticket"]).out.replace("\n", " ")
+            listed = json.loads(run("list", "--json").out)["tickets"]
+            (line,) = (one for one in listed if one["path"] == result["ticket"])
+            assert line["sparsities"] == pytest.approx({"embeddings": pruned, "layers": rest})
+            assert f"Zeros are {pruned:.4g} of the embeddings and {rest:.4g} of the layers" in (
+                introduction(ticket).replace("\n", " ")
+            )
         if method != "tamt":
             return
         other = run("search", "--from-scores", result["run_folder"], "--sparsity", 0.5, "--json")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tamtctl.cli.console import Page
 from tamtctl.cli.layout import Column, Sheet, bar, beside, table
-from tamtctl.cli.views.words import gap_closed
+from tamtctl.cli.views.words import gap_closed, parts_text
 from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size
 from tamtctl.foundations.public_names import texts_of
@@ -166,15 +166,17 @@ def _show_masks(sheet: Sheet, ticket: TicketMetadata, flips: Flips, *, full: boo
 def _told(ticket: TicketMetadata, uniform: Uniform | None) -> str:
     """Return how the zeros are spread over the matrices, in a sentence."""
     shares = {name: 1 - e.kept / e.numel for name, e in ticket.parameters.items()}
-    count = len(shares)
+    count, parts = len(shares), ticket.sparsities
     if uniform is None:
         least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
         return (
             f"{count} matrices, from {shares[least]:.4g} in {least} to {shares[most]:.4g} in {most}"
+            + (f"; {parts_text(parts)}" if parts else "")
         )
     if not uniform.exceptions:
         return f"{count} matrices, each {uniform.sparsity:.4g}" if count > 1 else "in one matrix"
-    return f"{count - len(uniform.exceptions)} of {count} matrices at {uniform.sparsity:.4g}, but:"
+    others = f"{count - len(uniform.exceptions)} of {count} matrices at {uniform.sparsity:.4g}"
+    return others + (f" ({parts_text(parts)})" if parts else "") + ", but:"
 
 
 def _exceptions(uniform: Uniform) -> list[str]:

@@ -45,6 +45,9 @@ def _columns(tickets: list[TicketLine]) -> list[Column]:
         ),
         Column("size", [size(one.bytes) for one in tickets], right=True),
     ]
+    if any(one.sparsities for one in tickets):
+        shown = ["/".join(f"{s:.2f}" for s in one.sparsities.values()) or "–" for one in tickets]
+        columns.append(Column("emb/layers", shown))
     if len(set(models)) > 1:  # what all are of is said once
         columns.insert(_ALWAYS, Column("base model", models))
     return columns

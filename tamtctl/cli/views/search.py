@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page, PlainTable
 from tamtctl.cli.pace import duration
-from tamtctl.cli.views.words import count, error_text, gap_closed, place, split, tokens
+from tamtctl.cli.views.words import count, error_text, gap_closed, parts_text, place, tokens
 from tamtctl.data.units import UNITS
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.allocations import UNIFORM
@@ -68,7 +68,7 @@ def _sparsity(plan: SearchPlan) -> str:
         return f"sparsity {config.sparsity:g} in each"
     return (
         f"sparsity {config.sparsity:g} in all, {config.allocation} by {config.budgets_by.name}: "
-        f"{split(plan.sparsities)}"
+        f"{parts_text(plan.sparsities)}"
     )
 
 
@@ -111,7 +111,9 @@ def show_search_result(output: Page, result: SearchResult) -> None:
 def _allocation(result: SearchResult) -> str:
     if result.allocation == UNIFORM:
         return ""
-    return f" ({result.allocation}: {split(result.sparsities)}; baselines alike in every matrix)"
+    return (
+        f" ({result.allocation}: {parts_text(result.sparsities)}; baselines alike in every matrix)"
+    )
 
 
 def _row(name: str, result: SearchResult) -> str:

@@ -39,7 +39,7 @@ def tokens(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
 
 
-def split(sparsities: Mapping[str, float]) -> str:
+def parts_text(sparsities: Mapping[str, float]) -> str:
     """Return the sparsity of each part of a model in a phrase."""
     return ", ".join(f"{part} {sparsity:.4g}" for part, sparsity in sparsities.items())
 

@@ -126,6 +126,23 @@ class TicketMetadata(Shown):
         """Measured share of zeros in all masked matrices."""
         return (self.total - self.kept) / self.total
 
+    @property
+    def sparsities(self) -> dict[str, float]:
+        """Share of zeros of the word ``embeddings``, and of all other matrices, the ``layers``.
+
+        Empty if all matrices have the same, or if the ticket masks one of the two alone.
+        """
+        parts: dict[str, list[ParameterEntry]] = {"embeddings": [], "layers": []}
+        for name, entry in self.parameters.items():
+            is_table = name.removesuffix(".weight").endswith("embeddings")
+            parts["embeddings" if is_table else "layers"].append(entry)
+        if self.allocation == "uniform" or not all(parts.values()):
+            return {}
+        return {
+            part: 1 - sum(one.kept for one in entries) / sum(one.numel for one in entries)
+            for part, entries in parts.items()
+        }
+
     def describe(self) -> dict[str, Any]:
         """Return the content of ``ticket.json`` without its list of files, as plain JSON values."""
         metadata = {f: getattr(self, f) for f in TicketMetadata.__dataclass_fields__}

@@ -28,14 +28,16 @@ def introduction(ticket: TicketMetadata) -> str:
     code = printable.markdown_code
     at = f" (revision {code(base.revision)})" if base.revision else ""
     objective = f", objective {code(ticket.objective)}" if ticket.objective else ""
+    parts = " and ".join(f"{share:.4g} of the {part}" for part, share in ticket.sparsities.items())
+    apart = f" Zeros are {parts}." if parts else ""
     return f"""\
 # A ticket of {printable.markdown(_base_name(ticket))} at sparsity {ticket.sparsity:.4g}
 
 A binary mask over the pre-trained weights of {code(_base_name(ticket))}{at}: it keeps
 {ticket.kept:,} of {ticket.total:,} weights in {len(ticket.parameters)} matrices and sets the
-others to zero. It was found by {code(ticket.method)}{objective}, on unlabelled text and for no task
-in particular. The repository holds the mask only, not the weights. Zeros spread over a matrix do
-not by themselves make a model faster or its files smaller."""
+others to zero.{apart} It was found by {code(ticket.method)}{objective}, on unlabelled text and for
+no task in particular. The repository holds the mask only, not the weights. Zeros spread over a
+matrix do not by themselves make a model faster or its files smaller."""
 
 
 def _base_name(ticket: TicketMetadata) -> str:

@@ -15,6 +15,7 @@ from sentence_models import sentence_model
 from small_search import bits, interrupted, small_config
 from torch import Tensor
 
+from tamtctl.comparison.config import CompareConfig
 from tamtctl.data.batches import evaluation_batches, training_batches
 from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Rows
@@ -23,9 +24,12 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import UsageError
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.models.usual_rows import usual_rows
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.derived import derived_config
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, held_out_losses
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.searching.api import plan_search, search, search_folder
+from tamtctl.ticket.measured import Measured
 from tamtctl.ticket.ticket import Ticket
 
 FAMILIES = [
@@ -147,6 +151,8 @@ def test_a_search_by_lines_is_told_remembered_and_measured(
     assert " lines of at most 16 tokens of " in str(result.text)
     ticket = Ticket.load(result.ticket)
     assert ticket.search["rows"] == "lines"
+    assert "8 of " in str(text := Measured.of(ticket).text)
+    assert " lines of at most 16 tokens of lines.txt" in str(text)
     told = json.loads(run("evaluate", result.ticket, "--corpus", lines, "--json").out)
     assert told["rows"] == "lines"
     assert told["mean_length"] == pytest.approx(plan.held_out_sequences.mean_length)
@@ -220,3 +226,24 @@ def test_a_sentence_encoder_gets_sentences(
     assert search_folder(config) == search_folder(
         small_config(model, lines, objective="kd", rows="sentences")
     )
+
+
+@pytest.mark.parametrize("rows", UNITS)
+def test_what_is_derived_from_kept_scores_has_their_rows(
+    rows: str, lines: Path, tmp_path: Path
+) -> None:
+    # Of a sentence encoder, whose run may be of a time when there were blocks alone.
+    model = sentence_model(tmp_path / "model", POOLING)
+    config = small_config(model, lines, objective="kd", rows=rows)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    assert derived_config(tmp_path, 0.5).rows == rows
+
+
+def test_a_recipe_file_says_the_rows(tiny_model: Path, lines: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text('rows = "sentences"\n')
+    file = str(tmp_path / "recipe.toml")
+    made = {"sparsity": 0.5, "model": str(tiny_model), "corpus": (str(lines),)}
+    assert SearchConfig.from_recipe(file, **made).rows == "sentences"
+    assert CompareConfig(recipe=file, sparsities=(0.5,)).defaults().rows == "sentences"
+    told = CompareConfig(recipe=file, sparsities=(0.5,), rows="lines")
+    assert told.defaults().rows == "lines"

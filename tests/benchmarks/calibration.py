@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -127,7 +128,7 @@ class Taken:
 
     def __post_init__(self) -> None:
         encoder = encoder_of(self.shape)
-        encoder.model.eval()  # type: ignore[no-untyped-call]
+        encoder.model.eval()
         rows = rows_at_once(self.shape.length)
         text = training_batches(blocks_of(self.shape), rows, 0, noise=Noise.of(encoder.tokenizer))
         batches = calibration_batches(text, BATCHES * rows * self.shape.length, None)
@@ -161,11 +162,12 @@ def squares_one_by_one(shape: Shape) -> Callable[[], None]:
     noise = Noise.of(encoder.tokenizer)
     batch = next(training_batches(blocks_of(shape), shape.rows, 0, noise=noise))
     found = {name: torch.zeros_like(p) for name, p in encoder.matrices.items()}
+    head: Any = encoder.model.cls
 
     def work() -> None:
         for row in batch.split(1):
             states = encoder.base(input_ids=row.input_ids).last_hidden_state
-            logits = encoder.model.cls(states.flatten(0, 1)[row.masked])
+            logits = head(states.flatten(0, 1)[row.masked])
             F.cross_entropy(logits, row.labels, reduction="sum").backward()
             for name, parameter in encoder.matrices.items():
                 assert parameter.grad is not None

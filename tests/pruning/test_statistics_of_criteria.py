@@ -46,10 +46,16 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Encode
         if family not in found:
             folder = tmp_path_factory.mktemp(family)
             found[family] = load_encoder(str(tiny.save(folder, family)), with_head=True)
-            found[family].base.get_input_embeddings().padding_idx = None
+            embeddings_of(found[family]).padding_idx = None
         return found[family]
 
     return encoder
+
+
+def embeddings_of(encoder: Encoder) -> nn.Embedding:
+    embeddings = encoder.base.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    return embeddings
 
 
 def batches_of(encoder: Encoder, *, padded: bool = False, noise: bool = True) -> list[Batch]:
@@ -81,9 +87,9 @@ def sequences(batches: list[Batch]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
 @contextmanager
 def untied(encoder: Encoder) -> Iterator[None]:
     """Give the decoder embeddings of its own, as a mask sees it, and every weight a gradient."""
-    decoder, embeddings = encoder.model.get_output_embeddings(), encoder.base.get_input_embeddings()
+    decoder: Any = encoder.model.get_output_embeddings()
     tied = decoder.weight
-    decoder.weight = nn.Parameter(embeddings.weight.detach().clone())
+    decoder.weight = nn.Parameter(embeddings_of(encoder).weight.detach().clone())
     for parameter in encoder.model.parameters():
         parameter.requires_grad_(True)
     yield
@@ -131,9 +137,7 @@ def inputs_of_sequences(
 
 def frequencies(encoder: Encoder, batches: list[Batch]) -> tuple[str, Tensor]:
     """Return the name of the embeddings, and the smoothed frequency of each token, (V, 1)."""
-    (name,) = (
-        n for n, p in encoder.matrices.items() if p is encoder.base.get_input_embeddings().weight
-    )
+    (name,) = (n for n, p in encoder.matrices.items() if p is embeddings_of(encoder).weight)
     counts = torch.zeros(len(encoder.matrices[name]))
     for ids, _, _ in sequences(batches):
         for token in ids.flatten().tolist():
@@ -145,9 +149,9 @@ def check(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Compare each matrix on its own scale."""
     assert found.keys() == expected.keys()
     for name, values in expected.items():
-        scale = values.max()
+        told, scale = f"{name}: {{}}".format, values.max()
         torch.testing.assert_close(
-            found[name] / scale, values / scale, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: n + m
+            found[name] / scale, values / scale, rtol=1e-3, atol=1e-5, msg=told
         )
 
 
@@ -308,7 +312,7 @@ def test_a_changed_weight_or_a_damaged_file_is_gathered_anew(
         assert all(torch.equal(found[name], values) for name, values in first.items())
         assert file.read_bytes() == content
     with torch.no_grad():
-        embeddings = encoder.base.get_input_embeddings().weight
+        embeddings = embeddings_of(encoder).weight
         row = embeddings[20].clone()
         embeddings[20] += 1
         changed = Calibration(encoder, batches, FP32)["input-norms"]

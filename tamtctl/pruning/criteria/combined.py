@@ -7,32 +7,38 @@ every criterion has an equal say in the order, whatever its units.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.criteria.context import Context
+from tamtctl.pruning.criteria.table import Criterion
 
 
-def combined(orders: Sequence[Mapping[str, Tensor]], context: Context) -> dict[str, Tensor]:
+def combined(parts: Sequence[Criterion], context: Context) -> dict[str, Tensor]:
     """Return name → importance by several criteria of every matrix that all of them reach.
 
+    They are asked one after the other, and what one says is given up before the next is asked: of a
+    large model each is as much memory as the weights.
+
     Args:
-        orders: Of each criterion name → importance, at least 0.
-        context: What the criteria looked at.
+        parts: The criteria.
+        context: What they may look at.
 
     Raises:
         UsageError: An importance has no logarithm, being negative, infinite or no number.
     """
-    reached = functools.reduce(lambda names, order: names & order.keys(), orders, {*orders[0]})
-    return {
-        name: sum((_standardised_log(name, order[name]) for order in orders), torch.zeros(())).exp()
-        for name in context.weights
-        if name in reached
-    }
+    total: dict[str, Tensor] = {}
+    for number, row in enumerate(parts):
+        found = dict(row.scores(context))
+        reached = [name for name in found if number == 0 or name in total]
+        before, total = total, {}
+        for name in reached:
+            log = _standardised_log(name, found.pop(name))
+            total[name] = log if number == 0 else before.pop(name).add_(log)
+    return {name: total[name].exp_() for name in context.weights if name in total}
 
 
 def _standardised_log(name: str, importance: Tensor) -> Tensor:
@@ -43,9 +49,9 @@ def _standardised_log(name: str, importance: Tensor) -> Tensor:
             f"a combined order takes logarithms, and an importance of {name} is negative, infinite "
             "or no number"
         )
-    positive = values[values > 0]
-    if not len(positive):
+    smallest = values.masked_fill(values == 0, torch.inf).min()
+    if not bool(smallest.isfinite()):  # all are zero
         return torch.zeros_like(values)
-    log = values.clamp_min(positive.min()).log()
+    log = values.clamp_min(smallest).log_()
     spread = log.std(correction=0)
-    return (log - log.mean()) / spread if spread > 0 else torch.zeros_like(log)
+    return log.sub_(log.mean()).div_(spread) if spread > 0 else torch.zeros_like(log)

@@ -258,7 +258,5 @@ class _Combined(Row):
 
     def scores(self, context: Context) -> Mapping[str, Tensor]:
         """Return name → importance of every weight of a matrix that all parts reach."""
-        found: Mapping[str, Tensor] = self.function("combined")(
-            [row.scores(context) for row in self.parts], context
-        )
+        found: Mapping[str, Tensor] = self.function("combined")(self.parts, context)
         return found

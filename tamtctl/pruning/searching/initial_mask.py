@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from tamtctl.data.batch import Batch
-from tamtctl.data.batches import training_batches
-from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
 from tamtctl.data.streaming import StreamedText
-from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import DamagedRunError, TicketError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.allocations.request import Request
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import Criterion, asked, is_criterion
+from tamtctl.pruning.criteria import Criterion, is_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.one_shot import Ranking, keep_counts, ranked, reference_masks
+from tamtctl.pruning.searching.lending import lent
 from tamtctl.pruning.settings import TWO_VALUED
-from tamtctl.pruning.statistics.calibration import (
-    SEED,
-    Calibration,
-    calibration_batches,
-    rows_at_once,
-)
 from tamtctl.pruning.trained.initial_scores import Start, scores_in_nats
 from tamtctl.pruning.trained.kept_scores import masks_from_scores
 from tamtctl.ticket.ticket import Ticket
@@ -122,63 +110,6 @@ def _ranking(
 def _at_home(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return masks on the CPU, whence they can be sent to other processes."""
     return {name: masks[name].cpu() for name in weights}
-
-
-@contextmanager
-def lent(
-    config: SearchConfig,
-    criterion: Criterion,
-    encoder: Encoder,
-    text: Sequences | StreamedText,
-    context: Context,
-) -> Iterator[Context]:
-    """Lend a model and its training text to a criterion, which may run it forwards and backwards.
-
-    Where the model was pre-trained on masked text, that is what it is calibrated on: without, the
-    mask token would seem to be used by nobody. The text is the same whatever is trained for then.
-
-    Args:
-        config: The whole search.
-        criterion: Which one.
-        encoder: On its device.
-        text: The training text.
-        context: What else the criterion may look at.
-    """
-
-    def sees_noise(row: Criterion) -> bool:
-        return row.needs_noise or encoder.is_of_masked_text
-
-    compute = Compute.choose(config.device, config.precision)
-    make = (
-        text.training_batches if isinstance(text, StreamedText) else partial(training_batches, text)
-    )
-
-    def batches() -> Iterator[Batch]:
-        noise = Noise.of(encoder.tokenizer) if criterion.needs_noise else None
-        for batch in make(config.batch_size, config.seed, noise=noise):
-            yield batch.to(compute.device)
-
-    masking = Noise.of(encoder.tokenizer) if sees_noise(criterion) else None
-    calibration_text = calibration_batches(
-        make(rows_at_once(config.sequence_length), SEED, noise=masking),
-        config.calibration_tokens,
-        None if isinstance(text, StreamedText) else len(text),
-    )
-    beside = [
-        name
-        for row in (*config.criteria, *asked())
-        if row.needs_head <= config.needs_head and sees_noise(row) == sees_noise(criterion)
-        for name in row.statistics
-    ]
-    calibration = Calibration(encoder, calibration_text, compute, beside)
-    model = cast(nn.Module, encoder.model)
-    was_training = model.training
-    model.eval()
-    try:
-        yield replace(context, encoder=encoder, batches=batches, calibration=calibration)
-    finally:
-        model.train(was_training)
-        model.zero_grad(set_to_none=True)
 
 
 def with_matrices_of(

@@ -17,7 +17,6 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import (
     DivergedError,
-    NoHeadError,
     UsageError,
 )
 from tamtctl.foundations.folders import folder_size
@@ -27,9 +26,8 @@ from tamtctl.foundations.watching import StepReport, Watcher
 from tamtctl.foundations.working import counted
 from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.encoder import Checksums, Encoder
-from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import CRITERIA, is_criterion
+from tamtctl.pruning.criteria import is_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.objectives.held_out_loss import total_error
@@ -40,6 +38,7 @@ from tamtctl.pruning.searching.initial_mask import (
     initial_ticket,
     with_matrices_of,
 )
+from tamtctl.pruning.searching.lending import loaded
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
 from tamtctl.pruning.searching.reading import read_text
 from tamtctl.pruning.searching.result import START, SearchPlan, SearchResult, candidates
@@ -94,7 +93,7 @@ class PreparedSearch:
                 f"--base-model is for a --model in a local folder, and {config.model!r} is none"
             )
         watcher.status(f"loading model {config.model}")
-        encoder = world().in_turn(lambda: _load(config))
+        encoder = world().in_turn(lambda: loaded(config))
         check_sequence_length(
             config.sequence_length, encoder, told="--sequence-length", remedy="give"
         )
@@ -375,19 +374,3 @@ class PreparedSearch:
             if config.method == TAMT and config.is_trained and config.head_rate and head
             else None,
         )
-
-
-def _load(config: SearchConfig) -> Encoder:
-    """Load the model, with its head if the objective or the criterion needs one."""
-    try:
-        return load_encoder(config.model, with_head=config.needs_head)
-    except NoHeadError as error:
-        row = config.criterion
-        if not row.needs_head:
-            raise
-        option = "method" if config.method != TAMT else "init"
-        others = [one.name for one in CRITERIA.values() if one.needs_text and not one.needs_head]
-        raise NoHeadError(
-            f"--{option} {row.name} needs a masked-LM head, which model {config.model!r} does not "
-            f"have; give one that needs none, such as {', '.join(others)}"
-        ) from error

@@ -1,0 +1,110 @@
+"""What a search lends to its criteria: the model, batches of the text, and statistics of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+from torch import nn
+
+from tamtctl.data.batch import Batch
+from tamtctl.data.batches import training_batches
+from tamtctl.data.noise import Noise
+from tamtctl.data.sequences import Sequences
+from tamtctl.data.streaming import StreamedText
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.errors import NoHeadError
+from tamtctl.models.encoder import Encoder
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria import CRITERIA, Criterion, asked
+from tamtctl.pruning.criteria.context import Context
+from tamtctl.pruning.methods import TAMT
+from tamtctl.pruning.statistics.calibration import (
+    SEED,
+    Calibration,
+    calibration_batches,
+    rows_at_once,
+)
+
+
+def loaded(config: SearchConfig) -> Encoder:
+    """Return the model of a search, with its head if the objective or a criterion needs one.
+
+    Raises:
+        NoHeadError: It has none; the message names who needs it.
+    """
+    try:
+        return load_encoder(config.model, with_head=config.needs_head)
+    except NoHeadError as error:
+        row = next((one for one in config.criteria if one.needs_head), None)
+        if row is None:
+            raise
+        option = "method" if config.method != TAMT else "init"
+        if row.name != config.criterion.name:
+            option = "budget-criterion"
+        others = [one.name for one in CRITERIA.values() if one.needs_text and not one.needs_head]
+        raise NoHeadError(
+            f"--{option} {row.name} needs a masked-LM head, which model {config.model!r} does not "
+            f"have; give one that needs none, such as {', '.join(others)}"
+        ) from error
+
+
+@contextmanager
+def lent(
+    config: SearchConfig,
+    criterion: Criterion,
+    encoder: Encoder,
+    text: Sequences | StreamedText,
+    context: Context,
+) -> Iterator[Context]:
+    """Lend a model and its training text to a criterion, which may run it forwards and backwards.
+
+    Where the model was pre-trained on masked text, that is what it is calibrated on: without, the
+    mask token would seem to be used by nobody. The text is the same whatever is trained for then.
+
+    Args:
+        config: The whole search.
+        criterion: Which one.
+        encoder: On its device.
+        text: The training text.
+        context: What else the criterion may look at.
+    """
+
+    def sees_noise(row: Criterion) -> bool:
+        return row.needs_noise or encoder.is_of_masked_text
+
+    compute = Compute.choose(config.device, config.precision)
+    make = (
+        text.training_batches if isinstance(text, StreamedText) else partial(training_batches, text)
+    )
+
+    def batches() -> Iterator[Batch]:
+        noise = Noise.of(encoder.tokenizer) if criterion.needs_noise else None
+        for batch in make(config.batch_size, config.seed, noise=noise):
+            yield batch.to(compute.device)
+
+    masking = Noise.of(encoder.tokenizer) if sees_noise(criterion) else None
+    calibration_text = calibration_batches(
+        make(rows_at_once(config.sequence_length), SEED, noise=masking),
+        config.calibration_tokens,
+        None if isinstance(text, StreamedText) else len(text),
+    )
+    beside = [
+        name
+        for row in (*config.criteria, *asked())
+        if row.needs_head <= config.needs_head and sees_noise(row) == sees_noise(criterion)
+        for name in row.statistics
+    ]
+    calibration = Calibration(encoder, calibration_text, compute, beside)
+    model = cast(nn.Module, encoder.model)
+    was_training = model.training
+    model.eval()
+    try:
+        yield replace(context, encoder=encoder, batches=batches, calibration=calibration)
+    finally:
+        model.train(was_training)
+        model.zero_grad(set_to_none=True)

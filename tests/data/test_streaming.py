@@ -91,11 +91,11 @@ def test_rows_are_streamed_too(rows: str, world_size: int) -> None:
     text = StreamedText(source, tiny.tokenizer(), 20, leaves_out_held_out=False, unit=UNITS[rows])
     noise, seen = Noise.of(tiny.tokenizer()), []
     for rank in range(world_size):
-        options = {"noise": noise, "rank": rank, "world_size": world_size}
-        whole = list(itertools.islice(text.training_batches(6, 1, **options), 40))
-        rest = text.training_batches(6, 1, start_step=17, **options)
+        batches = partial(text.training_batches, 6, 1, rank=rank, world_size=world_size)
+        whole = list(itertools.islice(batches(noise=noise), 40))
+        rest = batches(noise=noise, start_step=17)
         assert all(map(same, whole[17:], itertools.islice(rest, 23)))
-        for batch in text.training_batches(6, 1, **(options | {"noise": None})):
+        for batch in batches(noise=None):
             assert batch.attention_mask is not None
             lengths = batch.attention_mask.sum(1).tolist()
             assert max(lengths) == batch.input_ids.shape[1]

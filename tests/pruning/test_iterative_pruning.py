@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.cuts import cut_sparsities, imp_steps
 from tamtctl.pruning.searching.api import can_follow, search
+from tamtctl.pruning.searching.initial_mask import initial_start
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.ticket.ticket import Ticket
 
@@ -52,8 +53,8 @@ def pruning(
     corpus = load_corpus(wanted.corpus, encoder.tokenizer)
     blocks = Blocks.of(corpus.train, wanted.sequence_length, encoder.tokenizer)
     compute = Compute.choose("cpu", "fp32", 1)
-    masks = magnitude_masks(encoder.weights, wanted.sparsity)
-    return kind(wanted, compute, encoder, blocks, masks), encoder
+    start = initial_start(wanted, encoder, blocks, None)
+    return kind(wanted, compute, encoder, blocks, start), encoder
 
 
 def _values(parameters: Iterable[Tensor]) -> dict[int, Tensor]:
@@ -77,9 +78,10 @@ def test_rewinding_restores_the_pretrained_bits_and_none_does_not(
     seen: list[tuple[dict[int, Tensor], dict[int, Tensor]]] = []  # weights before and after a cut
 
     class Watched(IterativePruning):
-        def _cut(self, sparsity: float) -> None:
+        def _cut(self, keep: Mapping[str, int]) -> None:
             before, masks = _values(self._weights), dict(self.masks)
-            super()._cut(sparsity)
+            super()._cut(keep)
+            sparsity = cut_sparsities(wanted.sparsity)[len(seen)]
             seen.append((before, _values(self._weights)))
             assert self._optimizer.state_dict().keys() == {"step"}  # the moments are gone
             for name, mask in self.masks.items():

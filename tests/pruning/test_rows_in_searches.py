@@ -55,14 +55,14 @@ def rows_of(tokenizer: Any) -> Rows:
 
 
 def objective_of(family: str) -> Objective:
-    pad = {"pad_token_id": 0}
-    model = tiny.build(family, **pad)
+    model = tiny.build(family, pad_token_id=0)
     encoder = Encoder("tiny", None, model, tiny.tokenizer(), maskable_matrices(model), {})
     dense = {name: p.detach().clone() for name, p in encoder.matrices.items()}
     objective = Objective(encoder, "mlm+kd", dense)
     with torch.no_grad():
         for parameter in encoder.matrices.values():
-            parameter *= torch.rand(parameter.shape, generator=torch.manual_seed(0)) < 0.6
+            kept = torch.rand(parameter.shape, generator=torch.manual_seed(0)) < 0.6
+            parameter.mul_(kept)
     return objective
 
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from command_line import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_search import RECIPE
+from small_search import RECIPE, small_config
 from torch import Tensor
 
 from tamtctl.foundations.errors import UsageError
@@ -25,6 +26,8 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.allocations import ALLOCATIONS, Allocation
 from tamtctl.pruning.allocations.request import Request
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.one_shot import reference_masks
+from tamtctl.pruning.searching.api import search
 from tamtctl.ticket.hub.card_text import introduction
 from tamtctl.ticket.ticket import Ticket
 
@@ -148,10 +151,10 @@ def test_settings_that_do_not_go_together_are_refused() -> None:
         ({"allocation": "globe"}, "--allocation must be one of uniform, global, by-type"),
     ):
         with pytest.raises(UsageError, match=message):
-            SearchConfig.from_recipe("nano", sparsity=0.7, **words)
-    config = SearchConfig.from_recipe("nano", sparsity=0.98, allocation="global")
+            SearchConfig.from_recipe("paper", sparsity=0.7, **words)
+    config = SearchConfig.from_recipe("paper", sparsity=0.98, allocation="global")
     assert "floor" not in config.to_dict()
-    assert "allocation" not in SearchConfig.from_recipe("nano", sparsity=0.7).to_dict()
+    assert "allocation" not in SearchConfig.from_recipe("paper", sparsity=0.7).to_dict()
 
 
 def counts_of(ticket: Ticket) -> dict[str, int]:
@@ -171,6 +174,8 @@ def test_every_row_is_a_budget_of_every_kind_of_method(
         assert "\nRelations: " in text
     Path("tiny.toml").write_text(RECIPE)
     options = f"--sparsity 0.7 --method {method} --recipe tiny.toml --allocation {row.name}"
+    options += " --init magnitude"
+    options += "" if row.is_uniform else " --budget-criterion magnitude"
     options += {"tamt": " --steps 6 --init-scores nats --learning-rate 0.05 --keep-scores",
                 "imp": " --prune-every 1"}.get(method, "")  # fmt: skip
     at: list[Any] = ["--model", tiny_model, "--corpus", text_file, "--device", "cpu", "--json"]
@@ -217,7 +222,8 @@ def test_a_mask_has_the_budgets_of_another_criterion(
     """The order is random, the budgets are those of magnitude; a pooler takes no part in them."""
     at: list[Any] = ["--model", tiny_model, "--corpus", text_file, "--device", "cpu", "--json"]
     at += ["--sparsity", 0.6, "--sequence-length", 16, "--allocation", "global"]
-    random = run("search", "--method", "random", "--budget-criterion", "magnitude", *at)
+    at += ["--budget-criterion", "magnitude"]
+    random = run("search", "--method", "random", *at)
     assert random.code == 0, random.err
     magnitude = run("search", "--method", "magnitude", *at)
     tickets = [Ticket.load(Path(json.loads(done.out)["ticket"])) for done in (random, magnitude)]
@@ -225,3 +231,23 @@ def test_a_mask_has_the_budgets_of_another_criterion(
     assert any(
         not torch.equal(tickets[0].mask(n), tickets[1].mask(n)) for n in counts_of(tickets[0])
     )
+
+
+@pytest.mark.parametrize("init", ["magnitude", "obs"])
+def test_a_pooler_takes_no_part_in_budgets_and_keeps_the_magnitude_mask(
+    init: str, text_file: Path, tmp_path: Path
+) -> None:
+    model = tiny.save(tmp_path / "m", "bert", with_head=False)
+    config = small_config(
+        model, text_file, objective="kd", sparsity=0.7, allocation="global", init=init, steps=4,
+        init_scores="nats", learning_rate=0.05, budget_criterion="magnitude",
+    )  # fmt: skip
+    ticket = Ticket.load(search(config, output_dir=tmp_path / "run").ticket)
+    encoder = load_encoder(str(model), with_head=False)
+    (name,) = encoder.pooler
+    count = keep_count(encoder.pooler[name].numel(), 0.7)
+    assert torch.equal(ticket.mask(name), reference_masks(encoder.pooler, {name: count})[name])
+    rest = {n: kept for n, kept in counts_of(ticket).items() if n != name}
+    total = sum(encoder.weights[n].numel() for n in rest)
+    assert sum(rest.values()) == keep_count(total, 0.7)
+    assert min(kept / encoder.weights[n].numel() for n, kept in rest.items()) > 0.019

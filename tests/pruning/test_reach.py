@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_search import small_config
 
-from tamtctl.pruning.searching.api import search
+from tamtctl.pruning.searching.api import plan_search, search
 from tamtctl.pruning.trained.initial_scores import KEPT_SCORE
 from tamtctl.pruning.trained.reach import step_sizes, warn_of_reach
 from tamtctl.training.loop import PaperAdamW
@@ -72,3 +72,39 @@ def test_the_schedule_counts(tiny_model: Path, text_file: Path) -> None:
         tiny_model, text_file, steps=40, learning_rate=2.6e-4, bias_correction=False
     )
     assert warn_of_reach(longer, decay_steps=40) is None
+
+
+def test_in_nats_the_weights_near_the_threshold_count(tiny_model: Path, text_file: Path) -> None:
+    def warning(rate: float, scores: list[float], **changes: float) -> str | None:
+        config = small_config(
+            tiny_model, text_file, steps=20, learning_rate=rate, init_scores="nats", **changes
+        )
+        return warn_of_reach(config, 20, {"m": torch.tensor([scores])})
+
+    far = [-3.0, -2.0, 1.0, 2.0]  # 3 nats between the last one pruned and the first one kept
+    never = warning(1e-3, far)  # 10.5 rates
+    assert never is not None
+    assert "cannot change the mask" in never
+    assert "moves by about 0.011 nats, and 1.5 is needed" in never
+    assert warning(0.2, far) is None
+    near = [-1e-9, 1e-9] + [-3.0, 3.0] * 150
+    little = warning(1e-3, near)
+    assert little is not None
+    assert "can change little of the mask" in little
+    assert "0.0066 of the weights are that near to the threshold" in little
+    assert warning(0.3, near) is None
+    # Decay brings the scores nearer to each other.
+    assert warning(0.1, far) is not None
+    assert warning(0.1, far, weight_decay=0.5) is None
+
+
+def test_what_cannot_change_in_nats_does_not(
+    tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    for rate, is_warned in ((1e-8, True), (0.05, False)):
+        config = small_config(
+            tiny_model, text_file, steps=20, learning_rate=rate, init_scores="nats"
+        )
+        plan = plan_search(config, output_dir=tmp_path / str(rate))
+        assert any("the mask: in 20 steps" in line for line in plan.warnings) is is_warned
+        assert (search(config, output_dir=tmp_path / str(rate)).flips > 0.001) is not is_warned

@@ -76,7 +76,9 @@ def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:
     reached = frozenset(scores)
     if left := {name: weights[name] for name in names if name not in scores}:
         scores |= CRITERIA[REFERENCE].scores(Context(weights=left))
-    by_row = reached if row.group == "row" else frozenset()
+    # The rows of a table are tokens, and no outputs: one that is rare may lose them all.
+    tables = context.encoder.embeddings if context.encoder else frozenset()
+    by_row = reached - tables if row.group == "row" else frozenset()
     passes = context.calibration.passes if context.calibration else frozenset()
     return Ranking(scores, ties, by_row, reached, passes)
 

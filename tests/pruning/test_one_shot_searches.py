@@ -58,6 +58,14 @@ def test_a_search_for_every_criterion(
         assert torch.equal(ticket.mask(matrix), other.mask(matrix))
 
 
+def test_wanda_compares_within_the_outputs_of_a_layer(at: list[object], run: Run) -> None:
+    done = run("search", "--sparsity", 0.6, "--method", "wanda", "--json", *at)
+    ticket = Ticket.load(Path(json.loads(done.out)["ticket"]))
+    outputs, tokens = (ticket.mask(name).sum(1) for name in (LAYER, TABLE))
+    assert int(outputs.max() - outputs.min()) <= 1
+    assert int(tokens.max() - tokens.min()) > 1  # a frequent token keeps more than a rare one
+
+
 def test_a_training_starts_from_a_combined_order(at: list[object], run: Run) -> None:
     one_shot = run("search", "--sparsity", 0.6, "--method", COMBINED, "--json", *at)
     rest = ["--steps", 1, "--learning-rate", 1e-9, "--json", *at]

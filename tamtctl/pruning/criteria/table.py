@@ -40,7 +40,9 @@ class Criterion(Row):
         needs_head: Whether the model needs its pre-trained masked-LM head for that.
         needs_noise: Whether the text has masked tokens.
         statistics: What it asks the calibration text for, names on the shelf of statistics.
-        group: Which weights compete with each other: those of a matrix, or of each of its rows.
+        group: Which weights compete with each other: those of a matrix, or of each output row of a
+            linear layer. A table of embeddings is always compared as a whole, if there is a model
+            to say which one it is: its rows are tokens.
         needs_counts: Whether it has to know how many weights each matrix keeps: then it ranks
             weights, and cannot say how many to keep.
         has_unit: Whether an importance means the same in every matrix, so that budgets can follow

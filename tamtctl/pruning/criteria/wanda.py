@@ -2,7 +2,7 @@
 
 |w_ij| · ‖x_j‖₂ over the tokens of a calibration text, compared within an output row (Sun et al.,
 2023, arXiv:2306.11695, §3, eq. 1). In a table of word embeddings the frequency of a token plays
-‖x‖², and a row is a token.
+‖x‖², and all of its weights are compared: its rows are tokens, and no outputs.
 
 Relations: one forward pass, and no gradients. `obs` knows of inputs that stand in for each other,
 `ria` keeps rows and columns alive, and `swaps` goes on from this mask.

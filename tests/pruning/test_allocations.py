@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from small_search import RECIPE, small_config
 from torch import Tensor
 
+from tamtctl.cli.views.words import gap_closed
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.masks import keep_count
 from tamtctl.models.loading import load_encoder
@@ -251,3 +252,11 @@ def test_a_pooler_takes_no_part_in_budgets_and_keeps_the_magnitude_mask(
     total = sum(encoder.weights[n].numel() for n in rest)
     assert sum(rest.values()) == keep_count(total, 0.7)
     assert min(kept / encoder.weights[n].numel() for n, kept in rest.items()) > 0.019
+
+
+def test_a_ticket_below_the_dense_model_is_said_to_have_learnt_the_text() -> None:
+    losses = {"dense": 3.0, "magnitude": 7.0, "ticket": 2.8}
+    line = gap_closed(losses, dict.fromkeys(losses, 0.1)) or ""
+    assert "below that of the dense model: the mask has learnt the text" in line
+    assert "%" not in line
+    assert "closes 75%" in (gap_closed(losses | {"ticket": 4.0}, {}) or "")

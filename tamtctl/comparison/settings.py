@@ -61,7 +61,7 @@ class CompareSettings(Config):
         default=(),
         help="Methods of the sweep, in the order of the table, of {choices}, or criteria joined by "
         "*. By default "
-        f"{','.join(DEFAULT_METHODS)}, of which a model without masked-LM head leaves out those "
+        f"{', '.join(DEFAULT_METHODS)}, of which a model without masked-LM head leaves out those "
         "that need it.",
         panel=METHOD,
         choices=sweep_methods,

@@ -24,7 +24,9 @@ TRAINED = (TAMT, IMP)
 IMP_OBJECTIVE = "mlm"  # what the weights are trained on between two cuts
 
 # What a sweep compares unless it is told: a choice, not a rule.
-DEFAULT_METHODS = ("tamt-mlm", "tamt-kd", "imp", "magnitude", "random")
+DEFAULT_METHODS = (
+    "tamt-mlm", "tamt-kd", "imp", "fisher", "obs", "wanda", "magnitude", "random",
+)  # fmt: skip
 
 # The colours are those of Okabe and Ito, which most colour-blind people can tell apart.
 _OF_IMP = ("#009E73", "^")

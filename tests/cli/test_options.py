@@ -15,6 +15,12 @@ from tamtctl.foundations.config import PANELS
 
 OPTIONS = {
     "search": """
+        --allocation str
+        --budget-criterion str
+        --floor float
+        --head-learning-rate float
+        --init-scores str
+        --rows str
         --base-model str
         --batch-size int
         --calibration-tokens int
@@ -57,6 +63,9 @@ OPTIONS = {
         -q/--quiet bool flag
     """,
     "compare": """
+        --allocation str
+        --budget-criterion str
+        --rows str
         --at-steps str
         --blocks int
         --budget str default=steps
@@ -75,7 +84,7 @@ OPTIONS = {
         --pattern str
         --precision str
         --prune-every int
-        --recipe str default=nano
+        --recipe str
         --seeds str
         --sequence-length int
         --shard str
@@ -122,6 +131,7 @@ OPTIONS = {
         task str
     """,
     "evaluate": """
+        --rows str
         --batch-size int default=16
         --blocks int
         --corpus list[str]

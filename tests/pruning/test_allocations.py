@@ -24,7 +24,7 @@ from tamtctl.cli.views.words import gap_closed
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.masks import keep_count
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.allocations import ALLOCATIONS, Allocation
+from tamtctl.pruning.allocations import ALLOCATIONS, Allocation, global_ranking
 from tamtctl.pruning.allocations.request import Request
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.one_shot import reference_masks
@@ -260,3 +260,20 @@ def test_a_ticket_below_the_dense_model_is_said_to_have_learnt_the_text() -> Non
     assert "below that of the dense model: the mask has learnt the text" in line
     assert "%" not in line
     assert "closes 75%" in (gap_closed(losses | {"ticket": 4.0}, {}) or "")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_many_weights_a_sample_says_where_to_look(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sample is far smaller than the matrices, and in part misleads."""
+    monkeypatch.setattr(global_ranking, "_SAMPLE", 50)
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (3000, 40, 700)
+    importance = {
+        f"m{i}": torch.rand(n, generator=generator) ** (1 + 3 * i) * 10.0 ** (i * seed)
+        for i, n in enumerate(sizes)
+    }
+    for sparsity in (0.0, 0.5, 0.9, 0.97):
+        request = request_of(importance, sparsity, 0.02, frozenset())
+        assert ALLOCATIONS["global"].keep(request) == plain(importance, sparsity, 0.02)

@@ -11,6 +11,7 @@ them. `by_type` leaves the embeddings out, which it prunes most.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 
@@ -20,6 +21,9 @@ from torch import Tensor
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.masks import keep_count
 from tamtctl.pruning.allocations.request import Request
+
+_SAMPLE = 2**20  # weights at most whose order says where to look for a threshold
+_MARGIN = 0.02  # share of a sample to either side
 
 
 def keep(request: Request) -> Mapping[str, int]:
@@ -37,6 +41,8 @@ def share_out(importance: Mapping[str, Tensor], request: Request) -> dict[str, i
     Raises:
         UsageError: The floor keeps more than the sparsity does.
     """
+    if not importance:
+        return {}
     total = sum(one.numel() for one in importance.values())
     wanted = keep_count(total, request.sparsity)
     # A share of 1 - floor is pruned at most; a matrix keeps a weight at least.
@@ -53,11 +59,14 @@ def share_out(importance: Mapping[str, Tensor], request: Request) -> dict[str, i
     importance = {name: _single(one) for name, one in importance.items()}
     threshold = _threshold(importance, least, wanted)
     counts = {
-        name: max(least[name], int((one > threshold).sum())) for name, one in importance.items()
+        name: max(least[name], int((one > threshold).count_nonzero()))
+        for name, one in importance.items()
     }
     missing = wanted - sum(counts.values())
     for name, one in importance.items():
-        more = min(missing, max(least[name], int((one >= threshold).sum())) - counts[name])
+        more = min(
+            missing, max(least[name], int((one >= threshold).count_nonzero())) - counts[name]
+        )
         counts[name] += more
         missing -= more
     return counts
@@ -67,15 +76,40 @@ def _threshold(importance: Mapping[str, Tensor], least: Mapping[str, int], wante
     """Return the largest number that at least so many weights reach, those of the floors counted.
 
     The bits of a float of 32 bits that is at least 0, read as an integer, are in the order of the
-    floats: to halve them 31 times is exact, and sorts nothing.
+    floats: to halve them 31 times is exact, and sorts nothing. A sample says between which floats
+    to look, so that the few weights between them are counted each time, and not all.
     """
-    low, high = 0, _bits(float("inf"))  # enough weights reach low; too few reach high
-    while high - low > 1:
-        middle = (low + high) // 2
-        at = _float(middle)
-        reach = sum(max(least[n], int((one >= at).sum())) for n, one in importance.items())
-        low, high = (middle, high) if reach >= wanted else (low, middle)
-    return _float(low)
+
+    def reach(at: float, among: Mapping[str, Tensor], beyond: Mapping[str, int]) -> int:
+        counts = {
+            n: beyond.get(n, 0) + int((one >= at).count_nonzero()) for n, one in among.items()
+        }
+        return sum(max(least[name], count) for name, count in counts.items())
+
+    low, high = _bracket(importance, wanted)
+    low = low if reach(low, importance, {}) >= wanted else 0.0
+    high = high if reach(high, importance, {}) < wanted else float("inf")
+    near = {name: one[(one >= low) & (one < high)] for name, one in importance.items()}
+    beyond = {name: int((one >= high).count_nonzero()) for name, one in importance.items()}
+    enough, too_few = _bits(low), _bits(high)
+    while too_few - enough > 1:
+        middle = (enough + too_few) // 2
+        if reach(_float(middle), near, beyond) >= wanted:
+            enough = middle
+        else:
+            too_few = middle
+    return _float(enough)
+
+
+def _bracket(importance: Mapping[str, Tensor], wanted: int) -> tuple[float, float]:
+    """Return two numbers between which the threshold probably is, from a sample of the weights."""
+    total = sum(one.numel() for one in importance.values())
+    step = -(-total // _SAMPLE)
+    sample = torch.cat([one.flatten()[::step].cpu() for one in importance.values()])
+    sample = sample.sort(descending=True).values
+    place, margin = round(wanted / total * len(sample)), math.ceil(_MARGIN * len(sample))
+    low, high = min(place + margin, len(sample) - 1), max(place - margin, 0)
+    return float(sample[low]), float(sample[high])
 
 
 def _bits(value: float) -> int:

@@ -12,6 +12,12 @@ halfway, in logarithms, between the least important weight that is kept and the 
 that is pruned. So the initial mask is S₀ > 0, to the bit. A weight of no importance gets the
 smallest importance that another one of its matrix has.
 
+Scores are not clamped: a step moves a score by the learning rate at most, about, so that one beyond
+the reach of a training stays on its side wherever it stands. How far an order is spread does count.
+Of nano at sparsity 0.8, after 120 steps at a rate of 0.03, whose reach is 1.8, the held-out loss is
+4.80 from |w| and 5.46 from |w| to the power of 8, whose scores are eight times as far apart: an
+order as wide as that wants a higher rate.
+
 A mask that is not the criterion's own, such as another ticket's, adds a margin M = 0.5 to the
 scores of what it keeps, and takes it from what it prunes. Where the two disagree, a score lies
 within M of the threshold, the nearer the more they do: the order of the criterion stays the same on

@@ -24,6 +24,7 @@ from command_line import Run
 README = Path(__file__).parent.parent / "README.md"
 COMMANDS = re.findall(r"^\$ (.+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
 PYTHON = re.findall(r"^```python\n(.+?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+(TWO_VALUED,) = re.findall(r"^```toml\n(.+?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
 (EXTENSION,) = (code for code in PYTHON if "register(" in code)  # a script with its own commands
 SET_UP = ["pip install . && tamtctl search --sparsity 0.8", "pip install nox && nox -s tests"]
 # What stands for the reader's own things, and keeps a run short that would take a GPU hours.
@@ -49,6 +50,7 @@ def here(
     monkeypatch.chdir(tmp_path)
     Path("tiny-bert").symlink_to(tiny_model)
     Path("english.txt").symlink_to(text_file)
+    Path("two-valued.toml").write_text(TWO_VALUED)
     return tmp_path
 
 

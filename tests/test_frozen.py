@@ -76,7 +76,7 @@ def test_exported_names() -> None:
         (f"finetune {OWN} --dense --model model", "finetune-own-dense-model-eaf62998"),
         (
             f"finetune {OWN} --ticket nano-0.7 --max-length 16 --select best",
-            "finetune-own-nano-0.7-7d2de800",
+            "finetune-own-nano-0.7-90db365c",
         ),
         (
             "compare nano-0.7 --corpus text.txt --blocks 8 --sequence-length 16",

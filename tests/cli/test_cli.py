@@ -34,11 +34,11 @@ def tiny_search(tiny_model: Path, text_file: Path) -> list[object]:
 def test_search_says_what_it_does_and_what_it_found(run: Run, tiny_search: list[object]) -> None:
     done = run(*tiny_search)
     assert done.code == 0, done.err
-    assert done.err.startswith("recipe nano: ")
+    assert done.err.startswith("recipe fast: ")
     for expected in ("13 matrices", "sparsity 0.7 in each", "4 steps of 4 × 16", "cpu, fp32"):
         assert expected in done.err
     assert done.out.startswith("Held-out mlm loss at sparsity 0.")  # the result, and no more
-    for row in ("dense", "random", "magnitude", "ticket"):
+    for row in ("dense", "random", "magnitude", "start: obs", "ticket"):
         assert re.search(rf"{row} +│ +\d\.\d{{3}}", done.out)
     assert "\x1b" not in done.out + done.err  # no terminal, no colours
     (ticket,) = Path("runs").glob("search-tiny-bert-0.7-tamt-mlm-*/ticket")
@@ -57,8 +57,8 @@ def test_search_as_json_is_one_object(run: Run, tiny_search: list[object]) -> No
         "seconds", "tokens_per_second", "losses", "bytes", "resumed_from",
     } <= result.keys()  # fmt: skip
     assert result["ticket"] == "mine/ticket"
-    assert result["losses"].keys() == {"dense", "random", "magnitude", "ticket"}
-    assert "recipe nano" in done.err
+    assert result["losses"].keys() == {"dense", "random", "magnitude", "start", "ticket"}
+    assert "recipe fast" in done.err
     assert result["bytes"] == sum(f.stat().st_size for f in Path("mine/ticket").iterdir())
 
 
@@ -87,7 +87,12 @@ def test_a_check_corpus_is_a_column(run: Run, tiny_search: list[object], text_fi
         ("--sparsity 0.8 --recipe papr", 2, "did you mean paper"),
         ("--sparsity 0.8 --method tamd", 2, "did you mean tamt"),
         ("--sparsity 0.8 --nonsense", 2, "No such option: --nonsense"),
-        ("--sparsity 0.8 --model no/such --device cpu", 1, "neither a folder nor reachable"),
+        ("--sparsity 0.8 --model no/such --device cpu", 2, "--recipe fast is for any model"),
+        (
+            "--sparsity 0.8 --model no/such --recipe nano --device cpu",
+            1,
+            "neither a folder nor reachable",
+        ),
         ("--sparsity 0.8 --corpus nowhere.txt --device cpu", 1, "nowhere.txt"),
         ("--sparsity 0.8 --corpus no/dataset --device cpu", 1, "no/dataset"),
         ("--sparsity 0.8 --device cuda", 2, "--device cuda is not available"),

@@ -77,10 +77,10 @@ def test_a_home_of_nobody_is_named_wherever_there_is_a_path(run: Run, tiny_model
     search = ["search", "--sparsity", "0.5", "--dry-run"]
     for command in (
         ["evaluate", nobody], ["inspect", nobody], ["push", nobody, "a/b"],
-        [*search, "--model", nobody], [*search, "--recipe", nobody],
+        [*search, "--model", nobody, "--corpus", "x"], [*search, "--recipe", nobody],
         [*search, "--output-dir", nobody], [*search, "--from-scores", nobody],
         [*search, "--model", tiny_model, "--sequence-length", "16", "--corpus", nobody],
-        [*search, "--model", tiny_model, "--sequence-length", "16", "--init", nobody],
+        [*search, "--recipe", "nano", "--init", nobody],
         ["finetune", "sst2", "--data-dir", nobody], ["finetune", "--train", nobody, "--dev", "x"],
         ["import", nobody, "--model", "nano", "--output-dir", "t"],
         ["import", "x", "--model", "nano", "--output-dir", nobody],

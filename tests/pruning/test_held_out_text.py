@@ -231,8 +231,9 @@ def test_a_tokenizer_larger_than_the_model_is_refused(text_file: Path, run: Run)
 def test_a_ticket_that_changed_nothing_says_so(tiny_model: Path, text_file: Path, run: Run) -> None:
     for init, start in (("magnitude", "the magnitude mask"), ("random", "the random mask it")):
         arguments = command(
-            tiny_model, text_file, "--learning-rate", 1e-4, "--init", init, "--force"
-        )
+            tiny_model, text_file, "--learning-rate", 1e-4, "--init", init,
+            "--init-scores", "two-valued", "--force",
+        )  # fmt: skip
         done = run(*arguments, "--output-dir", init)
         assert "This training cannot change the mask: in 4 steps" in done.err
         assert f"The mask did not change: it is {start}" in done.out

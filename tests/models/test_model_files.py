@@ -100,6 +100,7 @@ def test_without_the_packages_the_extra_is_named(
     with_sentencepiece: Path, missing: str, tmp_path: Path
 ) -> None:
     arguments = ["search", "--model", str(with_sentencepiece), "--sparsity", "0.5", "--dry-run"]
+    arguments += ["--corpus", "python-docs"]
     process = processes.start(arguments, tmp_path, before=partial(lack, missing))
     process.join()
     assert process.exitcode == 1

@@ -212,7 +212,8 @@ def test_a_row_that_looks_at_weights_alone(
     rows = {row["name"]: row for row in compared["results"]}
     assert rows["the smallest"]["seed"] is None
     pairs = {(one["a"], one["b"]) for one in compared["differences"]}
-    assert pairs == {("the smallest", "magnitude")}  # none with random masks
+    others = ("magnitude", "random")
+    assert pairs == {*(("the smallest", other) for other in others), others}
     told = [line for line in compared["sentences"] if "the smallest" in line and " in " in line]
     assert told
     for line in told:

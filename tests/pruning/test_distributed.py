@@ -102,7 +102,7 @@ def test_a_refusal_is_one_line(tiny_model: Path, text_file: Path, tmp_path: Path
         "error: a batch of 1 cannot be shared by 2 processes; give a larger --batch-size, "
         "or start fewer"
     ]
-    assert errors.count("recipe nano") == 1
+    assert errors.count("recipe fast") == 1
     assert not (tmp_path / "run").exists()
 
 

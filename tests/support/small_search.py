@@ -85,6 +85,9 @@ def bits(ticket: Path) -> dict[str, Any]:
 def command(config: SearchConfig, *more: object) -> list[object]:
     """Return the command line of a small search."""
     options: list[object] = ["search", "--output-dir", "run", "--json"]
-    for name in ("sparsity", "model", "steps", "batch_size", "sequence_length", "learning_rate"):
+    for name in (
+        "sparsity", "model", "steps", "batch_size", "sequence_length", "learning_rate", "init",
+        "init_scores",
+    ):  # fmt: skip
         options += ["--" + name.replace("_", "-"), getattr(config, name)]
     return [*options, "--corpus", config.corpus[0], "--device", "cpu", *more]

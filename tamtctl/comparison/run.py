@@ -101,6 +101,7 @@ def _of_cell(bench: Bench, cell: Cell, found: SearchResult | None, among: str) -
         objective=cell.objective,
         sparsity=cell.sparsity,
         among=among,
+        split=found.sparsities if among else {},
         seed=cell.seed,
         losses=bench.losses(masks.unpacked()),
         masks=masks,

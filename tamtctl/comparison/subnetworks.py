@@ -33,6 +33,7 @@ class Subnetwork:
         sparsity: The sparsity as asked for; 0 for the dense model.
         seed: The seed of its search or its random mask; None where there is none.
         among: Where its sparsity is, if not alike in every matrix; see `tamtctl.comparison.levels`.
+        split: Embeddings and layers → the sparsity of each, where a sweep does not have them alike.
         losses: Measure → loss on held-out text; see `tamtctl.comparison.measures`.
         masks: Its masks; None for the dense model.
         path: The folder of the ticket; None for a mask that was made on the spot.
@@ -57,6 +58,7 @@ class Subnetwork:
     seed: int | None
     losses: Mapping[str, HeldOutLoss]
     among: str = ""
+    split: Mapping[str, float] = field(default_factory=dict)
     masks: PackedMasks | None = None
     path: Path | None = None
     steps: int | None = None

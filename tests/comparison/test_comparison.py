@@ -16,6 +16,8 @@ from samples import ticket_for
 from small_search import RECIPE
 from small_tasks import sst2_folder
 
+from tamtctl.ticket.ticket import Ticket
+
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
 
@@ -362,3 +364,30 @@ def test_the_papers_order_holds_on_nano(run: Run) -> None:
         assert min(mlm, key=lambda name: mlm[name]) == "tamt-mlm"
         assert mlm["tamt-mlm"] < mlm["imp-mlm"] < mlm["magnitude-None"] < mlm["random-None"]
         assert min(kd, key=lambda name: kd[name]) == "tamt-kd"
+
+
+def test_a_sweep_with_budgets_says_what_embeddings_and_layers_have(
+    run: Run, tiny_model: Path, text_file: Path
+) -> None:
+    words = "compare --sparsity 0.7 --recipe tiny.toml --blocks 8 --device cpu --json".split()
+    words += ["--methods", "tamt-mlm,tamt-kd,imp,obs,magnitude,random"]
+    words += ["--allocation", "global", "--budget-criterion", "fisher"]
+    done = run(*words, "--model", tiny_model, "--corpus", text_file)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    rows = found["results"][1:]
+    assert {row["among"] for row in rows} == {"global"}
+    # All keep as many weights in each matrix, whatever found them, and not alike in all of them.
+    counts = set()
+    for row in rows:
+        ticket = Ticket.load(Path(row["ticket"]))
+        counts.add(tuple(entry.kept / entry.numel for entry in ticket.parameters.values()))
+    assert len(counts) == 1
+    (shares,) = counts
+    assert max(shares) - min(shares) > 0.1
+    report = Path(found["folder"], "report.md").read_text()
+    assert "sparsity of embeddings" in report
+    assert "sparsity of layers" in report
+    assert {"tamt-mlm", "obs"} & {one["method"].lower() for one in found["costs"]}
+    refused = run("compare", "nano-0.7", "--allocation", "global")
+    assert (refused.code, "--allocation is for a sweep" in refused.err) == (2, True)

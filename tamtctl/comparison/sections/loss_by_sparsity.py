@@ -51,17 +51,25 @@ class Losses(Found):
         first = self.comparison.subnetworks[0]
         columns = ["sparsity", "method", *map(heading, self.comparison.measures)]
         columns += [f"{task} ({first.metrics[task].label})" for task in tasks]
-        columns += ["mask flipped", "steps"]
+        parts = self._parts()
+        columns += [f"sparsity of {part}" for part in parts] + ["mask flipped", "steps"]
         groups = sorted(
             self.comparison.groups.items(), key=lambda item: (item[0][0] != DENSE, item[0][1])
         )
-        return Table(columns, [self._row(group) for _, group in groups], words=2)
+        return Table(columns, [self._row(group, parts) for _, group in groups], words=2)
 
-    def _row(self, group: Sequence[Subnetwork]) -> list[str]:
+    def _parts(self) -> list[str]:
+        """Return embeddings and layers, if they have sparsities of their own."""
+        return list(
+            dict.fromkeys(part for one in self.comparison.subnetworks for part in one.split)
+        )
+
+    def _row(self, group: Sequence[Subnetwork], parts: Sequence[str]) -> list[str]:
         one = group[0]
         row = ["–" if one.method == DENSE else str(one.level), one.label]
         row += [str(loss_over_seeds(group, measure)) for measure in self.comparison.measures]
         row += [str(metric_over_seeds(group, task)) for task in self.comparison.config.tasks]
+        row += [f"{one.split[part]:.3f}" if part in one.split else "–" for part in parts]
         row.append("–" if one.is_one_shot else _flipped([o.flips["all"] for o in group if o.flips]))
         row.append("–" if not one.steps else f"{one.steps:,}")
         return row

@@ -11,12 +11,13 @@ import numpy as np
 from tamtctl.comparison.found import Found, Picture, Table
 from tamtctl.comparison.intervals import loss_difference, number_or_none, thousandths
 from tamtctl.comparison.levels import Level
-from tamtctl.comparison.measures import term_of, unit, words
+from tamtctl.comparison.measures import term_of, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.rendering.plotting import legend, panels, styles
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import Subnetwork, loss_over_seeds
 from tamtctl.pruning.criteria import REFERENCE
+from tamtctl.pruning.objectives import terms_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -192,15 +193,20 @@ def _verdict(
         for those in (trained, at_once)
     )
     interval = loss_difference(*([one.losses[measure] for one in g] for g in (best, other)))
-    if interval.low is None:
+    if interval.low is None or interval.high is None:
         return None
-    of = f"{thousandths(interval.value)} {unit(measure)}, 95 % interval {interval.brackets}"
+    loss = terms_of(term_of(measure)).written(thousandths(abs(interval.value)))
+    bounds = sorted(map(abs, (interval.low, interval.high)))
+    brackets = ", ".join(map(thousandths, bounds))
     if not interval.is_significant:
-        told = f"training brought nothing that can be told, a difference of {of}"
+        told = (
+            f"training brought nothing that can be told, a difference of {loss}, "
+            f"95 % interval {interval.brackets}"
+        )
     elif interval.value < 0:
-        told = f"training was worth it, by {of}"
+        told = f"training was worth it, by {loss}, 95 % interval [{brackets}]"
     else:
-        told = f"training made it worse, by {of}"
+        told = f"training made it worse, by {loss}, 95 % interval [{brackets}]"
     bills = [
         _bill(_cost(comparison, group, groups[REFERENCE], level, measure))
         for group in (other, best)

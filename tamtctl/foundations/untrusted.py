@@ -21,6 +21,8 @@ from tamtctl.foundations.errors import TicketError
 # Limits that no real ticket comes near.
 MAX_WEIGHTS = 2**34
 MAX_JSON_DEPTH = 32
+
+_LONGEST_SHOWN = 200  # characters of a value in an error
 MAX_NAME_LENGTH = 256
 
 _NAME = re.compile(r"[A-Za-z0-9]\w*(\.\w+)*", re.ASCII)
@@ -230,7 +232,9 @@ def _is_time(value: Any) -> bool:
 
 def show(value: Any) -> str:
     """Return a short form of an untrusted value that stays on one line."""
-    return reprlib.repr(value).encode("ascii", "backslashreplace").decode()
+    text = reprlib.repr(value).encode("ascii", "backslashreplace").decode()
+    # A line of an error; reprlib limits each level of a value, and not the whole.
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 
 def show_name(name: str) -> str:

@@ -134,9 +134,8 @@ json_values = st.recursive(
     | st.integers(-(10**30), 10**30)
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from(
-        [1, 2, "bits", "mask.safetensors", "layer.0.weight", "0" * 64, [3, 4], 1e999]
-    ),
+    | st.sampled_from([1, 2, "bits", "mask.safetensors", "layer.0.weight", "0" * 64, 1e999])
+    | st.builds(lambda: [3, 4]),  # a new one each time: documents are changed in place
     lambda children: (
         st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3)
     ),
@@ -209,3 +208,13 @@ def test_any_document(
     good: Folder, attempt: Callable[[Folder], Ticket | None], content: bytes
 ) -> None:
     assert attempt(good | {"ticket.json": content}) is None
+
+
+def test_a_value_of_many_levels_is_shown_in_a_line(
+    good: Folder, attempt: Callable[[Folder], Ticket | None]
+) -> None:
+    document = json.loads(good["ticket.json"])
+    within = document["parameters"]
+    for _ in range(3):
+        within = dict.fromkeys(within, within)
+    attempt(good | {"ticket.json": json.dumps(document | {"allocation": within}).encode()})

@@ -138,9 +138,12 @@ class CompareConfig(CompareSettings):
         return self.search_config(self.cells()[0]).pattern
 
     @property
-    def mask_allocation(self) -> str:
-        """How the sweep's masks share out what they keep."""
-        return UNIFORM if self.tickets else self.search_config(self.cells()[0]).allocation
+    def among(self) -> str:
+        """How the sweep's masks share out what they keep; empty if all matrices are alike."""
+        if self.tickets:
+            return ""
+        search = self.search_config(self.cells()[0])
+        return search.allocation if search.budgets_by else ""
 
     def notes_on_steps(self, cells: Sequence[Cell]) -> list[str]:
         """Return where a step of ``at_steps`` is beyond what mask training takes."""

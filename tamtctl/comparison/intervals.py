@@ -73,6 +73,14 @@ class Interval:
             return self.why_none or "–"
         return f"[{thousandths(self.low)}, {thousandths(self.high)}]"
 
+    @property
+    def brackets_of_size(self) -> str:
+        """The bounds of its size, where the interval leaves 0 out: those of −0.2 are positive."""
+        assert self.low is not None
+        assert self.high is not None
+        low, high = sorted((abs(self.low), abs(self.high)))
+        return f"[{thousandths(low)}, {thousandths(high)}]"
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; what is no number is null."""
         return {

@@ -23,7 +23,6 @@ from tamtctl.comparison.sweep import (
 )
 from tamtctl.comparison.task_metrics import TaskMetric, metric_of, run_finetuning
 from tamtctl.foundations.working import counted
-from tamtctl.pruning.allocations import UNIFORM
 from tamtctl.pruning.methods import TAMT, TRAINED
 from tamtctl.pruning.searching.result import SearchResult
 from tamtctl.ticket.packed_masks import PackedMasks
@@ -59,8 +58,7 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> Iterator[S
             for task in config.tasks
         }
 
-    allocation = config.mask_allocation
-    among = "" if allocation == UNIFORM else allocation
+    among = config.among
     yield replace(_dense(bench), metrics=known(None))
     for cell in opened.cells:
         if cell not in runs.left_out:

@@ -15,7 +15,6 @@ from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
 from tamtctl.comparison.task_metrics import run_finetuning
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
 from tamtctl.foundations.watching import Watcher
-from tamtctl.pruning.allocations import UNIFORM
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import asked_together, is_criterion
 from tamtctl.pruning.methods import IMP, TAMT
@@ -153,7 +152,7 @@ def _units(
     A mask that can be made on the spot takes a run only for fine-tuning, which wants a ticket on
     disk, and where a criterion that looks at text says how many weights a matrix keeps.
     """
-    take_all = bool(config.tasks) or config.mask_allocation != UNIFORM
+    take_all = bool(config.tasks) or bool(config.among)
     wanted = [cell for cell in cells if cell.facts.takes_a_run or take_all]
     units: list[tuple[Cell | None, ...]] = [*units_of_work(wanted)]
     if config.budget == "seconds":  # which are known once imp is done

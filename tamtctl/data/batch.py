@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tamtctl.data.padding import attended
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -44,8 +46,8 @@ class Batch:
         Args:
             lengths: How many tokens each row has, shape (B,).
         """
-        is_token = np.arange(self.input_ids.shape[1]) < lengths[:, None]  # (B, T)
-        return replace(self, attention_mask=torch.from_numpy(is_token.astype(np.int64)))
+        mask = torch.from_numpy(attended(lengths).astype(np.int64))  # (B, T)
+        return replace(self, attention_mask=mask)
 
     @property
     def tokens(self) -> int:

@@ -10,8 +10,9 @@ reads its share again up to where it was. Held-out documents are left out by the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from tamtctl.data.batch import Batch, clean
+from tamtctl.data.batches import training_batches
 from tamtctl.data.noise import Noise
 from tamtctl.data.padding import IdArray, gathered, pad_id
-from tamtctl.data.sequences import Blocks, Rows, special_tokens_around
+from tamtctl.data.sequences import Blocks, Rows, Sequences, special_tokens_around
 from tamtctl.data.text.documents import Document, Source, is_held_out
 from tamtctl.data.text.sources import open_source
 from tamtctl.data.token_streams import CHARACTERS_AT_ONCE, Waiting
@@ -171,3 +173,13 @@ class StreamedText:
                 yield waiting.encoded(encoder)
                 waiting = Waiting()
         yield waiting.encoded(encoder)
+
+
+def batches_of(text: Sequences | StreamedText) -> Callable[..., Iterator[Batch]]:
+    """Return what makes training batches of a text, whether it is streamed or on the disk.
+
+    Its arguments are those of `tamtctl.data.batches.training_batches` behind the text.
+    """
+    return (
+        text.training_batches if isinstance(text, StreamedText) else partial(training_batches, text)
+    )

@@ -67,7 +67,7 @@ class SequenceFacts:
     cut: float
 
     def __str__(self) -> str:
-        noun = self.rows.removesuffix("s") if self.count == 1 else self.rows
+        noun = _noun(self.rows, self.count)
         parts = [f"{self.count:,} {noun} of {self.mean_length:,.1f} tokens on average"]
         if self.mean_length == self.longest:
             parts = [f"{self.count:,} {noun} of {self.longest:,} tokens"]
@@ -87,8 +87,11 @@ def extent(count: int, length: int, rows: str | None) -> str:
     """
     if rows is None:
         return f"sequence{'' if count == 1 else 's'} × {length} tokens"
-    noun = rows.removesuffix("s") if count == 1 else rows
-    return f"{noun} of at most {length} tokens"
+    return f"{_noun(rows, count)} of at most {length} tokens"
+
+
+def _noun(rows: str, count: int) -> str:
+    return rows.removesuffix("s") if count == 1 else rows
 
 
 def _percent(share: float) -> str:

@@ -167,8 +167,7 @@ class SearchConfig(SearchSettings):
     @property
     def criterion(self) -> Criterion:
         """What ranks the weights of the initial mask, which a one-shot method ends with."""
-        asked = (self.method, *([] if self.from_scores else [self.init]))
-        return find_criterion(next(filter(is_criterion, asked), REFERENCE))
+        return _first(self.method, *([] if self.from_scores else [self.init]))
 
     @property
     def budgets_by(self) -> Criterion | None:
@@ -177,8 +176,7 @@ class SearchConfig(SearchSettings):
             return None
         if self.budget_criterion is not None:
             return CRITERIA[self.budget_criterion]
-        asked = (self.method, self.init)
-        return find_criterion(next(filter(is_criterion, asked), REFERENCE))
+        return _first(self.method, self.init)
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:
@@ -217,3 +215,8 @@ class SearchConfig(SearchSettings):
             UsageError: No such recipe, a file that is not TOML, or a value that is refused.
         """
         return cls(**recipe_values(recipe, cls, changes))
+
+
+def _first(*names: str) -> Criterion:
+    """Return the first of these that is a criterion; the reference if none is."""
+    return find_criterion(next(filter(is_criterion, names), REFERENCE))

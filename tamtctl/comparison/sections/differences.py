@@ -57,8 +57,8 @@ class Difference:
             return f"{self.a} and {self.b} at {self.level} are identical masks"
         of = f" {unit(self.measure)}" if is_loss(self.measure) else ""
         where = f"at {self.level} in {words(self.measure)}"
-        value, low, high = self.interval.value, self.interval.low, self.interval.high
-        if low is None or high is None:
+        value = self.interval.value
+        if self.interval.low is None:
             return f"{self.a} and {self.b} {where}: {self.interval.why_none}"
         if not self.is_claimed:
             return (
@@ -67,8 +67,10 @@ class Difference:
             )
         a_is_better = (value < 0) == lower_is_better(self.measure)
         better, worse = (self.a, self.b) if a_is_better else (self.b, self.a)
-        bounds = ", ".join(f"{bound:.3f}" for bound in sorted((abs(low), abs(high))))
-        return f"{better} beats {worse} {where} by {abs(value):.3f}{of}, 95 % interval [{bounds}]"
+        return (
+            f"{better} beats {worse} {where} by {abs(value):.3f}{of}, "
+            f"95 % interval {self.interval.brackets_of_size}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

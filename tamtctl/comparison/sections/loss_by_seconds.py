@@ -122,8 +122,19 @@ class LossesBySeconds(Found):
 
 def find(comparison: Comparison, opened: Opened) -> LossesBySeconds | None:
     """Return what the masks of a sweep cost; None without the reference beside them."""
-    costs = [] if comparison.config.tickets else list(_costs(comparison))  # no ticket says its own
-    return LossesBySeconds(comparison, costs, list(_verdicts(comparison))) if costs else None
+    if comparison.config.tickets:  # none of which says what it cost
+        return None
+    costs: list[Cost] = []
+    verdicts: list[str] = []
+    for level, groups in _levels(comparison):
+        for measure in comparison.measures:
+            own = {
+                method: _cost(comparison, group, groups[REFERENCE], level, measure)
+                for method, group in groups.items()
+            }
+            costs += own.values()
+            verdicts += _verdict(groups, own)
+    return LossesBySeconds(comparison, costs, verdicts) if costs else None
 
 
 def _levels(comparison: Comparison) -> Iterator[tuple[Level, dict[str, _Group]]]:
@@ -135,13 +146,6 @@ def _levels(comparison: Comparison) -> Iterator[tuple[Level, dict[str, _Group]]]
     for level, groups in sorted(found.items()):
         if REFERENCE in groups and len(groups) > 1:
             yield level, groups
-
-
-def _costs(comparison: Comparison) -> Iterator[Cost]:
-    for level, groups in _levels(comparison):
-        for measure in comparison.measures:
-            for group in groups.values():
-                yield _cost(comparison, group, groups[REFERENCE], level, measure)
 
 
 def _cost(
@@ -173,47 +177,38 @@ def _cost(
     )
 
 
-def _verdicts(comparison: Comparison) -> Iterator[str]:
-    """Yield, for each level and loss, what training brought over the best mask without it."""
-    for level, groups in _levels(comparison):
-        for measure in comparison.measures:
-            if verdict := _verdict(comparison, level, groups, measure):
-                yield verdict
+def _verdict(groups: Mapping[str, _Group], costs: Mapping[str, Cost]) -> Iterator[str]:
+    """Yield what training brought over the best mask without it, if there is anything to tell.
 
-
-def _verdict(
-    comparison: Comparison, level: Level, groups: Mapping[str, _Group], measure: str
-) -> str | None:
-    at_once = [group for group in groups.values() if group[0].is_one_shot]
-    trained = [group for group in groups.values() if not group[0].is_one_shot]
+    Args:
+        groups: Method → its subnetworks, of one level.
+        costs: Method → what it costs, in one loss.
+    """
+    at_once = [method for method, group in groups.items() if group[0].is_one_shot]
+    trained = [method for method in groups if method not in at_once]
     if not (at_once and trained):
-        return None
+        return
     best, other = (
-        min(those, key=lambda group: loss_over_seeds(group, measure).mean)
-        for those in (trained, at_once)
+        min(those, key=lambda method: costs[method].loss) for those in (trained, at_once)
     )
-    interval = loss_difference(*([one.losses[measure] for one in g] for g in (best, other)))
-    if interval.low is None or interval.high is None:
-        return None
+    level, measure = costs[best].level, costs[best].measure
+    interval = loss_difference(
+        *([one.losses[measure] for one in groups[method]] for method in (best, other))
+    )
+    if interval.low is None:
+        return
     loss = terms_of(term_of(measure)).written(thousandths(abs(interval.value)))
-    bounds = sorted(map(abs, (interval.low, interval.high)))
-    brackets = ", ".join(map(thousandths, bounds))
     if not interval.is_significant:
         told = (
             f"training brought nothing that can be told, a difference of {loss}, "
             f"95 % interval {interval.brackets}"
         )
-    elif interval.value < 0:
-        told = f"training was worth it, by {loss}, 95 % interval [{brackets}]"
     else:
-        told = f"training made it worse, by {loss}, 95 % interval [{brackets}]"
-    bills = [
-        _bill(_cost(comparison, group, groups[REFERENCE], level, measure))
-        for group in (other, best)
-    ]
-    return (
-        f"at {level} in {words(measure)}, the best mask without training is {bills[0]}, "
-        f"the best trained one {bills[1]}: {told}"
+        brought = "was worth it" if interval.value < 0 else "made it worse"
+        told = f"training {brought}, by {loss}, 95 % interval {interval.brackets_of_size}"
+    yield (
+        f"at {level} in {words(measure)}, the best mask without training is "
+        f"{_bill(costs[other])}, the best trained one {_bill(costs[best])}: {told}"
     )
 
 

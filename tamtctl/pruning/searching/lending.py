@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import cast
 
 from torch import nn
 
 from tamtctl.data.batch import Batch
-from tamtctl.data.batches import training_batches
 from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
-from tamtctl.data.streaming import StreamedText
+from tamtctl.data.streaming import StreamedText, batches_of
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import NoHeadError
 from tamtctl.models.encoder import Encoder
@@ -78,9 +76,7 @@ def lent(
         return row.needs_noise or encoder.is_of_masked_text
 
     compute = Compute.choose(config.device, config.precision)
-    make = (
-        text.training_batches if isinstance(text, StreamedText) else partial(training_batches, text)
-    )
+    make = batches_of(text)
 
     def batches() -> Iterator[Batch]:
         noise = Noise.of(encoder.tokenizer) if criterion.needs_noise else None

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tamtctl.data.batch import Batch
 from tamtctl.foundations.cache import cache_dir
 from tamtctl.foundations.devices import Compute
-from tamtctl.foundations.files import give_usual_rights, put_in_place, unfinished
+from tamtctl.foundations.tensor_files import write_tensors
 from tamtctl.pruning.statistics.table import Statistic
 
 _VERSION = 1  # raise it whenever the same batches would give other numbers to every statistic
@@ -79,10 +78,7 @@ def write(file: Path, statistic: Kept) -> None:
     facts = {_FACTS: json.dumps(told)}
     with suppress(OSError, SafetensorError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished(file.parent, f".{file.name}-", is_folder=False) as new:
-            save_file(tensors, new, metadata=facts)
-            give_usual_rights(new)
-            put_in_place(new, file)
+        write_tensors(file, tensors, facts)
 
 
 def read(file: Path) -> Kept | None:

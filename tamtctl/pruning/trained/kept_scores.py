@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tamtctl.foundations.errors import DamagedRunError
-from tamtctl.foundations.files import give_usual_rights, put_in_place, unfinished
+from tamtctl.foundations.tensor_files import write_tensors
 from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
 from tamtctl.training.run_folder import SCORES
 
@@ -18,10 +18,7 @@ from tamtctl.training.run_folder import SCORES
 def save_scores(run: Path, scores: Mapping[str, Tensor]) -> None:
     """Write name → score of every weight into a run's folder; the file is whole or not there."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in scores.items()}
-    with unfinished(run, f".{SCORES}-", is_folder=False) as new:
-        save_file(tensors, new)
-        give_usual_rights(new)
-        put_in_place(new, run / SCORES)
+    write_tensors(run / SCORES, tensors)
 
 
 def masks_from_scores(

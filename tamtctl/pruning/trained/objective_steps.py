@@ -10,16 +10,16 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from tamtctl.data.batch import Batch
-from tamtctl.data.batches import prefetched, training_batches
+from tamtctl.data.batches import prefetched
 from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
-from tamtctl.data.streaming import StreamedText
+from tamtctl.data.streaming import StreamedText, batches_of
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import without_sum, world
 from tamtctl.foundations.one_at_a_time import random_numbers
@@ -149,12 +149,7 @@ class ObjectiveSteps:
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches from the next step on, of several processes the slices of this one."""
-        batches = (
-            self.text.training_batches
-            if isinstance(self.text, StreamedText)
-            else partial(training_batches, self.text)
-        )
-        return batches(
+        return batches_of(self.text)(
             self._config.batch_size,
             self._config.seed,
             noise=self._noise,

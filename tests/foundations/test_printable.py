@@ -83,6 +83,7 @@ def test_html_holds_text_and_nothing_else(text: str) -> None:
 
 @given(anything)
 @example("\\|")
+@example("__0__")
 def test_markdown_holds_text_and_nothing_else(text: str) -> None:
     renderer = MarkdownIt("commonmark").enable("table").enable("strikethrough")
     row = f"x {printable.markdown(text)} | {printable.markdown_code(text)}"

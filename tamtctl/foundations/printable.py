@@ -13,8 +13,7 @@ from collections.abc import Iterable
 
 LONGEST_LINE, LONGEST_CELL = 4000, 300  # characters that are shown
 
-# What begins markup; an underscore within a word does not.
-# An underscore is markup unless it stands between two letters or digits.
+# What begins markup; an underscore between two letters or digits does not.
 _MARKDOWN = re.compile(r"[\\`*\[\]|#~!]|(?<![^\W_])_|_(?![^\W_])")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

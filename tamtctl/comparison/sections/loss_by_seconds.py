@@ -102,7 +102,9 @@ class LossesBySeconds(Found):
     def _drawn(self) -> Figure:
         style = styles(self.comparison)
         style_of = {one.label: style[one.method] for one in self.comparison.subnetworks[1:]}
-        places = sorted({(one.measure, one.level) for one in self.costs if one.gap_closed})
+        known = {(one.measure, one.level) for one in self.costs if one.gap_closed is not None}
+        order = self.comparison.measures.index
+        places = sorted(known, key=lambda place: (order(place[0]), place[1]))
         figure, all_axes = panels(len(places), columns=len({level for _, level in places}))
         for axes, (measure, level) in zip(all_axes, places, strict=True):
             for one in self.costs:
@@ -111,6 +113,7 @@ class LossesBySeconds(Found):
                     x, y = zip(*((seconds, 100 * share) for seconds, share in points), strict=True)
                     axes.plot(x, y, label=one.method, linewidth=1.2, **style_of[one.method])
             axes.set_xscale("symlog", linthresh=1)
+            axes.xaxis.set_major_formatter("{x:g}")  # powers of ten would be formulas
             axes.set(
                 title=f"{words(measure)} at sparsity {level}",
                 xlabel="seconds",

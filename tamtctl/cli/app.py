@@ -10,19 +10,18 @@ import signal
 import sys
 import traceback
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperOption
 
 from tamtctl.cli.compare_command import compare
 from tamtctl.cli.evaluate_command import evaluate
 from tamtctl.cli.finetune_command import finetune
+from tamtctl.cli.help import Command, Group
 from tamtctl.cli.search_command import search
 from tamtctl.cli.sharing_commands import pull, push
 from tamtctl.cli.ticket_commands import env, export, import_masks, inspect, list_tickets
 from tamtctl.foundations import printable
-from tamtctl.foundations.config import OUTPUT
 from tamtctl.foundations.errors import TamtctlError, UsageError, explain
 from tamtctl.foundations.launch import check_launch, world_size
 from tamtctl.foundations.paths import check_working_directory
@@ -35,10 +34,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="tamtctl",
+    cls=Group,
     help="Find, compare, fine-tune and share lottery tickets of pre-trained encoders.",
     epilog="Start with: tamtctl search --recipe nano --sparsity 0.8",
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
+    rich_markup_mode=None,  # help texts are text: [@revision] stays what it is
     pretty_exceptions_enable=False,
 )
 
@@ -78,20 +78,11 @@ def root(
         )
 
 
-class _Command(TyperCommand):
-    """A command whose ``--help`` stands beside the other options of what is shown."""
-
-    def get_help_option(self, ctx: Any) -> TyperOption | None:
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.rich_help_panel = OUTPUT
-        return option
-
-
 _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "search": (
         search,
-        "search --sparsity 0.8 --model bert-base-uncased --corpus my-text.txt --objective kd",
+        "search --sparsity 0.8 --model bert-base-uncased \\\n"
+        "      --corpus my-text.txt --objective kd",
     ),
     "compare": (compare, "compare --sparsity 0.5,0.7,0.9 --recipe nano"),
     "finetune": (finetune, "finetune sst2 --ticket nano-0.7 --limit 1000 --seeds 1,2,3"),
@@ -102,13 +93,13 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "export": (export, "export nano-0.8 --output-dir sparse-nano"),
     "import": (
         import_masks,
-        "import mask.pt --model bert-base-uncased --output-dir ticket --encoding delta",
+        "import mask.pt --model bert-base-uncased --output-dir ticket",
     ),
     "list": (list_tickets, "list --sort loss"),
     "env": (env, "env > report.txt"),
 }
 for _name, (_function, _example) in _COMMANDS.items():
-    app.command(_name, cls=_Command, epilog=f"Example: tamtctl {_example}")(_function)
+    app.command(_name, cls=Command, epilog=f"Example:\n  tamtctl {_example}")(_function)
 
 
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM

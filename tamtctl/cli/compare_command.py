@@ -30,6 +30,7 @@ def compare(
             help="Make only a part of a sweep's runs, for example 2/8, and no report; the same "
             "command without it puts all together.",
             rich_help_panel=RUN,
+            hidden=True,
         ),
     ] = None,
     output_dir: OutputDirOption = None,

@@ -6,7 +6,6 @@ lines; who shows them decides about colours.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +13,12 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from tamtctl.cli.console import Page
+from tamtctl.cli.wrapping import GAP, hanging, padded
 from tamtctl.foundations import printable
 
 _WIDEST = 100  # characters of a line of words; longer ones are hard to read
 _ENDLESS = 10**6
 
-_GAP = "  "
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -48,7 +47,7 @@ def table(columns: Sequence[Column], width: int) -> list[str]:
 
     A name that would not fit beside the other columns has a line of its own above them.
     """
-    rest = sum(column.width + len(_GAP) for column in columns[1:])
+    rest = sum(column.width + len(GAP) for column in columns[1:])
     names = columns[0]
     room = max(min(names.width, width - rest), cell_len(names.heading))
     lines = [_row([names.heading, *(c.heading for c in columns[1:])], columns, room)]
@@ -67,11 +66,11 @@ def fitting(columns: Sequence[Column], width: int, at_least: int) -> list[Column
     A name that gets a line of its own takes no room from the other columns.
     """
     names, *others = columns
-    least = sum(column.width + len(_GAP) for column in others[: at_least - 1])
+    least = sum(column.width + len(GAP) for column in others[: at_least - 1])
     room = max((n for n in map(cell_len, names.cells) if n + least <= width), default=0)
     chosen, used = [names], max(room, cell_len(names.heading))
     for column in others:
-        used += column.width + len(_GAP)
+        used += column.width + len(GAP)
         if used > width and len(chosen) >= at_least:
             break
         chosen.append(column)
@@ -80,27 +79,11 @@ def fitting(columns: Sequence[Column], width: int, at_least: int) -> list[Column
 
 def _row(cells: Sequence[str], columns: Sequence[Column], room: int) -> str:
     widths = [room, *(column.width for column in columns[1:])]
-    padded = [
-        _padded(cell, width, right=column.right)
+    cells = [
+        padded(cell, width, right=column.right)
         for cell, width, column in zip(cells, widths, columns, strict=True)
     ]
-    return _GAP.join(padded).rstrip()
-
-
-def _padded(text: str, width: int, *, right: bool = False) -> str:
-    space = " " * (width - cell_len(text))
-    return space + text if right else text + space
-
-
-def hanging(label: str, text: str, indent: int, width: int) -> list[str]:
-    """Set a text behind its label, broken between words; no word, such as a path, is broken."""
-    lines = textwrap.wrap(
-        text, max(width - indent, 20), break_long_words=False, break_on_hyphens=False
-    ) or [""]
-    first = _padded(label, indent)
-    if label and cell_len(label) >= indent:
-        first += _GAP
-    return [f"{first}{lines[0]}".rstrip(), *(" " * indent + line for line in lines[1:])]
+    return GAP.join(cells).rstrip()
 
 
 def bar(share: float, width: int) -> str:
@@ -117,8 +100,8 @@ def beside(left: Sequence[str], right: Sequence[str], width: int) -> list[str]:
     if room + max(map(cell_len, right), default=0) > width:
         return [*left, "", *right]
     rows = max(len(left), len(right))
-    padded = [[*block, *[""] * (rows - len(block))] for block in (left, right)]
-    return [f"{_padded(a, room)}{b}".rstrip() for a, b in zip(*padded, strict=True)]
+    blocks = [[*block, *[""] * (rows - len(block))] for block in (left, right)]
+    return [f"{padded(a, room)}{b}".rstrip() for a, b in zip(*blocks, strict=True)]
 
 
 class Sheet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING
 from pathlib import Path
@@ -11,21 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
+from tamtctl.cli.completion import among, completer
 from tamtctl.foundations.config import OUTPUT, PANELS, Config, Setting, Typed, settings_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
-
-
-def shown(text: str) -> str:
-    """Return a help text as Typer shows it: ``[@revision]`` is no markup."""
-    return re.sub(r"\[(?=[a-z#/@])", r"\\[", text)
-
+from tamtctl.pruning.recipes import recipe_settings
+from tamtctl.ticket.places import ticket_names
 
 JsonOption = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Print one JSON object on stdout, all else on stderr.",
+        help="One JSON object on stdout, all else on stderr.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -35,7 +31,9 @@ QuietOption = Annotated[
 ]
 DebugOption = Annotated[
     bool,
-    typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT, hidden=True
+    ),
 ]
 TokenOption = Annotated[
     str | None,
@@ -44,7 +42,8 @@ TokenOption = Annotated[
 TicketArgument = Annotated[
     str,
     typer.Argument(
-        help=shown("A ticket: its folder, packaged name or Hub id org/name[@revision].")
+        help="A ticket: its folder, packaged name or Hub id org/name[@revision].",
+        autocompletion=among(ticket_names),
     ),
 ]
 EncodingOption = Annotated[
@@ -53,7 +52,7 @@ EncodingOption = Annotated[
 ]
 BaseModelOption = Annotated[
     str | None,
-    typer.Option(help=shown(settings_of(SearchConfig)["base_model"].help)),
+    typer.Option(help=settings_of(SearchConfig)["base_model"].help),
 ]
 OutputDirOption = Annotated[
     Path | None,
@@ -128,17 +127,19 @@ def _parameter(one: Setting, *, has_recipe: bool) -> inspect.Parameter:
     if typed.is_argument:
         is_needed = one.default is MISSING and not typed.may_be_missing
         default = inspect.Parameter.empty if is_needed else None
-        info = typer.Argument(help=shown(one.help), metavar=typed.metavar)
+        info = typer.Argument(help=one.help, metavar=typed.metavar, autocompletion=completer(one))
     else:
         dashed = f"--{one.option}"
         if type_ is bool and (typed.can_be_denied or one.default is True):
             dashed += f"/--no-{one.option}"
         info = typer.Option(
             dashed,
-            help=shown(one.help),
-            metavar=typed.metavar,
+            help=_with_default_of_recipes(one) if has_recipe else one.help,
+            metavar=typed.metavar or _typed_as(one),
             min=typed.least,
             rich_help_panel=one.facts.panel,
+            hidden=not one.facts.is_common,
+            autocompletion=completer(one),
         )
     told: Any = Annotated[type_ if default is inspect.Parameter.empty else type_ | None, info]
     return inspect.Parameter(one.name, _BY_NAME, default=default, annotation=told)
@@ -152,6 +153,25 @@ def _shown_default(one: Setting, *, has_recipe: bool) -> Any:
         is_shown = typed.between_commas and one.default
         return ",".join(map(str, one.default)) if is_shown else None
     return one.default
+
+
+def _typed_as(one: Setting) -> str:
+    """Return what stands for the value in the help; dots say that there may be several."""
+    typed = one.facts.typed or Typed()
+    several = (",..." if typed.between_commas else "...") if one.kind.is_several else ""
+    return f"<{one.kind.type_of_one.__name__}>{several}"
+
+
+def _with_default_of_recipes(one: Setting) -> str:
+    """Return the help of a setting that a recipe may give, with the default that it has then."""
+    first, gap, rest = one.help.partition("\n\n")
+    if one.name in recipe_settings():
+        first += "  [by recipe]"
+    elif one.default is MISSING:
+        first += "  [required]"
+    elif one.default not in (None, (), False) and one.default is not True:
+        first += f"  [default: {one.default}]"
+    return first + gap + rest
 
 
 def _as_setting(one: Setting, value: Any) -> Any:

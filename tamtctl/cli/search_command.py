@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tamtctl.cli.completion import among
 from tamtctl.cli.options import (
     DebugOption,
     Given,
@@ -28,8 +29,9 @@ def search(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help=f"Preset: {', '.join(RECIPES)}, or a TOML file of settings.",
+            help=f"Preset: {', '.join(RECIPES)}, or a TOML file.",
             rich_help_panel=METHOD,
+            autocompletion=among(RECIPES),
         ),
     ] = None,
     given: Given,

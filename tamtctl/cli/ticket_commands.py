@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tamtctl.cli.completion import among
 from tamtctl.cli.options import (
     BaseModelOption,
     DebugOption,
@@ -16,19 +17,20 @@ from tamtctl.cli.options import (
     QuietOption,
     TicketArgument,
     TokenOption,
-    shown,
 )
 from tamtctl.cli.screen import hush_hub, hush_libraries, hush_plotting, output_of, watched
 from tamtctl.foundations.errors import TamtctlError
 from tamtctl.foundations.paths import expanded
+from tamtctl.ticket.places import ticket_names
 
 
 def inspect(
     tickets: Annotated[
         list[str],
         typer.Argument(
-            metavar="TICKET...",
-            help=shown("One or more tickets: folder, packaged name or Hub id org/name[@revision]."),
+            metavar="TICKET",
+            help="One or more tickets: folder, packaged name or Hub id org/name[@revision].",
+            autocompletion=among(ticket_names),
         ),
     ],
     figure: Annotated[

@@ -26,6 +26,7 @@ from tamtctl.pruning.methods import DEFAULT_METHODS, check_sweep_method, sweep_m
 from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.recipes import RECIPES, Recipe
 from tamtctl.tasks.registry import TASKS, find_task
+from tamtctl.ticket.places import ticket_names
 
 BUDGETS = ("steps", "seconds")
 
@@ -45,25 +46,28 @@ class CompareSettings(Config):
 
     tickets: tuple[str, ...] = setting(
         default=(),
-        help="Tickets to set beside the dense model, random and magnitude masks: folder, packaged "
-        "name or Hub id. Without any, --sparsity says what to find.",
+        help="Tickets to compare: folder, packaged name or Hub id. Without any, --sparsity says "
+        "what to find.\n\nThey stand beside the dense model, random and magnitude masks.",
         panel=METHOD,
-        typed=Typed(is_argument=True, metavar="[TICKET]..."),
+        proposed=ticket_names,
+        is_common=True,
+        typed=Typed(is_argument=True, metavar="TICKET"),
     )
     sparsities: tuple[float, ...] = setting(
         default=(),
-        help="Sweep these sparsities, for example 0.5,0.7,0.9, above 0.1.",
+        help="Sparsities of a sweep, above 0.1: 0.5,0.7,0.9.",
         panel=METHOD,
+        is_common=True,
         check=each(_check_sparsity),
         typed=Typed(name="sparsity", between_commas=True),
     )
     methods: tuple[str, ...] = setting(
         default=(),
-        help="Methods of the sweep, in the order of the table, of {choices}, or criteria joined by "
-        "*. By default "
-        f"{', '.join(DEFAULT_METHODS)}, of which a model without masked-LM head leaves out those "
-        "that need it.",
+        help="Methods of the sweep, of {choices}, or criteria joined by *; by default "
+        f"{', '.join(DEFAULT_METHODS)}.\n\nThe table has their order. By default, a model without "
+        "masked-LM head leaves out those that need it.",
         panel=METHOD,
+        is_common=True,
         choices=sweep_methods,
         is_open=True,
         check=each(check_sweep_method),
@@ -95,18 +99,20 @@ class CompareSettings(Config):
     )
     seeds: tuple[int, ...] = setting(
         default=(),
-        help="Search seeds of the sweep, for example 1,2,3; by default the recipe's, or 1. Random "
+        help="Search seeds, for example 1,2,3; by default the recipe's, or 1.\n\nRandom "
         "masks are drawn with at least three.",
         panel=METHOD,
+        is_common=True,
         check=each(seed_number),
         typed=Typed(between_commas=True),
     )
     recipe: str | Recipe | None = setting(
         default=None,
-        help="Preset of the sweep's searches: {choices}, or a TOML file of settings; by default "
-        "fast for a --model, and else nano.",
+        help="Preset: {choices}, or a TOML file; by default fast for a --model, else nano.\n\nIt "
+        "is the preset of the sweep's searches.",
         more="A file is read once: the whole sweep is of what it held then.",
         panel=METHOD,
+        is_common=True,
         choices=RECIPES,
         is_open=True,
     )
@@ -114,12 +120,15 @@ class CompareSettings(Config):
         default=None,
         help="Hub id, folder, or nano; by default the recipe's, or the tickets'.",
         panel=DATA,
+        is_common=True,
     )
     corpus: tuple[str, ...] = setting(
         default=(),
-        help="Text as in search, whose held-out tenth is evaluated on; by default the recipe's, or "
-        "each text that a ticket was trained on. May be given several times.",
+        help="Text as in search, whose held-out tenth is evaluated on; by default the recipe's or "
+        "the tickets'.\n\nMay be given several times. Tickets are measured on each text that one "
+        "of them was trained on.",
         panel=DATA,
+        is_common=True,
     )
     text_column: str | None = shared.text_column()
     rows: str | None = rows_setting(
@@ -162,6 +171,7 @@ class CompareSettings(Config):
         default=(),
         help="Also fine-tune on these, for example sst2,mrpc: {choices}.",
         panel=DATA,
+        is_common=True,
         check=each(lambda _, name: find_task(name)),
         choices=TASKS,
         is_open=True,

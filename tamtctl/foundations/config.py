@@ -59,12 +59,15 @@ class Facts:
 
     Attributes:
         help: What the setting is, in a sentence or two. ``{choices}`` stands for the names of
-            ``choices``, ``{summaries}`` for each with the ``summary`` of its row.
+            ``choices``, ``{summaries}`` for each with the ``summary`` of its row. Only the first
+            paragraph stands on the one screen of ``-h``.
         panel: The part of a command's help in which it stands, one of `PANELS`.
         more: What only a reader of ``help(…)`` wants to know besides.
+        is_common: It is one of the few that ``-h`` shows at once; ``-h --all`` shows the others.
         check: What its value must pass, unless that is None.
         choices: The names that it may have; a table or function is asked whenever they are needed.
         is_open: Other values than the ``choices`` are good, too.
+        proposed: Further names that a shell completes, such as those of the tickets at hand.
         typed: How it is typed; None: only the library and recipe files can give it.
         names_run: Whether another value makes another run; else it is left out of `Config.to_dict`.
         before: The value that the code had before there was the setting, which is left out of
@@ -76,9 +79,11 @@ class Facts:
     help: str
     panel: str
     more: str = ""
+    is_common: bool = False
     check: Check | None = None
     choices: Names = ()
     is_open: bool = False
+    proposed: Names = ()
     typed: Typed | None = Typed()
     names_run: bool = True
     before: Any = NEVER
@@ -204,7 +209,7 @@ class _Reference:
     def __get__(self, config: object, kind: type[Config]) -> str:
         lines = [self.beginning, "", "Attributes:"]
         for one in settings_of(kind).values():
-            text = f"{one.name}: {one.help} {one.facts.more}".rstrip()
+            text = " ".join(f"{one.name}: {one.help} {one.facts.more}".split())
             lines += textwrap.wrap(
                 text, 96, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False
             )

@@ -28,6 +28,7 @@ def device(**facts: Any) -> Any:
     return setting(
         help=f"Where to compute, one of {{choices}}; {told.pop('by_default')}.",
         panel=RUN,
+        is_common=True,
         choices=DEVICES,
         **told,
     )

@@ -120,6 +120,16 @@ RECIPES: dict[str, Callable[[_Values], _Values]] = {
 }
 
 
+def recipe_settings() -> frozenset[str]:
+    """Return the names of the settings that some recipe gives a value."""
+    asked = itertools.product(RECIPES.values(), methods(), objectives())
+    return frozenset(
+        name
+        for recipe, method, objective in asked
+        for name in recipe({"method": method, "objective": objective, "sparsity": 0.5})
+    )
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A TOML file of `SearchConfig` values, as it was when it was read.

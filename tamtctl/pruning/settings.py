@@ -24,6 +24,7 @@ from tamtctl.pruning.cuts import check_sparsity
 from tamtctl.pruning.methods import TAMT, check_init, check_method, methods
 from tamtctl.pruning.objectives import objectives
 from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
+from tamtctl.ticket.places import ticket_names
 
 REWINDS = ("weights", "none")
 CLIPPING = ("global", "per-tensor")
@@ -43,15 +44,19 @@ class SearchSettings(Config):
     """Everything that determines a search."""
 
     sparsity: float = setting(
-        help="Share of zeros in every matrix, or in all together (--allocation), in [0, 1).",
+        help="Share of zeros, in [0, 1).\n\nIn every matrix, or in all together (--allocation).",
         panel=METHOD,
+        is_common=True,
         check=lambda _, value: check_sparsity(value),
     )
-    model: str = setting(help="Model to prune: Hub id, folder, or nano.", panel=DATA)
+    model: str = setting(
+        help="Model: Hub id, folder, or nano.", panel=DATA, proposed=("nano",), is_common=True
+    )
     corpus: tuple[str, ...] = setting(
         help="Text to train on: python-docs, a file (txt, gz, xz, jsonl, csv, parquet), a folder, "
-        "or a Hub dataset id[:config]. May be given several times.",
+        "or a Hub dataset id[:config].\n\nMay be given several times.",
         panel=DATA,
+        is_common=True,
         check=given("at least one source"),
     )
     stream: bool = setting(
@@ -84,6 +89,7 @@ class SearchSettings(Config):
         more="`tamt` trains the mask, `imp` is iterative magnitude pruning; others take no "
         "training, and combine: `obs*fisher`.",
         panel=METHOD,
+        is_common=True,
         choices=methods,
         is_open=True,
         check=check_method,
@@ -93,6 +99,7 @@ class SearchSettings(Config):
         help="Loss that the mask is trained to lower, one of {choices}.",
         more="TAMT, §3.2.",
         panel=METHOD,
+        is_common=True,
         choices=objectives,
     )
     init: str = setting(
@@ -100,6 +107,7 @@ class SearchSettings(Config):
         help="Mask to start from: {choices}, or a ticket.",
         more="Criteria combine: `obs*fisher`.",
         panel=METHOD,
+        proposed=ticket_names,
         choices=CRITERIA,
         is_open=True,
         check=check_init,
@@ -146,12 +154,14 @@ class SearchSettings(Config):
         default=UNSTRUCTURED,
         help="Which weights a mask may keep together, one of {choices}.",
         panel=METHOD,
+        is_common=True,
         choices=PATTERNS,
         before="unstructured",
     )
     steps: int = setting(
         help="Optimiser steps; those of imp follow from --prune-every.",
         panel=TRAINING,
+        is_common=True,
         check=lambda option, value: require(option, value >= 0, STEPS, value),
     )
     prune_every: int | None = setting(
@@ -175,7 +185,11 @@ class SearchSettings(Config):
         typed=None,
     )
     batch_size: int = setting(
-        default=16, help="Sequences per optimiser step.", panel=TRAINING, check=at_least(1)
+        default=16,
+        help="Sequences per optimiser step.",
+        panel=TRAINING,
+        is_common=True,
+        check=at_least(1),
     )
     micro_batch_size: int | None = setting(
         default=None,
@@ -184,12 +198,15 @@ class SearchSettings(Config):
         check=positive,
     )
     sequence_length: int = setting(
-        help="Tokens per sequence, special tokens included.", panel=TRAINING, check=at_least(8)
+        help="Tokens per sequence, special tokens included.",
+        panel=TRAINING,
+        check=at_least(8),
     )
     learning_rate: float = setting(
         help="Peak rate of the scores, or of the weights that imp trains.",
         more="Two-valued scores start 0.02 apart; in nats, about 0.03 a step is good.",
         panel=TRAINING,
+        is_common=True,
         check=positive,
     )
     head_learning_rate: float | None = setting(
@@ -272,8 +289,9 @@ class SearchSettings(Config):
     threads: int | None = shared.threads()
     seed: int = setting(
         default=1,
-        help="Seed of noise, order, random masks and dropout.",
+        help="Seed of all that is random.\n\nNoise, order, random masks and dropout.",
         panel=RUN,
+        is_common=True,
         check=seed_number,
     )
     max_minutes: float | None = setting(

@@ -16,7 +16,7 @@ from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.reader import TicketReader
 from tamtctl.ticket.hub.cache import pulled_tickets
 from tamtctl.ticket.measured import Measured
-from tamtctl.ticket.shelf import packaged_tickets
+from tamtctl.ticket.places import packaged_tickets
 from tamtctl.training.run_folder import RUNS, TICKET
 
 Kind = Literal["packaged", "run", "hub"]

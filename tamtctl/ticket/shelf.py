@@ -1,4 +1,4 @@
-"""Where things are: a ticket by its name, the packaged ones, and the model that a ticket is for."""
+"""Where things are: a ticket by its name, and the model that a ticket is for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from tamtctl.foundations.errors import HubError, ModelError, NoTicketError, Tick
 from tamtctl.foundations.paths import exists, expanded
 from tamtctl.foundations.public_names import Places
 from tamtctl.foundations.untrusted import show
-from tamtctl.ticket.format.metadata import (
-    METADATA_FILE,
-    BaseModel,
-)
+from tamtctl.ticket.format.metadata import BaseModel
+from tamtctl.ticket.places import METADATA_FILE, packaged_tickets
 
 
 @dataclass(frozen=True)
@@ -66,18 +64,6 @@ def resolve_ticket(
             raise HubError(f"no folder {str(name)!r} here, and {error}") from error
     known = ", ".join(packaged) or "none"
     raise NoTicketError(f"no ticket {show(str(name))}: no such folder, and packaged are: {known}")
-
-
-def shelf() -> Path:
-    """Return the folder of the packaged tickets: inside the package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "tickets"
-    return installed if installed.is_dir() else package.parent / "tickets"
-
-
-def packaged_tickets() -> dict[str, Path]:
-    """Return name → folder of the tickets that come with tamtctl, by name."""
-    return {path.parent.name: path.parent for path in sorted(shelf().glob(f"*/{METADATA_FILE}"))}
 
 
 def locate_base(base: BaseModel, places: Places) -> tuple[str, str | None]:

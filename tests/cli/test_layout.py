@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-from tamtctl.cli.layout import Column, bar, beside, fitting, hanging, table
+from tamtctl.cli.layout import Column, bar, beside, fitting, table
+from tamtctl.cli.wrapping import hanging
 
 LONG = "runs/" + "a" * 70
 NAMES = Column("ticket", ["nano-0.5", "日本語", LONG])

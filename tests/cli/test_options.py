@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import pytest
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from tamtctl.cli.app import app
-from tamtctl.foundations.config import PANELS
 
 OPTIONS = {
     "search": """
@@ -254,26 +252,3 @@ def test_a_command_is_typed_as_ever(command: str) -> None:
 
 def test_no_command_is_left_out() -> None:
     assert set(OPTIONS) == set(get_command(app).commands)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("command", OPTIONS)
-def test_help_shows_every_option_whole(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    done = CliRunner().invoke(app, [command, "--help"])
-    assert done.exit_code == 0
-    lines = done.output.splitlines()
-    assert max(map(len, lines)) <= 80
-    words = " ".join(" ".join(line.strip("│ ") for line in lines).split())
-    for parameter in get_command(app).commands[command].params:  # type: ignore[attr-defined]
-        assert parameter.opts[-1] in done.output
-        told = " ".join((parameter.help or "").replace("\\[", "[").split())
-        assert told, parameter.opts
-        assert not told.startswith("Of ")
-        assert told in words, "nothing is taken for markup"
-
-
-def test_the_settings_of_a_search_stand_in_panels() -> None:
-    text = CliRunner().invoke(app, ["search", "--help"]).output
-    places = [text.index(f"─ {panel} ─") for panel in PANELS]
-    assert places == sorted(places)
-    assert "─ Options ─" not in text

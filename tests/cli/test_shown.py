@@ -17,7 +17,7 @@ from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.result import Evaluation, Labelled
 from tamtctl.ticket.inspection import compare_masks, inspect_ticket
-from tamtctl.ticket.shelf import shelf
+from tamtctl.ticket.places import shelf
 from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("working_folder")

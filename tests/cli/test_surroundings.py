@@ -26,7 +26,7 @@ from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.importing import import_ticket
-from tamtctl.ticket.shelf import shelf
+from tamtctl.ticket.places import shelf
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 

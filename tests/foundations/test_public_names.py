@@ -29,7 +29,7 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.ticket.hub.card import as_published, card
-from tamtctl.ticket.shelf import shelf
+from tamtctl.ticket.places import shelf
 from tamtctl.ticket.ticket import Ticket
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

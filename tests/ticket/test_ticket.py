@@ -33,7 +33,8 @@ from tamtctl.models.encoder import base_encoder, fingerprint, maskable_matrices
 from tamtctl.models.fingerprints import combined_fingerprint
 from tamtctl.models.loading import load_encoder
 from tamtctl.ticket import shelf as ticket_module
-from tamtctl.ticket.shelf import packaged_tickets, resolve_ticket, shelf
+from tamtctl.ticket.places import packaged_tickets, shelf
+from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
 
 HEADS = {

@@ -10,6 +10,7 @@ from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.registry import TASKS
 from tamtctl.tasks.task import check_columns
+from tamtctl.ticket.places import ticket_names
 
 HEADS = ("pretrained", "ticket")
 
@@ -21,14 +22,17 @@ class EvaluateConfig(Config):
     name: str = setting(
         help="A ticket, a model or a fine-tuned checkpoint: folder, name or Hub id.",
         panel=METHOD,
+        proposed=ticket_names,
+        is_common=True,
         typed=Typed(is_argument=True),
     )
     task: str | None = setting(
         default=None,
-        help="What to measure, one of {choices}: a loss on held-out text, sentence embeddings "
-        "without fine-tuning, or the task that a checkpoint was fine-tuned on. By default that "
-        "task, else what a ticket was trained for, else mlm.",
+        help="What to measure, one of {choices}. By default what a checkpoint was fine-tuned on, "
+        "else what a ticket was trained for, else mlm.\n\nThat is a loss on held-out text, "
+        "sentence embeddings without fine-tuning, or the task of a checkpoint.",
         panel=METHOD,
+        is_common=True,
         choices=lambda: (*objectives(), *zero_shot_tasks(), *TASKS),
         is_open=True,
     )
@@ -37,16 +41,21 @@ class EvaluateConfig(Config):
         help="For a ticket: where its base model is now, if it has moved. For --task kd on a plain "
         "encoder: the dense model to measure the distance to.",
         panel=METHOD,
+        is_common=True,
     )
     data_dir: str | None = shared.data_dir()
     dev: str | None = setting(
-        default=None, help="Another labelled file for a task of your own.", panel=DATA
+        default=None,
+        help="Another labelled file for a task of your own.",
+        panel=DATA,
+        is_common=True,
     )
     text_columns: tuple[str, ...] = setting(
         default=(),
         help="Column of the text in a corpus, in --dev or in text to label; give it twice for "
         "pairs. By default the task's.",
         panel=DATA,
+        is_common=True,
         typed=Typed(name="text-column"),
     )
     label_column: str | None = setting(
@@ -59,6 +68,7 @@ class EvaluateConfig(Config):
         help="Text for a loss, named as in search: all of it counts but what the ticket was "
         "trained on. By default the held-out tenth of python-docs.",
         panel=DATA,
+        is_common=True,
     )
     rows: str | None = rows_setting(
         f"as the ticket was trained, else {SENTENCES} for a model of sentence-transformers, else "
@@ -68,6 +78,7 @@ class EvaluateConfig(Config):
         default=False,
         help="Measure only on the tenth of --corpus that a search holds out.",
         panel=DATA,
+        is_common=True,
     )
     head: str | None = setting(
         default=None,

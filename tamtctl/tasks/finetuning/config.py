@@ -31,6 +31,7 @@ from tamtctl.tasks.finetuning.schedule import TASK_RECIPES, Wishes
 from tamtctl.tasks.kinds.table import own_kinds
 from tamtctl.tasks.registry import TASKS, find_task
 from tamtctl.tasks.task import check_columns
+from tamtctl.ticket.places import ticket_names
 
 SELECTIONS = ("last", "best")
 
@@ -46,9 +47,10 @@ class FinetuneConfig(Config):
     """Everything that determines a fine-tuning run; None leaves what the recipe or the task has."""
 
     task: str = setting(
-        help="A task: {summaries}. With --train, a name for your own.",
+        help="A task: {choices}. With --train, a name for your own.\n\nThat is, {summaries}.",
         more="It names a folder: letters, digits, ``-``, ``_`` and ``.``.",
         panel=DATA,
+        is_common=True,
         choices=TASKS,
         is_open=True,
         typed=Typed(is_argument=True, may_be_missing=True),
@@ -58,9 +60,13 @@ class FinetuneConfig(Config):
         help="Folder, packaged name or Hub id; by default the newest under runs/, else the "
         "packaged one at sparsity 0.7.",
         panel=METHOD,
+        proposed=ticket_names,
+        is_common=True,
         check=given("not empty"),
     )
-    dense: bool = setting(default=False, help="The full model, no ticket.", panel=METHOD)
+    dense: bool = setting(
+        default=False, help="The full model, no ticket.", panel=METHOD, is_common=True
+    )
     keep_zeros: bool | None = setting(
         default=None,
         help="Without a ticket: keep the zeros that the model brings along, or train them like "
@@ -73,6 +79,7 @@ class FinetuneConfig(Config):
         default=None,
         help="Hub id, folder, or nano; by default the ticket's.",
         panel=METHOD,
+        is_common=True,
         check=given("not empty"),
     )
     data_dir: str | None = shared.data_dir(check=given("not empty"))
@@ -80,22 +87,27 @@ class FinetuneConfig(Config):
         default=None,
         help="Labelled examples of your own task: tsv, csv, jsonl or parquet.",
         panel=DATA,
+        is_common=True,
         check=given("not empty"),
     )
     dev: str | None = setting(
         default=None,
-        help="The examples to measure it on; by default a fifth of --train (at most 5,000) that "
-        "is held out: a stable one, of every class alike, duplicates together.",
+        help="The examples to measure it on; by default a held-out fifth of --train.\n\nIt is a "
+        "stable one of at most 5,000, of every class alike, duplicates together.",
         panel=DATA,
+        is_common=True,
         check=given("not empty"),
     )
     text_columns: tuple[str, ...] = setting(
         default=("text",),
         help="Column of the text; give it twice for pairs.",
         panel=DATA,
+        is_common=True,
         typed=Typed(name="text-column"),
     )
-    label_column: str = setting(default="label", help="Column of the label.", panel=DATA)
+    label_column: str = setting(
+        default="label", help="Column of the label.", panel=DATA, is_common=True
+    )
     label_kind: str | None = setting(
         default=None,
         help="What the labels are: {summaries}; by default as they look.",
@@ -104,8 +116,9 @@ class FinetuneConfig(Config):
     )
     limit: int | None = setting(
         default=None,
-        help="Train on so many examples; smaller sets are part of larger ones.",
+        help="Train on so many examples.\n\nSmaller sets are part of larger ones.",
         panel=DATA,
+        is_common=True,
         check=positive,
     )
     recipe: str = setting(
@@ -118,14 +131,16 @@ class FinetuneConfig(Config):
     )
     epochs: int | None = setting(
         default=None,
-        help="Passes over the training set; by default the recipe's.",
+        help="Passes over the examples; by default the recipe's.",
         panel=TRAINING,
+        is_common=True,
         check=positive,
     )
     learning_rate: float | None = setting(
         default=None,
-        help="Peak rate, which falls linearly to 0; by default the recipe's.",
+        help="Peak rate; by default the recipe's.\n\nIt falls linearly to 0.",
         panel=TRAINING,
+        is_common=True,
         check=positive,
     )
     batch_size: int | None = setting(
@@ -158,15 +173,18 @@ class FinetuneConfig(Config):
     )
     find_learning_rate: bool = setting(
         default=False,
-        help="Try a tenth, a third, one, three and ten times the usual rate on a fifth of the "
-        "training set that is held out, for a fifth of the steps (at least 500), and train with "
-        "the best.",
+        help="Find the rate first, on a held-out fifth of the training set.\n\nA tenth, a third, "
+        "one, three and ten times the usual rate are tried, each for a fifth of the steps (at "
+        "least 500).",
         panel=TRAINING,
+        is_common=True,
     )
     seeds: tuple[int, ...] = setting(
         default=(1,),
-        help="Seeds of the new head, the order and dropout, one run each, for example 1,2,3.",
+        help="Seeds, one run each, for example 1,2,3.\n\nThey are of the new head, the order and "
+        "dropout.",
         panel=RUN,
+        is_common=True,
         check=_check_seeds,
         typed=Typed(between_commas=True),
     )

@@ -25,8 +25,8 @@ from tamtctl.foundations.untrusted import (
 )
 from tamtctl.ticket.format.head_format import HEAD_FILE as HEAD_FILE
 from tamtctl.ticket.format.mask_codec import ENCODINGS
+from tamtctl.ticket.places import METADATA_FILE as METADATA_FILE
 
-METADATA_FILE = "ticket.json"
 MASK_FILE = "mask.safetensors"
 CARD_FILE = "README.md"
 TICKET_FILES = (METADATA_FILE, MASK_FILE, HEAD_FILE, CARD_FILE)

@@ -1,0 +1,45 @@
+"""What the shell proposes where a name is to be typed; asks for nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from tamtctl.foundations.config import Names, Setting
+
+# What was typed so far → what it may become.
+Completer = Callable[[str], list[str]]
+
+
+def among(names: Names) -> Completer:
+    """Return what completes one of these names; a function is asked for them at that moment."""
+
+    def complete(incomplete: str) -> list[str]:
+        return _beginning(incomplete, names() if callable(names) else names)
+
+    return complete
+
+
+def completer(setting: Setting) -> Completer | None:
+    """Return what completes a setting's value, or the last of several; None: no name is known."""
+    facts = setting.facts
+    if not facts.choices and not facts.proposed:
+        return None
+    are_joined = bool(facts.typed and facts.typed.between_commas)
+
+    def complete(incomplete: str) -> list[str]:
+        proposed = facts.proposed() if callable(facts.proposed) else facts.proposed
+        names = [*setting.names, *proposed]
+        # Names that are joined to one: what stands before the last stays as it is.
+        before = re.match(r".*," if are_joined else "", incomplete, re.DOTALL)
+        if not before or not before[0]:
+            return _beginning(incomplete, names)
+        taken = before[0].split(",")
+        left = [name for name in names if name not in taken]
+        return [before[0] + name for name in _beginning(incomplete[before.end() :], left)]
+
+    return complete
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]

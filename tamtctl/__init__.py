@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from tamtctl.foundations.watching import Silent as Silent
     from tamtctl.models.files import nano_path as nano_path
     from tamtctl.pruning.config import SearchConfig as SearchConfig
+    from tamtctl.pruning.recovery.api import recover as recover
+    from tamtctl.pruning.recovery.config import RecoverConfig as RecoverConfig
+    from tamtctl.pruning.recovery.result import RecoverResult as RecoverResult
     from tamtctl.pruning.searching.api import plan_search as plan_search
     from tamtctl.pruning.searching.api import search as search
     from tamtctl.pruning.searching.result import SearchPlan as SearchPlan
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from tamtctl.tasks.finetuning.api import finetune as finetune
     from tamtctl.tasks.finetuning.config import FinetuneConfig as FinetuneConfig
     from tamtctl.tasks.finetuning.result import FinetuneResult as FinetuneResult
-    from tamtctl.ticket.exporting import export as export
+    from tamtctl.ticket.export_formats import export as export
     from tamtctl.ticket.hub.catalogue import published_tickets as published_tickets
     from tamtctl.ticket.hub.pulling import pull as pull
     from tamtctl.ticket.importing import import_ticket as import_ticket
@@ -60,6 +63,8 @@ _MODULE_OF = {
     "KeepZeros": "ticket.keep_callback",
     "KeptZeros": "ticket.keeping",
     "ProgressBars": "foundations.watching",
+    "RecoverConfig": "pruning.recovery.config",
+    "RecoverResult": "pruning.recovery.result",
     "SearchConfig": "pruning.config",
     "SearchPlan": "pruning.searching.result",
     "SearchResult": "pruning.searching.result",
@@ -70,7 +75,7 @@ _MODULE_OF = {
     "evaluate": "tasks.evaluation.api",
     "finetune": "tasks.finetuning.api",
     "compare_masks": "ticket.inspection",
-    "export": "ticket.exporting",
+    "export": "ticket.export_formats",
     "import_ticket": "ticket.importing",
     "inspect_ticket": "ticket.inspection",
     "keep_zeros": "ticket.keeping",
@@ -82,6 +87,7 @@ _MODULE_OF = {
     "pull": "ticket.hub.pulling",
     "push": "ticket.sharing",
     "plan_search": "pruning.searching.api",
+    "recover": "pruning.recovery.api",
     "search": "pruning.searching.api",
 }
 __all__ = sorted(_MODULE_OF)

@@ -18,6 +18,7 @@ from tamtctl.cli.compare_command import compare
 from tamtctl.cli.evaluate_command import evaluate
 from tamtctl.cli.finetune_command import finetune
 from tamtctl.cli.help import Command, Group
+from tamtctl.cli.recover_command import recover
 from tamtctl.cli.search_command import search
 from tamtctl.cli.sharing_commands import pull, push
 from tamtctl.cli.ticket_commands import env, export, import_masks, inspect, list_tickets
@@ -87,6 +88,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "compare": (compare, "compare --sparsity 0.5,0.7,0.9 --recipe nano"),
     "finetune": (finetune, "finetune sst2 --ticket nano-0.7 --limit 1000 --seeds 1,2,3"),
     "evaluate": (evaluate, "evaluate nano-0.8 --task mlm --corpus python-docs"),
+    "recover": (recover, "recover nano-0.9 --minutes 5"),
     "push": (push, "push runs/search-nano-0.8-tamt-mlm-1a2b3c4d/ticket me/nano"),
     "pull": (pull, "pull org/name --local-dir ticket"),
     "inspect": (inspect, "inspect nano-0.8 me/ticket --figure overlap.svg"),

@@ -15,12 +15,13 @@ from tamtctl.cli.options import (
     EncodingOption,
     JsonOption,
     QuietOption,
-    TicketArgument,
     TokenOption,
 )
 from tamtctl.cli.screen import hush_hub, hush_libraries, hush_plotting, output_of, watched
 from tamtctl.foundations.errors import TamtctlError
 from tamtctl.foundations.paths import expanded
+from tamtctl.ticket import export_formats
+from tamtctl.ticket.export_formats import FORMATS, FP32
 from tamtctl.ticket.places import ticket_names
 
 
@@ -90,7 +91,14 @@ def inspect(
 
 
 def export(
-    ticket: TicketArgument,
+    ticket: Annotated[
+        str,
+        typer.Argument(
+            help="A ticket: its folder, packaged name or Hub id org/name[@revision]. For onnx also "
+            "the folder of a checkpoint.",
+            autocompletion=among(ticket_names),
+        ),
+    ],
     output_dir: Annotated[Path, typer.Option(help="The checkpoint's folder; new or empty.")],
     head: Annotated[
         str | None,
@@ -105,6 +113,21 @@ def export(
     trained_head: Annotated[
         bool, typer.Option("--trained-head", help="Use the head that was trained with the mask.")
     ] = False,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            autocompletion=among(lambda: FORMATS),
+            help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}; by default what the base model is.",
+        ),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="fp32, or int8 for onnx: ONNX Runtime's dynamic quantisation, and the difference "
+            "that it makes."
+        ),
+    ] = FP32,
     token: TokenOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -114,14 +137,18 @@ def export(
     output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
-    from tamtctl.cli.views.exchange import show_export
+    from tamtctl.cli.views.exchange import show_export, show_onnx_export
     from tamtctl.ticket import exporting
 
     with watched(output, f"exporting {ticket}"):
-        result = exporting.export(
-            ticket, output_dir, head=head, model=model, trained_head=trained_head, token=token
-        )
-    show_export(output, result)
+        result = export_formats.export(
+            ticket, output_dir, head=head, model=model, trained_head=trained_head,
+            format=format_, precision=precision, token=token,
+        )  # fmt: skip
+    if isinstance(result, exporting.ExportResult):
+        show_export(output, result)
+    else:
+        show_onnx_export(output, result)
     output.result(result.to_dict(), str(result.path))
 
 

@@ -37,6 +37,7 @@ from tamtctl.models.vocabulary_files import copy_vocabulary
 from tamtctl.ticket.heads import head_parameters, put_head
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
+from tamtctl.ticket.trained_weights import put_weights
 
 _TOLERANCE = 1e-5  # of outputs before and after; they differ by the order of additions at most
 _LONGEST_TEXT = 128  # tokens, of a model that does not say how many an embedding is made of
@@ -98,6 +99,8 @@ def export(
     head: str | None = None,
     model: Path | str | None = None,
     trained_head: bool = False,
+    weights: Mapping[str, Tensor] | None = None,
+    is_plain: bool = False,
     token: str | None = None,
 ) -> ExportResult:
     """Write a checkpoint of the base model with zeros where the ticket prunes.
@@ -114,12 +117,15 @@ def export(
             base model has whole, or none if it has none.
         model: Where the ticket's base model is, if not where the ticket says; folder or Hub id.
         trained_head: Use the masked-LM head that was trained with the mask.
+        weights: Name in the base encoder → weight that was trained after pruning and takes the
+            place of the base model's, zero where the ticket prunes.
+        is_plain: Leave out what sentence-transformers reads.
         token: For a private ticket on the Hub.
 
     Raises:
         UsageError: No such head.
-        TicketError: The ticket is missing, not valid, or not of this model; its trained head is
-            none of this model; or the folder is not empty.
+        TicketError: The ticket is missing, not valid, or not of this model; its trained head or
+            the trained weights are none of this model; or the folder is not empty.
         ModelError: The base model cannot be loaded, its files are damaged, or it lacks the
             masked-LM head that is asked for.
     """
@@ -134,8 +140,12 @@ def export(
         if trained is not None:  # before a tied bias gets a copy of its own
             put_head(trained, head_parameters(network), network)
         applied = loaded.apply(network)
+        if weights is not None:
+            put_weights(weights, network)
         tokenizer = load_tokenizer(name, revision)
         pipeline = PipelineFiles.of(name, revision).for_head(base.head)
+        if is_plain:
+            pipeline = PipelineFiles()
         notes = [pipeline.left_out] if pipeline.left_out else []
         if forget_code(network, tokenizer):
             notes.append("the base model's own Python code (auto_map) is left out")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page, PlainTable
-from tamtctl.cli.views.words import first
+from tamtctl.cli.views.words import count, first
 from tamtctl.foundations.folders import size
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tamtctl.ticket.hub.catalogue import PublishedTicket
     from tamtctl.ticket.hub.pulling import PullResult
     from tamtctl.ticket.importing import ImportResult
+    from tamtctl.ticket.onnx_export import OnnxExport
     from tamtctl.ticket.sharing import PushResult
 
 
@@ -74,6 +75,31 @@ def show_export(output: Page, result: ExportResult) -> None:
     output.line(f"load  {result.load}")
 
 
+def show_onnx_export(output: Page, result: OnnxExport) -> None:
+    """Print what was written, how near it is to the model in torch, and how to open it."""
+    kept = f" with {', '.join(result.modules)}" if result.modules else ""
+    weights = result.precision
+    if result.quantised:
+        weights += f", {count(result.quantised, 'product')} with a matrix of weights quantised"
+    output.facts(
+        {
+            "graph": f"{result.path / result.file} ({result.model_class}{kept})",
+            "folder": f"{result.path} ({size(result.bytes)})",
+            "weights": weights,
+            "takes": ", ".join(result.inputs),
+            "gives": ", ".join(result.outputs),
+        }
+    )
+    for line in result.notes:
+        output.notes.line(line)
+    output.line(
+        f"ONNX Runtime gives what torch gives, to {result.relative_difference:.2g} of the outputs "
+        f"(root mean square), {result.largest_difference:.2g} of the largest at most."
+    )
+    output.line(f"load  {result.load}")
+    output.hint(f"next  tamtctl bench {result.path}")
+
+
 def show_import(output: Page, result: ImportResult) -> None:
     """Print what was read, and what to type next."""
     output.facts(
@@ -111,5 +137,5 @@ def show_published(output: Page, tickets: list[PublishedTicket]) -> None:
 
 
 def _show_files(output: Page, files: Mapping[str, int]) -> None:
-    for name, count in files.items():
-        output.line(f"{size(count):>10}  {name}")
+    for name, bytes_ in files.items():
+        output.line(f"{size(bytes_):>10}  {name}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from tamtctl.cli.console import Output
 from tamtctl.cli.display import Display
 from tamtctl.cli.pace import duration
+from tamtctl.cli.views.recovery import show_recover_plan
 from tamtctl.cli.views.search import show_plan
 from tamtctl.cli.views.tasks import show_finetune_plan
 from tamtctl.foundations.signals import answer_by
@@ -16,6 +17,7 @@ from tamtctl.pruning.objectives import terms_of
 if TYPE_CHECKING:
     from tamtctl.foundations.watching import StepReport
     from tamtctl.foundations.working import Work
+    from tamtctl.pruning.recovery.result import RecoverPlan
     from tamtctl.pruning.searching.result import SearchPlan
     from tamtctl.tasks.finetuning.result import FinetunePlan
 
@@ -100,6 +102,19 @@ class FinetuneView(_TrainingView["FinetunePlan"]):
     def plan(self, plan: FinetunePlan) -> None:
         """Say what will be done."""
         show_finetune_plan(self._out, plan)
+
+
+class RecoverView(_TrainingView["RecoverPlan"]):
+    """Shows a recovery as it goes: first the plan, then every step."""
+
+    def plan(self, plan: RecoverPlan) -> None:
+        """Say what will be done."""
+        show_recover_plan(self._out, plan)
+
+    def progress(self, report: StepReport) -> None:
+        """Show loss and speed."""
+        speed = f"{report.tokens_per_second:,.0f} tokens/s"
+        self._describe(report, f"loss {_with_unit(report.terms)}  {speed}")
 
 
 class CompareView(_TrainingView["SearchPlan | FinetunePlan"]):

@@ -21,8 +21,7 @@ from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.pruning.trained.mask_training import MaskTraining
 from tamtctl.training.checkpoints import State
 from tamtctl.training.loop import TrainingRun
-
-_EXPLODED = 10.0  # times the first loss, if that was not below 1
+from tamtctl.training.loss_guard import LossGuard
 
 
 class WatchedTraining:
@@ -42,7 +41,7 @@ class WatchedTraining:
             evaluate: Returns each term's held-out loss of what is trained, as it is now.
         """
         self._config, self._training, self._evaluate = config, training, evaluate
-        self._first_loss: float | None = None
+        self._guard = LossGuard()
         self._best_loss: float | None = None
         self._since_best = 0  # evaluations
         self._step = 0
@@ -84,13 +83,7 @@ class WatchedTraining:
 
     def check_loss(self, report: StepReport) -> None:
         """Raise DivergedError if the training loss has exploded."""
-        if self._first_loss is None:
-            self._first_loss = report.loss
-        if report.loss > _EXPLODED * max(self._first_loss, 1.0):
-            raise DivergedError(
-                f"the loss exploded: {report.loss:.3g} at step {report.step}, "
-                f"{self._first_loss:.3g} at first; try a lower --learning-rate"
-            )
+        self._guard.check(report)
 
     def state_dict(self) -> State:
         """Return what is trained.
@@ -110,7 +103,7 @@ class WatchedTraining:
     def facts(self) -> dict[str, Any]:
         """Return the losses that the next ones are compared with."""
         return {
-            "first_loss": self._first_loss,
+            "first_loss": self._guard.first,
             "best_loss": self._best_loss,
             "since_best": self._since_best,
         }
@@ -118,5 +111,5 @@ class WatchedTraining:
     def take_up(self, state: State, facts: Mapping[str, Any], report: StepReport) -> None:
         """Go on from what was saved after a report."""
         self._training.load_state_dict(state)
-        self._first_loss, self._best_loss = facts["first_loss"], facts["best_loss"]
+        self._guard.first, self._best_loss = facts["first_loss"], facts["best_loss"]
         self._since_best = facts["since_best"]

@@ -48,6 +48,7 @@ class ObjectiveSteps:
         encoder: Encoder,
         text: Sequences | StreamedText,
         frozen: Mapping[str, Tensor],
+        teacher: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Prepare an encoder that is on its device.
 
@@ -57,8 +58,10 @@ class ObjectiveSteps:
             encoder: Loaded with its head if the objective needs one.
             text: What to train on.
             frozen: Name → pre-trained weight of every matrix in ``encoder.matrices``.
+            teacher: Name → weight of the encoder with which it is the teacher; by default
+                ``frozen``, which is enough as long as nothing else is trained.
         """
-        self.objective = Objective(encoder, config.objective, frozen)
+        self.objective = Objective(encoder, config.objective, frozen, teacher)
         self.text = text
         self._config, self._compute, self._model = config, compute, encoder.model
         self._noise = Noise.of(encoder.tokenizer) if config.terms.need_noise else None
@@ -74,6 +77,7 @@ class ObjectiveSteps:
         is_due: Callable[[int], bool],
         after: StepReport | None,
         last_pass: Callable[[], AbstractContextManager[None]] = nullcontext,
+        steps: int | None = None,
     ) -> TrainingRun:
         """Train for the configured steps; the other arguments are those of the loop.
 
@@ -84,6 +88,7 @@ class ObjectiveSteps:
             is_due: As there.
             after: As there.
             last_pass: Gives the context for the last backward pass of a step.
+            steps: How many, if not as configured.
         """
         self._step = after.step if after else 0
 
@@ -96,7 +101,7 @@ class ObjectiveSteps:
         if self._compute.device.type == "cuda":
             batches = prefetched(batch.pin_memory() for batch in batches)
         return train(
-            steps=self._config.steps,
+            steps=self._config.steps if steps is None else steps,
             batches=batches,
             backward=lambda batch: self.backward(batch, last_pass),
             update=updated,

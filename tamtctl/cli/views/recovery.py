@@ -1,0 +1,81 @@
+"""How a recovery looks on a screen: its plan, and its losses beside the ticket's and dense ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tamtctl.cli.console import Page, PlainTable
+from tamtctl.cli.pace import duration
+from tamtctl.cli.views.words import count, error_text, place
+from tamtctl.foundations.folders import size
+from tamtctl.pruning.objectives import terms_of
+
+if TYPE_CHECKING:
+    from tamtctl.pruning.recovery.result import RecoverPlan, RecoverResult
+
+
+def show_recover_plan(output: Page, plan: RecoverPlan) -> None:
+    """Print what a recovery will do."""
+    config = plan.config
+    asked = "" if config.minutes is None else f", as many as fit in {config.minutes:g} minutes"
+    output.facts(
+        {
+            "ticket": f"{config.ticket} (sparsity {plan.sparsity:.4g})",
+            "model": plan.base_model,
+            "corpus": " ".join(config.corpus),
+            "sequences": str(plan.train_sequences),
+            "training": f"{count(plan.steps, 'step')} of {config.batch_size} sequences{asked}, "
+            + (f"{plan.resumed_from:,} of them done, " if plan.resumed_from else "")
+            + f"about {duration(plan.estimated_seconds)}",
+            "objective": f"{config.objective}, {plan.trained:,} weights are trained",
+            "device": place(plan.device, plan.precision, 1, plan.threads),
+            "run folder": str(plan.run_folder),
+        }
+    )
+
+
+def show_recovery(output: Page, result: RecoverResult) -> None:
+    """Print the table of losses, the checkpoint, and what to type next."""
+    if result.already_done:
+        output.hint("This recovery was done before; --force does it again.")
+    output.notes.line()
+    output.line(
+        f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g}, "
+        f"{terms_of(result.objective).unit}, {result.text}"
+    )
+    table = PlainTable("weights")
+    table.add_column("loss", justify="right")
+    table.add_column("± s.e.", justify="right")
+    if result.check_losses:
+        table.add_column("check corpus", justify="right")
+    for name, loss in result.losses.items():
+        row = [name, f"{loss:.3f}", error_text(result.standard_errors[name], 3)]
+        if result.check_losses:
+            row.append(f"{result.check_losses[name]:.3f}")
+        table.add_row(*row, style="bold" if name == "recovered" else None)
+    output.table(table)
+    for line in _claims(result):
+        output.line(line)
+    output.line(
+        f"{count(result.steps, 'step')} in {duration(result.seconds)} "
+        f"({result.tokens_per_second:,.0f} tokens/s); all {result.zeros:,} zeros kept"
+    )
+    output.line(f"model   {result.model} ({size(result.bytes)})")
+    output.line(f"load    {result.load}")
+    output.hint(f"next    tamtctl finetune TASK --model {result.model}")
+
+
+def _claims(result: RecoverResult) -> Iterator[str]:
+    """Yield what the losses say, or why they say nothing."""
+    if line := result.text.too_few:
+        yield line[0].upper() + line[1:] + "."
+        return
+    dense, ticket, recovered = result.losses.values()
+    if ticket <= dense:
+        return
+    closed = (ticket - recovered) / (ticket - dense)
+    if closed > 0:
+        yield f"The recovered weights close {closed:.0%} of the gap from the ticket to dense."
+    else:
+        yield "The recovered weights are no better than the ticket's: train longer, or slower."

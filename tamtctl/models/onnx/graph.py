@@ -1,0 +1,143 @@
+"""Writing a model as an ONNX graph that takes any number of texts of any length.
+
+The graph takes what the tokenizer gives, ``input_ids``, ``attention_mask`` and, where the model
+tells two texts apart, ``token_type_ids``, all (B, T) in int64. It gives what the head does:
+``logits``, ``start_logits`` and ``end_logits``, or ``last_hidden_state`` (B, T, H).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tamtctl.foundations.errors import ModelError
+from tamtctl.models.heads import MASKED_LM, NONE
+
+# What the graph of a head gives, by the names in transformers.
+OUTPUTS = {
+    MASKED_LM: ("logits",),
+    NONE: ("last_hidden_state",),
+    "sequence-classification": ("logits",),
+    "token-classification": ("logits",),
+    "question-answering": ("start_logits", "end_logits"),
+}
+_MOST_BYTES = 2**31  # of a protobuf
+_EXAMPLE = (2, 7)  # any size but 1, which would be taken for the only one
+
+
+class Called(nn.Module):
+    """A model called as its graph is, with tensors in a fixed order."""
+
+    def __init__(self, network: PreTrainedModel, head: str, inputs: tuple[str, ...]) -> None:
+        """Wrap a model.
+
+        Args:
+            network: In eval mode.
+            head: One of `OUTPUTS`.
+            inputs: Names of what it is called with.
+        """
+        super().__init__()
+        self.network, self.inputs, self.outputs = network, inputs, OUTPUTS[head]
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of the head."""
+        given = dict(zip(self.inputs, values, strict=True))
+        found = self.network(**given, return_dict=True)
+        return tuple(found[name] for name in self.outputs)
+
+
+def called(network: PreTrainedModel, head: str, *, takes_types: bool) -> Called:
+    """Return a model as it can be written.
+
+    Args:
+        network: In float32, on the CPU.
+        head: The name of its head.
+        takes_types: Whether it takes ``token_type_ids``.
+
+    Raises:
+        ModelError: Its head, or its size, cannot be written.
+    """
+    if head not in OUTPUTS:
+        raise ModelError(
+            f"--format onnx is not for the {head} head: its inputs are not texts side by side; "
+            "give another --head"
+        )
+    if 4 * sum(p.numel() for p in network.parameters()) > _MOST_BYTES:
+        raise ModelError(
+            f"this {type(network).__name__} is larger than the 2 GB that one ONNX file may have"
+        )
+    types = ("token_type_ids",) if takes_types else ()
+    return Called(network.eval(), head, ("input_ids", "attention_mask", *types))
+
+
+def write_graph(model: Called, file: Path) -> None:
+    """Write a model as an ONNX file, its weights inside.
+
+    Args:
+        model: See `called`.
+        file: Where to.
+
+    Raises:
+        ModelError: torch cannot write this architecture; the message names it.
+    """
+    ids = torch.arange(_EXAMPLE[0] * _EXAMPLE[1]).view(_EXAMPLE)
+    examples = (ids % model.network.config.vocab_size, torch.ones_like(ids), torch.zeros_like(ids))
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    try:
+        with torch.no_grad(), _silent():
+            torch.onnx.export(
+                model,
+                examples[: len(model.inputs)],
+                str(file),
+                input_names=list(model.inputs),
+                output_names=list(model.outputs),
+                dynamic_shapes=(tuple(sizes for _ in model.inputs),),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # whatever an architecture meets in torch's exporter
+        kind = type(model.network).__name__
+        why = " ".join(str(error).split())[:200]
+        raise ModelError(f"torch cannot write {kind} as an ONNX graph: {why}") from error
+    _forget_makers(file)
+
+
+def _forget_makers(file: Path) -> None:
+    """Remove the lines of code that each operator comes from: they name folders of this machine."""
+    import onnx
+
+    model = onnx.load(str(file))
+    del model.metadata_props[:]
+    for part in (model.graph, *model.functions):
+        told = [part, *part.node, *part.value_info]
+        told += (
+            [*part.input, *part.output, *part.initializer]
+            if isinstance(part, onnx.GraphProto)
+            else []
+        )
+        for one in told:
+            one.doc_string = ""
+            del one.metadata_props[:]
+    onnx.save(model, str(file))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep the exporter's notes, which are for its makers, off the screen."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

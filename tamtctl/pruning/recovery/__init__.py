@@ -1,0 +1,1 @@
+"""Recovering a ticket: its surviving weights are trained against the dense model."""

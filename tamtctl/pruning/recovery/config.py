@@ -1,0 +1,149 @@
+"""What a recovery is told, each setting declared once; imports nothing heavy."""
+
+from __future__ import annotations
+
+from tamtctl.data.units import rows_setting
+from tamtctl.foundations import shared_settings as shared
+from tamtctl.foundations.checks import at_least, positive, require, seed_number
+from tamtctl.foundations.config import (
+    DATA,
+    METHOD,
+    OUTPUT,
+    RUN,
+    TRAINING,
+    Config,
+    Typed,
+    configuration,
+    setting,
+)
+from tamtctl.foundations.errors import UsageError
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.objectives import objectives
+from tamtctl.pruning.settings import LOGS, MOST_STEPS, STEPS
+
+
+@configuration
+class RecoverConfig(Config):
+    """Which ticket is recovered, on what text, and for how long."""
+
+    ticket: str = setting(
+        help="A ticket: its folder, packaged name or Hub id org/name[@revision].",
+        panel=METHOD,
+        typed=Typed(is_argument=True),
+    )
+    model: str | None = setting(
+        default=None, help="Where the ticket's base model is, if elsewhere.", panel=DATA
+    )
+    corpus: tuple[str, ...] = setting(
+        default=(),
+        help="Text to train on, named as in search; by default that of the ticket's search.",
+        panel=DATA,
+    )
+    held_out: tuple[str, ...] = setting(
+        default=(),
+        help="Text to measure on; by default a stable tenth of the corpus.",
+        panel=DATA,
+    )
+    check_corpus: tuple[str, ...] = setting(
+        default=(),
+        help="Text of a second domain, whose held-out tenth is measured on, too.",
+        panel=DATA,
+    )
+    text_column: str | None = shared.text_column()
+    rows: str | None = rows_setting("as the ticket was trained")
+    objective: str = setting(
+        default="kd",
+        help="Loss that the surviving weights are trained to lower, one of {choices}.",
+        more="The teacher is the dense model itself.",
+        panel=METHOD,
+        choices=objectives,
+    )
+    steps: int | None = setting(
+        default=None,
+        help="Optimiser steps; or give --minutes.",
+        panel=TRAINING,
+        check=lambda option, value: require(option, 1 <= value <= MOST_STEPS, STEPS, value),
+    )
+    minutes: float | None = setting(
+        default=None,
+        help="Take as many steps as fit in so many minutes: their number follows once, from the "
+        "first steps' measured pace, and stays, also after an interruption.",
+        more="The result says how many, and --steps with that number gives the same weights.",
+        panel=TRAINING,
+        check=positive,
+    )
+    batch_size: int = setting(
+        default=32, help="Sequences per optimiser step.", panel=TRAINING, check=at_least(1)
+    )
+    micro_batch_size: int | None = setting(
+        default=None,
+        help="Sequences per forward pass (gradient accumulation); by default the whole batch.",
+        panel=TRAINING,
+        check=positive,
+    )
+    sequence_length: int | None = setting(
+        default=None,
+        help="Tokens per sequence, special tokens included; by default as the ticket was trained.",
+        panel=TRAINING,
+        check=at_least(8),
+    )
+    learning_rate: float = setting(
+        default=2e-4,
+        help="Peak rate; it rises over the first twentieth of the steps and falls to 0.",
+        panel=TRAINING,
+        check=positive,
+    )
+    max_grad_norm: float = setting(
+        default=1.0, help="Norm to clip to.", panel=TRAINING, check=positive, typed=None
+    )
+    dropout: bool = setting(
+        default=False, help="Leave the student's dropout on.", panel=TRAINING, typed=None
+    )
+    evaluation_blocks: int = setting(
+        default=512,
+        help="Held-out sequences to measure on at most.",
+        panel=DATA,
+        check=at_least(1),
+        typed=None,
+    )
+    precision: str = shared.precision()
+    device: str = shared.device()
+    threads: int | None = shared.threads()
+    seed: int = setting(default=1, help="Seed of noise and order.", panel=RUN, check=seed_number)
+    checkpoint_every: int | None = setting(
+        default=None,
+        help="Steps between checkpoints; by default, every 5 minutes.",
+        panel=RUN,
+        check=at_least(1),
+        names_run=False,
+    )
+    log_to: str | None = setting(
+        default=None,
+        help="Where to log besides metrics.jsonl: {choices}.",
+        panel=OUTPUT,
+        choices=LOGS,
+        names_run=False,
+    )
+
+    def _check_together(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise UsageError(
+                "a recovery takes as long as you say: give either --minutes, such as "
+                "--minutes 30, or --steps"
+            )
+
+    def as_search(self, model: str, steps: int = 1) -> SearchConfig:
+        """Return the search that has the same text, batches and objective.
+
+        Args:
+            model: The ticket's base model, as it can be loaded.
+            steps: Optimiser steps.
+        """
+        same = (
+            "corpus", "held_out", "check_corpus", "text_column", "rows", "objective",
+            "batch_size", "micro_batch_size", "sequence_length", "learning_rate", "max_grad_norm",
+            "dropout", "evaluation_blocks", "precision", "device", "threads", "seed",
+        )  # fmt: skip
+        return SearchConfig(
+            sparsity=0.0, model=model, steps=steps, **{name: getattr(self, name) for name in same}
+        )

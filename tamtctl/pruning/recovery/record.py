@@ -1,0 +1,50 @@
+"""What a recovered checkpoint says of itself in ``recovery.json``: of which ticket it is, and how.
+
+Names in it are for everybody: of a local path there is the last part alone.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from tamtctl.foundations.digests import file_sha256
+from tamtctl.foundations.public_names import public, public_search
+from tamtctl.pruning.recovery.config import RecoverConfig
+from tamtctl.ticket.format.metadata import METADATA_FILE
+from tamtctl.ticket.ticket import Ticket
+
+RECOVERY_FILE = "recovery.json"
+
+
+def record_of(
+    config: RecoverConfig, ticket: Ticket, folder: Path, measured: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what is written beside a recovered checkpoint.
+
+    Args:
+        config: How it was made.
+        ticket: Of which ticket.
+        folder: The ticket's.
+        measured: What came of it, as plain JSON values.
+    """
+    base = ticket.base_model
+    return {
+        "what": "the weights that a ticket keeps, trained against the dense model; no ticket",
+        "tamtctl_version": importlib.metadata.version("tamtctl"),
+        "ticket": {
+            "name": public(config.ticket),
+            "sha256": file_sha256(folder / METADATA_FILE),
+            "method": ticket.method,
+            "objective": ticket.objective,
+            "sparsity": ticket.sparsity,
+        },
+        "base_model": {
+            "id": base.id,
+            "revision": base.revision,
+            "fingerprint": base.fingerprint,
+        },
+        "recovery": public_search(config.to_dict()) | {"ticket": public(config.ticket)},
+        "result": measured,
+    }

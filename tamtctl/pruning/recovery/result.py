@@ -1,0 +1,140 @@
+"""What a recovery is about to do, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
+from tamtctl.foundations.shown import Shown
+from tamtctl.pruning.recovery.config import RecoverConfig
+from tamtctl.training.run_folder import RunFolder
+
+DENSE, TICKET, RECOVERED = CANDIDATES = ("dense", "ticket", "recovered")
+_TABLES = ("losses", "standard_errors", "check_losses")  # fields of a result: loss by candidate
+
+
+@dataclass(frozen=True, repr=False)
+class RecoverPlan(Shown):
+    """What a recovery is about to do.
+
+    Attributes:
+        config: The configuration, with the text and the sequence length that it comes to.
+        run_folder: Where the run will live.
+        base_model: The ticket's base model, as it is loaded.
+        sparsity: Share of zeros in the ticket's matrices.
+        trained: How many weights are trained.
+        device: Where it computes: ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32`` or ``bf16``.
+        threads: CPU threads.
+        train_sequences: What the training text is cut into.
+        held_out_sequences: What the held-out text is cut into.
+        steps: Optimiser steps, as asked for or as they fit in the minutes.
+        resumed_from: Steps that an earlier, interrupted run has done already.
+        estimated_seconds: Seconds that the remaining steps take, from timed ones.
+    """
+
+    config: RecoverConfig
+    run_folder: Path
+    base_model: str
+    sparsity: float
+    trained: int
+    device: str
+    precision: str
+    threads: int
+    train_sequences: SequenceFacts
+    held_out_sequences: SequenceFacts
+    steps: int
+    resumed_from: int
+    estimated_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {
+            "config": self.config.to_dict(),
+            "run_folder": str(self.run_folder),
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class RecoverResult(Shown):
+    """What came of a recovery; ``losses`` map ``dense``, ``ticket`` and ``recovered``.
+
+    Attributes:
+        model: The checkpoint's folder.
+        run_folder: The run's folder.
+        ticket: As asked for.
+        base_model: The ticket's base model.
+        objective: What was trained for, and what the losses measure.
+        sparsity: Share of zeros in the ticket's matrices.
+        zeros: Number of pruned weights, each of which is zero in the checkpoint.
+        steps: Optimiser steps done.
+        seconds: Seconds of training.
+        tokens_per_second: Tokens per second of training, without padding and the first five steps.
+        losses: Candidate → loss on held-out text, with the pre-trained head.
+        standard_errors: Candidate → error of its loss; None where sequences are too few to tell.
+        check_losses: The same losses on ``check_corpus``; empty without one.
+        unit: The unit of the losses.
+        sequences: Held-out sequences that the losses were taken on.
+        sequence_length: Tokens of each, at most.
+        rows: What each is, a name in `tamtctl.data.units.UNITS`.
+        held_out: The whole held-out text: what it is, and how many sequences it has.
+        load: A line of Python that loads the checkpoint as what it is.
+        bytes: Size of the checkpoint's files.
+        resumed_from: The step that the run went on from; 0 if from the start.
+        already_done: Whether an earlier run had done it.
+    """
+
+    model: Path
+    run_folder: Path
+    ticket: str
+    base_model: str
+    objective: str
+    sparsity: float
+    zeros: int
+    steps: int
+    seconds: float
+    tokens_per_second: float
+    losses: dict[str, float]
+    standard_errors: dict[str, float | None]
+    check_losses: dict[str, float]
+    unit: str
+    sequences: int
+    sequence_length: int
+    rows: str | None
+    held_out: dict[str, Any]
+    load: str
+    bytes: int
+    resumed_from: int = 0
+    already_done: bool = False
+
+    @property
+    def text(self) -> ScoredText:
+        """What the losses were taken on."""
+        return ScoredText(
+            self.held_out["name"],
+            self.sequences,
+            self.held_out["sequences"],
+            self.sequence_length,
+            self.rows,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"model": str(self.model), "run_folder": str(self.run_folder)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], run: RunFolder, model: Path) -> RecoverResult:
+        """Return the result that `to_dict` wrote, of a run that was done before.
+
+        Raises:
+            TypeError: It has other fields, as those of another version.
+        """
+        tables = {
+            key: {name: values[key][name] for name in CANDIDATES if name in values[key]}
+            for key in _TABLES
+        }
+        where = {"model": model, "run_folder": run.path, "already_done": True}
+        return cls(**(dict(values) | tables | where))

@@ -1,0 +1,255 @@
+"""The work of a recovery: load, prune, train what is left, measure it, write a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from tamtctl.data.corpus import Corpus
+from tamtctl.data.sequences import Blocks, Rows
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.errors import DivergedError, TamtctlError
+from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.foundations.watching import StepReport, Watcher
+from tamtctl.models.encoder import Encoder
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, total_error
+from tamtctl.pruning.recovery.config import RecoverConfig
+from tamtctl.pruning.recovery.record import RECOVERY_FILE, record_of
+from tamtctl.pruning.recovery.result import DENSE, RECOVERED, TICKET, RecoverPlan, RecoverResult
+from tamtctl.pruning.recovery.training import SurvivorTraining, lost_zeros
+from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
+from tamtctl.pruning.searching.reading import read_text
+from tamtctl.ticket.exporting import export
+from tamtctl.ticket.ticket import Ticket
+from tamtctl.training.checkpoints import Checkpoints
+from tamtctl.training.loop import TrainingRun
+from tamtctl.training.run_folder import CHECKPOINTS, RunFolder, write_json
+from tamtctl.training.run_log import RunLog
+from tamtctl.training.supervisor import Supervisor
+
+MODEL = "model"  # the checkpoint's folder in the run's
+
+
+@dataclass(frozen=True)
+class Recoverable:
+    """A ticket that is recovered, and where it and its base model are on this machine."""
+
+    ticket: Ticket
+    folder: Path
+    model: str
+    revision: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedRecovery:
+    """Everything a recovery needs, loaded and checked; the model holds the ticket's zeros."""
+
+    config: RecoverConfig
+    subject: Recoverable
+    run: RunFolder
+    search: SearchConfig
+    compute: Compute
+    encoder: Encoder
+    masks: Mapping[str, Tensor]
+    corpus: Corpus
+    text: Blocks | Rows
+    held_out: dict[str, ProbeText]  # by the field of `RecoverResult` that its losses go into
+    training: SurvivorTraining
+    supervisor: Supervisor
+
+    @classmethod
+    def prepare(
+        cls,
+        config: RecoverConfig,
+        subject: Recoverable,
+        run: RunFolder,
+        watcher: Watcher[RecoverPlan],
+    ) -> PreparedRecovery:
+        """Load model, ticket and text, and check that they fit each other."""
+        search = config.as_search(subject.model, config.steps or 1)
+        compute = Compute.choose(config.device, config.precision, config.threads)
+        watcher.status(f"loading model {subject.model}")
+        encoder = load_encoder(
+            subject.model, with_head=search.terms.need_head, revision=subject.revision
+        )
+        check_sequence_length(
+            search.sequence_length, encoder, told="--sequence-length", remedy="give"
+        )
+        masks = subject.ticket.full_masks(
+            encoder.weights, model=encoder.id, remedy="give the ticket's own --model"
+        )
+        corpus, text, held_out = read_text(search, encoder, watcher)
+        assert isinstance(text, Blocks | Rows)  # nothing is streamed
+        cast(nn.Module, encoder.model).to(compute.device)
+        training = SurvivorTraining(search, compute, encoder, text, masks)
+        checkpoints = Checkpoints(run.path / CHECKPOINTS, run.identity, compute.circumstances)
+        return cls(
+            config=config,
+            subject=subject,
+            run=run,
+            search=search,
+            compute=compute,
+            encoder=encoder,
+            masks=masks,
+            corpus=corpus,
+            text=text,
+            held_out=held_out,
+            training=training,
+            supervisor=Supervisor(training, checkpoints, config.checkpoint_every),
+        )
+
+    def plan(self) -> RecoverPlan:
+        """Settle how many steps there are, and describe what `train` will do."""
+        training, done = self.training, self.supervisor.step
+        seconds = training.seconds_per_step() if done < training.count or not done else 0.0
+        if self.config.minutes is not None and not done:
+            training.count = max(1, math.floor(self.config.minutes * 60 / seconds))
+        return RecoverPlan(
+            config=self.config,
+            run_folder=self.run.path,
+            base_model=self.subject.model,
+            sparsity=self.subject.ticket.sparsity,
+            trained=self._trained(),
+            device=self.compute.device.type,
+            precision=self.compute.precision,
+            threads=torch.get_num_threads(),
+            train_sequences=self.text.facts(self.corpus.rows, self.corpus.train_unknown),
+            held_out_sequences=self.held_out["losses"].facts,
+            steps=training.count,
+            resumed_from=done,
+            estimated_seconds=(training.count - done) * seconds,
+        )
+
+    def _trained(self) -> int:
+        """Return how many weights can change."""
+        pruned = sum(
+            int((~self.masks[name]).sum()) for name in self.training.trained if name in self.masks
+        )
+        return sum(p.numel() for p in self.training.trained.values()) - pruned
+
+    def train(self, watcher: Watcher[RecoverPlan]) -> TrainingRun:
+        """Train what is left.
+
+        Raises:
+            DivergedError: The loss exploded or is no number; the message names the step and the
+                last good checkpoint.
+        """
+
+        def progress(report: StepReport) -> None:
+            watcher.progress(report)
+            self.training.check_loss(report)
+
+        after_step = self.supervisor.step
+        self.run.start(after_step=after_step)
+        shutil.rmtree(self.run.path / MODEL, ignore_errors=True)
+        try:
+            with RunLog(self.run.path, self.config.log_to, after_step) as log:
+                return self.supervisor.run(log, progress, watcher.note)
+        except DivergedError as error:
+            good = self.supervisor.checkpoints.paths()
+            last = f"the last good checkpoint is {good[-1]}" if good else "none was saved before"
+            raise DivergedError(f"{error}; {last}") from error
+
+    def finish(self, training: TrainingRun, watcher: Watcher[RecoverPlan]) -> RecoverResult:
+        """Measure and write the checkpoint: from now on the run is finished."""
+        watcher.status("evaluating on held-out text")
+        losses, errors, weights = self._measured()
+        if lost := lost_zeros(weights, self.masks):
+            raise TamtctlError(f"{lost:,} pruned weights are not zero after training")
+        watcher.status("writing the checkpoint")
+        folder, subject = self.run.path / MODEL, self.subject
+        written = export(subject.folder, folder, model=self.config.model, weights=weights)
+        text: ScoredText = self.held_out["losses"].scored(self.corpus.held_out_name)
+        result = RecoverResult(
+            model=folder,
+            run_folder=self.run.path,
+            ticket=self.config.ticket,
+            base_model=subject.model,
+            objective=self.config.objective,
+            sparsity=subject.ticket.sparsity,
+            zeros=written.zeros,
+            steps=training.steps,
+            seconds=training.seconds,
+            tokens_per_second=training.tokens_per_second,
+            losses=losses["losses"],
+            standard_errors=errors,
+            check_losses=losses.get("check_losses", {}),
+            unit=self.search.terms.unit,
+            sequences=text.sequences,
+            sequence_length=self.search.sequence_length,
+            rows=text.rows,
+            held_out={"name": text.name, "sequences": text.of},
+            load=written.load,
+            bytes=written.bytes,
+            resumed_from=self.supervisor.step,
+        )
+        measured = {n: v for n, v in result.to_dict().items() if n in _MEASURED}
+        write_json(
+            folder / RECOVERY_FILE, record_of(self.config, subject.ticket, subject.folder, measured)
+        )
+        self.run.finish(result.to_dict())
+        self.supervisor.checkpoints.remove()
+        return result
+
+    def _measured(
+        self,
+    ) -> tuple[dict[str, dict[str, float]], dict[str, float | None], dict[str, Tensor]]:
+        """Measure the recovered model, the ticket and the dense model, with the pre-trained head.
+
+        Returns:
+            By the field of `RecoverResult`, candidate → loss; candidate → standard error of
+            ``losses``; and name → trained weight.
+        """
+        training = self.training
+        frozen = {name: training.dense[name] for name in self.encoder.matrices}
+        probe = MaskProbe(self.encoder, frozen, (training.steps.objective,), self.compute)
+        found = {n: {RECOVERED: probe.losses_as_folded(text)} for n, text in self.held_out.items()}
+        weights = training.put_dense()
+        for name, text in self.held_out.items():
+            dense = probe.losses(text, None)
+            distances = {term.name for term in self.search.terms if term.is_distance}
+            found[name][DENSE] = {  # of a model to itself: 0 but for rounding
+                term: loss.of_nothing() if term in distances else loss
+                for term, loss in dense.items()
+            }
+            found[name][TICKET] = probe.losses(text, training.masks)
+        losses = {
+            name: {who: _total(of[who]) for who in (DENSE, TICKET, RECOVERED)}
+            for name, of in found.items()
+        }
+        errors = {who: total_error(of.values()) for who, of in found["losses"].items()}
+        return losses, errors, weights
+
+
+_MEASURED = (
+    "objective", "zeros", "steps", "seconds", "losses", "standard_errors", "check_losses", "unit",
+    "sequences", "sequence_length",
+)  # fmt: skip
+
+
+def _total(terms: Mapping[str, HeldOutLoss]) -> float:
+    return math.fsum(term.mean for term in terms.values())
+
+
+def check_done(run: RunFolder, values: Mapping[str, Any]) -> RecoverResult:
+    """Return what a finished run found, if its checkpoint is still there.
+
+    Raises:
+        TypeError: Its result has other fields, as those of another version.
+        OSError: The checkpoint lacks a file.
+    """
+    folder = run.path / MODEL
+    for name in ("config.json", RECOVERY_FILE):
+        (folder / name).stat()
+    if not list(folder.glob("*.safetensors")):
+        raise FileNotFoundError(f"{folder} holds no weights")
+    return RecoverResult.from_dict(values, run, folder)

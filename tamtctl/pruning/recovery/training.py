@@ -1,0 +1,182 @@
+"""Training what a mask leaves of an encoder; what it prunes stays exactly zero.
+
+    W ← Adam(W, m ⊙ dL/dW), starting from W ⊙ m
+
+All parameters that the objective reaches are trained: the weights that are kept, biases, norms and
+tables of positions. The masked-LM head and its decoder stay as they are: with them the losses of
+ticket, recovered and dense model are taken alike. The teacher is the dense model, whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tamtctl.data.sequences import Sequences
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.watching import StepReport
+from tamtctl.foundations.working import counted
+from tamtctl.models.encoder import Encoder
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.trained.folded_weights import fold
+from tamtctl.pruning.trained.objective_steps import (
+    ObjectiveSteps,
+    copies,
+    copy_into,
+    optimizer_of,
+)
+from tamtctl.training.checkpoints import State
+from tamtctl.training.loop import TrainingRun, warmed_up
+from tamtctl.training.loss_guard import LossGuard
+
+_WARM_UP = 0.05  # of all steps
+_TIMED_STEPS = 6  # of which the first one warms up
+
+
+class SurvivorTraining:
+    """All that changes while a ticket is recovered; see `tamtctl.training.supervisor.Supervised`.
+
+    Attributes:
+        steps: The gradients of the objective.
+        dense: Name → pre-trained weight of every parameter of the encoder; never written.
+        trained: Name → parameter that the objective reaches.
+        count: Steps of the whole training; settled before it begins.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        compute: Compute,
+        encoder: Encoder,
+        text: Sequences,
+        masks: Mapping[str, Tensor],
+    ) -> None:
+        """Prune an encoder that is on its device.
+
+        Args:
+            config: Objective, batches and rate.
+            compute: Where and in which precision.
+            encoder: Loaded with its head if the objective needs one.
+            text: What to train on.
+            masks: Name → boolean mask of every matrix in ``encoder.matrices``, at least; True
+                keeps.
+        """
+        own = dict(encoder.base.named_parameters())
+        self.dense = copies(own)
+        self.masks = {n: masks[n].to(compute.device) for n in encoder.matrices}
+        frozen = {name: self.dense[name] for name in encoder.matrices}
+        self.steps = ObjectiveSteps(config, compute, encoder, text, frozen, self.dense)
+        self.count = config.steps
+        self._config, self._compute, self._matrices = config, compute, encoder.matrices
+        # As numbers: with booleans the product takes twenty times as long on a CPU.
+        self._kept = {name: mask.float() for name, mask in self.masks.items()}
+        self._guard = LossGuard()
+        fold(encoder.matrices, frozen, self.masks)
+        for parameter in self.steps.objective.head.values():
+            parameter.requires_grad_(False)
+        for parameter in own.values():
+            parameter.requires_grad_(True)
+        self.steps.backward(next(self.steps.batches()), nullcontext)
+        self.trained = {name: p for name, p in own.items() if p.grad is not None}
+        self._clear_gradients()
+        for name in own.keys() - self.trained.keys():
+            own[name].requires_grad_(False)
+        self._optimizer = optimizer_of(config, list(self.trained.values()))
+
+    def run(
+        self,
+        report: Callable[[StepReport], bool | None],
+        *,
+        is_due: Callable[[int], bool],
+        after: StepReport | None,
+    ) -> TrainingRun:
+        """Train to the end."""
+        return self.steps.run(
+            update=self._update,
+            flips=lambda: 0.0,
+            report=report,
+            is_due=is_due,
+            after=after,
+            steps=self.count,
+        )
+
+    def seconds_per_step(self) -> float:
+        """Return the mean time of a few whole steps, which change nothing: their rate is 0."""
+        optimizer = optimizer_of(self._config, list(self.trained.values()))
+        seconds = []
+        batches = zip(range(_TIMED_STEPS), self.steps.batches(), strict=False)
+        for _, batch in counted(batches, "timing a step", _TIMED_STEPS):
+            started = time.perf_counter()
+            self.steps.backward(batch, nullcontext)
+            self._mask_gradients()
+            optimizer.step(0.0)
+            self._clear_gradients()
+            self._compute.synchronize()
+            seconds.append(time.perf_counter() - started)
+        measured = seconds[1:] or seconds
+        return sum(measured) / len(measured)
+
+    def is_due(self, step: int) -> bool:
+        """Tell whether the training itself has something to report: it has not."""
+        return False
+
+    def judged(self, report: StepReport) -> StepReport:
+        """Return the report as it is."""
+        return report
+
+    def check_loss(self, report: StepReport) -> None:
+        """Raise DivergedError if the training loss has exploded."""
+        self._guard.check(report)
+
+    def state_dict(self) -> State:
+        """Return the tensors that the next step depends on."""
+        return {"weights": dict(self.trained), "optimizer": self._optimizer.state_dict()}
+
+    def facts(self) -> dict[str, Any]:
+        """Return the loss that the next ones are compared with."""
+        return {"first_loss": self._guard.first}
+
+    def take_up(self, state: State, facts: Mapping[str, Any], report: StepReport) -> None:
+        """Go on from what was saved after a report, to the step that was settled then."""
+        copy_into(self.trained, state["weights"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._guard.first, self.count = facts["first_loss"], report.steps
+
+    def put_dense(self) -> dict[str, Tensor]:
+        """Give the encoder its pre-trained weights again; return the trained ones, on the CPU."""
+        found = {name: p.detach().to("cpu", copy=True) for name, p in self.trained.items()}
+        copy_into(self.trained, self.dense)
+        return found
+
+    def _update(self, step: int) -> float:
+        """Apply the gradients of a step (from 0) to what is kept."""
+        self._mask_gradients()
+        warm_up = round(self.count * _WARM_UP)
+        learning_rate = warmed_up(self._config.learning_rate, step, self.count, warm_up)
+        self._optimizer.step(learning_rate)
+        self._clear_gradients()
+        return learning_rate
+
+    def _mask_gradients(self) -> None:
+        for name, kept in self._kept.items():
+            gradient = self._matrices[name].grad
+            if gradient is not None:
+                gradient.mul_(kept)
+
+    def _clear_gradients(self) -> None:
+        for parameter in self.trained.values():
+            parameter.grad = None
+
+
+def lost_zeros(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> int:
+    """Return how many pruned weights are not zero."""
+    return sum(
+        int(torch.count_nonzero(weights[name][~masks[name].cpu()]))
+        for name in masks
+        if name in weights
+    )

@@ -1,0 +1,140 @@
+"""Exporting a ticket or a checkpoint in the format and precision that are asked for.
+
+Imports nothing heavy, so that a wrong request is refused at once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tamtctl.foundations.checks import one_of
+from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.foundations.folders import check_target
+from tamtctl.foundations.paths import expanded
+from tamtctl.models.files import CONFIG_FILE, MODULES, ModelFiles
+from tamtctl.models.onnx.packages import TO_WRITE, check_installed
+from tamtctl.ticket.format.metadata import METADATA_FILE
+from tamtctl.ticket.shelf import resolve_ticket
+from tamtctl.ticket.ticket import Ticket
+
+if TYPE_CHECKING:
+    from tamtctl.ticket.exporting import ExportResult
+    from tamtctl.ticket.onnx_export import OnnxExport
+
+FORMATS = TRANSFORMERS, SENTENCE_TRANSFORMERS, ONNX = (
+    "transformers", "sentence-transformers", "onnx",
+)  # fmt: skip
+PRECISIONS = FP32, INT8 = "fp32", "int8"
+
+
+def export(
+    ticket: Path | str,
+    output_dir: Path | str,
+    *,
+    head: str | None = None,
+    model: Path | str | None = None,
+    trained_head: bool = False,
+    format: str | None = None,  # noqa: A002, as the command line calls it
+    precision: str = FP32,
+    token: str | None = None,
+) -> ExportResult | OnnxExport:
+    """Write what a ticket leaves of its base model, as other tools load it.
+
+    It is what the base model is: a sentence encoder keeps its pooling and all else that
+    sentence-transformers reads, a classifier its head. A masked-LM decoder stays dense, as in
+    training. The checkpoint is as large as the dense one, and zeros spread over a matrix do not by
+    themselves make it faster. An ONNX graph stands in ``onnx/``, where sentence-transformers looks
+    for it, and was run beside torch after it was written.
+
+    Args:
+        ticket: A folder or the name of a ticket. For ``onnx`` the folder of any checkpoint will do,
+            such as one that was recovered or fine-tuned.
+        output_dir: The checkpoint's folder; new or empty.
+        head: One of `tamtctl.models.heads.HEADS`; what the base model lacks of it is random. None:
+            the one that the base model has whole, or none if it has none.
+        model: Where the ticket's base model is, if not where the ticket says; folder or Hub id.
+        trained_head: Use the masked-LM head that was trained with the mask.
+        format: One of `FORMATS`; None: what the base model is.
+        precision: ``fp32``, or ``int8`` for ``onnx``: the runtime's dynamic quantisation.
+        token: For a private ticket on the Hub.
+
+    Raises:
+        UsageError: No such head, format or precision, or packages are missing.
+        TicketError: The ticket is missing, not valid, or not of this model; its trained head is
+            none of this model; or the folder is not empty.
+        ModelError: The base model cannot be loaded, its files are damaged, it lacks the masked-LM
+            head that is asked for, or it cannot be written in this format.
+    """
+    if format is not None:
+        one_of("format", format, FORMATS)
+    one_of("precision", precision, PRECISIONS)
+    if precision != FP32 and format != ONNX:
+        raise UsageError(f"--precision {precision} is for --format {ONNX}")
+    if format == ONNX:
+        check_installed(TO_WRITE, f"--format {ONNX}")
+    if is_checkpoint(ticket):
+        if head or model or trained_head:
+            raise UsageError(
+                f"{str(ticket)!r} is a checkpoint, with a head of its own: --head, --model and "
+                "--trained-head are for tickets"
+            )
+        if format != ONNX:
+            raise UsageError(
+                f"{str(ticket)!r} is a checkpoint already; --format {ONNX} writes it as a graph"
+            )
+        return _as_graph(expanded(ticket), output_dir, str(ticket), precision)
+    path = resolve_ticket(ticket, token=token).path
+    if format == SENTENCE_TRANSFORMERS:
+        _check_sentence_encoder(path, model)
+    check_target(output_dir)
+    from tamtctl.ticket.exporting import export as export_checkpoint
+
+    if format != ONNX:
+        return export_checkpoint(
+            path, output_dir, head=head, model=model, trained_head=trained_head,
+            is_plain=format == TRANSFORMERS,
+        )  # fmt: skip
+    with tempfile.TemporaryDirectory() as room:
+        written = export_checkpoint(
+            path, Path(room) / "checkpoint", head=head, model=model, trained_head=trained_head
+        )
+        if written.new:
+            raise ModelError(
+                f"the {written.head} head would be random, and a graph cannot be trained: "
+                "fine-tune the ticket first, and export the checkpoint"
+            )
+        return _as_graph(written.path, output_dir, str(ticket), precision, written.notes)
+
+
+def is_checkpoint(name: Path | str) -> bool:
+    """Whether a name is the folder of a model, and not of a ticket."""
+    folder = expanded(name)
+    if not folder.is_dir() or (folder / METADATA_FILE).exists():
+        return False
+    return (folder / CONFIG_FILE).exists() or (folder / MODULES).exists()
+
+
+def _as_graph(
+    checkpoint: Path,
+    output_dir: Path | str,
+    source: str,
+    precision: str,
+    notes: tuple[str, ...] = (),
+) -> OnnxExport:
+    from tamtctl.ticket.onnx_export import convert
+
+    return convert(
+        checkpoint, output_dir, source=source, is_quantised=precision == INT8, notes=notes
+    )
+
+
+def _check_sentence_encoder(ticket: Path, model: Path | str | None) -> None:
+    """Refuse a base model that sentence-transformers would have to guess the use of."""
+    name, revision = Ticket.load(ticket).find_base(model)
+    if ModelFiles.of(name, revision).modules() is None:
+        raise UsageError(
+            f"--format {SENTENCE_TRANSFORMERS} is for sentence encoders, and model {name!r} has no "
+            f"{MODULES}; --format {TRANSFORMERS} writes what it is"
+        )

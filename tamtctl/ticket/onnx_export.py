@@ -1,0 +1,146 @@
+"""From a checkpoint to a folder with the same model as an ONNX graph, checked after writing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tamtctl.foundations.errors import ModelError
+from tamtctl.foundations.folders import replacing
+from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.shown import Shown
+from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.heads import HeadedModel
+from tamtctl.models.loading import forget_code, load_tokenizer
+from tamtctl.models.onnx.comparing import difference
+from tamtctl.models.onnx.graph import called, write_graph
+from tamtctl.models.onnx.quantising import INT8_FILE, quantise
+from tamtctl.models.onnx.session import FOLDER, OnnxModel
+from tamtctl.models.pipeline_files import PipelineFiles
+from tamtctl.models.text_inputs import TextInputs
+from tamtctl.models.vocabulary_files import copy_vocabulary
+
+FP32_FILE = "model.onnx"
+_TOLERANCE = 1e-4  # of an output in fp32, as a share of the largest one where that is above 1
+_LONGEST_TEXT = 128
+
+
+@dataclass(frozen=True, repr=False)
+class OnnxExport(Shown):
+    """What an export to ONNX wrote.
+
+    Attributes:
+        path: The folder: configuration, tokenizer, modules of sentence-transformers, and the graph.
+        file: The graph's file, in the folder.
+        source: The ticket or checkpoint that it was made of.
+        model_class: The class of transformers that was written.
+        head: The name of its head.
+        modules: The modules of sentence-transformers that it keeps; empty for other models.
+        inputs: What the graph takes, each (B, T) in int64.
+        outputs: What it gives.
+        precision: ``fp32`` or ``int8``.
+        quantised: How many products with a matrix of weights are in int8.
+        bytes: Size of the folder's files.
+        parameters: Number of weights.
+        zeros: How many of those in matrices are zero.
+        largest_difference: The largest difference between the graph's outputs, run by ONNX Runtime,
+            and the model's in torch, as a share of the largest output where that is above 1.
+        relative_difference: Root of the mean squared difference, as a share of the outputs' own.
+        load: A line of Python that opens the graph.
+        notes: What a person should know of it, a line each.
+    """
+
+    path: Path
+    file: str
+    source: str
+    model_class: str
+    head: str
+    modules: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    precision: str
+    quantised: int
+    bytes: int
+    parameters: int
+    zeros: int
+    largest_difference: float
+    relative_difference: float
+    load: str
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        values = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
+        return values | {"path": str(self.path)}
+
+
+def convert(
+    checkpoint: Path,
+    output_dir: Path | str,
+    *,
+    source: str,
+    is_quantised: bool = False,
+    notes: tuple[str, ...] = (),
+) -> OnnxExport:
+    """Write a checkpoint as an ONNX graph, where sentence-transformers looks for one.
+
+    Args:
+        checkpoint: A folder that transformers loads.
+        output_dir: The new folder; new or empty.
+        source: What it is made of, for the result.
+        is_quantised: Whether weights are stored and multiplied in 8 bits.
+        notes: Lines that are known already.
+
+    Raises:
+        ModelError: It cannot be loaded, or written as a graph, or the graph gives something else.
+        TicketError: The folder is not empty, or cannot be written.
+    """
+    with replacing(output_dir) as new:  # fails now if it is not free
+        base = HeadedModel.as_it_is(str(checkpoint))
+        tokenizer = load_tokenizer(str(checkpoint))
+        inputs = TextInputs.of(base.network, tokenizer, usual=_LONGEST_TEXT)
+        model = called(base.network, base.head, takes_types=inputs.takes_types)
+        pipeline = PipelineFiles.of(str(checkpoint)).for_head(base.head)
+        if forget_code(base.network, tokenizer):
+            notes += ("the model's own Python code (auto_map) is left out",)
+        base.network.config.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        copy_vocabulary(str(checkpoint), None, tokenizer, new)
+        pipeline.write(new)
+        (new / FOLDER).mkdir(exist_ok=True)
+        file = new / FOLDER / FP32_FILE
+        write_graph(model, file)
+        quantised = 0
+        if is_quantised:
+            file = file.with_name(INT8_FILE)
+            quantised = quantise(file.with_name(FP32_FILE), file)
+            file.with_name(FP32_FILE).unlink()
+        found = difference(model, OnnxModel(file))
+        if not found.largest <= (float("inf") if is_quantised else _TOLERANCE):
+            raise ModelError(
+                f"the ONNX graph of this {type(base.network).__name__} does not give what torch "
+                f"gives: they differ by {found.largest:.2g}"
+            )
+        size = sum(one.stat().st_size for one in new.rglob("*") if one.is_file())
+    path = expanded(output_dir)
+    matrices = maskable_matrices(base.network).values()
+    return OnnxExport(
+        path=path,
+        file=f"{FOLDER}/{file.name}",
+        source=source,
+        model_class=type(base.network).__name__,
+        head=base.head,
+        modules=pipeline.kinds,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        precision="int8" if is_quantised else "fp32",
+        quantised=quantised,
+        bytes=size,
+        parameters=sum(p.numel() for p in base.network.parameters()),
+        zeros=sum(int((p == 0).sum()) for p in matrices),
+        largest_difference=found.largest,
+        relative_difference=found.relative,
+        load=f"onnxruntime.InferenceSession({str(path / FOLDER / file.name)!r})",
+        notes=notes + ((pipeline.left_out,) if pipeline.left_out else ()),
+    )

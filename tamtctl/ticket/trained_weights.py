@@ -1,0 +1,38 @@
+"""Weights that were trained after pruning: they go into a model that holds the same zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tamtctl.foundations.errors import TicketError
+from tamtctl.models.encoder import base_encoder, maskable_matrices
+
+
+@torch.no_grad()
+def put_weights(weights: Mapping[str, Tensor], network: PreTrainedModel) -> None:
+    """Copy trained weights into a model to which a ticket was applied; its zeros must stay.
+
+    Args:
+        weights: Name in the base encoder → weight, of any of its parameters. What the model lacks,
+            such as a pooler, is left out.
+        network: With its pruned weights at zero.
+
+    Raises:
+        TicketError: A weight has another shape, or is not zero where the ticket prunes.
+    """
+    own = dict(base_encoder(network).named_parameters())
+    matrices = maskable_matrices(network)
+    for name in weights.keys() & own.keys():
+        parameter, weight = own[name], weights[name].to(own[name])
+        if parameter.shape != weight.shape:
+            raise TicketError(
+                f"the trained weights of {name} have the shape {list(weight.shape)}, not the "
+                f"model's {list(parameter.shape)}"
+            )
+        if name in matrices and bool((weight[parameter == 0] != 0).any()):
+            raise TicketError(f"the trained weights of {name} are not zero where the ticket prunes")
+        parameter.copy_(weight)

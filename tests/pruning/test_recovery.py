@@ -1,0 +1,190 @@
+"""What a ticket keeps is trained against the dense model, and its zeros stay zeros."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_search import Interrupting, small_config
+from transformers import AutoModelForMaskedLM
+
+import tamtctl
+from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError, UsageError
+from tamtctl.pruning.recovery.api import plan_recovery, recover
+from tamtctl.pruning.recovery.config import RecoverConfig
+from tamtctl.pruning.searching.api import search
+from tamtctl.ticket.exporting import export
+from tamtctl.ticket.ticket import Ticket
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def ticket(tiny_model: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("ticket") / "run"
+    config = small_config(tiny_model, text_file, method="magnitude", sparsity=0.6)
+    return search(config, output_dir=run).ticket
+
+
+def config_of(ticket: Path, **changes: Any) -> RecoverConfig:
+    values: dict[str, Any] = {
+        "ticket": str(ticket), "steps": STEPS, "batch_size": 4, "learning_rate": 5e-3,
+        "evaluation_blocks": 8, "device": "cpu",
+    }  # fmt: skip
+    return RecoverConfig(**(values | changes))
+
+
+@pytest.fixture(scope="module")
+def recovered(ticket: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return recover(config_of(ticket), output_dir=tmp_path_factory.mktemp("recovered") / "run")
+
+
+def test_zeros_stay_and_all_else_is_trained(ticket: Path, tiny_model: Path, recovered: Any) -> None:
+    model = AutoModelForMaskedLM.from_pretrained(recovered.model, dtype=torch.float32)
+    loaded = Ticket.load(ticket)
+    assert loaded.is_applied_to(model)
+    dense = AutoModelForMaskedLM.from_pretrained(tiny_model, dtype=torch.float32)
+    before = dict(dense.base_model.named_parameters())
+    for name, parameter in model.base_model.named_parameters():
+        moved = parameter != before[name]
+        assert bool(moved.any()), name
+        if name in loaded.parameters and "embeddings" not in name:
+            assert bool(moved[loaded.mask(name)].any()), name
+    head = (model.get_output_embeddings().weight, dense.get_output_embeddings().weight)
+    assert torch.equal(*head)  # with the pre-trained head losses are taken
+
+
+def test_it_is_nearer_to_the_dense_model(recovered: Any) -> None:
+    assert recovered.losses["dense"] == 0
+    assert recovered.losses["recovered"] < recovered.losses["ticket"]
+
+
+def test_the_losses_are_those_of_the_checkpoint(
+    recovered: Any, ticket: Path, tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    """Measured anew by `evaluate`, on the folder as anybody has it, beside the plain export."""
+    plain = export(ticket, tmp_path / "plain").path
+    for folder, name in ((recovered.model, "recovered"), (plain, "ticket")):
+        found = tamtctl.evaluate(
+            tamtctl.EvaluateConfig(
+                name=str(folder), task="kd", model=str(tiny_model), corpus=(str(text_file),),
+                sequence_length=16, blocks=8, held_out_tenth=True, device="cpu",
+            )
+        )  # fmt: skip
+        assert found.score == pytest.approx(recovered.losses[name], abs=1e-6), name
+
+
+def test_the_folder_says_of_which_ticket_it_is(recovered: Any, ticket: Path) -> None:
+    text = (recovered.model / "recovery.json").read_text()
+    told = json.loads(text)
+    assert told["ticket"]["name"] == "run"
+    assert told["result"]["steps"] == told["recovery"]["steps"] == STEPS
+    assert told["result"]["losses"] == recovered.losses
+    assert str(ticket.parent) not in text
+    assert str(recovered.run_folder.parent) not in text
+    assert not (recovered.model / "ticket.json").exists()
+
+
+def test_another_objective(ticket: Path, tmp_path: Path) -> None:
+    found = recover(config_of(ticket, objective="mlm+kd"), output_dir=tmp_path / "run")
+    assert found.losses["recovered"] < found.losses["ticket"]
+
+
+def test_the_same_again_is_found(recovered: Any, ticket: Path) -> None:
+    again = recover(config_of(ticket), output_dir=recovered.run_folder)
+    assert again.already_done
+    assert again.losses == recovered.losses
+
+
+def test_interrupted_it_ends_with_the_same_bits(
+    recovered: Any, ticket: Path, tmp_path: Path
+) -> None:
+    config = config_of(ticket, checkpoint_every=5)
+    with pytest.raises(Interrupting.Ended):
+        recover(config, output_dir=tmp_path / "run", watcher=Interrupting(10))
+    found = recover(config, output_dir=tmp_path / "run")
+    assert found.resumed_from == 5
+    whole, pieces = (load_file(one.model / "model.safetensors") for one in (recovered, found))
+    assert whole.keys() == pieces.keys()
+    assert all(torch.equal(whole[name], pieces[name]) for name in whole)
+
+
+class Counting(Interrupting):
+    def __init__(self, after: int) -> None:
+        super().__init__(after)
+        self.steps = 0
+
+    def plan(self, plan: Any) -> None:
+        self.steps = plan.steps
+
+
+def test_minutes_are_steps_that_an_interruption_does_not_change(
+    ticket: Path, tmp_path: Path
+) -> None:
+    config = config_of(ticket, steps=None, minutes=0.008, checkpoint_every=5)
+    first = Counting(after=10)
+    with pytest.raises(Interrupting.Ended):
+        recover(config, output_dir=tmp_path / "run", watcher=first)
+    second = Counting(after=10**9)
+    found = recover(config, output_dir=tmp_path / "run", watcher=second)
+    assert found.resumed_from
+    assert first.steps == second.steps == found.steps > 1
+    by_steps = recover(replace(config, minutes=None, steps=found.steps), output_dir=tmp_path / "s")
+    weights = [load_file(one.model / "model.safetensors") for one in (found, by_steps)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_another_ticket_in_the_same_place_is_noticed(
+    ticket: Path, tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    def made(sparsity: float) -> None:
+        shutil.rmtree(tmp_path / "search", ignore_errors=True)
+        config = small_config(tiny_model, text_file, method="magnitude", sparsity=sparsity)
+        search(config, output_dir=tmp_path / "search")
+
+    made(0.5)
+    config = config_of(tmp_path / "search" / "ticket", steps=1)
+    found = recover(config, output_dir=tmp_path / "run")
+    made(0.4)
+    with pytest.raises(ChangedInputsError, match="ticket"):
+        recover(config, output_dir=tmp_path / "run")
+    again = recover(config, output_dir=tmp_path / "run", force=True)
+    assert again.sparsity < found.sparsity
+    next(again.model.glob("*.safetensors")).unlink()
+    with pytest.raises(DamagedRunError, match="--force"):
+        recover(config, output_dir=tmp_path / "run")
+
+
+def test_a_plan_writes_nothing(ticket: Path, tmp_path: Path) -> None:
+    plan = plan_recovery(config_of(ticket), output_dir=tmp_path / "run")
+    assert plan.steps == STEPS
+    assert plan.trained > 0
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("given", [{}, {"steps": 3, "minutes": 1.0}])
+def test_how_long_is_asked_for_once(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="--minutes"):
+        RecoverConfig(ticket="nano-0.7", **given)
+
+
+def test_fine_tuning_goes_on_from_it(
+    recovered: Any, ticket: Path, run: Callable[..., Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    rows = ({"text": f"{x} is the {y}", "label": y} for y in ("list", "file") for x in "abcdefghij")
+    Path("own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = run(
+        "finetune", "own", "--train", "own.jsonl", "--dev", "own.jsonl", "--model",
+        recovered.model, "--epochs", 1, "--learning-rate", 1e-3, "--device", "cpu", "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "stay zeros" in done.err

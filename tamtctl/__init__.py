@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tamtctl.comparison.api import compare as compare
     from tamtctl.comparison.config import CompareConfig as CompareConfig
     from tamtctl.comparison.result import Comparison as Comparison
+    from tamtctl.comparison.speed.api import bench as bench
+    from tamtctl.comparison.speed.config import BenchConfig as BenchConfig
+    from tamtctl.comparison.speed.result import BenchResult as BenchResult
     from tamtctl.foundations.errors import TamtctlError as TamtctlError
     from tamtctl.foundations.watching import ProgressBars as ProgressBars
     from tamtctl.foundations.watching import Silent as Silent
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
     from tamtctl.ticket.ticket import Ticket as Ticket
 
 _MODULE_OF = {
+    "BenchConfig": "comparison.speed.config",
+    "BenchResult": "comparison.speed.result",
     "CompareConfig": "comparison.config",
     "Comparison": "comparison.result",
     "EvaluateConfig": "tasks.evaluation.config",
@@ -71,6 +76,7 @@ _MODULE_OF = {
     "Silent": "foundations.watching",
     "TamtctlError": "foundations.errors",
     "Ticket": "ticket.ticket",
+    "bench": "comparison.speed.api",
     "compare": "comparison.api",
     "evaluate": "tasks.evaluation.api",
     "finetune": "tasks.finetuning.api",

@@ -19,10 +19,11 @@ import pytest
 import tamtctl
 
 EXPORTED = """
-    CompareConfig Comparison EvaluateConfig Evaluation FinetuneConfig FinetuneResult
+    BenchConfig BenchResult CompareConfig Comparison EvaluateConfig Evaluation FinetuneConfig
+    FinetuneResult
     KeepZeros KeptZeros ProgressBars RecoverConfig RecoverResult SearchConfig SearchPlan
     SearchResult Silent
-    TamtctlError Ticket compare compare_masks evaluate export finetune import_ticket
+    TamtctlError Ticket bench compare compare_masks evaluate export finetune import_ticket
     inspect_ticket keep_zeros kept_zeros known_tickets list_tickets nano_path plan_search
     published_tickets pull push recover search
 """.split()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from tamtctl.cli.bench_command import bench
 from tamtctl.cli.compare_command import compare
 from tamtctl.cli.evaluate_command import evaluate
 from tamtctl.cli.finetune_command import finetune
@@ -88,6 +89,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "compare": (compare, "compare --sparsity 0.5,0.7,0.9 --recipe nano"),
     "finetune": (finetune, "finetune sst2 --ticket nano-0.7 --limit 1000 --seeds 1,2,3"),
     "evaluate": (evaluate, "evaluate nano-0.8 --task mlm --corpus python-docs"),
+    "bench": (bench, "bench sparse-nano --against nano"),
     "recover": (recover, "recover nano-0.9 --minutes 5"),
     "push": (push, "push runs/search-nano-0.8-tamt-mlm-1a2b3c4d/ticket me/nano"),
     "pull": (pull, "pull org/name --local-dir ticket"),

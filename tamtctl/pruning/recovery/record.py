@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.foundations.digests import file_sha256
+from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.public_names import public, public_search
+from tamtctl.foundations.untrusted import Defect, parse_json_object
 from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.ticket import Ticket
 
 RECOVERY_FILE = "recovery.json"
+_MOST_BYTES = 2**20
 
 
 def record_of(
@@ -48,3 +51,22 @@ def record_of(
         "recovery": public_search(config.to_dict()) | {"ticket": public(config.ticket)},
         "result": measured,
     }
+
+
+def recovered_from(folder: Path) -> str | None:
+    """Return the name of the base model of a recovered checkpoint; None if it is no such folder.
+
+    The file may be a stranger's.
+
+    Raises:
+        Defect: It is not what `record_of` writes.
+    """
+    try:
+        content = read_regular(folder / RECOVERY_FILE, _MOST_BYTES)
+    except OSError:
+        return None
+    base = parse_json_object(content, RECOVERY_FILE).get("base_model")
+    name = base.get("id") if isinstance(base, dict) else None
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise Defect(f"{RECOVERY_FILE} names no base model")
+    return name

@@ -1,0 +1,57 @@
+"""``tamtctl bench``: how large and how fast models are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tamtctl.cli.options import DebugOption, Given, JsonOption, QuietOption, asks_for
+from tamtctl.cli.screen import hush_hub, hush_libraries, output_of
+from tamtctl.comparison.speed.config import BenchConfig
+from tamtctl.foundations.config import OUTPUT
+from tamtctl.foundations.paths import expanded
+
+
+@asks_for(BenchConfig)
+def bench(
+    given: Given,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw quality against latency and against size: FILE.png or .svg.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure size, load time and latency of models, in turns with the dense one."""
+    config = BenchConfig(**given)
+    if figure is not None:
+        from tamtctl.comparison.speed.figure import check_figure
+
+        figure = expanded(figure)
+        check_figure(figure, config.tasks)
+    output = output_of(as_json, quiet)
+    hush_hub(output)
+    hush_libraries()
+    from tamtctl.cli.views.progress import View
+    from tamtctl.cli.views.speed import show_bench
+    from tamtctl.comparison.speed import api as benching
+
+    view: View[object] = View(output)
+    try:
+        result = benching.bench(config, watcher=view)
+    finally:
+        view.close()
+    show_bench(output, result)
+    if figure is not None:
+        from tamtctl.comparison.speed.figure import save_figure
+
+        save_figure(figure, result, config.tasks[0])
+        output.line(f"figure  {figure}")
+    essence = (f"{row.latencies[result.sizes[-1]].median:.6f}" for row in result.rows)
+    output.result(result.to_dict(), "\n".join(essence))

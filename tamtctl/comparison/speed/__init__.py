@@ -1,0 +1,1 @@
+"""How large and how fast models are, each beside the dense one."""

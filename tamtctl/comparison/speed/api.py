@@ -1,0 +1,216 @@
+"""Measuring how large and how fast models are, in turns with the dense one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Never
+
+import torch
+from torch import Tensor
+
+from tamtctl.comparison.speed.config import DENSE, BenchConfig
+from tamtctl.comparison.speed.result import BenchResult, Measured, Size
+from tamtctl.comparison.speed.subjects import (
+    TORCH,
+    Subject,
+    load_seconds,
+    size_of,
+    subjects_of,
+)
+from tamtctl.comparison.speed.timing import Latency, latency, timed_in_turns
+from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
+from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.untrusted import Defect
+from tamtctl.foundations.watching import Silent, Watcher, default_watcher
+from tamtctl.foundations.working import watched, work
+from tamtctl.pruning.objectives import objectives, terms_of
+from tamtctl.pruning.recovery.record import recovered_from
+from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.ticket.format.metadata import METADATA_FILE
+
+_WIDE = 0.25  # between a quarter and three quarters of the runs, as a share of the median
+_MOST_THREADS = 4  # times the cores
+
+
+@watched(default_watcher)
+def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> BenchResult:
+    """Measure sizes, load times and latencies of models, and their quality if a task is given.
+
+    All models run in turns on the same random tokens, so that a busy machine slows all of them
+    down; a ratio to the dense model is taken within each round.
+
+    Args:
+        config: What to measure.
+        watcher: Is told how it goes; by default the reader of a notebook is.
+
+    Raises:
+        TamtctlError: A model cannot be loaded, or a size is more than it can take.
+    """
+    watcher = watcher or Silent()
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    dense = _dense(config)
+    names = list(dict.fromkeys((*([dense] if dense else []), *config.folders)))
+    for name in names:
+        if (expanded(name) / METADATA_FILE).is_file():
+            raise UsageError(f"{name!r} is a ticket; export it first, and give the folder")
+    subjects = [one for name in names for one in subjects_of(name)]
+    threads = config.threads or tuple(dict.fromkeys((1, cores)))
+    if max(threads) > _MOST_THREADS * cores:
+        raise UsageError(f"--threads {max(threads)} is more than this machine can do with")
+    sizes = [Size(t, b, n) for t in threads for b in config.batch_sizes for n in config.lengths]
+    words = _check_sizes(subjects, sizes)
+    reference = next((one for one in subjects if one.name == dense), None)
+    if reference and reference.backend != TORCH:
+        raise ModelError(f"the dense model {dense!r} has no weights for torch to be measured with")
+    with _own_threads():
+        latencies = _latencies(config, subjects, reference, sizes, words)
+        loading = {one: load_seconds(one, threads[0]) for one in subjects}
+    rows = []
+    for one in subjects:
+        watcher.status(f"measuring {one.name} ({one.backend})")
+        quality, without = _quality(config, one, dense)
+        files = one.files()
+        of_files = size_of(files) if files else (None, None)
+        rows.append(
+            Measured(
+                name=one.name,
+                backend=one.backend,
+                is_dense=one == reference,
+                bytes=of_files[0],
+                compressed=of_files[1],
+                load_seconds=loading[one],
+                latencies=latencies[one],
+                quality=quality,
+                without_quality=without,
+            )
+        )
+    return BenchResult(
+        rows=tuple(rows),
+        sizes=tuple(sizes),
+        rounds=config.rounds,
+        cores=cores,
+        load=load,
+        notes=tuple(_noise(rows, load, cores)),
+    )
+
+
+def _dense(config: BenchConfig) -> str | None:
+    """Return the name of the dense model."""
+    if config.against != DENSE:
+        return config.against
+    for name in config.folders:
+        try:
+            base = recovered_from(expanded(name))
+        except Defect as error:
+            raise ModelError(f"{name!r} does not say what it was made of: {error}") from error
+        if base is not None:
+            return base
+    raise UsageError(
+        f"--against {DENSE} takes a checkpoint that recover wrote, which names its base model; "
+        "give the dense model itself, --against FOLDER"
+    )
+
+
+def _check_sizes(subjects: Sequence[Subject], sizes: Sequence[Size]) -> int:
+    """Return how many tokens all models know; none may be too long for one of them."""
+    least = 2**31
+    for one in subjects:
+        words, longest = one.limits()
+        least = min(least, words)
+        if (most := max(size.length for size in sizes)) > longest:
+            raise UsageError(
+                f"--lengths {most} is more than {one.name!r} can take; give at most {longest}"
+            )
+    return least
+
+
+def _latencies(
+    config: BenchConfig,
+    subjects: Sequence[Subject],
+    reference: Subject | None,
+    sizes: Sequence[Size],
+    words: int,
+) -> dict[Subject, dict[Size, Latency]]:
+    """Time all models at all sizes, in turns."""
+    found: dict[Subject, dict[Size, Latency]] = {one: {} for one in subjects}
+    generator = torch.Generator().manual_seed(config.seed)
+    with work("timing", len(subjects) * len(sizes) * config.rounds) as tick:
+        for threads in dict.fromkeys(size.threads for size in sizes):
+            torch.set_num_threads(threads)
+            loaded = {one: one.load(threads) for one in subjects}
+            for size in (size for size in sizes if size.threads == threads):
+                values = _texts(size, words, generator)
+                runs: list[Callable[[], object]] = [partial(r, values) for r in loaded.values()]
+                timed = timed_in_turns(runs, config.rounds, config.seed, tick)
+                seconds = dict(zip(loaded, timed, strict=True))
+                for one, own in seconds.items():
+                    beside = seconds[reference] if reference and one != reference else None
+                    found[one][size] = latency(own, beside, config.seed)
+    return found
+
+
+def _texts(size: Size, words: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+    """Return random tokens, (batch, length), none of them padding."""
+    ids = torch.randint(words, (size.batch, size.length), generator=generator)
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": torch.zeros_like(ids),
+    }
+
+
+@contextmanager
+def _own_threads() -> Iterator[None]:
+    """Leave torch's threads as they were."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _quality(
+    config: BenchConfig, subject: Subject, dense: str | None
+) -> tuple[dict[str, tuple[str, float, float | None]], dict[str, str]]:
+    """Return task → metric, value and error of a model; and task → why there is none."""
+    found, without = {}, {}
+    for task in config.tasks:
+        needs_dense = task in objectives() and terms_of(task).need_teacher
+        try:
+            if subject.backend != TORCH:
+                raise ModelError("a graph is not evaluated")
+            said = evaluate(
+                EvaluateConfig(
+                    name=subject.name, task=task, model=dense if needs_dense else None,
+                    corpus=config.corpus, data_dir=config.data_dir, blocks=config.blocks,
+                )
+            )  # fmt: skip
+            found[task] = said.metric, said.score, said.standard_error
+        except TamtctlError as error:
+            without[task] = str(error)
+    return found, without
+
+
+def _noise(rows: Sequence[Measured], load: float, cores: int) -> Iterator[str]:
+    """Yield how far the times can be trusted."""
+    if load > cores / 2:
+        yield (
+            f"the machine was busy before this began (a load of {load:.1f} on {cores} cores): the "
+            "ratios are taken within each round, but all times are longer than on an idle one"
+        )
+    wide = [
+        (one.spread, row.name, str(size))
+        for row in rows
+        for size, one in row.latencies.items()
+        if one.spread > _WIDE
+    ]
+    if wide:
+        spread, name, size = max(wide)
+        yield (
+            f"times vary: half of the runs of {name} at {size} lie {spread:.0%} of the median "
+            "apart; give more --rounds, or a quieter machine"
+        )

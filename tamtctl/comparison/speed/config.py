@@ -1,0 +1,87 @@
+"""What a measurement of speed is told, each setting declared once; imports nothing heavy."""
+
+from __future__ import annotations
+
+from tamtctl.foundations import shared_settings as shared
+from tamtctl.foundations.checks import at_least, each, given, seed_number
+from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
+from tamtctl.foundations.errors import UsageError
+from tamtctl.pruning.objectives import objectives
+from tamtctl.tasks.benchmarks.table import zero_shot_tasks
+from tamtctl.tasks.registry import TASKS
+
+DENSE = "dense"  # of --against: the model that a recovered checkpoint says it was made of
+
+
+@configuration
+class BenchConfig(Config):
+    """Which folders are measured, beside which, and at what sizes."""
+
+    folders: tuple[str, ...] = setting(
+        help="Folders of models: checkpoints, and exports with an ONNX graph, which is measured, "
+        "too.",
+        panel=METHOD,
+        check=given("at least one folder"),
+        typed=Typed(is_argument=True, metavar="FOLDER..."),
+    )
+    against: str | None = setting(
+        default=None,
+        help="The dense model that all are measured beside: a folder, Hub id or nano; or dense: "
+        "the one that a recovered checkpoint names.",
+        panel=METHOD,
+    )
+    batch_sizes: tuple[int, ...] = setting(
+        default=(1, 32),
+        help="Texts at once.",
+        panel=RUN,
+        check=each(at_least(1)),
+        typed=Typed(between_commas=True),
+    )
+    lengths: tuple[int, ...] = setting(
+        default=(32, 128),
+        help="Tokens of each text.",
+        panel=RUN,
+        check=each(at_least(1)),
+        typed=Typed(between_commas=True),
+    )
+    threads: tuple[int, ...] = setting(
+        default=(),
+        help="CPU threads; by default one, and as many as there are cores.",
+        panel=RUN,
+        check=each(at_least(1)),
+        typed=Typed(between_commas=True),
+    )
+    rounds: int = setting(
+        default=15,
+        help="How often each model runs at each size, in turns.",
+        panel=RUN,
+        check=at_least(3),
+    )
+    tasks: tuple[str, ...] = setting(
+        default=(),
+        help="Quality to put beside: a task or a loss that evaluate measures, one of {choices}. "
+        "May be given several times.",
+        panel=METHOD,
+        choices=lambda: (*objectives(), *zero_shot_tasks(), *TASKS),
+        is_open=True,
+        typed=Typed(name="task"),
+    )
+    corpus: tuple[str, ...] = setting(
+        default=(), help="Text for a loss, as in evaluate.", panel=DATA
+    )
+    data_dir: str | None = shared.data_dir()
+    blocks: int | None = setting(
+        default=None,
+        help="Sequences of text for a loss at most; by default as in evaluate.",
+        panel=DATA,
+        check=at_least(1),
+    )
+    seed: int = setting(
+        default=1, help="Seed of tokens, turns and intervals.", panel=RUN, check=seed_number
+    )
+
+    def _check_together(self) -> None:
+        for name in ("folders", "batch_sizes", "lengths", "threads", "tasks"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise UsageError(f"a bench measures each thing once; {name} has a value twice")

@@ -1,0 +1,73 @@
+"""The figure of a measurement of speed: quality against latency, and against size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tamtctl.comparison.rendering.plotting import legend, panels, render
+from tamtctl.comparison.speed.result import BenchResult, Measured, Size
+from tamtctl.foundations.errors import TamtctlError, UsageError
+from tamtctl.foundations.files import write_whole
+from tamtctl.foundations.untrusted import reason
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".svg")
+_MARKERS = "osD^vP*X<>"
+
+
+def check_figure(file: Path, tasks: tuple[str, ...]) -> None:
+    """Refuse a figure that cannot be drawn, before any work.
+
+    Raises:
+        UsageError: Its name has another ending, or there is no quality to draw.
+    """
+    if file.suffix.lower() not in FORMATS:
+        raise UsageError(f"--figure must end in {' or '.join(FORMATS)}, got {file.name!r}")
+    if not tasks:
+        raise UsageError("--figure draws quality against latency: give a --task, too")
+
+
+def save_figure(file: Path, result: BenchResult, task: str) -> None:
+    """Draw quality against the latency at the largest size, and against the size on the disk.
+
+    Raises:
+        TamtctlError: No model has a quality, or the file cannot be written.
+    """
+    shown = [row for row in result.rows if task in row.quality]
+    if not shown:
+        raise TamtctlError(f"no model has a {task} to draw")
+    content = render(lambda: _drawn(shown, result.sizes[-1], task), file.suffix[1:].lower())
+    try:
+        write_whole(file, content)
+    except OSError as error:
+        raise TamtctlError(f"cannot write {str(file)!r}: {reason(error)}") from error
+
+
+def _drawn(rows: list[Measured], size: Size, task: str) -> Figure:
+    figure, (left, right) = panels(2)
+    sized = [row for row in rows if row.bytes is not None]
+    places: list[tuple[str, list[Measured], Callable[[Measured], float]]] = [
+        (f"ms at {size}", rows, lambda row: row.latencies[size].median * 1e3),
+        ("MB on the disk", sized, lambda row: (row.bytes or 0) / 1e6),
+    ]
+    for axes, (label, those, where) in zip((left, right), places, strict=True):
+        for row in those:
+            metric, score, error = row.quality[task]
+            axes.errorbar(
+                where(row),
+                score,
+                yerr=error,
+                marker=_MARKERS[rows.index(row) % len(_MARKERS)],
+                linestyle="none",
+                capsize=2,
+                label=f"{Path(row.name).name} {row.backend}",
+            )
+            axes.set_ylabel(f"{task}, {metric}")
+        axes.set_xlabel(label)
+        axes.set_xlim(left=0)
+    legend(figure, left, 2)
+    return figure

@@ -1,0 +1,113 @@
+"""What a measurement of speed found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tamtctl.comparison.speed.timing import Latency, as_json
+from tamtctl.foundations.shown import Shown
+
+
+@dataclass(frozen=True, order=True)
+class Size:
+    """How a model is run: texts at once, tokens of each, CPU threads."""
+
+    threads: int
+    batch: int
+    length: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a run."""
+        return self.batch * self.length
+
+    def __str__(self) -> str:
+        """Return it in a few words."""
+        threads = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
+        return f"{self.batch} × {self.length}, {threads}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model, measured.
+
+    Attributes:
+        name: As asked for.
+        backend: ``torch``, or the name of the ONNX file.
+        is_dense: Whether the others are measured beside it.
+        bytes: Size of its files; None if they are not in a folder here.
+        compressed: The same, compressed by zstandard.
+        load_seconds: Median time of loading, from files that are in memory already.
+        latencies: How long a run takes.
+        quality: Task → its metric's name, the value, and its standard error or None.
+        without_quality: Task → why there is no quality.
+    """
+
+    name: str
+    backend: str
+    is_dense: bool
+    bytes: int | None
+    compressed: int | None
+    load_seconds: float
+    latencies: Mapping[Size, Latency]
+    quality: Mapping[str, tuple[str, float, float | None]]
+    without_quality: Mapping[str, str]
+
+    def tokens_per_second(self, size: Size) -> float:
+        """Return how many tokens are read in a second."""
+        return size.tokens / self.latencies[size].median
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        latencies = [
+            asdict(size) | {"tokens_per_second": self.tokens_per_second(size)} | as_json(one)
+            for size, one in self.latencies.items()
+        ]
+        quality = {
+            task: {"metric": metric, "score": score, "standard_error": error}
+            for task, (metric, score, error) in self.quality.items()
+        }
+        return {
+            "name": self.name,
+            "backend": self.backend,
+            "dense": self.is_dense,
+            "bytes": self.bytes,
+            "compressed": self.compressed,
+            "load_seconds": self.load_seconds,
+            "latencies": latencies,
+            "quality": quality,
+            "without_quality": dict(self.without_quality),
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class BenchResult(Shown):
+    """What a measurement of speed found.
+
+    Attributes:
+        rows: The models, the dense one first.
+        sizes: At which they were run.
+        rounds: How often each, in turns.
+        cores: Of the machine.
+        load: What else the machine did: processes that ran or waited on average, at first.
+        notes: What a person should know of the measurement, a line each.
+    """
+
+    rows: tuple[Measured, ...]
+    sizes: tuple[Size, ...]
+    rounds: int
+    cores: int
+    load: float
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "models": [row.to_dict() for row in self.rows],
+            "rounds": self.rounds,
+            "cores": self.cores,
+            "load": self.load,
+            "notes": list(self.notes),
+        }

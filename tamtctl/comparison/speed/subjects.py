@@ -1,0 +1,121 @@
+"""What is timed: a checkpoint in torch, or an ONNX graph in ONNX Runtime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import zstandard
+from torch import Tensor, nn
+
+from tamtctl.foundations.errors import ModelError
+from tamtctl.foundations.paths import expanded
+from tamtctl.models.encoder import max_sequence_length
+from tamtctl.models.files import ModelFiles
+from tamtctl.models.heads import HeadedModel
+from tamtctl.models.loading import load_config
+from tamtctl.models.onnx.session import OnnxModel, onnx_files
+
+TORCH = "torch"
+_LEVEL = 3  # of zstandard: what transports use, and quick
+_PIECE = 2**20
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+Run = Callable[[Mapping[str, Tensor]], object]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is measured.
+
+    Attributes:
+        name: As asked for.
+        backend: ``torch``, or the name of the ONNX file.
+        file: The ONNX file; None: torch loads the model by its name.
+    """
+
+    name: str
+    backend: str
+    file: Path | None = None
+
+    def files(self) -> list[Path]:
+        """Return the files that a user of it needs; empty if they are not in a folder here.
+
+        In a folder with both, weights of torch are not counted for a graph, nor graphs for torch.
+        """
+        folder = ModelFiles.of(self.name).folder
+        if folder is None:
+            return []
+        everything = [path for path in folder.rglob("*") if path.is_file()]
+        graphs = set(folder.rglob("*.onnx"))
+        if self.file is None:
+            return [path for path in everything if path not in graphs]
+        weights = {path for pattern in _WEIGHTS for path in folder.glob(pattern)}
+        return [p for p in everything if p not in weights and (p not in graphs or p == self.file)]
+
+    def load(self, threads: int) -> Run:
+        """Load it, to be run on so many threads; torch's number is that of the process."""
+        if self.file is not None:
+            return OnnxModel(self.file, threads)
+        network = HeadedModel.as_it_is(self.name).network.eval()
+
+        def run(values: Mapping[str, Tensor]) -> object:
+            with torch.inference_mode():
+                return network(
+                    input_ids=values["input_ids"], attention_mask=values["attention_mask"]
+                )
+
+        return run
+
+    def limits(self) -> tuple[int, int]:
+        """Return how many tokens it knows, and how many it takes at once."""
+        config = load_config(self.name)
+        with torch.device("meta"):
+            from transformers import AutoModel
+
+            skeleton = AutoModel.from_config(config, trust_remote_code=False)
+        table = skeleton.get_input_embeddings()
+        assert isinstance(table, nn.Embedding)
+        return table.num_embeddings, max_sequence_length(skeleton)
+
+
+def subjects_of(name: str) -> list[Subject]:
+    """Return what there is to measure of a model: its checkpoint, and every ONNX graph.
+
+    Raises:
+        ModelError: There is none.
+    """
+    folder = ModelFiles.of(name).folder
+    if folder is None:
+        if expanded(name).exists():
+            raise ModelError(f"{name!r} is no folder; give the folder of a model")
+        return [Subject(name, TORCH)]
+    found = []
+    if any(next(folder.glob(pattern), None) for pattern in _WEIGHTS) or not onnx_files(folder):
+        found.append(Subject(name, TORCH))
+    return found + [Subject(name, file.name, file) for file in onnx_files(folder)]
+
+
+def size_of(files: list[Path]) -> tuple[int, int]:
+    """Return the bytes of files, and what zstandard makes of them."""
+    compressed = 0
+    for file in files:
+        packer = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
+        with file.open("rb") as content:
+            while piece := content.read(_PIECE):
+                compressed += len(packer.compress(piece))
+        compressed += len(packer.flush())
+    return sum(file.stat().st_size for file in files), compressed
+
+
+def load_seconds(subject: Subject, threads: int, times: int = 3) -> float:
+    """Return the median time of loading it, its files being in memory already."""
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        subject.load(threads)
+        seconds.append(time.perf_counter() - started)
+    return sorted(seconds)[times // 2]

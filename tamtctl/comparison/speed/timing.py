@@ -1,0 +1,106 @@
+"""Timing models in turns, so that what else the machine does hits all of them alike.
+
+In each round every model runs once, in an order that is drawn anew. A ratio to the dense model is
+the median of the rounds' ratios: of two runs that lie side by side.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamtctl.comparison.intervals import Interval
+
+_RESAMPLES = 2_000
+_FEWEST_ROUNDS = 8  # of which an interval says something
+_WARM_UP = 2  # runs of each before it is timed
+
+Seconds = NDArray[np.float64]  # of each round
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long a model takes at one size.
+
+    Attributes:
+        median: Seconds of a run.
+        quarter: A quarter of the runs took no longer.
+        three_quarters: Three quarters of the runs took no longer.
+        ratio: To the dense model's, in the same rounds; None for itself, or if there is none.
+    """
+
+    median: float
+    quarter: float
+    three_quarters: float
+    ratio: Interval | None
+
+    @property
+    def spread(self) -> float:
+        """Half of the runs lie so far apart, as a share of the median."""
+        return (self.three_quarters - self.quarter) / self.median
+
+
+def timed_in_turns(
+    runs: Sequence[Callable[[], object]], rounds: int, seed: int, tick: Callable[[int], None]
+) -> list[Seconds]:
+    """Return the seconds of each round for each of several models.
+
+    Args:
+        runs: What is timed.
+        rounds: How often each is.
+        seed: Of the turns.
+        tick: Is told of every run.
+    """
+    for run in runs:
+        for _ in range(_WARM_UP):
+            run()
+    found = np.zeros((len(runs), rounds))
+    order = np.random.default_rng(seed)
+    for number in range(rounds):
+        for which in order.permutation(len(runs)):
+            started = time.perf_counter()
+            runs[which]()
+            found[which, number] = time.perf_counter() - started
+            tick(1)
+    return list(found)
+
+
+def latency(seconds: Seconds, dense: Seconds | None, seed: int) -> Latency:
+    """Return what the rounds say of a model.
+
+    Args:
+        seconds: Of each round.
+        dense: Of the dense model in the same rounds; None if it is the model itself, or not there.
+        seed: Of the interval.
+    """
+    quarter, median, three_quarters = map(float, np.percentile(seconds, (25, 50, 75)))
+    ratio = None if dense is None else _ratio(seconds / dense, seed)
+    return Latency(median, quarter, three_quarters, ratio)
+
+
+def _ratio(ratios: Seconds, seed: int) -> Interval:
+    """Return the median ratio and its 95 % interval, by a bootstrap of the rounds."""
+    value, rounds = float(np.median(ratios)), len(ratios)
+    if rounds < _FEWEST_ROUNDS:
+        why = f"too few to tell ({rounds} rounds; {_FEWEST_ROUNDS} are needed)"
+        return Interval(value, None, None, why)
+    drawn = np.random.default_rng(seed).integers(rounds, size=(_RESAMPLES, rounds))
+    low, high = np.percentile(np.median(ratios[drawn], axis=1), (2.5, 97.5))
+    return Interval(value, float(low), float(high))
+
+
+def as_json(one: Latency) -> Mapping[str, float | None]:
+    """Return a latency as plain JSON values."""
+    ratio = one.ratio
+    return {
+        "median": one.median,
+        "quarter": one.quarter,
+        "three_quarters": one.three_quarters,
+        "ratio": ratio and ratio.value,
+        "ratio_low": ratio and ratio.low,
+        "ratio_high": ratio and ratio.high,
+    }

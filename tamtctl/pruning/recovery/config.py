@@ -20,6 +20,7 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives import objectives
 from tamtctl.pruning.settings import LOGS, MOST_STEPS, STEPS
+from tamtctl.ticket.places import ticket_names
 
 
 @configuration
@@ -29,15 +30,20 @@ class RecoverConfig(Config):
     ticket: str = setting(
         help="A ticket: its folder, packaged name or Hub id org/name[@revision].",
         panel=METHOD,
+        proposed=ticket_names,
         typed=Typed(is_argument=True),
     )
     model: str | None = setting(
-        default=None, help="Where the ticket's base model is, if elsewhere.", panel=DATA
+        default=None,
+        help="Where the ticket's base model is, if elsewhere.",
+        panel=DATA,
+        is_common=True,
     )
     corpus: tuple[str, ...] = setting(
         default=(),
         help="Text to train on, named as in search; by default that of the ticket's search.",
         panel=DATA,
+        is_common=True,
     )
     held_out: tuple[str, ...] = setting(
         default=(),
@@ -55,25 +61,32 @@ class RecoverConfig(Config):
         default="kd",
         help="Loss that the surviving weights are trained to lower, one of {choices}.",
         more="The teacher is the dense model itself.",
+        is_common=True,
         panel=METHOD,
         choices=objectives,
     )
     steps: int | None = setting(
         default=None,
         help="Optimiser steps; or give --minutes.",
+        is_common=True,
         panel=TRAINING,
         check=lambda option, value: require(option, 1 <= value <= MOST_STEPS, STEPS, value),
     )
     minutes: float | None = setting(
         default=None,
-        help="Take as many steps as fit in so many minutes: their number follows once, from the "
+        help="Take as many steps as fit in so many minutes.\n\nTheir number follows once, from the "
         "first steps' measured pace, and stays, also after an interruption.",
         more="The result says how many, and --steps with that number gives the same weights.",
+        is_common=True,
         panel=TRAINING,
         check=positive,
     )
     batch_size: int = setting(
-        default=32, help="Sequences per optimiser step.", panel=TRAINING, check=at_least(1)
+        default=32,
+        help="Sequences per optimiser step.",
+        is_common=True,
+        panel=TRAINING,
+        check=at_least(1),
     )
     micro_batch_size: int | None = setting(
         default=None,
@@ -89,7 +102,8 @@ class RecoverConfig(Config):
     )
     learning_rate: float = setting(
         default=2e-4,
-        help="Peak rate; it rises over the first twentieth of the steps and falls to 0.",
+        help="Peak rate.\n\nIt rises over the first twentieth of the steps and falls to 0.",
+        is_common=True,
         panel=TRAINING,
         check=positive,
     )

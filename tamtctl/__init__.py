@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tamtctl.foundations.watching import ProgressBars as ProgressBars
     from tamtctl.foundations.watching import Silent as Silent
     from tamtctl.models.files import nano_path as nano_path
+    from tamtctl.pruning.combining.api import combine as combine
     from tamtctl.pruning.config import SearchConfig as SearchConfig
     from tamtctl.pruning.recovery.api import recover as recover
     from tamtctl.pruning.recovery.config import RecoverConfig as RecoverConfig
@@ -77,6 +78,7 @@ _MODULE_OF = {
     "TamtctlError": "foundations.errors",
     "Ticket": "ticket.ticket",
     "bench": "comparison.speed.api",
+    "combine": "pruning.combining.api",
     "compare": "comparison.api",
     "evaluate": "tasks.evaluation.api",
     "finetune": "tasks.finetuning.api",

@@ -23,7 +23,7 @@ EXPORTED = """
     FinetuneResult
     KeepZeros KeptZeros ProgressBars RecoverConfig RecoverResult SearchConfig SearchPlan
     SearchResult Silent
-    TamtctlError Ticket bench compare compare_masks evaluate export finetune import_ticket
+    TamtctlError Ticket bench combine compare compare_masks evaluate export finetune import_ticket
     inspect_ticket keep_zeros kept_zeros known_tickets list_tickets nano_path plan_search
     published_tickets pull push recover search
 """.split()

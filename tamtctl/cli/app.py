@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from tamtctl.cli.bench_command import bench
+from tamtctl.cli.combine_command import combine
 from tamtctl.cli.compare_command import compare
 from tamtctl.cli.evaluate_command import evaluate
 from tamtctl.cli.finetune_command import finetune
@@ -94,6 +95,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "push": (push, "push runs/search-nano-0.8-tamt-mlm-1a2b3c4d/ticket me/nano"),
     "pull": (pull, "pull org/name --local-dir ticket"),
     "inspect": (inspect, "inspect nano-0.8 me/ticket --figure overlap.svg"),
+    "combine": (combine, "combine nano-0.7 nano-0.8 nano-0.9 --op majority --sparsity 0.8"),
     "export": (export, "export nano-0.8 --output-dir sparse-nano"),
     "import": (
         import_masks,

@@ -18,12 +18,14 @@ from tamtctl.pruning.criteria import baselines
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.inspection import Inspection
+from tamtctl.ticket.made_of import MadeOf
 from tamtctl.ticket.mask_shares import Part, Uniform, layers, types
 from tamtctl.ticket.measured import Measured
 
 _INDENT = 12  # of what stands behind a label
 _LAYERS, _TYPES, _EXCEPTIONS = 12, 12, 5  # lines at most
 _BAR = 9  # characters
+_PARTS = 8  # tickets that a ticket was made of
 _KINDS = {"path": "", "packaged": "packaged, ", "hub": "pulled from the Hub, "}
 
 
@@ -67,6 +69,8 @@ def _origin(ticket: TicketMetadata, *, full: bool) -> dict[str, str]:
     revision = f" at {base.revision if full else base.revision[:12]}" if base.revision else ""
     mark = base.fingerprint if full else f"{base.fingerprint[:12]}…"
     how = ticket.method + (f", objective {ticket.objective}" if ticket.objective else "")
+    if made := MadeOf.of(ticket):
+        how = _made(made)
     seed = ticket.search.get("seed")
     if isinstance(seed, int):
         how += f", seed {seed}"
@@ -83,6 +87,16 @@ def _origin(ticket: TicketMetadata, *, full: bool) -> dict[str, str]:
     made = ticket.created if full else ticket.created[:10]
     facts["made"] = f"{made} by tamtctl {ticket.tamtctl_version}, stored as {ticket.encoding}"
     return facts
+
+
+def _made(made: MadeOf) -> str:
+    """Return how a ticket was made of others."""
+    how = f"the {made.operation} of {len(made.parts)} tickets"
+    if made.sparsity is not None:
+        how = f"the votes of {len(made.parts)} tickets, at sparsity {made.sparsity:g}"
+    names = ", ".join(printable.cell(part.name) for part in made.parts[:_PARTS])
+    more = f" and {len(made.parts) - _PARTS} more" if len(made.parts) > _PARTS else ""
+    return f"{how}, without a search: {names}{more}"
 
 
 def _show_losses(sheet: Sheet, ticket: TicketMetadata) -> None:

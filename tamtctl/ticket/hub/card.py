@@ -56,7 +56,7 @@ _CITATION = """\
 """
 
 # What the introduction says, and the tags repeat: of an earlier ticket the tag is not its owner's.
-_FOUND_BY = re.compile(r"It was found by (`+)(?P<method>.+?)\1")
+_FOUND_BY = re.compile(r"It was (?:found|made) by (`+)(?P<method>.+?)\1")
 
 _LAST = f"{_CITATION}```"  # what the part that tamtctl writes ends with
 

@@ -11,6 +11,7 @@ from typing import Any
 from tamtctl.foundations import printable
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.hub.names import is_on_hub
+from tamtctl.ticket.made_of import TICKETS, MadeOf
 from tamtctl.ticket.measured import Measured
 
 _MOST_ROWS = 200  # of a table whose rows come from the search or the metrics
@@ -27,7 +28,6 @@ def introduction(ticket: TicketMetadata) -> str:
     base = ticket.base_model
     code = printable.markdown_code
     at = f" (revision {code(base.revision)})" if base.revision else ""
-    objective = f", objective {code(ticket.objective)}" if ticket.objective else ""
     parts = " and ".join(f"{share:.4g} of the {part}" for part, share in ticket.sparsities.items())
     apart = f" Zeros are {parts}." if parts else ""
     return f"""\
@@ -35,9 +35,24 @@ def introduction(ticket: TicketMetadata) -> str:
 
 A binary mask over the pre-trained weights of {code(_base_name(ticket))}{at}: it keeps
 {ticket.kept:,} of {ticket.total:,} weights in {len(ticket.parameters)} matrices and sets the
-others to zero.{apart} It was found by {code(ticket.method)}{objective}, on unlabelled text and for
-no task in particular. The repository holds the mask only, not the weights. Zeros spread over a
+others to zero.{apart} {_how(ticket)} The repository \
+holds the mask only, not the weights. Zeros spread over a
 matrix do not by themselves make a model faster or its files smaller."""
+
+
+def _how(ticket: TicketMetadata) -> str:
+    """Say how the ticket came about; `tamtctl.ticket.hub.card` knows the method by these words."""
+    code = printable.markdown_code
+    if made := MadeOf.of(ticket):
+        return (
+            f"It was made by {code(ticket.method)} of\n{len(made.parts)} tickets, by their votes "
+            f"({code(made.operation)}), without a search of its own."
+        )
+    objective = f", objective {code(ticket.objective)}" if ticket.objective else ""
+    return (
+        f"It was found by {code(ticket.method)}{objective}, on unlabelled text and for\n"
+        "no task in particular."
+    )
 
 
 def _base_name(ticket: TicketMetadata) -> str:
@@ -129,7 +144,17 @@ def _losses(measured: Measured) -> str:
 
 def search(ticket: TicketMetadata) -> str:
     """Show the configuration that the ticket was found with."""
-    rows = [(_Code(name), value) for name, value in _flat(ticket.search)]
+    made = MadeOf.of(ticket)
+    settings = {n: v for n, v in ticket.search.items() if not (made and n == TICKETS)}
+    rows = [(_Code(name), value) for name, value in _flat(settings)]
+    if made:
+        heading = ["ticket", "method", "seed", "zeros", "SHA-256 of its masks"]
+        tickets = [
+            (part.name, _Code(part.method), part.seed, part.sparsity, _Code(part.masks_sha256))
+            for part in made.parts[:_MOST_ROWS]
+        ]
+        parts = ["## How it was made", _table(heading, tickets), _table(["setting", "value"], rows)]
+        return "\n\n".join(parts)
     if not rows:
         return ""
     return "## How it was found\n\n" + _table(["setting", "value"], rows)

@@ -1,0 +1,85 @@
+"""``tamtctl combine``: one ticket made of several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tamtctl.cli.options import (
+    DebugOption,
+    EncodingOption,
+    JsonOption,
+    QuietOption,
+    TokenOption,
+    shown,
+)
+from tamtctl.cli.screen import hush_hub, hush_libraries, output_of, watched
+from tamtctl.pruning.combining.operations import MAJORITY, OPERATIONS
+
+_OPERATIONS = "; ".join(f"{one.name}, {one.summary}" for one in OPERATIONS.values())
+
+
+def combine(
+    tickets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TICKET...",
+            help=shown("Two or more tickets of one model: folder, packaged name or Hub id."),
+        ),
+    ],
+    op: Annotated[str, typer.Option(help=f"Which weights are kept: {_OPERATIONS}.")] = MAJORITY,
+    sparsity: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep exactly so many weights: those with the most votes and, among equals, the "
+            "largest magnitude. Every operation then gives the same mask."
+        ),
+    ] = None,
+    allocation: Annotated[
+        str,
+        typer.Option(
+            help="With --sparsity: first, shared out over the matrices as in the first ticket; or "
+            "uniform, the same in every matrix."
+        ),
+    ] = "first",
+    head: Annotated[
+        str, typer.Option(help="The masked-LM head: first, that of the first ticket; or none.")
+    ] = "first",
+    output_dir: Annotated[
+        Path | None, typer.Option(help="The ticket's folder; by default one under runs/.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the tickets' base model is, if elsewhere.")
+    ] = None,
+    encoding: EncodingOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a ticket of several tickets of one model, by their votes on every weight.
+
+    No search is run, and no loss is taken: compare and evaluate measure it like any other ticket.
+    """
+    output = output_of(as_json, quiet)
+    hush_hub(output)
+    hush_libraries()
+    from tamtctl.cli.views.combining import show_combination
+    from tamtctl.pruning.combining.api import combine as combine_tickets
+
+    with watched(output, f"combining {len(tickets)} tickets"):
+        result = combine_tickets(
+            tickets,
+            output_dir,
+            op=op,
+            sparsity=sparsity,
+            allocation=allocation,
+            head=head,
+            model=model,
+            encoding=encoding or "bits",
+            token=token,
+        )
+    show_combination(output, result)
+    output.result(result.to_dict(), str(result.ticket))

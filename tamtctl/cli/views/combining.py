@@ -1,0 +1,51 @@
+"""How a ticket that was made of tickets looks on a screen."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from tamtctl.cli.console import Page
+from tamtctl.cli.views.words import first
+from tamtctl.foundations.folders import size
+
+if TYPE_CHECKING:
+    from tamtctl.pruning.combining.result import CombineResult
+
+
+def show_combination(output: Page, result: CombineResult) -> None:
+    """Print what was made of which tickets, and what to type next."""
+    count = len(result.tickets)
+    shown = [f"{kept:,} have {voted} of {count}" for voted, kept in result.votes.items()]
+    output.facts(
+        {
+            "model": result.model,
+            "tickets": f"{count}: {', '.join(result.tickets)}",
+            "mask": f"keeps {result.kept:,} of {result.weights:,} weights in {result.matrices} "
+            f"matrices, sparsity {result.sparsity:.4f}",
+            "votes": f"of the weights kept, {', '.join(shown)}" if shown else "no weight is kept",
+            "made by": _how(result),
+            "head": f"that of {result.tickets[0]}" if result.head else "none",
+        }
+    )
+    for note in result.notes:
+        output.notes.line(f"note    {note}")
+    if result.empty:
+        output.notes.line(f"note    of {first(result.empty)} nothing is kept")
+    output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
+    tickets = [*result.tickets, str(result.ticket)]
+    output.hint(f"next    tamtctl compare {' '.join(map(shlex.quote, tickets))}")
+
+
+def _how(result: CombineResult) -> str:
+    """Return what decided which weights are kept, and how many of each matrix."""
+    if result.target_sparsity is None:
+        return f"the {result.operation}"
+    if result.shared_out == "uniform":
+        share = f"{result.target_sparsity:g} of every matrix are zeros"
+    else:
+        share = f"zeros are shared out over the matrices as in {result.tickets[0]}"
+    return (
+        f"the most votes, among equals the largest magnitude; {share} (the {result.operation} "
+        f"alone keeps {result.kept_by_operation:,})"
+    )

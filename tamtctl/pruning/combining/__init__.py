@@ -1,0 +1,1 @@
+"""Tickets that are made of several tickets of one model, by votes."""

@@ -1,0 +1,66 @@
+"""Whether tickets can be combined: of one model, of the same matrices, of one pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tamtctl.foundations.errors import TicketError, UsageError
+from tamtctl.foundations.untrusted import show
+from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED, Pattern
+from tamtctl.ticket.ticket import Ticket
+
+
+def check_alike(tickets: Mapping[str, Ticket]) -> None:
+    """Refuse tickets that are not masks of the same matrices with the same weights.
+
+    Args:
+        tickets: Name → ticket.
+
+    Raises:
+        TicketError: One of them differs from the first in these.
+    """
+    (first_name, first), *others = tickets.items()
+    for name, ticket in others:
+        one, other = first.parameters, ticket.parameters
+        for matrix in one.keys() & other.keys():
+            if one[matrix].sha256 != other[matrix].sha256:
+                raise TicketError(
+                    f"{first_name} is a ticket of {first.base_line}, and {name} one of "
+                    f"{ticket.base_line} with other weights; combine tickets of one model"
+                )
+        if lone := sorted(one.keys() ^ other.keys()):
+            has, lacks = (first_name, name) if lone[0] in one else (name, first_name)
+            raise TicketError(
+                f"{has} masks {lone[0]}, and {lacks} does not; combine tickets of the same matrices"
+            )
+
+
+def common_pattern(tickets: Mapping[str, Ticket], sparsity: float | None) -> Pattern:
+    """Return the pattern that all tickets are of.
+
+    Args:
+        tickets: Name → ticket.
+        sparsity: The sparsity that is asked for, if one is.
+
+    Raises:
+        TicketError: They are of different ones, or of one that is not known here.
+        UsageError: It has no masks of this sparsity.
+    """
+    (first_name, pattern), *others = (
+        (name, ticket.search.get("pattern", UNSTRUCTURED)) for name, ticket in tickets.items()
+    )
+    for name, other in others:
+        if other != pattern:
+            raise TicketError(
+                f"{first_name} is of the pattern {show(pattern)}, and {name} of {show(other)}; "
+                "combine tickets of one pattern"
+            )
+    if not isinstance(pattern, str) or pattern not in PATTERNS:
+        raise TicketError(f"{first_name} is of the pattern {show(pattern)}, which is unknown here")
+    row = PATTERNS[pattern]
+    if sparsity is not None and not row.has(sparsity):
+        raise UsageError(
+            f"--sparsity {sparsity:g} is none that the pattern {row.name} has, of which these "
+            f"tickets are; give --sparsity {row.sparsity:g}, or leave it out"
+        )
+    return row

@@ -1,0 +1,35 @@
+"""What is made of the votes of several tickets: union, intersection or majority.
+
+Imports nothing heavy, so that the command line can make an option of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A line through the votes: weights above it are kept.
+
+    Attributes:
+        name: What the command line knows it by.
+        summary: Which weights it keeps.
+        least_votes: Number of tickets → how many of them must keep a weight.
+    """
+
+    name: str
+    summary: str
+    least_votes: Callable[[int], int]
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        Operation("union", "what any ticket keeps", lambda tickets: 1),
+        Operation("intersection", "what all tickets keep", lambda tickets: tickets),
+        Operation("majority", "what more than half of them keep", lambda tickets: tickets // 2 + 1),
+    )
+}
+MAJORITY = "majority"

@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 
+from tamtctl.cli.completion import among
 from tamtctl.cli.options import (
     DebugOption,
     EncodingOption,
     JsonOption,
     QuietOption,
     TokenOption,
-    shown,
 )
 from tamtctl.cli.screen import hush_hub, hush_libraries, output_of, watched
 from tamtctl.pruning.combining.operations import MAJORITY, OPERATIONS
+from tamtctl.ticket.places import ticket_names
 
 _OPERATIONS = "; ".join(f"{one.name}, {one.summary}" for one in OPERATIONS.values())
 
@@ -25,11 +26,17 @@ def combine(
     tickets: Annotated[
         list[str],
         typer.Argument(
-            metavar="TICKET...",
-            help=shown("Two or more tickets of one model: folder, packaged name or Hub id."),
+            metavar="TICKET",
+            help="Two or more tickets of one model: folder, packaged name or Hub id.",
+            autocompletion=among(ticket_names),
         ),
     ],
-    op: Annotated[str, typer.Option(help=f"Which weights are kept: {_OPERATIONS}.")] = MAJORITY,
+    op: Annotated[
+        str,
+        typer.Option(
+            help=f"Which weights are kept: {_OPERATIONS}.", autocompletion=among(OPERATIONS)
+        ),
+    ] = MAJORITY,
     sparsity: Annotated[
         float | None,
         typer.Option(

@@ -9,13 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from tamtctl.foundations.public_names import public
 from tamtctl.ticket.format.metadata import TicketMetadata
-
-if TYPE_CHECKING:
-    from tamtctl.ticket.stored import StoredTicket
 
 COMBINED = "combined"  # the method of such a ticket
 TICKETS = "tickets"  # the field of ``search`` that lists what it was made of
@@ -42,13 +39,18 @@ class Part:
     sparsity: float
 
     @classmethod
-    def of(cls, name: str, ticket: StoredTicket) -> Self:
-        """Describe a ticket whose masks are stored as bits."""
-        assert ticket.encoding == "bits"
+    def of(cls, name: str, ticket: TicketMetadata, masks_digest: bytes) -> Self:
+        """Describe a ticket.
+
+        Args:
+            name: As it was asked for; of a path, no more than its last part is told.
+            ticket: The ticket.
+            masks_digest: The digest of its masks with one bit per weight.
+        """
         seed = ticket.search.get("seed")
         return cls(
             public(name),
-            ticket.masks_digest.hex(),
+            masks_digest.hex(),
             ticket.method,
             seed if type(seed) is int else None,
             ticket.sparsity,

@@ -90,7 +90,7 @@ def combine(
     weights = {name: encoder.weights[name] for name in first.parameters}
     voting = [ticket.encode("bits", weights) for ticket in given.values()]
     poll = Poll.of(voting, weights, OPERATIONS[op], pattern, sparsity, allocation)
-    parts = [Part.of(name, ticket) for name, ticket in zip(names, voting, strict=True)]
+    parts = [Part.of(n, one, one.masks_digest) for n, one in zip(names, voting, strict=True)]
     record = record_of(op, sparsity, poll.shared_out, parts, pattern)
     made = Ticket.create(
         weights,

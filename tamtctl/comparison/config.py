@@ -62,18 +62,21 @@ class CompareConfig(CompareSettings):
             self.search_config(cell)
         self._check_steps()
 
-    def cells(self, *, has_head: bool = True) -> list[Cell]:
+    def cells(self, *, has_head: bool = True, has_pooling: bool = True) -> list[Cell]:
         """Return the cells of the sweep, sparsity by sparsity.
 
         Args:
             has_head: Whether the model has a masked-LM head.
+            has_pooling: Whether it says how it makes sentence embeddings.
 
         Raises:
-            UsageError: A method is asked for that needs a head, and there is none.
+            UsageError: A method is asked for that needs one of these, and there is none.
         """
         methods = self.methods or DEFAULT_METHODS
         if not has_head:
             methods = self._without_head(methods)
+        if not has_pooling:
+            self._check_pooling(methods)
         return [
             Cell(method, sparsity, seed)
             for sparsity in sorted(self.sparsities)
@@ -211,6 +214,14 @@ class CompareConfig(CompareSettings):
                 f"have; give {', '.join(others)} and {last}"
             )
         return possible
+
+    def _check_pooling(self, methods: Sequence[str]) -> None:
+        wanting = [name for name in methods if Cell(name, 0, None).facts.needs_embeddings]
+        if wanting:
+            raise UsageError(
+                f"--methods {wanting[0]} needs sentence embeddings, and model {self.model!r} does "
+                f"not say how it makes them (modules.json of sentence-transformers); leave it out"
+            )
 
 
 def _headless(methods: Sequence[str]) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def _open_sweep(config: CompareConfig) -> Opened:
     )
     text = _open_text(search.model, source, search, revision=None)
     config = config.filled_in(model=search.model, corpus=search.corpus)
-    cells = config.cells(has_head=bool(text.head))
+    cells = config.cells(has_head=bool(text.head), has_pooling=text.has_pooling)
     # What the first method shares zeros out by is common to all, so that they can be compared.
     config = config.filled_in(budget_criterion=config.search_config(cells[0]).budget_criterion)
     facts = [_text_facts("", source, text, {})]

@@ -7,17 +7,16 @@ other model gets the mean of its tokens. What cannot be honoured is refused by n
 
 from __future__ import annotations
 
-import pickle
+import hashlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812, the field's own name for it
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from tokenizers.normalizers import Lowercase
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tamtctl.foundations.devices import Compute
@@ -30,9 +29,9 @@ from tamtctl.models.files import (
     ModelFiles,
     module_kind,
 )
+from tamtctl.models.pooling import pool
+from tamtctl.models.sentence_modules import Step, module_settings, module_step
 from tamtctl.models.text_inputs import TextInputs
-
-Step = Callable[[Tensor], Tensor]  # from embeddings of shape (n, H) to such of shape (n, H')
 
 # The names of old and of new files → ours, in the order in which several are put together.
 _FLAGS = {
@@ -44,11 +43,8 @@ _FLAGS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 _MODES = frozenset(_FLAGS.values())
-_ACTIVATIONS = {
-    kind.__name__: kind
-    for kind in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.Mish)
-}
-_EMBEDDING, _TOKENS = "sentence_embedding", "token_embeddings"
+_TOKENS = "token_embeddings"
+COSINE = "cosine"  # how embeddings are compared where a model says nothing
 
 
 @dataclass(frozen=True)
@@ -58,19 +54,23 @@ class SentencePipeline:
     Attributes:
         modes: How the token states are pooled; several are put side by side.
         steps: What follows, in order.
-        prompt: Stands before every text.
+        prompt: Stands before every text, unless it is a query or a passage.
+        prompts: Name → prompt of all that the model has.
+        similarity: How two embeddings are compared, as sentence-transformers calls it.
         pools_prompt: Whether the prompt's tokens are pooled, too.
         lower_case: Whether texts are put in lower case.
         truncated: How many numbers of an embedding are kept; None: all.
         max_length: Tokens of a text; None: as many as tokenizer and model take.
         is_own: Whether the model says all this, and is not just given the mean.
-        summary: All of it in a few words.
+        summary: All of it but the prompt, in a few words.
         note: What a person should know of how it was found; empty if nothing.
     """
 
     modes: tuple[str, ...] = ("mean",)
     steps: tuple[Step, ...] = ()
     prompt: str = ""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    similarity: str = COSINE
     pools_prompt: bool = True
     lower_case: bool = False
     truncated: int | None = None
@@ -139,13 +139,47 @@ class SentencePipeline:
                 read = batch.to(compute.device).inputs
                 with compute.autocast():
                     states = model(**read, return_dict=True).last_hidden_state  # (B, T, H)
-                pooled = pool(states.float(), read["attention_mask"], self.modes, skipped).cpu()
-                for step in self.steps:
-                    pooled = step(pooled)
-                pooled = pooled[:, : self.truncated]
-                parts.append((batch.rows, pooled))
-        rows, found = (torch.cat(column) for column in zip(*parts, strict=True))
-        return found[rows.argsort()], features.cut_rows
+                found = self.embeddings(states.float(), read["attention_mask"], skipped)
+                parts.append((batch.rows, found.cpu()))
+        rows, all_found = (torch.cat(column) for column in zip(*parts, strict=True))
+        return all_found[rows.argsort()], features.cut_rows
+
+    @property
+    def words(self) -> str:
+        """All of it in a few words."""
+        return f"prompt {self.prompt!r}, {self.summary}" if self.prompt else self.summary
+
+    def for_queries(self) -> SentencePipeline:
+        """Return how queries are embedded: with the prompt that the model has for them."""
+        return replace(self, prompt=self.prompts.get("query", ""))
+
+    def for_passages(self) -> SentencePipeline:
+        """Return how passages are embedded: with the prompt that the model has for documents.
+
+        By its documentation sentence-transformers falls back on a prompt for passages; as of 6.2 it
+        does not, for it gives every model an empty one for documents.
+        """
+        return replace(self, prompt=self.prompts.get("document", ""))
+
+    def embeddings(self, states: Tensor, attended: Tensor, skipped: int = 0) -> Tensor:
+        """Return the embedding of each text, (B, H'), differentiable by the states.
+
+        Args:
+            states: Last hidden states, shape (B, T, H), in float32 at least.
+            attended: 1 for tokens and 0 for padding, shape (B, T).
+            skipped: So many tokens at the start of each text are left out.
+        """
+        found = pool(states, attended, self.modes, skipped)
+        for step in self.steps:
+            found = step.apply(found)
+        return found[:, : self.truncated]
+
+    @property
+    def digest(self) -> str:
+        """What embeddings depend on besides the hidden states, in hex."""
+        steps = [(step.words, step.digest) for step in self.steps]
+        told = json.dumps([self.modes, steps, self.truncated])
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def _length(self, inputs: TextInputs) -> int:
         if not self.is_own:
@@ -162,35 +196,6 @@ class SentencePipeline:
         return len(ids) - (bool(ids) and ids[-1] in tokenizer.all_special_ids)
 
 
-def pool(states: Tensor, attended: Tensor, modes: tuple[str, ...], skipped: int = 0) -> Tensor:
-    """Return the pooled states of each text, those of several modes side by side.
-
-    Args:
-        states: Hidden states, shape (B, T, H); padding is on the right.
-        attended: 1 for tokens and 0 for padding, shape (B, T).
-        modes: ``cls``, ``mean`` and so on.
-        skipped: So many tokens at the start of each text are left out.
-    """
-    own = attended.clone()
-    own[:, :skipped] = 0
-    weights = own.unsqueeze(2).to(states.dtype)  # (B, T, 1)
-    places = torch.arange(1, states.shape[1] + 1, device=states.device)  # (T,)
-    texts = torch.arange(len(states), device=states.device)
-
-    def mean(by: Tensor, power: float = 1.0) -> Tensor:
-        return (states * by).sum(1) / by.sum(1).clamp(min=1e-9) ** power
-
-    functions: dict[str, Callable[[], Tensor]] = {
-        "cls": lambda: states[texts, own.argmax(1)],
-        "max": lambda: states.masked_fill(weights == 0, -torch.inf).amax(1),
-        "mean": lambda: mean(weights),
-        "mean_sqrt_len_tokens": lambda: mean(weights, 0.5),
-        "weightedmean": lambda: mean(weights * places[:, None]),
-        "lasttoken": lambda: states[texts, (own * places).argmax(1)],
-    }
-    return torch.cat([functions[mode]() for mode in modes], 1)
-
-
 def _pipeline(files: ModelFiles, modules: list[dict[str, Any]]) -> SentencePipeline:
     kinds = [_kind(files, module) for module in modules]
     if kinds[:1] != ["Transformer"] or kinds[1:2] != ["Pooling"] or "Transformer" in kinds[1:]:
@@ -199,21 +204,21 @@ def _pipeline(files: ModelFiles, modules: list[dict[str, Any]]) -> SentencePipel
             "; only those of one Transformer and its Pooling are known here"
         )
     pooling_folder, *folders = [str(module["path"]) for module in modules[1:]]
-    pooling = _settings(files, f"{pooling_folder}/config.json")
+    pooling = module_settings(files, f"{pooling_folder}/config.json")
     modes = _modes(files, pooling)
     prepared = _prepared(files, str(modules[0]["path"]))
-    steps = [_step(files, kind, folder) for kind, folder in zip(kinds[2:], folders, strict=True)]
-    main = _settings(files, MAIN_CONFIG, default={})
-    prompt, truncated = _prompt(files, main), _truncated(files, main)
-    words = [" and ".join(modes) + " of the tokens", *(text for text, _ in steps)]
-    if prompt:
-        words.insert(0, f"prompt {prompt!r}")
+    steps = tuple(map(partial(module_step, files), kinds[2:], folders))
+    main = module_settings(files, MAIN_CONFIG, default={})
+    prompts, truncated = _prompts(main), _truncated(files, main)
+    words = [" and ".join(modes) + " of the tokens", *(step.words for step in steps)]
     if truncated:
         words.append(f"the first {truncated} numbers")
     return SentencePipeline(
         modes=modes,
-        steps=tuple(step for _, step in steps),
-        prompt=prompt,
+        steps=steps,
+        prompt=_prompt(files, main, prompts),
+        prompts=prompts,
+        similarity=str(main.get("similarity_fn_name") or COSINE),
         pools_prompt=bool(pooling.get("include_prompt", True)),
         lower_case=bool(prepared.get("do_lower_case")),
         truncated=truncated,
@@ -234,15 +239,6 @@ def _kind(files: ModelFiles, module: Mapping[str, Any]) -> str:
             f"not known here; known are {', '.join(known)} of sentence_transformers"
         )
     return kind
-
-
-def _settings(files: ModelFiles, file: str, default: Any = None) -> dict[str, Any]:
-    found = files.json(file)
-    found = default if found is None else found
-    if not isinstance(found, dict):
-        state = "is no JSON object" if found is not None else "is missing"
-        raise ModelError(f"model {files.name!r}: {file} {state}; fetch the model again")
-    return found
 
 
 def _modes(files: ModelFiles, pooling: Mapping[str, Any]) -> tuple[str, ...]:
@@ -269,7 +265,7 @@ def _prepared(files: ModelFiles, folder: str) -> dict[str, Any]:
             break
     else:
         return {}
-    values = _settings(files, prefix + name)
+    values = module_settings(files, prefix + name)
     modality = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
     usual = {
         "transformer_task": "feature-extraction",
@@ -295,74 +291,19 @@ def _truncated(files: ModelFiles, values: Mapping[str, Any]) -> int | None:
     return found
 
 
-def _prompt(files: ModelFiles, values: Mapping[str, Any]) -> str:
-    name, prompts = values.get("default_prompt_name"), values.get("prompts") or {}
+def _prompts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return name → prompt of those that are texts."""
+    prompts = values.get("prompts")
+    found = prompts if isinstance(prompts, dict) else {}
+    return {name: prompt for name, prompt in found.items() if isinstance(prompt, str)}
+
+
+def _prompt(files: ModelFiles, values: Mapping[str, Any], prompts: Mapping[str, str]) -> str:
+    name = values.get("default_prompt_name")
     if name is None:
         return ""
-    if not isinstance(prompts, dict) or not isinstance(prompts.get(name), str):
+    if name not in prompts:
         raise ModelError(
             f"model {files.name!r}: {MAIN_CONFIG} has no prompt {name!r}, its default one"
         )
-    return str(prompts[name])
-
-
-def _step(files: ModelFiles, kind: str, folder: str) -> tuple[str, Step]:
-    """Return a module behind the pooling, and its name for people."""
-    values = _settings(files, f"{folder}/config.json", default={} if kind == "Normalize" else None)
-    for key in ("module_input_name", "module_output_name"):
-        if values.get(key) not in (None, _EMBEDDING):
-            raise ModelError(
-                f"model {files.name!r}: {folder} works on {values[key]!r}, which is not known here"
-            )
-    if kind == "Normalize":
-        return "normalised", lambda embeddings: F.normalize(embeddings, dim=1)
-    if kind == "Dense":
-        return _dense(files, folder, values)
-    raise ModelError(f"model {files.name!r} has a second {kind} in {folder}; it cannot be used")
-
-
-def _dense(files: ModelFiles, folder: str, values: Mapping[str, Any]) -> tuple[str, Step]:
-    path = str(values.get("activation_function", "torch.nn.modules.activation.Tanh"))
-    package, _, kind = path.rpartition(".")
-    if not package.startswith("torch.nn") or kind not in _ACTIVATIONS:
-        raise ModelError(
-            f"model {files.name!r}: the activation {path} of {folder} is not known here; known are "
-            f"{', '.join(_ACTIVATIONS)} of torch.nn"
-        )
-    weights = _dense_weights(files, folder)
-    names = {"linear.weight"} | ({"linear.bias"} if values.get("bias", True) else set())
-    is_projected = "residual.weight" in weights
-    if weights.keys() - {"residual.weight"} != names:
-        raise ModelError(
-            f"model {files.name!r}: the weights of {folder} are {', '.join(sorted(weights))}, not "
-            f"{', '.join(sorted(names))}"
-        )
-    activation = _ACTIVATIONS[kind]()
-    has_residual = bool(values.get("use_residual"))
-
-    def step(embeddings: Tensor) -> Tensor:
-        found = F.linear(embeddings, weights["linear.weight"], weights.get("linear.bias"))
-        out = cast(Tensor, activation(found))
-        if not has_residual:
-            return out
-        past = F.linear(embeddings, weights["residual.weight"]) if is_projected else embeddings
-        return out + past
-
-    size = "×".join(map(str, reversed(weights["linear.weight"].shape)))
-    return f"a dense layer of {size}", step
-
-
-def _dense_weights(files: ModelFiles, folder: str) -> dict[str, Tensor]:
-    try:
-        if file := files.path(f"{folder}/model.safetensors"):
-            weights = load_file(file)
-        elif file := files.path(f"{folder}/pytorch_model.bin"):
-            weights = torch.load(file, map_location="cpu", weights_only=True)
-        else:
-            raise ModelError(f"model {files.name!r} lacks the weights of {folder}; fetch it again")
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"model {files.name!r}: cannot read the weights of {folder}: {reason}"
-        ) from error
-    return {name: tensor.float() for name, tensor in weights.items()}
+    return prompts[name]

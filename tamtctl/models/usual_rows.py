@@ -13,6 +13,15 @@ from tamtctl.data.units import BLOCKS, SENTENCES
 from tamtctl.models.files import CONFIG_FILE, MODULES, ModelFiles
 
 
+def embeds_sentences(name: str) -> bool:
+    """Tell whether a model is known to be one of sentence-transformers.
+
+    Args:
+        name: ``nano``, a folder or a Hub id.
+    """
+    return usual_rows(name) == SENTENCES
+
+
 def usual_rows(
     name: str, revision: str | None = None, *, note: Callable[[str], None] = lambda _: None
 ) -> str:

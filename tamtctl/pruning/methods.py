@@ -48,6 +48,7 @@ class Method:
         trains_mask: Whether it is mask training.
         takes_a_run: Whether its mask cannot be made on the spot, of the weights alone.
         needs_head: Whether the model needs its pre-trained masked-LM head.
+        needs_embeddings: Whether the model has to say how it makes sentence embeddings.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Method:
     trains_mask: bool = False
     takes_a_run: bool = True
     needs_head: bool = False
+    needs_embeddings: bool = False
 
 
 def methods() -> tuple[str, ...]:
@@ -95,6 +97,7 @@ def sweep_methods() -> dict[str, Method]:
             style=own or next(others),
             trains_mask=True,
             needs_head=terms.need_head,
+            needs_embeddings=terms.need_embeddings,
         )
     needs_head = terms_of(IMP_OBJECTIVE).need_head
     found[IMP] = Method(IMP, IMP, IMP_OBJECTIVE, IMP.upper(), _OF_IMP, needs_head=needs_head)

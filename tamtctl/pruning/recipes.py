@@ -14,10 +14,11 @@ from tamtctl.foundations.config import Config, find_setting, settings_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.setting_types import SettingType
+from tamtctl.models.usual_rows import embeds_sentences
 from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.cuts import check_sparsity, imp_steps
 from tamtctl.pruning.methods import IMP, TAMT, methods
-from tamtctl.pruning.objectives import objectives, terms_of
+from tamtctl.pruning.objectives import objectives, terms_of, usual_for_sentences
 from tamtctl.pruning.settings import NATS
 
 _Values = dict[str, Any]
@@ -213,6 +214,9 @@ def recipe_values(
         raise UsageError("--sparsity is needed, for example --sparsity 0.8")
     check_sparsity(changes["sparsity"])
     told = {name: usual[name] for name in ("method", "objective")} | changes
+    is_open = "objective" not in changes and told["method"] != IMP
+    if is_open and "model" in changes and embeds_sentences(changes["model"]):
+        changes["objective"] = told["objective"] = usual_for_sentences()
     one_of("objective", told["objective"], objectives())
     values = RECIPES[recipe](told) | changes
     for option in ("model", "corpus"):

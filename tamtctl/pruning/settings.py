@@ -22,7 +22,7 @@ from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE
 from tamtctl.pruning.cuts import check_sparsity
 from tamtctl.pruning.methods import TAMT, check_init, check_method, methods
-from tamtctl.pruning.objectives import objectives
+from tamtctl.pruning.objectives import objectives, usual_for_sentences
 from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
 from tamtctl.ticket.places import ticket_names
 
@@ -96,7 +96,8 @@ class SearchSettings(Config):
     )
     objective: str = setting(
         default="mlm",
-        help="Loss that the mask is trained to lower, one of {choices}.",
+        help="Loss that the mask is trained to lower, one of {choices}; where a recipe fills in "
+        f"the rest, by default {usual_for_sentences()} for a model of sentence-transformers.",
         more="TAMT, §3.2.",
         panel=METHOD,
         is_common=True,

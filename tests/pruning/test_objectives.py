@@ -20,6 +20,7 @@ from tamtctl.comparison.measures import axis
 from tamtctl.data.batch import Batch
 from tamtctl.foundations.errors import UsageError
 from tamtctl.models.encoder import Encoder, maskable_matrices
+from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.pruning.objectives import TERMS, Term, objectives, terms_of
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.objectives.outputs import Outputs, all_tokens
@@ -70,7 +71,7 @@ def test_every_row_keeps_its_promises(term: Term, family: str) -> None:
     encoder = Encoder("tiny", None, model, tiny.tokenizer(), maskable_matrices(model), {})
     dense = {name: p.detach().clone() for name, p in encoder.matrices.items()}
     with TERMS.holding(TOY) if term is TOY else pytest.MonkeyPatch.context():
-        objective = Objective(encoder, term.name, dense)
+        objective = Objective(encoder, term.name, dense, pooling=SentencePipeline())
         batch = a_batch()
         (of_dense,) = objective.terms(batch).values()
         (where,) = objective.blocks(batch).values()
@@ -89,20 +90,24 @@ def test_every_row_keeps_its_promises(term: Term, family: str) -> None:
 
 
 def test_units_of_terms_and_sums() -> None:
-    assert objectives() == ("mlm", "kd", "mlm+kd")
-    assert [terms_of(name).unit for name in objectives()] == [
-        "nats per masked token",
-        "1 − cosine",
-        "nats + (1 − cosine)",
-    ]
-    assert [terms_of(name).short_unit for name in objectives()] == [
-        "nats",
-        "1−cos",
-        "nats+(1−cos)",
-    ]
+    units = {name: (terms_of(name).unit, terms_of(name).short_unit) for name in objectives()}
+    assert units == {
+        "mlm": ("nats per masked token", "nats"),
+        "kd": ("1 − cosine", "1−cos"),
+        "embedding": ("1 − cosine of embeddings", "1−cos emb."),
+        "mlm+kd": ("nats + (1 − cosine)", "nats+(1−cos)"),
+        "mlm+embedding": ("nats + (1 − cosine of embeddings)", "nats+(1−cos emb.)"),
+        "kd+embedding": ("(1 − cosine) + (1 − cosine of embeddings)", "(1−cos)+(1−cos emb.)"),
+        "mlm+kd+embedding": (
+            "nats + (1 − cosine) + (1 − cosine of embeddings)",
+            "nats+(1−cos)+(1−cos emb.)",
+        ),
+    }
     assert terms_of("mlm").written("1.5") == "1.5 nats per masked token"
     assert terms_of("kd").written("0.1") == "0.1 (1 − cosine)"
-    with pytest.raises(UsageError, match="there is no term of an objective 'kl', only mlm, kd"):
+    with pytest.raises(
+        UsageError, match="there is no term of an objective 'kl', only mlm, kd, emb"
+    ):
         terms_of("mlm+kl")
 
 
@@ -158,5 +163,8 @@ def test_one_more_row_is_known_to_every_command(
 def test_it_is_unknown_again_when_it_has_left(run: Run) -> None:
     done = run(*"search --sparsity 0.7 --objective toy".split())
     assert done.code == 2
-    assert done.err == "error: --objective must be one of mlm, kd, mlm+kd, got 'toy'\n"
+    assert done.err == (
+        "error: --objective must be one of mlm, kd, embedding, mlm+kd, mlm+embedding, "
+        "kd+embedding, mlm+kd+embedding, got 'toy'\n"
+    )
     assert TOY.name not in sys.modules

@@ -20,7 +20,8 @@ from transformers import AutoModel
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.loading import load_encoder
-from tamtctl.models.sentence_embeddings import SentencePipeline, pool
+from tamtctl.models.pooling import pool
+from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig

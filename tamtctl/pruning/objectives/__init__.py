@@ -10,3 +10,4 @@ from tamtctl.pruning.objectives.table import objectives as objectives
 from tamtctl.pruning.objectives.table import register as register
 from tamtctl.pruning.objectives.table import short_unit as short_unit
 from tamtctl.pruning.objectives.table import terms_of as terms_of
+from tamtctl.pruning.objectives.table import usual_for_sentences as usual_for_sentences

@@ -7,8 +7,8 @@ decoder's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,10 @@ from torch.func import functional_call
 from tamtctl.data.batch import Batch
 from tamtctl.foundations.errors import UsageError
 from tamtctl.models.encoder import Encoder
+from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.pruning.objectives import terms_of
-from tamtctl.pruning.objectives.outputs import Outputs
+from tamtctl.pruning.objectives.outputs import Outputs, at_least_float32
+from tamtctl.pruning.objectives.pooling import sentence_pooling
 from tamtctl.ticket.heads import head_parameters
 
 
@@ -40,6 +42,7 @@ class Objective:
         name: str,
         dense: Mapping[str, Tensor],
         teacher: Mapping[str, Tensor] | None = None,
+        pooling: SentencePipeline | None = None,
     ) -> None:
         """Prepare ``encoder`` for the objective ``name``.
 
@@ -50,13 +53,22 @@ class Objective:
                 copied, and never written.
             teacher: Name → weight of ``encoder.base`` with which it is the teacher; by default
                 ``dense``.
+            pooling: How sentence embeddings are made, if a term needs them; by default as the
+                encoder's own model says.
+
+        Raises:
+            ModelError: A term needs sentence embeddings, and the model does not say how.
         """
         self.name = name
         self._terms = terms_of(name)
         self._model, self._base = encoder.model, encoder.base
         self._dense = dict(dense)
         self._teacher = self._dense if teacher is None else dict(teacher)
+        if pooling is None or not self._terms.need_embeddings:
+            pooling = sentence_pooling(encoder.id, encoder.revision, self._terms)
+        self._pooling = pooling
         self._positions: Tensor | None = None
+        self._last_states: Tensor | None = None  # of a student with a head, which keeps them
         self._base.register_forward_hook(self._keep_masked_positions)
         self.head = self._untied_head() if self._terms.need_head else {}
         trainable = {id(p) for p in [*encoder.matrices.values(), *self.head.values()]}
@@ -78,13 +90,17 @@ class Objective:
         Raises:
             UsageError: A term from outside takes padding for a target.
         """
-        teacher = self._teacher_states(batch) if self._terms.need_teacher else ()
+        teacher = self._of_teacher(batch) if self._terms.need_teacher else None
         self._model.train(dropout)
-        student = self._student(batch)
+        student, last_states = self._student(batch)
         outputs = Outputs(
             logits=student.logits.squeeze(0) if self._terms.need_head else None,  # (n, V)
             states=student.hidden_states[1:] if self._terms.need_states else (),
-            teacher=teacher,
+            teacher=teacher.hidden_states[1:] if teacher else (),
+            embeddings=self._embeddings(last_states, batch),
+            teacher_embeddings=self._embeddings(teacher.last_hidden_state, batch)
+            if teacher
+            else None,
         )
         losses = {term.name: term.loss(outputs, batch) for term in self._terms}
         if batch.attention_mask is not None:
@@ -98,27 +114,38 @@ class Objective:
         """
         return {term.name: term.blocks(batch) for term in self._terms}
 
-    def _student(self, batch: Batch) -> Any:
+    def _student(self, batch: Batch) -> tuple[Any, Tensor]:
+        """Return what the masked model says of a batch, and its last hidden states, (B, T, H)."""
         has_head = self._terms.need_head
         module = self._model if has_head else self._base
         self._positions = batch.masked if has_head else None
         try:
-            return module(
+            output = module(
                 **_inputs(batch), output_hidden_states=self._terms.need_states, return_dict=True
             )
+            last = self._last_states if has_head else output.last_hidden_state
+            return output, cast(Tensor, last)
         finally:
-            self._positions = None
+            self._positions = self._last_states = None
+
+    def _embeddings(self, states: Tensor, batch: Batch) -> Tensor | None:
+        """Return the sentence embeddings of last hidden states, (B, D), if a term needs them."""
+        if self._pooling is None:
+            return None
+        attended = batch.attention_mask
+        if attended is None:
+            attended = torch.ones_like(batch.input_ids)
+        return self._pooling.embeddings(at_least_float32(states), attended)
 
     @torch.no_grad()
-    def _teacher_states(self, batch: Batch) -> Sequence[Tensor]:
-        """Return the dense model's hidden states of layers 1 to L, each (B, T, H).
+    def _of_teacher(self, batch: Batch) -> Any:
+        """Return what the dense model says of a batch, its hidden states among it.
 
         The teacher is the same module called with other weights: there is no second model.
         """
         self._model.eval()
         options = _inputs(batch) | {"output_hidden_states": True, "return_dict": True}
-        output = functional_call(self._base, self._teacher, (), options)
-        return output.hidden_states[1:]  # type: ignore[no-any-return]
+        return functional_call(self._base, self._teacher, (), options)
 
     def _keep_masked_positions(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         """Let the head see only the masked positions, (1, n, H), whatever head it is.
@@ -126,7 +153,7 @@ class Objective:
         Of the head's work, a tokens-by-vocabulary matrix, 15 % is all that the loss needs.
         """
         if self._positions is not None:
-            states = output.last_hidden_state  # (B, T, H)
+            self._last_states = states = output.last_hidden_state  # (B, T, H)
             output["last_hidden_state"] = states.flatten(0, 1)[self._positions].unsqueeze(0)
         return output
 

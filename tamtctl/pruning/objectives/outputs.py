@@ -19,11 +19,15 @@ class Outputs:
         logits: At the n masked positions alone, shape (n, V); None unless a term needs the head.
         states: Hidden states of layers 1 to L, each of shape (B, T, H); empty unless needed.
         teacher: Those of the dense model, without gradient; empty unless needed.
+        embeddings: Sentence embeddings of the rows, shape (B, D); None unless a term needs them.
+        teacher_embeddings: Those of the dense model, without gradient; None unless needed.
     """
 
     logits: Tensor | None
     states: Sequence[Tensor]
     teacher: Sequence[Tensor]
+    embeddings: Tensor | None = None
+    teacher_embeddings: Tensor | None = None
 
 
 def masked_tokens(batch: Batch) -> Tensor:
@@ -36,6 +40,11 @@ def all_tokens(batch: Batch) -> Tensor:
     rows, length = batch.input_ids.shape
     every = torch.arange(rows, device=batch.input_ids.device).repeat_interleave(length)  # (B * T,)
     return batch.at_tokens(every)
+
+
+def all_rows(batch: Batch) -> Tensor:
+    """Return each row, shape (B,)."""
+    return torch.arange(len(batch.input_ids), device=batch.input_ids.device)
 
 
 def at_least_float32(values: Tensor) -> Tensor:

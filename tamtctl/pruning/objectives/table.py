@@ -41,6 +41,9 @@ class Term(Row):
         needs_noise: Whether it takes text with masked tokens.
         needs_states: Whether it takes the hidden states of the masked model.
         needs_teacher: Whether it takes those of the dense model, beside those of the masked one.
+        needs_embeddings: Whether it takes sentence embeddings: the model says how it pools them.
+        suits_sentences: Whether masks of a model that embeds sentences are trained for it where
+            nobody says for what.
         is_distance: Whether it is 0 where the masked model is the dense one, by definition.
         version: Raise it whenever the same masks would give other losses: those that are kept from
             before then are measured anew.
@@ -57,6 +60,8 @@ class Term(Row):
     needs_noise: bool = False
     needs_states: bool = False
     needs_teacher: bool = False
+    needs_embeddings: bool = False
+    suits_sentences: bool = False
     is_distance: bool = False
     version: int = 1
     style: tuple[str, str] | None = None
@@ -103,6 +108,11 @@ class Terms(tuple[Term, ...]):
         return any(term.needs_teacher for term in self)
 
     @property
+    def need_embeddings(self) -> bool:
+        """Whether the model has to say how it makes sentence embeddings."""
+        return any(term.needs_embeddings for term in self)
+
+    @property
     def unit(self) -> str:
         """What the sum is measured in; that of several kinds is in no unit of one of them."""
         if len(self) == 1:
@@ -145,8 +155,23 @@ TERMS: Shelf[Term] = Shelf(
             axis="distance to the dense model",
             is_formula=True,
             needs_teacher=True,
+            suits_sentences=True,
             is_distance=True,
             style=("#D55E00", "s"),
+        ),
+        Term(
+            name="embedding",
+            code="tamtctl.pruning.objectives.embedding",
+            label="embedding loss",
+            unit="1 − cosine of embeddings",
+            short_unit="1−cos emb.",
+            axis="distance to the dense model's embeddings",
+            is_formula=True,
+            needs_teacher=True,
+            needs_embeddings=True,
+            suits_sentences=True,
+            is_distance=True,
+            style=("#56B4E9", "v"),
         ),
     ],
 )
@@ -170,8 +195,13 @@ def terms_of(objective: str) -> Terms:
 
 
 def headless() -> Term:
-    """Return the first term that any encoder has, since it needs no masked-LM head."""
-    return next(term for term in TERMS.values() if not term.needs_head)
+    """Return the first term that any encoder has: it needs no masked-LM head and no pooling."""
+    return next(t for t in TERMS.values() if not (t.needs_head or t.needs_embeddings))
+
+
+def usual_for_sentences() -> str:
+    """Return the objective of a model that embeds sentences, where nobody says another."""
+    return "+".join(term.name for term in TERMS.values() if term.suits_sentences)
 
 
 def short_unit(objective: str | None) -> str:

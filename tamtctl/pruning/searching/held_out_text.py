@@ -21,6 +21,7 @@ from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.models.content import content_digest
 from tamtctl.models.encoder import Encoder
 from tamtctl.models.loading import load_encoder
+from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.pruning.objectives.objective import Objective
@@ -40,7 +41,7 @@ class HeldOutText:
         cut: The text.
         compute: Where and in which precision.
         objectives: Every term of an objective, each by itself; without a masked-LM head, those that
-            need none.
+            need none, and so without a pooling of sentences.
         identity: What the losses depend on besides the masks.
         scored: What a person is told of the text.
         digests: Digests of the corpus that it is a part of, as tickets have them.
@@ -93,15 +94,24 @@ class HeldOutText:
             "device": compute.device.type,
             "precision": compute.precision,
         }
+        pooling = SentencePipeline.known(model, revision)
+        if pooling is not None:
+            identity["pooling"] = pooling.digest
         cast(nn.Module, encoder.model).to(compute.device)
         frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
-        measured = [n for n, term in TERMS.items() if has_head or not term.needs_head]
+        measured = [
+            name
+            for name, term in TERMS.items()
+            if (has_head or not term.needs_head) and (pooling or not term.needs_embeddings)
+        ]
         return cls(
             encoder=encoder,
             frozen=frozen,
             cut=cut,
             compute=compute,
-            objectives={name: Objective(encoder, name, frozen) for name in measured},
+            objectives={
+                name: Objective(encoder, name, frozen, pooling=pooling) for name in measured
+            },
             identity=identity,
             scored=cut.scored(text.held_out_name),
             digests=text.digests,
@@ -151,6 +161,11 @@ class HeldOutText:
     def head(self) -> Mapping[str, nn.Parameter]:
         """The parameters of the model's masked-LM head; empty if it has none."""
         return next((one.head for one in self.objectives.values() if one.head), {})
+
+    @property
+    def has_pooling(self) -> bool:
+        """Whether the model says how it makes sentence embeddings."""
+        return "pooling" in self.identity
 
     def losses(self, masks: Mapping[str, Tensor] | None) -> dict[str, HeldOutLoss]:
         """Return each term's loss of the pre-trained model under masks, with its own head.

@@ -117,6 +117,8 @@ def comparison_identity(
         f"model {text.encoder.id}": str(text.identity["model"]),
         f"text of {' '.join(corpus)}": str(text.identity["text"]),
     }
+    if "pooling" in text.identity:
+        identity[f"pooling of model {text.encoder.id}"] = str(text.identity["pooling"])
     for part in (*map(ticket_identity, tickets), *data):
         identity |= part
     return identity

@@ -21,6 +21,7 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import CRITERIA, Criterion, asked
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.methods import TAMT
+from tamtctl.pruning.objectives.pooling import sentence_pooling
 from tamtctl.pruning.statistics.calibration import (
     SEED,
     Calibration,
@@ -34,8 +35,10 @@ def loaded(config: SearchConfig) -> Encoder:
 
     Raises:
         NoHeadError: It has none; the message names who needs it.
+        ModelError: A term needs sentence embeddings, and the model does not say how it makes them.
     """
     try:
+        sentence_pooling(config.model, None, config.terms)  # is there, or nothing is begun
         return load_encoder(config.model, with_head=config.needs_head)
     except NoHeadError as error:
         row = next((one for one in config.criteria if one.needs_head), None)

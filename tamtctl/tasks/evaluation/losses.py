@@ -21,6 +21,7 @@ from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.objectives import Terms, headless, terms_of
 from tamtctl.pruning.objectives.held_out_loss import total_error
 from tamtctl.pruning.objectives.objective import Objective
+from tamtctl.pruning.objectives.pooling import sentence_pooling
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
@@ -86,7 +87,8 @@ def evaluate_loss(
     teacher = _teacher(dense, encoder, compute.device) if dense else None
     cast(nn.Module, encoder.model).to(compute.device)
     frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
-    objective = Objective(encoder, task, frozen, teacher)
+    pooling = sentence_pooling(dense, None, terms) if dense else None
+    objective = Objective(encoder, task, frozen, teacher, pooling)
     masks = masks_of(ticket, encoder) if ticket else None
     if head is not None:
         put_head(head, objective.head, encoder.model)

@@ -1,0 +1,131 @@
+"""What follows the pooling in a model of sentence-transformers: dense layers and normalisation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812, the field's own name for it
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tamtctl.foundations.errors import ModelError
+from tamtctl.models.files import ModelFiles
+from tamtctl.models.fingerprints import sha256_of_array
+
+SENTENCE_EMBEDDING = "sentence_embedding"
+_ACTIVATIONS = {
+    kind.__name__: kind
+    for kind in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.Mish)
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A module behind the pooling.
+
+    Attributes:
+        words: Its name for people.
+        apply: From embeddings of shape (n, H) to such of shape (n, H').
+        digest: What it depends on, in hex; empty if on nothing.
+    """
+
+    words: str
+    apply: Callable[[Tensor], Tensor]
+    digest: str = ""
+
+
+def module_settings(files: ModelFiles, file: str, default: Any = None) -> dict[str, Any]:
+    """Return the settings that a JSON file of a model holds.
+
+    Args:
+        files: The model's.
+        file: Its name.
+        default: What holds if there is none; None: it must be there.
+
+    Raises:
+        ModelError: It is missing, or no JSON object.
+    """
+    found = files.json(file)
+    found = default if found is None else found
+    if not isinstance(found, dict):
+        state = "is no JSON object" if found is not None else "is missing"
+        raise ModelError(f"model {files.name!r}: {file} {state}; fetch the model again")
+    return found
+
+
+def module_step(files: ModelFiles, kind: str, folder: str) -> Step:
+    """Return a module behind the pooling.
+
+    Raises:
+        ModelError: It is not known here, or damaged.
+    """
+    values = module_settings(
+        files, f"{folder}/config.json", default={} if kind == "Normalize" else None
+    )
+    for key in ("module_input_name", "module_output_name"):
+        if values.get(key) not in (None, SENTENCE_EMBEDDING):
+            raise ModelError(
+                f"model {files.name!r}: {folder} works on {values[key]!r}, which is not known here"
+            )
+    if kind == "Normalize":
+        return Step("normalised", lambda embeddings: F.normalize(embeddings, dim=1))
+    if kind == "Dense":
+        return _dense(files, folder, values)
+    raise ModelError(f"model {files.name!r} has a second {kind} in {folder}; it cannot be used")
+
+
+def _dense(files: ModelFiles, folder: str, values: Mapping[str, Any]) -> Step:
+    path = str(values.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    package, _, kind = path.rpartition(".")
+    if not package.startswith("torch.nn") or kind not in _ACTIVATIONS:
+        raise ModelError(
+            f"model {files.name!r}: the activation {path} of {folder} is not known here; known are "
+            f"{', '.join(_ACTIVATIONS)} of torch.nn"
+        )
+    weights = _dense_weights(files, folder)
+    names = {"linear.weight"} | ({"linear.bias"} if values.get("bias", True) else set())
+    is_projected = "residual.weight" in weights
+    if weights.keys() - {"residual.weight"} != names:
+        raise ModelError(
+            f"model {files.name!r}: the weights of {folder} are {', '.join(sorted(weights))}, not "
+            f"{', '.join(sorted(names))}"
+        )
+    activation = _ACTIVATIONS[kind]()
+    has_residual = bool(values.get("use_residual"))
+
+    def step(embeddings: Tensor) -> Tensor:
+        own = {name: weight.to(embeddings) for name, weight in weights.items()}
+        found = F.linear(embeddings, own["linear.weight"], own.get("linear.bias"))
+        out = cast(Tensor, activation(found))
+        if not has_residual:
+            return out
+        past = F.linear(embeddings, own["residual.weight"]) if is_projected else embeddings
+        return out + past
+
+    size = "×".join(map(str, reversed(weights["linear.weight"].shape)))
+    content = {name: sha256_of_array(weights[name].numpy()) for name in sorted(weights)}
+    digest = hashlib.sha256(json.dumps([kind, has_residual, content]).encode()).hexdigest()
+    return Step(f"a dense layer of {size}", step, digest)
+
+
+def _dense_weights(files: ModelFiles, folder: str) -> dict[str, Tensor]:
+    try:
+        if file := files.path(f"{folder}/model.safetensors"):
+            weights = load_file(file)
+        elif file := files.path(f"{folder}/pytorch_model.bin"):
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+        else:
+            raise ModelError(f"model {files.name!r} lacks the weights of {folder}; fetch it again")
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"model {files.name!r}: cannot read the weights of {folder}: {reason}"
+        ) from error
+    return {name: tensor.float() for name, tensor in weights.items()}

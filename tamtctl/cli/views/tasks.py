@@ -174,6 +174,8 @@ def show_evaluation(output: Page, result: Evaluation) -> None:
     label = " (dev-selected)" if result.dev_selected else ""
     for name, value in result.metrics.items():
         shown = f"{_score(value)} ± {error_text(result.standard_errors[name], 4)} s.e."
+        if name in result.intervals:
+            shown += f", 95 % from {' to '.join(map(_score, result.intervals[name]))}"
         beside = [result.units[name]] if name in result.units else []
         if name in result.constant_scores:
             answer = constant_name(result.constant_answer or 0.0)

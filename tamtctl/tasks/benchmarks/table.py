@@ -13,6 +13,7 @@ from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.benchmarks.benchmark import Benchmark
 from tamtctl.tasks.benchmarks.glue import GLUE
 from tamtctl.tasks.kinds.table import KINDS
+from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.task import Task
 
 
@@ -35,7 +36,11 @@ class _Benchmarks(Shelf[Benchmark]):
                 f"{about} does not say where its examples are; give its hub=(DATASET, CONFIG), the "
                 "name of its folder, or the code that makes them"
             )
-        measures = {*objectives(), *(other.zero_shot for other in self.values() if other.zero_shot)}
+        measures = {
+            *objectives(),
+            *MEASURES,
+            *(other.zero_shot for other in self.values() if other.zero_shot),
+        }
         if row.name in measures:
             raise UsageError(
                 f"a benchmark cannot be called {row.name!r}, which is a measure of evaluate; give "

@@ -26,6 +26,7 @@ from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.labelled.files import reading_notes
 from tamtctl.tasks.labelled.notes import few_note
 from tamtctl.tasks.labelled.texts import read_texts
+from tamtctl.tasks.measures import MEASURES
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
@@ -56,6 +57,10 @@ def evaluate(config: EvaluateConfig, *, watcher: Watcher[Never] | None = None) -
         return evaluate_loss(config, task, ticket, fine_tuned)
     if task in zero_shot_tasks():
         return evaluate_zero_shot(config, task, ticket, fine_tuned)
+    if task in MEASURES:
+        row = MEASURES[task]
+        found: Evaluation = row.function("measure")(config, row, ticket, fine_tuned)
+        return found
     return _evaluate_task(config, FineTuned.choose(config, fine_tuned, ticket))
 
 
@@ -76,7 +81,7 @@ def label(
     file = expanded(file)
     watcher = watcher or Silent()
     watcher.status(f"labelling {file}")
-    if config.task in (*objectives(), *zero_shot_tasks()):
+    if config.task in (*objectives(), *zero_shot_tasks(), *MEASURES):
         raise UsageError(
             f"--predict needs a task with labels, and {config.task} has none; give the --task that "
             f"{config.name} was fine-tuned on"

@@ -29,6 +29,7 @@ from tamtctl.tasks.kinds.predicting import predict
 from tamtctl.tasks.labelled.notes import cut_notes
 from tamtctl.tasks.labelled.opening import open_dev_file, open_task
 from tamtctl.tasks.labelled.records import TaskData
+from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.registry import TASKS, find_task
 from tamtctl.tasks.run_facts import SEED_METRICS, RunFacts
 from tamtctl.tasks.task import Task
@@ -84,7 +85,7 @@ class FineTuned:
         name, asked = config.name, config.task
         if found and asked in (None, found.task.name):
             return found
-        task = find_task(asked, *objectives(), *zero_shot_tasks()) if asked else None
+        task = find_task(asked, *objectives(), *zero_shot_tasks(), *MEASURES) if asked else None
         if ticket:
             on, wanted = (f" on {task.name}", task.name) if task else ("", "TASK")
             raise UsageError(

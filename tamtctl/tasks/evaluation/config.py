@@ -8,6 +8,7 @@ from tamtctl.foundations.checks import at_least
 from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
 from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
+from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.registry import TASKS
 from tamtctl.tasks.task import check_columns
 from tamtctl.ticket.places import ticket_names
@@ -33,7 +34,7 @@ class EvaluateConfig(Config):
         "sentence embeddings without fine-tuning, or the task of a checkpoint.",
         panel=METHOD,
         is_common=True,
-        choices=lambda: (*objectives(), *zero_shot_tasks(), *TASKS),
+        choices=lambda: (*objectives(), *zero_shot_tasks(), *MEASURES, *TASKS),
         is_open=True,
     )
     model: str | None = setting(
@@ -61,6 +62,24 @@ class EvaluateConfig(Config):
     label_column: str | None = setting(
         default=None,
         help="Column of the label in --dev; by default as in fine-tuning.",
+        panel=DATA,
+    )
+    queries: str | None = setting(
+        default=None,
+        help="For --task retrieval: JSON lines with `_id` and `text`, and a `group` where queries "
+        "belong together.",
+        panel=DATA,
+    )
+    passages: str | None = setting(
+        default=None,
+        help="For --task retrieval: JSON lines with `_id` and `text`, and a `title` if they have "
+        "one.",
+        panel=DATA,
+    )
+    relevant: str | None = setting(
+        default=None,
+        help="For --task retrieval: which passages answer which query, a .tsv with the columns "
+        "`query-id`, `corpus-id` and `score`, as BEIR has it.",
         panel=DATA,
     )
     corpus: tuple[str, ...] = setting(

@@ -9,6 +9,7 @@ from tamtctl.pruning.objectives import TERMS, Term, objectives, terms_of
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import OWN, PUBLIC
 from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.measures import MEASURES
 from tamtctl.ticket.ticket import Ticket
 
 PREDICT = "--predict"  # what an option may be for, besides tasks
@@ -24,9 +25,9 @@ def check_options(config: EvaluateConfig, kind: str) -> None:
     Raises:
         UsageError: One is given; the message says what it is for.
     """
-    losses, zero_shot = objectives(), tuple(zero_shot_tasks())
+    losses, zero_shot, measures = objectives(), tuple(zero_shot_tasks()), tuple(MEASURES)
     table: dict[str, tuple[object, tuple[str, ...]]] = {
-        "--model": (config.model, (*losses, *zero_shot)),
+        "--model": (config.model, (*losses, *zero_shot, *measures)),
         "--data-dir": (config.data_dir, (*zero_shot, PUBLIC)),
         "--dev": (config.dev, (OWN,)),
         "--text-column": (config.text_columns, (*losses, OWN, PREDICT)),
@@ -38,6 +39,9 @@ def check_options(config: EvaluateConfig, kind: str) -> None:
         "--sequence-length": (config.sequence_length, losses),
         "--blocks": (config.blocks, losses),
     }
+    for row in MEASURES.values():
+        for option, name in zip(row.options, row.needs, strict=True):
+            table[option] = (getattr(config, name), (row.name,))
     for option, (value, kinds) in table.items():
         if value and kind not in kinds:
             raise UsageError(

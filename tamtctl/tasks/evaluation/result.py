@@ -24,7 +24,8 @@ class Evaluation(Shown):
             where there are too few sequences or examples to tell.
         metrics: Every metric.
         standard_errors: Metric → its standard error.
-        examples: Examples, or sequences of text, that were scored.
+        intervals: Metric → the ends of its 95 % bootstrap interval; empty where none was taken.
+        examples: Examples, sequences of text, or queries, that were scored.
         sparsity: Share of zeros in the masked matrices of a ticket; None if unknown.
         data: What was read.
         head: The masked-LM head, where there is one.
@@ -67,11 +68,14 @@ class Evaluation(Shown):
     constant_split: str | None = None
     constant_scores: Mapping[str, float] = field(default_factory=dict)
     beside: Sequence[KnownRun] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         values = asdict(self)
         del values["text"], values["sequences"]
+        if not self.intervals:
+            del values["intervals"]
         if self.text is None or self.sequences is None:
             return values
         return values | {

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
-from torch import nn
 
 from tamtctl.foundations.devices import Compute
-from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.text_inputs import TextInputs
-from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
 from tamtctl.tasks.evaluation.config import EvaluateConfig
-from tamtctl.tasks.evaluation.losses import id_of, load_for, masks_of
+from tamtctl.tasks.evaluation.embedding_models import load_embedding_model
 from tamtctl.tasks.evaluation.options import check_model, check_options
 from tamtctl.tasks.evaluation.result import Evaluation
 from tamtctl.tasks.examples import Examples
@@ -37,12 +33,7 @@ def evaluate_zero_shot(
     task = zero_shot_tasks()[name]
     data = open_task(task, Path(config.data_dir) if config.data_dir else None)
     (examples,) = data.dev().values()
-    encoder = load_for(config, ticket)
-    if ticket:
-        masks = masks_of(ticket, encoder)
-        fold(encoder.matrices, {n: p.detach().clone() for n, p in encoder.matrices.items()}, masks)
-    cast(nn.Module, encoder.model).to(compute.device)
-    pipeline = fine_tuned.pipeline() if fine_tuned else SentencePipeline.of(*id_of(config, ticket))
+    encoder, pipeline = load_embedding_model(config, ticket, fine_tuned, compute)
     inputs = TextInputs.of(encoder.model, encoder.tokenizer, data.task.max_length)
     (first, cut), (second, cut_too) = (
         pipeline.embed(inputs, encoder.model, texts, config.batch_size, compute)
@@ -64,7 +55,7 @@ def evaluate_zero_shot(
         examples=len(examples),
         sparsity=pruned.sparsity if pruned else None,
         data=data.name,
-        embeddings=pipeline.summary,
+        embeddings=pipeline.words,
         cut=len(cut | cut_too),
         notes=(
             *filter(None, (pipeline.note,)),

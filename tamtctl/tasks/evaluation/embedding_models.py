@@ -1,0 +1,35 @@
+"""Models that embed texts: an encoder with its ticket folded in, and how it makes embeddings."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import nn
+
+from tamtctl.foundations.devices import Compute
+from tamtctl.models.encoder import Encoder
+from tamtctl.models.sentence_embeddings import SentencePipeline
+from tamtctl.pruning.trained.folded_weights import fold
+from tamtctl.tasks.evaluation.checkpoint import FineTuned
+from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.evaluation.losses import id_of, load_for, masks_of
+from tamtctl.ticket.ticket import Ticket
+
+
+def load_embedding_model(
+    config: EvaluateConfig, ticket: Ticket | None, fine_tuned: FineTuned | None, compute: Compute
+) -> tuple[Encoder, SentencePipeline]:
+    """Return an encoder on its device, pruned by the ticket, and how it makes embeddings.
+
+    Raises:
+        ModelError: It cannot be loaded, or asks for what is not known here.
+        TicketError: The ticket was found for other weights.
+    """
+    encoder = load_for(config, ticket)
+    if ticket:
+        masks = masks_of(ticket, encoder)
+        fold(encoder.matrices, {n: p.detach().clone() for n, p in encoder.matrices.items()}, masks)
+    cast(nn.Module, encoder.model).to(compute.device)
+    if fine_tuned:
+        return encoder, fine_tuned.pipeline()
+    return encoder, SentencePipeline.of(*id_of(config, ticket))

@@ -1,0 +1,128 @@
+"""Retrieval without any training: passages ranked by the similarity of sentence embeddings."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch.nn.functional as F  # noqa: N812, the field's own name for it
+
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.foundations.paths import expanded
+from tamtctl.models.sentence_embeddings import COSINE, SentencePipeline
+from tamtctl.models.text_inputs import TextInputs
+from tamtctl.tasks.evaluation.checkpoint import FineTuned
+from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.evaluation.embedding_models import load_embedding_model
+from tamtctl.tasks.evaluation.options import check_model, check_options
+from tamtctl.tasks.evaluation.ranking import METRICS, PRIMARY, metrics_of_queries, resampled_means
+from tamtctl.tasks.evaluation.result import Evaluation
+from tamtctl.tasks.evaluation.retrieval_files import Asked
+from tamtctl.tasks.measures import Measure
+from tamtctl.ticket.ticket import Ticket
+
+_MAX_LENGTH = 512  # tokens of a text, where neither the model nor its tokenizer says fewer
+_PRODUCTS = (COSINE, "dot", "dot_product")
+_INTERVAL = (2.5, 97.5)  # per cent of resamples
+
+
+def measure(
+    config: EvaluateConfig, row: Measure, ticket: Ticket | None, fine_tuned: FineTuned | None
+) -> Evaluation:
+    """Rank passages for queries, all of them files of the user's.
+
+    Args:
+        config: What to measure on what.
+        row: Which measure this is.
+        ticket: The ticket to measure; None for a model.
+        fine_tuned: The checkpoint to measure, if it is one of a fine-tuning run.
+
+    Raises:
+        TamtctlError: The options, the model, the ticket or the files are refused.
+    """
+    check_options(config, row.name)
+    check_model(config, row.name, ticket)
+    files = [getattr(config, name) for name in row.needs]
+    if missing := [option for option, file in zip(row.options, files, strict=True) if not file]:
+        raise UsageError(f"--task {row.name} needs {' and '.join(missing)}, too")
+    asked = Asked.read(*map(expanded, files))
+    compute = Compute.choose(config.device, config.precision, config.threads)
+    encoder, pipeline = load_embedding_model(config, ticket, fine_tuned, compute)
+    if pipeline.similarity not in _PRODUCTS:
+        raise ModelError(
+            f"{encoder.id} compares embeddings by {pipeline.similarity!r}, which is not known "
+            f"here; known are {', '.join(_PRODUCTS)}"
+        )
+    inputs = TextInputs.of(encoder.model, encoder.tokenizer, _MAX_LENGTH)
+    of_queries, of_passages = pipeline.for_queries(), pipeline.for_passages()
+    (queries, cut), (passages, passages_cut) = (
+        one.embed(inputs, encoder.model, texts.texts, config.batch_size, compute)
+        for one, texts in ((of_queries, asked.queries), (of_passages, asked.passages))
+    )
+    if pipeline.similarity == COSINE:
+        queries, passages = F.normalize(queries, dim=1), F.normalize(passages, dim=1)
+    values = metrics_of_queries(queries, passages, asked.relevant)
+    resampled = resampled_means(values, asked.queries.groups)
+    means = {name: float(values[name].mean()) for name in METRICS}
+    errors = {name: resampled and float(np.std(resampled[name], ddof=1)) for name in METRICS}
+    pruned = ticket or fine_tuned
+    return Evaluation(
+        name=config.name,
+        task=row.name,
+        metric=PRIMARY,
+        score=means[PRIMARY],
+        standard_error=errors[PRIMARY],
+        metrics=means,
+        standard_errors=errors,
+        intervals={
+            name: tuple(map(float, np.percentile(found, _INTERVAL)))
+            for name, found in (resampled or {}).items()
+        },
+        examples=len(asked.queries),
+        sparsity=pruned.sparsity if pruned else None,
+        data=f"{asked.queries.name} against {len(asked.passages):,} passages of "
+        f"{asked.passages.name}",
+        embeddings=_words(of_queries, of_passages),
+        cut=len(cut) + len(passages_cut),
+        notes=(
+            *filter(None, (pipeline.note,)),
+            *_unused_prompts(pipeline),
+            *_notes(asked, config.relevant or "", len(cut), len(passages_cut)),
+        ),
+    )
+
+
+def _words(of_queries: SentencePipeline, of_passages: SentencePipeline) -> str:
+    prompts = (("queries", of_queries.prompt), ("passages", of_passages.prompt))
+    told = [f"prompt {prompt!r} for {side}" for side, prompt in prompts if prompt]
+    return ", ".join([*told, of_queries.summary, f"{of_queries.similarity} similarity"])
+
+
+def _unused_prompts(pipeline: SentencePipeline) -> list[str]:
+    """Say which prompt might be meant for passages, and is not used by sentence-transformers."""
+    names = [name for name in ("passage", "corpus") if pipeline.prompts.get(name)]
+    if not names or "document" in pipeline.prompts:
+        return []
+    return [
+        f"the model's prompt {names[0]!r} stands before no passage: as in sentence-transformers, "
+        "the one called 'document' does, and there is none"
+    ]
+
+
+def _notes(asked: Asked, table: str, cut: int, passages_cut: int) -> list[str]:
+    notes = []
+    count = len(asked.queries)
+    if asked.left_out:
+        notes.append(
+            f"{asked.left_out:,} of {count + asked.left_out:,} queries are named by no line of "
+            f"{table}: they are left out"
+        )
+    groups = {group for group in asked.queries.groups if group}
+    if groups:
+        notes.append(f"the queries are of {len(groups):,} groups, which the intervals draw whole")
+    for some, what, of in (
+        (cut, "queries", count),
+        (passages_cut, "passages", len(asked.passages)),
+    ):
+        if some:
+            notes.append(f"{some:,} of {of:,} {what} are too long and are cut")
+    return notes

@@ -1,0 +1,182 @@
+"""Queries, passages, and which answer which: three files as BEIR has them.
+
+The formats are those of BEIR (Thakur et al., 2021, arXiv:2104.08663, §3): JSON lines with ``_id``
+and ``text`` for queries and passages, these with a ``title`` if they like, and a table between tabs
+with ``query-id``, ``corpus-id`` and ``score``, which is 0 for a passage that does not answer. A
+query may name its ``group``: questions on one article are no independent sample.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tamtctl.data.text.reading import read_jsonl, read_lines
+from tamtctl.foundations.errors import TaskError
+
+_ID, _QUERY, _PASSAGE, _SCORE = "_id", "query-id", "corpus-id", "score"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Queries or passages.
+
+    Attributes:
+        name: Their file.
+        ids: Their names, none of them twice.
+        texts: One for each.
+        groups: What each belongs to; empty where a text says nothing.
+    """
+
+    name: str
+    ids: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Return id → its place."""
+        return {name: place for place, name in enumerate(self.ids)}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked, and what is found among.
+
+    Attributes:
+        queries: Those that a passage answers.
+        passages: All of them.
+        relevant: For each query, place of a passage → how well it answers, at least 1.
+        left_out: How many queries are in the file, and named by no line of the table.
+    """
+
+    queries: Texts
+    passages: Texts
+    relevant: list[dict[int, int]]
+    left_out: int
+
+    @classmethod
+    def read(cls, queries: Path, passages: Path, relevant: Path) -> Asked:
+        """Read the three files; a query that the table does not name is left out, as BEIR's are.
+
+        Raises:
+            TaskError: One is not what it should be; the message names the line.
+        """
+        all_queries = _read_texts(queries, "query")
+        all_passages = _read_texts(passages, "passage")
+        found = _read_relevant(relevant, all_queries, all_passages)
+        if not found:
+            raise TaskError(f"{relevant} names no query of {queries}; there is nothing to measure")
+        for name, of_query in found.items():
+            if not of_query:
+                raise TaskError(
+                    f"{relevant}: query {name!r} has no relevant passage, all its scores are 0; "
+                    "give it one, or leave it out"
+                )
+        kept = [i for i, name in enumerate(all_queries.ids) if name in found]
+        asked = Texts(
+            all_queries.name,
+            [all_queries.ids[i] for i in kept],
+            [all_queries.texts[i] for i in kept],
+            [all_queries.groups[i] for i in kept],
+        )
+        of_each = [found[name] for name in asked.ids]
+        return cls(asked, all_passages, of_each, len(all_queries) - len(asked))
+
+
+def _read_texts(file: Path, what: str) -> Texts:
+    found, lines = Texts(str(file)), dict[str, str]()
+    for place, record in read_jsonl(file):
+        name = _id_of(record, place)
+        if name in lines:
+            raise TaskError(
+                f"{place} has the {_ID} {name!r} that {lines[name]} has; give each {what} its own"
+            )
+        lines[name] = place
+        text = _text_of(record, "text", place)
+        title = _text_of(record, "title", place, default="") if what == "passage" else ""
+        whole = f"{title} {text}".strip()  # as BEIR puts them together
+        if not whole:
+            raise TaskError(f"{place}: the {what} {name!r} has no text; leave it out")
+        found.ids.append(name)
+        found.texts.append(whole)
+        found.groups.append(_text_of(record, "group", place, default="") if what == "query" else "")
+    if not found.ids:
+        raise TaskError(f"{file} holds no {what}; each line is a JSON object with {_ID} and text")
+    return found
+
+
+def _id_of(record: Mapping[str, Any], place: str) -> str:
+    name = record.get(_ID)
+    if isinstance(name, int) and not isinstance(name, bool):
+        name = str(name)
+    if not isinstance(name, str) or not name:
+        state = "has no" if name is None else f"has {name!r} for its"
+        raise TaskError(f"{place} {state} {_ID}, which names it; give it a text or a whole number")
+    if re.search(r"[\t\r\n]", name):
+        raise TaskError(f"{place} has the {_ID} {name!r}, which no line of a table can name")
+    return name
+
+
+def _text_of(record: Mapping[str, Any], key: str, place: str, *, default: str | None = None) -> str:
+    value = record.get(key)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        state = "is missing" if value is None else f"is {value!r}"
+        raise TaskError(f"{place}: {key} {state}, and must be a text")
+    return value.strip()
+
+
+def _read_relevant(file: Path, queries: Texts, passages: Texts) -> dict[str, dict[int, int]]:
+    """Return query → place of a passage → how well it answers, of those that do."""
+    known, places = set(queries.ids), passages.places
+    found: dict[str, dict[int, int]] = {}
+    seen: dict[tuple[str, str], str] = {}
+    for place, query, passage, score in _relevant_rows(file):
+        for name, one, among in ((_QUERY, query, queries), (_PASSAGE, passage, passages)):
+            if one not in (known if name == _QUERY else places):
+                raise TaskError(f"{place} has the {name} {one!r}, which is not in {among.name}")
+        if (query, passage) in seen:
+            raise TaskError(
+                f"{place} names query {query!r} and passage {passage!r} as "
+                f"{seen[query, passage]} does; say it once"
+            )
+        seen[query, passage] = place
+        of_query = found.setdefault(query, {})
+        if score:
+            of_query[places[passage]] = score
+    return found
+
+
+def _relevant_rows(file: Path) -> Iterator[tuple[str, str, str, int]]:
+    """Yield place, query, passage and score of each line behind the header."""
+    columns: list[str] = []
+    for number, line in enumerate(read_lines(file), start=1):
+        place, cells = f"{file}:{number}", line.split("\t")
+        if not columns:
+            columns = cells
+            if sorted(columns) not in ([_PASSAGE, _QUERY], [_PASSAGE, _QUERY, _SCORE]):
+                raise TaskError(
+                    f"{place} is not the header {_QUERY}, {_PASSAGE}, {_SCORE} with tabs between "
+                    "them; write it into the first line"
+                )
+        elif line.strip():
+            if len(cells) != len(columns):
+                raise TaskError(f"{place} has {len(cells)} columns, not {len(columns)}")
+            row = dict(zip(columns, cells, strict=True))
+            score = row.get(_SCORE, "1").strip()
+            if not re.fullmatch(r"\+?[0-9]{1,6}", score):
+                raise TaskError(
+                    f"{place} has the {_SCORE} {score!r}; it is 0, or a whole number that says how "
+                    "well the passage answers"
+                )
+            yield place, row[_QUERY], row[_PASSAGE], int(score)
+    if not columns:
+        raise TaskError(f"{file} is empty; its first line is {_QUERY}, {_PASSAGE}, {_SCORE}")

@@ -1,0 +1,67 @@
+"""Makes the files of ``evaluate --task retrieval`` of SQuAD: questions, paragraphs, which answers.
+
+Every dev question is asked, and found among all dev and train paragraphs; a paragraph that stands
+there twice is one passage. A question's group is its article. ``--questions 1000`` takes so many,
+spread evenly over all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from tamtctl.data.text.reading import read_lines
+
+
+def _articles(file: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads("\n".join(read_lines(file)))["data"]
+    return found
+
+
+def _paragraphs(articles: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for article in articles:
+        for paragraph in article["paragraphs"]:
+            yield article["title"], paragraph
+
+
+def main() -> bool:
+    """Write the three files."""
+    parser = argparse.ArgumentParser("squad_retrieval", description=__doc__)
+    parser.add_argument("--dev", type=Path, required=True, help="dev-v1.1.json, packed or not")
+    parser.add_argument("--train", type=Path, help="its paragraphs stand beside those of --dev")
+    parser.add_argument("--questions", type=int, help="so many of the questions; by default all")
+    parser.add_argument("--to", type=Path, default=Path("squad-retrieval"))
+    told = parser.parse_args()
+    dev = list(_paragraphs(_articles(told.dev)))
+    passages: dict[str, str] = {}  # text → id
+    for file in filter(None, (told.dev, told.train)):
+        for _, paragraph in _paragraphs(_articles(file)):
+            passages.setdefault(" ".join(paragraph["context"].split()), f"p{len(passages)}")
+    asked = [
+        (question["id"], question["question"], title, " ".join(paragraph["context"].split()))
+        for title, paragraph in dev
+        for question in paragraph["qas"]
+    ]
+    chosen = np.linspace(0, len(asked) - 1, told.questions or len(asked)).round().astype(int)
+    asked = [asked[i] for i in chosen]
+    told.to.mkdir(parents=True, exist_ok=True)
+    _write(
+        told.to / "queries.jsonl",
+        ({"_id": name, "text": text, "group": title} for name, text, title, _ in asked),
+    )
+    _write(told.to / "passages.jsonl", ({"_id": n, "text": t} for t, n in passages.items()))
+    rows = [f"{name}\t{passages[context]}\t1" for name, _, _, context in asked]
+    (told.to / "relevant.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows, ""]))
+    Console().print(f"{len(asked):,} questions, {len(passages):,} passages in {told.to}")
+    return True
+
+
+def _write(file: Path, records: Iterator[dict[str, str]]) -> None:
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    file.write_text("".join(lines), encoding="utf-8")

@@ -117,6 +117,23 @@ class World:
         dist.all_reduce(stacked)
         return dict(zip(values, stacked.unbind(), strict=True))
 
+    def gathered(self, rows: Tensor) -> tuple[Tensor, int]:
+        """Return the rows of all processes, (n, …), and where those of this one start.
+
+        Args:
+            rows: Those of this process, (m, …), without gradient; m may differ from the others'.
+        """
+        if self.size == 1:
+            return rows, 0
+        sizes = torch.zeros(self.size, dtype=torch.int64, device=rows.device)
+        sizes[self.rank] = len(rows)
+        dist.all_reduce(sizes)
+        start = int(sizes[: self.rank].sum())
+        whole = rows.new_zeros((int(sizes.sum()), *rows.shape[1:]))
+        whole[start : start + len(rows)] = rows
+        dist.all_reduce(whole)
+        return whole, start
+
     def parallel(
         self,
         function: Callable[..., T],

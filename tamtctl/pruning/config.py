@@ -40,6 +40,11 @@ class SearchConfig(SearchSettings):
         self._check_pruning()
         self._check_watching()
         self._check_stream()
+        if self.is_trained and self.terms.compare_rows and self.batch_size < 2:
+            raise UsageError(
+                f"--objective {self.objective} compares the rows of a batch with each other; give "
+                "a larger --batch-size"
+            )
         if self.method != TAMT and (self.compile or self.low_memory):
             raise UsageError("--compile and --low-memory are for --method tamt")
         if self.method != TAMT and self.head_learning_rate is not None:

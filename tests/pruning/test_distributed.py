@@ -17,6 +17,7 @@ import torch
 import train_in_parallel
 from safetensors.torch import load_file, save_file
 from samples import examples_file
+from sentence_models import with_modules
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 SEARCH = "search --sparsity 0.7 --sequence-length 16 --device cpu".split()
@@ -47,6 +48,7 @@ def test_two_processes_give_what_one_gives(text_file: Path, tmp_path: Path) -> N
     model = tiny.save(
         tmp_path / "model", "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
+    with_modules(model, {"pooling_mode_mean_tokens": True})
     examples = examples_file(tmp_path / "own.jsonl", count=31)  # the last batch has one example
     sparse = pruned(model, tmp_path / "sparse")
     inputs = [model, sparse, text_file, examples]

@@ -13,16 +13,22 @@ import tiny
 import torch
 from command_line import Run
 from sentence_models import dense_layer, sentence_model
-from small_search import RECIPE
+from small_search import RECIPE, small_config
 from torch import Tensor
 from torch.func import functional_call
 
 from tamtctl.data.batch import Batch, clean
-from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.errors import CorpusError, ModelError, UsageError
+from tamtctl.foundations.watching import Silent
 from tamtctl.models.encoder import Encoder
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.objectives.held_out_loss import held_out_losses
 from tamtctl.pruning.objectives.objective import Objective
+from tamtctl.pruning.searching.run import PreparedSearch
+from tamtctl.pruning.trained.mask_training import MaskTraining
+from tamtctl.training.run_folder import RunFolder
 
 LENGTHS = np.array([8, 5, 3, 6])
 ROWS = np.random.default_rng(3).integers(5, len(tiny.VOCABULARY), (4, 8))
@@ -103,6 +109,48 @@ def test_the_loss_and_its_gradient_are_those_of_rows_by_themselves(
         assert torch.allclose(parameter.grad, leaves[name].grad, atol=1e-9), name
 
 
+def test_similarities_are_those_of_rows_by_themselves(encoder: Encoder, tmp_path: Path) -> None:
+    layer = layer_of(tmp_path)
+    dense = weights_of(encoder)
+    masked = halved(dense)
+    rows = [list(map(int, row[:n])) for row, n in zip(ROWS, LENGTHS, strict=True)]
+    leaves = {name: weight.clone().requires_grad_() for name, weight in masked.items()}
+    student = embedded(encoder, leaves, rows, layer)
+    with torch.no_grad():
+        teacher = embedded(encoder, dense, rows, layer)
+    wanted = torch.stack(
+        [
+            torch.stack(
+                [(student[i] @ student[j] - teacher[i] @ teacher[j]).abs() for j in others]
+            ).mean()
+            for i in range(4)
+            for others in [[j for j in range(4) if j != i]]
+        ]
+    )
+    wanted.mean().backward()
+    objective = Objective(encoder, "similarity", dense)
+    put(encoder, masked)
+    batch = clean(ROWS, LENGTHS)
+    (found,) = objective.terms(batch).values()
+    assert torch.allclose(found, wanted, atol=1e-9)
+    found.mean().backward()
+    for name, parameter in encoder.matrices.items():
+        assert parameter.grad is not None, name
+        assert torch.allclose(parameter.grad, leaves[name].grad, atol=1e-9), name
+
+    # The same in parts, each of which is told what the models make of the others.
+    for parameter in encoder.matrices.values():
+        parameter.grad = None
+    parts = batch.split(3)
+    made = [objective.embeddings(part) for part in parts]
+    for part, others in zip(parts, reversed(made), strict=True):
+        (in_part,) = objective.terms(part, others=others).values()
+        (in_part.sum() / 4).backward()
+    for name, parameter in encoder.matrices.items():
+        assert parameter.grad is not None, name
+        assert torch.allclose(parameter.grad, leaves[name].grad, atol=1e-9), name
+
+
 def test_padding_and_the_rows_beside_it_do_not_count(encoder: Encoder) -> None:
     dense = weights_of(encoder)
     objective = Objective(encoder, "embedding", dense)
@@ -166,6 +214,44 @@ def test_by_default_a_sentence_encoder_is_trained_for_its_embeddings(
     assert objective(model=str(tiny_model)) == "mlm"
     with pytest.raises(UsageError, match="imp trains on mlm"):
         objective(model=str(projecting), method="imp", objective="kd")
+    with pytest.raises(UsageError, match="compares the rows of a batch with each other"):
+        objective(model=str(projecting), objective="kd+similarity", batch_size=1)
+
+
+def test_micro_batches_change_no_similarity(
+    projecting: Path, text_file: Path, working_folder: None
+) -> None:
+    masks = []
+    for micro in (None, 2):
+        config = small_config(
+            projecting,
+            text_file,
+            objective="similarity",
+            rows="lines",
+            batch_size=5,
+            micro_batch_size=micro,
+            steps=4,
+            dropout=False,
+        )
+        search = PreparedSearch.prepare(config, RunFolder(Path(f"run-{micro}"), {}), Silent())
+        search.training.run(lambda _: None)
+        assert isinstance(search.training, MaskTraining)
+        masks.append(search.training.folded.scores)
+    for name, scores in masks[0].items():
+        torch.testing.assert_close(scores, masks[1][name], atol=1e-5, rtol=0)
+
+
+def test_a_row_with_nothing_beside_it_has_no_similarity(encoder: Encoder) -> None:
+    encoder.model.float()
+    dense = weights_of(encoder)
+    objective = Objective(encoder, "similarity", dense)
+    put(encoder, halved(dense))
+    compute = Compute.choose("cpu", "fp32", 1)
+    batches = [clean(ROWS, LENGTHS), clean(ROWS[:1])]
+    found = held_out_losses(objective, batches, compute.autocast, compute.device)["similarity"]
+    assert found.counts.tolist() == [1, 1, 1, 1, 0]
+    with pytest.raises(CorpusError, match="compares rows of the held-out text, and it has but one"):
+        held_out_losses(objective, batches[1:], compute.autocast, compute.device)
 
 
 @pytest.mark.usefixtures("blank_figures")
@@ -188,6 +274,6 @@ def test_every_command_knows_the_loss(
     compared = run("compare", result["ticket"], "--json", *at[2:])
     assert compared.code == 0, compared.err
     rows = {row["name"]: row for row in json.loads(compared.out)["results"]}
-    assert rows["dense"]["embedding_loss"] == 0
+    assert rows["dense"]["embedding_loss"] == rows["dense"]["similarity_loss"] == 0
     others = {name: row["embedding_loss"] for name, row in rows.items() if name != "dense"}
     assert all(loss > 0 for loss in others.values())

@@ -25,6 +25,18 @@ def sentence_model(
 ) -> Path:
     """Save a tiny model of sentence-transformers; ``files`` are its further ``.json`` files."""
     tiny.save(folder / encoder, "bert", with_head=False)
+    return with_modules(folder, pooling, modules=modules, encoder=encoder, **files)
+
+
+def with_modules(
+    folder: Path,
+    pooling: dict[str, Any],
+    *,
+    modules: tuple[str, ...] = (),
+    encoder: str = "",
+    **files: dict[str, Any],
+) -> Path:
+    """Put beside an encoder what makes a model of sentence-transformers of it."""
     kinds = ["Transformer", "Pooling", *modules]
     paths = [encoder, *(f"{i}_{kind}" for i, kind in enumerate(kinds[1:], start=1))]
     listed = [

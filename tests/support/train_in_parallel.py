@@ -25,7 +25,15 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "mlm+kd": {"objective": "mlm+kd", "batch_size": 4, "micro_batch_size": 1},
     # Rows of unequal length, of which the slices have no equal share.
     "lines": {"objective": "mlm+kd", "batch_size": 5, "micro_batch_size": 2, "rows": "lines"},
+    # Rows that are compared with those of other slices and micro-batches.
+    "similarity": {
+        "objective": "embedding+similarity",
+        "batch_size": 5,
+        "micro_batch_size": 2,
+        "rows": "lines",
+    },
     "nats": {
+        "objective": "mlm",
         "init_scores": "nats",
         "learning_rate": 0.05,
         "init": "obs",
@@ -33,7 +41,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
         "allocation": "global",
         "budget_criterion": "fisher",
     },
-    "imp": {"method": "imp", "steps": None, "sparsity": 0.3, "prune_every": 12},
+    "imp": {"objective": "mlm", "method": "imp", "steps": None, "sparsity": 0.3, "prune_every": 12},
 }
 FINETUNINGS: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 2, "learning_rate": 1e-3, "select": "best"},

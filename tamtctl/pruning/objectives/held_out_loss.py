@@ -17,6 +17,7 @@ from tamtctl.data.sequences import Sequences
 from tamtctl.foundations.devices import Autocast
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.loss_units import MIN_SEQUENCES
+from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.objective import Objective
 
 __all__ = ["MIN_SEQUENCES", "HeldOutLoss", "check_targets", "held_out_losses", "total_error"]
@@ -92,7 +93,11 @@ def held_out_losses(
     forward_context: Autocast,
     device: torch.device,
 ) -> dict[str, HeldOutLoss]:
-    """Return each term's loss of the model as it is now folded, without dropout."""
+    """Return each term's loss of the model as it is now folded, without dropout.
+
+    Raises:
+        CorpusError: A term compares rows, and there is but one.
+    """
     sums: dict[str, list[NDArray[np.float64]]] = {}
     counts: dict[str, list[NDArray[np.int64]]] = {}
     for batch in batches:
@@ -103,8 +108,13 @@ def held_out_losses(
         for term, losses in terms.items():
             values = losses.double().cpu().numpy()
             total = np.bincount(row_of[term], values, rows).astype(np.float64)
-            sums.setdefault(term, []).append(total)
-            counts.setdefault(term, []).append(np.bincount(row_of[term], minlength=rows))
+            of_row = np.bincount(row_of[term], minlength=rows)
+            is_alone = rows == 1 and TERMS[term].compares_rows  # with nothing to compare it with
+            sums.setdefault(term, []).append(0 * total if is_alone else total)
+            counts.setdefault(term, []).append(0 * of_row if is_alone else of_row)
+    for term, of_rows in counts.items():
+        if TERMS[term].compares_rows and not any(of.any() for of in of_rows):
+            raise CorpusError(f"{term} compares rows of the held-out text, and it has but one")
     return {
         term: HeldOutLoss(np.concatenate(sums[term]), np.concatenate(counts[term])) for term in sums
     }

@@ -80,12 +80,19 @@ class Objective:
         """Whether the teacher is the dense model of the very weights that are masked."""
         return self._teacher is self._dense
 
-    def terms(self, batch: Batch, *, dropout: bool = False) -> dict[str, Tensor]:
+    def terms(
+        self,
+        batch: Batch,
+        *,
+        dropout: bool = False,
+        others: tuple[Tensor, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """Return term → the loss of each of its targets in a batch, shape (targets,).
 
         Args:
             batch: Input of shape (B, T) with n masked positions; clean text if no term needs noise.
             dropout: Leave the student's dropout on; the teacher's is always off.
+            others: As of `Outputs`.
 
         Raises:
             UsageError: A term from outside takes padding for a target.
@@ -101,11 +108,20 @@ class Objective:
             teacher_embeddings=self._embeddings(teacher.last_hidden_state, batch)
             if teacher
             else None,
+            others=others,
         )
         losses = {term.name: term.loss(outputs, batch) for term in self._terms}
         if batch.attention_mask is not None:
             _check_padding(losses, self.blocks(batch))
         return losses
+
+    @torch.no_grad()
+    def embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the embeddings that the masked and the dense model make of rows, each (B, D)."""
+        teacher = self._of_teacher(batch).last_hidden_state
+        _, student = self._student(batch)
+        found = self._embeddings(student, batch), self._embeddings(teacher, batch)
+        return cast("tuple[Tensor, Tensor]", found)  # a term needs them
 
     def blocks(self, batch: Batch) -> dict[str, Tensor]:
         """Return term → which row of a batch each of its targets is in, shape (targets,).

@@ -21,6 +21,9 @@ class Outputs:
         teacher: Those of the dense model, without gradient; empty unless needed.
         embeddings: Sentence embeddings of the rows, shape (B, D); None unless a term needs them.
         teacher_embeddings: Those of the dense model, without gradient; None unless needed.
+        others: What the masked and the dense model made of those rows of the same training step
+            that are not in this batch, each of shape (n, D), without gradient; None: there are
+            none.
     """
 
     logits: Tensor | None
@@ -28,6 +31,7 @@ class Outputs:
     teacher: Sequence[Tensor]
     embeddings: Tensor | None = None
     teacher_embeddings: Tensor | None = None
+    others: tuple[Tensor, Tensor] | None = None
 
 
 def masked_tokens(batch: Batch) -> Tensor:

@@ -42,6 +42,7 @@ class Term(Row):
         needs_states: Whether it takes the hidden states of the masked model.
         needs_teacher: Whether it takes those of the dense model, beside those of the masked one.
         needs_embeddings: Whether it takes sentence embeddings: the model says how it pools them.
+        compares_rows: Whether the loss of a row depends on the other rows of its batch.
         suits_sentences: Whether masks of a model that embeds sentences are trained for it where
             nobody says for what.
         is_distance: Whether it is 0 where the masked model is the dense one, by definition.
@@ -61,6 +62,7 @@ class Term(Row):
     needs_states: bool = False
     needs_teacher: bool = False
     needs_embeddings: bool = False
+    compares_rows: bool = False
     suits_sentences: bool = False
     is_distance: bool = False
     version: int = 1
@@ -111,6 +113,11 @@ class Terms(tuple[Term, ...]):
     def need_embeddings(self) -> bool:
         """Whether the model has to say how it makes sentence embeddings."""
         return any(term.needs_embeddings for term in self)
+
+    @property
+    def compare_rows(self) -> bool:
+        """Whether a loss of a row depends on the other rows of its batch."""
+        return any(term.compares_rows for term in self)
 
     @property
     def unit(self) -> str:
@@ -172,6 +179,20 @@ TERMS: Shelf[Term] = Shelf(
             suits_sentences=True,
             is_distance=True,
             style=("#56B4E9", "v"),
+        ),
+        Term(
+            name="similarity",
+            code="tamtctl.pruning.objectives.similarity",
+            label="similarity loss",
+            unit="|Δ cosine| of two embeddings",
+            short_unit="|Δcos|",
+            axis="difference of similarities",
+            is_formula=True,
+            needs_teacher=True,
+            needs_embeddings=True,
+            compares_rows=True,
+            is_distance=True,
+            style=("#F0E442", "p"),
         ),
     ],
 )

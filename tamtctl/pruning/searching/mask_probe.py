@@ -27,6 +27,8 @@ from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, check_targets,
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.trained.folded_weights import fold
 
+_ROWS_COMPARED = 16  # of a batch in which a term compares them: no loss depends on a batch size
+
 if TYPE_CHECKING:
     from tamtctl.data.corpus import Corpus
 
@@ -153,8 +155,8 @@ class MaskProbe:
         found: dict[str, HeldOutLoss] = {}
         for objective in self.objectives:
             noise = text.noise if terms_of(objective.name).need_noise else None
-            batches = evaluation_batches(
-                text.sequences, self.batch_size, noise=noise, limit=text.limit
-            )
+            is_compared = terms_of(objective.name).compare_rows
+            rows = _ROWS_COMPARED if is_compared else self.batch_size
+            batches = evaluation_batches(text.sequences, rows, noise=noise, limit=text.limit)
             found |= held_out_losses(objective, batches, self.compute.autocast, self.compute.device)
         return found

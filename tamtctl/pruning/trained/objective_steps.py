@@ -190,26 +190,48 @@ class ObjectiveSteps:
         targets = world().totals(counts, device)
         parts = batch.split(self._config.micro_batch_size or self._config.batch_size)
         means: dict[str, Tensor] = {}
-        for part in parts:
+        for part, others in zip(parts, self._others(parts), strict=True):
             is_last = part is parts[-1]
             with last_pass() if is_last else without_sum(self._losses):
-                losses = self._losses(part.to(device), targets)
+                losses = self._losses(part.to(device), targets, others)
                 torch.stack(list(losses.values())).sum().backward()
             for term, loss in losses.items():
                 means[term] = means.get(term, 0) + loss.detach()
         return world().totals(means, device)
 
+    def _others(self, parts: Sequence[Batch]) -> Sequence[tuple[Tensor, Tensor] | None]:
+        """Return for each micro-batch what the models make of the other rows of the step.
+
+        Nothing where no term compares rows, or where a micro-batch is all of the step.
+        """
+        if not self._config.terms.compare_rows or (len(parts) == 1 and world().size == 1):
+            return [None] * len(parts)
+        with self._compute.autocast():
+            found = [self.objective.embeddings(part.to(self._compute.device)) for part in parts]
+        columns = (torch.cat(column) for column in zip(*found, strict=True))
+        (student, start), (teacher, _) = map(world().gathered, columns)
+        others = []
+        for part in parts:
+            is_other = torch.ones(len(student), dtype=torch.bool, device=student.device)
+            is_other[start : start + len(part.input_ids)] = False
+            start += len(part.input_ids)
+            others.append((student[is_other], teacher[is_other]))
+        return others
+
     @cached_property
-    def _losses(self) -> Callable[[Batch, Mapping[str, int | Tensor]], dict[str, Tensor]]:
+    def _losses(self) -> Callable[..., dict[str, Tensor]]:
         trained = [p for p in self._model.parameters() if p.requires_grad]
         return world().parallel(self._losses_of_part, trained)
 
     def _losses_of_part(
-        self, part: Batch, targets: Mapping[str, int | Tensor]
+        self,
+        part: Batch,
+        targets: Mapping[str, int | Tensor],
+        others: tuple[Tensor, Tensor] | None,
     ) -> dict[str, Tensor]:
         """Return what a micro-batch contributes to the mean losses of its step."""
         with self._compute.autocast():
-            terms = self.objective.terms(part, dropout=self._config.dropout)
+            terms = self.objective.terms(part, dropout=self._config.dropout, others=others)
         counts = {term: torch.as_tensor(count).clamp(min=1) for term, count in targets.items()}
         return {term: values.sum() / counts[term] for term, values in terms.items()}
 

@@ -12,12 +12,12 @@ from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import RUNS, TICKET
 
 
-def saved(one: Subnetwork, bench: Bench) -> Path:
+def saved(one: Subnetwork, bench: Bench, pattern: str) -> Path:
     """Return a folder under ``runs/`` that holds a one-shot ticket, written if it is not there.
 
     It is named by the masks, so that another comparison of the same fine-tunes nothing again.
     """
-    ticket = _ticket(one, bench)
+    ticket = _ticket(one, bench, pattern)
     digest = hashlib.sha256(ticket.base_model.fingerprint.encode() + ticket.masks_digest)
     folder = RUNS / f"baseline-{ticket.method}-{digest.hexdigest()[:8]}" / TICKET
     try:
@@ -31,7 +31,7 @@ def saved(one: Subnetwork, bench: Bench) -> Path:
     return folder
 
 
-def _ticket(one: Subnetwork, bench: Bench) -> Ticket:
+def _ticket(one: Subnetwork, bench: Bench, pattern: str) -> Ticket:
     assert one.masks is not None
     masks, encoder = one.masks.unpacked(), bench.text.encoder
     return Ticket.create(
@@ -42,6 +42,7 @@ def _ticket(one: Subnetwork, bench: Bench) -> Ticket:
         model_type=encoder.model.config.model_type,
         target_sparsity=one.sparsity,
         method=one.found_by,
+        pattern=pattern,
         objective=None,
         search={},
         metrics={},

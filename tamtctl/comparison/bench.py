@@ -29,12 +29,12 @@ class Bench:
 
     Attributes:
         texts: The model and held-out text; several where tickets were trained on different ones.
-        pattern: The sparsity pattern of the masks that are made here.
+        pattern: The sparsity pattern of the masks of a sweep.
     """
 
     texts: Texts
     pattern: str = UNSTRUCTURED
-    _references: dict[tuple[tuple[str, int], ...], PackedMasks] = field(default_factory=dict)
+    _references: dict[tuple[str | tuple[str, int], ...], PackedMasks] = field(default_factory=dict)
 
     @property
     def text(self) -> HeldOutText:
@@ -52,8 +52,11 @@ class Bench:
         return Checksums(self.weights)
 
     def counts(self, sparsity: float) -> dict[str, int]:
-        """Return name → how many weights are kept where every matrix has the same sparsity."""
-        return keep_counts(self.weights, sparsity, self.pattern)
+        """Return name → how many weights are kept where every matrix has the same sparsity.
+
+        A matrix that the pattern is not for is not among them.
+        """
+        return keep_counts(self.weights, sparsity, self.pattern, self.text.encoder.embeddings)
 
     def masks_of(self, ticket: Ticket) -> PackedMasks:
         """Return the masks of a ticket of the model.
@@ -82,7 +85,7 @@ class Bench:
         )
 
     def one_shot(
-        self, method: str, seed: int | None, counts: Mapping[str, int]
+        self, method: str, seed: int | None, counts: Mapping[str, int], pattern: str
     ) -> Mapping[str, Tensor]:
         """Return name → boolean mask of a one-shot method.
 
@@ -90,21 +93,23 @@ class Bench:
             method: A criterion that needs no text.
             seed: The seed of the masks; None where the method has none.
             counts: Name → how many weights are kept, of every matrix that is masked.
+            pattern: The sparsity pattern of the masks.
         """
         if method == REFERENCE:
-            return self.reference(counts).unpacked()
+            return self.reference(counts, pattern).unpacked()
         weights = {name: self.weights[name] for name in counts}
-        return one_shot_masks(
-            method, Context(weights=weights, seed=seed or 0), counts, self.pattern
-        )
+        return one_shot_masks(method, Context(weights=weights, seed=seed or 0), counts, pattern)
 
-    def reference(self, counts: Mapping[str, int]) -> PackedMasks:
-        """Return the masks of the reference that keep as many weights: flips count from them."""
-        key = tuple(sorted(counts.items()))
+    def reference(self, counts: Mapping[str, int], pattern: str) -> PackedMasks:
+        """Return the masks of the reference that keep as many weights: flips count from them.
+
+        Args:
+            counts: Name → how many weights are kept, of every matrix that is masked.
+            pattern: The sparsity pattern of the masks.
+        """
+        key = (pattern, *sorted(counts.items()))
         if key not in self._references:
-            self._references[key] = PackedMasks.of(
-                reference_masks(self.weights, counts, self.pattern)
-            )
+            self._references[key] = PackedMasks.of(reference_masks(self.weights, counts, pattern))
         return self._references[key]
 
     def losses(self, masks: Mapping[str, Tensor] | None) -> dict[str, HeldOutLoss]:

@@ -131,7 +131,7 @@ class CompareConfig(CompareSettings):
 
     def defaults(self) -> SearchConfig:
         """Return a search of the recipe: it says what is not asked for, as where to compute."""
-        return self.search_config(Cell(REFERENCE, 0.5, None))
+        return self.search_config(Cell(REFERENCE, (*self.sparsities, 0.5)[0], None))
 
     @property
     def mask_pattern(self) -> str:

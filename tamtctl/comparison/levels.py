@@ -1,4 +1,4 @@
-"""What makes subnetworks comparable: as many weights kept, in the same matrices.
+"""What makes subnetworks comparable: as many weights kept, in the same matrices, by one pattern.
 
 A sweep's are alike by construction: every matrix has the same sparsity. Tickets come as they are:
 of the linear layers alone, or with a sparsity of its own in each matrix. Those that keep as many
@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from tamtctl.foundations.selection import keep_count
 from tamtctl.ticket.format.metadata import TicketMetadata
+from tamtctl.ticket.format.patterns import UNSTRUCTURED
 
+_ROUNDED = 0.04  # between the share of structures that is asked for and that of whole ones
 _ROUNDING = 1  # weights of a matrix: n · sparsity is rounded up by some programs, down by others
 
 
@@ -35,14 +37,17 @@ class TicketLevel:
     Attributes:
         level: As tables name it.
         counts: Name → how many weights a mask of this level keeps; those left dense are not in it.
+        pattern: The sparsity pattern of its masks.
     """
 
     level: Level
     counts: Mapping[str, int]
+    pattern: str = UNSTRUCTURED
 
-    def holds(self, counts: Mapping[str, int]) -> bool:
+    def holds(self, counts: Mapping[str, int], pattern: str) -> bool:
         """Whether masks with these counts are of this level: they differ by rounding alone."""
-        return counts.keys() == self.counts.keys() and _are_close(counts, self.counts)
+        is_same = pattern == self.pattern and counts.keys() == self.counts.keys()
+        return is_same and _are_close(counts, self.counts)
 
 
 def levels_of(
@@ -60,11 +65,16 @@ def levels_of(
     # The roundest number first: 0.7 gives its name to 0.69998.
     for label in sorted(described, key=lambda label: (len(repr(described[label][1])), label)):
         counts, sparsity, is_uniform = described[label]
-        level = next((one for one in levels if one.holds(counts)), None)
+        pattern = tickets[label].pattern
+        level = next((one for one in levels if one.holds(counts, pattern)), None)
         if level is None:
-            among = _among(label, counts, sizes, is_uniform=is_uniform)
-            nominal = _uniform(sizes, counts, sparsity) if is_uniform else counts
-            level = TicketLevel(Level(sparsity, among), nominal)
+            among, nominal = pattern, counts
+            if pattern == UNSTRUCTURED:
+                among = _among(label, counts, sizes, is_uniform=is_uniform)
+                nominal = _uniform(sizes, counts, sparsity) if is_uniform else counts
+            elif any(one.level == Level(sparsity, among) for one in levels):
+                among = f"{pattern}, as in {label}"
+            level = TicketLevel(Level(sparsity, among), nominal, pattern)
             levels.append(level)
         found[label] = level
     return {label: found[label] for label in tickets}
@@ -78,6 +88,12 @@ def notes_on_levels(levels: Mapping[str, TicketLevel]) -> list[str]:
         if a == b or f"{a.sparsity:.2f}" != f"{b.sparsity:.2f}":
             continue
         is_same = first.counts.keys() == second.counts.keys()
+        if first.pattern != second.pattern:
+            notes.append(
+                f"{one} is {first.pattern} and {other} {second.pattern}: they are not ranked with "
+                "each other, only by size and speed"
+            )
+            continue
         why = "keep as many weights in each matrix" if is_same else "mask the same matrices"
         notes.append(f"{one} and {other} are not compared with each other: they do not {why}")
     return notes
@@ -90,6 +106,9 @@ def _described(
     counts = {n: entry.kept for n, entry in ticket.parameters.items() if n in sizes}
     total = sum(sizes[name] for name in counts)
     measured = 1 - sum(counts.values()) / total if total else 0.0
+    if ticket.is_of_a_pattern:  # whose sparsity is a share of what is kept together
+        is_rounded = abs(ticket.target_sparsity - measured) < _ROUNDED
+        return counts, ticket.target_sparsity if is_rounded else round(measured, 4), False
     # What the ticket says it aimed at is believed only if its counts bear it out.
     said = [ticket.target_sparsity] if ticket.allocation == "uniform" else []
     for aimed in (*said, *(round(measured, digits) for digits in (1, 2, 3))):

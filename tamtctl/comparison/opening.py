@@ -15,7 +15,6 @@ from tamtctl.comparison.result import TextFacts
 from tamtctl.comparison.subnetworks import DENSE, baseline_cells
 from tamtctl.comparison.sweep import CompareWatcher
 from tamtctl.comparison.ticket_labels import ticket_labels
-from tamtctl.foundations import printable
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import CorpusError, TicketError, UsageError
@@ -23,7 +22,6 @@ from tamtctl.foundations.public_names import public
 from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.methods import sweep_methods
-from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.ticket.heads import fitting_head
 from tamtctl.ticket.shelf import resolve_ticket
@@ -164,20 +162,10 @@ def _open_tickets(
         (
             *notes,
             *notes_on_levels(levels),
-            *_notes_on_patterns(tickets),
             *_notes_on_training(measured, own),
             *_notes_on_other_content(sourced.values(), tickets),
         ),
     )
-
-
-def _notes_on_patterns(tickets: Mapping[str, Ticket]) -> Iterator[str]:
-    """Yield which tickets are of another pattern than the masks that they are set beside."""
-    for label, ticket in tickets.items():
-        pattern = ticket.search.get("pattern", UNSTRUCTURED)
-        if pattern != UNSTRUCTURED:
-            told = printable.cell(str(pattern))
-            yield f"{label} is of the pattern {told}, and its baselines are {UNSTRUCTURED}"
 
 
 def _check_one_model(tickets: Mapping[str, Ticket]) -> None:

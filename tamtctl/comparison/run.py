@@ -67,7 +67,7 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> Iterator[S
             yield replace(one, metrics=known(cell), along=along)
     for level, (method, seed) in itertools.product(opened.uneven_levels, baseline_masks()):
         one = _of_one_shot(bench, method, seed, level)
-        path = saved(one, bench) if config.tasks else None
+        path = saved(one, bench, level.pattern) if config.tasks else None
         yield replace(one, path=path, metrics=fine_tuned(path))
     for label, given in opened.tickets.items():
         yield replace(_of_ticket(bench, label, given), metrics=fine_tuned(given.path))
@@ -90,7 +90,8 @@ def _of_cell(bench: Bench, cell: Cell, found: SearchResult | None, among: str) -
         among: Where its sparsity is, if not alike in every matrix.
     """
     if found is None:
-        at = TicketLevel(Level(cell.sparsity), bench.counts(cell.sparsity))
+        counts = bench.counts(cell.sparsity)
+        at = TicketLevel(Level(cell.sparsity), counts, bench.pattern)
         return _of_one_shot(bench, cell.method, cell.seed, at)
     masks = bench.masks_of(Ticket.load(found.ticket))
     return Subnetwork(
@@ -108,7 +109,7 @@ def _of_cell(bench: Bench, cell: Cell, found: SearchResult | None, among: str) -
         seconds=found.seconds,
         calibration_seconds=found.calibration_seconds,
         seconds_at=seconds_along(found),
-        flips=masks.differences(bench.reference(masks.kept)),
+        flips=masks.differences(bench.reference(masks.kept, bench.pattern)),
         training=training_losses(found),
         along=losses_along(found),
         flipped=flips_along(found),
@@ -118,7 +119,7 @@ def _of_cell(bench: Bench, cell: Cell, found: SearchResult | None, among: str) -
 
 def _of_one_shot(bench: Bench, method: str, seed: int | None, at: TicketLevel) -> Subnetwork:
     """Measure a one-shot mask without a run."""
-    masks = bench.one_shot(method, seed, at.counts)
+    masks = bench.one_shot(method, seed, at.counts, at.pattern)
     packed = PackedMasks.of(masks)
     return Subnetwork(
         method=method,
@@ -131,7 +132,7 @@ def _of_one_shot(bench: Bench, method: str, seed: int | None, at: TicketLevel) -
         masks=packed,
         steps=0,
         seconds=0.0,
-        flips=packed.differences(bench.reference(at.counts)),
+        flips=packed.differences(bench.reference(at.counts, at.pattern)),
     )
 
 
@@ -151,7 +152,7 @@ def _of_ticket(bench: Bench, label: str, given: OpenedTicket) -> Subnetwork:
         masks=masks,
         path=given.path,
         steps=_count(ticket.metrics.get("steps")),
-        flips=masks.differences(bench.reference(given.at.counts)),
+        flips=masks.differences(bench.reference(given.at.counts, given.at.pattern)),
         is_unchanged=is_trained and ticket.metrics.get("flips") == 0,
         is_given=True,
     )

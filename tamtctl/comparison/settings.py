@@ -23,7 +23,7 @@ from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
 from tamtctl.pruning.methods import DEFAULT_METHODS, check_sweep_method, sweep_methods
-from tamtctl.pruning.patterns import PATTERNS
+from tamtctl.pruning.patterns import check_pattern, pattern_names
 from tamtctl.pruning.recipes import RECIPES, Recipe
 from tamtctl.tasks.registry import TASKS, find_task
 from tamtctl.ticket.places import ticket_names
@@ -78,7 +78,9 @@ class CompareSettings(Config):
         help="Which weights the masks of the sweep may keep together, one of {choices}; by default "
         "the recipe's, or unstructured.",
         panel=METHOD,
-        choices=PATTERNS,
+        choices=pattern_names,
+        is_open=True,
+        check=check_pattern,
         before=None,
     )
     allocation: str | None = setting(

@@ -23,7 +23,7 @@ from tamtctl.pruning.criteria import (
 from tamtctl.pruning.cuts import cut_sparsities, imp_steps
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED
 from tamtctl.pruning.objectives import Terms, terms_of
-from tamtctl.pruning.patterns import PATTERNS
+from tamtctl.pruning.patterns import find_pattern
 from tamtctl.pruning.recipes import Recipe, recipe_values
 from tamtctl.pruning.settings import MOST_STEPS, STEPS, TWO_VALUED, SearchSettings
 
@@ -56,13 +56,15 @@ class SearchConfig(SearchSettings):
             )
 
     def _check_pattern(self) -> None:
-        row = PATTERNS[self.pattern]
+        row = find_pattern(self.pattern)
         if not row.has(self.sparsity):
             raise UsageError(
                 f"--pattern {row.name} has the sparsity {row.sparsity:g} alone; "
                 f"give --sparsity {row.sparsity:g}"
             )
-        if self.method == IMP and not all(map(row.has, cut_sparsities(self.sparsity))):
+        if self.method == IMP and not (
+            row.takes_cuts or all(map(row.has, cut_sparsities(self.sparsity)))
+        ):
             raise UsageError(
                 f"--method imp cuts to several sparsities, and --pattern {row.name} has one alone; "
                 "give another method"
@@ -77,7 +79,7 @@ class SearchConfig(SearchSettings):
                         f"{self.allocation}"
                     )
             return
-        if not PATTERNS[self.pattern].takes_budgets:
+        if not find_pattern(self.pattern).takes_budgets:
             raise UsageError(
                 f"--pattern {self.pattern} keeps the same share of every matrix: --allocation "
                 f"{self.allocation} does not go with it"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.selection import keep_largest_in_rows
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE, Criterion, find_criterion
 from tamtctl.pruning.criteria.context import Context
-from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
+from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Ranking:
             keep: Name → how many weights to keep, of every matrix that gets a mask.
             pattern: Which sets of weights may be kept, a name on the shelf of patterns.
         """
-        row = PATTERNS.find(pattern)
+        row = find_pattern(pattern)
         # A pattern of another kind compares only what it may choose between.
         in_rows = self.by_row & keep.keys() if row.is_followed else frozenset()
         whole = {name: count for name, count in keep.items() if name not in in_rows}
@@ -110,11 +110,25 @@ def reference_masks(
 
 
 def keep_counts(
-    weights: Mapping[str, Tensor], sparsity: float, pattern: str = UNSTRUCTURED
+    weights: Mapping[str, Tensor],
+    sparsity: float,
+    pattern: str = UNSTRUCTURED,
+    embeddings: Collection[str] = (),
 ) -> dict[str, int]:
-    """Return name → how many weights of a matrix a sparsity keeps that is alike in all of them."""
-    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    return PATTERNS.find(pattern).keep(shapes, sparsity)
+    """Return name → how many weights a matrix keeps, of those that the pattern is for.
+
+    Args:
+        weights: Name → weight.
+        sparsity: Share of zeros, alike in all of them.
+        pattern: Which sets of weights may be kept.
+        embeddings: The matrices that words are looked up in.
+
+    Raises:
+        UsageError: The matrices cannot be of this pattern.
+    """
+    row = find_pattern(pattern)
+    names = weights.keys() if row.is_of_words else weights.keys() - set(embeddings)
+    return row.keep({n: tuple(w.shape) for n, w in weights.items() if n in names}, sparsity)
 
 
 def _checked(row: Criterion, name: str, scores: Tensor, weight: Tensor) -> Tensor:

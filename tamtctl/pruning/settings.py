@@ -23,7 +23,7 @@ from tamtctl.pruning.criteria import CRITERIA, REFERENCE
 from tamtctl.pruning.cuts import check_sparsity
 from tamtctl.pruning.methods import TAMT, check_init, check_method, methods
 from tamtctl.pruning.objectives import objectives, usual_for_sentences
-from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
+from tamtctl.pruning.patterns import UNSTRUCTURED, check_pattern, pattern_names
 from tamtctl.ticket.places import ticket_names
 
 REWINDS = ("weights", "none")
@@ -154,9 +154,15 @@ class SearchSettings(Config):
     pattern: str = setting(
         default=UNSTRUCTURED,
         help="Which weights a mask may keep together, one of {choices}.",
+        more="`2:4`: of every 4 neighbours in a row 2. `block:4x4`: whole blocks. `neurons`: whole "
+        "feed-forward neurons, in each layer as many, which `export` leaves out. The sparsity is "
+        "the share of what is kept or pruned together; all but unstructured leave embeddings "
+        "dense.",
         panel=METHOD,
         is_common=True,
-        choices=PATTERNS,
+        choices=pattern_names,
+        is_open=True,
+        check=check_pattern,
         before="unstructured",
     )
     steps: int = setting(

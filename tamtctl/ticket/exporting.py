@@ -36,6 +36,7 @@ from tamtctl.models.text_inputs import TextInputs
 from tamtctl.models.vocabulary_files import copy_vocabulary
 from tamtctl.ticket.heads import head_parameters, put_head
 from tamtctl.ticket.shelf import resolve_ticket
+from tamtctl.ticket.slicing import can_be_sliced, slice_neurons
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.ticket.trained_weights import put_weights
 
@@ -105,10 +106,11 @@ def export(
 ) -> ExportResult:
     """Write a checkpoint of the base model with zeros where the ticket prunes.
 
-    It is what the base model is: a sentence encoder keeps its pooling and all else that
+    A ticket of whole neurons gives a checkpoint without the pruned ones, which is smaller. In all
+    else it is what the base model is: a sentence encoder keeps its pooling and all else that
     sentence-transformers reads, a classifier its head. A masked-LM decoder stays dense, as in
-    training. The checkpoint is as large as the dense one, and zeros spread over a matrix do not by
-    themselves make it faster.
+    training. Of any other ticket the checkpoint is as large as the dense one, and zeros spread over
+    a matrix do not by themselves make it faster.
 
     Args:
         ticket: A folder or the name of a ticket.
@@ -139,6 +141,8 @@ def export(
         network = base.network.eval()
         if trained is not None:  # before a tied bias gets a copy of its own
             put_head(trained, head_parameters(network), network)
+        present = {n: p for n, p in maskable_matrices(network).items() if n in loaded.parameters}
+        masks = loaded.masks_over(present) if can_be_sliced(loaded) else None
         applied = loaded.apply(network)
         if weights is not None:
             put_weights(weights, network)
@@ -151,12 +155,17 @@ def export(
             notes.append("the base model's own Python code (auto_map) is left out")
         # A random pooler is no part of the encoder; a random head is there to be trained.
         left_out = base.missing if base.head == NONE else frozenset[str]()
+        embeddings = SentencePipeline.known(name, revision) if pipeline.loader else None
+        expected = _Outputs.of(base.head, network, tokenizer, embeddings)
+        zeros = {n: loaded.parameters[n].numel - loaded.parameters[n].kept for n in applied.applied}
+        if masks is not None:
+            notes.append(slice_neurons(network, masks.masks).note)
+            zeros = {}
         state = {n: t for n, t in network.state_dict().items() if n not in left_out}
         _save(new, network, tokenizer, state, load_config(name, revision))
         copy_vocabulary(name, revision, tokenizer, new)
         pipeline.write(new)
-        embeddings = SentencePipeline.known(name, revision) if pipeline.loader else None
-        _check_reloaded(base, tokenizer, embeddings, new)
+        _check_reloaded(base, tokenizer, expected, new)
         files = {str(file.relative_to(new)) for file in new.rglob("*") if file.is_file()}
         size = sum((new / file).stat().st_size for file in files)
     matrices = maskable_matrices(network)
@@ -169,7 +178,7 @@ def export(
         load=_loading(path, pipeline, base),
         modules=pipeline.kinds,
         bytes=size,
-        zeros=sum(loaded.parameters[n].numel - loaded.parameters[n].kept for n in applied.applied),
+        zeros=sum(zeros.values()),
         weights=sum(matrices[n].numel() for n in applied.applied),
         parameters=sum(tensor.numel() for tensor in state.values()),
         new=tuple(sorted(base.missing - left_out)),
@@ -177,7 +186,7 @@ def export(
         unused=tuple(sorted(base.unused)),
         left_out=_left_out(name, files),
         notes=tuple(notes),
-        checked="outputs and sentence embeddings" if embeddings else "outputs",
+        checked="outputs" if expected.embeddings is None else "outputs and sentence embeddings",
     )
 
 
@@ -244,35 +253,59 @@ def _left_out(name: str, written: set[str]) -> tuple[str, ...]:
     return tuple(sorted(n for n in others if not n.startswith(".") and not n.endswith(_WEIGHTS)))
 
 
+@dataclass(frozen=True)
+class _Outputs:
+    """What a model gives for a few inputs.
+
+    Attributes:
+        outputs: Of its head.
+        embeddings: Of sentences, shape (texts, D), of a model that has them.
+    """
+
+    outputs: Tensor
+    embeddings: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        head: str,
+        network: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        pipeline: SentencePipeline | None,
+    ) -> _Outputs:
+        ids = torch.arange(8).view(2, 4) % network.config.vocab_size  # (2, 4)
+        inputs = ids.unsqueeze(0) if head == "multiple-choice" else ids
+        with torch.no_grad():
+            outputs = network.eval()(input_ids=inputs)[0]
+        return cls(outputs, None if pipeline is None else _embedded(pipeline, network, tokenizer))
+
+
 def _check_reloaded(
     base: HeadedModel,
     tokenizer: PreTrainedTokenizerFast,
-    pipeline: SentencePipeline | None,
+    expected: _Outputs,
     folder: Path,
 ) -> None:
-    """Compare what the model says with what it says when loaded from the folder."""
+    """Compare what the masked model gave with what the folder gives when it is loaded."""
     network = base.network
     again, missing = load_with_task_head(HEADS[base.head], str(folder))
-    ids = torch.arange(8).view(2, 4) % network.config.vocab_size  # (2, 4)
-    inputs = ids.unsqueeze(0) if base.head == "multiple-choice" else ids
-    with torch.no_grad():
-        before, after = network(input_ids=inputs)[0], again.eval()(input_ids=inputs)[0]
-    if not torch.allclose(before, after, rtol=0, atol=_TOLERANCE):
+    its_tokenizer = load_tokenizer(str(folder))
+    has_sentences = expected.embeddings is not None
+    pipeline = SentencePipeline.of(str(folder)) if has_sentences else None
+    found = _Outputs.of(base.head, again, its_tokenizer, pipeline)
+    if not torch.allclose(expected.outputs, found.outputs, rtol=0, atol=_TOLERANCE):
         raise ModelError(
             f"transformers does not load {type(network).__name__} as it was saved "
             f"({len(missing)} parameters are lost); export it with another --head"
         )
-    its_tokenizer = load_tokenizer(str(folder))
     if tokenizer(_TEXTS)["input_ids"] != its_tokenizer(_TEXTS)["input_ids"]:
         raise ModelError(
             f"transformers does not load the {type(tokenizer).__name__} as it was saved; save the "
             "base model with its tokenizer.json"
         )
-    if pipeline is None:
+    if expected.embeddings is None or found.embeddings is None:
         return
-    first = _embedded(pipeline, network, tokenizer)
-    second = _embedded(SentencePipeline.of(str(folder)), again, its_tokenizer)
-    if not torch.allclose(first, second, rtol=0, atol=_TOLERANCE):
+    if not torch.allclose(expected.embeddings, found.embeddings, rtol=0, atol=_TOLERANCE):
         raise ModelError(
             "the checkpoint does not give the sentence embeddings of the masked model, although "
             "its encoder is the same; save the base model anew with sentence-transformers"

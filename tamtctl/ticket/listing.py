@@ -40,6 +40,7 @@ class TicketLine:
         loss: Its held-out loss, as far as the ticket tells.
         unit: The unit of the loss.
         sparsities: Part of the model → share of its zeros, if not alike in every matrix.
+        pattern: Which weights its masks keep together; None if any.
     """
 
     name: str
@@ -54,6 +55,7 @@ class TicketLine:
     loss: float | None = None
     unit: str | None = None
     sparsities: dict[str, float] = field(default_factory=dict)
+    pattern: str | None = None
 
     @property
     def time(self) -> datetime:
@@ -66,7 +68,10 @@ class TicketLine:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self) | {"path": str(self.path)}
+        values = asdict(self) | {"path": str(self.path)}
+        if self.pattern is None:
+            del values["pattern"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -181,4 +186,5 @@ def _line(name: str, folder: Path, kind: Kind, metadata: TicketMetadata) -> Tick
         loss=measured.losses.get("ticket"),
         unit=measured.unit,
         sparsities=metadata.sparsities,
+        pattern=metadata.pattern if metadata.is_of_a_pattern else None,
     )

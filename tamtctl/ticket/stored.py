@@ -33,6 +33,7 @@ from tamtctl.ticket.format.mask_codec import (
     repacked,
 )
 from tamtctl.ticket.format.metadata import HEAD_FILE, MASK_FILE, METADATA_FILE, TicketMetadata
+from tamtctl.ticket.format.pattern_check import check_pattern
 from tamtctl.ticket.format.reader import TicketReader
 from tamtctl.ticket.shelf import locate_base
 
@@ -74,6 +75,20 @@ class StoredTicket(TicketMetadata):
         metadata = {f.name: getattr(reader.metadata, f.name) for f in fields(TicketMetadata)}
         places = Places.read(reader.folder, reader.metadata.base_model.fingerprint)
         return cls(**metadata, stored=reader.stored, mlm_head=reader.mlm_head, places=places)
+
+    def with_checked_pattern(self) -> Self:
+        """Return this ticket, whose masks are not ``delta``, after a look at their pattern.
+
+        Raises:
+            TicketError: They are of another one than the ticket names.
+        """
+        if self.is_of_a_pattern:
+            shapes = {name: self.parameters[name].shape for name in self.stored}
+            try:
+                check_pattern(self.pattern, shapes, self.decoded)
+            except Defect as defect:
+                raise TicketError(f"this ticket {defect}") from defect
+        return self
 
     def files(self) -> dict[str, bytes]:
         """Return name → content of the files of the ticket's folder, all but the card."""
@@ -183,7 +198,8 @@ class StoredTicket(TicketMetadata):
             for candidate, masks in stored.items():
                 masks[name] = encode_mask(mask, candidate, weight)
         smallest = min(stored, key=lambda candidate: sum(map(len, stored[candidate].values())))
-        return replace(self, encoding=smallest, stored=stored[smallest])
+        found = replace(self, encoding=smallest, stored=stored[smallest])
+        return found.with_checked_pattern() if self.encoding == "delta" else found
 
     def decode(self, weights: Mapping[str, Tensor]) -> Self:
         """Return this ticket with one bit per weight, whatever its encoding.
@@ -250,7 +266,7 @@ class StoredTicket(TicketMetadata):
         if self.encoding != "delta":
             return self
         masks = {name: pack(self.decoded(name, _array(w))) for name, w in weights.items()}
-        return replace(self, encoding="bits", stored=masks)
+        return replace(self, encoding="bits", stored=masks).with_checked_pattern()
 
     def check_weights(
         self,

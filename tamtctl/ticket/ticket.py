@@ -36,6 +36,7 @@ from tamtctl.ticket.format.metadata import (
     BaseModel,
     ParameterEntry,
 )
+from tamtctl.ticket.format.patterns import UNSTRUCTURED
 from tamtctl.ticket.format.reader import Check, TicketReader
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.stored import StoredTicket
@@ -74,6 +75,7 @@ class Ticket(StoredTicket):
         metrics: Mapping[str, Any],
         mlm_head: Mapping[str, Tensor] | None = None,
         allocation: str = "uniform",
+        pattern: str = UNSTRUCTURED,
         declared: tuple[str, str | None] | None = None,
         checksums: Mapping[str, str] | None = None,
     ) -> Self:
@@ -95,11 +97,14 @@ class Ticket(StoredTicket):
             metrics: What was measured, as plain JSON values.
             mlm_head: The head that was trained along, if it shall be part of the ticket.
             allocation: ``uniform`` if every matrix has the same sparsity, else ``free``.
+            pattern: Which sets of weights the masks keep, a name as in
+                `tamtctl.ticket.format.patterns`.
             declared: Hub id and revision of the model that a local folder holds.
             checksums: Name → SHA-256 of each weight, if it was computed before.
 
         Raises:
-            TicketError: Masks do not fit the weights, or a value cannot be written as JSON.
+            TicketError: Masks do not fit the weights, are of another pattern, or a value cannot be
+                written as JSON.
         """
         from tamtctl.models.encoder import fingerprint
 
@@ -113,6 +118,7 @@ class Ticket(StoredTicket):
             method=method,
             objective=objective,
             allocation=allocation,
+            pattern=pattern,
             search=public_search(search),
             metrics=dict(metrics),
             parameters={
@@ -127,6 +133,7 @@ class Ticket(StoredTicket):
             places=Places.of(base_model_id, search),
         )
         ticket.to_json({})  # raises now, not after hours of search
+        ticket.with_checked_pattern()
         return ticket
 
     @classmethod

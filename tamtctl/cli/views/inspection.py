@@ -21,6 +21,7 @@ from tamtctl.ticket.inspection import Inspection
 from tamtctl.ticket.made_of import MadeOf
 from tamtctl.ticket.mask_shares import Part, Uniform, layers, types
 from tamtctl.ticket.measured import Measured
+from tamtctl.ticket.parameter_counts import ParameterCounts
 
 _INDENT = 12  # of what stands behind a label
 _LAYERS, _TYPES, _EXCEPTIONS = 12, 12, 5  # lines at most
@@ -82,6 +83,10 @@ def _origin(ticket: TicketMetadata, *, full: bool) -> dict[str, str]:
         "mask of": f"{base.id} ({base.model_type}){revision}, weights {mark}",
         "found by": how,
     }
+    if ticket.is_of_a_pattern:
+        facts["pattern"] = ticket.pattern
+    if counts := ParameterCounts.told_by(ticket):
+        facts["size"] = str(counts)
     if corpus := texts_of(ticket.search, "corpus"):
         facts["trained on"] = ", ".join(printable.cell(text) for text in corpus)
     made = ticket.created if full else ticket.created[:10]
@@ -155,8 +160,9 @@ def _show_masks(sheet: Sheet, ticket: TicketMetadata, flips: Flips, *, full: boo
     elif flips.share == 0:
         sheet.words("It is the magnitude mask: no weight is flipped.")
     else:
+        reference = "unstructured magnitude mask" if ticket.is_of_a_pattern else "magnitude mask"
         sheet.words(
-            f"Flipped {flips.share:.1%}: the share that differs from the magnitude mask that keeps "
+            f"Flipped {flips.share:.1%}: the share that differs from the {reference} that keeps "
             f"as many weights (of a mask drawn at random, {flips.chance:.1%})."
         )
     values: dict[str, Callable[[Part], float | None]] = {}

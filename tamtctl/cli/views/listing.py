@@ -40,9 +40,7 @@ def _columns(tickets: list[TicketLine]) -> list[Column]:
         Column("loss", _losses(tickets)),
         Column("sparsity", [f"{one.sparsity:.4g}" for one in tickets]),
         Column("date", [str(one.time.date()) for one in tickets]),
-        Column(
-            "method", [printable.cell(sweep_name(one.method, one.objective)) for one in tickets]
-        ),
+        Column("method", [printable.cell(_how(one)) for one in tickets]),
         Column("size", [size(one.bytes) for one in tickets], right=True),
     ]
     if any(one.sparsities for one in tickets):
@@ -51,6 +49,11 @@ def _columns(tickets: list[TicketLine]) -> list[Column]:
     if len(set(models)) > 1:  # what all are of is said once
         columns.insert(_ALWAYS, Column("base model", models))
     return columns
+
+
+def _how(ticket: TicketLine) -> str:
+    method = sweep_name(ticket.method, ticket.objective)
+    return f"{method}, {ticket.pattern}" if ticket.pattern else method
 
 
 def _losses(tickets: Sequence[TicketLine]) -> list[str]:

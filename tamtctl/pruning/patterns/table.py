@@ -8,21 +8,37 @@ defines
     keep(shapes, sparsity) -> Mapping[str, int]             how many weights each matrix keeps
     select(scores, keep, among_equals) -> Mapping[str, Tensor]      which ones: boolean masks
 
-Both see all matrices at once, by name: a head is rows of several. ``among_equals`` maps the name of
-a matrix to what decides between equal scores, or lacks it: then the earlier weight is kept.
-`unstructured` is the shortest example.
+Both see all matrices at once, by name: a neuron is rows of one and columns of another. A matrix
+that ``keep`` leaves out stays dense; where matrices cannot be of the pattern it raises ValueError.
+``among_equals`` maps the name of a matrix to what decides between equal scores, or lacks it: then
+the earlier weight is kept. `unstructured` is the shortest example. A pattern whose weights are kept
+or pruned several at a time has a third function, and its scores are learned one per structure:
+
+    structures(shapes) -> Structures                        see `tamtctl.models.structures`
+
+A *family* is a pattern with numbers in its name, such as ``2:4``: `find_pattern` makes its row, and
+its functions get the numbers, too. What a ticket's readers check is in
+`tamtctl.ticket.format.patterns`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from tamtctl.foundations.checks import one_of
+from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.shelves import Row, Shelf
+from tamtctl.models.structures import Shapes, Structures
+from tamtctl.ticket.format.patterns import BLOCK, N_OF_M, NEURONS, Form
+from tamtctl.ticket.format.patterns import UNSTRUCTURED as UNSTRUCTURED
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_NEAR = 1e-6  # sparsities that are alike: 2/3 is typed with so many digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +51,37 @@ class Pattern(Row):
             training follows the threshold from step to step, and does not select anew.
         takes_budgets: Whether a matrix may keep any number of its weights: then allocations other
             than the uniform one go with it.
+        takes_cuts: Whether iterative pruning gets to its only sparsity: through masks that keep
+            more.
+        is_of_words: Whether word embeddings, which nothing is multiplied with, are masked, too.
+        is_structured: Whether weights are kept or pruned several at a time: then ``structures`` are
+            what has scores, and the sparsity is their share.
+        noun: What is kept or pruned, for people.
     """
 
     sparsity: float | None = None
     is_followed: bool = False
     takes_budgets: bool = False
+    takes_cuts: bool = False
+    is_of_words: bool = True
+    is_structured: bool = False
+    noun: str = "weights"
 
     def has(self, sparsity: float) -> bool:
         """Whether there are masks of this pattern with a sparsity."""
-        return self.sparsity in (None, sparsity)
+        return self.sparsity is None or abs(self.sparsity - sparsity) < _NEAR
 
-    def keep(self, shapes: Mapping[str, tuple[int, ...]], sparsity: float) -> dict[str, int]:
-        """Return name → how many weights a matrix keeps.
+    def keep(self, shapes: Shapes, sparsity: float) -> dict[str, int]:
+        """Return name → how many weights a matrix keeps, of those that the pattern is for.
 
         Args:
             shapes: Name → shape of every matrix.
             sparsity: Share of zeros.
+
+        Raises:
+            UsageError: The matrices cannot be of this pattern.
         """
-        return dict(self.function("keep")(shapes, sparsity))
+        return dict(self._asked("keep", shapes, sparsity))
 
     def select(
         self,
@@ -69,20 +98,165 @@ class Pattern(Row):
         """
         return dict(self.function("select")(scores, keep, among_equals or {}))
 
+    def structures(self, shapes: Shapes) -> Structures:
+        """Return what is kept or pruned as a whole, of a pattern that is structured.
+
+        Raises:
+            UsageError: The matrices cannot be of this pattern.
+        """
+        found: Structures = self._asked("structures", shapes)
+        return found
+
+    def _asked(self, function: str, *values: Any) -> Any:
+        try:
+            return self.function(function)(*values)
+        except ValueError as error:
+            raise UsageError(f"--pattern {self.name} is not for this model: {error}") from error
+
 
 PATTERNS: Shelf[Pattern] = Shelf(
     "pattern",
     [
         Pattern(
-            name="unstructured",
+            name=UNSTRUCTURED,
             code="tamtctl.pruning.patterns.unstructured",
             is_followed=True,
             takes_budgets=True,
+            takes_cuts=True,
+        ),
+        Pattern(
+            name=NEURONS.name,
+            code="tamtctl.pruning.patterns.neurons",
+            takes_cuts=True,
+            is_of_words=False,
+            is_structured=True,
+            noun=NEURONS.noun,
         ),
     ],
     names=r"[a-z0-9]+([:-][a-z0-9]+)*",
 )
 register = PATTERNS.register
 
-# What a mask is of unless another pattern is asked for.
-UNSTRUCTURED = "unstructured"
+
+@dataclass(frozen=True, kw_only=True)
+class _Numbered(Row):
+    """The code of a family with the numbers of one name."""
+
+    code: str | object
+    numbers: tuple[int, ...]
+
+    def keep(self, shapes: Shapes, sparsity: float) -> Mapping[str, int]:
+        """Return what `Pattern.keep` does."""
+        found: Mapping[str, int] = self.function("keep")(shapes, sparsity, *self.numbers)
+        return found
+
+    def select(self, *values: Any) -> Mapping[str, Tensor]:
+        """Return what `Pattern.select` does."""
+        found: Mapping[str, Tensor] = self.function("select")(*values, *self.numbers)
+        return found
+
+    def structures(self, shapes: Shapes) -> Structures:
+        """Return what `Pattern.structures` does."""
+        found: Structures = self.function("structures")(shapes, *self.numbers)
+        return found
+
+
+def _n_of_m(row: Pattern, kept: int, size: int) -> Pattern:
+    """Return the row of n:m.
+
+    Raises:
+        UsageError: It prunes nothing.
+    """
+    if kept >= size:
+        raise UsageError(f"--pattern {row.name} prunes nothing; give n:m with n below m, as in 2:4")
+    return replace(row, sparsity=1 - kept / size)
+
+
+def _block(row: Pattern, rows: int, columns: int) -> Pattern:
+    """Return the row of blocks.
+
+    Raises:
+        UsageError: They are of one weight.
+    """
+    if rows * columns == 1:
+        raise UsageError(f"--pattern {row.name} is {UNSTRUCTURED}; give that")
+    return row
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Family:
+    """Patterns that differ in the numbers of their names.
+
+    Attributes:
+        form: What the names look like.
+        row: The row of any.
+        settled: Makes it the row of one; gets its numbers, too.
+    """
+
+    form: Form
+    row: Pattern
+    settled: Callable[..., Pattern]
+
+    def find(self, name: str) -> Pattern | None:
+        """Return the row of a name; None if it is of another family."""
+        found = re.fullmatch(self.form.grammar, name)
+        if found is None:
+            return None
+        numbers = tuple(map(int, found.groups()))
+        code = _Numbered(name=name, code=self.row.code, numbers=numbers)
+        return self.settled(replace(self.row, name=name, code=code), *numbers)
+
+
+_FAMILIES = (
+    _Family(
+        form=N_OF_M,
+        row=Pattern(
+            name=N_OF_M.name,
+            code="tamtctl.pruning.patterns.n_of_m",
+            takes_cuts=True,
+            is_of_words=False,
+            noun=N_OF_M.noun,
+        ),
+        settled=_n_of_m,
+    ),
+    _Family(
+        form=BLOCK,
+        row=Pattern(
+            name=BLOCK.name,
+            code="tamtctl.pruning.patterns.block",
+            takes_cuts=True,
+            is_of_words=False,
+            is_structured=True,
+            noun=BLOCK.noun,
+        ),
+        settled=_block,
+    ),
+)
+
+
+def pattern_names() -> tuple[str, ...]:
+    """Return every pattern and family, as help texts name them."""
+    others = (name for name in PATTERNS if name != UNSTRUCTURED)
+    return (UNSTRUCTURED, *(family.form.name for family in _FAMILIES), *others)
+
+
+def find_pattern(name: str) -> Pattern:
+    """Return the row of a pattern, or that of a member of a family, such as ``2:4``.
+
+    Raises:
+        UsageError: There is no such pattern.
+    """
+    if name in PATTERNS:
+        return PATTERNS[name]
+    for family in _FAMILIES:
+        if row := family.find(name):
+            return row
+        if name == family.form.name:
+            raise UsageError(f"--pattern {name} has numbers, as in {family.form.example}")
+    one_of("pattern", name, pattern_names())
+    raise AssertionError(name)  # a name that is known is found above
+
+
+def check_pattern(_: str, name: str) -> None:
+    """Raise UsageError unless there is a pattern of this name."""
+    find_pattern(name)

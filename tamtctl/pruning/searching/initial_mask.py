@@ -22,6 +22,7 @@ from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.one_shot import Ranking, keep_counts, ranked, reference_masks
 from tamtctl.pruning.searching.lending import lent
+from tamtctl.pruning.searching.pattern_matrices import check_pattern_of_start
 from tamtctl.pruning.settings import TWO_VALUED
 from tamtctl.pruning.trained.initial_scores import Start, scores_in_nats
 from tamtctl.pruning.trained.kept_scores import masks_from_scores
@@ -59,8 +60,8 @@ def initial_start(
         known = ticket.masks_over(covered)
         masks |= {name: known.mask(name) for name in encoder.matrices}
     # No gradient reaches the pooler: what it starts with is what it stays.
-    pooler = {name: keep[name] for name in encoder.pooler}
-    masks |= reference_masks(encoder.pooler, pooler, pattern)
+    if pooler := {name: keep[name] for name in encoder.pooler}:
+        masks |= reference_masks(encoder.pooler, pooler, pattern)
     if config.init_scores == TWO_VALUED or not config.is_trained:
         return Start(masks, keep, calibration_seconds=seconds)
     trained = {name: masks[name].to(weights[name].device) for name in encoder.matrices}
@@ -159,10 +160,12 @@ def initial_ticket(
 
     Raises:
         TicketError: It cannot be read, or is not of this model.
+        UsageError: It is of another pattern.
     """
     if config.method != TAMT or is_criterion(config.init):
         return None
     ticket = Ticket.from_pretrained(config.init)
+    check_pattern_of_start(config, ticket)
     remedy = "give --init a ticket of the same model"
     ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy, checksums=checksums)
     return ticket

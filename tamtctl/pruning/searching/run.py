@@ -32,6 +32,7 @@ from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.objectives.held_out_loss import total_error
 from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
+from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.searching.initial_mask import (
     check_scored,
     initial_start,
@@ -40,12 +41,14 @@ from tamtctl.pruning.searching.initial_mask import (
 )
 from tamtctl.pruning.searching.lending import loaded
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
+from tamtctl.pruning.searching.pattern_matrices import with_matrices_of_pattern
 from tamtctl.pruning.searching.reading import read_text
 from tamtctl.pruning.searching.result import START, SearchPlan, SearchResult, candidates
 from tamtctl.pruning.searching.watched_training import WatchedTraining
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.pruning.trained.kept_scores import save_scores
 from tamtctl.pruning.trained.mask_training import MaskTraining
+from tamtctl.ticket.parameter_counts import ParameterCounts
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.loop import TrainingRun
@@ -97,6 +100,7 @@ class PreparedSearch:
         check_sequence_length(
             config.sequence_length, encoder, told="--sequence-length", remedy="give"
         )
+        encoder = with_matrices_of_pattern(config, encoder, watcher.note)
         checksums = Checksums(encoder.weights)
         ticket = world().in_turn(lambda: initial_ticket(config, encoder, checksums))
         encoder = with_matrices_of(ticket, config, encoder, watcher.note)
@@ -194,6 +198,15 @@ class PreparedSearch:
             if names
         }
 
+    def _parameter_counts(self) -> dict[str, Any]:
+        """Return what a ticket of a pattern says of the size of the model."""
+        if self.config.pattern == UNSTRUCTURED:
+            return {}
+        shapes = {name: tuple(weight.shape) for name, weight in self.encoder.weights.items()}
+        base = cast(torch.nn.Module, self.encoder.base)
+        counts = ParameterCounts.of(base, shapes, self.keep, self.config.pattern)
+        return counts.to_metrics()
+
     def _text(self) -> ScoredText:
         """Return what the losses are taken on."""
         return self.held_out["losses"].scored(self.corpus.held_out_name)
@@ -273,6 +286,7 @@ class PreparedSearch:
             "sequences": text.sequences,
             "sequences_there": text.of,
             "trained_on": list(self.corpus.digests),
+            **self._parameter_counts(),
         }
         ticket = self._ticket(masks, metrics)
         ticket.save_pretrained(self.run.ticket)
@@ -366,6 +380,7 @@ class PreparedSearch:
             allocation="uniform" if config.budgets_by is None else "free",
             method=config.method,
             objective=config.objective,
+            pattern=config.pattern,
             search=config.to_dict(),
             declared=self.declared.names if self.declared else None,
             metrics=dict(metrics),

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from tamtctl.foundations.errors import DivergedError
 from tamtctl.foundations.selection import Cut, keep_largest
-from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
+from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 from tamtctl.pruning.trained.initial_scores import KEPT_SCORE, Start
 
 
@@ -42,7 +42,8 @@ class FoldedWeights:
     Attributes:
         parameters: The model's own parameters; they hold W ⊙ m.
         frozen: W, the pre-trained weights; never written.
-        scores: S, what training updates. All three map name → tensor of the matrix's shape.
+        scores: S, what training updates. All three map name → tensor of the matrix's shape; but see
+            `tamtctl.pruning.trained.folded_structures`.
         keep: Number of weights each matrix keeps; the same before and after every step.
     """
 
@@ -67,26 +68,29 @@ class FoldedWeights:
             self.frozen = {name: p.detach().clone() for name, p in self.parameters.items()}
         else:
             self.frozen = mapped_copies(self.parameters, frozen_in)
-        self.scores = {
-            name: KEPT_SCORE * start.masks[name].to(weight.device, weight.dtype)
-            if start.scores is None
-            else start.scores[name].to(weight.device, weight.dtype)
-            for name, weight in self.frozen.items()
-        }
-        self._pattern = PATTERNS.find(pattern)
+        self._pattern = find_pattern(pattern)
         self.keep = {name: start.keep[name] for name in self.frozen}
+        self.scores = self._initial_scores(start)
         threshold = KEPT_SCORE / 2 if start.scores is None else 0.0
         self._cuts = {name: Cut(keep, threshold) for name, keep in self.keep.items()}
         self._selected: dict[str, Tensor] = {}  # by a pattern that is no threshold's
         self.select()
 
+    def _initial_scores(self, start: Start) -> dict[str, Tensor]:
+        return {
+            name: KEPT_SCORE * start.masks[name].to(weight.device, weight.dtype)
+            if start.scores is None
+            else start.scores[name].to(weight.device, weight.dtype)
+            for name, weight in self.frozen.items()
+        }
+
     @property
     def masks(self) -> dict[str, Tensor]:
         """Name → m, boolean; True keeps."""
-        masks = {name: self._mask(name) for name in self.scores}
+        masks = {name: self._mask(name) for name in self.frozen}
         for name, mask in masks.items():
             if int(mask.sum()) != self.keep[name]:
-                raise _not_numbers(name)
+                raise not_numbers(name)
         return masks
 
     @contextmanager
@@ -145,7 +149,7 @@ class FoldedWeights:
     def _select_anew(self) -> None:
         for name, scores in self.scores.items():
             if bool(scores.isnan().any()):
-                raise _not_numbers(name)
+                raise not_numbers(name)
         sizes = {name: weight.abs() for name, weight in self.frozen.items()}
         self._selected = self._pattern.select(self.scores, self.keep, sizes)
 
@@ -159,26 +163,26 @@ class FoldedWeights:
             try:
                 self._cuts[name].follow(scores, self.frozen[name])
             except ValueError as error:
-                raise _not_numbers(name) from error
+                raise not_numbers(name) from error
 
     @torch.no_grad()
     def _fold(self, name: str) -> None:
         """Write W ⊙ m into a parameter, in place."""
-        parameter, weight, scores = self.parameters[name], self.frozen[name], self.scores[name]
+        parameter, weight = self.parameters[name], self.frozen[name]
         if not self._is_cut(name):
             torch.mul(weight, self._mask(name), out=parameter)
             return
         # The gradient of a rectifier, W where S > τ and 0 elsewhere, is the one fused kernel.
         cut = self._cuts[name]
         torch.ops.aten.threshold_backward.grad_input(
-            weight, scores, cut.threshold, grad_input=parameter
+            weight, self.scores[name], cut.threshold, grad_input=parameter
         )
         parameter.view(-1)[cut.kept_equals] = weight.view(-1)[cut.kept_equals]
 
     def _mask(self, name: str) -> Tensor:
-        scores = self.scores[name]
         if name in self._selected:
             return self._selected[name]
+        scores = self.scores[name]
         if self._is_cut(name):
             return self._cuts[name].mask(scores)
         return keep_largest(scores, self.keep[name], among_equals=self.frozen[name].abs())
@@ -194,7 +198,8 @@ class FoldedWeights:
         self.select()
 
 
-def _not_numbers(name: str) -> DivergedError:
+def not_numbers(name: str) -> DivergedError:
+    """Return the error about scores that can no longer be ranked."""
     return DivergedError(
         f"the scores of {name} are no longer numbers; "
         "try a lower --learning-rate, or --precision fp32"

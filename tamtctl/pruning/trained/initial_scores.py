@@ -29,7 +29,7 @@ both sides of the mask.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,7 +37,8 @@ from torch import Tensor
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.selection import keep_largest
 from tamtctl.pruning.one_shot import Ranking
-from tamtctl.pruning.patterns import PATTERNS, Pattern
+from tamtctl.pruning.patterns import UNSTRUCTURED, Pattern, find_pattern
+from tamtctl.pruning.patterns.structured import kept_of, of_masks, sums
 
 # Two values: the score of a kept weight; a pruned one starts at 0.
 KEPT_SCORE = 0.02
@@ -56,7 +57,8 @@ class Start:
     Attributes:
         masks: Name → initial mask of every matrix of the checkpoint: flips are counted from there.
         keep: Name → how many weights each of them keeps.
-        scores: Name → initial score of every weight that is trained, in nats; None: two values.
+        scores: Name → initial score of every weight that is trained, in nats; of a structured
+            pattern group → that of its structures. None: two values.
         cuts: The same as ``keep`` after each cut of iterative pruning.
         calibration_seconds: How long criteria looked at text for it, now or before.
     """
@@ -75,7 +77,7 @@ def scores_in_nats(
     weights: Mapping[str, Tensor],
     pattern: str,
 ) -> dict[str, Tensor]:
-    """Return name → S₀, in float32, whose masks are the initial ones.
+    """Return name → S₀, in float32, whose masks are the initial ones; of structures by group.
 
     Args:
         ranking: How the criterion ranks the weights.
@@ -88,7 +90,9 @@ def scores_in_nats(
     Raises:
         UsageError: The criterion gives importances without a logarithm.
     """
-    row = PATTERNS.find(pattern)
+    row = find_pattern(pattern)
+    if row.is_structured:
+        return _of_structures(ranking, masks, keep, weights, row)
     scores: dict[str, Tensor] = {}
     for name, mask in masks.items():
         logarithms = _logarithms(ranking.importance[name], weights[name], name)
@@ -111,13 +115,49 @@ def scores_in_nats(
     return scores
 
 
-def _logarithms(importance: Tensor, weight: Tensor, name: str) -> Tensor:
-    """Return log c in float64, on the device of the weight."""
+def _of_structures(
+    ranking: Ranking,
+    masks: Mapping[str, Tensor],
+    keep: Mapping[str, int],
+    weights: Mapping[str, Tensor],
+    row: Pattern,
+) -> dict[str, Tensor]:
+    """Return group → S₀ of its structures, whose importance is the sum of their weights'."""
+    structures = row.structures({name: tuple(mask.shape) for name, mask in masks.items()})
+    for name in masks:
+        _check_importance(ranking.importance[name], name)
+    home = {name: ranking.importance[name].to(weights[name].device) for name in masks}
+    ties = {n: ranking.ties[n].to(weights[n].device) for n in masks if n in ranking.ties}
+    summed = replace(
+        ranking,
+        importance=sums(structures, home),
+        ties=sums(structures, ties),
+        by_row=frozenset(),
+        reached=frozenset(structures),
+    )
+    dtypes = {group: weights[slices[0].matrix].dtype for group, slices in structures.items()}
+    found = scores_in_nats(
+        summed,
+        of_masks(structures, masks),
+        kept_of(structures, keep),
+        sums(structures, {name: weights[name].abs() for name in masks}),
+        UNSTRUCTURED,
+    )
+    return {group: scores.to(dtypes[group]) for group, scores in found.items()}
+
+
+def _check_importance(importance: Tensor, name: str) -> None:
+    """Raise UsageError if importances of a matrix have no logarithms."""
     if bool((importance < 0).any() | importance.isinf().any()):
         raise UsageError(
             f"the importance of weights of {name} is negative or infinite, which has no place in "
             "nats; --init-scores two-valued takes any order"
         )
+
+
+def _logarithms(importance: Tensor, weight: Tensor, name: str) -> Tensor:
+    """Return log c in float64, on the device of the weight."""
+    _check_importance(importance, name)
     importance = importance.to(weight.device)
     if not bool(importance.any()):  # then all are equal, and the larger weight is kept
         importance = weight.abs()
@@ -146,7 +186,7 @@ def _centred(values: Tensor, mask: Tensor, *, by_row: bool) -> Tensor:
     lowest, highest = _bounds(values, mask, by_row=by_row)
     middle = (lowest + highest) / 2
     middle = torch.where(lowest.isinf(), highest, torch.where(highest.isinf(), lowest, middle))
-    centred = values - middle[:, None]
+    centred = (values - middle[:, None]).view_as(values)  # of structures (U,), too
     return torch.where(mask, centred.clamp(min=_APART), centred.clamp(max=-_APART))
 
 

@@ -23,7 +23,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.watching import StepReport
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.patterns import PATTERNS
+from tamtctl.pruning.patterns import find_pattern
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.initial_scores import Start
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copies, optimizer_of
@@ -136,7 +136,7 @@ class IterativePruning:
 
     def _cut(self, keep: Mapping[str, int]) -> None:
         """Prune the smallest of the weights that are left, and start over from the rest."""
-        pattern = PATTERNS.find(self._config.pattern)
+        pattern = find_pattern(self._config.pattern)
         # What is pruned comes before any weight that is left, be it 0 itself.
         sizes = {
             name: parameter.detach().abs().where(self.masks[name], -torch.ones(()))

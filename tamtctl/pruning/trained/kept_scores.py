@@ -11,12 +11,13 @@ from torch import Tensor
 
 from tamtctl.foundations.errors import DamagedRunError
 from tamtctl.foundations.tensor_files import write_tensors
-from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
+from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
+from tamtctl.pruning.patterns.structured import select_of, sums
 from tamtctl.training.run_folder import SCORES
 
 
 def save_scores(run: Path, scores: Mapping[str, Tensor]) -> None:
-    """Write name → score of every weight into a run's folder; the file is whole or not there."""
+    """Write the scores of a training into a run's folder; the file is whole or not there."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in scores.items()}
     write_tensors(run / SCORES, tensors)
 
@@ -31,7 +32,8 @@ def masks_from_scores(
 
     Args:
         run: The folder of the search.
-        weights: Name → pre-trained weight; among equal scores the larger one is kept.
+        weights: Name → pre-trained weight of every matrix that the search masked; among equal
+            scores the larger one is kept.
         keep: Name → how many weights are kept, of every one of them at least.
         pattern: Which sets of weights may be kept, a name on the shelf of patterns.
 
@@ -44,9 +46,16 @@ def masks_from_scores(
         raise DamagedRunError(
             f"the run {str(run)!r} has no scores that can be read; search with --keep-scores"
         ) from error
-    shapes = {name: weight.shape for name, weight in weights.items()}
-    if {name: tensor.shape for name, tensor in scores.items()} != shapes:
+    row = find_pattern(pattern)
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    structures = row.structures(shapes) if row.is_structured else None
+    wanted = shapes
+    if structures is not None:
+        wanted = {group: (slices[0].count,) for group, slices in structures.items()}
+    if {name: tuple(tensor.shape) for name, tensor in scores.items()} != wanted:
         raise DamagedRunError(f"the scores of {str(run)!r} are not those of this model's matrices")
-    row = PATTERNS.find(pattern)
     counts = {name: keep[name] for name in weights}
-    return row.select(scores, counts, {name: w.cpu().abs() for name, w in weights.items()})
+    sizes = {name: w.cpu().abs() for name, w in weights.items()}
+    if structures is not None:
+        return select_of(structures, scores, counts, sums(structures, sizes))
+    return row.select(scores, counts, sizes)

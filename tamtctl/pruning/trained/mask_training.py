@@ -16,8 +16,8 @@ from tamtctl.foundations.distributed import world
 from tamtctl.foundations.watching import StepReport
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.patterns import PATTERNS
-from tamtctl.pruning.trained.folded_weights import FoldedWeights
+from tamtctl.pruning.patterns import find_pattern
+from tamtctl.pruning.trained.folded_structures import folded
 from tamtctl.pruning.trained.initial_scores import Start
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copy_into, optimizer_of
 from tamtctl.pruning.trained.reach import warn_of_reach
@@ -57,12 +57,7 @@ class MaskTraining:
         """
         self.initial = PackedMasks.of(start.masks)
         frozen_in = cache_dir() if config.low_memory else None
-        self.folded = FoldedWeights(
-            encoder.matrices,
-            start,
-            frozen_in=frozen_in,
-            pattern=config.pattern,
-        )
+        self.folded = folded(encoder.matrices, start, frozen_in=frozen_in, pattern=config.pattern)
         self.steps = ObjectiveSteps(config, compute, encoder, text, self.folded.frozen)
         if config.compile:
             encoder.base.compile()
@@ -76,7 +71,8 @@ class MaskTraining:
         rates = [1.0] * len(scores) + [config.head_rate / config.learning_rate] * len(head)
         self._optimizer = optimizer_of(config, [*scores, *head], rates)
         # A pattern of another kind has no threshold that a score in nats is near to.
-        is_cut = PATTERNS.find(config.pattern).is_followed or start.scores is None
+        row = find_pattern(config.pattern)
+        is_cut = row.is_followed or row.is_structured or start.scores is None
         self.warning = warn_of_reach(config, self.decay_steps, start.scores) if is_cut else None
 
     def run(

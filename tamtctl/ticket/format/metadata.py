@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -25,6 +26,7 @@ from tamtctl.foundations.untrusted import (
 )
 from tamtctl.ticket.format.head_format import HEAD_FILE as HEAD_FILE
 from tamtctl.ticket.format.mask_codec import ENCODINGS
+from tamtctl.ticket.format.patterns import PATTERN_NAME, UNSTRUCTURED
 from tamtctl.ticket.places import METADATA_FILE as METADATA_FILE
 
 MASK_FILE = "mask.safetensors"
@@ -89,6 +91,8 @@ class TicketMetadata(Shown):
         objective: ``mlm``, ``kd`` or ``mlm+kd``; None for a method without one.
         allocation: How the sparsity is spread over the matrices: ``uniform``, the same in each, or
             ``free``.
+        pattern: Which sets of weights the masks keep; see `tamtctl.ticket.format.patterns`. The
+            file says nothing of it where that is ``unstructured``.
         search: The whole configuration of the search, seed included, as plain JSON values.
         metrics: What was measured, as plain JSON values.
         parameters: Name → shape, kept count and checksum of every masked matrix. Names are relative
@@ -110,6 +114,12 @@ class TicketMetadata(Shown):
     encoding: str
     tamtctl_version: str
     created: str
+    pattern: str = UNSTRUCTURED
+
+    @property
+    def is_of_a_pattern(self) -> bool:
+        """Whether the masks keep weights together, and not any."""
+        return self.pattern != UNSTRUCTURED
 
     @property
     def total(self) -> int:
@@ -145,13 +155,20 @@ class TicketMetadata(Shown):
 
     def describe(self) -> dict[str, Any]:
         """Return the content of ``ticket.json`` without its list of files, as plain JSON values."""
-        metadata = {f: getattr(self, f) for f in TicketMetadata.__dataclass_fields__}
-        return metadata | {
+        return self._fields | {
             "format_version": FORMAT_VERSION,
             "sparsity": self.sparsity,
             "base_model": asdict(self.base_model),
             "parameters": {name: asdict(entry) for name, entry in self.parameters.items()},
         }
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        """Name → value, without the pattern of a ticket that has none, as older ones are."""
+        values = {one.name: getattr(self, one.name) for one in fields(TicketMetadata)}
+        if not self.is_of_a_pattern:
+            del values["pattern"]
+        return values
 
     def to_json(self, files: Mapping[str, bytes]) -> str:
         """Return the text of ``ticket.json``.
@@ -162,8 +179,7 @@ class TicketMetadata(Shown):
         Raises:
             TicketError: A value cannot be written so that it could be read again.
         """
-        metadata = {f.name: getattr(self, f.name) for f in fields(TicketMetadata)}
-        document = metadata | {
+        document = self._fields | {
             "format_version": FORMAT_VERSION,
             "sparsity": self.sparsity,
             "base_model": asdict(self.base_model),
@@ -207,7 +223,17 @@ def read_metadata(values: Fields) -> TicketMetadata:
         encoding=values.text("encoding"),
         tamtctl_version=values.text("tamtctl_version"),
         created=values.time("created"),
+        pattern=_read_pattern(values),
     )
+
+
+def _read_pattern(values: Fields) -> str:
+    if "pattern" not in values:
+        return UNSTRUCTURED
+    pattern = values.text("pattern")
+    if not re.fullmatch(PATTERN_NAME, pattern):
+        raise Defect(f"{METADATA_FILE}: pattern {show(pattern)} is no name of a pattern")
+    return pattern
 
 
 def _check_version(values: Fields) -> None:

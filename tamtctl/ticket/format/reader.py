@@ -27,7 +27,13 @@ from tamtctl.foundations.untrusted import (
 from tamtctl.models.fingerprints import combined_fingerprint
 from tamtctl.ticket.format.head_format import HEAD_FILE as HEAD_FILE
 from tamtctl.ticket.format.head_format import StoredHead, check_head
-from tamtctl.ticket.format.mask_codec import Stored, check_contents, check_stored
+from tamtctl.ticket.format.mask_codec import (
+    Mask,
+    Stored,
+    check_contents,
+    check_stored,
+    decode_mask,
+)
 from tamtctl.ticket.format.metadata import (
     FORMAT_VERSION,
     MASK_FILE,
@@ -38,6 +44,7 @@ from tamtctl.ticket.format.metadata import (
     TicketMetadata,
     read_metadata,
 )
+from tamtctl.ticket.format.pattern_check import check_pattern
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class TicketReader:
         Raises:
             TicketError: The first thing that is wrong.
         """
-        self._take(*self.steps.values())
+        self._take(*self.steps.values(), self._check_pattern)
 
     def read_metadata(self) -> TicketMetadata:
         """Read and check the metadata alone, as a listing needs them.
@@ -139,7 +146,16 @@ class TicketReader:
         if checks[-1].passed and self.metadata.encoding == "delta":
             base = self.metadata.base_model.id
             checks.append(Check("masks", None, f"not checked: it takes the weights of {base}"))
+        elif checks[-1].passed and self.metadata.is_of_a_pattern:
+            checks.append(self._pattern_check())
         return checks
+
+    def _pattern_check(self) -> Check:
+        try:
+            found = self._check_pattern()
+        except Defect as defect:
+            return Check("pattern", False, str(defect))
+        return Check("pattern", True if found else None, found or "not checked: it is unknown here")
 
     def _take(self, *steps: Callable[[], str]) -> None:
         try:
@@ -254,6 +270,19 @@ class TicketReader:
         return f"{self.metadata.kept:,} of {self.metadata.total:,} weights, " + (
             "possible for each" if encoding == "delta" else "as stated for each"
         )
+
+    def _check_pattern(self) -> str:
+        """Compare the masks with the pattern that is stated; nothing is said of one not known."""
+        metadata = self.metadata
+        if metadata.encoding == "delta" or not metadata.is_of_a_pattern:
+            return ""
+
+        def mask(name: str) -> Mask:
+            entry = metadata.parameters[name]
+            return decode_mask(self.stored[name], metadata.encoding, entry.shape, entry.kept)
+
+        shapes = {name: entry.shape for name, entry in metadata.parameters.items()}
+        return check_pattern(metadata.pattern, shapes, mask) or ""
 
     def _read_head(self) -> str:
         if HEAD_FILE not in self._files:

@@ -10,16 +10,18 @@ from typing import Any
 
 from tamtctl.foundations import printable
 from tamtctl.ticket.format.metadata import TicketMetadata
+from tamtctl.ticket.format.patterns import Claim
 from tamtctl.ticket.hub.names import is_on_hub
 from tamtctl.ticket.made_of import TICKETS, MadeOf
 from tamtctl.ticket.measured import Measured
+from tamtctl.ticket.parameter_counts import ParameterCounts
 
 _MOST_ROWS = 200  # of a table whose rows come from the search or the metrics
 
 # Of the metrics, what has a table or a sentence of its own, or is for tamtctl alone.
 _TOLD = {
     "losses", "standard_errors", "check_losses", "scores", "unit", "sequences", "sequences_there",
-    "trained_on", "changed",
+    "trained_on", "changed", "parameters",
 }  # fmt: skip
 
 
@@ -30,14 +32,30 @@ def introduction(ticket: TicketMetadata) -> str:
     at = f" (revision {code(base.revision)})" if base.revision else ""
     parts = " and ".join(f"{share:.4g} of the {part}" for part, share in ticket.sparsities.items())
     apart = f" Zeros are {parts}." if parts else ""
+    if ticket.is_of_a_pattern:
+        apart += f" Its pattern is {code(ticket.pattern)}, and all other matrices stay dense."
+    if counts := ParameterCounts.told_by(ticket):
+        apart += f" The encoder has {counts}."
     return f"""\
 # A ticket of {printable.markdown(_base_name(ticket))} at sparsity {ticket.sparsity:.4g}
 
 A binary mask over the pre-trained weights of {code(_base_name(ticket))}{at}: it keeps
 {ticket.kept:,} of {ticket.total:,} weights in {len(ticket.parameters)} matrices and sets the
 others to zero.{apart} {_how(ticket)} The repository \
-holds the mask only, not the weights. Zeros spread over a
-matrix do not by themselves make a model faster or its files smaller."""
+holds the mask only, not the weights. {_gain(ticket)}"""
+
+
+def _gain(ticket: TicketMetadata) -> str:
+    """Say what the zeros are good for."""
+    claim = Claim.read(ticket.pattern)
+    if claim and claim.form.is_sliced:
+        return (
+            "What\n`tamtctl export` writes is without the pruned neurons: smaller, and faster\n"
+            "everywhere."
+        )
+    return (
+        "Zeros spread over a\nmatrix do not by themselves make a model faster or its files smaller."
+    )
 
 
 def _how(ticket: TicketMetadata) -> str:

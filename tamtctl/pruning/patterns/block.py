@@ -1,0 +1,39 @@
+"""Blocks: every matrix of a linear layer is cut into blocks of R × C weights, kept or pruned whole.
+
+Block pruning of transformers (Lagunas et al., 2021, arXiv:2109.04838, §3). A block is what a kernel
+for block-sparse matrices leaves out (Gray et al., 2017, "GPU kernels for block-sparse weights").
+
+Relations: the larger the blocks, the faster a kernel can be, and the more a mask costs; with
+`neurons` no special kernel is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from tamtctl.models.structures import Shapes, Structures, blocks
+from tamtctl.pruning.patterns import structured
+
+
+def structures(shapes: Shapes, rows: int, columns: int) -> Structures:
+    """Return the blocks of every matrix."""
+    return blocks(shapes, rows, columns)
+
+
+def keep(shapes: Shapes, sparsity: float, rows: int, columns: int) -> dict[str, int]:
+    """Return the weights of as many blocks of a matrix as its sparsity says."""
+    return structured.keep(blocks(shapes, rows, columns), sparsity)
+
+
+def select(
+    scores: Mapping[str, Tensor],
+    keep: Mapping[str, int],
+    among_equals: Mapping[str, Tensor],
+    rows: int,
+    columns: int,
+) -> dict[str, Tensor]:
+    """Return name → mask of the blocks with the largest scores."""
+    shapes = {name: tuple(scores[name].shape) for name in keep}
+    return structured.select(blocks(shapes, rows, columns), scores, keep, among_equals)

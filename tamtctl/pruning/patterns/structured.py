@@ -1,0 +1,115 @@
+"""Patterns of structures: what several weights have in common is kept or pruned as a whole.
+
+A structure has one score, the sum of those of its weights, and a mask keeps the structures whose
+scores are largest. So all that is done with weights is done with structures: learning their scores
+(the gradient of a structure's is the sum over its weights), ties, thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from tamtctl.foundations.selection import keep_count, keep_largest
+from tamtctl.models.structures import Slices, Structures
+
+
+def keep(structures: Structures, sparsity: float) -> dict[str, int]:
+    """Return name → how many weights a matrix keeps, of those with structures.
+
+    Args:
+        structures: The structures.
+        sparsity: Share of the structures of each group that is pruned.
+    """
+    return {
+        one.matrix: keep_count(one.count, sparsity) * one.weights_each
+        for slices in structures.values()
+        for one in slices
+    }
+
+
+def select(
+    structures: Structures,
+    scores: Mapping[str, Tensor],
+    keep: Mapping[str, int],
+    among_equals: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Return name → mask that keeps the structures whose weights have the largest scores in sum."""
+    return select_of(structures, sums(structures, scores), keep, sums(structures, among_equals))
+
+
+def select_of(
+    structures: Structures,
+    scores: Mapping[str, Tensor],
+    keep: Mapping[str, int],
+    among_equals: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Return name → mask that keeps the structures with the largest scores.
+
+    Args:
+        structures: What there is to keep.
+        scores: Group → score of each of its structures.
+        keep: Name → how many weights each matrix keeps.
+        among_equals: Group → of equal scores that with the larger value is kept.
+    """
+    counts, masks = kept_of(structures, keep), {}
+    for group, slices in structures.items():
+        chosen = keep_largest(scores[group], counts[group], among_equals.get(group))
+        masks |= {one.matrix: spread(one, chosen) for one in slices}
+    return masks
+
+
+def kept_of(structures: Structures, keep: Mapping[str, int]) -> dict[str, int]:
+    """Return group → how many structures are kept where so many weights of each matrix are."""
+    return {
+        group: keep[slices[0].matrix] // slices[0].weights_each
+        for group, slices in structures.items()
+    }
+
+
+def sums(structures: Structures, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return group → sum of the values of each structure's weights, of groups that have them.
+
+    Args:
+        structures: The structures.
+        values: Name → value of every weight.
+    """
+    return {
+        group: torch.stack([summed(one, values[one.matrix], exactly=True) for one in slices]).sum(0)
+        for group, slices in structures.items()
+        if all(one.matrix in values for one in slices)
+    }
+
+
+def summed(slices: Slices, values: Tensor, *, exactly: bool = False) -> Tensor:
+    """Return the sum of the values of each structure's weights, shape (structures,).
+
+    Args:
+        slices: How the structures lie in a matrix.
+        values: Value of every weight of the matrix.
+        exactly: In float64, where the device has it.
+    """
+    view = values.reshape(slices.view)
+    dtype = torch.float64 if exactly and values.device.type != "mps" else values.dtype
+    return view.sum(slices.others, dtype=dtype).flatten() if slices.others else view.flatten()
+
+
+def of_masks(structures: Structures, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return group → which of its structures are kept by masks of the pattern."""
+    return {
+        group: summed(slices[0], masks[slices[0].matrix].int()) > 0
+        for group, slices in structures.items()
+    }
+
+
+def spread(slices: Slices, values: Tensor) -> Tensor:
+    """Return each structure's value at all of its weights, of the shape of the matrix.
+
+    Args:
+        slices: How the structures lie in the matrix.
+        values: Shape (structures,).
+    """
+    places = [size if axis in slices.axes else 1 for axis, size in enumerate(slices.view)]
+    return values.view(places).expand(slices.view).reshape(slices.shape)

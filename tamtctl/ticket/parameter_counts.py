@@ -1,0 +1,81 @@
+"""How many parameters a model has, and how many are left of it: what a ticket of a pattern says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from tamtctl.models.structures import Shapes, feed_forwards
+from tamtctl.ticket.format.metadata import TicketMetadata
+from tamtctl.ticket.format.patterns import Claim
+from tamtctl.ticket.similarity import place_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_TOLD = "parameters"  # among the metrics of a ticket
+_MOST = 2**48
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Numbers of parameters of an encoder without any head, its biases and tables included.
+
+    Attributes:
+        total: All of them.
+        layers: Those in its layers; the others are embeddings.
+        kept: Those that no mask prunes.
+        exported: Those in the checkpoint that `tamtctl.export` writes.
+    """
+
+    total: int
+    layers: int
+    kept: int
+    exported: int
+
+    @classmethod
+    def of(cls, base: nn.Module, shapes: Shapes, keep: Mapping[str, int], pattern: str) -> Self:
+        """Count.
+
+        Args:
+            base: The encoder, dense.
+            shapes: Name → shape of every masked matrix.
+            keep: Name → how many weights of each are kept.
+            pattern: The sparsity pattern of the masks.
+        """
+        sizes = {name: parameter.numel() for name, parameter in base.named_parameters()}
+        total = sum(sizes.values())
+        pruned = {name: sizes[name] - keep[name] for name in shapes}
+        claim = Claim.read(pattern)
+        gone = 0
+        if claim is not None and claim.form.is_sliced:
+            gone = sum(pruned.values())
+            for network in feed_forwards(shapes).values():
+                share = pruned[network.second] / sizes[network.second]
+                biases = (name.removesuffix("weight") + "bias" for name in network.firsts)
+                gone += sum(round(sizes.get(bias, 0) * share) for bias in biases)
+        layers = sum(n for name, n in sizes.items() if place_of(name).layer is not None)
+        return cls(total, layers, total - sum(pruned.values()), total - gone)
+
+    @classmethod
+    def told_by(cls, ticket: TicketMetadata) -> Self | None:
+        """Return what a ticket tells, which may be a stranger's; None if that is nothing."""
+        told = ticket.metrics.get(_TOLD)
+        values = [told.get(name) for name in cls.__annotations__] if isinstance(told, dict) else []
+        if not values or not all(type(n) is int and 0 < n <= _MOST for n in values):
+            return None
+        return cls(*values)
+
+    def to_metrics(self) -> dict[str, Any]:
+        """Return what a ticket has of it among its metrics."""
+        return {_TOLD: asdict(self)}
+
+    def __str__(self) -> str:
+        """Say all of it in a line."""
+        smaller = 1 - self.exported / self.total
+        then = f", {smaller:.0%} fewer" if self.exported < self.total else ", as many"
+        return (
+            f"{self.total:,} parameters, {self.layers:,} of them in layers; {self.kept:,} are not "
+            f"pruned, and an export has {self.exported:,}{then}"
+        )

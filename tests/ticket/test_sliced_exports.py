@@ -1,0 +1,118 @@
+"""Exports of tickets of whole neurons: smaller, and with the outputs of the masked model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from sentence_models import TEXTS, sentence_model
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from tamtctl.models.heads import HEADS
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.one_shot import keep_counts, reference_masks
+from tamtctl.ticket.exporting import export
+from tamtctl.ticket.ticket import Ticket
+
+pytestmark = pytest.mark.usefixtures("working_folder")
+
+
+def ticket_of(model: Path, encoding: str = "bits", pattern: str = "neurons") -> Path:
+    encoder = load_encoder(str(model), with_head=False)
+    counts = keep_counts(encoder.weights, 0.5, pattern, encoder.embeddings)
+    weights = {name: encoder.weights[name] for name in counts}
+    ticket = Ticket.create(
+        weights,
+        reference_masks(weights, counts, pattern),
+        base_model_id=str(model),
+        revision=None,
+        model_type=encoder.model.config.model_type,
+        target_sparsity=0.5,
+        method="magnitude",
+        objective=None,
+        search={},
+        metrics={},
+        pattern=pattern,
+    )
+    ticket.encode(encoding, weights).save_pretrained("ticket")
+    return Path("ticket")
+
+
+def loaded(folder: Path | str, head: str) -> PreTrainedModel:
+    model: PreTrainedModel = HEADS[head].from_pretrained(str(folder), dtype=torch.float32).eval()
+    return model
+
+
+def outputs(model: PreTrainedModel, head: str) -> torch.Tensor:
+    ids = torch.randint(5, 80, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = model(input_ids=ids.unsqueeze(0) if head == "multiple-choice" else ids)
+    return found[0]
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("family", ["bert", "distilbert", "albert", "mpnet", "modernbert"])
+def test_every_head_gives_what_the_masked_model_gives(family: str, head: str) -> None:
+    tiny.save(Path("model"), family, with_head=head == "masked-lm")
+    torch.manual_seed(0)
+    whole = loaded("model", head)
+    tiny.tokenizer().save_pretrained("whole")
+    whole.save_pretrained("whole")  # with a head that is not random
+    ticket = ticket_of(Path("whole"))
+    done = export(ticket, "small", head=head)
+    masked = loaded("whole", head)
+    Ticket.load(ticket).apply(masked)
+    small = loaded("small", head)
+    assert torch.allclose(outputs(small, head), outputs(masked, head), rtol=0, atol=1e-5)
+    assert not torch.allclose(outputs(small, head), outputs(loaded("whole", head), head), atol=1e-3)
+    size = "hidden_dim" if family == "distilbert" else "intermediate_size"
+    assert getattr(small.config, size) == 16
+    assert done.zeros == 0
+    assert any(f"config.json says {size} 16" in note for note in done.notes)
+    count = sum(p.numel() for p in whole.parameters())
+    assert sum(p.numel() for p in small.parameters()) < count
+    assert done.bytes < sum(f.stat().st_size for f in Path("whole").iterdir()) + 10_000
+
+
+def test_a_sentence_encoder_stays_one() -> None:
+    library = pytest.importorskip("sentence_transformers")
+    base = sentence_model(
+        Path("st"), {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True}
+    )
+    ticket = ticket_of(base)
+    done = export(ticket, "small")
+    assert done.load == "SentenceTransformer('small')"
+    assert done.checked == "outputs and sentence embeddings"
+    small = library.SentenceTransformer("small", device="cpu")
+    masked = library.SentenceTransformer(str(base), device="cpu")
+    dense = masked.encode(TEXTS)
+    Ticket.load(ticket).apply(masked)
+    assert np.abs(small.encode(TEXTS) - masked.encode(TEXTS)).max() < 1e-5
+    assert np.abs(small.encode(TEXTS) - dense).max() > 1e-3
+
+
+def test_masks_that_are_known_by_the_weights_alone_are_sliced_too() -> None:
+    model = tiny.save(Path("model"), "bert")
+    ticket = ticket_of(model, encoding="delta")
+    assert json.loads((ticket / "ticket.json").read_text())["pattern"] == "neurons"
+    export(ticket, "small")
+    assert json.loads(Path("small/config.json").read_text())["intermediate_size"] == 16
+
+
+def test_a_smaller_checkpoint_is_fine_to_train() -> None:
+    model = tiny.save(Path("model"), "bert", with_head=False)
+    export(ticket_of(model), "small", head="sequence-classification")
+    small = AutoModelForSequenceClassification.from_pretrained("small").train()
+    small(input_ids=torch.arange(8).view(2, 4), labels=torch.tensor([0, 1])).loss.backward()
+    assert all(p.grad is not None for n, p in small.named_parameters() if "dense" in n)
+
+
+def test_other_patterns_keep_their_zeros() -> None:
+    model = tiny.save(Path("model"), "bert")
+    done = export(ticket_of(model, pattern="2:4"), "same")
+    assert json.loads(Path("same/config.json").read_text())["intermediate_size"] == 32
+    assert done.zeros == done.weights // 2

@@ -156,6 +156,11 @@ def neurons(shapes: Shapes) -> dict[str, tuple[Slices, ...]]:
     return found
 
 
+def is_in_layer(name: str) -> bool:
+    """Whether a parameter is one of a layer, which are numbered."""
+    return _LAYER.fullmatch(name) is not None
+
+
 def matrices_of(structures: Structures) -> list[str]:
     """Return the matrices that have structures."""
     groups = structures.values()

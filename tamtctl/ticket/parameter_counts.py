@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from tamtctl.models.structures import Shapes, feed_forwards
+from tamtctl.models.structures import Shapes, feed_forwards, is_in_layer
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.patterns import Claim
-from tamtctl.ticket.similarity import place_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +54,7 @@ class ParameterCounts:
                 share = pruned[network.second] / sizes[network.second]
                 biases = (name.removesuffix("weight") + "bias" for name in network.firsts)
                 gone += sum(round(sizes.get(bias, 0) * share) for bias in biases)
-        layers = sum(n for name, n in sizes.items() if place_of(name).layer is not None)
+        layers = sum(n for name, n in sizes.items() if is_in_layer(name))
         return cls(total, layers, total - sum(pruned.values()), total - gone)
 
     @classmethod

@@ -288,10 +288,10 @@ def refusals(tiny_model: Path, three: list[str], folder: Path) -> Iterator[tuple
     yield [three[0], part], {}, TicketError, "combine tickets of the same matrices"
     patterned = folder / "patterned"
     Ticket.load(three[2]).save_pretrained(patterned)
-    rewrite_json(patterned, lambda told: told["search"].update(pattern="heads"))
+    rewrite_json(patterned, lambda told: told.update(pattern="heads"))
     yield [three[0], patterned], {}, TicketError, "combine tickets of one pattern"
-    rewrite_json(patterned, lambda told: told["search"].update(pattern=["no", "name"]))
-    yield [three[0], patterned], {}, TicketError, "combine tickets of one pattern"
+    rewrite_json(patterned, lambda told: told.update(pattern=["no", "name"]))
+    yield [three[0], patterned], {}, TicketError, "pattern"
     yield [three[0]], {}, UsageError, "takes two or more tickets, got 1"
     yield [three[0], three[1], f"{three[0]}/."], {}, UsageError, "one and the same ticket"
     yield three, {"op": "majorty"}, UsageError, "did you mean majority"

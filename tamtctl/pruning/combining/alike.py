@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tamtctl.foundations.errors import TicketError, UsageError
 from tamtctl.foundations.untrusted import show
-from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED, Pattern
+from tamtctl.pruning.patterns import Pattern, find_pattern
 from tamtctl.ticket.ticket import Ticket
 
 
@@ -46,18 +46,19 @@ def common_pattern(tickets: Mapping[str, Ticket], sparsity: float | None) -> Pat
         TicketError: They are of different ones, or of one that is not known here.
         UsageError: It has no masks of this sparsity.
     """
-    (first_name, pattern), *others = (
-        (name, ticket.search.get("pattern", UNSTRUCTURED)) for name, ticket in tickets.items()
-    )
+    (first_name, pattern), *others = ((name, ticket.pattern) for name, ticket in tickets.items())
     for name, other in others:
         if other != pattern:
             raise TicketError(
                 f"{first_name} is of the pattern {show(pattern)}, and {name} of {show(other)}; "
                 "combine tickets of one pattern"
             )
-    if not isinstance(pattern, str) or pattern not in PATTERNS:
-        raise TicketError(f"{first_name} is of the pattern {show(pattern)}, which is unknown here")
-    row = PATTERNS[pattern]
+    try:
+        row = find_pattern(pattern)
+    except UsageError as error:
+        raise TicketError(
+            f"{first_name} is of the pattern {show(pattern)}, which is unknown here"
+        ) from error
     if sparsity is not None and not row.has(sparsity):
         raise UsageError(
             f"--sparsity {sparsity:g} is none that the pattern {row.name} has, of which these "

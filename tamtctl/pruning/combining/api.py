@@ -23,6 +23,7 @@ from tamtctl.pruning.combining.record import (
 from tamtctl.pruning.combining.result import CombineResult
 from tamtctl.pruning.combining.votes import ALLOCATIONS, FIRST, UNIFORM, Poll
 from tamtctl.pruning.cuts import check_sparsity
+from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.ticket.base_model import load_base
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.format.metadata import METADATA_FILE
@@ -102,6 +103,7 @@ def combine(
         allocation=UNIFORM if poll.shared_out == UNIFORM else "free",
         method=COMBINED,
         objective=None,
+        pattern=UNSTRUCTURED if sparsity is None else pattern.name,
         search=record | texts_trained_on(voting) | base_declared(first),
         metrics=digests_trained_on(voting),
         declared=(first.base_model.id, first.base_model.revision),

@@ -31,6 +31,7 @@ from tamtctl.pruning.recovery.record import recovered_from
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.ticket.format.metadata import METADATA_FILE
+from tamtctl.ticket.places import ticket_names
 
 _WIDE = 0.25  # between a quarter and three quarters of the runs, as a share of the median
 _MOST_THREADS = 4  # times the cores
@@ -55,7 +56,7 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
     dense = _dense(config)
     names = list(dict.fromkeys((*([dense] if dense else []), *config.folders)))
     for name in names:
-        if (expanded(name) / METADATA_FILE).is_file():
+        if (expanded(name) / METADATA_FILE).is_file() or name in ticket_names():
             raise UsageError(f"{name!r} is a ticket; export it first, and give the folder")
     subjects = [one for name in names for one in subjects_of(name)]
     threads = config.threads or tuple(dict.fromkeys((1, cores)))

@@ -1,0 +1,95 @@
+"""An ONNX graph in the place of a model that embeds texts, to be measured like one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+
+from tamtctl.foundations.errors import ModelError
+from tamtctl.models.encoder import Encoder
+from tamtctl.models.files import ModelFiles
+from tamtctl.models.heads import NONE
+from tamtctl.models.loading import load_config, load_tokenizer
+from tamtctl.models.onnx.graph import OUTPUTS
+from tamtctl.models.onnx.session import OnnxModel, onnx_files
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+class GraphModel(nn.Module):
+    """An ONNX graph that is called as an encoder of transformers is; it has no parameters."""
+
+    def __init__(self, name: str, graph: OnnxModel) -> None:
+        """Wrap a graph.
+
+        Args:
+            name: The folder that says what the encoder is.
+            graph: Which gives the last hidden states.
+        """
+        super().__init__()
+        self.config = load_config(name)
+        with torch.device("meta"):
+            skeleton = AutoModel.from_config(self.config, trust_remote_code=False)
+        self._graph, self._skeleton = graph, (skeleton,)  # in a tuple: it is no part of the model
+
+    @property
+    def base_model(self) -> PreTrainedModel:
+        """The encoder's layers and their shapes, without numbers."""
+        return cast(PreTrainedModel, self._skeleton[0])
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the table of words, of which there is the shape alone."""
+        return cast(nn.Module, self.base_model.get_input_embeddings())
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> SimpleNamespace:
+        """Return the last hidden states, (B, T, H), of tokens, each (B, T)."""
+        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        values = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": types,
+        }
+        (states,) = self._graph({name: tensor.cpu() for name, tensor in values.items()})
+        return SimpleNamespace(last_hidden_state=states.to(input_ids.device))
+
+
+def find_graph(name: str) -> Path | None:
+    """Return the ONNX file of a folder that has no weights for torch; None for any other model.
+
+    Raises:
+        ModelError: There are several.
+    """
+    folder = ModelFiles.of(name).folder
+    if folder is None or any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
+        return None
+    files = onnx_files(folder)
+    if len(files) > 1:
+        raise ModelError(f"{name!r} holds {len(files)} ONNX files; keep the one that is meant")
+    return files[0] if files else None
+
+
+def load_graph(name: str, file: Path, threads: int | None = None) -> Encoder:
+    """Return an ONNX graph as an encoder that embeds texts.
+
+    Raises:
+        ModelError: It gives no hidden states, or cannot be run.
+    """
+    graph = OnnxModel(file, threads)
+    if graph.outputs != OUTPUTS[NONE]:
+        raise ModelError(
+            f"the graph {str(file)!r} gives {', '.join(graph.outputs)}: embeddings are made of "
+            f"{OUTPUTS[NONE][0]}"
+        )
+    model = cast(PreTrainedModel, GraphModel(name, graph).eval())
+    return Encoder(name, None, model, load_tokenizer(name), {}, {})

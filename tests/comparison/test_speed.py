@@ -1,0 +1,140 @@
+"""Sizes and times of models, in turns with the dense one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from tamtctl.comparison.speed.api import bench
+from tamtctl.comparison.speed.config import BenchConfig
+from tamtctl.comparison.speed.subjects import size_of
+from tamtctl.comparison.speed.timing import latency, timed_in_turns
+from tamtctl.foundations.errors import ModelError, UsageError
+
+SMALL = {"batch_sizes": (1, 3), "lengths": (8,), "threads": (1,), "rounds": 8}
+
+
+def test_models_run_in_turns() -> None:
+    calls: list[str] = []
+    runs = [lambda name=name: calls.append(name) for name in "abc"]
+    found = timed_in_turns(runs, 5, 1, lambda _: None)
+    assert [len(seconds) for seconds in found] == [5, 5, 5]
+    timed = calls[-15:]  # what warms up comes before
+    rounds = [timed[i : i + 3] for i in range(0, 15, 3)]
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+    assert len(set(map(tuple, rounds))) > 1
+
+
+def test_a_ratio_is_taken_within_rounds() -> None:
+    """A machine that gets slower and slower hits both alike."""
+    drift = np.geomspace(1, 100, 30)
+    found = latency(0.5 * drift, drift, 1)
+    assert found.ratio is not None
+    assert (found.ratio.value, found.ratio.low, found.ratio.high) == (0.5, 0.5, 0.5)
+    assert found.spread > 1
+    few = latency(drift[:4], drift[:4], 1).ratio
+    assert few is not None
+    assert few.low is None
+    assert "too few" in (few.why_none or "")
+
+
+def test_times_are_those_of_the_clock() -> None:
+    slow, slower = timed_in_turns(
+        [lambda: time.sleep(0.01), lambda: time.sleep(0.03)], 8, 1, lambda _: None
+    )
+    ratio = latency(slower, slow, 1).ratio
+    assert ratio is not None
+    assert 1.2 < ratio.value < 3.5
+
+
+def test_a_size_is_that_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "zeros").write_bytes(b"\0" * 100_000)
+    (tmp_path / "noise").write_bytes(np.random.default_rng(0).bytes(1000))
+    found, compressed = size_of(sorted(tmp_path.iterdir()))
+    assert found == 101_000
+    assert 1000 < compressed < 1200
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    wide = tmp_path_factory.mktemp("wide") / "wide"
+    return tiny_model, tiny.save(wide, "bert", intermediate_size=2000, num_hidden_layers=4)
+
+
+def test_two_models(models: tuple[Path, Path], text_file: Path, run: Callable[..., Any]) -> None:
+    dense, wide = models
+    done = run(
+        "bench", wide, "--against", dense, "--batch-sizes", "1,3", "--lengths", "8", "--threads",
+        "1", "--rounds", "8", "--task", "mlm", "--corpus", text_file, "--blocks", 8, "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    first, second = found["models"]
+    assert (first["name"], first["dense"]) == (str(dense), True)
+    assert (second["name"], second["dense"]) == (str(wide), False)
+    assert second["bytes"] > 5 * first["bytes"]
+    assert second["compressed"] < second["bytes"]
+    for model in (first, second):
+        assert model["quality"]["mlm"]["score"] > 0
+        assert {(one["batch"], one["length"]) for one in model["latencies"]} == {(1, 8), (3, 8)}
+        for one in model["latencies"]:
+            assert one["quarter"] <= one["median"] <= one["three_quarters"]
+            assert one["tokens_per_second"] == pytest.approx(one["batch"] * 8 / one["median"])
+    assert all(one["ratio"] is None for one in first["latencies"])
+    assert all(one["ratio_low"] <= one["ratio"] <= one["ratio_high"] for one in second["latencies"])
+    assert "× dense" in done.err
+
+
+def test_a_graph_is_measured_too(models: tuple[Path, Path], tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, folder = onnx.helper, tiny.save(tmp_path / "graph", "bert", with_head=False)
+    ids = helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, ["b", "t"])
+    out = helper.make_tensor_value_info("last_hidden_state", onnx.TensorProto.FLOAT, ["b", "t"])
+    node = helper.make_node("Cast", ["input_ids"], ["last_hidden_state"], to=onnx.TensorProto.FLOAT)
+    graph = helper.make_graph([node], "g", [ids], [out])
+    (folder / "onnx").mkdir()
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, folder / "onnx" / "model.onnx")
+    found = bench(BenchConfig(folders=(str(folder),), against=str(models[0]), **SMALL))
+    dense, torchs, graphs = found.rows
+    assert [row.backend for row in found.rows] == ["torch", "torch", "model.onnx"]
+    for size in found.sizes:
+        ratio = graphs.latencies[size].ratio
+        assert ratio is not None
+        assert ratio.value < 1
+    assert (graphs.bytes or 0) < (torchs.bytes or 0)  # without the other's weights
+    assert dense.is_dense
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"folders": ()}, "at least one folder"),
+        ({"rounds": 1}, "rounds"),
+        ({"lengths": (8, 8)}, "twice"),
+        ({"tasks": ("no-such",)}, "no-such"),
+    ],
+)
+def test_requests_that_are_refused(options: dict[str, Any], said: str, tiny_model: Path) -> None:
+    with pytest.raises(UsageError, match=said):
+        bench(BenchConfig(**({"folders": (str(tiny_model),)} | SMALL | options)))
+
+
+def test_what_cannot_be_measured_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    def refused(kind: type[Exception], said: str, folder: str, **options: Any) -> None:
+        with pytest.raises(kind, match=said):
+            bench(BenchConfig(folders=(folder,), **(SMALL | options)))
+
+    (tmp_path / "empty").mkdir()
+    refused(ModelError, "config.json", str(tmp_path / "empty"))
+    refused(UsageError, "is a ticket; export it first", "nano-0.7")
+    refused(UsageError, "--lengths 500 is more", str(tiny_model), lengths=(500,))
+    refused(UsageError, "--against dense takes a checkpoint", str(tiny_model), against="dense")

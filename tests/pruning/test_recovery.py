@@ -71,10 +71,13 @@ def test_the_losses_are_those_of_the_checkpoint(
 ) -> None:
     """Measured anew by `evaluate`, on the folder as anybody has it, beside the plain export."""
     plain = export(ticket, tmp_path / "plain").path
-    for folder, name in ((recovered.model, "recovered"), (plain, "ticket")):
+    for folder, name, dense in (
+        (recovered.model, "recovered", None),
+        (plain, "ticket", tiny_model),
+    ):
         found = tamtctl.evaluate(
             tamtctl.EvaluateConfig(
-                name=str(folder), task="kd", model=str(tiny_model), corpus=(str(text_file),),
+                name=str(folder), task="kd", model=dense and str(dense), corpus=(str(text_file),),
                 sequence_length=16, blocks=8, held_out_tenth=True, device="cpu",
             )
         )  # fmt: skip
@@ -129,13 +132,15 @@ def test_minutes_are_steps_that_an_interruption_does_not_change(
     ticket: Path, tmp_path: Path
 ) -> None:
     config = config_of(ticket, steps=None, minutes=0.008, checkpoint_every=5)
-    first = Counting(after=10)
+    early, first = Counting(after=10), Counting(after=10)
+    with pytest.raises(Interrupting.Ended):  # before anything is saved
+        recover(replace(config, checkpoint_every=None), output_dir=tmp_path / "run", watcher=early)
     with pytest.raises(Interrupting.Ended):
         recover(config, output_dir=tmp_path / "run", watcher=first)
     second = Counting(after=10**9)
     found = recover(config, output_dir=tmp_path / "run", watcher=second)
     assert found.resumed_from
-    assert first.steps == second.steps == found.steps > 1
+    assert early.steps == first.steps == second.steps == found.steps > 1
     by_steps = recover(replace(config, minutes=None, steps=found.steps), output_dir=tmp_path / "s")
     weights = [load_file(one.model / "model.safetensors") for one in (found, by_steps)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -63,7 +63,7 @@ def recover(
         if done := _earlier_result(run, force=force):  # while this process was loading
             return done
         if force:
-            prepared.supervisor.checkpoints.remove()
+            prepared.forget()
         prepared.supervisor.resume(watcher.note)
         watcher.plan(prepared.plan())
         return prepared.finish(prepared.train(watcher), watcher)

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.foundations.digests import file_sha256
+from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import read_regular
-from tamtctl.foundations.public_names import public, public_search
+from tamtctl.foundations.public_names import public, public_model, public_search
 from tamtctl.foundations.untrusted import Defect, parse_json_object
 from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.ticket import Ticket
+from tamtctl.training.run_folder import RESULT
 
 RECOVERY_FILE = "recovery.json"
 _MOST_BYTES = 2**20
@@ -54,12 +56,13 @@ def record_of(
 
 
 def recovered_from(folder: Path) -> str | None:
-    """Return the name of the base model of a recovered checkpoint; None if it is no such folder.
+    """Return the base model of a recovered checkpoint, as it can be loaded; None if it is none.
 
-    The file may be a stranger's.
+    A local one is found as long as the checkpoint stands in its run's folder. The files may be a
+    stranger's.
 
     Raises:
-        Defect: It is not what `record_of` writes.
+        Defect: They are not what a recovery writes.
     """
     try:
         content = read_regular(folder / RECOVERY_FILE, _MOST_BYTES)
@@ -69,4 +72,10 @@ def recovered_from(folder: Path) -> str | None:
     name = base.get("id") if isinstance(base, dict) else None
     if not isinstance(name, str) or not name or "\0" in name:
         raise Defect(f"{RECOVERY_FILE} names no base model")
-    return name
+    try:
+        result = read_regular(folder.absolute().parent / RESULT, _MOST_BYTES)
+        used = parse_json_object(result, RESULT).get("base_model")
+    except (OSError, Defect):
+        return name
+    is_it = isinstance(used, str) and public_model(used)[0] == name and expanded(used).is_dir()
+    return str(used) if is_it else name

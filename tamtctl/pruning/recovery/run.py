@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from tamtctl.data.sequences import Blocks, Rows
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import DivergedError, TamtctlError
 from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.watching import StepReport, Watcher
 from tamtctl.models.encoder import Encoder
 from tamtctl.models.loading import load_encoder
@@ -37,6 +39,8 @@ from tamtctl.training.run_log import RunLog
 from tamtctl.training.supervisor import Supervisor
 
 MODEL = "model"  # the checkpoint's folder in the run's
+BUDGET = "budget.json"  # of a run that is not finished: its steps, once they are settled
+_MOST_BYTES = 2**10
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,11 @@ class PreparedRecovery:
     def plan(self) -> RecoverPlan:
         """Settle how many steps there are, and describe what `train` will do."""
         training, done = self.training, self.supervisor.step
-        seconds = training.seconds_per_step() if done < training.count or not done else 0.0
+        budget = (self.config.minutes or math.inf) * 60
+        seconds = training.seconds_per_step(budget) if not 0 < training.count <= done else 0.0
         if self.config.minutes is not None and not done:
-            training.count = max(1, math.floor(self.config.minutes * 60 / seconds))
+            promised = self._promised_steps()
+            training.count = promised or max(1, math.floor(budget / seconds))
         return RecoverPlan(
             config=self.config,
             run_folder=self.run.path,
@@ -128,6 +134,22 @@ class PreparedRecovery:
             resumed_from=done,
             estimated_seconds=(training.count - done) * seconds,
         )
+
+    def _promised_steps(self) -> int | None:
+        """Return the steps that an attempt settled on which was killed before its first checkpoint.
+
+        The folder is known to be one of this very request.
+        """
+        try:
+            steps = json.loads(read_regular(self.run.path / BUDGET, _MOST_BYTES))["steps"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return steps if type(steps) is int and steps > 0 else None
+
+    def forget(self) -> None:
+        """Begin anew, whatever an earlier attempt has left."""
+        self.supervisor.checkpoints.remove()
+        (self.run.path / BUDGET).unlink(missing_ok=True)
 
     def _trained(self) -> int:
         """Return how many weights can change."""
@@ -150,6 +172,7 @@ class PreparedRecovery:
 
         after_step = self.supervisor.step
         self.run.start(after_step=after_step)
+        write_json(self.run.path / BUDGET, {"steps": self.training.count})
         shutil.rmtree(self.run.path / MODEL, ignore_errors=True)
         try:
             with RunLog(self.run.path, self.config.log_to, after_step) as log:
@@ -197,7 +220,7 @@ class PreparedRecovery:
             folder / RECOVERY_FILE, record_of(self.config, subject.ticket, subject.folder, measured)
         )
         self.run.finish(result.to_dict())
-        self.supervisor.checkpoints.remove()
+        self.forget()
         return result
 
     def _measured(

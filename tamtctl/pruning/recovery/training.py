@@ -9,6 +9,7 @@ ticket, recovered and dense model are taken alike. The teacher is the dense mode
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -36,6 +37,7 @@ from tamtctl.training.loss_guard import LossGuard
 
 _WARM_UP = 0.05  # of all steps
 _TIMED_STEPS = 6  # of which the first one warms up
+_TIMED_SHARE = 0.05  # of the minutes
 
 
 class SurvivorTraining:
@@ -105,8 +107,12 @@ class SurvivorTraining:
             steps=self.count,
         )
 
-    def seconds_per_step(self) -> float:
-        """Return the mean time of a few whole steps, which change nothing: their rate is 0."""
+    def seconds_per_step(self, budget: float = math.inf) -> float:
+        """Return the mean time of a few whole steps, which change nothing: their rate is 0.
+
+        Args:
+            budget: Seconds of the whole training, of which this takes a small share.
+        """
         optimizer = optimizer_of(self._config, list(self.trained.values()))
         seconds = []
         batches = zip(range(_TIMED_STEPS), self.steps.batches(), strict=False)
@@ -118,6 +124,8 @@ class SurvivorTraining:
             self._clear_gradients()
             self._compute.synchronize()
             seconds.append(time.perf_counter() - started)
+            if len(seconds) > 1 and sum(seconds) > budget * _TIMED_SHARE:
+                break
         measured = seconds[1:] or seconds
         return sum(measured) / len(measured)
 

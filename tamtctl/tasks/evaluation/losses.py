@@ -15,6 +15,8 @@ from tamtctl.data.text.documents import PYTHON_DOCS
 from tamtctl.data.units import rows_of
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError
+from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.untrusted import Defect
 from tamtctl.models.encoder import Encoder, max_sequence_length
 from tamtctl.models.loading import load_encoder
 from tamtctl.models.usual_rows import usual_rows
@@ -22,6 +24,7 @@ from tamtctl.pruning.objectives import Terms, headless, terms_of
 from tamtctl.pruning.objectives.held_out_loss import total_error
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.objectives.pooling import sentence_pooling
+from tamtctl.pruning.recovery.record import recovered_from
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
@@ -122,7 +125,7 @@ def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | N
     """Return the dense model that an encoder is compared with, None if the task needs none."""
     if not terms.need_teacher:
         return None
-    used = fine_tuned.facts.model if fine_tuned and fine_tuned.facts else None
+    used = fine_tuned.facts.model if fine_tuned and fine_tuned.facts else _recovered(config.name)
     if not (config.model or used):
         raise UsageError(
             f"{needing('teacher', terms)} measures how far an encoder is from the dense model "
@@ -130,6 +133,13 @@ def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | N
             f"{config.name} does not say which that is; give it with --model"
         )
     return config.model or used
+
+
+def _recovered(name: str) -> str | None:
+    try:
+        return recovered_from(expanded(name))
+    except Defect as error:
+        raise ModelError(f"{name!r} does not say what it was made of: {error}") from error
 
 
 def _teacher(dense: str, encoder: Encoder, device: torch.device) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.models.onnx import packages
 from tamtctl.models.onnx.packages import TO_RUN, check_installed
-from tamtctl.models.onnx.session import OnnxModel
+from tamtctl.models.onnx.session import OnnxModel, onnx_files
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -103,6 +103,14 @@ def test_weights_elsewhere_are_not_read(
     onnx.save(make(location), folder / "model.onnx")
     with pytest.raises(ModelError, match="outside its own folder"):
         OnnxModel(folder / "model.onnx")
+
+
+def test_a_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    onnx.save(model([COPY]), tmp_path / "elsewhere.onnx")
+    (tmp_path / "model" / "onnx").mkdir(parents=True)
+    (tmp_path / "model" / "onnx" / "model.onnx").symlink_to(tmp_path / "elsewhere.onnx")
+    with pytest.raises(ModelError, match="leads out"):
+        onnx_files(tmp_path / "model")
 
 
 def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tamtctl.foundations.errors import ModelError
+from tamtctl.foundations.plain_files import leads_out
 from tamtctl.models.onnx.packages import TO_RUN, check_installed
 from tamtctl.models.onnx.strangers import read_checked
 
@@ -72,5 +73,13 @@ class OnnxModel:
 
 
 def onnx_files(folder: Path) -> list[Path]:
-    """Return the ONNX files of a model's folder, where sentence-transformers looks for them."""
-    return sorted((folder / FOLDER).glob("*.onnx"))
+    """Return the ONNX files of a model's folder, where sentence-transformers looks for them.
+
+    Raises:
+        ModelError: One is a link out of the folder.
+    """
+    files = sorted([*folder.glob(f"{FOLDER}/*.onnx"), *folder.glob("*.onnx")])
+    for file in files:
+        if leads_out(folder, str(file.relative_to(folder))):
+            raise ModelError(f"{str(file)!r} is a link that leads out of its folder")
+    return files

@@ -26,6 +26,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.untrusted import Defect
 from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched, work
+from tamtctl.models.onnx.encoder import find_graph
 from tamtctl.pruning.objectives import objectives, terms_of
 from tamtctl.pruning.recovery.record import recovered_from
 from tamtctl.tasks.evaluation.api import evaluate
@@ -182,8 +183,8 @@ def _quality(
     for task in config.tasks:
         needs_dense = task in objectives() and terms_of(task).need_teacher
         try:
-            if subject.backend != TORCH:
-                raise ModelError("a graph is not evaluated")
+            if subject.file and (task in objectives() or not find_graph(subject.name)):
+                raise ModelError("only embeddings are measured of a graph, in a folder of its own")
             said = evaluate(
                 EvaluateConfig(
                     name=subject.name, task=task, model=dense if needs_dense else None,

@@ -8,6 +8,7 @@ from torch import nn
 
 from tamtctl.foundations.devices import Compute
 from tamtctl.models.encoder import Encoder
+from tamtctl.models.onnx.encoder import find_graph, load_graph
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
@@ -21,10 +22,15 @@ def load_embedding_model(
 ) -> tuple[Encoder, SentencePipeline]:
     """Return an encoder on its device, pruned by the ticket, and how it makes embeddings.
 
+    A folder with an ONNX graph and no weights for torch is measured by ONNX Runtime.
+
     Raises:
         ModelError: It cannot be loaded, or asks for what is not known here.
         TicketError: The ticket was found for other weights.
     """
+    if not ticket and (graph := find_graph(config.name)):
+        loaded = load_graph(config.name, graph, config.threads)
+        return loaded, SentencePipeline.of(config.name)
     encoder = load_for(config, ticket)
     if ticket:
         masks = masks_of(ticket, encoder)

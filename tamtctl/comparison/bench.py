@@ -112,17 +112,20 @@ class Bench:
             self._references[key] = PackedMasks.of(reference_masks(self.weights, counts, pattern))
         return self._references[key]
 
+    def completed(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return name → mask of every matrix: one without a mask stays dense."""
+        return {
+            name: masks[name] if name in masks else torch.ones_like(weight, dtype=torch.bool)
+            for name, weight in self.weights.items()
+        }
+
     def losses(self, masks: Mapping[str, Tensor] | None) -> dict[str, HeldOutLoss]:
         """Return measure → loss: of each term on every text.
 
         Args:
             masks: Name → boolean mask; a matrix without one stays dense. None: the dense model.
         """
-        if masks is not None:
-            masks = {
-                name: masks[name] if name in masks else torch.ones_like(weight, dtype=torch.bool)
-                for name, weight in self.weights.items()
-            }
+        masks = None if masks is None else self.completed(masks)
         found = {label: text.losses(masks) for label, text in self.texts.items()}
         return {
             loss_measure(term, label): found[label][term]

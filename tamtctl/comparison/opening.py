@@ -104,11 +104,13 @@ def _open_sweep(config: CompareConfig) -> Opened:
     # What the first method shares zeros out by is common to all, so that they can be compared.
     config = config.filled_in(budget_criterion=config.search_config(cells[0]).budget_criterion)
     facts = [_text_facts("", source, text, {})]
+    bench = Bench({"": text}, config.mask_pattern)
+    bench.counts(cells[0].sparsity)  # refuses a pattern that the model cannot be of
     return Opened(
         config,
         cells,
         {},
-        Bench({"": text}, config.mask_pattern),
+        bench,
         facts,
         tuple(config.notes_on_steps(cells)),
     )

@@ -66,7 +66,7 @@ def blocks(shapes: Shapes, rows: int, columns: int) -> dict[str, tuple[Slices, .
     Raises:
         ValueError: A matrix is not made of such blocks; the message says which.
     """
-    found = {}
+    found: dict[str, tuple[Slices, ...]] = {}
     for name, shape in shapes.items():
         if len(shape) != 2 or shape[0] % rows or shape[1] % columns:
             sides = " x ".join(map(str, shape))
@@ -101,7 +101,7 @@ def feed_forwards(shapes: Shapes) -> dict[str, FeedForward]:
     states, of shape (H, I), and one or two that come from there, (I, H) or with gates (2I, H).
 
     Raises:
-        ValueError: The matrices of a layer can be told apart in several ways.
+        ValueError: Those of a layer are something else, or can be told apart in several ways.
     """
     layers: dict[str, list[str]] = {}
     for name in shapes:
@@ -110,14 +110,14 @@ def feed_forwards(shapes: Shapes) -> dict[str, FeedForward]:
             layers.setdefault(inner[1], []).append(name)
     found = {}
     for layer, names in layers.items():
-        ways = [one for second in names if (one := _leading_back(second, names, shapes))]
+        few = names if len(names) <= 1 + _MOST_HALVES else []
+        ways = [one for second in few if (one := _leading_back(second, few, shapes))]
         # Of square matrices, the one that leads back comes last, in a model and in the alphabet.
-        if len(names) == 2 and len(ways) == 2:
+        if len(names) == len(ways) == 2:
             ways = ways[-1:]
-        if len(ways) > 1:
+        if len(ways) != 1:
             raise ValueError(f"the matrices of {layer} are no single feed-forward network")
-        if ways:
-            found[layer] = ways[0]
+        found[layer] = ways[0]
     return found
 
 
@@ -132,7 +132,8 @@ def _leading_back(second: str, names: Sequence[str], shapes: Shapes) -> FeedForw
         if columns != hidden or rows % neurons or rows // neurons > _MOST_HALVES:
             return None
         firsts[name] = rows // neurons
-    return FeedForward(firsts, second, neurons) if 1 <= sum(firsts.values()) <= 2 else None
+    is_one = 1 <= sum(firsts.values()) <= _MOST_HALVES
+    return FeedForward(firsts, second, neurons) if is_one else None
 
 
 def neurons(shapes: Shapes) -> dict[str, tuple[Slices, ...]]:

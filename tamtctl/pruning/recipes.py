@@ -19,6 +19,7 @@ from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.cuts import check_sparsity, imp_steps
 from tamtctl.pruning.methods import IMP, TAMT, methods
 from tamtctl.pruning.objectives import objectives, terms_of, usual_for_sentences
+from tamtctl.pruning.patterns import find_pattern
 from tamtctl.pruning.settings import NATS
 
 _Values = dict[str, Any]
@@ -210,6 +211,9 @@ def recipe_values(
         file = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe, kind)
         recipe = file.base
         changes = file.of_method((file.values | changes).get("method", usual["method"])) | changes
+    if "sparsity" not in changes and "pattern" in changes:
+        only = find_pattern(changes["pattern"]).sparsity
+        changes |= {} if only is None else {"sparsity": only}
     if "sparsity" not in changes:
         raise UsageError("--sparsity is needed, for example --sparsity 0.8")
     check_sparsity(changes["sparsity"])

@@ -87,7 +87,7 @@ class StoredTicket(TicketMetadata):
             try:
                 check_pattern(self.pattern, shapes, self.decoded)
             except Defect as defect:
-                raise TicketError(f"this ticket {defect}") from defect
+                raise TicketError(f"this ticket: {defect}") from defect
         return self
 
     def files(self) -> dict[str, bytes]:

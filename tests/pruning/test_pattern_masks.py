@@ -159,6 +159,9 @@ def test_feed_forward_networks_are_found_by_shape() -> None:
     assert set(found) == {"layers.0", "layers.1"}
     assert found["layers.0"].second == "layers.0.mlp.down.weight"
     assert found["layers.1"].second == "layers.1.dense_out.weight"
+    for odd in ((8, 24), (24, 24), (7, 8)):
+        with pytest.raises(ValueError, match=r"matrices of layers\.0 are no single feed-forward"):
+            feed_forwards(shapes | {"layers.0.mlp.more.weight": odd})
 
 
 def test_a_ticket_is_of_the_pattern_that_it_names() -> None:
@@ -175,7 +178,7 @@ def test_a_ticket_is_of_the_pattern_that_it_names() -> None:
         plain[first][tuple(on)], plain[first][tuple(off)] = False, True  # as many as before
         with pytest.raises(Defect, match=f"mask of {first} is not {pattern}: it keeps"):
             check_pattern(pattern, shapes, plain.__getitem__)
-        with pytest.raises(TicketError, match="this ticket mask of"):
+        with pytest.raises(TicketError, match="this ticket: mask of"):
             ticket_of(chosen, {n: torch.from_numpy(m) for n, m in plain.items()}, pattern)
         assert ticket_of(chosen, masks, pattern).pattern == pattern
     assert check_pattern("diagonal", {}, plain.__getitem__) is None

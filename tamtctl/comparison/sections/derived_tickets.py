@@ -74,15 +74,15 @@ def find(comparison: Comparison, opened: Opened) -> DerivedTickets:
 def _derived(comparison: Comparison, opened: Opened) -> Iterator[Derived]:
     if not opened.config.keep_scores:
         return
-    text = opened.bench.text
-    reached = {name: weight.cpu() for name, weight in text.frozen.items()}
+    bench, text = opened.bench, opened.bench.text
     trained = [one for one in comparison.subnetworks if one.found_by == TAMT]
     for one, own in itertools.permutations(trained, 2):
         if (one.method, one.seed) != (own.method, own.seed) or not (one.path and own.masks):
             continue
         keep = own.masks.kept
-        masks = masks_from_scores(one.path.parent, reached, keep, opened.bench.pattern)
-        losses = text.losses(masks)
+        reached = {name: weight.cpu() for name, weight in text.frozen.items() if name in keep}
+        masks = masks_from_scores(one.path.parent, reached, keep, bench.pattern)
+        losses = text.losses(bench.completed(masks))
         for term in (one.objective or "").split("+"):
             cost = loss_difference([losses[term]], [own.losses[term]])
             yield Derived(

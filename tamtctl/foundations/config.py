@@ -59,8 +59,8 @@ class Facts:
 
     Attributes:
         help: What the setting is, in a sentence or two. ``{choices}`` stands for the names of
-            ``choices``, ``{summaries}`` for each with the ``summary`` of its row. Only the first
-            paragraph stands on the one screen of ``-h``.
+            ``choices`` that are no sums of others, ``{summaries}`` for each with the ``summary`` of
+            its row. Only the first paragraph stands on the one screen of ``-h``.
         panel: The part of a command's help in which it stands, one of `PANELS`.
         more: What only a reader of ``help(…)`` wants to know besides.
         is_common: It is one of the few that ``-h`` shows at once; ``-h --all`` shows the others.
@@ -125,7 +125,8 @@ class Setting:
     @property
     def help(self) -> str:
         """What it is, with the names that are known now."""
-        text = self.facts.help.replace("{choices}", ", ".join(self.names))
+        simple = (name for name in self.names if "+" not in name)
+        text = self.facts.help.replace("{choices}", ", ".join(simple))
         if "{summaries}" in text:
             choices = self.facts.choices
             rows = choices() if callable(choices) else choices

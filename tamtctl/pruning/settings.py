@@ -96,8 +96,9 @@ class SearchSettings(Config):
     )
     objective: str = setting(
         default="mlm",
-        help="Loss that the mask is trained to lower, one of {choices}; where a recipe fills in "
-        f"the rest, by default {usual_for_sentences()} for a model of sentence-transformers.",
+        help="Loss that the mask is trained to lower, one of {choices}, or a sum in this order, "
+        f"such as mlm+kd. A recipe takes {usual_for_sentences()} for a model of "
+        "sentence-transformers.",
         more="TAMT, §3.2.",
         panel=METHOD,
         is_common=True,

@@ -62,7 +62,7 @@ def test_paper_steps_follow_the_sparsity(sparsity: float, steps: int) -> None:
         ({"sparsity": -0.1}, "at least 0"),
         ({"sparsity": float("nan")}, "got nan"),
         ({"method": "magnitud"}, "did you mean magnitude"),
-        ({"objective": "clm"}, "one of mlm, kd, mlm\\+kd"),
+        ({"objective": "clm"}, "one of mlm, kd, embedding, "),
         ({"steps": 0}, "--steps must be at least 1"),
         ({"learning_rate": float("inf")}, "--learning-rate"),
         ({"learning_rate": 0.0}, "--learning-rate"),

@@ -30,8 +30,9 @@ class EvaluateConfig(Config):
     task: str | None = setting(
         default=None,
         help="What to measure, one of {choices}. By default what a checkpoint was fine-tuned on, "
-        "else what a ticket was trained for, else mlm.\n\nThat is a loss on held-out text, "
-        "sentence embeddings without fine-tuning, or the task of a checkpoint.",
+        "else what a ticket was trained for, else mlm.\n\nThat is a loss on held-out text or a "
+        "sum such as mlm+kd, sentence embeddings without fine-tuning, passages found for your own "
+        "queries, or the task of a checkpoint.",
         panel=METHOD,
         is_common=True,
         choices=lambda: (*objectives(), *zero_shot_tasks(), *MEASURES, *TASKS),

@@ -169,7 +169,8 @@ class Objective:
         Of the head's work, a tokens-by-vocabulary matrix, 15 % is all that the loss needs.
         """
         if self._positions is not None:
-            self._last_states = states = output.last_hidden_state  # (B, T, H)
+            states = output.last_hidden_state  # (B, T, H)
+            self._last_states = None if self._pooling is None else states
             output["last_hidden_state"] = states.flatten(0, 1)[self._positions].unsqueeze(0)
         return output
 

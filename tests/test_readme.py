@@ -21,6 +21,8 @@ import processes
 import pytest
 from command_line import Run
 
+import tamtctl
+
 README = Path(__file__).parent.parent / "README.md"
 COMMANDS = re.findall(r"^\$ (.+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
 PYTHON = re.findall(r"^```python\n(.+?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
@@ -139,9 +141,20 @@ def test_commands_of_the_table_exist(command: str, here: Path, run: Run) -> None
     assert done.code == 0, done.err
 
 
-@pytest.mark.parametrize("code", [code for code in PYTHON if code != EXTENSION])
-def test_python_runs(code: str, here: Path) -> None:
-    exec(compile(code, "README.md", "exec"), {})
+def test_python_runs_from_top_to_bottom(here: Path) -> None:
+    """As the cells of one notebook: what a block defines, the blocks below it may use."""
+    names: dict[str, object] = {}
+    for code in PYTHON:
+        if code != EXTENSION:
+            exec(compile(code, "README.md", "exec"), names)
+
+
+def test_python_in_the_prose_names_what_there_is() -> None:
+    text = re.sub(r"^```.+?^```", "", README.read_text(encoding="utf-8"), flags=re.M | re.S)
+    inline = re.findall(r"`([^`]+)`", text)
+    named = {name for code in inline for name in re.findall(r"\btamtctl\.([a-zA-Z_]\w*)", code)}
+    assert {"search", "keep_zeros", "KeepZeros"} <= named
+    assert named - {"pruning", "cli"} <= set(dir(tamtctl))
 
 
 @pytest.mark.slow

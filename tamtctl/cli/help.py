@@ -86,8 +86,8 @@ class Command(TyperCommand):
         for one in asked:
             if one in left_out:
                 continue
-            told = copy(one)
-            told.help = one.help if shows_all else _first(one.help)
+            told: Any = copy(one)  # whose help is what its class declares
+            told.help = told.help if shows_all else _first(told.help)
             typed, means = told.get_help_record(ctx) or ("", "")
             means = " ".join(means.split()).replace(_DEFAULT, _DEFAULT.replace(" ", _UNBROKEN))
             if isinstance(one, TyperOption):

@@ -244,8 +244,8 @@ def env(
 ) -> None:
     """Print what a bug report needs: versions, device, threads, caches."""
     output = output_of(as_json, quiet)
-    from tamtctl.foundations.environment import environment
+    from tamtctl.foundations import environment
 
-    facts = environment()
+    facts = environment.env()
     output.facts({name: str(value) for name, value in facts.items()})
     output.result(facts, facts["tamtctl"])

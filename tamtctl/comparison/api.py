@@ -43,6 +43,11 @@ def compare(
 
     Raises:
         TamtctlError: The request, the model, the text or a ticket are refused, or a search fails.
+
+    Example:
+        >>> comparison = tamtctl.compare(sweep)
+        >>> comparison.measures, (comparison.folder / "report.html").is_file()
+        (('mlm', 'kd'), True)
     """
     watcher = watcher or Silent()
     folder = RunFolder(expanded(output_dir or RUNS / _name(config)), config.to_dict())
@@ -79,7 +84,20 @@ def plan_comparison(
     shard: tuple[int, int] | None = None,
     watcher: CompareWatcher | None = None,
 ) -> list[PlannedRun]:
-    """Return the runs that `compare` would find or make, after the same checks."""
+    """Return the runs that `compare` would find or make, after the same checks.
+
+    Args:
+        config: What to compare.
+        shard: Only this part of the runs, from 1, and of how many.
+        watcher: Is told how it goes.
+
+    Raises:
+        TamtctlError: As by `compare`.
+
+    Example:
+        >>> tamtctl.plan_comparison(sweep)  # masks that need no training are no runs
+        []
+    """
     watcher = watcher or Silent()
     opened = open_comparison(config, watcher)
     return plan_runs(opened.config, opened.cells, shard=shard, watcher=watcher)
@@ -100,6 +118,12 @@ def make_part(
         shard: Which part, from 1, and of how many.
         force: Rebuild run folders that are damaged, instead of leaving them out.
         watcher: Is told how it goes.
+
+    Raises:
+        TamtctlError: As by `compare`.
+
+    Example:
+        >>> first = tamtctl.make_part(sweep, shard=(1, 2))  # the other half elsewhere, then compare
     """
     watcher = watcher or Silent()
     opened = open_comparison(config, watcher)

@@ -23,7 +23,16 @@ from tamtctl.pruning.recipes import RECIPES, Recipe
 
 @configuration
 class CompareConfig(CompareSettings):
-    """What to compare: tickets that exist, or a sweep of methods, sparsities and seeds."""
+    """What to compare: tickets that exist, or a sweep of methods, sparsities and seeds.
+
+    Example:
+        >>> sweep = tamtctl.CompareConfig(
+        ...     sparsities=[0.5], methods=["magnitude", "random"], model="my-model",
+        ...     corpus="my-text.txt", sequence_length=16, evaluation_blocks=8,
+        ... )
+        >>> sweep.seeds, sweep.recipe
+        ((1,), 'fast')
+    """
 
     def _check_together(self) -> None:
         """Read a recipe that is a file, and check every search of the sweep before the first."""
@@ -195,7 +204,7 @@ class CompareConfig(CompareSettings):
     def _search_seeds(self, method: str) -> tuple[int, ...]:
         """Return the seeds of a method's searches: those asked for, else the recipe's for it."""
         if self.seeds:
-            return self.seeds
+            return tuple(self.seeds)
         values = self.recipe.of_method(method) if isinstance(self.recipe, Recipe) else {}
         return (values.get("seed", settings_of(SearchConfig)["seed"].default),)
 
@@ -204,7 +213,7 @@ class CompareConfig(CompareSettings):
             return find_criterion(method).seeds(self._search_seeds(method))
         return self._search_seeds(Cell(method, 0, None).facts.method)
 
-    def _without_head(self, methods: tuple[str, ...]) -> tuple[str, ...]:
+    def _without_head(self, methods: Sequence[str]) -> Sequence[str]:
         possible = _headless(methods)
         if self.methods and possible != methods:
             (first, *_) = [method for method in methods if method not in possible]

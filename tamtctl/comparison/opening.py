@@ -92,8 +92,8 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
 def _open_sweep(config: CompareConfig) -> Opened:
     search = config.search_config(config.cells()[0])
     source = TextSource(
-        search.corpus,
-        search.held_out,
+        tuple(search.corpus),
+        tuple(search.held_out),
         search.text_column,
         search.sequence_length,
         search.rows or usual_rows(search.model),
@@ -212,7 +212,7 @@ def _text_sources(
         column = config.text_column
         units = [config.rows] if config.rows else [source.rows for source in own.values()]
         sources = [
-            TextSource(config.corpus, (), column, length, rows)
+            TextSource(tuple(config.corpus), (), column, length, rows)
             for length in lengths
             for rows in units
         ]
@@ -236,7 +236,13 @@ def _text_sources(
         if not known:
             rows = default.rows or usual_rows(default.model)
             known = [
-                TextSource(default.corpus, default.held_out, default.text_column, length, rows)
+                TextSource(
+                    tuple(default.corpus),
+                    tuple(default.held_out),
+                    default.text_column,
+                    length,
+                    rows,
+                )
                 for length in lengths
             ]
         says = "says" if len(silent) == 1 else "say"

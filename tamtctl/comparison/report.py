@@ -15,7 +15,7 @@ from tamtctl.comparison.rendering.plotting import render
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.sections.table import in_order
 from tamtctl.foundations import printable
-from tamtctl.foundations.environment import environment
+from tamtctl.foundations.environment import env
 from tamtctl.foundations.loss_units import MIN_SEQUENCES
 from tamtctl.foundations.public_names import public, public_search
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
@@ -133,7 +133,7 @@ def _without_place(path: str) -> str:
 
 def _machine() -> dict[str, str]:
     """Return what the numbers may depend on, but not where things lie."""
-    facts = environment()
+    facts = env()
     facts["python"] = facts["python"].partition(" (")[0]
     return {name: fact for name, fact in facts.items() if not name.endswith("cache")}
 

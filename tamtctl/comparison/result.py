@@ -61,6 +61,11 @@ class Comparison(Shown):
         notes: What a reader has to know of this comparison in particular.
         folder: Where the report is.
         found: Section of the report → what it found; see `tamtctl.comparison.sections.table`.
+
+    Example:
+        >>> comparison = tamtctl.compare(sweep)
+        >>> comparison.subnetworks[0].method, comparison.left_out
+        ('dense', {})
     """
 
     config: CompareConfig

@@ -5,6 +5,8 @@ Imports nothing heavy, so that the command line can make options of them before 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tamtctl.data.units import rows_setting
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least, each, positive, seed_number
@@ -44,7 +46,7 @@ def _check_sparsity(_: str, sparsity: float) -> None:
 class CompareSettings(Config):
     """Everything that a comparison is told."""
 
-    tickets: tuple[str, ...] = setting(
+    tickets: Sequence[str] = setting(
         default=(),
         help="Tickets to compare: folder, packaged name or Hub id. Without any, --sparsity says "
         "what to find.\n\nThey stand beside the dense model, random and magnitude masks.",
@@ -53,7 +55,7 @@ class CompareSettings(Config):
         is_common=True,
         typed=Typed(is_argument=True, metavar="TICKET"),
     )
-    sparsities: tuple[float, ...] = setting(
+    sparsities: Sequence[float] = setting(
         default=(),
         help="Sparsities of a sweep, above 0.1: 0.5,0.7,0.9.",
         panel=METHOD,
@@ -61,7 +63,7 @@ class CompareSettings(Config):
         check=each(_check_sparsity),
         typed=Typed(name="sparsity", between_commas=True),
     )
-    methods: tuple[str, ...] = setting(
+    methods: Sequence[str] = setting(
         default=(),
         help="Methods of the sweep, of {choices}, or criteria joined by *; by default "
         f"{', '.join(DEFAULT_METHODS)}.\n\nThe table has their order. By default, a model without "
@@ -99,7 +101,7 @@ class CompareSettings(Config):
         choices=CRITERIA,
         before=None,
     )
-    seeds: tuple[int, ...] = setting(
+    seeds: Sequence[int] = setting(
         default=(),
         help="Search seeds, for example 1,2,3; by default the recipe's, or 1.\n\nRandom "
         "masks are drawn with at least three.",
@@ -124,7 +126,7 @@ class CompareSettings(Config):
         panel=DATA,
         is_common=True,
     )
-    corpus: tuple[str, ...] = setting(
+    corpus: Sequence[str] = setting(
         default=(),
         help="Text as in search, whose held-out tenth is evaluated on; by default the recipe's or "
         "the tickets'.\n\nMay be given several times. Tickets are measured on each text that one "
@@ -156,7 +158,7 @@ class CompareSettings(Config):
         panel=TRAINING,
         choices=BUDGETS,
     )
-    at_steps: tuple[int, ...] = setting(
+    at_steps: Sequence[int] = setting(
         default=(),
         help="Also evaluate mask training after just these steps: 50,100,200.",
         panel=TRAINING,
@@ -169,7 +171,7 @@ class CompareSettings(Config):
         "from them: what that costs against a search of their own.",
         panel=OUTPUT,
     )
-    tasks: tuple[str, ...] = setting(
+    tasks: Sequence[str] = setting(
         default=(),
         help="Also fine-tune on these, for example sst2,mrpc: {choices}.",
         panel=DATA,
@@ -179,7 +181,7 @@ class CompareSettings(Config):
         is_open=True,
         typed=Typed(between_commas=True),
     )
-    task_seeds: tuple[int, ...] = setting(
+    task_seeds: Sequence[int] = setting(
         default=(1,),
         help="Fine-tuning seeds.",
         panel=TRAINING,

@@ -24,6 +24,8 @@ PANELS = ("Data", "Method", "Training", "Run", "Output")
 DATA, METHOD, TRAINING, RUN, OUTPUT = PANELS
 
 NEVER: Any = object()  # no value at which a setting is left out
+# No default, but a recipe has a value. A type checker, which cannot know, takes it for a default.
+FROM_RECIPE: Any = MISSING
 
 Names = Iterable[str] | Callable[[], Iterable[str]]
 
@@ -224,6 +226,30 @@ def configuration(kind: _Class) -> _Class:
     # A descriptor: the names that a setting may have are those that are known when it is asked for.
     kind.__doc__ = _Reference(kind.__doc__ or "")  # type: ignore[assignment]
     return kind
+
+
+def show_settings(kind: type[Config], method: str) -> None:
+    """Let ``help(…)`` of a class method show the settings that it takes as ``**changes``.
+
+    Args:
+        kind: The configuration that has the method.
+        method: Its name. Every setting may be None there, and is by default.
+    """
+    function = vars(kind)[method].__func__
+    own = inspect.signature(function)
+    named = [one for one in own.parameters.values() if one.kind is one.POSITIONAL_OR_KEYWORD]
+    settings = [
+        inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=f"{str(one.type).removesuffix(' | None')} | None",
+        )
+        for one in fields(kind)
+    ]
+    function.__signature__ = own.replace(
+        parameters=[*named, *settings], return_annotation=kind.__name__
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,16 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def environment() -> dict[str, str]:
-    """Return names and values, all short strings; nothing secret is among them."""
+def env() -> dict[str, str]:
+    """Return what a bug report needs: versions, device, threads, caches.
+
+    Returns:
+        Name → value, all short texts; nothing secret is among them.
+
+    Example:
+        >>> tamtctl.env()["tamtctl"] == tamtctl.__version__
+        True
+    """
     facts = {
         "tamtctl": importlib.metadata.version("tamtctl"),
         "python": f"{platform.python_version()} ({sys.executable})",

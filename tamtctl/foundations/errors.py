@@ -31,6 +31,13 @@ class TamtctlError(Exception):
     """Something failed for a reason the user can act on; the message is the whole story.
 
     The command line prints it as one line and exits with ``exit_code``.
+
+    Example:
+        >>> try:
+        ...     tamtctl.Ticket.from_pretrained("my-missing-ticket")
+        ... except tamtctl.TamtctlError as error:
+        ...     print(str(error).partition(":")[0])
+        no ticket 'my-missing-ticket'
     """
 
     exit_code = 1

@@ -1,5 +1,8 @@
 """The type that a setting declares: what a user gives becomes one, or a line says which it must be.
 
+Several values are declared as a ``Sequence``, so that a type checker lets lists through, and one
+text by itself; they are kept as a tuple.
+
 The command line gives every value its type; a notebook may give a path where a text is meant, or
 one text where there may be several, and both mean what they say.
 """
@@ -7,12 +10,14 @@ one text where there may be several, and both mean what they say.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Self
 
 from tamtctl.foundations.errors import UsageError
 
+_SEVERAL = re.compile(r"(?:Sequence|tuple)\[(\w+)")
 _WORDS = {
     "str": "a text or a path",
     "int": "a whole number",
@@ -24,13 +29,13 @@ _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
 @dataclass(frozen=True)
 class SettingType:
-    """The type that a setting declares, such as ``tuple[str, ...]`` or ``int | None``.
+    """The type that a setting declares, such as ``Sequence[str]`` or ``int | None``.
 
     Attributes:
-        declared: As it is written.
+        declared: As it is kept.
         one: ``str``, ``int``, ``float`` or ``bool``, or that of each of several values; None: a
             type that only tamtctl makes.
-        is_several: It is a tuple of such values.
+        is_several: It is a tuple of such values, declared as a ``Sequence``.
         may_be_none: It may be left out.
         further: Types that only tamtctl makes, beside the one that a user gives.
     """
@@ -46,7 +51,8 @@ class SettingType:
         """Return the type of a field: what `dataclasses.Field.type` is, a text or a type."""
         text = declared.__name__ if type(declared) is type else str(declared)
         parts = [part.strip() for part in text.split("|")]
-        several = next((p[6:].partition(",")[0] for p in parts if p.startswith("tuple[")), None)
+        several = next((m[1] for m in map(_SEVERAL.match, parts) if m), None)
+        text = f"tuple[{several}, ...]" if several else text
         one = several or next((part for part in parts if part in _WORDS), None)
         further = (part for part in parts if part not in (*_WORDS, "None") and "[" not in part)
         return cls(text, one, several is not None, "None" in parts, tuple(further))

@@ -70,7 +70,11 @@ class Watcher(Protocol[Plan]):
 
 
 class Silent:
-    """A watcher who says nothing: ``search(config, watcher=Silent())`` in a notebook."""
+    """A watcher who says nothing: ``search(config, watcher=Silent())`` in a notebook.
+
+    Example:
+        >>> result = tamtctl.search(config, watcher=tamtctl.Silent())
+    """
 
     def status(self, message: str) -> None:
         """Be told what is being done now, where it may take long."""
@@ -89,6 +93,9 @@ class ProgressBars(Silent):
     """A watcher with the bars of ``tqdm.auto``: those of a notebook, or of a terminal.
 
     In a notebook a call without a watcher has these; in a script, give ``watcher=ProgressBars()``.
+
+    Example:
+        >>> result = tamtctl.search(config, watcher=tamtctl.ProgressBars())
     """
 
     def __init__(self) -> None:

@@ -172,6 +172,10 @@ def nano_path() -> Path:
     """Return the folder of the embedded model, ready for ``from_pretrained``.
 
     The weights are stored in float16; load them with ``dtype=torch.float32``.
+
+    Example:
+        >>> AutoModel.from_pretrained(tamtctl.nano_path(), dtype=torch.float32).config.hidden_size
+        128
     """
     return Path(__file__).parent / "nano"
 

@@ -5,12 +5,13 @@ Imports nothing heavy, so that the command line can check a request before it lo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, TypeVar, cast
 
 from tamtctl.foundations.checks import require
-from tamtctl.foundations.config import configuration
+from tamtctl.foundations.config import Config, configuration, show_settings
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.criteria import (
@@ -27,12 +28,22 @@ from tamtctl.pruning.patterns import find_pattern
 from tamtctl.pruning.recipes import Recipe, recipe_values
 from tamtctl.pruning.settings import MOST_STEPS, STEPS, TWO_VALUED, SearchSettings
 
+# What a configuration is told, as its constructor declares it.
+Changes = ParamSpec("Changes")
+Made = TypeVar("Made")
+
 _FLOOR = 0.02  # saves a matrix from vanishing
 
 
 @configuration
 class SearchConfig(SearchSettings):
-    """Everything that determines a search; two equal configurations find the same ticket."""
+    """Everything that determines a search; two equal configurations find the same ticket.
+
+    Example:
+        >>> config = tamtctl.SearchConfig.from_recipe("nano", sparsity=0.8, corpus="my-text.txt")
+        >>> config.steps, config.corpus
+        (240, ('my-text.txt',))
+    """
 
     def _check_together(self) -> None:
         self._check_pattern()
@@ -211,19 +222,29 @@ class SearchConfig(SearchSettings):
         return told
 
     @classmethod
-    def from_recipe(cls, recipe: str | Path | Recipe, **changes: Any) -> Self:
+    def from_recipe(
+        cls: Callable[Changes, Made],
+        recipe: str | Path | Recipe,
+        *none: Changes.args,
+        **changes: Changes.kwargs,
+    ) -> Made:
         """Return a recipe's configuration with some values changed; None leaves the recipe's.
 
         Args:
             recipe: A name in `tamtctl.pruning.recipes.RECIPES`, or a recipe file or its name.
-            **changes: `SearchConfig` values; ``sparsity`` is needed.
+            *none: All settings are given by their names.
+            **changes: Settings; ``sparsity`` is needed, unless a recipe file has it.
 
         Raises:
             UsageError: No such recipe, a file that is not TOML, or a value that is refused.
         """
-        return cls(**recipe_values(recipe, cls, changes))
+        values = recipe_values(recipe, cast(type[Config], cls), changes)
+        return cls(*none, **values)
 
 
 def _first(*names: str) -> Criterion:
     """Return the first of these that is a criterion; the reference if none is."""
     return find_criterion(next(filter(is_criterion, names), REFERENCE))
+
+
+show_settings(SearchConfig, "from_recipe")

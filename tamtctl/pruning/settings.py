@@ -5,11 +5,14 @@ Imports nothing heavy, so that the command line can make options of them before 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tamtctl.data.units import BLOCKS, SENTENCES, rows_setting
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least, each, given, positive, require, seed_number
 from tamtctl.foundations.config import (
     DATA,
+    FROM_RECIPE,
     METHOD,
     OUTPUT,
     RUN,
@@ -44,15 +47,21 @@ class SearchSettings(Config):
     """Everything that determines a search."""
 
     sparsity: float = setting(
+        default=FROM_RECIPE,
         help="Share of zeros, in [0, 1).\n\nIn every matrix, or in all together (--allocation).",
         panel=METHOD,
         is_common=True,
         check=lambda _, value: check_sparsity(value),
     )
     model: str = setting(
-        help="Model: Hub id, folder, or nano.", panel=DATA, proposed=("nano",), is_common=True
+        default=FROM_RECIPE,
+        help="Model: Hub id, folder, or nano.",
+        panel=DATA,
+        proposed=("nano",),
+        is_common=True,
     )
-    corpus: tuple[str, ...] = setting(
+    corpus: Sequence[str] = setting(
+        default=FROM_RECIPE,
         help="Text to train on: python-docs, a file (txt, gz, xz, jsonl, csv, parquet), a folder, "
         "or a Hub dataset id[:config].\n\nMay be given several times.",
         panel=DATA,
@@ -67,12 +76,12 @@ class SearchSettings(Config):
         "kept on the disk.",
         panel=DATA,
     )
-    held_out: tuple[str, ...] = setting(
+    held_out: Sequence[str] = setting(
         default=(),
         help="Text to evaluate on; by default a stable tenth of the corpus.",
         panel=DATA,
     )
-    check_corpus: tuple[str, ...] = setting(
+    check_corpus: Sequence[str] = setting(
         default=(),
         help="Text of a second domain, whose held-out tenth is evaluated on, too.",
         panel=DATA,
@@ -97,7 +106,7 @@ class SearchSettings(Config):
     objective: str = setting(
         default="mlm",
         help="Loss that the mask is trained to lower, one of {choices}, or a sum in this order, "
-        f"such as mlm+kd. A recipe takes {usual_for_sentences()} for a model of "
+        f"such as mlm+kd.\n\nA recipe takes {usual_for_sentences()} for a model of "
         "sentence-transformers.",
         more="TAMT, §3.2.",
         panel=METHOD,
@@ -167,6 +176,7 @@ class SearchSettings(Config):
         before="unstructured",
     )
     steps: int = setting(
+        default=FROM_RECIPE,
         help="Optimiser steps; those of imp follow from --prune-every.",
         panel=TRAINING,
         is_common=True,
@@ -206,11 +216,13 @@ class SearchSettings(Config):
         check=positive,
     )
     sequence_length: int = setting(
+        default=FROM_RECIPE,
         help="Tokens per sequence, special tokens included.",
         panel=TRAINING,
         check=at_least(8),
     )
     learning_rate: float = setting(
+        default=FROM_RECIPE,
         help="Peak rate of the scores, or of the weights that imp trains.",
         more="Two-valued scores start 0.02 apart; in nats, about 0.03 a step is good.",
         panel=TRAINING,
@@ -354,7 +366,7 @@ class SearchSettings(Config):
         panel=DATA,
         before=None,
     )
-    eval_steps: tuple[int, ...] = setting(
+    eval_steps: Sequence[int] = setting(
         default=(),
         help="Evaluate the mask on held-out text after just these steps, too.",
         panel=TRAINING,

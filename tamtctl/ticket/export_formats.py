@@ -66,6 +66,11 @@ def export(
             none of this model; or the folder is not empty.
         ModelError: The base model cannot be loaded, its files are damaged, it lacks the masked-LM
             head that is asked for, or it cannot be written in this format.
+
+    Example:
+        >>> exported = tamtctl.export("nano-0.8", "my-export")
+        >>> exported.head, exported.zeros, exported.weights
+        ('masked-lm', 1467996, 1835008)
     """
     if format is not None:
         one_of("format", format, FORMATS)

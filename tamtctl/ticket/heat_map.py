@@ -12,15 +12,47 @@ from numpy.typing import NDArray
 from tamtctl.foundations import printable
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.files import check_folder_writable, replacing_file
+from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.untrusted import reason
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
+from tamtctl.ticket.inspection import compare_masks
 from tamtctl.ticket.similarity import Similarity, place_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg")
+
+
+def figure(
+    tickets: Path | str | Sequence[Path | str], figure: Path | str, *, token: str | None = None
+) -> Path:
+    """Draw sparsity, flips and, of several tickets, their overlap, by layer and matrix.
+
+    Args:
+        tickets: Folder, packaged name or Hub id of one or several.
+        figure: The file to write, which ends in one of `FORMATS`; replaced if it exists.
+        token: For private tickets on the Hub.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError: The file cannot be written, or is to be of another format.
+        TicketError: A ticket is missing or not valid, or two have no matrix in common.
+
+    Example:
+        >>> tamtctl.figure(["nano-0.7", "nano-0.8"], "my-figure.png").name
+        'my-figure.png'
+    """
+    file = expanded(figure)
+    check_figure(file)
+    several = [tickets] if isinstance(tickets, str | Path) else tickets
+    names = [str(name) for name in several]
+    found = compare_masks(names, token=token)
+    save_heat_map(file, names, found.tickets, found.similarities, found.flips)
+    return file
 
 
 def check_figure(path: Path) -> None:

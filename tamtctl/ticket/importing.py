@@ -122,6 +122,11 @@ def import_ticket(
         UsageError: The model is needed and not given, or which of several encoders is meant.
         ModelError: It cannot be loaded.
         TicketError: The source cannot be read, or holds no masks for this model.
+
+    Example:
+        >>> made = tamtctl.import_ticket("my-sparse-model", "my-imported", model="nano")
+        >>> made.kind, round(made.sparsity, 3)
+        ('zeros of a checkpoint', 0.7)
     """
     one_of("encoding", encoding, ENCODINGS)
     path, output_dir = expanded(source), expanded(output_dir)

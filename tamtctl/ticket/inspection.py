@@ -69,8 +69,17 @@ class Inspection(Shown):
 def inspect_ticket(name: str, *, token: str | None = None) -> Inspection:
     """Return what is known of a ticket; a damaged one is described, not refused.
 
+    Args:
+        name: Folder, packaged name or Hub id.
+        token: For a private ticket on the Hub.
+
     Raises:
         TicketError: There is no such ticket.
+
+    Example:
+        >>> inspection = tamtctl.inspect_ticket("nano-0.8")
+        >>> inspection.is_valid, round(inspection.ticket.sparsity, 2)
+        (True, 0.8)
     """
     found = resolve_ticket(name, token=token)
     checks = Ticket.verify(found.path)
@@ -123,9 +132,18 @@ class TicketComparison(Shown):
 def compare_masks(names: Sequence[str], *, token: str | None = None) -> TicketComparison:
     """Inspect several tickets and compare their masks.
 
+    Args:
+        names: Folder, packaged name or Hub id of each.
+        token: For private tickets on the Hub.
+
     Raises:
         TicketError: One is missing or not valid, or two have no matrix in common.
         ModelError: A ticket is encoded as ``delta`` and its base model cannot be loaded.
+
+    Example:
+        >>> alike = tamtctl.compare_masks(["nano-0.7", "nano-0.8"]).similarities[0]
+        >>> 0 < alike.average.jaccard < 1
+        True
     """
     inspections = [inspect_ticket(name, token=token) for name in names]
     tickets = []

@@ -16,11 +16,13 @@ from tamtctl.ticket.ticket import Ticket
 class KeepZeros(TrainerCallback):
     """Applies a ticket when a Trainer is made, and keeps its zeros as long as the model lives.
 
-        Trainer(model, ..., callbacks=[tamtctl.KeepZeros("nano-0.7")])
-
     The model may hold the pre-trained weights, or be a checkpoint to which the ticket was applied
     before. Resuming, the best model at the end, and `SentenceTransformerTrainer` are fine;
     ``tamtctl.kept_zeros(model).release()`` lets the zeros go.
+
+    Example:
+        >>> callback = tamtctl.KeepZeros("nano-0.7")
+        >>> Trainer(model, arguments, callbacks=[callback])  # doctest: +SKIP
     """
 
     def __init__(self, ticket: Ticket | Path | str | None = None) -> None:

@@ -37,6 +37,12 @@ class KeptZeros:
 
     Attributes:
         is_kept: False once they are let go.
+
+    Example:
+        >>> kept = tamtctl.kept_zeros(model)  # to which a ticket was applied with keep=True
+        >>> kept.is_kept, len(kept.names)
+        (True, 25)
+        >>> kept.release()  # from now on, training fills the zeros in
     """
 
     def __init__(self, encoder: nn.Module, masks: Mapping[str, Tensor]) -> None:
@@ -194,6 +200,11 @@ def keep_zeros(model: object) -> KeptZeros:
     Raises:
         ModelError: It holds no zeros.
         TicketError: It is no transformers model; the message names its class.
+
+    Example:
+        >>> sparse = AutoModel.from_pretrained("my-sparse-model")
+        >>> tamtctl.keep_zeros(sparse).is_kept
+        True
     """
     found = models_inside(model)
     if len(found) > 1:
@@ -213,6 +224,10 @@ def kept_zeros(model: object) -> KeptZeros | None:
 
     Args:
         model: As for `Ticket.apply`; of several models inside, the first that keeps zeros counts.
+
+    Example:
+        >>> tamtctl.kept_zeros(sparse) is not None
+        True
     """
     return next(filter(None, map(_kept_in, models_inside(model))), None)
 

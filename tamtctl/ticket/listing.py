@@ -113,30 +113,39 @@ class Listing:
         }
 
 
-def list_tickets(order: str = "date") -> Listing:
+def list_tickets(sort: str = "date") -> Listing:
     """List the packaged tickets, those of the runs below the working directory, those pulled.
 
     Their metadata are read and checked, and the sizes of their files; what a mask holds, only
     `tamtctl.ticket.inspection.inspect_ticket` verifies.
 
     Args:
-        order: ``date``, the newest first; ``name``; ``loss``, the lowest first, of every model and
+        sort: ``date``, the newest first; ``name``; ``loss``, the lowest first, of every model and
             unit by itself, for others cannot be compared; ``sparsity``, the lowest first; or
             ``size``, the largest first.
 
     Raises:
         UsageError: There is no such order.
+
+    Example:
+        >>> [one.name for one in tamtctl.list_tickets("sparsity").tickets if one.kind == "packaged"]
+        ['nano-0.5', 'nano-0.7', 'nano-0.8', 'nano-0.9']
     """
-    one_of("sort", order, ORDERS)
+    one_of("sort", sort, ORDERS)
     found = list(_found())
     tickets = [one for one in found if isinstance(one, TicketLine)]
     tickets.sort(key=lambda line: line.name)
-    tickets.sort(key=lambda line: _rank(line, order))
+    tickets.sort(key=lambda line: _rank(line, sort))
     return Listing(tickets, [one for one in found if isinstance(one, DamagedTicket)])
 
 
 def known_tickets() -> list[TicketLine]:
-    """Return the tickets of `list_tickets` that are not damaged, by place and name."""
+    """Return the tickets of `list_tickets` that are not damaged, by place and name.
+
+    Example:
+        >>> tamtctl.known_tickets()[0].name
+        'nano-0.5'
+    """
     return [one for one in _found() if isinstance(one, TicketLine)]
 
 

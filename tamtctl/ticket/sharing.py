@@ -93,6 +93,11 @@ def push(
         ModelError: The encoding needs the base model, and it cannot be loaded.
         UsageError: The options contradict each other.
         HubError: The Hub refuses it or cannot be reached.
+
+    Example:
+        >>> sent = tamtctl.push("nano-0.7", "my-name/nano-ticket", dry_run=True)
+        >>> sorted(sent.files)
+        ['README.md', 'mask.safetensors', 'ticket.json']
     """
     check_names(repo, revision)
     if encoding is not None:

@@ -57,6 +57,13 @@ class Ticket(StoredTicket):
     other metrics. With the encoding ``delta`` the masks are known only together with the base
     model's weights: `apply` takes them from the model, and `decode` takes them as they are. Its
     attributes are those of `tamtctl.ticket.stored.StoredTicket`.
+
+    Example:
+        >>> model = AutoModel.from_pretrained(tamtctl.nano_path(), dtype=torch.float32)
+        >>> ticket = tamtctl.Ticket.from_pretrained("nano-0.7")
+        >>> ticket.apply(model, keep=True).kept
+        <KeptZeros: 1,284,491 zeros of 1,835,008 weights in 25 matrices, kept>
+        >>> ticket.save_pretrained("my-ticket")
     """
 
     @classmethod

@@ -26,7 +26,8 @@ def test_a_search_is_told_by_paths_and_single_texts() -> None:
         told = SearchConfig.from_recipe("nano", sparsity=np.float64(0.5), **changes)
         assert told == plain
         assert told.hash == plain.hash
-    with_numpy = SearchConfig.from_recipe("nano", sparsity=0.5, steps=np.int64(3), seed=np.int32(2))
+    of_numpy: dict[str, Any] = {"steps": np.int64(3), "seed": np.int32(2)}
+    with_numpy = SearchConfig.from_recipe("nano", sparsity=0.5, **of_numpy)
     assert type(with_numpy.steps) is type(with_numpy.seed) is int
 
 

@@ -51,6 +51,11 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
 
     Raises:
         TamtctlError: A model cannot be loaded, or a size is more than it can take.
+
+    Example:
+        >>> measured = tamtctl.bench(speeds)
+        >>> measured.rounds, [size.length for size in measured.sizes]
+        (3, [16])
     """
     watcher = watcher or Silent()
     load, cores = os.getloadavg()[0], os.cpu_count() or 1

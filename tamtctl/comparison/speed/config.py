@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least, each, given, seed_number
 from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
@@ -15,9 +17,15 @@ DENSE = "dense"  # of --against: the model that a recovered checkpoint says it w
 
 @configuration
 class BenchConfig(Config):
-    """Which folders are measured, beside which, and at what sizes."""
+    """Which folders are measured, beside which, and at what sizes.
 
-    folders: tuple[str, ...] = setting(
+    Example:
+        >>> speeds = tamtctl.BenchConfig(
+        ...     folders="my-model", batch_sizes=[1], lengths=[16], threads=[1], rounds=3
+        ... )
+    """
+
+    folders: Sequence[str] = setting(
         help="Folders of models: checkpoints, and exports with an ONNX graph, which is measured, "
         "too.",
         panel=METHOD,
@@ -30,21 +38,21 @@ class BenchConfig(Config):
         "the one that a recovered checkpoint names.",
         panel=METHOD,
     )
-    batch_sizes: tuple[int, ...] = setting(
+    batch_sizes: Sequence[int] = setting(
         default=(1, 32),
         help="Texts at once.",
         panel=RUN,
         check=each(at_least(1)),
         typed=Typed(between_commas=True),
     )
-    lengths: tuple[int, ...] = setting(
+    lengths: Sequence[int] = setting(
         default=(32, 128),
         help="Tokens of each text.",
         panel=RUN,
         check=each(at_least(1)),
         typed=Typed(between_commas=True),
     )
-    threads: tuple[int, ...] = setting(
+    threads: Sequence[int] = setting(
         default=(),
         help="CPU threads; by default one, and as many as there are cores.",
         panel=RUN,
@@ -57,7 +65,7 @@ class BenchConfig(Config):
         panel=RUN,
         check=at_least(3),
     )
-    tasks: tuple[str, ...] = setting(
+    tasks: Sequence[str] = setting(
         default=(),
         help="Quality to put beside: a task or a loss that evaluate measures, one of {choices}. "
         "May be given several times.",
@@ -66,9 +74,7 @@ class BenchConfig(Config):
         is_open=True,
         typed=Typed(name="task"),
     )
-    corpus: tuple[str, ...] = setting(
-        default=(), help="Text for a loss, as in evaluate.", panel=DATA
-    )
+    corpus: Sequence[str] = setting(default=(), help="Text for a loss, as in evaluate.", panel=DATA)
     data_dir: str | None = shared.data_dir()
     blocks: int | None = setting(
         default=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ FORMATS = (".png", ".svg")
 _MARKERS = "osD^vP*X<>"
 
 
-def check_figure(file: Path, tasks: tuple[str, ...]) -> None:
+def check_figure(file: Path, tasks: Sequence[str]) -> None:
     """Refuse a figure that cannot be drawn, before any work.
 
     Raises:

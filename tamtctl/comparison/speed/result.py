@@ -93,6 +93,10 @@ class BenchResult(Shown):
         cores: Of the machine.
         load: What else the machine did: processes that ran or waited on average, at first.
         notes: What a person should know of the measurement, a line each.
+
+    Example:
+        >>> measured.rows[0].name  # of tamtctl.bench
+        'my-model'
     """
 
     rows: tuple[Measured, ...]

@@ -71,6 +71,11 @@ def combine(
         TicketError: A ticket is missing or damaged, or they are of different models, matrices or
             patterns.
         ModelError: Their model cannot be loaded.
+
+    Example:
+        >>> both = tamtctl.combine(["nano-0.5", "nano-0.7"], "my-union", op="union")
+        >>> tamtctl.Ticket.from_pretrained("my-union").sparsity < 0.5
+        True
     """
     one_of("op", op, OPERATIONS)
     one_of("allocation", allocation, ALLOCATIONS)

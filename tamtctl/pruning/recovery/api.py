@@ -49,6 +49,11 @@ def recover(
 
     Raises:
         TamtctlError: Anything that stops the recovery, before training where it can be known.
+
+    Example:
+        >>> recovered = tamtctl.recover(recovery)
+        >>> sorted(recovered.losses)
+        ['dense', 'recovered', 'ticket']
     """
     watcher = watcher or Silent()
     config, subject = _settled(config)

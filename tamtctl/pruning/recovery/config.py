@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tamtctl.data.units import rows_setting
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least, positive, require, seed_number
@@ -25,7 +27,13 @@ from tamtctl.ticket.places import ticket_names
 
 @configuration
 class RecoverConfig(Config):
-    """Which ticket is recovered, on what text, and for how long."""
+    """Which ticket is recovered, on what text, and for how long.
+
+    Example:
+        >>> recovery = tamtctl.RecoverConfig(ticket=result.ticket, corpus="my-text.txt", steps=2)
+        >>> recovery.corpus
+        ('my-text.txt',)
+    """
 
     ticket: str = setting(
         help="A ticket: its folder, packaged name or Hub id org/name[@revision].",
@@ -39,18 +47,18 @@ class RecoverConfig(Config):
         panel=DATA,
         is_common=True,
     )
-    corpus: tuple[str, ...] = setting(
+    corpus: Sequence[str] = setting(
         default=(),
         help="Text to train on, named as in search; by default that of the ticket's search.",
         panel=DATA,
         is_common=True,
     )
-    held_out: tuple[str, ...] = setting(
+    held_out: Sequence[str] = setting(
         default=(),
         help="Text to measure on; by default a stable tenth of the corpus.",
         panel=DATA,
     )
-    check_corpus: tuple[str, ...] = setting(
+    check_corpus: Sequence[str] = setting(
         default=(),
         help="Text of a second domain, whose held-out tenth is measured on, too.",
         panel=DATA,

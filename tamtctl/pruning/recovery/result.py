@@ -85,6 +85,11 @@ class RecoverResult(Shown):
         bytes: Size of the checkpoint's files.
         resumed_from: The step that the run went on from; 0 if from the start.
         already_done: Whether an earlier run had done it.
+
+    Example:
+        >>> recovered = tamtctl.recover(recovery)
+        >>> recovered.sparsity, recovered.steps
+        (0.5, 2)
     """
 
     model: Path

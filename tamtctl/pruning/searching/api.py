@@ -24,6 +24,7 @@ from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import COMBINED
 from tamtctl.pruning.cuts import cut_sparsities
+from tamtctl.pruning.derived import derived_config
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.searching.identity import search_identity
 from tamtctl.pruning.searching.result import SearchPlan, SearchResult
@@ -59,6 +60,15 @@ def search(
 
     Raises:
         TamtctlError: Anything that stops the search, before training where it can be known.
+
+    Example:
+        >>> config = tamtctl.SearchConfig.from_recipe(
+        ...     "fast", model="my-model", corpus="my-text.txt", sparsity=0.5,
+        ...     steps=3, sequence_length=16, keep_scores=True,
+        ... )
+        >>> result = tamtctl.search(config)
+        >>> sorted(result.losses)
+        ['dense', 'magnitude', 'random', 'start', 'ticket']
     """
     watcher = watcher or Silent()
     config = _settled(config, watcher.note)
@@ -108,13 +118,64 @@ def plan_search(
     output_dir: Path | str | None = None,
     watcher: Watcher[SearchPlan] | None = None,
 ) -> SearchPlan:
-    """Return what `search` would do, after the same checks; nothing is written but caches."""
+    """Return what `search` would do, after the same checks; nothing is written but caches.
+
+    Args:
+        config: What to do.
+        output_dir: The run's folder, as for `search`.
+        watcher: Is told how it goes.
+
+    Raises:
+        TamtctlError: Anything that `search` would stop at before training.
+
+    Example:
+        >>> plan = tamtctl.plan_search(config)
+        >>> plan.steps, plan.matrices, plan.train_sequences.rows
+        (3, 13, 'blocks')
+    """
     watcher = watcher or Silent()
     config = _settled(config, watcher.note)
     run = world().on_first(lambda: _run_folder(config, output_dir))
     world().on_first(run.finished)
     check_log_to(config.log_to)
     return PreparedSearch.prepare(config, run, watcher).plan()
+
+
+@watched(default_watcher)
+def derive(
+    from_scores: Path | str,
+    sparsity: float,
+    *,
+    precision: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    output_dir: Path | str | None = None,
+    force: bool = False,
+    watcher: Watcher[SearchPlan] | None = None,
+) -> SearchResult:
+    """Make the ticket of another sparsity from the scores of a search, without training.
+
+    Args:
+        from_scores: The run's folder of a search by mask training with ``keep_scores``.
+        sparsity: Share of zeros of the derived ticket, in [0, 1).
+        precision: ``auto``, ``fp32`` or ``bf16``; by default as in the search.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; by default as in the search.
+        threads: CPU threads; by default as in the search.
+        output_dir: The run's folder, as for `search`.
+        force: Redo a finished run.
+        watcher: Is told how it goes.
+
+    Raises:
+        UsageError: There is no such search, or it kept no scores.
+        TamtctlError: The model or the text are no longer what they were.
+
+    Example:
+        >>> tamtctl.derive(result.run_folder, sparsity=0.75).target_sparsity
+        0.75
+    """
+    changes = {"precision": precision, "device": device, "threads": threads}
+    config = derived_config(from_scores, sparsity, **changes)
+    return search(config, output_dir=output_dir, force=force, watcher=watcher)
 
 
 def search_folder(config: SearchConfig) -> Path:

@@ -43,6 +43,11 @@ class SearchPlan(Shown):
             all other matrices.
         warnings: What a person should know before it starts.
         processes: How many take part.
+
+    Example:
+        >>> plan = tamtctl.plan_search(config)
+        >>> plan.device, plan.precision
+        ('cpu', 'fp32')
     """
 
     config: SearchConfig
@@ -111,6 +116,11 @@ class SearchResult(Shown):
         allocation: How the weights that are kept are shared out over the matrices.
         sparsities: Part of the model → share of its zeros, as in `SearchPlan`; empty if an older
             version did not write it down.
+
+    Example:
+        >>> result = tamtctl.search(config)
+        >>> result.unit, result.ticket.name
+        ('nats per masked token', 'ticket')
     """
 
     ticket: Path

@@ -45,6 +45,11 @@ def evaluate(config: EvaluateConfig, *, watcher: Watcher[Never] | None = None) -
 
     Raises:
         TamtctlError: The request, the model, the ticket or the data are refused.
+
+    Example:
+        >>> found = tamtctl.evaluate(asked)
+        >>> found.metric, found.unit
+        ('mlm', 'nats per masked token')
     """
     watcher = watcher or Silent()
     watcher.status(f"evaluating {config.name}")
@@ -77,6 +82,12 @@ def label(
 
     Raises:
         TamtctlError: The checkpoint or the file are refused.
+
+    Example:
+        >>> checkpoint = tamtctl.EvaluateConfig(name=tuned.checkpoint[0])
+        >>> labelled = tamtctl.label(checkpoint, "my-text.txt")
+        >>> labelled.predictions[0] in ("file", "list")
+        True
     """
     file = expanded(file)
     watcher = watcher or Silent()

@@ -161,7 +161,7 @@ class FineTuned:
     def columns(self, config: EvaluateConfig) -> tuple[str, ...]:
         """Return the columns to read texts from: those asked for, else the task's."""
         own = self.task.columns
-        columns = config.text_columns or own
+        columns = tuple(config.text_columns) or own
         if len(columns) != len(own):
             raise UsageError(
                 f"{self.task.name} reads {' and '.join(own)}; give --text-column "

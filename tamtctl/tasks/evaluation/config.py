@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tamtctl.data.units import BLOCKS, SENTENCES, rows_setting
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least
@@ -18,7 +20,13 @@ HEADS = ("pretrained", "ticket")
 
 @configuration
 class EvaluateConfig(Config):
-    """What to measure of a ticket, a model or a fine-tuned checkpoint, and on what."""
+    """What to measure of a ticket, a model or a fine-tuned checkpoint, and on what.
+
+    Example:
+        >>> asked = tamtctl.EvaluateConfig(name="my-model", task="mlm", corpus="my-text.txt")
+        >>> asked.corpus, asked.batch_size
+        (('my-text.txt',), 16)
+    """
 
     name: str = setting(
         help="A ticket, a model or a fine-tuned checkpoint: folder, name or Hub id.",
@@ -52,7 +60,7 @@ class EvaluateConfig(Config):
         panel=DATA,
         is_common=True,
     )
-    text_columns: tuple[str, ...] = setting(
+    text_columns: Sequence[str] = setting(
         default=(),
         help="Column of the text in a corpus, in --dev or in text to label; give it twice for "
         "pairs. By default the task's.",
@@ -83,7 +91,7 @@ class EvaluateConfig(Config):
         "`query-id`, `corpus-id` and `score`, as BEIR has it.",
         panel=DATA,
     )
-    corpus: tuple[str, ...] = setting(
+    corpus: Sequence[str] = setting(
         default=(),
         help="Text for a loss, named as in search: all of it counts but what the ticket was "
         "trained on. By default the held-out tenth of python-docs.",

@@ -43,6 +43,11 @@ class Evaluation(Shown):
         constant_scores: Every metric if each example gets that answer.
         beside: The dense model, or tickets, fine-tuned in the very same way under ``runs/``, as far
             as they are scored on these examples.
+
+    Example:
+        >>> found = tamtctl.evaluate(tamtctl.EvaluateConfig(name=tuned.checkpoint[0]))
+        >>> found.task, found.score == tuned.mean
+        ('topics', True)
     """
 
     name: str
@@ -101,6 +106,11 @@ class Labelled(Shown):
         confidences: The probability of each class by name, the sum of an answer's logits, or None.
         cut: How many of the examples were too long and were cut.
         notes: What a person should know of the predictions, a line each.
+
+    Example:
+        >>> labelled = tamtctl.label(checkpoint, "my-text.txt")
+        >>> labelled.task, sorted(labelled.confidences[0])
+        ('topics', ['file', 'list'])
     """
 
     task: str

@@ -59,6 +59,11 @@ def finetune(
     Raises:
         TamtctlError: The request, the model, the ticket or the data are refused, or the loss
             became NaN.
+
+    Example:
+        >>> tuned = tamtctl.finetune(tuning)
+        >>> tuned.metric, len(tuned.scores), tuned.labels
+        ('accuracy', 1, '2 classes: file, list')
     """
     watcher = watcher or Silent()
     config, _ = with_default_ticket(config)

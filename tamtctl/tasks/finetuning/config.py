@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import (
@@ -37,7 +38,7 @@ from tamtctl.ticket.places import ticket_names
 SELECTIONS = ("last", "best")
 
 
-def _check_seeds(option: str, seeds: tuple[int, ...]) -> None:
+def _check_seeds(option: str, seeds: Sequence[int]) -> None:
     given("one or more numbers")(option, seeds)
     different(option, seeds)
     each(seed_number)(option, seeds)
@@ -45,7 +46,15 @@ def _check_seeds(option: str, seeds: tuple[int, ...]) -> None:
 
 @configuration
 class FinetuneConfig(Config):
-    """Everything that determines a fine-tuning run; None leaves what the recipe or the task has."""
+    """Everything that determines a fine-tuning run; None leaves what the recipe or the task has.
+
+    Example:
+        >>> tuning = tamtctl.FinetuneConfig(
+        ...     task="topics", train="my-labels.tsv", ticket=result.ticket, epochs=2
+        ... )
+        >>> tuning.seeds, tuning.text_columns
+        ((1,), ('text',))
+    """
 
     task: str = setting(
         help="A task: {choices}. With --train, a name for your own.\n\nThat is, {summaries}.",
@@ -99,7 +108,7 @@ class FinetuneConfig(Config):
         is_common=True,
         check=given("not empty"),
     )
-    text_columns: tuple[str, ...] = setting(
+    text_columns: Sequence[str] = setting(
         default=("text",),
         help="Column of the text; give it twice for pairs.",
         panel=DATA,
@@ -180,7 +189,7 @@ class FinetuneConfig(Config):
         panel=TRAINING,
         is_common=True,
     )
-    seeds: tuple[int, ...] = setting(
+    seeds: Sequence[int] = setting(
         default=(1,),
         help="Seeds, one run each, for example 1,2,3.\n\nThey are of the new head, the order and "
         "dropout.",

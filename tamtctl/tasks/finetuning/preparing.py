@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from tamtctl.data.padded_batches import Features
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
-from tamtctl.foundations.environment import environment
+from tamtctl.foundations.environment import env
 from tamtctl.foundations.one_at_a_time import random_numbers
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.pipeline_files import PipelineFiles
@@ -295,7 +295,7 @@ def _facts(
         "config": run.config,
         # The configuration has them as they were given, since it is the run's identity.
         "files": places_of(paths, seed_folder(run, plan.seeds[0])),
-        "environment": environment(),
+        "environment": env(),
         **start,
         "sparsity": plan.sparsity,
         "zeros": plan.zeros,

@@ -66,7 +66,7 @@ class FinetunePlan:
     max_length: int
     epochs: int
     steps: int
-    seeds: tuple[int, ...]
+    seeds: Sequence[int]
     select: str
     compute: Compute
     run_folder: Path
@@ -157,6 +157,11 @@ class FinetuneResult(Shown):
         selected_on: What the reported epoch is the best on; None where it is the last.
         epochs_done: By each seed; fewer than ``epochs`` where it stopped early.
         reported_epochs: Seed by seed, the epoch (from 1) that the metrics are taken at.
+
+    Example:
+        >>> tuned = tamtctl.finetune(tuning)
+        >>> tuned.sparsity, tuned.zeros, tuned.checkpoint[0].name
+        (0.5, 'kept', 'seed-1')
     """
 
     task: str

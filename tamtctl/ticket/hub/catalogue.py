@@ -43,6 +43,9 @@ def published_tickets(
 
     Raises:
         HubError: The Hub cannot be reached.
+
+    Example:
+        >>> [one.repo for one in tamtctl.published_tickets(limit=5)]  # doctest: +SKIP
     """
     hub = HubRepo("", None, token, endpoint)
     return [

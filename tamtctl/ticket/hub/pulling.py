@@ -79,6 +79,9 @@ def pull(
     Raises:
         TicketError: What the repository holds is no valid ticket; it is not kept.
         HubError: The Hub refuses it or cannot be reached.
+
+    Example:
+        >>> tamtctl.pull("my-name/nano-ticket").path  # doctest: +SKIP
     """
     check_names(repo, revision)
     if local_dir is not None:

@@ -57,9 +57,10 @@ def show_recovery(output: Page, result: RecoverResult) -> None:
     output.table(table)
     for line in _claims(result):
         output.line(line)
+    zeros = f"all {result.zeros:,} zeros kept" if result.zeros else "what is pruned is cut out"
     output.line(
         f"{count(result.steps, 'step')} in {duration(result.seconds)} "
-        f"({result.tokens_per_second:,.0f} tokens/s); all {result.zeros:,} zeros kept"
+        f"({result.tokens_per_second:,.0f} tokens/s); {zeros}"
     )
     output.line(f"model   {result.model} ({size(result.bytes)})")
     output.line(f"load    {result.load}")

@@ -69,7 +69,8 @@ class RecoverResult(Shown):
         base_model: The ticket's base model.
         objective: What was trained for, and what the losses measure.
         sparsity: Share of zeros in the ticket's matrices.
-        zeros: Number of pruned weights, each of which is zero in the checkpoint.
+        zeros: Number of pruned weights, each of which is zero in the checkpoint; 0 where they are
+            cut out of it, as those of whole neurons are.
         steps: Optimiser steps done.
         seconds: Seconds of training.
         tokens_per_second: Tokens per second of training, without padding and the first five steps.

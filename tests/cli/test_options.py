@@ -151,6 +151,51 @@ OPTIONS = {
         -q/--quiet bool flag
         name str needed
     """,
+    "bench": """
+        --against str
+        --batch-sizes str default=1,32
+        --blocks int
+        --corpus list[str]
+        --data-dir str
+        --debug bool flag
+        --figure Path
+        --json bool flag
+        --lengths str default=32,128
+        --rounds int default=15
+        --seed int default=1
+        --task list[str]
+        --threads str
+        -q/--quiet bool flag
+        folders list[str] several needed
+    """,
+    "recover": """
+        --batch-size int default=32
+        --check-corpus list[str]
+        --checkpoint-every int
+        --corpus list[str]
+        --debug bool flag
+        --device str default=auto
+        --dry-run bool flag
+        --force bool flag
+        --held-out list[str]
+        --json bool flag
+        --learning-rate float default=0.0002
+        --log-to str
+        --micro-batch-size int
+        --minutes float
+        --model str
+        --objective str default=kd
+        --output-dir Path
+        --precision str default=auto
+        --rows str
+        --seed int default=1
+        --sequence-length int
+        --steps int
+        --text-column str
+        --threads int min=1
+        -q/--quiet bool flag
+        ticket str needed
+    """,
     "push": """
         --base-model str
         --commit-message str
@@ -188,6 +233,8 @@ OPTIONS = {
         tickets list[str] several needed
     """,
     "export": """
+        --format str
+        --precision str default=fp32
         --debug bool flag
         --head str
         --json bool flag

@@ -131,16 +131,17 @@ class Counting(Interrupting):
 def test_minutes_are_steps_that_an_interruption_does_not_change(
     ticket: Path, tmp_path: Path
 ) -> None:
-    config = config_of(ticket, steps=None, minutes=0.008, checkpoint_every=5)
-    early, first = Counting(after=10), Counting(after=10)
+    config = config_of(ticket, steps=None, minutes=0.01)
+    killed, interrupted, finished = Counting(after=1), Counting(after=2), Counting(after=10**9)
     with pytest.raises(Interrupting.Ended):  # before anything is saved
-        recover(replace(config, checkpoint_every=None), output_dir=tmp_path / "run", watcher=early)
+        recover(config, output_dir=tmp_path / "run", watcher=killed)
     with pytest.raises(Interrupting.Ended):
-        recover(config, output_dir=tmp_path / "run", watcher=first)
-    second = Counting(after=10**9)
-    found = recover(config, output_dir=tmp_path / "run", watcher=second)
-    assert found.resumed_from
-    assert early.steps == first.steps == second.steps == found.steps > 1
+        recover(
+            replace(config, checkpoint_every=1), output_dir=tmp_path / "run", watcher=interrupted
+        )
+    found = recover(config, output_dir=tmp_path / "run", watcher=finished)
+    assert found.resumed_from == 1
+    assert killed.steps == interrupted.steps == finished.steps == found.steps > 1
     by_steps = recover(replace(config, minutes=None, steps=found.steps), output_dir=tmp_path / "s")
     weights = [load_file(one.model / "model.safetensors") for one in (found, by_steps)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.encoder import base_encoder, maskable_matrices
+from tamtctl.pruning.recovery.record import RECOVERY_FILE
 from tamtctl.tasks.run_facts import RunFacts
 
 KEPT: Literal["kept"] = "kept"
@@ -74,11 +75,18 @@ def is_fine_tuned(name: str) -> bool:
     return RunFacts.read(expanded(name)) is not None
 
 
+def is_recovered(name: str) -> bool:
+    """Whether a folder is a checkpoint whose surviving weights were trained by a recovery."""
+    return (expanded(name) / RECOVERY_FILE).is_file()
+
+
 def _was_pruned(name: str, share: float) -> bool:
     """Whether a model was made with its zeros on purpose.
 
     Where zeros were trained, those of words that no text held are still there.
     """
+    if share and is_recovered(name):
+        return True
     facts = RunFacts.read(expanded(name))
     if share and facts is not None and facts.sparsity is not None:
         return facts.sparsity > 0

@@ -19,7 +19,7 @@ from tamtctl.foundations.public_names import Places, public_model
 from tamtctl.models.encoder import fingerprint, maskable_matrices
 from tamtctl.models.loading import load_config
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.own_zeros import is_fine_tuned, zeros_to_keep
+from tamtctl.tasks.finetuning.own_zeros import is_fine_tuned, is_recovered, zeros_to_keep
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.task import Task
@@ -48,6 +48,8 @@ def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
         return config, f"ticket {config.ticket}"
     if config.model and (config.dense or config.keep_zeros is not None):
         return config, f"model {config.model}, without a ticket"
+    if config.model and is_recovered(config.model):
+        return config, f"model {config.model}, a recovered checkpoint"
     known = world().on_first(known_tickets)  # where every process would look at its own disk
     wanted = config.model and public_model(config.model)[0]
     tickets = [t for t in known if wanted is None or t.base_model in (wanted, config.model)]

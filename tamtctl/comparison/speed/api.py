@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Never
 
@@ -60,11 +61,7 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
     watcher = watcher or Silent()
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     dense = _dense(config)
-    names = list(dict.fromkeys((*([dense] if dense else []), *config.folders)))
-    for name in names:
-        if (expanded(name) / METADATA_FILE).is_file() or name in ticket_names():
-            raise UsageError(f"{name!r} is a ticket; export it first, and give the folder")
-    subjects = [one for name in names for one in subjects_of(name)]
+    subjects = _subjects(config, dense)
     threads = config.threads or tuple(dict.fromkeys((1, cores)))
     if max(threads) > _MOST_THREADS * cores:
         raise UsageError(f"--threads {max(threads)} is more than this machine can do with")
@@ -79,29 +76,42 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
     rows = []
     for one in subjects:
         watcher.status(f"measuring {one.name} ({one.backend})")
-        quality, without = _quality(config, one, dense)
-        files = one.files()
-        of_files = size_of(files) if files else (None, None)
-        rows.append(
-            Measured(
-                name=one.name,
-                backend=one.backend,
-                is_dense=one == reference,
-                bytes=of_files[0],
-                compressed=of_files[1],
-                load_seconds=loading[one],
-                latencies=latencies[one],
-                quality=quality,
-                without_quality=without,
-            )
-        )
-    return BenchResult(
-        rows=tuple(rows),
-        sizes=tuple(sizes),
-        rounds=config.rounds,
-        cores=cores,
-        load=load,
-        notes=tuple(_noise(rows, load, cores)),
+        found = _measured(config, one, dense, latencies[one], loading[one])
+        rows.append(replace(found, is_dense=one == reference))
+    notes = tuple(_noise(rows, load, cores))
+    return BenchResult(tuple(rows), tuple(sizes), config.rounds, cores, load, notes)
+
+
+def _subjects(config: BenchConfig, dense: str | None) -> list[Subject]:
+    """Return what is measured, the dense model first."""
+    names = list(dict.fromkeys((*([dense] if dense else []), *config.folders)))
+    for name in names:
+        if (expanded(name) / METADATA_FILE).is_file() or name in ticket_names():
+            raise UsageError(f"{name!r} is a ticket; export it first, and give the folder")
+    return [one for name in names for one in subjects_of(name)]
+
+
+def _measured(
+    config: BenchConfig,
+    subject: Subject,
+    dense: str | None,
+    latencies: Mapping[Size, Latency],
+    loading: float,
+) -> Measured:
+    """Return a model with its sizes and its quality beside its times."""
+    quality, without = _quality(config, subject, dense)
+    files = subject.files()
+    bytes_, compressed = size_of(files) if files else (None, None)
+    return Measured(
+        name=subject.name,
+        backend=subject.backend,
+        is_dense=False,
+        bytes=bytes_,
+        compressed=compressed,
+        load_seconds=loading,
+        latencies=latencies,
+        quality=quality,
+        without_quality=without,
     )
 
 

@@ -34,7 +34,7 @@ FUNCTIONS = {
     "search": ["search", "plan_search", "derive", "SearchConfig.from_recipe"],
 }
 # What a command shows and how, and what is a function of its own.
-FOR_THE_SCREEN = {"as_json", "quiet", "debug", "full", "dry_run", "on_hub"}
+FOR_THE_SCREEN = {"as_json", "quiet", "debug", "full", "dry_run", "on_hub", "confidence"}
 DRAWN_OF_THE_RESULT = {"bench": {"figure"}}
 
 

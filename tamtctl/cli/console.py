@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
@@ -112,6 +112,11 @@ class Output(Page):
     def note(self, text: str) -> None:
         """Say a line that is no line of the result."""
         self.notes.line(text)
+
+    def json_lines(self, values: Iterable[Mapping[str, Any]]) -> None:
+        """Print objects a line each, for other programs, in letters that every terminal takes."""
+        for value in values:
+            print(json.dumps(_without_nan(value), allow_nan=False))  # noqa: T201
 
     def result(self, value: Mapping[str, Any], essence: str) -> None:
         """Print the JSON object, or in quiet mode the one line that a script wants."""

@@ -10,7 +10,8 @@ import typer
 from tamtctl.cli.options import DebugOption, Given, JsonOption, QuietOption, asks_for
 from tamtctl.cli.screen import hush_hub, hush_libraries, output_of, selected
 from tamtctl.foundations import printable
-from tamtctl.foundations.config import DATA
+from tamtctl.foundations.config import DATA, OUTPUT
+from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 
@@ -22,21 +23,33 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Label this text: lines (- reads them from standard input), or a tsv, csv, jsonl "
-            "or parquet file. Every line or row gets an answer, a blank one that of an empty text.",
+            "or parquet file. JSON lines come out as such, with a confidence of each label.\n\n"
+            "Every line or row gets an answer, a blank one that of an empty text.",
             rich_help_panel=DATA,
         ),
     ] = None,
+    confidence: Annotated[
+        bool,
+        typer.Option(
+            "--confidence",
+            help="With --predict of other files: print the probability behind each label.",
+            rich_help_panel=OUTPUT,
+            hidden=True,
+        ),
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Measure a ticket or a model on held-out text, a fine-tuned checkpoint on its task."""
     config = EvaluateConfig(**given)
+    if confidence and predict is None:
+        raise UsageError("--confidence is for --predict")
     output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
     from tamtctl.cli.views.progress import View
-    from tamtctl.cli.views.tasks import show_evaluation, show_labelled
+    from tamtctl.cli.views.tasks import show_evaluation, show_labelled, show_notes
     from tamtctl.tasks.evaluation import api as evaluation
 
     view: View[object] = View(output)
@@ -49,7 +62,11 @@ def evaluate(
     finally:
         view.close()
     if predict is not None:
-        show_labelled(output, labelled)
+        if labelled.records is None or as_json or quiet:
+            show_labelled(output, labelled, with_confidence=confidence)
+        else:
+            show_notes(output, labelled)
+            output.json_lines(labelled.to_records())
         lines = (printable.line(str(p), None) for p in labelled.predictions)
         output.result(labelled.to_dict(), "\n".join(lines))
         return

@@ -128,7 +128,25 @@ OPTIONS = {
         -q/--quiet bool flag
         task str
     """,
+    "combine": """
+        --allocation str default=first
+        --debug bool flag
+        --encoding str
+        --head str default=first
+        --json bool flag
+        --model str
+        --op str default=majority
+        --output-dir Path
+        --sparsity float
+        --token str
+        -q/--quiet bool flag
+        tickets list[str] several needed
+    """,
     "evaluate": """
+        --confidence bool flag
+        --passages str
+        --queries str
+        --relevant str
         --rows str
         --batch-size int default=16
         --blocks int

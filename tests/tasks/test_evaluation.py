@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -410,9 +411,16 @@ def test_an_example_to_label_is_a_line(bert: Path, run: Run) -> None:
     checkpoint = finetune(own_config(bert, dense=True)).checkpoint[0]
     assert "own.jsonl (24 examples)" in run("evaluate", checkpoint).out
     text = "a\tfile\nof [b]é\u2028\x1b[1m"
+    with Path("new.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["text"], [text]])
+    command = ["evaluate", checkpoint, "--predict", "new.csv"]
+    assert run(*command).out.endswith("\t" + r"a\tfile\nof [b]é\u2028\x1b[1m" + "\n")
     Path("new.jsonl").write_text(json.dumps({"text": text}))
     command = ["evaluate", checkpoint, "--predict", "new.jsonl"]
-    assert run(*command).out.endswith("\t" + r"a\tfile\nof [b]é\u2028\x1b[1m" + "\n")
+    (line,) = run(*command).out.splitlines()
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["text"] == text
     assert json.loads(run(*command, "--json").out)["predictions"][0]["text"] == [text]
 
 

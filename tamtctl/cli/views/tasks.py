@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from tamtctl.cli.console import Page, PlainTable
 from tamtctl.cli.views.words import count, error_text, place
@@ -194,10 +194,29 @@ def show_evaluation(output: Page, result: Evaluation) -> None:
         output.notes.line(note)
 
 
-def show_labelled(output: Page, labelled: Labelled) -> None:
-    """Print a prediction and its text a line, a tab between them; notes come before."""
+def show_notes(output: Page, labelled: Labelled) -> None:
+    """Print what a person should know of predictions."""
     for note in labelled.notes:
         output.notes.line(note)
-    for prediction, texts in zip(labelled.predictions, labelled.texts, strict=True):
+
+
+def show_labelled(output: Page, labelled: Labelled, *, with_confidence: bool = False) -> None:
+    """Print a prediction and its text a line, a tab between them; notes come before.
+
+    Args:
+        output: Where to.
+        labelled: What was predicted.
+        with_confidence: Print the prediction's probability behind it; of a prediction that has
+            none, such as a number, an empty cell.
+    """
+    show_notes(output, labelled)
+    rows = zip(labelled.predictions, labelled.confidences, labelled.texts, strict=True)
+    for prediction, confidence, texts in rows:
         shown = f"{prediction:.8g}" if isinstance(prediction, float) else str(prediction)
-        output.row(shown, *texts)
+        sure = [_probability(prediction, confidence)] if with_confidence else []
+        output.row(shown, *sure, *texts)
+
+
+def _probability(prediction: Any, confidence: Any) -> str:
+    """Return the probability of a prediction; nothing if there is none."""
+    return f"{confidence[prediction]:.4f}" if isinstance(confidence, Mapping) else ""

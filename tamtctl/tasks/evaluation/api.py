@@ -24,6 +24,7 @@ from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.metrics import metrics, standard_errors
 from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.labelled.files import reading_notes
+from tamtctl.tasks.labelled.json_records import json_records
 from tamtctl.tasks.labelled.notes import few_note
 from tamtctl.tasks.labelled.texts import read_texts
 from tamtctl.tasks.measures import MEASURES
@@ -118,6 +119,7 @@ def label(
         list(map(kind.confidence_to_json, said.confidences)),
         cut=checkpoint.cut,
         notes=(*_text_notes(file), *checkpoint.all_notes()),
+        records=json_records(task, file, len(texts)),
     )
 
 

@@ -106,6 +106,7 @@ class Labelled(Shown):
         confidences: The probability of each class by name, the sum of an answer's logits, or None.
         cut: How many of the examples were too long and were cut.
         notes: What a person should know of the predictions, a line each.
+        records: The object of each line, if the texts are those of a JSON lines file.
 
     Example:
         >>> labelled = tamtctl.label(checkpoint, "my-text.txt")
@@ -119,6 +120,19 @@ class Labelled(Shown):
     confidences: list[Any]
     cut: int = 0
     notes: tuple[str, ...] = ()
+    records: Sequence[Mapping[str, Any]] | None = None
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Return an object for each text, with its ``prediction`` and ``confidence``.
+
+        The other fields are those that the line of a JSON lines file has, else the ``text``.
+        """
+        texts = ({"text": one[0] if len(one) == 1 else list(one)} for one in self.texts)
+        rows = zip(self.records or texts, self.predictions, self.confidences, strict=True)
+        return [
+            {**record, "prediction": prediction, "confidence": confidence}
+            for record, prediction, confidence in rows
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

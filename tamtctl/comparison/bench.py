@@ -34,7 +34,9 @@ class Bench:
 
     texts: Texts
     pattern: str = UNSTRUCTURED
-    _references: dict[tuple[str | tuple[str, int], ...], PackedMasks] = field(default_factory=dict)
+    _references: dict[tuple[str, tuple[tuple[str, int], ...]], PackedMasks] = field(
+        default_factory=dict
+    )
 
     @property
     def text(self) -> HeldOutText:
@@ -107,7 +109,7 @@ class Bench:
             counts: Name → how many weights are kept, of every matrix that is masked.
             pattern: The sparsity pattern of the masks.
         """
-        key = (pattern, *sorted(counts.items()))
+        key = pattern, tuple(sorted(counts.items()))
         if key not in self._references:
             self._references[key] = PackedMasks.of(reference_masks(self.weights, counts, pattern))
         return self._references[key]

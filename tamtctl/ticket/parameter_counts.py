@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from tamtctl.models.structures import Shapes, feed_forwards, is_in_layer
@@ -61,10 +61,12 @@ class ParameterCounts:
     def told_by(cls, ticket: TicketMetadata) -> Self | None:
         """Return what a ticket tells, which may be a stranger's; None if that is nothing."""
         told = ticket.metrics.get(_TOLD)
-        values = [told.get(name) for name in cls.__annotations__] if isinstance(told, dict) else []
-        if not values or not all(type(n) is int and 0 < n <= _MOST for n in values):
+        if not isinstance(told, dict):
             return None
-        return cls(*values)
+        values: dict[str, Any] = {one.name: told.get(one.name) for one in fields(cls)}
+        if not all(type(value) is int and 0 < value <= _MOST for value in values.values()):
+            return None
+        return cls(**values)
 
     def to_metrics(self) -> dict[str, Any]:
         """Return what a ticket has of it among its metrics."""

@@ -61,6 +61,11 @@ def test_every_way_finds_masks_of_the_pattern(
         assert (found.flips > 0) == way.startswith("tamt")
     assert found.sparsities == {"layers": pytest.approx(sparsity)}
     assert {"random", "magnitude", "ticket"} <= found.losses.keys()
+    counts = found.parameters
+    assert counts is not None
+    assert counts.total - counts.kept == sum(int((~mask).sum()) for mask in masks.values())
+    assert (counts.exported < counts.total) == (pattern == "neurons")
+    assert found.to_dict()["parameters"] == Ticket.load(found.ticket).metrics["parameters"]
     if way in found.losses:  # which is made anew, of the same pattern
         assert found.losses[way] == found.losses["ticket"]
 
@@ -118,11 +123,12 @@ def test_kept_scores_of_structures_give_other_sparsities(
         search(changed, output_dir=tmp_path / "changed")
 
 
+@pytest.mark.parametrize("pattern", ["2:4", "neurons"])
 def test_a_ticket_of_the_pattern_is_a_start(
-    tiny_model: Path, text_file: Path, tmp_path: Path
+    pattern: str, tiny_model: Path, text_file: Path, tmp_path: Path
 ) -> None:
     def found(folder: str, **changes: Any) -> Path:
-        values: dict[str, Any] = {"pattern": "neurons", "sparsity": 0.5} | changes
+        values: dict[str, Any] = {"pattern": pattern, "sparsity": 0.5} | changes
         config = small_config(tiny_model, text_file, **values)
         return search(config, output_dir=tmp_path / folder).ticket
 
@@ -132,7 +138,9 @@ def test_a_ticket_of_the_pattern_is_a_start(
         before, after = masks_of(start), masks_of(to)
         assert all(np.array_equal(before[name], after[name]) for name in before)
     plain = found("plain", method="magnitude", pattern="unstructured")
-    with pytest.raises(UsageError, match=r"--pattern neurons cannot start from --init .* of the"):
+    with pytest.raises(
+        UsageError, match=rf"--pattern {pattern} cannot start from --init .* of the"
+    ):
         found("refused", init=str(plain), steps=1)
 
 

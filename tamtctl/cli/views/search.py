@@ -104,6 +104,8 @@ def show_search_result(output: Page, result: SearchResult) -> None:
             f"{count(result.steps, 'step')} in {duration(result.seconds)} "
             f"({result.tokens_per_second:,.0f} tokens/s), {result.flips:.1%} of the mask flipped"
         )
+    if result.parameters:
+        output.line(f"The encoder has {result.parameters}.")
     output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
     output.hint(f"next    tamtctl inspect {result.ticket}")
 

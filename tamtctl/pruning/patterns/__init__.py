@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tamtctl.pruning.patterns.families import check_pattern as check_pattern
+from tamtctl.pruning.patterns.families import find_pattern as find_pattern
+from tamtctl.pruning.patterns.families import pattern_names as pattern_names
 from tamtctl.pruning.patterns.table import PATTERNS as PATTERNS
 from tamtctl.pruning.patterns.table import UNSTRUCTURED as UNSTRUCTURED
 from tamtctl.pruning.patterns.table import Pattern as Pattern
-from tamtctl.pruning.patterns.table import check_pattern as check_pattern
-from tamtctl.pruning.patterns.table import find_pattern as find_pattern
-from tamtctl.pruning.patterns.table import pattern_names as pattern_names
 from tamtctl.pruning.patterns.table import register as register

@@ -54,7 +54,8 @@ def select_of(
         keep: Name → how many weights each matrix keeps.
         among_equals: Group → of equal scores that with the larger value is kept.
     """
-    counts, masks = kept_of(structures, keep), {}
+    counts = kept_of(structures, keep)
+    masks: dict[str, Tensor] = {}
     for group, slices in structures.items():
         chosen = keep_largest(scores[group], counts[group], among_equals.get(group))
         masks |= {one.matrix: spread(one, chosen) for one in slices}

@@ -13,6 +13,7 @@ from tamtctl.foundations.shown import Shown
 from tamtctl.pruning.allocations import UNIFORM
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import baselines
+from tamtctl.ticket.parameter_counts import ParameterCounts
 from tamtctl.training.run_folder import RunFolder
 
 START = "start"  # the mask that training started from, if it is no baseline
@@ -116,6 +117,8 @@ class SearchResult(Shown):
         allocation: How the weights that are kept are shared out over the matrices.
         sparsities: Part of the model → share of its zeros, as in `SearchPlan`; empty if an older
             version did not write it down.
+        parameters: How many the encoder has and how many are left, of a pattern; None of any
+            weights.
 
     Example:
         >>> result = tamtctl.search(config)
@@ -152,6 +155,7 @@ class SearchResult(Shown):
     calibration_seconds: float = 0.0
     allocation: str = UNIFORM
     sparsities: dict[str, float] = field(default_factory=dict)
+    parameters: ParameterCounts | None = None
 
     @property
     def text(self) -> ScoredText | None:
@@ -164,7 +168,10 @@ class SearchResult(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self) | {"ticket": str(self.ticket), "run_folder": str(self.run_folder)}
+        values = asdict(self) | {"ticket": str(self.ticket), "run_folder": str(self.run_folder)}
+        if self.parameters is None:
+            del values["parameters"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], run: RunFolder) -> SearchResult:
@@ -173,7 +180,9 @@ class SearchResult(Shown):
         Raises:
             TypeError: It has other fields, as those of another version.
         """
-        rows = {key: _in_order(values[key]) for key in _TABLES if key in values}
+        rows: dict[str, Any] = {key: _in_order(values[key]) for key in _TABLES if key in values}
+        if (counts := values.get("parameters")) is not None:
+            rows["parameters"] = ParameterCounts(**counts)
         where = {"ticket": run.ticket, "run_folder": run.path, "already_done": True}
         return cls(**(dict(values) | rows | where))
 

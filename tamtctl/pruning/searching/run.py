@@ -198,14 +198,13 @@ class PreparedSearch:
             if names
         }
 
-    def _parameter_counts(self) -> dict[str, Any]:
+    def _parameter_counts(self) -> ParameterCounts | None:
         """Return what a ticket of a pattern says of the size of the model."""
         if self.config.pattern == UNSTRUCTURED:
-            return {}
+            return None
         shapes = {name: tuple(weight.shape) for name, weight in self.encoder.weights.items()}
         base = cast(torch.nn.Module, self.encoder.base)
-        counts = ParameterCounts.of(base, shapes, self.keep, self.config.pattern)
-        return counts.to_metrics()
+        return ParameterCounts.of(base, shapes, self.keep, self.config.pattern)
 
     def _text(self) -> ScoredText:
         """Return what the losses are taken on."""
@@ -274,7 +273,7 @@ class PreparedSearch:
         losses, errors = self._losses(masks)
         flips = self.training.flips()
         changed = flips > 0 if config.is_trained else None
-        text = self._text()
+        text, counts = self._text(), self._parameter_counts()
         metrics = {
             "steps": training.steps,
             "flips": flips,
@@ -286,7 +285,7 @@ class PreparedSearch:
             "sequences": text.sequences,
             "sequences_there": text.of,
             "trained_on": list(self.corpus.digests),
-            **self._parameter_counts(),
+            **({} if counts is None else counts.to_metrics()),
         }
         ticket = self._ticket(masks, metrics)
         ticket.save_pretrained(self.run.ticket)
@@ -322,6 +321,7 @@ class PreparedSearch:
             changed=changed,
             allocation=config.allocation,
             sparsities=self._sparsities(),
+            parameters=counts,
         )
         self.run.finish(result.to_dict())
         self.supervisor.checkpoints.remove()

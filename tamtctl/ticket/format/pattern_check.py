@@ -31,9 +31,10 @@ def check_pattern(pattern: str, shapes: Shapes, mask: Callable[[str], Mask]) -> 
     except ValueError as error:
         raise Defect(f"is no ticket of the pattern {pattern}: {error}") from error
     if structures is None:
+        kept_each, size = claim.numbers
         for name in shapes:
-            _check_groups(name, mask(name), *claim.numbers, pattern)
-        return f"{claim.numbers[0]} of every {claim.numbers[1]} neighbours are kept"
+            _check_groups(name, mask(name), kept_each, size, pattern)
+        return f"{kept_each} of every {size} neighbours are kept"
     if strange := sorted(shapes.keys() - set(matrices_of(structures))):
         raise Defect(f"is no ticket of the pattern {pattern}: it masks {strange[0]}, too")
     kept = {group: _kept_structures(slices, mask, pattern) for group, slices in structures.items()}

@@ -1,0 +1,145 @@
+"""Families of patterns: those that differ in the numbers of their names, such as ``2:4``.
+
+The row of one is made when its name is asked for, and its functions get the numbers, too. Imports
+nothing heavy. To add a family: a `Form` in `tamtctl.ticket.format.patterns`, a file of functions
+beside this one, and a row in `_FAMILIES`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tamtctl.foundations.checks import one_of
+from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.shelves import Row
+from tamtctl.models.structures import Shapes, Structures
+from tamtctl.pruning.patterns.table import PATTERNS, UNSTRUCTURED, Pattern
+from tamtctl.ticket.format.patterns import BLOCK, N_OF_M, Form
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Numbered(Row):
+    """The code of a family with the numbers of one name."""
+
+    code: str | object
+    numbers: tuple[int, ...]
+
+    def keep(self, shapes: Shapes, sparsity: float) -> Mapping[str, int]:
+        """Return what `Pattern.keep` does."""
+        found: Mapping[str, int] = self.function("keep")(shapes, sparsity, *self.numbers)
+        return found
+
+    def select(self, *values: Any) -> Mapping[str, Tensor]:
+        """Return what `Pattern.select` does."""
+        found: Mapping[str, Tensor] = self.function("select")(*values, *self.numbers)
+        return found
+
+    def structures(self, shapes: Shapes) -> Structures:
+        """Return what `Pattern.structures` does."""
+        found: Structures = self.function("structures")(shapes, *self.numbers)
+        return found
+
+
+def _n_of_m(row: Pattern, kept: int, size: int) -> Pattern:
+    """Return the row of n:m.
+
+    Raises:
+        UsageError: It prunes nothing.
+    """
+    if kept >= size:
+        raise UsageError(f"--pattern {row.name} prunes nothing; give n:m with n below m, as in 2:4")
+    return replace(row, sparsity=1 - kept / size)
+
+
+def _block(row: Pattern, rows: int, columns: int) -> Pattern:
+    """Return the row of blocks.
+
+    Raises:
+        UsageError: They are of one weight.
+    """
+    if rows * columns == 1:
+        raise UsageError(f"--pattern {row.name} is {UNSTRUCTURED}; give that")
+    return row
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Family:
+    """Patterns that differ in the numbers of their names.
+
+    Attributes:
+        form: What the names look like.
+        row: The row of any.
+        settled: Makes it the row of one; gets its numbers, too.
+    """
+
+    form: Form
+    row: Pattern
+    settled: Callable[..., Pattern]
+
+    def find(self, name: str) -> Pattern | None:
+        """Return the row of a name; None if it is of another family."""
+        found = re.fullmatch(self.form.grammar, name)
+        if found is None:
+            return None
+        numbers = tuple(map(int, found.groups()))
+        code = _Numbered(name=name, code=self.row.code, numbers=numbers)
+        return self.settled(replace(self.row, name=name, code=code), *numbers)
+
+
+_FAMILIES = (
+    _Family(
+        form=N_OF_M,
+        row=Pattern(
+            name=N_OF_M.name,
+            code="tamtctl.pruning.patterns.n_of_m",
+            takes_cuts=True,
+            is_of_words=False,
+        ),
+        settled=_n_of_m,
+    ),
+    _Family(
+        form=BLOCK,
+        row=Pattern(
+            name=BLOCK.name,
+            code="tamtctl.pruning.patterns.block",
+            takes_cuts=True,
+            is_of_words=False,
+            is_structured=True,
+        ),
+        settled=_block,
+    ),
+)
+
+
+def pattern_names() -> tuple[str, ...]:
+    """Return every pattern and family, as help texts name them."""
+    others = (name for name in PATTERNS if name != UNSTRUCTURED)
+    return (UNSTRUCTURED, *(family.form.name for family in _FAMILIES), *others)
+
+
+def find_pattern(name: str) -> Pattern:
+    """Return the row of a pattern, or that of a member of a family, such as ``2:4``.
+
+    Raises:
+        UsageError: There is no such pattern.
+    """
+    if name in PATTERNS:
+        return PATTERNS[name]
+    for family in _FAMILIES:
+        if row := family.find(name):
+            return row
+        if name == family.form.name:
+            raise UsageError(f"--pattern {name} has numbers, as in {family.form.example}")
+    one_of("pattern", name, pattern_names())
+    raise AssertionError(name)  # a name that is known is found above
+
+
+def check_pattern(_: str, name: str) -> None:
+    """Raise UsageError unless there is a pattern of this name."""
+    find_pattern(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import UsageError
@@ -18,9 +18,6 @@ from tamtctl.foundations.shelves import Row
 from tamtctl.models.structures import Shapes, Structures
 from tamtctl.pruning.patterns.table import PATTERNS, UNSTRUCTURED, Pattern
 from tamtctl.ticket.format.patterns import BLOCK, N_OF_M, Form
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +32,9 @@ class _Numbered(Row):
         found: Mapping[str, int] = self.function("keep")(shapes, sparsity, *self.numbers)
         return found
 
-    def select(self, *values: Any) -> Mapping[str, Tensor]:
+    def select(self, *values: Any) -> Mapping[str, Any]:
         """Return what `Pattern.select` does."""
-        found: Mapping[str, Tensor] = self.function("select")(*values, *self.numbers)
+        found: Mapping[str, Any] = self.function("select")(*values, *self.numbers)
         return found
 
     def structures(self, shapes: Shapes) -> Structures:

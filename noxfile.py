@@ -52,8 +52,8 @@ def check_style(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def slow(session: nox.Session) -> None:
-    """Run the tests that take over 30 seconds each."""
-    session.install(".[test]")
+    """Run the tests that take over 30 seconds each, and those of loggers, which are installed."""
+    session.install(".[test,mlflow,trackio,wandb]")
     session.run("pytest", "-m", "slow", *session.posargs)
 
 

@@ -28,12 +28,12 @@ from tamtctl.pruning.methods import TAMT, check_init, check_method, methods
 from tamtctl.pruning.objectives import objectives, usual_for_sentences
 from tamtctl.pruning.patterns import UNSTRUCTURED, check_pattern, pattern_names
 from tamtctl.ticket.places import ticket_names
+from tamtctl.training.loggers.setting import log_to
 
 REWINDS = ("weights", "none")
 CLIPPING = ("global", "per-tensor")
 TWO_VALUED, NATS = "two-valued", "nats"
 INIT_SCORES = (TWO_VALUED, NATS)
-LOGS = ("tensorboard",)
 MOST_STEPS = 10**8  # of a training: years; what is above is a slip of the keyboard
 STEPS = f"at least 1 and at most {MOST_STEPS:,}"
 
@@ -339,13 +339,7 @@ class SearchSettings(Config):
         check=at_least(1),
         before=None,
     )
-    log_to: str | None = setting(
-        default=None,
-        help="Where to log besides metrics.jsonl: {choices}.",
-        panel=OUTPUT,
-        choices=LOGS,
-        names_run=False,
-    )
+    log_to: str | None = log_to()
     keep_scores: bool | None = setting(
         default=None,
         help="Keep the trained scores in the run's folder.",

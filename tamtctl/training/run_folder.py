@@ -49,6 +49,11 @@ class RunFolder:
     identity: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """What it is called, without where it is."""
+        return self.path.absolute().name
+
+    @property
     def ticket(self) -> Path:
         """Where the run's ticket goes."""
         return self.path / TICKET

@@ -118,7 +118,7 @@ def test_a_person_sees_the_evaluations_and_the_early_end(run: Run, config: Searc
         ("--patience 2", "give --eval-every, too"),
         ("--eval-every 0", "--eval-every must be at least 1"),
         ("--checkpoint-every -1", "--checkpoint-every must be at least 1"),
-        ("--log-to wandb", "--log-to must be one of tensorboard"),
+        ("--log-to weaver", "--log-to must be one of tensorboard, wandb, trackio, mlflow"),
         ("--method magnitude --eval-every 5", "--eval-every is for methods that train"),
         ("--method imp --eval-every 5", "--eval-every is for --method tamt"),
     ],

@@ -10,7 +10,6 @@ from tamtctl.foundations.checks import at_least, positive, require, seed_number
 from tamtctl.foundations.config import (
     DATA,
     METHOD,
-    OUTPUT,
     RUN,
     TRAINING,
     Config,
@@ -21,8 +20,9 @@ from tamtctl.foundations.config import (
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives import objectives
-from tamtctl.pruning.settings import LOGS, MOST_STEPS, STEPS
+from tamtctl.pruning.settings import MOST_STEPS, STEPS
 from tamtctl.ticket.places import ticket_names
+from tamtctl.training.loggers.setting import log_to
 
 
 @configuration
@@ -139,13 +139,7 @@ class RecoverConfig(Config):
         check=at_least(1),
         names_run=False,
     )
-    log_to: str | None = setting(
-        default=None,
-        help="Where to log besides metrics.jsonl: {choices}.",
-        panel=OUTPUT,
-        choices=LOGS,
-        names_run=False,
-    )
+    log_to: str | None = log_to()
 
     def _check_together(self) -> None:
         if (self.steps is None) == (self.minutes is None):

@@ -35,7 +35,7 @@ from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.loop import TrainingRun
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder, write_json
-from tamtctl.training.run_log import RunLog
+from tamtctl.training.run_log import Logging, RunLog
 from tamtctl.training.supervisor import Supervisor
 
 MODEL = "model"  # the checkpoint's folder in the run's
@@ -175,7 +175,8 @@ class PreparedRecovery:
         write_json(self.run.path / BUDGET, {"steps": self.training.count})
         shutil.rmtree(self.run.path / MODEL, ignore_errors=True)
         try:
-            with RunLog(self.run.path, self.config.log_to, after_step) as log:
+            logging = Logging(self.config.log_to, self.run.name, self.run.config)
+            with RunLog(self.run.path, after_step, logging, watcher.note) as log:
                 return self.supervisor.run(log, progress, watcher.note)
         except DivergedError as error:
             good = self.supervisor.checkpoints.paths()

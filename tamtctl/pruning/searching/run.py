@@ -53,7 +53,7 @@ from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.loop import TrainingRun
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder
-from tamtctl.training.run_log import RunLog
+from tamtctl.training.run_log import Logging, RunLog
 from tamtctl.training.supervisor import Supervisor
 
 
@@ -252,7 +252,8 @@ class PreparedSearch:
         try:
             if not world().is_first:
                 return self.supervisor.run(None, progress, watcher.note)
-            with RunLog(self.run.path, self.config.log_to, after_step) as log:
+            logging = Logging(self.config.log_to, self.run.name, self.run.config)
+            with RunLog(self.run.path, after_step, logging, watcher.note) as log:
                 return self.supervisor.run(log, progress, watcher.note)
         except DivergedError as error:
             good = self.supervisor.checkpoints.paths()

@@ -35,6 +35,7 @@ from tamtctl.tasks.labelled.records import TaskData
 from tamtctl.tasks.registry import find_task
 from tamtctl.tasks.run_facts import SEED_METRICS
 from tamtctl.training.run_folder import CONFIG, RESULT, RUNS, RunFolder
+from tamtctl.training.run_log import check_log_to
 
 
 @watched(default_watcher)
@@ -77,6 +78,7 @@ def finetune(
     earlier_result = partial(_earlier_result, run, force=force)
     if done := world().on_first(earlier_result):
         return done
+    check_log_to(config.log_to)
     prepared = world().in_turn(
         lambda: Prepared.prepare(config, start, data, read, training, run, watcher)
     )

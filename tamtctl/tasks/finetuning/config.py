@@ -34,6 +34,7 @@ from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.registry import TASKS, find_task
 from tamtctl.tasks.task import check_columns
 from tamtctl.ticket.places import ticket_names
+from tamtctl.training.loggers.setting import log_to
 
 SELECTIONS = ("last", "best")
 
@@ -208,6 +209,7 @@ class FinetuneConfig(Config):
         check=positive,
         names_run=False,
     )
+    log_to: str | None = log_to()
 
     def _check_together(self) -> None:
         if not self.has_own_files:

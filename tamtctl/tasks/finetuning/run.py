@@ -44,6 +44,7 @@ from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.labelled.dev_split import DEV_FILE, save_examples
 from tamtctl.tasks.run_facts import SEED_METRICS, places_of
 from tamtctl.training.run_folder import write_json
+from tamtctl.training.run_log import Logging
 
 
 def run_all(prepared: Prepared, watcher: FinetuneWatcher) -> FinetuneResult:
@@ -103,7 +104,7 @@ def _try_rate(
     world().on_first(lambda: folder.mkdir(exist_ok=True))
     seed_run.resume(watcher.note)
     try:
-        seed_run.train(folder, watcher.progress, watcher.note)
+        seed_run.train(folder, watcher.progress, watcher.note, Logging())
         said = world().on_first(lambda: held_out.predict(seed_run.model, prepared.scale))
     except DivergedError:  # with a rate that is too high, which is an answer, too
         said = None
@@ -194,7 +195,9 @@ def _run_seed(prepared: Prepared, seed: int, folder: Path, watcher: FinetuneWatc
     )
     world().on_first(lambda: make_room(unfinished, folder))
     seed_run.resume(watcher.note)
-    seed_run.train(unfinished, watcher.progress, watcher.note)
+    told = prepared.run.config | {"seed": seed}
+    logging = Logging(prepared.config.log_to, f"{prepared.run.name}-{folder.name}", told)
+    seed_run.train(unfinished, watcher.progress, watcher.note, logging)
     world().on_first(lambda: _save_seed(prepared, seed, seed_run, unfinished, watcher))
     world().on_first(seed_run.checkpoints.remove)
     world().on_first(lambda: unfinished.replace(folder))

@@ -24,7 +24,7 @@ from tamtctl.tasks.task import Task
 from tamtctl.training.checkpoints import Checkpoints, State
 from tamtctl.training.loop import TrainingRun, dropout_seed, train
 from tamtctl.training.run_folder import truncate_metrics
-from tamtctl.training.run_log import RunLog
+from tamtctl.training.run_log import Logging, RunLog
 from tamtctl.training.supervisor import Supervisor
 
 
@@ -141,6 +141,7 @@ class SeedRun:
         folder: Path,
         progress: Callable[[StepReport], None],
         note: Callable[[str], None],
+        logging: Logging,
     ) -> None:
         """Train to the last step, or as patience says; for the best epoch, measure after every one.
 
@@ -148,13 +149,14 @@ class SeedRun:
             folder: For the log, which the first process keeps.
             progress: Is told every report.
             note: Is told a line of what a person should know.
+            logging: Where else it is logged.
         """
         after_step = self._supervisor.step
         if not world().is_first:
             done = self._supervisor.run(None, progress, note)
         else:
             truncate_metrics(folder, after_step)
-            with RunLog(folder, None, after_step) as log:
+            with RunLog(folder, after_step, logging, note) as log:
                 done = self._supervisor.run(log, progress, note)
         self.seconds, self.steps_done = done.seconds - self._scoring_seconds, done.steps
 

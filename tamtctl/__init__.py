@@ -123,6 +123,8 @@ _CONTENTS: dict[str, dict[str, tuple[str, str]]] = {
         "pull": ("ticket.hub.pulling", "fetch one and verify it"),
     },
     "Besides": {
+        "cache_contents": ("ticket.caches", "what is kept besides runs"),
+        "clear_cache": ("ticket.caches", "remove it, while nobody uses it"),
         "env": ("foundations.environment", "what a bug report needs"),
         "ProgressBars": ("foundations.watching", "a watcher with bars"),
         "Silent": ("foundations.watching", "a watcher that says nothing"),

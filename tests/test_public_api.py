@@ -26,6 +26,7 @@ COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-define
 
 # Where a command's name is a word of Python, or it has several functions: those that it calls.
 FUNCTIONS = {
+    "cache": ["cache_contents", "clear_cache"],
     "compare": ["compare", "plan_comparison", "make_part"],
     "evaluate": ["evaluate", "label"],
     "import": ["import_ticket"],
@@ -85,7 +86,7 @@ def test_every_command_is_a_function_with_the_parameters_of_its_options(command:
     known |= set(settings_of(kind)) if kind and issubclass(kind, Config) else set()
     typed = {one.name.rstrip("_") for one in COMMANDS[command].params} - FOR_THE_SCREEN
     typed -= DRAWN_OF_THE_RESULT.get(command, set())
-    called = {"tickets": "name", "predict": "file", "license_id": "license"}
+    called = {"tickets": "name", "predict": "file", "license_id": "license", "words": "names"}
     missing = {name for name in typed if name not in known and called.get(name) not in known}
     assert missing == set()
 

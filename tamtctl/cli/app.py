@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from tamtctl.cli.bench_command import bench
+from tamtctl.cli.cache_command import cache
 from tamtctl.cli.combine_command import combine
 from tamtctl.cli.compare_command import compare
 from tamtctl.cli.evaluate_command import evaluate
@@ -102,6 +103,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
         "import mask.pt --model bert-base-uncased --output-dir ticket",
     ),
     "list": (list_tickets, "list --sort loss"),
+    "cache": (cache, "cache clear statistics losses --dry-run"),
     "env": (env, "env > report.txt"),
 }
 for _name, (_function, _example) in _COMMANDS.items():

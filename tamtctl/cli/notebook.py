@@ -19,6 +19,7 @@ _ROWS = 20  # of what was labelled
 
 # Class → module and function that show it.
 _SHOWS = {
+    "CacheContents": ("cli.views.caching", "show_cache"),
     "CombineResult": ("cli.views.combining", "show_combination"),
     "Comparison": ("cli.views.comparison", "show_comparison"),
     "Evaluation": ("cli.views.tasks", "show_evaluation"),

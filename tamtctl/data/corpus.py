@@ -36,7 +36,7 @@ from tamtctl.data.token_streams import (
 )
 from tamtctl.data.tokenization import LineTokenizer
 from tamtctl.data.units import BLOCKS, LINES, UNITS
-from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def load_corpus(
     }
     fingerprint = _fingerprint(sources, apart, encoder, options)
     name = ", ".join(_names(source))
-    folder = cache_dir() / "corpora" / fingerprint
+    folder = cache_folder("corpora") / fingerprint
     if not is_intact(folder):
         with new_folder(folder) as unfinished:
             write_corpus(unfinished, sources, apart, encoder, unit, max_tokens, progress)

@@ -1,14 +1,28 @@
-"""Where derived data (harvested text, token streams) is kept between runs."""
+"""Where derived data is kept between runs, and that it stays while somebody uses it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from huggingface_hub import constants
 
 from tamtctl.foundations.errors import TamtctlError
+from tamtctl.foundations.locks import shared
 from tamtctl.foundations.paths import expanded
+
+# Folder in the cache → what is kept there. Nothing else in the cache is ours.
+CACHES: Mapping[str, str] = {
+    "corpora": "texts as tokens",
+    "statistics": "what criteria learnt of a text",
+    "losses": "losses of masks that were measured",
+    "python-docs": "the documentation of this Python",
+    "digests": "checksums of large files",
+    "commits": "the commits of models and datasets of the Hub",
+}
+IN_USE = ".in-use"  # the file that is locked
 
 
 def check_hub_cache() -> None:
@@ -40,3 +54,26 @@ def cache_dir() -> Path:
             "there is no home folder to keep caches in; set TAMTCTL_CACHE (or HOME) to a folder "
             "that you can write to"
         ) from error
+
+
+def cache_folder(name: str) -> Path:
+    """Return the folder of one of the `CACHES`, which need not exist yet.
+
+    Raises:
+        TamtctlError: There is no home folder, and no other is named.
+    """
+    assert name in CACHES
+    return cache_dir() / name
+
+
+@contextmanager
+def cache_in_use() -> Iterator[None]:
+    """Keep the cache as it is for the length of the block: nobody clears it; many may use it.
+
+    Where the cache cannot be written there is no lock, and nothing that could be cleared.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError, TamtctlError):
+            cache_dir().mkdir(parents=True, exist_ok=True)
+            stack.enter_context(shared(cache_dir() / IN_USE))
+        yield

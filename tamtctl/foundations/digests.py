@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.working import work
 
@@ -35,7 +35,7 @@ def file_sha256(path: Path) -> str:
         status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
     )  # fmt: skip
     name = hashlib.sha256(repr((os.path.realpath(path), facts)).encode("utf-8", "surrogateescape"))
-    kept = cache_dir() / "digests" / name.hexdigest()
+    kept = cache_folder("digests") / name.hexdigest()
     with suppress(OSError, UnicodeDecodeError):
         if _HEX.fullmatch(known := kept.read_text(encoding="ascii")):
             return known

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.files import write_whole
 
 _ASKED_AGAIN_AFTER = 60.0  # seconds: the runs of a sweep share one answer
@@ -49,4 +49,4 @@ def dataset_commit(repo_id: str) -> str:
 
 
 def _kept(repo_id: str) -> Path:
-    return cache_dir() / "commits" / hashlib.sha256(repo_id.encode()).hexdigest()
+    return cache_folder("commits") / hashlib.sha256(repo_id.encode()).hexdigest()

@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
+from tamtctl.foundations.cache import cache_in_use
+
 T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
@@ -85,6 +87,8 @@ def counted(items: Iterable[T], what: str, total: int | None = None) -> Iterator
 def watched(default: Callable[[], object]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator: the ``watcher`` of a function hears of the work within.
 
+    Meanwhile nobody clears the cache, which all such work uses.
+
     Args:
         default: Makes the watcher of a call that has none; its ``close`` is called at the end.
     """
@@ -96,7 +100,7 @@ def watched(default: Callable[[], object]) -> Callable[[Callable[P, R]], Callabl
             watcher = default() if given is None else given
             options["watcher"] = watcher
             try:
-                with heard_by(watcher):
+                with heard_by(watcher), cache_in_use():
                     return function(*args, **options)
             finally:
                 if given is None and hasattr(watcher, "close"):

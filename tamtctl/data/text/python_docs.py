@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.working import counted
@@ -61,7 +61,7 @@ def documents() -> list[Document]:
     identity = f"{HARVEST_VERSION}\n{sys.version}\n{library}"
     version = ".".join(map(str, sys.version_info[:3]))
     key = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    path = cache_dir() / "python-docs" / f"{version}-{key}.json"
+    path = cache_folder("python-docs") / f"{version}-{key}.json"
     cached = _read_cache(path)
     if cached is None:
         cached = harvest(library)

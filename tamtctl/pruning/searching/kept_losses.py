@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.masks import pack
 from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
@@ -28,7 +28,7 @@ def file_of(identity: Mapping[str, object], masks: Mapping[str, Tensor]) -> Path
     for name, mask in masks.items():
         digest.update(name.encode())
         digest.update(pack(mask.numpy(force=True)).tobytes())
-    return cache_dir() / "losses" / f"{digest.hexdigest()}.json"
+    return cache_folder("losses") / f"{digest.hexdigest()}.json"
 
 
 def write(file: Path, losses: Mapping[str, HeldOutLoss]) -> None:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tamtctl.data.batch import Batch
-from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.tensor_files import write_tensors
 from tamtctl.pruning.statistics.table import Statistic
@@ -61,7 +61,7 @@ def file_of(row: Statistic, model: str, matrices: Sequence[str], text: str, on: 
         _VERSION, row.name, row.version, model, list(matrices), text, on.device.type, on.precision
     ]  # fmt: skip
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    return cache_dir() / "statistics" / f"{name}.safetensors"
+    return cache_folder("statistics") / f"{name}.safetensors"
 
 
 def write(file: Path, statistic: Kept) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from huggingface_hub.hf_api import RepoFile
 
-from tamtctl.foundations.cache import check_hub_cache
+from tamtctl.foundations.cache import cache_in_use, check_hub_cache
 from tamtctl.foundations.errors import HubError, NoTicketError, TicketError
 from tamtctl.foundations.folders import check_target, replacing, write_to_disk
 from tamtctl.foundations.hub_requests import UnreachableError
@@ -52,6 +52,7 @@ class PullResult(Shown):
         return asdict(self) | {"path": str(self.path)}
 
 
+@cache_in_use()
 def pull(
     repo: str,
     *,

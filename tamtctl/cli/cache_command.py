@@ -1,0 +1,54 @@
+"""``tamtctl cache``: what is kept besides runs, and clearing it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tamtctl.cli.completion import among
+from tamtctl.cli.options import DebugOption, JsonOption, QuietOption
+from tamtctl.cli.screen import output_of
+from tamtctl.foundations.cache import CACHES
+from tamtctl.foundations.errors import UsageError
+
+_CLEAR = "clear"
+
+
+def cache(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="clear NAME",
+            show_default=False,
+            help=f"clear: remove what is kept, of some names or of all but tickets: "
+            f"{', '.join(CACHES)}, tickets. By default, only show it.",
+            autocompletion=among((_CLEAR, *CACHES, "tickets")),
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what clear would remove; remove nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what is kept besides runs, and how large it is; clear it.
+
+    What is cleared is made or fetched again when it is needed. While another tamtctl is at work,
+    nothing is cleared; links are never followed.
+    """
+    output = output_of(as_json, quiet)
+    from tamtctl.cli.views.caching import show_cache
+    from tamtctl.ticket import caches
+
+    action, names = (words[0], words[1:]) if words else (None, [])
+    if action not in (None, _CLEAR):
+        raise UsageError(f"cache {action!r} is nothing that can be done; type tamtctl cache clear")
+    if action is None and dry_run:
+        raise UsageError("--dry-run is for tamtctl cache clear")
+    contents = caches.clear_cache(names, dry_run=dry_run) if action else caches.cache_contents()
+    show_cache(output, contents)
+    if action:
+        output.line("cleared" if contents.cleared else "nothing was removed")
+    output.result(contents.to_dict(), str(contents.bytes))

@@ -22,7 +22,8 @@ EXPORTED = """
     BenchConfig BenchResult CompareConfig Comparison EvaluateConfig Evaluation FinetuneConfig
     FinetuneResult KeepZeros KeptZeros Labelled ProgressBars RecoverConfig RecoverResult
     SearchConfig SearchPlan SearchResult Silent TamtctlError Ticket bench cache_contents
-    clear_cache combine compare compare_masks derive env evaluate export figure finetune import_ticket inspect_ticket
+    clear_cache combine compare compare_masks derive env evaluate export figure finetune
+    import_ticket inspect_ticket
     keep_zeros kept_zeros known_tickets label list_tickets make_part nano_path plan_comparison
     plan_search published_tickets pull push recover search
 """.split()

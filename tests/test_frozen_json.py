@@ -153,7 +153,8 @@ PRINTED = {
     """,
     "compare": "{$compared}",
     "compare --dry-run": """
-        {runs:[{cell:str estimated_seconds:float run_folder:str state:str steps:int}]}
+        {runs:[{cell:str estimated_seconds:float part:int parts:int run_folder:str state:str
+        steps:int}] slurm:null}
     """,
     "inspect": "$inspected",
     "inspect two": """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from tamtctl.cli.options import (
     asks_for,
 )
 from tamtctl.cli.screen import hush_hub, hush_libraries, output_of
+from tamtctl.cli.slurm import slurm_array
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.foundations.config import OUTPUT, RUN
 from tamtctl.foundations.errors import UsageError
@@ -71,9 +73,11 @@ def compare(
     try:
         if dry_run:
             plan = comparison.plan_comparison(config, shard=part, watcher=view)
-            show_comparison_plan(output, plan)
+            script = None if part else slurm_array(config, plan, sys.argv)
+            show_comparison_plan(output, plan, script)
             todo = sum(run.state != "done" for run in plan)
-            output.result({"runs": [run.to_dict() for run in plan]}, str(todo))
+            told = {"runs": [run.to_dict() for run in plan], "slurm": script}
+            output.result(told, str(todo))
             return
         if part:
             runs = comparison.make_part(config, shard=part, force=force, watcher=view)

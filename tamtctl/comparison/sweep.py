@@ -57,13 +57,25 @@ class Runs:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """The search of a cell: where it is, whether it is ``done``, and what is left to do."""
+    """The search of a cell: where it is, whether it is ``done``, and what is left to do.
+
+    Attributes:
+        cell: What is searched.
+        run_folder: Where it is.
+        state: ``done``, ``to do`` or ``damaged``.
+        steps: Steps that are left.
+        estimated_seconds: How long they take.
+        part: Which part of the sweep makes it, from 1, if there are as many as can run apart.
+        parts: How many these are.
+    """
 
     cell: Cell
     run_folder: Path
     state: str
     steps: int
     estimated_seconds: float
+    part: int
+    parts: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -80,6 +92,8 @@ def plan_runs(
     """Return what `make_runs` would do, with times from a probe of every method."""
     seconds_per_step: dict[str, float] = {}
     planned: list[PlannedRun] = []
+    units = _units(config, cells, None)
+    part_of = {cell: part for part, unit in enumerate(units, 1) for cell in unit}
     for cell in itertools.chain.from_iterable(_units(config, cells, shard)):
         if cell is None:
             continue
@@ -99,7 +113,8 @@ def plan_runs(
             probe = plan_search(wanted)
             seconds_per_step[cell.method] = probe.estimated_seconds / probe.steps
         seconds = steps * seconds_per_step.get(cell.method, 0.0)
-        planned.append(PlannedRun(cell, search_folder(wanted), state, steps, seconds))
+        folder, part = search_folder(wanted), part_of[cell]
+        planned.append(PlannedRun(cell, folder, state, steps, seconds, part, len(units)))
     return planned
 
 

@@ -128,6 +128,8 @@ def test_parts_of_a_sweep_are_put_together(run: Run, sweep: list[object]) -> Non
     planned = json.loads(plan.out)["runs"]
     assert {one["state"] for one in planned} == {"to do"}
     assert sum(one["steps"] for one in planned) == 2 * (8 + 12) + 2 * (8 + 4)  # imp goes on
+    assert [one["parts"] for one in planned] == [6] * 8
+    assert "#SBATCH --array=1-6\n" in json.loads(plan.out)["slurm"]
     assert all(one["estimated_seconds"] > 0 for one in planned)
     assert not Path("runs").exists()
     parts = [json.loads(run(*sweep, "--shard", f"{i}/3", "--json").out)["runs"] for i in (1, 2, 3)]
@@ -138,6 +140,7 @@ def test_parts_of_a_sweep_are_put_together(run: Run, sweep: list[object]) -> Non
     finished = runs()
     again = run(*sweep, "--dry-run")
     assert "0 of 8 runs to do" in again.out
+    assert "SBATCH" not in again.out
     done = run(*sweep)
     assert done.code == 0, done.err
     assert runs() == finished

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from tamtctl.comparison.sweep import PlannedRun
 
 
-def show_comparison_plan(output: Page, plan: Sequence[PlannedRun]) -> None:
-    """Print the runs of a sweep, and what is left to do."""
+def show_comparison_plan(
+    output: Page, plan: Sequence[PlannedRun], script: str | None = None
+) -> None:
+    """Print the runs of a sweep, what is left to do, and a script that does it in parts."""
     table = PlainTable("run", "state")
     table.add_column("steps", justify="right")
     table.add_column("training", justify="right")
@@ -26,6 +28,12 @@ def show_comparison_plan(output: Page, plan: Sequence[PlannedRun]) -> None:
     todo = sum(run.state != "done" for run in plan)
     seconds = sum(run.estimated_seconds for run in plan)
     output.line(f"{todo} of {count(len(plan), 'run')} to do, training about {duration(seconds)}")
+    if script:
+        output.line()
+        output.line("The same as a Slurm array, to be sent from this folder with sbatch:")
+        output.line()
+        for line in script.splitlines():
+            output.line(line)
 
 
 def show_comparison(output: Page, comparison: Comparison) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -233,6 +234,37 @@ class Rows:
         batches = sorted_in_groups(whole, self.lengths, batch_size).reshape(-1, batch_size)
         whole[:] = batches[random.permutation(len(batches))].ravel()
         return order
+
+
+class Chosen:
+    """Some sequences of a text, as a text of its own."""
+
+    def __init__(self, text: Sequences, indices: IdArray) -> None:
+        """Choose.
+
+        Args:
+            text: The whole text.
+            indices: The numbers of the sequences, shape (n,).
+        """
+        self._text, self._indices = text, indices
+        self.lengths = None if text.lengths is None else text.lengths[indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def rows(self, indices: IdArray) -> IdArray:
+        """Return some of those chosen, padded to the longest of them, shape (B, T)."""
+        return self._text.rows(self._indices[indices])
+
+    def facts(self, rows: str, unknown: float) -> SequenceFacts:
+        """Return what a person is told of the whole text, but how many sequences these are."""
+        whole = self._text.facts(rows, unknown)
+        mean = whole.mean_length if self.lengths is None else float(self.lengths.mean())
+        return replace(whole, count=len(self), mean_length=mean)
+
+    def order(self, random: np.random.Generator, batch_size: int, head: int) -> IdArray:
+        """Return all numbers, shuffled."""
+        return random.permutation(len(self))
 
 
 def _room(sequence_length: int, prefix: IdArray, suffix: IdArray) -> int:

@@ -13,16 +13,23 @@ from tamtctl.models.loading import NO_PART_OF_A_MODEL
 def content_digest(encoder: Encoder, *, with_head: bool = True) -> str:
     """Return the SHA-256 of all that losses depend on in a model and its tokenizer.
 
+    A pooler that the checkpoint lacks is a random one, and no part of the model.
+
     Args:
         encoder: The model.
-        with_head: Whether the head that it was loaded with is a part of it.
+        with_head: Whether the head that it was loaded with is a part of it. Without, the digest is
+            of what hidden states depend on, and the same whether a head was loaded or not.
     """
     model = encoder.model if with_head else encoder.base
+    left_out = frozenset() if with_head and encoder.pooler else encoder.unreached
+    inside = "" if model is encoder.base else f"{model.base_model_prefix}."
     configuration = model.config.to_diff_dict()
     told = {key: v for key, v in configuration.items() if key not in NO_PART_OF_A_MODEL}
     tokenizer = (encoder.tokenizer.backend_tokenizer.to_str(), encoder.tokenizer.all_special_ids)
     digest = hashlib.sha256(json.dumps([told, tokenizer], sort_keys=True, default=str).encode())
     for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if name.removeprefix(inside) in left_out:
+            continue
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()

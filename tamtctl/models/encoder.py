@@ -39,6 +39,8 @@ class Encoder:
             they live in ``model`` and stand in module order.
         pooler: Name → weight of the pooler, which no token's hidden state depends on. Empty if the
             checkpoint has none: the random one that transformers then makes is ignored.
+        unreached: Names of all parameters of ``base`` that no hidden state depends on, those of
+            such a random pooler included.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Encoder:
     tokenizer: PreTrainedTokenizerFast
     matrices: dict[str, nn.Parameter]
     pooler: dict[str, Tensor]
+    unreached: frozenset[str] = frozenset()
 
     @property
     def base(self) -> PreTrainedModel:

@@ -65,7 +65,8 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
         )
     model, loading = _load_weights(AutoModel, name, source, pinned)
     pooler_names = _names_without_hidden_state(model, config)
-    if lost := sorted(loading["missing_keys"] - _with_biases(pooler_names)):
+    unreached = frozenset(_with_biases(pooler_names))
+    if lost := sorted(loading["missing_keys"] - unreached):
         raise ModelError(
             f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]}; "
             "without them it would run on random numbers: give a complete checkpoint"
@@ -85,7 +86,7 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
     _check_finite(name, model)
     matrices = {n: p for n, p in maskable_matrices(model).items() if n not in pooler_names}
     revision = getattr(config, "_commit_hash", None)
-    return Encoder(name, revision, model.eval(), tokenizer, matrices, pooler)
+    return Encoder(name, revision, model.eval(), tokenizer, matrices, pooler, unreached)
 
 
 def _check_finite(name: str, model: PreTrainedModel) -> None:

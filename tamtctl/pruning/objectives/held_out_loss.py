@@ -20,7 +20,14 @@ from tamtctl.foundations.loss_units import MIN_SEQUENCES
 from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.objective import Objective
 
-__all__ = ["MIN_SEQUENCES", "HeldOutLoss", "check_targets", "held_out_losses", "total_error"]
+__all__ = [
+    "MIN_SEQUENCES",
+    "HeldOutLoss",
+    "check_targets",
+    "held_out_losses",
+    "no_losses",
+    "total_error",
+]
 
 
 @dataclass(frozen=True)
@@ -117,4 +124,19 @@ def held_out_losses(
             raise CorpusError(f"{term} compares rows of the held-out text, and it has but one")
     return {
         term: HeldOutLoss(np.concatenate(sums[term]), np.concatenate(counts[term])) for term in sums
+    }
+
+
+def no_losses(objective: Objective, batches: Iterable[Batch]) -> dict[str, HeldOutLoss]:
+    """Return the loss 0 of each term, on the targets that it has: there is nothing to compute."""
+    counts: dict[str, list[NDArray[np.int64]]] = {}
+    for batch in batches:
+        for term, rows in objective.blocks(batch).items():
+            counts.setdefault(term, []).append(
+                np.bincount(rows.numpy(), minlength=len(batch.input_ids))
+            )
+    together = {term: np.concatenate(those) for term, those in counts.items()}
+    return {
+        term: HeldOutLoss(np.zeros(len(those), np.float64), those)
+        for term, those in together.items()
     }

@@ -1,19 +1,16 @@
-"""A model and held-out text to try many masks on; what was measured once is kept.
-
-The losses follow from the masks, the weights and the text.
-"""
+"""A model and held-out text to try many masks on; what was measured once is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from tamtctl.data.corpus import Corpus, load_corpus
 from tamtctl.data.noise import Noise
+from tamtctl.data.sequences import Chosen, Sequences
 from tamtctl.data.units import BLOCKS
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import NoHeadError
@@ -23,12 +20,13 @@ from tamtctl.models.encoder import Encoder
 from tamtctl.models.loading import load_encoder
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.pruning.objectives import TERMS
-from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
+from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, check_targets
 from tamtctl.pruning.objectives.objective import Objective
-from tamtctl.pruning.searching import kept_losses
+from tamtctl.pruning.searching.kept_losses import KeptLosses
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
+from tamtctl.pruning.statistics.calibration import uncalibrated
 
-_VERSION = 2  # raise it whenever the same masks would give other losses
+_TO_CHOOSE_ON = 64  # sequences: two budgets differ by more than these are unsure of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +36,14 @@ class HeldOutText:
     Attributes:
         encoder: On its device; with its masked-LM head if the checkpoint has one.
         frozen: Name → pre-trained weight of every matrix that a hidden state depends on.
+        corpus: The corpus that it is a part of.
         cut: The text.
         compute: Where and in which precision.
         objectives: Every term of an objective, each by itself; without a masked-LM head, those that
             need none, and so without a pooling of sentences.
-        identity: What the losses depend on besides the masks.
+        kept: What is known of the model's masks, whoever measured them.
+        identity: Digests of ``model`` and ``text``, and the ``sequence_length``: two of the same
+            text and length measure the same.
         scored: What a person is told of the text.
         digests: Digests of the corpus that it is a part of, as tickets have them.
         notes: Lines that a person should know of it.
@@ -50,9 +51,11 @@ class HeldOutText:
 
     encoder: Encoder
     frozen: dict[str, Tensor]
+    corpus: Corpus
     cut: ProbeText
     compute: Compute
     objectives: dict[str, Objective]
+    kept: KeptLosses
     identity: dict[str, object]
     scored: ScoredText
     digests: tuple[str, ...] = ()
@@ -86,32 +89,31 @@ class HeldOutText:
             sequence_length=sequence_length, limit=limit,
         )  # fmt: skip
         identity = {
-            "version": _VERSION,
             "model": content_digest(encoder),
             "text": text.fingerprint,
             "sequence_length": sequence_length,
-            "limit": limit,
-            "device": compute.device.type,
-            "precision": compute.precision,
         }
         pooling = SentencePipeline.known(model, revision)
         if pooling is not None:
             identity["pooling"] = pooling.digest
-        cast(nn.Module, encoder.model).to(compute.device)
-        frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
         measured = [
             name
             for name, term in TERMS.items()
             if (has_head or not term.needs_head) and (pooling or not term.needs_embeddings)
         ]
+        kept = KeptLosses.of(encoder, measured, compute)
+        cast(nn.Module, encoder.model).to(compute.device)
+        frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
         return cls(
             encoder=encoder,
             frozen=frozen,
+            corpus=text,
             cut=cut,
             compute=compute,
             objectives={
                 name: Objective(encoder, name, frozen, pooling=pooling) for name in measured
             },
+            kept=kept,
             identity=identity,
             scored=cut.scored(text.held_out_name),
             digests=text.digests,
@@ -140,6 +142,7 @@ class HeldOutText:
         )  # fmt: skip
         return replace(
             self,
+            corpus=text,
             cut=cut,
             identity=self.identity | {"text": text.fingerprint, "sequence_length": sequence_length},
             scored=cut.scored(text.held_out_name),
@@ -167,23 +170,47 @@ class HeldOutText:
         """Whether the model says how it makes sentence embeddings."""
         return "pooling" in self.identity
 
-    def losses(self, masks: Mapping[str, Tensor] | None) -> dict[str, HeldOutLoss]:
+    def training_text(self) -> Sequences:
+        """Return what a search for the model trains on.
+
+        Raises:
+            CorpusError: There is no training text.
+        """
+        length = cast(int, self.identity["sequence_length"])
+        name = f"the training text of {self.corpus.name}"
+        return self.corpus.training_text(length, self.encoder.tokenizer, name=name)
+
+    def of_training(self) -> HeldOutText:
+        """Return the same model with a part of the training text: choices are made on it.
+
+        No criterion is calibrated on that part, unless the text is so short that it has to be.
+
+        Raises:
+            CorpusError: There is no training text, or nothing in it can be measured.
+        """
+        whole = self.training_text()
+        length = cast(int, self.identity["sequence_length"])
+        name = f"the training text of {self.corpus.name}"
+        chosen = Chosen(whole, uncalibrated(whole, length, _TO_CHOOSE_ON))
+        check_targets(chosen, noise=self.cut.noise, limit=None, text=name)
+        facts = chosen.facts(self.corpus.rows, self.corpus.train_unknown)
+        cut = ProbeText(chosen, facts, self.cut.noise, len(chosen))
+        return replace(self, cut=cut, scored=cut.scored(name))
+
+    def losses(
+        self, masks: Mapping[str, Tensor] | None, terms: Collection[str] | None = None
+    ) -> dict[str, HeldOutLoss]:
         """Return each term's loss of the pre-trained model under masks, with its own head.
 
         Args:
             masks: Name → boolean mask of every matrix in `frozen`, at least; None: dense.
+            terms: Which terms; None: all.
         """
-        if masks is None:
-            masks = {n: torch.ones_like(w, dtype=torch.bool) for n, w in self.frozen.items()}
-        chosen = {name: masks[name] for name in self.frozen}
-        file = kept_losses.file_of(self.identity, chosen)
-        if (found := kept_losses.read(file, self.terms)) is not None:
-            return found
-        objectives = tuple(self.objectives.values())
-        probe = MaskProbe(self.encoder, self.frozen, objectives, self.compute)
-        found = probe.losses(self.cut, chosen)
-        kept_losses.write(file, found)
-        return found
+        objectives = tuple(
+            one for name, one in self.objectives.items() if terms is None or name in terms
+        )
+        probe = MaskProbe(self.encoder, self.frozen, objectives, self.compute, kept=self.kept)
+        return probe.losses(self.cut, masks)
 
 
 def _read_text(

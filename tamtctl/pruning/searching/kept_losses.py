@@ -1,64 +1,142 @@
-"""Losses of masks that were measured before: kept in the cache, under what they follow from."""
+"""Losses of masks that were measured before: kept in the cache, under all that they follow from.
+
+A sweep measures the dense model and the baselines once, whichever of its searches is the first to
+ask, and the comparison behind it finds what its searches measured. What is kept is found again by
+content alone: of the model, the mask, every batch as the model sees it (so text, rows, length,
+limit and masked tokens), the loss and its code, and where and in which precision it is taken.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+import torch
+import transformers
 from torch import Tensor
 
+from tamtctl.data.batch import Batch
 from tamtctl.foundations.cache import cache_folder
+from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.masks import pack
-from tamtctl.pruning.objectives import TERMS
+from tamtctl.models.content import content_digest
+from tamtctl.models.encoder import Encoder
+from tamtctl.pruning.objectives import Term, terms_of
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
+from tamtctl.pruning.objectives.pooling import sentence_pooling
+from tamtctl.pruning.statistics.kept import digest_of
 from tamtctl.training.run_folder import write_json
 
+_VERSION = 3  # raise it whenever the same masks would give other losses
 
-def file_of(identity: Mapping[str, object], masks: Mapping[str, Tensor]) -> Path:
-    """Return where the losses of masks are kept.
+Losses = dict[str, HeldOutLoss]  # by term
 
-    Args:
-        identity: What they depend on besides the masks, as plain JSON values.
-        masks: Name → boolean mask.
+
+@dataclass(frozen=True)
+class KeptLosses:
+    """What is known of the masks of a model.
+
+    Attributes:
+        models: Objective → digest of the model, with its head and the way in which it makes
+            sentence embeddings if the objective needs that.
+        compute: Where losses are taken, and in which precision.
     """
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
-    for name, mask in masks.items():
-        digest.update(name.encode())
-        digest.update(pack(mask.numpy(force=True)).tobytes())
-    return cache_folder("losses") / f"{digest.hexdigest()}.json"
 
+    models: Mapping[str, str]
+    compute: Compute
 
-def write(file: Path, losses: Mapping[str, HeldOutLoss]) -> None:
-    """Keep term → loss."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(
-        file,
-        {
-            term: {
-                "sums": loss.sums.tolist(),
-                "counts": loss.counts.tolist(),
-                "version": TERMS[term].version,
-            }
-            for term, loss in losses.items()
-        },
-    )
+    @classmethod
+    def of(cls, encoder: Encoder, objectives: Iterable[str], compute: Compute) -> Self:
+        """Prepare for a model that is as it was loaded: nothing is folded or trained yet."""
+        with_head = {name: terms_of(name).need_head for name in objectives}
+        digests = {
+            needed: content_digest(encoder, with_head=needed) for needed in set(with_head.values())
+        }
+        models = {}
+        for name, needed in with_head.items():
+            pooling = sentence_pooling(encoder.id, encoder.revision, terms_of(name))
+            models[name] = digests[needed] + (pooling.digest if pooling else "")
+        return cls(models, compute)
 
+    def file_of(
+        self, objective: str, batches: Sequence[Batch], masks: Mapping[str, Tensor]
+    ) -> Path | None:
+        """Return where the losses of masks are kept; None if they cannot be known again.
 
-def read(file: Path, terms: tuple[str, ...]) -> dict[str, HeldOutLoss] | None:
-    """Return the losses of some terms; None if they are not there, or of another version."""
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        if any(values[term].get("version", 1) != TERMS[term].version for term in terms):
+        Args:
+            objective: Terms that are taken of one forward pass.
+            batches: What they are taken on.
+            masks: Name → boolean mask.
+        """
+        codes = {term.name: [term.version, _code_digest(term)] for term in terms_of(objective)}
+        if any(code is None for _, code in codes.values()):
             return None
-        return {  # in this order, which the file does not keep
+        identity = {
+            "version": _VERSION,
+            "libraries": [torch.__version__, transformers.__version__],
+            "model": self.models[objective],
+            "text": digest_of(batches),
+            "terms": codes,
+            "circumstances": self.compute.circumstances,
+        }
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+        for name, mask in masks.items():
+            digest.update(f"{name} {list(mask.shape)}".encode())
+            digest.update(pack(mask.numpy(force=True)).tobytes())
+        return cache_folder("losses") / f"{digest.hexdigest()}.json"
+
+
+def write(file: Path, losses: Losses) -> None:
+    """Keep losses; where the cache cannot be written, they are taken again next time."""
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, to_dict(losses))
+
+
+def read(file: Path, terms: Iterable[str]) -> Losses | None:
+    """Return the losses of all these terms; None if they are not there, or damaged."""
+    try:
+        return from_dict(json.loads(file.read_text(encoding="utf-8")), terms)
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def to_dict(losses: Losses) -> dict[str, Any]:
+    """Return plain JSON values."""
+    return {
+        term: {"sums": loss.sums.tolist(), "counts": loss.counts.tolist()}
+        for term, loss in losses.items()
+    }
+
+
+def from_dict(values: Any, terms: Iterable[str]) -> Losses | None:
+    """Return what `to_dict` wrote of all these terms; None if it is something else."""
+    try:
+        return {  # in this order, which a file does not keep
             term: HeldOutLoss(
                 np.array(values[term]["sums"], np.float64),
                 np.array(values[term]["counts"], np.int64),
             )
             for term in terms
         }
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _code_digest(term: Term) -> str | None:
+    """Return the digest of the file that a loss is defined in; None if there is no such file.
+
+    A term of somebody's own script keeps its name while its author changes it.
+    """
+    try:
+        source = inspect.getsourcefile(term.function("loss"))
+        return source and hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    except (OSError, TypeError):
         return None

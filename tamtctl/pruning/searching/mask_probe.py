@@ -7,13 +7,14 @@ A mask in memory is enough for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from tamtctl.data.batch import Batch
 from tamtctl.data.batches import evaluation_batches
 from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
@@ -23,8 +24,10 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
 from tamtctl.models.encoder import Encoder, max_sequence_length
 from tamtctl.pruning.objectives import terms_of
-from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, check_targets, held_out_losses
+from tamtctl.pruning.objectives.held_out_loss import check_targets, held_out_losses, no_losses
 from tamtctl.pruning.objectives.objective import Objective
+from tamtctl.pruning.searching import kept_losses
+from tamtctl.pruning.searching.kept_losses import KeptLosses, Losses
 from tamtctl.pruning.trained.folded_weights import fold
 
 _ROWS_COMPARED = 16  # of a batch in which a term compares them: no loss depends on a batch size
@@ -119,6 +122,7 @@ class MaskProbe:
         objectives: What is measured, one after the other.
         compute: Where and in which precision.
         batch_size: Sequences at once.
+        kept: What is known of the masks already, and is kept for others; None measures all anew.
     """
 
     encoder: Encoder
@@ -126,8 +130,9 @@ class MaskProbe:
     objectives: tuple[Objective, ...]
     compute: Compute
     batch_size: int = 16
+    kept: KeptLosses | None = None
 
-    def losses(self, text: ProbeText, masks: Mapping[str, Tensor] | None) -> dict[str, HeldOutLoss]:
+    def losses(self, text: ProbeText, masks: Mapping[str, Tensor] | None) -> Losses:
         """Return term → loss of the model under masks.
 
         Args:
@@ -138,25 +143,47 @@ class MaskProbe:
         if masks is None:
             masks = {n: torch.ones_like(w, dtype=torch.bool) for n, w in self.frozen.items()}
         masks = {name: masks[name].to(self.compute.device) for name in self.frozen}
-        fold(self.encoder.matrices, self.frozen, masks)
-        found = self.losses_as_folded(text)
-        if all(bool(mask.all()) for mask in masks.values()):
-            found |= {  # 0 but for rounding
-                term.name: found[term.name].of_nothing()
-                for objective in self.objectives
-                if objective.teaches_itself
-                for term in terms_of(objective.name)
-                if term.is_distance
-            }
+        found: Losses = {}
+        for objective in self.objectives:
+            batches = list(self._batches(text, objective))
+            file = self.kept and self.kept.file_of(objective.name, batches, masks)
+            known = file and kept_losses.read(file, terms_of(objective.name).names)
+            if not known:
+                known = self._measured(objective, batches, masks)
+                if file:
+                    kept_losses.write(file, known)
+            found |= known
         return found
 
-    def losses_as_folded(self, text: ProbeText) -> dict[str, HeldOutLoss]:
+    def _measured(
+        self, objective: Objective, batches: Sequence[Batch], masks: Mapping[str, Tensor]
+    ) -> Losses:
+        is_dense = all(bool(mask.all()) for mask in masks.values())
+        terms = terms_of(objective.name)
+        nothing = {
+            term.name
+            for term in terms
+            if is_dense and objective.teaches_itself and term.is_distance
+        }
+        if len(nothing) == len(terms):
+            return no_losses(objective, batches)
+        fold(self.encoder.matrices, self.frozen, masks)
+        found = self._of(objective, batches)
+        # What is a distance to itself is 0 but for rounding.
+        return found | {term: found[term].of_nothing() for term in nothing}
+
+    def losses_as_folded(self, text: ProbeText) -> Losses:
         """Return term → loss of the model with the weights that its parameters hold now."""
-        found: dict[str, HeldOutLoss] = {}
+        found: Losses = {}
         for objective in self.objectives:
-            noise = text.noise if terms_of(objective.name).need_noise else None
-            is_compared = terms_of(objective.name).compare_rows
-            rows = _ROWS_COMPARED if is_compared else self.batch_size
-            batches = evaluation_batches(text.sequences, rows, noise=noise, limit=text.limit)
-            found |= held_out_losses(objective, batches, self.compute.autocast, self.compute.device)
+            found |= self._of(objective, self._batches(text, objective))
         return found
+
+    def _of(self, objective: Objective, batches: Iterable[Batch]) -> Losses:
+        return held_out_losses(objective, batches, self.compute.autocast, self.compute.device)
+
+    def _batches(self, text: ProbeText, objective: Objective) -> Iterator[Batch]:
+        terms = terms_of(objective.name)
+        noise = text.noise if terms.need_noise else None
+        rows = _ROWS_COMPARED if terms.compare_rows else self.batch_size
+        return evaluation_batches(text.sequences, rows, noise=noise, limit=text.limit)

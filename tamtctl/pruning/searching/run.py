@@ -39,6 +39,7 @@ from tamtctl.pruning.searching.initial_mask import (
     initial_ticket,
     with_matrices_of,
 )
+from tamtctl.pruning.searching.kept_losses import KeptLosses
 from tamtctl.pruning.searching.lending import loaded
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
 from tamtctl.pruning.searching.pattern_matrices import with_matrices_of_pattern
@@ -115,6 +116,7 @@ class PreparedSearch:
             names = " and ".join(dict.fromkeys(row.name for row in config.criteria))
             watcher.status(f"ranking the weights by {names}")
             start = world().on_first(lambda: initial_start(config, encoder, text, ticket))
+        kept = KeptLosses.of(encoder, [config.objective], compute)
         declared = None
         if config.base_model is not None:
             hashes = {name: checksums[name] for name in encoder.weights}
@@ -124,7 +126,8 @@ class PreparedSearch:
         kind = IterativePruning if config.method == IMP else MaskTraining
         training = kind(config, compute, encoder, text, start)
 
-        probe = MaskProbe(encoder, training.frozen, (training.steps.objective,), compute)
+        objectives = (training.steps.objective,)
+        probe = MaskProbe(encoder, training.frozen, objectives, compute, kept=kept)
 
         def evaluate() -> dict[str, float]:
             with training.steps.pretrained_head():

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from tamtctl.data.batch import Batch
+from tamtctl.data.noise import ORDER, random_numbers
+from tamtctl.data.padding import IdArray
+from tamtctl.data.sequences import Sequences
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.folders import size
 from tamtctl.foundations.working import counted
@@ -54,6 +57,18 @@ def calibration_batches(batches: Iterable[Batch], tokens: int, rows: int | None)
         if tokens <= 0 or rows == 0:
             break
     return chosen
+
+
+def uncalibrated(text: Sequences, sequence_length: int, count: int) -> IdArray:
+    """Return the numbers of sequences that a calibration reads last, if it comes to them at all.
+
+    Args:
+        text: The training text.
+        sequence_length: Tokens of each, at most.
+        count: How many; of a short text a tenth, and one at least.
+    """
+    order = text.order(random_numbers(ORDER, SEED, 0), rows_at_once(sequence_length), head=0)
+    return order[-min(count, max(1, len(text) // 10)) :]
 
 
 class Calibration:

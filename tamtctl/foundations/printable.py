@@ -15,6 +15,16 @@ LONGEST_LINE, LONGEST_CELL = 4000, 300  # characters that are shown
 
 # What begins markup; an underscore between two letters or digits does not.
 _MARKDOWN = re.compile(r"[\\`*\[\]|#~!]|(?<![^\W_])_|_(?![^\W_])")
+# What LaTeX takes for a command, and signs that its usual fonts and encodings lack.
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"{\char34}",
+    "'": r"\textquotesingle{}", "`": r"\textasciigrave{}", "[": "{[}", "]": "{]}", "*": "{*}",
+    "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "–": r"\textendash{}", "—": r"\textemdash{}",
+    "…": r"\dots{}", "→": r"$\to$", "≤": r"$\leq$", "≥": r"$\geq$", "·": r"$\cdot$",
+    "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}", "’": r"\textquoteright{}",
+}  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -62,6 +72,17 @@ def markdown_table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str
     first, *others = [list(heading), *map(list, rows)]
     lines = [first, ["---"] * len(first), *others]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def latex(text: str) -> str:
+    """Return text for LaTeX, in a cell or a paragraph: no command, comment, ligature or option."""
+    plain = "".join(_LATEX.get(character, character) for character in line(text))
+    return re.sub(r"(?<=[-,])(?=[-,])", "{}", plain)
+
+
+def css_text(text: str) -> str:
+    """Return text as a quoted string of CSS, also within a page of HTML."""
+    return '"' + "".join(c if c.isalnum() else f"\\{ord(c):x} " for c in line(text)) + '"'
 
 
 def csv_cell(text: str) -> str:

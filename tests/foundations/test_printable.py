@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -35,6 +36,7 @@ HOSTILE = (
     "$\\frac$",
     "x" * 9_000,
 )
+LATEX_SIGNS = "\\{}$&#%_^~<>|\"'`[]*±−×–—…→≤≥·“”’"
 anything = st.one_of(st.text(), st.sampled_from(HOSTILE), st.text().map("".join(HOSTILE).__add__))
 
 
@@ -100,6 +102,27 @@ def test_a_csv_cell_is_no_formula_and_one_cell(text: str) -> None:
     ((first, second),) = csv.reader(io.StringIO(file.getvalue()))
     assert second == "b"
     assert not first.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+@given(anything)
+@example("--")
+@example("[1em]*")
+def test_latex_holds_text_and_nothing_else(text: str) -> None:
+    written = printable.latex(text)
+    commands = set(re.findall(r"\\(?:[a-z]+|.)", written))
+    assert commands <= set(re.findall(r"\\(?:[a-z]+|.)", printable.latex("".join(LATEX_SIGNS))))
+    plain = re.sub(r"\\[{}$&#%_]|\{\}|\{\[\}|\{\]\}|\{\*\}|\{\\char34\}|\$[^$]*\$", "", written)
+    assert not set(plain) & set("{}$&#%_^~[]*<>|")
+    assert "--" not in written
+
+
+@given(anything)
+def test_a_text_of_css_ends_where_it_should(text: str) -> None:
+    written = printable.css_text(text)
+    assert written[0] == written[-1] == '"'
+    assert not set(written[1:-1]) & set("\"'<>&;{}\n")
+    shown = re.sub(r"\\([0-9a-f]+) ", lambda found: chr(int(found[1], 16)), written[1:-1])
+    assert shown == printable.line(text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from tamtctl.comparison.ceiling import ceilings
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.opening import Opened, open_comparison
 from tamtctl.comparison.report import write_report
 from tamtctl.comparison.result import Comparison
-from tamtctl.comparison.run import measured
+from tamtctl.comparison.run import measured, measured_beside
 from tamtctl.comparison.sections.table import SECTIONS
 from tamtctl.comparison.sweep import CompareWatcher, PlannedRun, Runs, make_runs, plan_runs
 from tamtctl.comparison.ticket_labels import short_name
@@ -58,14 +59,19 @@ def compare(
     folder = replace(folder, identity=_identity(opened))
     folder.finished(force=force)
     with promising(KEPT):
-        runs = make_runs(opened.config, opened.cells, opened.model, force=force, watcher=watcher)
+        cells = [*opened.cells, *opened.beside]
+        runs = make_runs(opened.config, cells, opened.model, force=force, watcher=watcher)
         subnetworks = measured(opened, runs, watcher)
+        beside = measured_beside(opened, runs)
+        trained_on = ceilings(opened, subnetworks, watcher)
     comparison = Comparison(
         config=config,
         model=public_model(opened.model)[0],
         texts=opened.text_facts,
         measures=tuple(subnetworks[0].losses),
         subnetworks=subnetworks,
+        beside=beside,
+        ceilings=trained_on,
         left_out={str(cell): why for cell, why in runs.left_out.items()},
         notes=list(opened.notes),
         folder=folder.path,
@@ -100,7 +106,8 @@ def plan_comparison(
     """
     watcher = watcher or Silent()
     opened = open_comparison(config, watcher)
-    return plan_runs(opened.config, opened.cells, shard=shard, watcher=watcher)
+    cells = [*opened.cells, *opened.beside]
+    return plan_runs(opened.config, cells, shard=shard, watcher=watcher)
 
 
 @watched(default_watcher)
@@ -127,9 +134,8 @@ def make_part(
     """
     watcher = watcher or Silent()
     opened = open_comparison(config, watcher)
-    return make_runs(
-        opened.config, opened.cells, opened.model, shard=shard, force=force, watcher=watcher
-    )
+    cells = [*opened.cells, *opened.beside]
+    return make_runs(opened.config, cells, opened.model, shard=shard, force=force, watcher=watcher)
 
 
 def _identity(opened: Opened) -> Identity:

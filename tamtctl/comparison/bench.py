@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -121,16 +121,38 @@ class Bench:
             for name, weight in self.weights.items()
         }
 
-    def losses(self, masks: Mapping[str, Tensor] | None) -> dict[str, HeldOutLoss]:
+    def losses(
+        self, masks: Mapping[str, Tensor] | None, terms: Collection[str] | None = None
+    ) -> dict[str, HeldOutLoss]:
         """Return measure → loss: of each term on every text.
 
         Args:
             masks: Name → boolean mask; a matrix without one stays dense. None: the dense model.
+            terms: What is measured; None: everything.
         """
         masks = None if masks is None else self.completed(masks)
-        found = {label: text.losses(masks) for label, text in self.texts.items()}
+        found = {label: text.losses(masks, terms) for label, text in self.texts.items()}
         return {
             loss_measure(term, label): found[label][term]
             for term in self.text.terms
             for label in self.texts
+            if term in found[label]
         }
+
+    def choosing_loss(self, masks: Mapping[str, Tensor], term: str) -> HeldOutLoss:
+        """Return the loss of a mask on a part of the training text, which no table reports.
+
+        Args:
+            masks: Name → boolean mask; a matrix without one stays dense.
+            term: The loss.
+        """
+        return self._choosing_text.losses(self.completed(masks), [term])[term]
+
+    @property
+    def choosing_sequences(self) -> int:
+        """How many sequences `choosing_loss` is taken on."""
+        return len(self._choosing_text.cut.sequences)
+
+    @cached_property
+    def _choosing_text(self) -> HeldOutText:
+        return self.text.of_training()

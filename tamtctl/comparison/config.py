@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from tamtctl.comparison.grid import Cell, TimedBudget
+from tamtctl.comparison.grid import Budgets, Cell, TimedBudget
 from tamtctl.comparison.settings import CompareSettings
 from tamtctl.foundations.config import (
     configuration,
     settings_of,
 )
 from tamtctl.foundations.errors import UsageError
-from tamtctl.pruning.allocations import UNIFORM
+from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion
 from tamtctl.pruning.methods import DEFAULT_METHODS, IMP, IMP_OBJECTIVE
-from tamtctl.pruning.patterns import UNSTRUCTURED
-from tamtctl.pruning.recipes import RECIPES, Recipe
+from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
+from tamtctl.pruning.recipes import RECIPES, Recipe, usual_budgets
 
 
 @configuration
@@ -93,6 +93,28 @@ class CompareConfig(CompareSettings):
             for seed in self._seeds_of(method)
         ]
 
+    def cells_of_other_budgets(self, cells: Sequence[Cell], objective: str) -> list[Cell]:
+        """Return the criteria of a sweep once more, with the budgets that the sweep has not.
+
+        A sweep has either the same sparsity in every matrix, or budgets that follow from a
+        criterion. Either may be the worse one for a criterion that takes no training.
+
+        Args:
+            cells: Those of the sweep.
+            objective: The loss by which budgets are chosen.
+        """
+        if not PATTERNS[self.mask_pattern].takes_budgets:
+            return []
+        others = (row for row in ALLOCATIONS.values() if row.is_uniform == bool(self.among))
+        other = next(others)
+        by = None if other.is_uniform else usual_budgets(objective)
+        budgets = Budgets(other.name, by, objective)
+        return [
+            replace(cell, budgets=budgets)
+            for cell in cells
+            if is_criterion(cell.method) and not find_criterion(cell.method).has_seeds
+        ]
+
     def search_config(self, cell: Cell, timed: TimedBudget | None = None) -> SearchConfig:
         """Return the search that finds a cell.
 
@@ -134,8 +156,17 @@ class CompareConfig(CompareSettings):
         steps = equal.steps
         if timed:
             steps, changes["max_minutes"] = timed.steps, timed.seconds / 60
-        return SearchConfig.from_recipe(
+        search = SearchConfig.from_recipe(
             self.recipe, method=facts.method, objective=facts.objective, steps=steps, **changes
+        )
+        if (budgets := cell.budgets) is None:
+            return search
+        return replace(
+            search,
+            allocation=budgets.allocation,
+            budget_criterion=budgets.criterion,
+            floor=None if budgets.criterion is None else search.floor,
+            objective=budgets.objective,
         )
 
     def defaults(self) -> SearchConfig:

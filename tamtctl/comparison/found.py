@@ -44,6 +44,10 @@ class Picture:
 class Found:
     """What a section found; it overrides what it has to say and leaves out the rest."""
 
+    def lead(self) -> Sequence[str]:
+        """Return whole sentences for the first paragraph of the report, which many read alone."""
+        return ()
+
     def preface(self) -> Sequence[str]:
         """Return paragraphs that a reader needs before the numbers."""
         return ()

@@ -9,12 +9,38 @@ from tamtctl.pruning.methods import IMP, Method, known_method
 
 
 @dataclass(frozen=True)
+class Budgets:
+    """How many weights each matrix keeps, where a cell has other budgets than its sweep.
+
+    Attributes:
+        allocation: A name on the shelf of allocations.
+        criterion: What says which matrix keeps how much; None if all have one sparsity.
+        objective: The loss by which budgets are chosen.
+    """
+
+    allocation: str
+    criterion: str | None
+    objective: str
+
+    def __str__(self) -> str:
+        return f"{self.allocation} budgets" + (f" by {self.criterion}" if self.criterion else "")
+
+
+@dataclass(frozen=True)
 class Cell:
-    """One subnetwork of a sweep; ``seed`` is None where the method has none."""
+    """One subnetwork of a sweep.
+
+    Attributes:
+        method: A name that `tamtctl.pruning.methods.known_method` knows.
+        sparsity: Its sparsity.
+        seed: None where the method has none.
+        budgets: How its zeros are shared out, if not as those of the whole sweep.
+    """
 
     method: str
     sparsity: float
     seed: int | None
+    budgets: Budgets | None = None
 
     @property
     def facts(self) -> Method:
@@ -35,7 +61,8 @@ class Cell:
 
     def __str__(self) -> str:
         seed = "" if self.seed is None else f", seed {self.seed}"
-        return f"{self.method} at {self.sparsity:g}{seed}"
+        budgets = "" if self.budgets is None else f", {self.budgets}"
+        return f"{self.method} at {self.sparsity:g}{seed}{budgets}"
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,11 @@ def loss_difference(a: Sequence[HeldOutLoss], b: Sequence[HeldOutLoss]) -> Inter
     return Interval(value, *_percentiles(weights @ differences / (weights @ counts)))
 
 
+def mean_over_seeds(losses: Sequence[HeldOutLoss]) -> HeldOutLoss:
+    """Return the mean loss of several seeds on the same text, as one loss of that text."""
+    return HeldOutLoss(np.mean([one.sums for one in losses], axis=0), losses[0].counts)
+
+
 def metric_difference(a: Sequence[Resampled], b: Sequence[Resampled]) -> Interval:
     """Return by how much ``a`` has more than ``b``, by a paired bootstrap over dev examples.
 

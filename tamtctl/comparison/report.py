@@ -1,17 +1,20 @@
-"""The report of a comparison: one HTML file, Markdown, CSV, JSON, and the figures as files."""
+"""The report of a comparison: one HTML file, Markdown, LaTeX, CSV, JSON, and figures as files."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.found import Table
+from tamtctl.comparison.rendering.latex import latex
 from tamtctl.comparison.rendering.markdown import markdown
-from tamtctl.comparison.rendering.page import page
-from tamtctl.comparison.rendering.plotting import render
+from tamtctl.comparison.rendering.page import Drawing, page
+from tamtctl.comparison.rendering.plotting import on_dark, render
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.sections.table import in_order
 from tamtctl.foundations import printable
@@ -21,29 +24,51 @@ from tamtctl.foundations.public_names import public, public_search
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 from tamtctl.training.run_folder import write_json
 
-REPORT, MARKDOWN, CSV, JSON, FIGURES = (
+REPORT, MARKDOWN, LATEX, CSV, JSON, FIGURES = (
     "report.html",
     "report.md",
+    "results.tex",
     "results.csv",
     "results.json",
     "figures",
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What is said of a comparison, by every page alike; see `rendering.page.Written`."""
+
+    title: str
+    about: str
+    lead: str
+    notes: Sequence[str]
+    figures: Sequence[Drawing]
+    first: Sequence[Table]
+    sentences: Sequence[str]
+    tables: Sequence[tuple[str, Table]]
+    facts: Sequence[str]
+
+
 def write_report(comparison: Comparison) -> None:
     """Write all files of the report into the comparison's folder."""
     folder = comparison.folder
-    title, facts, sentences = _title(comparison), _facts(comparison), comparison.sentences
-    first = first_tables(comparison)
-    tables = [*_headed(comparison, "middle"), *_headed(comparison, "last")]
-    figures = _figures(comparison)
-    embedded = [(caption, light, dark) for caption, _, light, dark in figures]
-    html = page(title, facts, first, sentences, embedded, tables)
-    (folder / REPORT).write_text(html, encoding="utf-8")
-    files = [(caption, file) for caption, file, _, _ in figures]
-    text = markdown(title, facts, first, sentences, files, tables)
-    (folder / MARKDOWN).write_text(text, encoding="utf-8")
+    sections = in_order(comparison.found)
+    report = Report(
+        title=_title(comparison),
+        about=_about(comparison),
+        lead=" ".join(line for _, found in sections for line in found.lead()),
+        notes=_notes(comparison),
+        figures=_figures(comparison),
+        first=first_tables(comparison),
+        sentences=comparison.sentences,
+        tables=[*_headed(comparison, "middle"), *_headed(comparison, "last")],
+        facts=_facts(comparison),
+    )
+    (folder / REPORT).write_text(page(report), encoding="utf-8")
+    (folder / MARKDOWN).write_text(markdown(report), encoding="utf-8")
     (folder / CSV).write_text(_csv(comparison), encoding="utf-8")
+    table = latex(report.first[0], caption(comparison), "tab:lottery-tickets")
+    (folder / LATEX).write_text(table, encoding="utf-8")
     write_json(folder / JSON, _published(comparison.to_dict()) | {"environment": _machine()})
 
 
@@ -61,18 +86,20 @@ def _headed(comparison: Comparison, place: str) -> list[tuple[str, Table]]:
     ]
 
 
-def _figures(comparison: Comparison) -> list[tuple[str, str, bytes, bytes]]:
-    """Write the figures; return caption, file, and SVG for light and for dark screens of each."""
+def _figures(comparison: Comparison) -> list[Drawing]:
+    """Write the figures, and return them in all forms that a page has them in."""
     folder = comparison.folder / FIGURES
     folder.mkdir(exist_ok=True)
     drawn = []
     for section, found in in_order(comparison.found):
         if picture := found.picture():
-            light = render(picture.draw, "svg")
-            (folder / f"{section.file}.svg").write_bytes(light)
+            wide = render(picture.draw, "svg")
+            narrow = render(picture.draw, "svg", narrow=True)
+            (folder / f"{section.file}.svg").write_bytes(wide)
             (folder / f"{section.file}.png").write_bytes(render(picture.draw, "png"))
-            dark = render(picture.draw, "svg", dark=True)
-            drawn.append((picture.caption, f"{FIGURES}/{section.file}.png", light, dark))
+            file = f"{FIGURES}/{section.file}.png"
+            forms = (wide, on_dark(wide), narrow, on_dark(narrow))
+            drawn.append(Drawing(picture.caption, file, *forms))
     return drawn
 
 
@@ -80,16 +107,28 @@ def _title(comparison: Comparison) -> str:
     return f"Lottery tickets of {Path(comparison.model).name} compared"
 
 
+def _about(comparison: Comparison) -> str:
+    return (
+        f"Model {comparison.model}, held-out text: {'; '.join(map(str, comparison.texts))}. Every "
+        "subnetwork has the same masked tokens and the pre-trained head."
+    )
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    return [
+        *(f"Note: {note}." for note in comparison.notes),
+        *(f"Left out: {cell}: {why}" for cell, why in comparison.left_out.items()),
+    ]
+
+
 def _facts(comparison: Comparison) -> list[str]:
+    """Return how to read the numbers."""
     config = comparison.config
     facts = [
-        f"Model {comparison.model}, held-out text: "
-        f"{'; '.join(map(str, comparison.texts))}. Every subnetwork has the same masked tokens "
-        "and the pre-trained head.",
         "Values are means ± standard deviations over seeds, where there are several. Intervals of "
         "losses are from a paired bootstrap over the sequences, those of scores over the dev "
         "examples: they say how another text would move a difference, not another seed. They need "
-        f"{MIN_SEQUENCES} sequences, or {MIN_EXAMPLES} examples.",
+        f"{MIN_SEQUENCES} sequences, or {MIN_EXAMPLES} examples."
     ]
     facts += [line for _, found in in_order(comparison.found) for line in found.preface()]
     if any(one.among for one in comparison.subnetworks):
@@ -98,15 +137,39 @@ def _facts(comparison: Comparison) -> list[str]:
             "one weight a matrix; what a ticket does not mask stays dense. Their baselines mask "
             "the same matrices, with the same number of weights in each."
         )
-    facts += [f"Note: {note}." for note in comparison.notes]
     if config.sparsities:
-        facts.append(
-            "Equal budget: mask training (TAMT) gets the "
-            f"{'optimiser steps' if config.budget == 'steps' else 'seconds of training'} that "
-            "iterative magnitude pruning (IMP) needs to reach the same sparsity."
-        )
-    facts += [f"Left out: {cell}: {why}" for cell, why in comparison.left_out.items()]
+        facts.append(_equal_budget(config))
     return facts
+
+
+def _equal_budget(config: CompareConfig) -> str:
+    what = "optimiser steps" if config.budget == "steps" else "seconds of training"
+    return (
+        f"Equal budget: mask training (TAMT) gets the {what} that iterative magnitude pruning "
+        "(IMP) needs to reach the same sparsity."
+    )
+
+
+def caption(comparison: Comparison) -> str:
+    """Return what a paper says below the table: what was measured, on what, and how."""
+    seeds = [len(group) for group in comparison.groups.values()]
+    told = [
+        f"Held-out losses of sparse subnetworks of {comparison.model}, lower is better, measured "
+        f"on {'; '.join(map(str, comparison.texts))}, with the pre-trained head and the same "
+        "masked tokens for all.",
+        "The sparsity is the share of zeros in the matrices that are masked"
+        + (", the same in each." if not any(o.among for o in comparison.subnetworks) else "."),
+    ]
+    if max(seeds) > 1:
+        told.append("Mean ± standard deviation over the seeds of a method, where it has several.")
+    if comparison.config.sparsities:
+        told.append(_equal_budget(comparison.config))
+    if any(one.steps and not one.is_one_shot for one in comparison.subnetworks):
+        told.append(
+            "Mask flipped: the share of the mask that differs from that of magnitude; steps: "
+            "optimiser steps."
+        )
+    return " ".join(told)
 
 
 def _published(values: dict[str, Any]) -> dict[str, Any]:

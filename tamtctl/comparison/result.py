@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.found import Found
 from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import unit
-from tamtctl.comparison.subnetworks import Subnetwork
+from tamtctl.comparison.subnetworks import Ceiling, Subnetwork
 from tamtctl.data.units import BLOCKS, UNITS
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.loss_units import extent
@@ -57,6 +57,8 @@ class Comparison(Shown):
         texts: What the losses were measured on.
         measures: The losses, a term each; of several texts, on each.
         subnetworks: The dense model first.
+        beside: The sweep's criteria with the budgets that it has not, in no table but their own.
+        ceilings: The dense model after ordinary training, where a ticket is below it.
         left_out: Cell → why it is missing: its run folder is damaged.
         notes: What a reader has to know of this comparison in particular.
         folder: Where the report is.
@@ -76,6 +78,8 @@ class Comparison(Shown):
     left_out: dict[str, str]
     notes: list[str]
     folder: Path
+    beside: Sequence[Subnetwork] = ()
+    ceilings: Sequence[Ceiling] = ()
     found: Mapping[str, Found] = field(default_factory=dict)
 
     @property

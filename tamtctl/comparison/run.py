@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +46,17 @@ def measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnet
     return list(counted(_measured(opened, runs, watcher), "measuring subnetwork", count))
 
 
+def measured_beside(opened: Opened, runs: Runs) -> list[Subnetwork]:
+    """Measure the criteria with other budgets, in the loss by which budgets are chosen alone."""
+    found = []
+    for cell in opened.beside:
+        assert cell.budgets is not None
+        if cell not in runs.left_out:
+            terms, among = [cell.budgets.objective], str(cell.budgets)
+            found.append(_of_cell(opened.bench, cell, runs.searches[cell], among, terms))
+    return found
+
+
 def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> Iterator[Subnetwork]:
     bench, config = opened.bench, opened.config
 
@@ -80,7 +91,13 @@ def _dense(bench: Bench) -> Subnetwork:
     )
 
 
-def _of_cell(bench: Bench, cell: Cell, found: SearchResult | None, among: str) -> Subnetwork:
+def _of_cell(
+    bench: Bench,
+    cell: Cell,
+    found: SearchResult | None,
+    among: str,
+    terms: Collection[str] | None = None,
+) -> Subnetwork:
     """Measure a cell of a sweep, or a one-shot mask that tickets are compared with.
 
     Args:
@@ -88,6 +105,7 @@ def _of_cell(bench: Bench, cell: Cell, found: SearchResult | None, among: str) -
         cell: The cell.
         found: The result of its search; None for a one-shot mask without a run of its own.
         among: Where its sparsity is, if not alike in every matrix.
+        terms: What is measured; None: everything.
     """
     if found is None:
         counts = bench.counts(cell.sparsity)
@@ -102,7 +120,7 @@ def _of_cell(bench: Bench, cell: Cell, found: SearchResult | None, among: str) -
         among=among,
         split=found.sparsities if among else {},
         seed=cell.seed,
-        losses=bench.losses(masks.unpacked()),
+        losses=bench.losses(masks.unpacked(), terms),
         masks=masks,
         path=found.ticket,
         steps=found.steps,

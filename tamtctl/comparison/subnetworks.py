@@ -19,6 +19,7 @@ from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.ticket.packed_masks import PackedMasks
 
 DENSE = "dense"
+CEILING = "dense, trained on"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,6 +125,28 @@ class Subnetwork:
             "seconds": self.seconds,
             "ticket": None if self.path is None else str(self.path),
         }
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The dense model after ordinary training.
+
+    Attributes:
+        measure: The loss in which a ticket is below the dense model.
+        steps: Optimiser steps of the training, and of the search of that ticket.
+        rate: Its first learning rate, which falls linearly to 0.
+        losses: Measure → loss on the held-out text of the comparison.
+    """
+
+    measure: str
+    steps: int
+    rate: float
+    losses: Mapping[str, HeldOutLoss]
+
+    @property
+    def label(self) -> str:
+        """What a table calls it."""
+        return f"{CEILING} (rate {self.rate:g})"
 
 
 def loss_over_seeds(group: Sequence[Subnetwork], measure: str) -> Spread:

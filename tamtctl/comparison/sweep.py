@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -142,8 +142,7 @@ def make_runs(
     """
     runs = Runs()
     todo = list(itertools.chain(*_units(config, cells, shard)))
-    methods = dict.fromkeys(cell.method for cell in todo if cell)
-    with asked_together(filter(is_criterion, methods)):
+    with asked_together(_criteria(config, todo)):
         for number, cell in enumerate(todo, 1):
             step = f"[{number}/{len(todo)}]"
             if cell is None:
@@ -159,6 +158,13 @@ def make_runs(
     return runs
 
 
+def _criteria(config: CompareConfig, cells: Sequence[Cell | None]) -> Iterator[str]:
+    """Yield the criteria that cells without training ask, of orders and of budgets."""
+    for cell in filter(None, cells):
+        if is_criterion(cell.method):
+            yield from (row.name for row in config.search_config(cell).criteria)
+
+
 def _units(
     config: CompareConfig, cells: Sequence[Cell], shard: tuple[int, int] | None
 ) -> list[tuple[Cell | None, ...]]:
@@ -168,7 +174,7 @@ def _units(
     disk, and where a criterion that looks at text says how many weights a matrix keeps.
     """
     take_all = bool(config.tasks) or bool(config.among)
-    wanted = [cell for cell in cells if cell.facts.takes_a_run or take_all]
+    wanted = [cell for cell in cells if cell.facts.takes_a_run or take_all or cell.budgets]
     units: list[tuple[Cell | None, ...]] = [*units_of_work(wanted)]
     if config.budget == "seconds":  # which are known once imp is done
         units.sort(key=lambda unit: unit[0] is not None and unit[0].method != IMP)
@@ -314,6 +320,8 @@ def _followed(config: CompareConfig, cell: Cell, runs: Runs) -> SearchResult | N
 def _fine_tune(
     config: CompareConfig, runs: Runs, cell: Cell | None, model: str, watcher: CompareWatcher
 ) -> None:
+    if cell is not None and cell.budgets:  # which no table of tasks has
+        return
     ticket = None if cell is None else runs.searches[cell].ticket
     for task in config.tasks:
         found = run_finetuning(config, task, model, ticket, watcher)

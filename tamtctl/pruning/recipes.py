@@ -35,7 +35,7 @@ def _nano(told: _Values) -> _Values:
     held-out text; 6.48 with the 5e-5 of the paper, whose intervals are a hundred times as long).
     For the KD loss, Fisher of the hidden states does as well (0.078 and 0.081), and needs no head.
     """
-    values = _on_a_small_budget(told, order=f"obs*{_fisher(told)}")
+    values = _on_a_small_budget(told, order=f"obs*{usual_budgets(told['objective'])}")
     return values | {"model": "nano", "corpus": ("python-docs",)}
 
 
@@ -48,9 +48,9 @@ def _fast(told: _Values) -> _Values:
     return _on_a_small_budget(told, order="obs")
 
 
-def _fisher(told: _Values) -> str:
-    """Return the Fisher criterion that needs no more of the model than the objective does."""
-    return "fisher" if terms_of(told["objective"]).need_head else "fisher-kd"
+def usual_budgets(objective: str) -> str:
+    """Return the Fisher criterion that needs no more of the model than an objective does."""
+    return "fisher" if terms_of(objective).need_head else "fisher-kd"
 
 
 def _on_a_small_budget(told: _Values, *, order: str) -> _Values:
@@ -67,7 +67,7 @@ def _on_a_small_budget(told: _Values, *, order: str) -> _Values:
     values: _Values = {"steps": 240, "batch_size": 16, "sequence_length": 128, "dropout": False}
     allocation = ALLOCATIONS.get(told.get("allocation", UNIFORM))
     if allocation and not allocation.is_uniform:  # an unknown one is refused later
-        values["budget_criterion"] = _fisher(told)
+        values["budget_criterion"] = usual_budgets(told["objective"])
     if told["method"] == IMP:  # 320 steps to sparsity 0.9
         return values | {"prune_every": 40, "learning_rate": 8e-3}
     if told["method"] == TAMT:

@@ -8,7 +8,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from passes import counted_passes
 from samples import ticket_for
+from small_search import RECIPE
 
 from tamtctl.comparison.api import compare
 from tamtctl.comparison.config import CompareConfig
@@ -24,6 +26,34 @@ COUNTED: dict[CodeType, str] = {
     CompareConfig._check_together.__code__: "sweeps checked",
     decode_mask.__code__: "masks decoded",
 }
+
+
+def test_a_sweep_measures_every_mask_once(
+    tiny_model: Path, text_file: Path, working_folder: None, blank_figures: None
+) -> None:
+    """Searches know what others measured, and the comparison what its searches did."""
+    Path("tiny.toml").write_text(RECIPE)
+    sweep = CompareConfig(
+        sparsities=(0.7,),
+        methods=("fisher", "obs", "wanda", "magnitude", "random"),
+        recipe="tiny.toml",
+        model=str(tiny_model),
+        corpus=(str(text_file),),
+        evaluation_blocks=8,
+        device="cpu",
+    )
+    with counted_passes() as passes:
+        compare(sweep)
+    # Dense in MLM; the other masks in MLM, and in KD with the teacher. Criteria with other budgets
+    # in MLM, and both budgets on a part of the training text.
+    masks, criteria = 3 + 1 + 3, 3 + 1
+    choosing = 2 * criteria
+    measured = 1 + 3 * masks + criteria + choosing
+    calibrated = [rows for rows in passes if rows == 1 or rows > 8]
+    assert len(passes) - len(calibrated) <= measured
+    with counted_passes() as again:
+        compare(sweep)
+    assert not again
 
 
 def test_what_does_not_change_from_mask_to_mask_is_done_once(

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from tamtctl.comparison.found import Table
+from tamtctl.comparison.rendering.page import Written
 from tamtctl.foundations import printable
 
 
-def markdown(
-    title: str,
-    facts: Iterable[str],
-    first: Iterable[Table],
-    sentences: Iterable[str],
-    figures: Iterable[tuple[str, str]],
-    tables: Iterable[tuple[str, Table]],
-) -> str:
-    """Return the page, in which the text of anybody is text.
-
-    Args:
-        title: The headline of the page.
-        facts: What to know first.
-        first: The tables in front.
-        sentences: What was found.
-        figures: Caption and file.
-        tables: The other tables, each under a headline.
-    """
+def markdown(report: Written) -> str:
+    """Return the page, in which the text of anybody is text."""
     text = printable.markdown
-    parts = [f"# {text(title)}", *map(text, facts), *map(_pipes, first)]
-    parts.append("\n".join(f"- {text(sentence)}" for sentence in sentences))
-    parts += [f"![{text(c)}]({file})\n\n{text(c)}" for c, file in figures]
-    parts += [f"## {text(headline)}\n\n{_pipes(table)}" for headline, table in tables]
+    parts = [f"# {text(report.title)}", *map(text, (report.about, report.lead, *report.notes))]
+    parts += [
+        f"![{text(one.caption)}]({one.file})\n\n{text(one.caption)}" for one in report.figures
+    ]
+    parts += map(_pipes, report.first)
+    parts.append("\n".join(f"- {text(sentence)}" for sentence in report.sentences))
+    parts += [f"## {text(headline)}\n\n{_pipes(table)}" for headline, table in report.tables]
+    parts += map(text, report.facts)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

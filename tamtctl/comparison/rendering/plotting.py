@@ -1,7 +1,7 @@
-"""What the figures of a comparison have in common: panels, colours, bars; for light and dark pages.
+"""What the figures of a comparison have in common: panels, colours, bars; for every kind of page.
 
 The colours are those of Okabe and Ito, which most colour-blind people can tell apart, and every
-method has a marker of its own besides.
+method has a marker of its own besides. On a narrow page panels stand below each other.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
-from tamtctl.comparison.intervals import Spread
+from tamtctl.comparison.intervals import Spread, mean_over_seeds
 from tamtctl.comparison.levels import Level
 from tamtctl.comparison.subnetworks import DENSE, Subnetwork
 from tamtctl.pruning.methods import known_method, sweep_methods
+from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,31 +24,59 @@ if TYPE_CHECKING:
 
     from tamtctl.comparison.result import Comparison
 
-_ON_DARK = {"#0072B2": "#56B4E9"}  # a blue that can be seen on black
-_LIGHT = ("#1f2328", "#ffffff", "#d0d7de")  # ink, paper, rules
-_DARK = ("#e6edf3", "#0d1117", "#30363d")
+_INK, _PAPER, _RULE = "#1f2328", "#ffffff", "#d0d7de"
+# Colours of a light page → on a dark one: ink, paper, rules, and what cannot be seen on black. No
+# two methods may have one colour there either.
+_ON_DARK = {
+    _INK: "#e6edf3", _PAPER: "#0d1117", _RULE: "#30363d", "#0072b2": "#4d9fff",
+    "#117733": "#3fb56b", "#332288": "#9585f2", "#661100": "#c8714f", "#882255": "#d16ba5",
+}  # fmt: skip
+WHITE = "#fefefe"  # for what is white on any page
+
 _PANEL = (4.6, 3.6)  # inches
+_TWO_SIDED = 1.96  # standard errors to either side: an interval of 95 %
+_WIDE_LEGEND, _NARROW_LEGEND = 6, 2  # columns
+_is_narrow: ContextVar[bool] = ContextVar("is_narrow", default=False)
 
 
-def render(draw: Callable[[], Figure], file_format: str, *, dark: bool = False) -> bytes:
-    """Return a figure as PNG or SVG; the same figure gives the same bytes."""
+def render(draw: Callable[[], Figure], file_format: str, *, narrow: bool = False) -> bytes:
+    """Return a figure as PNG or SVG; the same figure gives the same bytes.
+
+    Args:
+        draw: Draws it.
+        file_format: ``png`` or ``svg``.
+        narrow: For a page that is no wider than a phone.
+    """
     import matplotlib
 
-    with matplotlib.rc_context(cast(Any, _theme(dark))):
-        figure = draw()
-        buffer = io.BytesIO()
-        metadata = {"Date": None} if file_format == "svg" else None
-        figure.savefig(buffer, format=file_format, dpi=160, metadata=metadata, bbox_inches="tight")
+    token = _is_narrow.set(narrow)
+    try:
+        with matplotlib.rc_context(cast(Any, _theme())):
+            figure = draw()
+            buffer = io.BytesIO()
+            metadata = {"Date": None} if file_format == "svg" else None
+            figure.savefig(
+                buffer, format=file_format, dpi=160, metadata=metadata, bbox_inches="tight"
+            )
+    finally:
+        _is_narrow.reset(token)
     return buffer.getvalue()
 
 
-def _theme(dark: bool) -> dict[str, Any]:
-    ink, paper, rule = _DARK if dark else _LIGHT
+def on_dark(svg: bytes) -> bytes:
+    """Return a figure in the colours of a dark page."""
+    text = svg.decode()
+    for light, dark in _ON_DARK.items():
+        text = text.replace(light, dark)
+    return text.encode()
+
+
+def _theme() -> dict[str, Any]:
     inked = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
     return {
-        **dict.fromkeys(inked, ink),
-        **dict.fromkeys(("figure.facecolor", "axes.facecolor"), paper),
-        **dict.fromkeys(("axes.edgecolor", "grid.color"), rule),
+        **dict.fromkeys(inked, _INK),
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor"), _PAPER),
+        **dict.fromkeys(("axes.edgecolor", "grid.color"), _RULE),
         "grid.linewidth": 0.6,
         "axes.grid": True,
         "axes.axisbelow": True,
@@ -63,10 +93,10 @@ def _theme(dark: bool) -> dict[str, Any]:
 def panels(
     count: int, width: float = _PANEL[0], height: float = _PANEL[1], columns: int = 3
 ) -> tuple[Figure, Any]:
-    """Return a figure with so many panels, side by side, then in rows."""
+    """Return a figure with so many panels, side by side, then in rows; on a narrow page in one."""
     from matplotlib.figure import Figure
 
-    columns = min(count, columns)
+    columns = 1 if _is_narrow.get() else min(count, columns)
     rows = -(-count // columns)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -75,27 +105,26 @@ def panels(
     return figure, axes[:count]
 
 
-def legend(figure: Figure, axes: Axes, columns: int) -> None:
-    """Put the labels of one panel below all of them."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Put the labels of all panels below them, each once."""
+    found: dict[str, Any] = {}
+    for one in axes:
+        for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    most = _NARROW_LEGEND if _is_narrow.get() else _WIDE_LEGEND if len(axes) > 1 else 3
+    columns = max(1, min(most, len(found)))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
 
 
 def styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
     """Return method → colour and marker; tickets get those of the trained methods in turn."""
-    import matplotlib
-
-    is_dark = matplotlib.rcParams["figure.facecolor"] == _DARK[1]
     methods = dict.fromkeys(one.method for one in comparison.subnetworks if one.method != DENSE)
     others = itertools.cycle(one.style for one in sweep_methods().values() if one.is_trained)
     found = {}
     for method in methods:
         known = known_method(method)
         colour, marker = known.style if known else next(others)
-        found[method] = {
-            "color": _ON_DARK.get(colour, colour) if is_dark else colour,
-            "marker": marker,
-        }
+        found[method] = {"color": colour, "marker": marker}
     return found
 
 
@@ -126,6 +155,33 @@ def error_bars(
     bars = [spread.std or 0.0 for spread in spreads] if has_seeds else None
     means = [spread.mean for spread in spreads]
     axes.errorbar(x, means, bars, label=label, capsize=3, linewidth=1.5, markersize=5, **style)
+
+
+def interval_bars(
+    axes: Axes,
+    points: Mapping[Any, Sequence[HeldOutLoss]],
+    label: str,
+    style: Mapping[str, Any],
+) -> None:
+    """Draw mean losses with their 95 % intervals over the text; seeds are small dots beside them.
+
+    Args:
+        axes: Where to.
+        points: Place on the axis → the losses of each seed there.
+        label: What the legend calls them.
+        style: Colour and marker.
+    """
+    means = [mean_over_seeds(losses) for losses in points.values()]
+    errors = [one.standard_error for one in means]
+    bars = [_TWO_SIDED * (error or 0.0) for error in errors] if any(errors) else None
+    axes.errorbar(
+        list(points), [one.mean for one in means], bars,
+        label=label, capsize=3, linewidth=1.5, markersize=5, **style,
+    )  # fmt: skip
+    seeds = [(x, one.mean) for x, losses in points.items() if losses[1:] for one in losses]
+    if seeds:
+        x, y = zip(*seeds, strict=True)
+        axes.plot(x, y, ".", color=style["color"], markersize=3, alpha=0.6)
 
 
 def dense_line(axes: Axes, height: float) -> None:

@@ -110,7 +110,7 @@ class Correlations(Found):
             r = self.found[task][measure].mean
             title = f"{task}: {r.value:.2f} {r.brackets}" if r else task
             axes.set(title=title, xlabel=axis(measure), ylabel=dense.label)
-        legend(figure, all_axes[0], 6)
+        legend(figure, all_axes)
         return figure
 
 

@@ -22,6 +22,8 @@ from tamtctl.comparison.subnetworks import DENSE, Subnetwork
 from tamtctl.pruning.criteria import REFERENCE, baselines
 from tamtctl.pruning.methods import IMP
 
+_UNTOLD = 4  # pairs that the first paragraph names
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -90,6 +92,19 @@ class Differences(Found):
     """The differences of every two methods that are compared with each other."""
 
     differences: Sequence[Difference]
+
+    def lead(self) -> list[str]:
+        """Return which methods cannot be told apart in what a sentence is about."""
+        untold = [
+            f"{one.a} and {one.b} at {one.level} in {words(one.measure)}"
+            for one in self.differences
+            if one.is_headline and not one.is_claimed and not one.are_identical
+        ]
+        if not untold:
+            return []
+        more = len(untold) - _UNTOLD
+        rest = [f"{more} more pairs in the table of differences"] if more > 0 else []
+        return [f"Not to be told apart are {'; '.join(untold[:_UNTOLD] + rest)}."]
 
     def sentences(self) -> list[str]:
         """Return what the methods do at what they were trained for."""

@@ -50,7 +50,7 @@ class Flips(Found):
             axes.set(
                 title=f"sparsity {level}", xlabel="layer", ylabel="mask flipped (%)", ylim=(0, None)
             )
-        legend(figure, all_axes[0], 4)
+        legend(figure, all_axes)
         return figure
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import numpy as np
 from tamtctl.comparison.found import Found, Picture, Table
 from tamtctl.comparison.intervals import loss_difference, number_or_none, thousandths
 from tamtctl.comparison.levels import Level
-from tamtctl.comparison.measures import term_of, words
+from tamtctl.comparison.measures import axis, term_of, words
 from tamtctl.comparison.opening import Opened
-from tamtctl.comparison.rendering.plotting import legend, panels, styles
+from tamtctl.comparison.rendering.plotting import dense_line, legend, panels, styles
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import Subnetwork, loss_over_seeds
 from tamtctl.pruning.criteria import REFERENCE
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CAPTION = (
-    "Share of the gap from magnitude to dense that a mask closes, over the seconds that it took on "
-    "this machine, the calibration of its criterion included (means over seeds). A line goes along "
-    "a training of fixed length, where it was evaluated on its way; its learning rate falls to the "
-    "end, so that a shorter training does better than the same point on the line."
+    "Held-out loss against the seconds that a mask took on this machine, the calibration of its "
+    "criterion included (means over seeds); on the right, the share of the gap from magnitude to "
+    "dense that it closes. A line goes along a training of fixed length, where it was evaluated on "
+    "its way; its learning rate falls to the end, so that a shorter training does better than the "
+    "same point on the line."
 )
 _Group = Sequence[Subnetwork]
 
@@ -70,6 +72,12 @@ class LossesBySeconds(Found):
     costs: Sequence[Cost]
     verdicts: Sequence[str]
 
+    def lead(self) -> list[str]:
+        """Return whether training was worth its seconds in the first loss, each sentence whole."""
+        first = f" in {words(self.comparison.measures[0])}, "
+        told = [verdict for verdict in self.verdicts if first in verdict]
+        return [f"{verdict[0].upper()}{verdict[1:]}." for verdict in told]
+
     def sentences(self) -> Sequence[str]:
         """Return whether training was worth its seconds."""
         return self.verdicts
@@ -107,19 +115,29 @@ class LossesBySeconds(Found):
         places = sorted(known, key=lambda place: (order(place[0]), place[1]))
         figure, all_axes = panels(len(places), columns=len({level for _, level in places}))
         for axes, (measure, level) in zip(all_axes, places, strict=True):
-            for one in self.costs:
-                if (one.measure, one.level) == (measure, level) and one.gap_closed is not None:
-                    points = [*one.along, (one.seconds, one.gap_closed)]
-                    x, y = zip(*((seconds, 100 * share) for seconds, share in points), strict=True)
-                    axes.plot(x, y, label=one.method, linewidth=1.2, **style_of[one.method])
+            dense = self.comparison.subnetworks[0].losses[measure].mean
+            of_panel = [one for one in self.costs if (one.measure, one.level) == (measure, level)]
+            # Of every method loss and share are on one line, which two of its points say.
+            worst = next(one.loss for one in of_panel if one.gap_closed == 0)
+            to_loss = partial(_on_line, start=worst, slope=(dense - worst) / 100)
+            to_share = partial(
+                _on_line, start=worst / (worst - dense) * 100, slope=100 / (dense - worst)
+            )
+            for one in of_panel:
+                if one.gap_closed is None:
+                    continue
+                points = [*one.along, (one.seconds, one.gap_closed)]
+                x, y = zip(
+                    *((seconds, to_loss(100 * share)) for seconds, share in points), strict=True
+                )
+                axes.plot(x, y, label=one.method, linewidth=1.2, **style_of[one.method])
+            dense_line(axes, dense)
             axes.set_xscale("symlog", linthresh=1)
             axes.xaxis.set_major_formatter("{x:g}")  # powers of ten would be formulas
-            axes.set(
-                title=f"{words(measure)} at sparsity {level}",
-                xlabel="seconds",
-                ylabel="gap closed (%)",
-            )
-        legend(figure, all_axes[0], 4)
+            axes.set(title=f"sparsity {level}", xlabel="seconds", ylabel=axis(measure))
+            shares = axes.secondary_yaxis("right", functions=(to_share, to_loss))
+            shares.set_ylabel("gap closed (%)")
+        legend(figure, all_axes)
         return figure
 
 
@@ -218,6 +236,10 @@ def _verdict(groups: Mapping[str, _Group], costs: Mapping[str, Cost]) -> Iterato
 def _bill(cost: Cost) -> str:
     closed = f" ({_percent(cost.gap_closed)} of the gap)" if cost.gap_closed is not None else ""
     return f"{cost.method}{closed} in {cost.seconds:,.0f} s"
+
+
+def _on_line(x: Any, *, start: float, slope: float) -> Any:
+    return start + slope * x
 
 
 def _percent(share: float | None) -> str:

@@ -7,16 +7,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tamtctl.comparison.found import Found, Picture, Table
+from tamtctl.comparison.intervals import thousandths
 from tamtctl.comparison.measures import axis, heading
 from tamtctl.comparison.rendering.plotting import (
     by_line,
     dense_line,
-    error_bars,
+    interval_bars,
     legend,
     panels,
     styles,
 )
-from tamtctl.comparison.subnetworks import DENSE, Subnetwork, loss_over_seeds, metric_over_seeds
+from tamtctl.comparison.subnetworks import (
+    DENSE,
+    Ceiling,
+    Subnetwork,
+    loss_over_seeds,
+    metric_over_seeds,
+)
+from tamtctl.comparison.winners import winners
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,8 +33,10 @@ if TYPE_CHECKING:
     from tamtctl.comparison.result import Comparison
 
 _CAPTION = (
-    "Held-out loss against sparsity, with the pre-trained head. Bars: standard deviation over "
-    "seeds. The dashed line is the dense model."
+    "Held-out loss against sparsity, with the pre-trained head. Bars: 95 % interval of each mean "
+    "over the held-out sequences; dots: seeds, where there are several. The dashed line is the "
+    "dense model. Methods share the text, so that a difference can be sure where bars overlap: "
+    "sentences and tables have intervals of differences."
 )
 
 
@@ -40,6 +50,10 @@ class Losses(Found):
     """The losses that were measured, and the tasks' metrics."""
 
     comparison: Comparison
+
+    def lead(self) -> list[str]:
+        """Return which method wins at each level in each loss, and by how much."""
+        return list(winners(self.comparison))
 
     def table(self) -> Table:
         """Return a row for every method and level, in one fixed order.
@@ -56,7 +70,15 @@ class Losses(Found):
         groups = sorted(
             self.comparison.groups.items(), key=lambda item: (item[0][0] != DENSE, item[0][1])
         )
-        return Table(columns, [self._row(group, parts) for _, group in groups], words=2)
+        rows = [self._row(group, parts) for _, group in groups]
+        rows[1:1] = [self._row_of(one, len(columns)) for one in self.comparison.ceilings]
+        return Table(columns, rows, words=2)
+
+    def _row_of(self, one: Ceiling, columns: int) -> list[str]:
+        """Return the row of a dense model that was trained on, which has no mask and no metric."""
+        losses = [thousandths(one.losses[measure].mean) for measure in self.comparison.measures]
+        row = ["–", one.label, *losses]
+        return [*row, *["–"] * (columns - len(row) - 1), f"{one.steps:,}"]
 
     def _parts(self) -> list[str]:
         """Return embeddings and layers, if they have sparsities of their own."""
@@ -85,12 +107,12 @@ class Losses(Found):
         dense = comparison.subnetworks[0]
         for axes, measure in zip(all_axes, comparison.measures, strict=True):
             for (method, label), groups in by_line(comparison).items():
-                spreads = [loss_over_seeds(group, measure) for group in groups.values()]
-                error_bars(axes, list(groups), spreads, label, style[method])
+                points = {x: [one.losses[measure] for one in those] for x, those in groups.items()}
+                interval_bars(axes, points, label, style[method])
             dense_line(axes, dense.losses[measure].mean)
             axes.set(xlabel="sparsity", ylabel=axis(measure))
             axes.set_xticks(sorted({one.sparsity for one in comparison.subnetworks if one.masks}))
-        legend(figure, all_axes[0], 6)
+        legend(figure, all_axes)
         return figure
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tamtctl.comparison.found import Found, Picture
 from tamtctl.comparison.opening import Opened
-from tamtctl.comparison.rendering.plotting import panels
+from tamtctl.comparison.rendering.plotting import WHITE, panels
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import Subnetwork
 
@@ -102,7 +102,7 @@ def _draw(axes: Axes, one: Overlaps) -> Any:
     axes.set_yticks(range(len(one.names)), one.names, fontsize=7)
     for (i, j), value in np.ndenumerate(grid):
         text = "–" if np.isnan(value) else f"{value:.2f}"[1:] if value < 1 else "1"
-        colour = "white" if value <= 0.55 else "black"
+        colour = WHITE if value <= 0.55 else "black"
         axes.text(j, i, text, ha="center", va="center", fontsize=6, color=colour)
     if one.sparsity is not None:
         axes.set_title(f"sparsity {one.sparsity:g}")

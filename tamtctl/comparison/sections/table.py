@@ -86,14 +86,18 @@ SECTIONS = Sections(
     [
         _section("loss-by-sparsity", "Losses at each sparsity", place="first", figure="loss"),
         _section("differences", "Every difference", place="last"),
+        _section("ceiling", "Tickets below the dense model"),
         _section("same-mask", "Masks that are one and the same"),
+        _section("sparsity-by-layer", "Where the zeros are", figure="sparsity"),
         _section("flips-by-layer", "Where masks differ from the magnitude mask", figure="flips"),
         _section("loss-by-seconds", "Is training worth its seconds?", figure="seconds"),
+        _section("better-budgets", "One-shot criteria at the better of two budgets"),
         _section("loss-by-step", "Losses along the searches", figure="steps"),
         _section("similarity", "How alike the masks are"),
         _section("correlations", "Does the loss foretell the score?", figure="score"),
         _section("metric-notes", "What the scores of tasks stand beside"),
         _section("derived-tickets", "One search for many sparsities: its cost against their own"),
+        _section("provenance", "How this was made", place="last"),
     ],
 )
 register = SECTIONS.register

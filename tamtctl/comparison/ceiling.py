@@ -1,0 +1,133 @@
+"""The dense model after as many ordinary steps: what a ticket has to be set beside that beats it.
+
+It is trained only where a ticket's loss is below that of the dense model, on the batches of the
+ticket's search and for as many steps. Of three rates, a hundredth of that of iterative pruning to
+all of it, the best after a fifth of the steps is taken, judged on a part of the training text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from tamtctl.comparison.config import CompareConfig
+from tamtctl.comparison.grid import Cell
+from tamtctl.comparison.measures import term_of
+from tamtctl.comparison.opening import Opened
+from tamtctl.comparison.subnetworks import Ceiling, Subnetwork
+from tamtctl.comparison.sweep import CompareWatcher
+from tamtctl.foundations.errors import DivergedError
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.methods import IMP
+from tamtctl.pruning.objectives import TERMS, terms_of
+from tamtctl.pruning.searching import kept_losses
+from tamtctl.pruning.searching.held_out_text import HeldOutText
+from tamtctl.pruning.searching.mask_probe import MaskProbe
+from tamtctl.pruning.trained.weight_training import WeightTraining
+from tamtctl.training.run_folder import write_json
+
+_VERSION = 1  # raise it whenever the same request would give other losses
+_SHARES = (1.0, 0.1, 0.01)  # of the rate of iterative pruning, that are tried
+_TRIAL = 5  # a fifth of the steps
+
+
+def ceilings(
+    opened: Opened, subnetworks: Sequence[Subnetwork], watcher: CompareWatcher
+) -> list[Ceiling]:
+    """Return the ceiling of each number of steps after which a ticket is below the dense model."""
+    found: dict[int, Ceiling] = {}
+    for one, measure in below_dense(subnetworks):
+        if one.steps and one.path and not one.is_given and one.steps not in found:
+            watcher.note(
+                f"{one.name} at {one.level} is below the dense model: training that for "
+                f"{one.steps} steps, too"
+            )
+            found[one.steps] = _ceiling(opened, one, measure)
+    return [found[steps] for steps in sorted(found)]
+
+
+def below_dense(subnetworks: Sequence[Subnetwork]) -> Iterator[tuple[Subnetwork, str]]:
+    """Yield the masks whose loss is below that of the dense model, and which loss that is."""
+    dense = subnetworks[0].losses
+    for one in subnetworks[1:]:
+        for measure, loss in one.losses.items():
+            if not TERMS[term_of(measure)].is_distance and loss.mean < dense[measure].mean:
+                yield one, measure
+
+
+def _ceiling(opened: Opened, one: Subnetwork, measure: str) -> Ceiling:
+    assert one.path is not None
+    assert one.steps is not None
+    config, text = opened.config, opened.bench.text
+    rates = [share * _usual_rate(config, one) for share in _SHARES]
+    file = _file(one.path.parent, text, measure, one.steps, rates)
+    if known := _read(file, measure, one.steps, text.terms):
+        return known
+    training, probe = _prepared(opened, one, measure)
+    choosing = text.of_training()
+
+    def judged(rate: float) -> float:
+        try:
+            with training.trained(max(1, one.steps // _TRIAL if one.steps else 1), rate):
+                return probe.losses_as_folded(choosing.cut)[term_of(measure)].mean
+        except DivergedError:
+            return math.inf
+
+    rate = min(rates, key=judged)
+    with training.trained(one.steps, rate):
+        losses = probe.losses_as_folded(text.cut)
+    write_json(file, {"rate": rate, "losses": kept_losses.to_dict(losses)})
+    return Ceiling(measure, one.steps, rate, losses)
+
+
+def _usual_rate(config: CompareConfig, one: Subnetwork) -> float:
+    """Return the rate at which the recipe trains weights."""
+    return config.search_config(Cell(IMP, one.sparsity, one.seed)).learning_rate
+
+
+def _prepared(opened: Opened, one: Subnetwork, measure: str) -> tuple[WeightTraining, MaskProbe]:
+    """Load the dense model and the text of a search."""
+    config, text = opened.config, opened.bench.text
+    search = config.search_config(Cell(one.method, one.sparsity, one.seed))
+    search = search.filled_in(objective=term_of(measure))
+    needs_head = any(terms_of(name).need_head for name in text.terms)
+    encoder = load_encoder(
+        search.model, with_head=needs_head, revision=text.encoder.revision
+    )  # fmt: skip
+    cast(nn.Module, encoder.model).to(text.compute.device)
+    whole = text.training_text()
+    training = WeightTraining(search, text.compute, encoder, whole)
+    objectives = tuple(training.objective(name) for name in text.terms)
+    return training, MaskProbe(encoder, {}, objectives, text.compute)
+
+
+def _file(
+    folder: Path, text: HeldOutText, measure: str, steps: int, rates: Sequence[float]
+) -> Path:
+    """Return where a ceiling is written down: in the run of the ticket, under what it is of."""
+    facts = [
+        _VERSION,
+        measure,
+        steps,
+        list(rates),
+        text.scored.sequences,
+        text.compute.circumstances,
+    ]
+    said = json.dumps([*facts, sorted(map(str, text.identity.items()))])
+    return folder / f"ceiling-{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"
+
+
+def _read(file: Path, measure: str, steps: int, terms: Sequence[str]) -> Ceiling | None:
+    try:
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        rate = float(values["rate"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    losses = kept_losses.from_dict(values.get("losses"), terms)
+    return losses and Ceiling(measure, steps, rate, losses)

@@ -1,0 +1,79 @@
+"""Whether tickets can be compared with each other, and what a reader has to know of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from tamtctl.foundations.errors import TicketError
+from tamtctl.foundations.public_names import public
+from tamtctl.pruning.searching.held_out_text import HeldOutText
+from tamtctl.ticket.heads import fitting_head
+from tamtctl.ticket.texts import TextSource, trained_on
+from tamtctl.ticket.ticket import Ticket
+
+
+def check_one_model(tickets: Mapping[str, Ticket]) -> None:
+    """Refuse tickets of different weights before a model is loaded, where they have a matrix each.
+
+    Raises:
+        TicketError: Two of them have a matrix of the same name, over other weights.
+    """
+    for (name, one), (other_name, other) in itertools.combinations(tickets.items(), 2):
+        for matrix, entry in one.parameters.items():
+            if matrix in other.parameters and other.parameters[matrix].sha256 != entry.sha256:
+                raise TicketError(
+                    f"{name} is a ticket of {one.base_model.id!r}, and {other_name} one of "
+                    f"{other.base_model.id!r}, with other weights in {matrix}; compare tickets of "
+                    "one model"
+                )
+
+
+def check_heads(tickets: Mapping[str, Ticket], text: HeldOutText) -> None:
+    """Refuse a ticket with a head of another model; the losses are those of the model's own."""
+    if not text.head:
+        return
+    model = text.encoder.model
+    for name, ticket in tickets.items():
+        try:
+            if ticket.mlm_head is not None:
+                fitting_head(ticket.mlm_head, text.head, model)
+        except TicketError as error:
+            raise TicketError(f"ticket {name!r}: {error}") from error
+
+
+def notes_on_training(
+    sources: Sequence[TextSource], tickets: Mapping[str, TextSource]
+) -> Iterator[str]:
+    """Yield which tickets may know the text that they are measured on."""
+    for source in sources:
+        for label, own in tickets.items():
+            if trained_on(source, own):
+                text = " ".join(map(public, source.measured))
+                yield (
+                    f"{label} was trained on text of {text}, on which it is measured: its loss "
+                    "there is too good"
+                )
+
+
+def notes_on_other_content(
+    measured: Iterable[tuple[TextSource, HeldOutText]], tickets: Mapping[str, Ticket]
+) -> Iterator[str]:
+    """Yield which tickets were trained on a text of the name that is measured, but not on this one.
+
+    A ticket holds the digests of what it was trained on. What it was measured on then is told by
+    its corpus only where it had no held-out text of its own.
+    """
+    for source, text in measured:
+        for label, ticket in tickets.items():
+            own = TextSource.of(ticket)
+            digests = ticket.metrics.get("trained_on")
+            if not isinstance(digests, list | tuple) or own.held_out or source.held_out:
+                continue
+            name = " ".join(map(public, source.corpus))
+            is_same_name = " ".join(map(public, own.corpus)) == name
+            if is_same_name and set(map(str, digests)) != set(text.digests):
+                yield (
+                    f"{label} was trained on other text than is in {name} now: its losses are not "
+                    "those that it was made with"
+                )

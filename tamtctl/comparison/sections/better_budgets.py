@@ -1,0 +1,176 @@
+"""Criteria that take no training, each at the better of two budgets: none is a straw man.
+
+The tables of a sweep are of one budget, so that masks differ in nothing but which weights they
+keep. A criterion can be far better with the budgets that the sweep has not: here it has both, and
+which one is the better is chosen on a part of the training text, which no table reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tamtctl.comparison.found import Found, Table
+from tamtctl.comparison.intervals import Interval, loss_difference, number_or_none, thousandths
+from tamtctl.comparison.levels import Level
+from tamtctl.comparison.measures import heading, words
+from tamtctl.comparison.opening import Opened
+from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.subnetworks import Subnetwork
+from tamtctl.pruning.objectives import terms_of
+
+_PREFACE = (
+    "In the table of two budgets, uniform means the same sparsity in every matrix; other budgets "
+    "have the same sparsity in all of the model, and share it out as it says. Which of the two is "
+    "better was chosen on {count} sequences of the training text."
+)
+
+
+@dataclass(frozen=True)
+class TwoBudgets:
+    """A criterion with either budget.
+
+    Attributes:
+        own: With the budget of the sweep.
+        other: With the other one.
+        measure: The loss.
+        choosing: The two losses on the text that the choice is made on.
+        difference: By how much the other budget has the higher held-out loss.
+    """
+
+    own: Subnetwork
+    other: Subnetwork
+    measure: str
+    choosing: tuple[float, float]
+    difference: Interval
+
+    @property
+    def is_other_chosen(self) -> bool:
+        """Whether the budget that the sweep has not is the better one on the training text."""
+        return self.choosing[1] < self.choosing[0]
+
+    @property
+    def chosen(self) -> Subnetwork:
+        """The criterion with the better budget."""
+        return self.other if self.is_other_chosen else self.own
+
+    @property
+    def loss(self) -> float:
+        """The held-out loss with the better budget."""
+        return self.chosen.losses[self.measure].mean
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        budgets = {
+            one.among or "uniform": {
+                "loss": number_or_none(one.losses[self.measure].mean),
+                "loss_on_training_text": number_or_none(choosing),
+                "sparsities": dict(one.split),
+            }
+            for one, choosing in zip((self.own, self.other), self.choosing, strict=True)
+        }
+        return {
+            "method": self.own.method,
+            "sparsity": self.own.sparsity,
+            "measure": self.measure,
+            "budgets": budgets,
+            "better": self.chosen.among or "uniform",
+            "difference": self.difference.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class BetterBudgets(Found):
+    """The criteria of a sweep with either budget.
+
+    Attributes:
+        criteria: In the order of the sweep.
+        best_trained: Sparsity → the trained method of the lowest loss, with the sweep's budget.
+        count: Sequences that the choice was made on.
+    """
+
+    criteria: Sequence[TwoBudgets]
+    best_trained: Mapping[float, tuple[str, float]]
+    count: int
+
+    def preface(self) -> list[str]:
+        """Return what the two budgets are, and what the choice was made on."""
+        return [_PREFACE.format(count=self.count)]
+
+    def sentences(self) -> list[str]:
+        """Return the best criterion of each sparsity beside the best trained mask."""
+        return list(self._sentences())
+
+    def table(self) -> Table:
+        """Return each criterion's loss with either budget, and which was chosen."""
+        first = self.criteria[0]
+        names = [one.among or "uniform" for one in (first.own, first.other)]
+        parts = list(
+            dict.fromkeys(p for c in self.criteria for p in (*c.own.split, *c.other.split))
+        )
+        rows = []
+        for one in self.criteria:
+            row = [f"{one.own.sparsity:g}", one.own.label, one.chosen.among or "uniform"]
+            row += [thousandths(o.losses[one.measure].mean) for o in (one.own, one.other)]
+            row += [f"{one.difference.value:+.3f}", one.difference.brackets]
+            split = one.other.split or one.own.split
+            row += [f"{split[part]:.3f}" if part in split else "–" for part in parts]
+            rows.append(row)
+        columns = ["sparsity", "criterion", "better budget"]
+        columns += [f"{heading(first.measure)}, {name}" for name in names]
+        columns += ["difference", "95 % interval"]
+        columns += [f"sparsity of {part}, not uniform" for part in parts]
+        return Table(columns, rows, words=3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"two_budgets": [one.to_dict() for one in self.criteria]}
+
+    def _sentences(self) -> Iterator[str]:
+        for sparsity in dict.fromkeys(one.own.sparsity for one in self.criteria):
+            best = min(
+                (one for one in self.criteria if one.own.sparsity == sparsity),
+                key=lambda one: one.loss,
+            )
+            budget = best.chosen.among or "the same sparsity in every matrix"
+            where = ", ".join(f"{part} {share:.2f}" for part, share in best.chosen.split.items())
+            split = f" ({where})" if where else ""
+            loss = terms_of(best.measure).written(thousandths(best.loss))
+            told = (
+                f"at {sparsity:g}, of the criteria with the better of two budgets {best.own.label} "
+                f"has the lowest {words(best.measure)}, {loss}, with {budget}{split}"
+            )
+            if trained := self.best_trained.get(sparsity):
+                method, its = trained
+                among = best.own.among or "the same sparsity in every matrix"
+                told += f"; {method} has {thousandths(its)} with {among}"
+            yield told
+
+
+def find(comparison: Comparison, opened: Opened) -> BetterBudgets | None:
+    """Return the criteria with either budget; None where a sweep has no other one."""
+    criteria = list(_criteria(comparison, opened))
+    if not criteria:
+        return None
+    measure = criteria[0].measure
+    best: dict[float, tuple[str, float]] = {}
+    for one in comparison.subnetworks:
+        if one.masks and not one.is_one_shot:
+            found = (one.label, one.losses[measure].mean)
+            best[one.sparsity] = min(best.get(one.sparsity, found), found, key=lambda pair: pair[1])
+    return BetterBudgets(criteria, best, opened.bench.choosing_sequences)
+
+
+def _criteria(comparison: Comparison, opened: Opened) -> Iterator[TwoBudgets]:
+    for other in comparison.beside:
+        (measure,) = other.losses
+        level = Level(other.sparsity, opened.config.among)
+        for own in comparison.groups.get((other.method, level), []):
+            losses = [
+                opened.bench.choosing_loss(one.masks.unpacked(), measure).mean
+                for one in (own, other)
+                if one.masks
+            ]
+            difference = loss_difference([other.losses[measure]], [own.losses[measure]])
+            yield TwoBudgets(own, other, measure, (losses[0], losses[1]), difference)

@@ -1,0 +1,87 @@
+"""Tickets whose loss is below the dense model's: they have learnt the text, and what it taught."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tamtctl.comparison.ceiling import below_dense
+from tamtctl.comparison.found import Found
+from tamtctl.comparison.intervals import loss_difference, number_or_none, thousandths
+from tamtctl.comparison.measures import term_of, words
+from tamtctl.comparison.opening import Opened
+from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.subnetworks import CEILING, Ceiling, Subnetwork
+from tamtctl.pruning.objectives import terms_of
+
+_PREFACE = (
+    f"“{CEILING}” is the dense model after as many steps of ordinary training as a ticket below it "
+    "has had, on the same batches and with the same head. Of three rates, the one that was best "
+    "after a fifth of the steps on a part of the training text was taken."
+)
+
+
+@dataclass(frozen=True)
+class BelowDense(Found):
+    """What a reader has to know of tickets below the dense model."""
+
+    said: Sequence[str]
+    ceilings: Sequence[Ceiling]
+
+    def lead(self) -> list[str]:
+        """Return the same as `sentences`, each whole."""
+        return [f"{line}." for line in self.said]
+
+    def preface(self) -> list[str]:
+        """Return what the ceiling is."""
+        return [_PREFACE] if self.ceilings else []
+
+    def sentences(self) -> Sequence[str]:
+        """Return which masks have learnt the text, and how far the dense model is ahead then."""
+        return self.said
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "ceilings": [
+                {
+                    "measure": one.measure,
+                    "steps": one.steps,
+                    "learning_rate": one.rate,
+                    "losses": {n: number_or_none(loss.mean) for n, loss in one.losses.items()},
+                }
+                for one in self.ceilings
+            ]
+        }
+
+
+def find(comparison: Comparison, opened: Opened) -> BelowDense | None:
+    """Return which masks are below the dense model; None if none is."""
+    said = [
+        _sentence(comparison, one, measure)
+        for one, measure in _trained_below(comparison.subnetworks)
+    ]
+    return BelowDense(said, comparison.ceilings) if said else None
+
+
+def _trained_below(subnetworks: Sequence[Subnetwork]) -> Iterator[tuple[Subnetwork, str]]:
+    return ((one, m) for one, m in below_dense(subnetworks) if not one.is_one_shot)
+
+
+def _sentence(comparison: Comparison, one: Subnetwork, measure: str) -> str:
+    told = (
+        f"{one.name} at {one.level} has a lower {words(measure)} than the dense model: its mask "
+        "has learnt the text, and how much of the gap it closes says nothing of other text"
+    )
+    ceiling = next((c for c in comparison.ceilings if c.steps == one.steps), None)
+    if ceiling is None:
+        return told
+    interval = loss_difference([one.losses[measure]], [ceiling.losses[measure]])
+    written = terms_of(term_of(measure)).written(thousandths(abs(interval.value)))
+    side = "above" if interval.value > 0 else "below"
+    sure = f", 95 % interval {interval.brackets_of_size}" if interval.is_significant else ""
+    return (
+        f"{told}; it is {written} {side} the {ceiling.label}, which has had as many steps of "
+        f"ordinary training{sure}"
+    )

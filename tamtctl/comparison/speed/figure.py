@@ -69,5 +69,5 @@ def _drawn(rows: list[Measured], size: Size, task: str) -> Figure:
             axes.set_ylabel(f"{task}, {metric}")
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
-    legend(figure, left, 2)
+    legend(figure, (left, right))
     return figure

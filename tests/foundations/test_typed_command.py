@@ -14,7 +14,10 @@ from tamtctl.pruning.config import SearchConfig
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (CompareConfig(tickets=("nano-0.7", "my ticket")), "nano-0.7 'my ticket' --recipe nano"),
+        (
+            CompareConfig(tickets=("nano-0.7", "my ticket")),
+            "nano-0.7 'my ticket' --seeds 1 --recipe nano",
+        ),
         (
             CompareConfig(sparsities=(0.5, 0.75), methods=("obs*fisher",), keep_scores=False),
             "--sparsity 0.5,0.75 --methods 'obs*fisher' --seeds 1 --recipe nano",

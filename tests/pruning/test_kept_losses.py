@@ -46,8 +46,11 @@ def opened(model: Path, text: Path) -> HeldOutText:
 def test_a_comparison_knows_what_a_search_measured(tiny_model: Path, text_file: Path) -> None:
     first = search(small_config(tiny_model, text_file, steps=1), output_dir="first")
     with counted_passes() as passes:
-        again = search(small_config(tiny_model, text_file, steps=2), output_dir="again")
-    assert len(passes) == 2 + 1  # two steps and the new ticket: the others are known
+        wanted = small_config(tiny_model, text_file, steps=3, learning_rate=0.05)
+        again = search(wanted, output_dir="again")
+    assert again.flips > 0
+    # Two that are timed, three steps, and the new ticket: the other masks are known.
+    assert len(passes) == 2 + 3 + 1
     assert {k: v for k, v in again.losses.items() if k != "ticket"} == {
         k: v for k, v in first.losses.items() if k != "ticket"
     }

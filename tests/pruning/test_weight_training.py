@@ -8,13 +8,15 @@ import pytest
 import torch
 from small_search import small_config
 
+from tamtctl.data.batches import training_batches
 from tamtctl.data.corpus import load_corpus
 from tamtctl.data.noise import Noise
 from tamtctl.foundations.devices import Compute
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
+from tamtctl.pruning.trained.objective_steps import optimizer_of
 from tamtctl.pruning.trained.weight_training import WeightTraining
-from tamtctl.training.loop import PaperAdamW, linear_decay
+from tamtctl.training.loop import linear_decay
 
 CPU = Compute(torch.device("cpu"), "fp32")
 
@@ -56,13 +58,11 @@ def test_a_step_is_that_of_a_plain_loop(tiny_model: Path, text_file: Path) -> No
     with training.trained(2, 1e-3):
         found = {n: p.detach().clone() for n, p in encoder.base.named_parameters()}
 
-    from tamtctl.data.batches import training_batches
-
     model = load_encoder(str(tiny_model), with_head=True).model
     decoder = model.get_output_embeddings().weight.detach().clone()
     model.get_output_embeddings().weight = torch.nn.Parameter(decoder, requires_grad=False)
     weights = list(model.base_model.parameters())
-    optimizer = PaperAdamW(weights, epsilon=config.adam_epsilon)
+    optimizer = optimizer_of(config, weights)
     batches = training_batches(text, 4, config.seed, noise=Noise.of(encoder.tokenizer))
     for step, batch in zip(range(2), batches, strict=False):
         logits = model(input_ids=batch.input_ids).logits.flatten(0, 1)[batch.masked]

@@ -97,13 +97,16 @@ class CompareConfig(CompareSettings):
         """Return the criteria of a sweep once more, with the budgets that the sweep has not.
 
         A sweep has either the same sparsity in every matrix, or budgets that follow from a
-        criterion. Either may be the worse one for a criterion that takes no training.
+        criterion. Either may be the worse one for a criterion that takes no training. Where none
+        of the sweep's looks at text, there is nothing to choose budgets by.
 
         Args:
             cells: Those of the sweep.
             objective: The loss by which budgets are chosen.
         """
-        if not PATTERNS[self.mask_pattern].takes_budgets:
+        criteria = [find_criterion(cell.method) for cell in cells if is_criterion(cell.method)]
+        looks_at_text = any(row.needs_text for row in criteria)
+        if not (looks_at_text and PATTERNS[self.mask_pattern].takes_budgets):
             return []
         others = (row for row in ALLOCATIONS.values() if row.is_uniform == bool(self.among))
         other = next(others)

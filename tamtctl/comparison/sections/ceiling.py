@@ -42,7 +42,9 @@ class BelowDense(Found):
         return self.said
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return plain JSON values; nothing of tickets whose searches are not at hand."""
+        if not self.ceilings:
+            return {}
         return {
             "ceilings": [
                 {

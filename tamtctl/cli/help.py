@@ -6,6 +6,7 @@ typed, it is completed, and ``-h --all`` shows it. Of a text, the screen has the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any
@@ -22,6 +23,7 @@ _PLACES = (_ARGUMENTS, _OTHERS, *PANELS)
 
 _DEFAULT = "[default: "  # as the parser writes it
 _UNBROKEN = "\N{NO-BREAK SPACE}"
+_UNMARKED = re.compile(r"\[(?=[a-z#/@])")  # what the parser would take for markup
 _FEW = 16  # options of a command that fit on a screen, however rare
 _WIDEST = 30  # characters of what is typed, margin and all; a longer one has a line of its own
 
@@ -69,6 +71,13 @@ class Command(TyperCommand):
             if len(self.params) > _FEW:
                 option.help = f"Show this help; -h {ALL} shows all of it."
         return option
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Return what the shell proposes, with the first paragraph of each help as it is."""
+        found = super().shell_complete(ctx, incomplete)
+        for one in found:
+            one.help = _UNMARKED.sub(r"\\[", _first(one.help))
+        return found
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write what the command does."""

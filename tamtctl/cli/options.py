@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,7 +81,8 @@ class Asking:
     @property
     def __signature__(self) -> inspect.Signature:
         own = inspect.signature(self._function, eval_str=True).parameters.values()
-        made = [_parameter(one, has_recipe=self._has_recipe) for one in self._settings()]
+        by_recipes = recipe_settings() if self._has_recipe else None
+        made = [_parameter(one, by_recipes) for one in self._settings()]
         # The settings take the place of the parameter that gets them.
         asked = [part for one in own for part in (made if one.name == "given" else [one])]
         asked.sort(key=_place)  # stable: within a panel, the order stays
@@ -117,13 +118,18 @@ def asks_for(
 _BY_NAME = inspect.Parameter.KEYWORD_ONLY
 
 
-def _parameter(one: Setting, *, has_recipe: bool) -> inspect.Parameter:
-    """Return a setting as the parameter of a function from which Typer makes an option."""
+def _parameter(one: Setting, by_recipes: Collection[str] | None) -> inspect.Parameter:
+    """Return a setting as the parameter of a function from which Typer makes an option.
+
+    Args:
+        one: The setting.
+        by_recipes: Names of the settings that recipes give; None: there is no recipe.
+    """
     typed = one.facts.typed or Typed()
     type_: Any = one.kind.type_of_one
     if one.kind.is_several:
         type_ = str if typed.between_commas else list[type_]
-    default = _shown_default(one, has_recipe=has_recipe)
+    default = _shown_default(one, has_recipe=by_recipes is not None)
     if typed.is_argument:
         is_needed = one.default is MISSING and not typed.may_be_missing
         default = inspect.Parameter.empty if is_needed else None
@@ -134,7 +140,7 @@ def _parameter(one: Setting, *, has_recipe: bool) -> inspect.Parameter:
             dashed += f"/--no-{one.option}"
         info = typer.Option(
             dashed,
-            help=_with_default_of_recipes(one) if has_recipe else one.help,
+            help=one.help if by_recipes is None else _with_default(one, by_recipes),
             metavar=typed.metavar or _typed_as(one),
             min=typed.least,
             rich_help_panel=one.facts.panel,
@@ -162,10 +168,10 @@ def _typed_as(one: Setting) -> str:
     return f"<{one.kind.type_of_one.__name__}>{several}"
 
 
-def _with_default_of_recipes(one: Setting) -> str:
-    """Return the help of a setting that a recipe may give, with the default that it has then."""
+def _with_default(one: Setting, by_recipes: Collection[str]) -> str:
+    """Return the help of a setting beside a recipe, with the default that it has then."""
     first, gap, rest = one.help.partition("\n\n")
-    if one.name in recipe_settings():
+    if one.name in by_recipes:
         first += "  [by recipe]"
     elif one.default is MISSING:
         first += "  [required]"

@@ -15,9 +15,7 @@ from tamtctl.foundations.folders import check_target
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.files import CONFIG_FILE, MODULES, ModelFiles
 from tamtctl.models.onnx.packages import TO_WRITE, check_installed
-from tamtctl.ticket.format.metadata import METADATA_FILE
-from tamtctl.ticket.shelf import resolve_ticket
-from tamtctl.ticket.ticket import Ticket
+from tamtctl.ticket.places import METADATA_FILE
 
 if TYPE_CHECKING:
     from tamtctl.ticket.exporting import ExportResult
@@ -90,6 +88,8 @@ def export(
                 f"{str(ticket)!r} is a checkpoint already; --format {ONNX} writes it as a graph"
             )
         return _as_graph(expanded(ticket), output_dir, str(ticket), precision)
+    from tamtctl.ticket.shelf import resolve_ticket
+
     path = resolve_ticket(ticket, token=token).path
     if format == SENTENCE_TRANSFORMERS:
         _check_sentence_encoder(path, model)
@@ -137,6 +137,8 @@ def _as_graph(
 
 def _check_sentence_encoder(ticket: Path, model: Path | str | None) -> None:
     """Refuse a base model that sentence-transformers would have to guess the use of."""
+    from tamtctl.ticket.ticket import Ticket
+
     name, revision = Ticket.load(ticket).find_base(model)
     if ModelFiles.of(name, revision).modules() is None:
         raise UsageError(

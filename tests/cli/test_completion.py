@@ -11,10 +11,11 @@ import pytest
 from typer.main import get_command
 
 from tamtctl.cli.app import app
+from tamtctl.foundations.config import settings_of
 from tamtctl.pruning.allocations import ALLOCATIONS
+from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.methods import methods
 from tamtctl.pruning.objectives import objectives
-from tamtctl.pruning.patterns import PATTERNS
 from tamtctl.pruning.recipes import RECIPES
 from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.places import packaged_tickets
@@ -51,7 +52,7 @@ def tab(
 def test_names_of_every_shelf_are_completed(tab: Tab) -> None:
     assert tab("tamtctl search --method ") == list(methods())
     assert tab("tamtctl search --objective m") == [n for n in objectives() if n.startswith("m")]
-    assert tab("tamtctl search --pattern ") == list(PATTERNS)
+    assert tab("tamtctl search --pattern ") == [*settings_of(SearchConfig)["pattern"].names]
     assert tab("tamtctl search --allocation ") == list(ALLOCATIONS)
     assert tab("tamtctl search --recipe ") == tab("tamtctl compare --recipe ") == list(RECIPES)
     assert tab("tamtctl finetune ") == list(TASKS)
@@ -78,6 +79,16 @@ def test_tickets_are_completed_wherever_one_is_asked_for(tab: Tab) -> None:
 def test_rare_options_are_completed_too(tab: Tab) -> None:
     assert tab("tamtctl search --init-s") == ["--init-scores"]
     assert tab("tamtctl ex") == ["export"]
+
+
+def test_zsh_shows_the_help_of_an_option_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "tamtctl search --base")
+    monkeypatch.setenv("_TAMTCTL_COMPLETE", "complete_zsh")
+    with pytest.raises(SystemExit):
+        get_command(app).main([], prog_name="tamtctl", standalone_mode=False)
+    assert "org/name[@revision]" in capsys.readouterr().out
 
 
 def test_completing_loads_nothing_heavy(tmp_path: Path) -> None:

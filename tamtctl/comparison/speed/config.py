@@ -30,7 +30,7 @@ class BenchConfig(Config):
         "too.",
         panel=METHOD,
         check=given("at least one folder"),
-        typed=Typed(is_argument=True, metavar="FOLDER..."),
+        typed=Typed(is_argument=True, metavar="FOLDER"),
     )
     against: str | None = setting(
         default=None,

@@ -67,7 +67,8 @@ def evaluate(
         else:
             show_notes(output, labelled)
             output.json_lines(labelled.to_records())
-        lines = (printable.line(str(p), None) for p in labelled.predictions)
+        said = (" ".join(p) if isinstance(p, list) else str(p) for p in labelled.predictions)
+        lines = (printable.line(one, None) for one in said)
         output.result(labelled.to_dict(), "\n".join(lines))
         return
     show_evaluation(output, result)

@@ -26,7 +26,8 @@ class TaskBatch:
         rows: Which features they are, shape (B,).
         inputs: What the model is called with: ``input_ids``, ``attention_mask`` and, where the
             model takes them, ``token_type_ids``, each of shape (B, T).
-        labels: Class ids or numbers of shape (B,), or start and end tokens of shape (B, 2).
+        labels: Class ids or numbers of shape (B,), start and end tokens of shape (B, 2), or tags of
+            shape (B, T') with T' ≥ T.
         tokens: How many of the positions are no padding.
         share: How much of its step it is: below 1 where several processes take slices.
     """
@@ -56,7 +57,7 @@ class Features:
 
     Attributes:
         lengths: Tokens of each, shape (n,).
-        labels: Shape (n,) or (n, 2); zeros where there are none.
+        labels: Shape (n,) or (n, …); zeros where there are none.
         cut_rows: Which of the texts were too long and are cut.
         longest: Tokens of the longest text before it was cut.
     """

@@ -39,11 +39,13 @@ class ConstantAnswer:
 
     def metrics(self, task: Task, sets: Mapping[str, Examples]) -> dict[str, float]:
         """Return every metric of every set, by the very code that measures a model."""
-        value = kind_of(task).constant_prediction(self.value)
+        kind = kind_of(task)
         return {
             name + suffix: found
             for suffix, examples in sets.items()
-            for name, found in metrics(task, [value] * len(examples), examples).items()
+            for name, found in metrics(
+                task, kind.constant_predictions(self.value, examples), examples
+            ).items()
         }
 
     def __str__(self) -> str:

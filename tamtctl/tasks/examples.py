@@ -27,12 +27,12 @@ class Examples:
 
     Attributes:
         ids: A name for each, as the file has it, where it may repeat.
-        texts: One or two columns of text.
-        labels: What the task's kind makes of each label: a class id, a number, `Answers` …
+        texts: One or two columns, each text as the task's kind has it: a string, or its words.
+        labels: What the task's kind makes of each label: a class id, a number, `Answers`, tags …
     """
 
     ids: list[str]
-    texts: tuple[list[str], ...]
+    texts: tuple[list[Any], ...]
     labels: list[Any]
 
     def __len__(self) -> int:

@@ -57,4 +57,5 @@ def own_task(name: str, columns: tuple[str, ...], label_column: str, kind: str) 
         columns=columns,
         label_column=label_column,
         metrics=KINDS[kind].own_metrics,
+        other_names=KINDS[kind].other_names,
     )

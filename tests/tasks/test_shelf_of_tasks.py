@@ -103,8 +103,8 @@ class Code(TaskKind):
         counts = Counter(tag for tags in examples.labels for tag in self.label_to_json(tags))
         return " ".join(tag for tag in self.task.labels if 2 * counts[tag] > len(examples))
 
-    def constant_prediction(self, value: str | float) -> list[int]:
-        return self.prediction_from_json(str(value).split())
+    def constant_predictions(self, value: str | float, examples: Examples) -> list[list[int]]:
+        return [self.prediction_from_json(str(value).split())] * len(examples)
 
     def constant_loss(self, features: Features) -> float:
         share = features.labels.double().mean(0)
@@ -198,6 +198,10 @@ RECORDS: dict[str, tuple[Task, list[tuple[tuple[str, ...], Any]]]] = {
         [(("which", f"the {word} is"), {"text": [word], "answer_start": [4]}) for word in
          ("list", "file")],
     ),
+    "token-classification": (
+        replace(own_task("own", ("text",), "label", "token-classification"), labels=("O", "B-X")),
+        [((("a", "list"),), ["O", "B-X"]), ((("the", "new", "file"),), ["O", "O", "B-X"])],
+    ),
     "tagging": (TOY.task, [(("a list",), [TAGS[0]]), (("list file",), [TAGS[0], TAGS[1]])]),
 }  # fmt: skip
 
@@ -255,8 +259,7 @@ def test_every_kind_is_trained_measured_and_read_back(
     constant = ConstantAnswer.of(task, examples)
     assert code.known_constant(json.loads(json.dumps(constant.value))) == constant.value
     assert constant.metrics(task, {"": examples}).keys() == found.keys()
-    prediction = code.constant_prediction(constant.value)
-    assert code.are_alike([prediction] * 40, examples)
+    assert code.are_alike(code.constant_predictions(constant.value, examples), examples)
     hash(code.class_of(labels[0]))
     assert code.no_label is not None
 

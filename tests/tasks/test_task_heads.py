@@ -209,7 +209,7 @@ def test_a_head_of_another_kind_of_task_is_never_taken_for_one_of_texts(bert: Pa
     assert any("another kind of task (BertForTokenClassification)" in n for n in found.notes)
     (found.checkpoint[0] / "metrics.json").rename("metrics.json")
     Path("tagger/metrics.json").write_text(Path("metrics.json").read_text())
-    with pytest.raises(ModelError, match="is not fine-tuned for own"):
+    with pytest.raises(ModelError, match="whose head does not fit own"):
         evaluate(EvaluateConfig(name="tagger"))
 
 

@@ -203,6 +203,8 @@ def show_notes(output: Page, labelled: Labelled) -> None:
 def show_labelled(output: Page, labelled: Labelled, *, with_confidence: bool = False) -> None:
     """Print a prediction and its text a line, a tab between them; notes come before.
 
+    Of a text of words, print each word and its prediction, and a blank line after them.
+
     Args:
         output: Where to.
         labelled: What was predicted.
@@ -212,6 +214,12 @@ def show_labelled(output: Page, labelled: Labelled, *, with_confidence: bool = F
     show_notes(output, labelled)
     rows = zip(labelled.predictions, labelled.confidences, labelled.texts, strict=True)
     for prediction, confidence, texts in rows:
+        if not isinstance(texts[0], str):
+            for word, its_prediction, share in zip(*texts, prediction, confidence, strict=True):
+                sure = ["" if share is None else f"{share:.4f}"] if with_confidence else []
+                output.row(word, its_prediction, *sure)
+            output.row("")
+            continue
         shown = f"{prediction:.8g}" if isinstance(prediction, float) else str(prediction)
         sure = [_probability(prediction, confidence)] if with_confidence else []
         output.row(shown, *sure, *texts)

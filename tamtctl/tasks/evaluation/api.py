@@ -28,6 +28,7 @@ from tamtctl.tasks.labelled.json_records import json_records
 from tamtctl.tasks.labelled.notes import few_note
 from tamtctl.tasks.labelled.texts import read_texts
 from tamtctl.tasks.measures import MEASURES
+from tamtctl.tasks.task import Task
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
@@ -103,7 +104,7 @@ def label(
     ticket = None if found else _find_ticket(config.name)
     fine_tuned = FineTuned.choose(config, found, ticket)
     task = fine_tuned.task
-    texts = read_texts(file, fine_tuned.columns(config), fine_tuned.task.kind)
+    texts = read_texts(file, fine_tuned.columns(config), task)
     kind = kind_of(task)
     examples = Examples(
         [str(i) for i in range(len(texts))],
@@ -118,13 +119,13 @@ def label(
         list(map(kind.prediction_to_json, said.values)),
         list(map(kind.confidence_to_json, said.confidences)),
         cut=checkpoint.cut,
-        notes=(*_text_notes(file), *checkpoint.all_notes()),
+        notes=(*_text_notes(task, file), *checkpoint.all_notes()),
         records=json_records(task, file, len(texts)),
     )
 
 
-def _text_notes(file: Path) -> list[str]:
-    return reading_notes(file) if file.is_file() else []  # a pipe is read once
+def _text_notes(task: Task, file: Path) -> list[str]:
+    return reading_notes(task, file) if file.is_file() else []  # a pipe is read once
 
 
 def _find_ticket(name: str) -> Ticket | None:

@@ -101,9 +101,10 @@ class Labelled(Shown):
 
     Attributes:
         task: What the checkpoint was fine-tuned on.
-        texts: One or two for each example.
-        predictions: A class, a number or an answer for each.
-        confidences: The probability of each class by name, the sum of an answer's logits, or None.
+        texts: One or two for each example, or its words.
+        predictions: A class, a number or an answer for each, or a tag for each of its words.
+        confidences: The probability of each class by name, the sum of an answer's logits, the
+            probability of each tag, or None.
         cut: How many of the examples were too long and were cut.
         notes: What a person should know of the predictions, a line each.
         records: The object of each line, if the texts are those of a JSON lines file.
@@ -115,7 +116,7 @@ class Labelled(Shown):
     """
 
     task: str
-    texts: list[tuple[str, ...]]
+    texts: list[tuple[Any, ...]]
     predictions: list[Any]
     confidences: list[Any]
     cut: int = 0

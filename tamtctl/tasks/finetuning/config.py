@@ -96,7 +96,8 @@ class FinetuneConfig(Config):
     data_dir: str | None = shared.data_dir(check=given("not empty"))
     train: str | None = setting(
         default=None,
-        help="Labelled examples of your own task: tsv, csv, jsonl or parquet.",
+        help="Labelled examples of your own task: tsv, csv, jsonl or parquet; of tagged words, "
+        "jsonl, or CoNLL's columns (.conll, .txt).",
         panel=DATA,
         is_common=True,
         check=given("not empty"),

@@ -47,10 +47,9 @@ def same_answer(task: Task, values: list[Any], examples: Examples) -> Finding | 
     kind = kind_of(task)
     if len(examples) < 2 or not kind.are_alike(values, examples):
         return None
-    value = kind.prediction_to_json(values[0])
+    value = kind.shared_answer(values)
     what = "about the same number" if isinstance(value, float) else "the same answer"
-    answer = ConstantAnswer(value if isinstance(value, str | float) else str(value))
-    return Finding(True, f"gives every dev example {what}, {answer}")
+    return Finding(True, f"gives every dev example {what}, {ConstantAnswer(value)}")
 
 
 def loss_hardly_moved(loss: float | None, constant: float) -> Finding | None:

@@ -69,8 +69,8 @@ class TaskKind(ABC):
 
     # --- texts and labels --------------------------------------------------------------------
 
-    def text(self, place: str, value: Any) -> str:
-        """Return the cell of a text as a text.
+    def text(self, place: str, value: Any) -> str | tuple[str, ...]:
+        """Return the cell of a text as a text, or as the words of one.
 
         Args:
             place: Where the cell is from, for messages.
@@ -84,7 +84,7 @@ class TaskKind(ABC):
         return value
 
     @abstractmethod
-    def label(self, place: str, value: Any, texts: tuple[str, ...]) -> Any:
+    def label(self, place: str, value: Any, texts: tuple[Any, ...]) -> Any:
         """Return the label of a record.
 
         Args:
@@ -126,9 +126,20 @@ class TaskKind(ABC):
         """
         return self.task
 
-    def records_of_json(self, file: Path) -> Iterator[Record]:
-        """Yield the records of a ``.json`` file, where the row says that they can be read."""
+    def own_records(self, file: Path) -> Iterator[Record]:
+        """Yield the records of a file whose suffix is among the row's ``own_suffixes``.
+
+        Args:
+            file: Plain or compressed; of texts to be labelled, the task's label column is ``""``.
+
+        Raises:
+            TaskError: It is something else; the message names the line.
+        """
         raise NotImplementedError
+
+    def is_own_format(self, file: Path, suffix: str) -> bool:
+        """Tell whether texts to be labelled are read by `own_records`; else each line is a text."""
+        return suffix in self.row.own_suffixes
 
     def own_label_notes(self, values: Sequence[Any], *, is_guessed: bool) -> list[str]:
         """Return what a person should know of the labels of their own file.
@@ -151,8 +162,12 @@ class TaskKind(ABC):
         """Return a label's class, which no part of a split may lack; None: there are no classes."""
         return None
 
-    def kept_together(self, texts: Sequence[list[str]]) -> Sequence[list[str]]:
-        """Return the columns whose equal texts must stay in one part when examples are split."""
+    def kept_together(self, texts: Sequence[list[Any]]) -> Sequence[list[str]]:
+        """Return the texts that must stay in one part when examples are split if they are equal.
+
+        Args:
+            texts: The examples' columns; of a pair, the order makes no difference.
+        """
         return texts
 
     def scale_of(self, labels: Iterable[Any]) -> LabelScale | None:
@@ -193,8 +208,13 @@ class TaskKind(ABC):
             scale: In which the model was trained, if its head does not undo it yet.
         """
 
-    def cut_note(self, parts: Sequence[Features]) -> str | None:
-        """Return the kind's own note on texts that are cut; None: the general one holds."""
+    def cut_note(self, parts: Sequence[Features], more: str) -> str | None:
+        """Return the kind's own note on texts that are cut; None: the general one holds.
+
+        Args:
+            parts: What is read.
+            more: How to read more, in a few words.
+        """
         return None
 
     # --- metrics -----------------------------------------------------------------------------
@@ -230,9 +250,9 @@ class TaskKind(ABC):
     def constant(self, examples: Examples) -> str | float:
         """Return the one answer to every example that is most often right, as people read it."""
 
-    def constant_prediction(self, value: str | float) -> Any:
-        """Return a constant answer as a prediction."""
-        return self.prediction_from_json(value)
+    def constant_predictions(self, value: str | float, examples: Examples) -> list[Any]:
+        """Return a constant answer as a prediction for each example."""
+        return [self.prediction_from_json(value)] * len(examples)
 
     def known_constant(self, value: Any) -> str | float | None:
         """Return a constant answer that a stranger's file names, None if it is none."""
@@ -249,6 +269,11 @@ class TaskKind(ABC):
     def are_alike(self, predictions: Sequence[Any], examples: Examples) -> bool:
         """Tell whether predictions are one and the same, as far as the kind can tell."""
         return all(value == predictions[0] for value in predictions)
+
+    def shared_answer(self, predictions: Sequence[Any]) -> str | float:
+        """Return what predictions that are alike say, as people read it."""
+        value = self.prediction_to_json(predictions[0])
+        return value if isinstance(value, str | float) else str(value)
 
     # --- predictions.jsonl, --predict --------------------------------------------------------
 

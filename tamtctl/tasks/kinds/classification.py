@@ -36,7 +36,7 @@ class Code(TaskKind):
         """The id of any class."""
         return 0
 
-    def label(self, place: str, value: Any, texts: tuple[str, ...]) -> int:
+    def label(self, place: str, value: Any, texts: tuple[Any, ...]) -> int:
         """Return a class id; GLUE's files hold names or ids, a user's own are names throughout."""
         name, labels = str(plain_label(place, value)), self.task.labels
         if name in labels:

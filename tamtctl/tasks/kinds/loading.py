@@ -53,11 +53,12 @@ def load_for_training(
         The model, and the names of its parameters that are random.
 
     Raises:
-        ModelError: It cannot be loaded, or is a checkpoint of a task with another kind of head.
+        ModelError: It cannot be loaded.
     """
     config = load_config(name, revision)
-    _refuse_other_head(task, name, config)
     auto, head = _auto(task), kind_of(task).head()
+    if _is_of_another_kind(task, config):
+        note(f"the head of model {name} is for {_what(task, config, False)}; a new one is trained")
     if not head:
         return load_with_task_head(auto, name, revision=revision)
     order = ClassOrder.of(config, task.labels) if task.labels else None
@@ -80,8 +81,9 @@ def load_for_training(
     is_of_numbers = is_own and not task.labels and config.num_labels == head.get("num_labels")
     if is_of_numbers and (scale is None or scale.take_out_of(model)):
         return model, missing
-    what = _what(task, config, is_of_numbers)
-    note(f"the head of model {name} is for {what}; a new one is trained")
+    if not _is_of_another_kind(task, config):
+        what = _what(task, config, is_of_numbers)
+        note(f"the head of model {name} is for {what}; a new one is trained")
     fresh = with_new_head(auto, model)
     prefix = fresh.base_model_prefix + "."
     return fresh, {n for n, _ in fresh.named_parameters() if not n.startswith(prefix)}
@@ -107,10 +109,11 @@ def load_fine_tuned(
         ModelError: It cannot be loaded, or has another head, or none.
     """
     config = load_config(name, revision)
-    _refuse_other_head(task, name, config)
     head = kind_of(task).head()
     instead = f"give a pre-trained model, or a checkpoint of {task.name}"
     found = f"model {name!r} is a {(config.architectures or [''])[0]}"
+    if _is_of_another_kind(task, config):
+        raise ModelError(f"{found}, whose head does not fit {task.name}; {instead}")
     is_own = bool(head) and _has_head_of(task, config)
     if is_own and (other := _other_use(task, config)):
         raise ModelError(f"{found} for {other}, which {task.name} does not ask for; {instead}")
@@ -173,12 +176,7 @@ def _other_use(task: Task, config: PreTrainedConfig) -> str | None:
     return _MEANINGS.get(meaning, meaning)
 
 
-def _refuse_other_head(task: Task, name: str, config: PreTrainedConfig) -> None:
-    """Refuse a checkpoint with the head of another kind on the shelf."""
-    architecture = (config.architectures or [""])[0]
+def _is_of_another_kind(task: Task, config: PreTrainedConfig) -> bool:
+    """Tell whether a checkpoint has the head of another kind on the shelf."""
     others = {kind.head for kind in KINDS.values()} - {KINDS[task.kind].head}
-    if architecture.endswith(tuple(others)):
-        raise ModelError(
-            f"model {name!r} is a {architecture}, whose head does not fit {task.name}; "
-            f"give a pre-trained model, or a checkpoint of {task.name}"
-        )
+    return (config.architectures or [""])[0].endswith(tuple(others))

@@ -34,7 +34,7 @@ class Code(TaskKind):
         """Any number."""
         return 0.0
 
-    def label(self, place: str, value: Any, texts: tuple[str, ...]) -> float:
+    def label(self, place: str, value: Any, texts: tuple[Any, ...]) -> float:
         """Return a number in the task's range."""
         try:
             number = float(plain_label(place, value))

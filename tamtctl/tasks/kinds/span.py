@@ -41,7 +41,7 @@ class Code(TaskKind):
         """No answer."""
         return Answers((), ())
 
-    def label(self, place: str, value: Any, texts: tuple[str, ...]) -> Answers:
+    def label(self, place: str, value: Any, texts: tuple[Any, ...]) -> Answers:
         """Return the accepted answers, each of which stands in the context, the second text."""
         try:
             answers = tuple(str(text) for text in value["text"])
@@ -62,7 +62,7 @@ class Code(TaskKind):
                 )
         return Answers(answers, starts)
 
-    def records_of_json(self, file: Path) -> Iterator[Record]:
+    def own_records(self, file: Path) -> Iterator[Record]:
         """Yield the questions of a file in SQuAD's format."""
         return read_articles(file)
 
@@ -70,7 +70,7 @@ class Code(TaskKind):
         """Return that labels are answers cut from the context."""
         return "answers in the text"
 
-    def kept_together(self, texts: Sequence[list[str]]) -> Sequence[list[str]]:
+    def kept_together(self, texts: Sequence[list[Any]]) -> Sequence[list[str]]:
         """Return the contexts: questions on one of them must not be parted."""
         return texts[1:]
 
@@ -126,7 +126,7 @@ class Code(TaskKind):
                     best[example] = (text, total)
         return Predictions([text for text, _ in best], [total for _, total in best])
 
-    def cut_note(self, parts: Sequence[Features]) -> str:
+    def cut_note(self, parts: Sequence[Features], more: str) -> str:
         """Return how many questions are cut; contexts are read whole, in windows."""
         cut = sum(features.cut for features in parts)
         are = "questions are" if cut > 1 else "question is"
@@ -195,7 +195,7 @@ def read_articles(file: Path) -> Iterator[Record]:
         for article in articles:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
-                    answers = question["answers"]
+                    answers = question.get("answers", [])  # of one to be answered there is none
                     record = {
                         "id": question.get("id"),
                         "context": paragraph["context"],

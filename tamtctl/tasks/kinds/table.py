@@ -12,7 +12,8 @@ labelled files can be of the kind with ``--label-kind`` if the row names ``own_m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.shelves import Row, Shelf
@@ -57,16 +58,20 @@ class Kind(Row):
         metrics: All that a task of the kind can be measured by.
         own_metrics: Names of those of a user's own labelled files, the primary one first; empty:
             own files cannot be of this kind.
-        suffixes: The files that its labels can be read from.
-        has_own_json: Its code reads ``.json`` files, too (``records_of_json``).
+        columns: How many text columns its own files may have.
+        suffixes: The tables that its labels can be read from.
+        own_suffixes: Files that its code reads itself (``own_records``), besides.
+        other_names: Column as its files usually call it → as a task of one's own does by default.
     """
 
     summary: str
     head: str = "ForSequenceClassification"
     metrics: tuple[Metric, ...]
     own_metrics: tuple[str, ...] = ()
+    columns: tuple[int, ...] = (1, 2)
     suffixes: tuple[str, ...] = TABLES
-    has_own_json: bool = False
+    own_suffixes: tuple[str, ...] = ()
+    other_names: Mapping[str, str] = field(default_factory=dict)
 
     def metric(self, name: str) -> Metric:
         """Return one of its metrics by name."""
@@ -129,7 +134,19 @@ KINDS: Shelf[Kind] = _Kinds(
             head="ForQuestionAnswering",
             metrics=(Metric("f1"), Metric("exact_match")),
             suffixes=NESTED,
-            has_own_json=True,
+            own_suffixes=(".json",),
+        ),
+        Kind(
+            name="token-classification",
+            summary="a tag for every word",
+            code="tamtctl.tasks.kinds.token_classification",
+            head="ForTokenClassification",
+            metrics=(Metric("f1"), Metric("precision"), Metric("recall"), Metric("accuracy")),
+            own_metrics=("f1", "precision", "recall", "accuracy"),
+            columns=(1,),
+            suffixes=NESTED,
+            own_suffixes=(".conll", ".bio", ".iob", ".txt", ".tsv"),
+            other_names={"tokens": "text", "tags": "label", "ner_tags": "label"},
         ),
     ),
 )
@@ -155,6 +172,14 @@ def own_kinds() -> dict[str, Kind]:
 def usual_kind() -> str:
     """Return the kind that labels are taken for unless they look like another."""
     return next(iter(own_kinds()))
+
+
+def kind_of_files(suffixes: Sequence[str]) -> str | None:
+    """Return the kind that a user's own files are of, by their suffixes; None: they are tables."""
+    for name, kind in own_kinds().items():
+        if any(suffix in kind.own_suffixes and suffix not in TABLES for suffix in suffixes):
+            return name
+    return None
 
 
 def direction(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Labelled files, record by record: tables, JSON lines, parquet, and the JSON of a kind of task."""
+"""Labelled files, record by record: tables, JSON lines, parquet, and what a kind of task reads."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ def records_of(task: Task, file: Path, *, with_blank: bool = False) -> Iterator[
         ".jsonl": partial(_json_lines, with_blank=with_blank),
         ".csv": partial(_csv_records, task, with_blank=with_blank),
         ".parquet": _parquet_records,
-        ".json": kind_of(task).records_of_json,
     }
+    kind = kind_of(task)
+    readers |= dict.fromkeys(kind.row.own_suffixes, kind.own_records)
     return readers[suffix_of(file)](file)
 
 
@@ -52,9 +53,11 @@ def suffix_of(file: Path) -> str:
     return Path(file.name.lower().removesuffix(".xz").removesuffix(".gz")).suffix
 
 
-def reading_notes(file: Path) -> list[str]:
+def reading_notes(task: Task, file: Path) -> list[str]:
     """Return what a person should know of how a file of their own is read."""
-    if suffix_of(file) != ".tsv" or _own_tsv_rows(file)[1]:
+    suffix = suffix_of(file)
+    is_table = suffix == ".tsv" and suffix not in kind_of(task).row.own_suffixes
+    if not is_table or _own_tsv_rows(file)[1]:
         return []
     return [
         f"{file}: quotes are read as they stand, for not all of them are paired and doubled as "

@@ -64,7 +64,7 @@ def _files(task: Task, folder: Path) -> dict[str, list[Path]]:
 def _split_files(task: Task, folder: Path, split: str) -> list[Path]:
     """Return the file of a split, or its parts as the Hub stores them."""
     for stem in _stems(split):
-        for suffix in _json_suffixes(task):
+        for suffix in _own_suffixes(task):
             if found := sorted(folder.glob(f"{stem}*{suffix}")):
                 return found[:1]
         for suffix in KINDS[task.kind].suffixes:
@@ -83,13 +83,14 @@ def _names(split: str) -> str:
     return " or ".join(_stems(split))
 
 
-def _json_suffixes(task: Task) -> tuple[str, ...]:
-    return (".json", ".json.xz", ".json.gz") if KINDS[task.kind].has_own_json else ()
+def _own_suffixes(task: Task) -> list[str]:
+    packed = ("", ".xz", ".gz")
+    return [suffix + end for suffix in KINDS[task.kind].own_suffixes for end in packed]
 
 
 def _kinds(task: Task) -> str:
-    json_files = [f"*{suffix}" for suffix in _json_suffixes(task)]
-    return ", ".join([*json_files, *KINDS[task.kind].suffixes])
+    own_files = [f"*{suffix}" for suffix in _own_suffixes(task)]
+    return ", ".join([*own_files, *KINDS[task.kind].suffixes])
 
 
 def _no_split(task: Task, split: str, folder: Path) -> TaskError:

@@ -51,12 +51,12 @@ def cut_notes(
     cut = sum(features.cut for features in parts)
     if not cut:
         return []
-    if own := kind_of(task).cut_note(parts):
-        return [own]
     total = sum(map(len, parts))
     length, most = limits
     enough = min(2 ** (max(features.longest for features in parts) - 1).bit_length(), most)
     more = advice.format(enough) if enough > length else "the model cannot take more"
+    if own := kind_of(task).cut_note(parts, more):
+        return [own]
     return [
         f"{_percent(cut, total)} of the texts ({cut:,} of {total:,}) are longer than {length} "
         f"tokens and are cut; {more}"

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tamtctl.foundations.errors import TaskError
+from tamtctl.foundations.errors import TaskError, UsageError
 from tamtctl.tasks.benchmarks.benchmark import MadeExamples
 from tamtctl.tasks.benchmarks.table import BENCHMARKS
 from tamtctl.tasks.examples import TRAIN
 from tamtctl.tasks.kinds.base import code_of, kind_of
-from tamtctl.tasks.kinds.table import TABLES, own_kinds, usual_kind
+from tamtctl.tasks.kinds.table import KINDS, TABLES, kind_of_files, own_kinds, usual_kind
 from tamtctl.tasks.labelled.files import reading_notes, suffix_of
 from tamtctl.tasks.labelled.folders import files_digest, open_folder, split_records
 from tamtctl.tasks.labelled.hub_datasets import open_dataset
@@ -68,12 +68,17 @@ def open_own_task(
     Raises:
         TaskError: A file cannot be read, a column is missing, or there is but one label.
     """
-    for file in filter(None, (train, dev)):
-        _check_file(file, "check --train and --dev" if dev else "check --train")
-    cells = list(_own_labels(train, text_columns, label_column))
+    files = [train, dev] if dev else [train]
+    said = kind or kind_of_files([suffix_of(file) for file in files])
+    for file in files:
+        _check_file(file, said, "check --train and --dev" if dev else "check --train")
+    if said:
+        _check_columns(said, text_columns)
+    cells = list(_own_labels(train, text_columns, label_column, said))
     values = [value for _, value in cells]
     like = (name for name in own_kinds() if code_of(name).looks_like(values))
-    chosen = kind or next(like, usual_kind())
+    chosen = said or next(like, usual_kind())
+    _check_columns(chosen, text_columns)
     its_kind = kind_of(own_task(name, tuple(text_columns), label_column, chosen))
     for place, value in cells:
         its_kind.own_value(place, value)
@@ -92,10 +97,13 @@ def open_own_task(
 
 
 def _own_labels(
-    train: Path, text_columns: Sequence[str], label_column: str
+    train: Path, text_columns: Sequence[str], label_column: str, kind: str | None
 ) -> Iterator[tuple[str, Any]]:
     """Yield place and cell of each label of a training file, whatever kind they will be of."""
-    task = own_task("own", tuple(text_columns), label_column, usual_kind())
+    task = own_task("own", tuple(text_columns), label_column, kind or usual_kind())
+    if kind is None:
+        names = {name: own for row in own_kinds().values() for name, own in row.other_names.items()}
+        task = replace(task, other_names=names)
     for place, record in split_records(task, {TRAIN: [train]}, TRAIN):
         yield place, cell_of(task, place, record, label_column)
 
@@ -106,19 +114,29 @@ def open_dev_file(task: Task, dev: Path) -> TaskData:
     Raises:
         TaskError: There is no such file, or it is of a kind that cannot be read.
     """
-    _check_file(dev, "give a labelled file with --dev")
+    _check_file(dev, task.kind, "give a labelled file with --dev")
     return _of_files(replace(task, dev_splits={"": "validation"}), {"validation": dev})
 
 
-def _check_file(file: Path, advice: str) -> None:
+def _check_columns(kind: str, columns: Sequence[str]) -> None:
+    if len(columns) not in (counts := KINDS[kind].columns):
+        texts, times = ("one text", "once") if 1 in counts else ("two texts", "twice")
+        raise UsageError(f"{kind} reads {texts}: give --text-column {times}")
+
+
+def _check_file(file: Path, kind: str | None, advice: str) -> None:
+    """Refuse a file that is not there, or that a kind of task does not read; None: any kind."""
     if not file.is_file():
         raise TaskError(f"no file {str(file)!r}; {advice}")
-    if suffix_of(file) not in TABLES:
-        raise TaskError(f"{file} is of no kind that can be read: use {', '.join(TABLES)}")
+    row = KINDS[kind] if kind else None
+    suffixes = dict.fromkeys((*row.suffixes, *row.own_suffixes) if row else TABLES)
+    if suffix_of(file) not in suffixes:
+        raise TaskError(f"{file} is of no kind that can be read: use {', '.join(suffixes)}")
 
 
 def _of_files(task: Task, files: Mapping[str, Path]) -> TaskData:
     name = ", ".join(map(str, files.values()))
     records = partial(split_records, task, {split: [file] for split, file in files.items()})
-    notes = tuple(itertools.chain.from_iterable(map(reading_notes, dict.fromkeys(files.values()))))
+    read = dict.fromkeys(files.values())
+    notes = tuple(itertools.chain.from_iterable(reading_notes(task, file) for file in read))
     return TaskData(task, name, files_digest(files.values()), records, notes=notes)

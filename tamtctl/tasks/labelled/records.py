@@ -99,7 +99,7 @@ class TaskData:
 
 def _example(
     kind: TaskKind, place: str, record: Mapping[str, Any]
-) -> tuple[str | None, tuple[str, ...], Any]:
+) -> tuple[str | None, tuple[Any, ...], Any]:
     task = kind.task
     texts = tuple(text_of(task, place, record, column) for column in task.columns)
     label = kind.label(place, cell_of(task, place, record, task.label_column), texts)
@@ -121,27 +121,35 @@ def cell_of(task: Task, place: str, record: Mapping[str, Any], column: str) -> A
     Raises:
         TaskError: There is no such column, or nothing in it.
     """
-    for name in (column, *(other for other, own in task.other_names.items() if own == column)):
-        if name in record:
-            value = record[name]
-            is_blank = isinstance(value, str) and not value.strip()
-            if value is None or (is_blank and column == task.label_column):  # a text may be blank
-                raise TaskError(
-                    f"{place} has nothing in column {name!r}; fill it in, or leave the example out"
-                )
-            return value
+    name = name_of(task, record, column)
+    if name is not None:
+        value = record[name]
+        is_blank = isinstance(value, str) and not value.strip()
+        if value is None or (is_blank and column == task.label_column):  # a text may be blank
+            raise TaskError(
+                f"{place} has nothing in column {name!r}; fill it in, or leave the example out"
+            )
+        return value
     columns = ", ".join(map(repr, record)) or "none at all"
     option = "--text-column" if column in task.columns else "--label-column"
     advice = "" if task.is_public else f"; name yours with {option}"
     raise TaskError(f"{place} has no column {column!r}, but {columns}{advice}")
 
 
-def text_of(task: Task, place: str, record: Mapping[str, Any], column: str) -> str:
+def name_of(task: Task, record: Mapping[str, Any], column: str) -> str | None:
+    """Return by what name a record has a column of a task; None if it has not."""
+    names = (column, *(other for other, own in task.other_names.items() if own == column))
+    return next((name for name in names if name in record), None)
+
+
+def text_of(
+    task: Task, place: str, record: Mapping[str, Any], column: str
+) -> str | tuple[str, ...]:
     """Return the text of a record in a column; raises TaskError as `cell_of`, or if it is none."""
     value = cell_of(task, place, record, column)
     text = kind_of(task).text(f"{place}, column {column!r},", value)
     try:
-        text.encode()
+        " ".join(text).encode()
     except UnicodeEncodeError as error:
         raise TaskError(f"{place}, column {column!r}, is not valid Unicode") from error
     return text

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tamtctl.foundations.errors import TaskError, UsageError
+from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.table import TABLES, usual_kind
 from tamtctl.tasks.labelled.files import BLANK, read_lines_with_ends, records_of, suffix_of
-from tamtctl.tasks.labelled.records import text_of
+from tamtctl.tasks.labelled.records import name_of, text_of
 from tamtctl.tasks.registry import own_task
 from tamtctl.tasks.task import Task
 
@@ -17,35 +19,39 @@ _OTHER_SUFFIXES = (".json", ".ndjson", ".xml", ".html", ".arrow", ".xlsx", ".xls
 
 
 def read_texts(
-    file: Path, columns: Sequence[str], kind: str | None = None
-) -> list[tuple[str, ...]]:
+    file: Path, columns: Sequence[str], task: Task | None = None
+) -> list[tuple[Any, ...]]:
     """Read text to label: the lines of a text file, or columns of a tsv, csv, jsonl or parquet.
 
-    Every line or row is one text, in order; of one that is blank or null, the text is empty.
+    Every line or row is one text, in order; of one that is blank or null, the text is empty. A
+    kind of task may have files of its own.
 
     Args:
         file: Any of these kinds; a text file serves a single column.
-        columns: The columns that the task reads.
-        kind: Of the task; None: of a usual one.
+        columns: The columns to read.
+        task: What the texts are labelled for; None: a usual one.
 
     Raises:
         TaskError: The file cannot be read, lacks a column, or is empty.
     """
     if not file.exists() or file.is_dir():  # a pipe will do
         raise TaskError(f"no file {str(file)!r} to label")
-    if suffix_of(file) in TABLES:
-        task = own_task("text", tuple(columns), "", kind or usual_kind())
+    task = task or own_task("text", tuple(columns), "", usual_kind())
+    task, suffix = replace(task, columns=tuple(columns), label_column=""), suffix_of(file)
+    kind = kind_of(task)
+    if suffix in TABLES or kind.is_own_format(file, suffix):
         texts = [
             tuple(_text_to_label(task, place, record, column) for column in columns)
             for place, record in records_of(task, file, with_blank=True)
         ]
-    elif (suffix := suffix_of(file)) in _OTHER_SUFFIXES:
+    elif suffix in _OTHER_SUFFIXES:
         raise TaskError(
             f"{file} is not read as text, for it is a {suffix} file; make it {', '.join(TABLES)} "
             "or lines of text (.txt)"
         )
     elif len(columns) == 1:
-        texts = [(line.rstrip("\r\n"),) for line in read_lines_with_ends(file)]
+        lines = enumerate(read_lines_with_ends(file), start=1)
+        texts = [(kind.text(f"{file}:{n}", line.rstrip("\r\n")),) for n, line in lines]
     else:
         raise UsageError(
             f"the task reads pairs of texts ({', '.join(columns)}); give a tsv, csv, jsonl or "
@@ -56,6 +62,9 @@ def read_texts(
     return texts
 
 
-def _text_to_label(task: Task, place: str, record: Mapping[str, Any], column: str) -> str:
-    is_empty = record is BLANK or (column in record and record[column] is None)
-    return "" if is_empty else text_of(task, place, record, column)
+def _text_to_label(
+    task: Task, place: str, record: Mapping[str, Any], column: str
+) -> str | tuple[str, ...]:
+    name = name_of(task, record, column)
+    is_empty = record is BLANK or (name is not None and record[name] is None)
+    return text_of(task, place, {column: ""} if is_empty else record, column)

@@ -1,0 +1,99 @@
+"""Sentences in CoNLL's columns: a word a line, its tag in the last column, a blank line between.
+
+What stands between columns is a tab in lines that have one, else spaces. ``-DOCSTART-`` lines, and
+lines with ``# `` before a sentence that are no row of the table, are no words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tamtctl.data.text.reading import read_lines
+from tamtctl.foundations.errors import TaskError
+
+_DOCUMENT = "-DOCSTART-"
+_ADVICE = "every line is a word and, in the last column, its tag; a blank line ends a sentence"
+
+
+@dataclass
+class TaggedSentence:
+    """A sentence of a file.
+
+    Attributes:
+        line: The number of its first line, from 1.
+        words: In order.
+        tags: What the last column has for each, where there are two columns or more.
+    """
+
+    line: int
+    words: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+
+
+def read_columns(file: Path, *, with_tags: bool) -> Iterator[TaggedSentence]:
+    """Yield the sentences of a file in CoNLL's columns.
+
+    Args:
+        file: Plain or compressed.
+        with_tags: Whether there must be tags.
+
+    Raises:
+        TaskError: A line has other columns than the first one; the message names it.
+    """
+    wanted, sentence = 0, TaggedSentence(0)
+    for number, line in enumerate(read_lines(file), start=1):
+        cells = _cells(line)
+        is_remark = not sentence.words and line.startswith("# ") and len(cells) != (wanted or 2)
+        if not any(cells) or cells[0] == _DOCUMENT or is_remark:
+            if sentence.words:
+                yield _checked(file, sentence)
+            sentence = TaggedSentence(0)
+            continue
+        wanted = wanted or len(cells)
+        _check(file, number, cells, wanted, with_tags=with_tags)
+        sentence.line = sentence.line or number
+        sentence.words.append(cells[0])
+        sentence.tags += cells[-1:] if wanted > 1 else []
+    if sentence.words:
+        yield _checked(file, sentence)
+
+
+def ends_in_tags(file: Path, tags: frozenset[str]) -> bool:
+    """Tell whether every line of a text that is not blank ends in a column with one of the tags."""
+    rows = [cells for line in read_lines(file) if any(cells := _cells(line))]
+    rows = [cells for cells in rows if cells[0] != _DOCUMENT]
+    return bool(rows) and all(len(cells) > 1 and cells[-1] in tags for cells in rows)
+
+
+def _cells(line: str) -> list[str]:
+    """Return the columns of a line; of white space, only tabs and spaces stand between them."""
+    if "\t" in line:
+        return [cell.strip(" \r") for cell in line.rstrip(" \r").split("\t")]
+    return re.split(" +", line.strip(" \r"))
+
+
+def _check(file: Path, number: int, cells: list[str], wanted: int, *, with_tags: bool) -> None:
+    place, count = f"{file}:{number}", len(cells)
+    if with_tags and count < 2:
+        raise TaskError(f"{place} has a word without a tag ({cells[0]!r}); {_ADVICE}")
+    if count != wanted:
+        columns = "1 column" if count == 1 else f"{count} columns"
+        raise TaskError(
+            f"{place} has {columns}, and the first word of the file {wanted}; {_ADVICE}"
+        )
+    if not cells[0] or not cells[-1]:
+        raise TaskError(f"{place} has no {'tag' if cells[0] else 'word'}; {_ADVICE}")
+
+
+def _checked(file: Path, sentence: TaggedSentence) -> TaggedSentence:
+    """Refuse words that are their own numbers, as CoNLL-U and others have in the first column."""
+    words = sentence.words
+    if len(words) > 2 and words == [str(i) for i in range(1, len(words) + 1)]:
+        raise TaskError(
+            f"{file}:{sentence.line}: the first column numbers the words; leave two columns, the "
+            f"word and its tag: {_ADVICE}"
+        )
+    return sentence

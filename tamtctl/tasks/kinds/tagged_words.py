@@ -1,0 +1,142 @@
+"""Words as a model reads them: the first token of each stands for the word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tamtctl.data.padded_batches import TEXTS_AT_ONCE, Encoded, Features, fill_empty
+from tamtctl.data.padding import IdArray, pad_id
+from tamtctl.foundations.working import counted
+from tamtctl.models.text_inputs import TextInputs
+
+IGNORED = -100  # the label of a token that no loss is taken of, as transformers has it
+
+
+class WordFeatures(Features):
+    """Sentences as tokens.
+
+    Attributes:
+        labels: The tag's id at the first token of each word, `IGNORED` elsewhere, (n, longest).
+        cut_words: How many words are cut off.
+    """
+
+    cut_words: int = 0
+
+
+@dataclass(frozen=True)
+class TaggedWords(Encoded):
+    """Sentences as a model reads them.
+
+    Attributes:
+        firsts: Of each sentence, where the first token of every word is, (words,); −1 of a word
+            that is cut off, or of which the tokenizer makes nothing.
+    """
+
+    firsts: list[IdArray]
+
+
+def tagged_words(
+    sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]], inputs: TextInputs
+) -> TaggedWords:
+    """Return what a model reads of sentences.
+
+    The words are read with a space between them, as the text that the model was trained on, and
+    tokens are assigned to words by their characters: that serves tokenizers of every family.
+
+    Args:
+        sentences: Their words.
+        tags: The tag's id of each word, or none of any where they are not known.
+        inputs: How the model takes texts.
+    """
+    ids: list[list[int]] = []
+    types: list[list[int]] = []
+    firsts: list[IdArray] = []
+    cut: dict[int, int] = {}  # row → its tokens, were it not cut
+    texts = [" ".join(words) for words in sentences]
+    starts = range(0, len(texts), TEXTS_AT_ONCE)
+    for start in counted(starts, "tokenising", len(starts)):
+        part = texts[start : start + TEXTS_AT_ONCE]
+        encoded = inputs.tokenizer(
+            part,
+            truncation=True,
+            max_length=inputs.max_length,
+            return_offsets_mapping=True,
+            return_token_type_ids=inputs.takes_types,
+            return_attention_mask=False,
+        )
+        ids += encoded["input_ids"]
+        types += encoded.get("token_type_ids", [])
+        for i in range(len(part)):
+            spans = np.array(encoded["offset_mapping"][i], np.int64).reshape(-1, 2)
+            is_text = np.array([s == 0 for s in encoded.sequence_ids(i)], bool)
+            firsts.append(first_tokens(sentences[start + i], spans, is_text))
+        full = [i for i, own in enumerate(encoded["input_ids"]) if len(own) >= inputs.max_length]
+        cut |= {
+            start + i: n for i, n in _whole_lengths(part, full, inputs) if n > inputs.max_length
+        }
+    fill_empty(ids, types, inputs.tokenizer)
+    features = WordFeatures(
+        ids,
+        types if inputs.takes_types else None,
+        _labels(tags, firsts, max(map(len, ids), default=0)),
+        pad_id=pad_id(inputs.tokenizer),
+        cut_rows=cut,
+        longest=max(cut.values(), default=None),
+    )
+    features.cut_words = sum(_cut_words(firsts[row]) for row in cut)
+    inputs.check_vocabulary(features.largest_id)
+    return TaggedWords(features, firsts)
+
+
+def first_tokens(
+    words: Sequence[str], spans: NDArray[np.int64], is_text: NDArray[np.bool_]
+) -> IdArray:
+    """Return which token begins each word of a text, (words,); −1 where none does.
+
+    Args:
+        words: The text is made of them, with a space between any two.
+        spans: First and last character of each token in the text, (T, 2); some tokenizers count
+            the space before a word to it.
+        is_text: Which tokens are of the text, (T,).
+    """
+    found = np.full(len(words), -1, np.int64)
+    ends = np.cumsum([len(word) + 1 for word in words]) - 1  # (words,)
+    begins = ends - [len(word) for word in words]
+    solid = np.flatnonzero([bool(word.strip()) for word in words])
+    tokens = np.flatnonzero(is_text & (spans[:, 1] > spans[:, 0]))
+    places = np.searchsorted(ends[solid], spans[tokens, 0], side="right")
+    tokens, places = tokens[places < len(solid)], places[places < len(solid)]
+    owners = solid[places]
+    is_inside = begins[owners] < spans[tokens, 1]
+    owners, order = np.unique(owners[is_inside], return_index=True)
+    found[owners] = tokens[is_inside][order]
+    return found
+
+
+def _labels(tags: Sequence[Sequence[int]], firsts: list[IdArray], longest: int) -> Tensor:
+    labels = np.full((len(firsts), longest), IGNORED, np.int16)
+    for row, (own, places) in enumerate(zip(tags, firsts, strict=True)):
+        if len(own):
+            labels[row, places[places >= 0]] = np.array(own)[places >= 0]
+    return torch.from_numpy(labels)
+
+
+def _whole_lengths(texts: list[str], rows: list[int], inputs: TextInputs) -> list[tuple[int, int]]:
+    """Return how many tokens these rows have if nothing is cut."""
+    if not rows:
+        return []
+    chosen = [texts[i] for i in rows]
+    whole: Any = inputs.tokenizer(chosen, return_attention_mask=False, verbose=False)["input_ids"]
+    return list(zip(rows, map(len, whole), strict=True))
+
+
+def _cut_words(firsts: IdArray) -> int:
+    read = np.flatnonzero(firsts >= 0)
+    return len(firsts) - 1 - int(read[-1]) if len(read) else len(firsts)

@@ -158,7 +158,7 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
             notes.append(change)
         said = checkpoint.predict(examples).values
         notes += kind.label_notes(examples, f"dev{suffix}")
-        notes += few_note(examples, f"dev{suffix}")
+        notes += few_note(data.task, examples, f"dev{suffix}")
         count += len(examples)
         found |= {n + suffix: v for n, v in metrics(data.task, said, examples).items()}
         errors |= {n + suffix: v for n, v in standard_errors(data.task, said, examples).items()}

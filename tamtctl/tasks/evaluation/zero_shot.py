@@ -59,7 +59,7 @@ def evaluate_zero_shot(
         cut=len(cut | cut_too),
         notes=(
             *filter(None, (pipeline.note,)),
-            *few_note(examples, "dev"),
+            *few_note(data.task, examples, "dev"),
             *_cut_sentences(len(cut | cut_too), examples),
         ),
         constant_answer=answer.value,

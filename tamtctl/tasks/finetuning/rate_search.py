@@ -19,7 +19,7 @@ import numpy as np
 
 from tamtctl.foundations.errors import DamagedRunError, DivergedError
 from tamtctl.tasks.finetuning.scored_sets import ScoredSets
-from tamtctl.tasks.kinds.base import Predictions
+from tamtctl.tasks.kinds.base import Predictions, kind_of
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES, metrics, resampled_metrics
 from tamtctl.tasks.kinds.table import Metric, primary_metric
 from tamtctl.tasks.task import Task
@@ -138,7 +138,7 @@ class Trials:
             metric, values = self._task.metrics[0], predictions.values
             examples = self._held_out.sets[suffix]
             found["score"] = metrics(self._task, values, examples)[metric]
-            if len(examples) >= MIN_EXAMPLES:
+            if kind_of(self._task).units(examples) >= MIN_EXAMPLES:
                 resampled = resampled_metrics(self._task, values, examples)
                 found["resampled"] = resampled[metric].tolist()
         write_json(self._run / FILE, self._read() | {f"{rate:g}": found})

@@ -39,7 +39,7 @@ from tamtctl.tasks.finetuning.untrained import (
     same_answer,
     sentence,
 )
-from tamtctl.tasks.kinds.base import Predictions
+from tamtctl.tasks.kinds.base import Predictions, kind_of
 from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.labelled.dev_split import DEV_FILE, save_examples
 from tamtctl.tasks.run_facts import SEED_METRICS, places_of
@@ -211,7 +211,9 @@ def _save_seed(
     if prepared.scale:
         prepared.scale.fold_into(seed_run.model)
     found = prepared.dev.predict(seed_run.model)
-    seed_run.model.config.__dict__.pop(HEAD_SETTINGS, None)  # the head is another now
+    config = seed_run.model.config
+    config.__dict__.pop(HEAD_SETTINGS, None)  # the head is another now
+    config.__dict__.update(kind_of(prepared.task).settings_for_others())
     save_model(seed_run.model, prepared.tokenizer, folder)
     prepared.pipeline.write(folder)
     save_predictions(folder, prepared.task, found, prepared.dev.sets)

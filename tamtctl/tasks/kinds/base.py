@@ -16,7 +16,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from tamtctl.foundations.errors import TaskError, UsageError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.kinds.label_scale import LabelScale
+from tamtctl.tasks.kinds.plain_labels import plain_label
 from tamtctl.tasks.kinds.table import KINDS, Kind
 from tamtctl.tasks.task import Task
 
@@ -55,9 +55,11 @@ class TaskKind(ABC):
     Attributes:
         task: The task.
         has_own_ids: Whether an example keeps the ``id`` of its record.
+        drawn: What is drawn for a standard error, as people call it; see `units`.
     """
 
     has_own_ids = False
+    drawn = "examples"
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -154,6 +156,19 @@ class TaskKind(ABC):
         """Return what a person should know of the labels of a split, which ``where`` names."""
         return []
 
+    def obstacle(self, examples: Examples) -> str | None:
+        """Return why the primary metric is not defined on these dev examples, None if it is.
+
+        A metric of 0 would be made up.
+        """
+        metric, labels = self.row.metric(self.task.metrics[0]), examples.labels
+        if not metric.needs_different_labels or any(label != labels[0] for label in labels):
+            return None
+        return (
+            f"every dev label is {self.label_to_json(labels[0])}, and {metric.name} is not defined "
+            "without two different ones"
+        )
+
     @abstractmethod
     def label_summary(self, examples: Examples) -> str:
         """Return what the labels are taken for: the classes, or the range of the numbers."""
@@ -178,6 +193,10 @@ class TaskKind(ABC):
 
     def head(self) -> dict[str, Any]:
         """Return what a checkpoint's configuration says of the head; empty: nothing."""
+        return {}
+
+    def settings_for_others(self) -> dict[str, Any]:
+        """Return what a saved checkpoint's configuration says for other libraries, besides."""
         return {}
 
     @abstractmethod
@@ -228,6 +247,10 @@ class TaskKind(ABC):
             examples: What was to be predicted.
         """
 
+    def units(self, examples: Examples) -> int:
+        """Return how many units there are to draw from: examples that do not hang together."""
+        return len(examples)
+
     def resampled_metrics(
         self, predictions: Sequence[Any], examples: Examples, draws: Sequence[NDArray[np.int64]]
     ) -> dict[str, NDArray[np.float64]]:
@@ -236,7 +259,7 @@ class TaskKind(ABC):
         Args:
             predictions: One for each example.
             examples: What was to be predicted.
-            draws: The rows of each resample.
+            draws: The units of each resample, which are the rows unless `units` says otherwise.
         """
         found = [
             self.metrics([predictions[i] for i in rows], examples.take(rows))
@@ -293,6 +316,10 @@ class TaskKind(ABC):
         """Return a label as people read it."""
         return self.prediction_to_json(label)
 
+    def label_to_cell(self, label: Any) -> Any:
+        """Return a label as a file of one's own has it."""
+        return self.label_to_json(label)
+
     def label_from_json(self, value: Any) -> Any:
         """Return the label that `label_to_json` wrote, as far as metrics need it."""
         return self.prediction_from_json(value)
@@ -302,25 +329,6 @@ class TaskKind(ABC):
     def advice(self, own: str) -> str:
         """Return what to do about a label that does not fit; ``own`` says it of one's own files."""
         return f"check that the file is one of {self.task.name}" if self.task.is_public else own
-
-
-def plain_label(place: str, value: Any) -> Any:
-    """Return a cell that is a name or a number.
-
-    Args:
-        place: Where it is from, for messages.
-        value: The cell.
-
-    Raises:
-        TaskError: It is neither.
-    """
-    is_infinite = isinstance(value, float) and not np.isfinite(value)  # or NaN
-    if is_infinite or not isinstance(value, str | Number):
-        raise TaskError(
-            f"{place}: the label {value!r} is neither a name nor a number; correct it, or leave "
-            "the example out"
-        )
-    return value
 
 
 def kind_of(task: Task) -> TaskKind:

@@ -18,10 +18,11 @@ from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
 from tamtctl.foundations.errors import TaskError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import Predictions, TaskKind, plain_label
+from tamtctl.tasks.kinds.base import Predictions, TaskKind
 from tamtctl.tasks.kinds.class_notes import listed, missing_class_notes, own_class_notes
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.metrics import correlation, label_entropy
+from tamtctl.tasks.kinds.plain_labels import plain_label
 from tamtctl.tasks.task import Task
 
 _MAX_CLASSES = 1000

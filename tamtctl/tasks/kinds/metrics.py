@@ -48,7 +48,7 @@ def standard_errors(
     It is the bootstrap's, over fixed resamples, for most metrics are no means over examples. It is
     None where there are too few examples to tell.
     """
-    if len(examples) < MIN_EXAMPLES:
+    if kind_of(task).units(examples) < MIN_EXAMPLES:
         return dict.fromkeys(task.metrics)
     found = resampled_metrics(task, predictions, examples)
     return {name: float(np.std(values, ddof=1)) for name, values in found.items()}
@@ -59,13 +59,16 @@ def resampled_metrics(
 ) -> dict[str, NDArray[np.float64]]:
     """Return every metric on resamples of the examples, (resamples,), drawn with replacement.
 
+    Where examples hang together, what is drawn is the kind's units of them.
+
     The resamples depend on nothing but their number and that of the examples: any two checkpoints
     are measured on the same ones.
     """
     generator = np.random.Generator(np.random.Philox(key=0))
-    count = len(examples)
+    kind = kind_of(task)
+    count = kind.units(examples)
     draws = [generator.integers(count, size=count) for _ in range(resamples)]
-    return kind_of(task).resampled_metrics(predictions, examples, draws)
+    return kind.resampled_metrics(predictions, examples, draws)
 
 
 def correlation(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:

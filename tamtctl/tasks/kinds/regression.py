@@ -17,10 +17,11 @@ from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
 from tamtctl.foundations.errors import TaskError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import Predictions, TaskKind, plain_label
+from tamtctl.tasks.kinds.base import Predictions, TaskKind
 from tamtctl.tasks.kinds.class_notes import times
 from tamtctl.tasks.kinds.label_scale import LARGEST_LABEL, LabelScale, exact_output
 from tamtctl.tasks.kinds.metrics import correlation
+from tamtctl.tasks.kinds.plain_labels import as_number, plain_label
 
 _ENOUGH_OTHERS, _FAR = 8, 20.0  # labels; times their deviation that a label brings it to
 _ALIKE = 100  # predictions that vary so many times less than the labels are the same number
@@ -36,10 +37,7 @@ class Code(TaskKind):
 
     def label(self, place: str, value: Any, texts: tuple[Any, ...]) -> float:
         """Return a number in the task's range."""
-        try:
-            number = float(plain_label(place, value))
-        except (TypeError, ValueError):
-            number = math.nan
+        number = as_number(plain_label(place, value))
         low, high = self.task.label_range or (-math.inf, math.inf)
         if math.isfinite(number) and low <= number <= high:
             return number

@@ -128,6 +128,14 @@ KINDS: Shelf[Kind] = _Kinds(
             own_metrics=("pearson", "spearman"),
         ),
         Kind(
+            name="relevance",
+            summary="how relevant the second text is to the first, 0 or more",
+            code="tamtctl.tasks.kinds.relevance",
+            metrics=(Metric("ndcg_at_10"), Metric("mrr_at_10")),
+            own_metrics=("ndcg_at_10", "mrr_at_10"),
+            columns=(2,),
+        ),
+        Kind(
             name="span",
             summary="the answer to a question, where it stands in a text",
             code="tamtctl.tasks.kinds.span",

@@ -109,7 +109,7 @@ def save_examples(path: Path, task: Task, examples: Examples) -> None:
         examples: To write.
     """
     columns = (*task.columns, task.label_column)
-    labels = map(kind_of(task).label_to_json, examples.labels)
+    labels = map(kind_of(task).label_to_cell, examples.labels)
     with replacing_file(path) as file:
         for row in zip(*examples.texts, labels, strict=True):
             file.write(json.dumps(dict(zip(columns, row, strict=True))).encode() + b"\n")

@@ -14,12 +14,13 @@ from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 from tamtctl.tasks.task import Task
 
 
-def few_note(examples: Examples, where: str) -> list[str]:
+def few_note(task: Task, examples: Examples, where: str) -> list[str]:
     """Return a note where there are too few examples to say how sure a metric is."""
-    if len(examples) >= MIN_EXAMPLES:
+    kind = kind_of(task)
+    if (units := kind.units(examples)) >= MIN_EXAMPLES:
         return []
     return [
-        f"too few {where} examples ({len(examples)}) to tell: at least {MIN_EXAMPLES} are needed "
+        f"too few {where} {kind.drawn} ({units}) to tell: at least {MIN_EXAMPLES} are needed "
         "for a standard error"
     ]
 

@@ -14,7 +14,6 @@ from typing import Any
 from tamtctl.foundations.errors import TaskError
 from tamtctl.tasks.examples import TRAIN, Examples
 from tamtctl.tasks.kinds.base import Record, TaskKind, kind_of
-from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.task import Task
 
 
@@ -63,7 +62,7 @@ class TaskData:
         """Read the dev splits, by the suffix that their metrics get.
 
         Raises:
-            TaskError: As in `train`; or the metric is a correlation, and all labels are the same.
+            TaskError: As in `train`; or the primary metric is not defined on the examples.
         """
         found = {suffix: self._examples(split) for suffix, split in self.task.dev_splits.items()}
         for examples in found.values():
@@ -71,21 +70,16 @@ class TaskData:
         return found
 
     def check_metric(self, examples: Examples) -> None:
-        """Refuse labels with which nothing can correlate: a metric of 0 would be made up.
+        """Refuse examples on which the primary metric is not defined.
 
         Args:
             examples: To measure on.
 
         Raises:
-            TaskError: The metric is a correlation, and all labels are the same.
+            TaskError: The task's kind says so.
         """
-        metric, labels = primary_metric(self.task), examples.labels
-        if metric.needs_different_labels and all(label == labels[0] for label in labels):
-            raise TaskError(
-                f"{self.name}: every dev label is {kind_of(self.task).label_to_json(labels[0])}, "
-                f"and {metric.name} is not defined without two different ones; give more dev "
-                "examples"
-            )
+        if obstacle := kind_of(self.task).obstacle(examples):
+            raise TaskError(f"{self.name}: {obstacle}; give more dev examples")
 
     def _examples(self, split: str) -> Examples:
         kind = kind_of(self.task)

@@ -1,0 +1,242 @@
+"""Relevance: how well a passage answers a query, from a pair of texts (a reranker).
+
+The model has a single output, and its sigmoid is trained on the grade as a share of the highest one
+(Nogueira and Cho 2019, with one logit instead of two), as a ``CrossEncoder`` of
+sentence-transformers has it, which loads the checkpoint. A regression on pairs differs: its output
+is the label itself, in the label's unit, and a sigmoid of that means nothing.
+
+Metrics are of the order of each query's passages; they are means over the queries whose passages
+have different grades, and queries are what is resampled for their standard errors.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812, the field's own name for it
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
+from tamtctl.foundations.errors import TaskError
+from tamtctl.models.pipeline_files import HEAD_SETTINGS
+from tamtctl.models.text_inputs import TextInputs
+from tamtctl.tasks.examples import Examples
+from tamtctl.tasks.kinds.base import Predictions, TaskKind
+from tamtctl.tasks.kinds.label_scale import LabelScale
+from tamtctl.tasks.kinds.plain_labels import as_number, plain_label
+from tamtctl.tasks.task import Task
+
+_TOP = 10  # passages of a query that count
+_ALIKE = 1e-3  # scores between 0 and 1 that are not further apart are the same
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How relevant a passage is to its query.
+
+    Attributes:
+        grade: From 0 to the task's highest.
+        query: Its text: passages of one query are ranked among each other.
+    """
+
+    grade: float
+    query: str
+
+
+class Code(TaskKind):
+    """A score between 0 and 1 for each pair, from a sequence classifier with a single output."""
+
+    drawn = "queries"
+
+    @property
+    def no_label(self) -> Judgement:
+        """Not relevant to any query."""
+        return Judgement(0.0, "")
+
+    @property
+    def _highest(self) -> float:
+        return self.task.label_range[1] if self.task.label_range else 1.0
+
+    def label(self, place: str, value: Any, texts: tuple[Any, ...]) -> Judgement:
+        """Return the grade of a passage, from 0 to the highest of the training file."""
+        grade = as_number(plain_label(place, value))
+        if not 0 <= grade <= self._highest:
+            advice = self.advice("0 is not relevant, and the highest is that of the training file")
+            raise TaskError(
+                f"{place}: the label {value!r} is no grade from 0 to {self._highest:g}; {advice}"
+            )
+        return Judgement(grade, texts[0])
+
+    def with_labels_of(self, file: Path, values: Sequence[Any]) -> Task:
+        """Return the task with the highest grade of a training file."""
+        grades = [as_number(value) for value in values]
+        for value, grade in zip(values, grades, strict=True):
+            if not 0 <= grade < math.inf:
+                raise TaskError(
+                    f"{file}: the label {value!r} is no grade, 0 of what is not relevant and more "
+                    "of what is; correct it, or give another --label-kind"
+                )
+        if len(set(grades)) < 2:
+            raise TaskError(
+                f"{file}: every label is {grades[0]:g}, and passages of different grades are needed"
+            )
+        return replace(self.task, label_range=(0.0, max(grades)))
+
+    def obstacle(self, examples: Examples) -> str | None:
+        """Return a clause if no query has passages that can be put in order."""
+        if any(map(_can_be_ordered, _queries(examples.labels).values())):
+            return None
+        return "no dev query has passages of different grades, and the metrics are of their order"
+
+    def label_notes(self, examples: Examples, where: str) -> list[str]:
+        """Return a note on queries that do not count."""
+        queries = list(_queries(examples.labels).values())
+        alike = sum(not _can_be_ordered(grades) for grades in queries)
+        if where.startswith("training") or not alike:
+            return []
+        return [
+            f"{alike:,} of {len(queries):,} {where} queries have passages of but one grade; the "
+            "metrics are of the others"
+        ]
+
+    def label_summary(self, examples: Examples) -> str:
+        """Return the range of the grades."""
+        return f"relevance, 0 to {self._highest:g}"
+
+    def label_to_cell(self, label: Judgement) -> float:
+        """Return the grade."""
+        return label.grade
+
+    def kept_together(self, texts: Sequence[list[Any]]) -> Sequence[list[str]]:
+        """Return the queries: passages of one must not be parted."""
+        return texts[:1]
+
+    def head(self) -> dict[str, Any]:
+        """Return that there is a single output, whose sigmoid is the score."""
+        return {
+            "num_labels": 1,
+            "problem_type": "multi_label_classification",  # transformers: a sigmoid of each output
+        }
+
+    def settings_for_others(self) -> dict[str, Any]:
+        """Return how a ``CrossEncoder`` makes a score of the output."""
+        return {HEAD_SETTINGS: {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}
+
+    def encode(self, inputs: TextInputs, examples: Examples) -> Encoded:
+        """Return pairs with their grades as shares of the highest one, (n,)."""
+        shares = [label.grade / self._highest for label in examples.labels]
+        return Encoded(inputs.features(examples.texts, torch.tensor(shares, dtype=torch.float32)))
+
+    def loss(self, model: PreTrainedModel, batch: TaskBatch) -> Tensor:
+        """Return the binary cross entropy, in nats."""
+        logits = model(**batch.inputs, return_dict=True).logits.float()  # (B, 1)
+        return F.binary_cross_entropy_with_logits(logits.squeeze(1), batch.labels)
+
+    def predictions(
+        self,
+        model: PreTrainedModel,
+        encoded: Encoded,
+        examples: Examples,
+        outputs: Iterable[tuple[TaskBatch, Any]],
+        scale: LabelScale | None,
+    ) -> Predictions:
+        """Return the score of each pair, without a confidence."""
+        scores = torch.empty(len(examples), dtype=torch.float64)  # sigmoids near 1 differ, too
+        for batch, output in outputs:
+            scores[batch.rows] = output.logits.squeeze(1).double().sigmoid().cpu()
+        return Predictions(scores.tolist(), [None] * len(examples))
+
+    def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
+        """Return nDCG@10 and the reciprocal rank within 10: means over queries, by `torchmetrics`.
+
+        Equal scores of a query are ranked as an average over their orders in nDCG, and with the
+        least relevant first in the reciprocal rank.
+        """
+        table = self._of_each_query(predictions, examples)
+        return {name: _mean(values) for name, values in table.items()}
+
+    def units(self, examples: Examples) -> int:
+        """Return how many queries there are."""
+        return len(_queries(examples.labels))
+
+    def resampled_metrics(
+        self, predictions: Sequence[Any], examples: Examples, draws: Sequence[NDArray[np.int64]]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the means over the queries of each resample."""
+        table = self._of_each_query(predictions, examples)
+        return {n: np.array([_mean(v[rows]) for rows in draws]) for n, v in table.items()}
+
+    def _of_each_query(
+        self, predictions: Sequence[Any], examples: Examples
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return every metric of each query, (queries,); NaN where there is no order to find."""
+        from torchmetrics.functional import retrieval
+
+        queries = list(_queries(examples.labels, predictions).values())
+        found = {name: np.full(len(queries), np.nan) for name in self.task.metrics}
+        for number, pairs in enumerate(queries):
+            grades, scores = (torch.tensor(column) for column in zip(*pairs, strict=True))
+            if not _can_be_ordered(grades.tolist()):
+                continue
+            worst = np.lexsort((-grades.numpy(), scores.numpy())).argsort() + 1.0
+            found["ndcg_at_10"][number] = retrieval.retrieval_normalized_dcg(scores, grades, _TOP)
+            found["mrr_at_10"][number] = retrieval.retrieval_reciprocal_rank(
+                torch.from_numpy(worst), grades > 0, _TOP
+            )
+        return found
+
+    def constant(self, examples: Examples) -> float:
+        """Return the mean grade as a share of the highest one."""
+        return statistics.fmean(label.grade for label in examples.labels) / self._highest
+
+    def known_constant(self, value: Any) -> float | None:
+        """Return a score."""
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(value) if is_number and 0 <= value <= 1 else None
+
+    def constant_loss(self, features: Features) -> float:
+        """Return the binary entropy of the mean share, in nats."""
+        mean = features.labels.double().mean()
+        return float(F.binary_cross_entropy(mean, mean))
+
+    def are_alike(self, predictions: Sequence[Any], examples: Examples) -> bool:
+        """Tell whether no two scores differ by more than a thousandth."""
+        return bool(max(predictions) - min(predictions) < _ALIKE)
+
+    def label_to_json(self, label: Judgement) -> dict[str, Any]:
+        """Return grade and query."""
+        return {"grade": label.grade, "query": label.query}
+
+    def label_from_json(self, value: Any) -> Judgement:
+        """Return the judgement of an object."""
+        return Judgement(float(value["grade"]), str(value["query"]))
+
+
+def _queries(
+    labels: Sequence[Judgement], scores: Sequence[float] | None = None
+) -> Mapping[str, list[Any]]:
+    """Return query → the grades of its passages, or pairs of grade and score, in their order."""
+    found: defaultdict[str, list[Any]] = defaultdict(list)
+    for number, label in enumerate(labels):
+        found[label.query].append((label.grade, scores[number]) if scores else label.grade)
+    return found
+
+
+def _can_be_ordered(grades: Sequence[float]) -> bool:
+    return min(grades) < max(grades)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Return the mean of what is known, 0 if nothing is, as of correlations with a constant."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0

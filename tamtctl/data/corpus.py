@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamtctl.data.corpus_writing import FORMAT_VERSION, Progress, write_corpus
+from tamtctl.data.corpus_writing import FORMAT_VERSION, write_corpus
 from tamtctl.data.padding import IdArray
 from tamtctl.data.repeats import notes_on, overlap
 from tamtctl.data.sequences import Blocks, Rows
@@ -128,7 +128,6 @@ def load_corpus(
     whole: Choice | None = None,
     text_column: str | None = None,
     max_tokens: int | None = None,
-    progress: Progress | None = None,
 ) -> Corpus:
     """Tokenise a corpus, or find it in the cache.
 
@@ -146,7 +145,6 @@ def load_corpus(
         text_column: The column of records that holds the text; see
             `tamtctl.data.text.sources.open_source`.
         max_tokens: Stop reading when there are so many training tokens, or held-out ones.
-        progress: Called with the number of tokens so far while text is tokenised.
 
     Raises:
         CorpusError: A source cannot be read or cut, a split is empty or wholly unknown to the
@@ -170,7 +168,7 @@ def load_corpus(
     folder = cache_folder("corpora") / fingerprint
     if not is_intact(folder):
         with new_folder(folder) as unfinished:
-            write_corpus(unfinished, sources, apart, encoder, unit, max_tokens, progress)
+            write_corpus(unfinished, sources, apart, encoder, unit, max_tokens)
     metadata = json.loads((folder / METADATA_FILE).read_text())
     dtype = np.dtype(metadata["dtype"])
     notes = [note for one in (*sources, *(apart or ())) for note in one.notes]

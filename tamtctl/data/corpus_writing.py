@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,8 +23,6 @@ from tamtctl.foundations.working import work
 
 FORMAT_VERSION = 3  # raise it whenever the same corpus would give other streams
 
-Progress = Callable[[int], None]
-
 
 def write_corpus(
     folder: Path,
@@ -33,7 +31,6 @@ def write_corpus(
     encoder: LineTokenizer,
     unit: Unit,
     max_tokens: int | None,
-    progress: Progress | None,
 ) -> None:
     """Tokenise texts into a folder; the arguments are those of `tamtctl.data.corpus.load_corpus`.
 
@@ -61,12 +58,8 @@ def write_corpus(
             if has_written:
                 advance(train.tokens + kept_apart.tokens - written)
                 written = train.tokens + kept_apart.tokens
-                if progress is not None:
-                    progress(written)
         train.flush()
         kept_apart.flush()
-    if progress is not None:
-        progress(train.tokens + kept_apart.tokens)
     _check_not_empty(sources, train, kept_apart)
     metadata = {
         "format_version": FORMAT_VERSION,

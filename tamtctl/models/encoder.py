@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tamtctl.foundations.errors import UsageError
 from tamtctl.models.fingerprints import combined_fingerprint, sha256_of_array
 
 # What the tables of absolute positions are called in transformers.
@@ -110,6 +111,24 @@ def max_sequence_length(model: PreTrainedModel) -> int:
             skipped = 0 if padding is None else int(padding) + 1
             limits.append(int(module.weight.shape[0]) - skipped)
     return min(limits, default=sys.maxsize)
+
+
+def check_length(length: int, model: PreTrainedModel, *, told: str, remedy: str = "give") -> None:
+    """Refuse texts that are longer than a model can take.
+
+    Args:
+        length: Tokens of each.
+        model: With any head.
+        told: How the length was told, as an error begins.
+        remedy: What to give instead, up to the number that is possible.
+
+    Raises:
+        UsageError: They are too long.
+    """
+    if length > (longest := max_sequence_length(model)):
+        raise UsageError(
+            f"{told} {length} is more than the model can take; {remedy} at most {longest}"
+        )
 
 
 def fingerprint(

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tamtctl.data.padded_batches import Features, text_features
-from tamtctl.foundations.errors import ModelError, UsageError
-from tamtctl.models.encoder import max_sequence_length
+from tamtctl.foundations.errors import ModelError
+from tamtctl.models.encoder import check_length, max_sequence_length
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,8 @@ class TextInputs:
             ModelError: Tokens that were added to the tokenizer are none of the model's.
         """
         longest = max_sequence_length(model)
-        if max_length is not None and max_length > longest:
-            raise UsageError(
-                f"--max-length {max_length} is more than the model can take; give at most {longest}"
-            )
+        if max_length is not None:
+            check_length(max_length, model, told="--max-length")
         takes_types = (
             "token_type_ids" in tokenizer.model_input_names
             and "token_type_ids" in inspect.signature(model.forward).parameters

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tamtctl.data.text.reading import read_whole_lines
-from tamtctl.foundations.errors import CorpusError
+from tamtctl.data.text.reading import read_lines, read_whole_lines
+from tamtctl.foundations.errors import CorpusError, TamtctlError
 
 # What may stand between columns where a file's suffix says otherwise.
-_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+MARKS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
 
 def csv_lines(file: Path) -> Iterator[str]:
@@ -31,6 +31,32 @@ def fields_of_any_length() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
+def csv_rows(file: Path, error_type: type[TamtctlError]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of its first line, and the cells, of every row of a CSV file.
+
+    Args:
+        file: Plain or compressed.
+        error_type: What is raised where it is no CSV.
+    """
+    rows = csv.reader(csv_lines(file), strict=True)
+    while True:
+        number = rows.line_num + 1
+        try:
+            with fields_of_any_length():
+                cells = next(rows, None)
+        except csv.Error as error:
+            first = next(read_lines(file), "")
+            if number == 1 and first.count(";") > first.count(","):
+                raise error_type(other_mark(file, ";")) from error
+            raise error_type(
+                f"{file}:{number} is not CSV: {error}; a field with a comma, a quote or a line "
+                "break stands in quotes, and a quote in it is written twice"
+            ) from error
+        if cells is None:
+            return
+        yield number, cells
+
+
 def read_csv(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Yield every row of a CSV file as a record, with the place it is from, ``file:line``.
 
@@ -39,20 +65,8 @@ def read_csv(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
     Raises:
         CorpusError: It is no CSV, or has rows of different lengths.
     """
-    rows = csv.reader(csv_lines(file), strict=True)
     columns: list[str] = []
-    while True:
-        place = f"{file}:{rows.line_num + 1}"
-        try:
-            with fields_of_any_length():
-                cells = next(rows, None)
-        except csv.Error as error:
-            raise CorpusError(
-                f"{place} is not CSV: {error}; a field with a comma, a quote or a line break "
-                "stands in quotes, and a quote in it is written twice"
-            ) from error
-        if cells is None:
-            return
+    for number, cells in csv_rows(file, CorpusError):
         if not any(cell.strip() for cell in cells):
             continue
         if not columns:
@@ -60,11 +74,11 @@ def read_csv(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
             _check_header(file, columns)
         elif len(cells) != len(columns):
             raise CorpusError(
-                f"{place} has {len(cells)} columns, not {len(columns)}; quote a field that holds "
-                "a comma"
+                f"{file}:{number} has {len(cells)} columns, not {len(columns)}; quote a field that "
+                "holds a comma"
             )
         else:
-            yield place, dict(zip(columns, cells, strict=True))
+            yield f"{file}:{number}", dict(zip(columns, cells, strict=True))
 
 
 def _check_header(file: Path, columns: list[str]) -> None:
@@ -73,10 +87,14 @@ def _check_header(file: Path, columns: list[str]) -> None:
             f"{file} has {columns.count(twice[0])} columns {twice[0]!r}; rename all but the one "
             "to read"
         )
-    if len(columns) == 1 and (found := [mark for mark in _MARKS if mark in columns[0]]):
-        raise CorpusError(
-            f"{file} has its columns between {_MARKS[found[0]]}; write it with commas between them"
-        )
+    found = [mark for mark in MARKS if mark != "," and mark in columns[0]]
+    if len(columns) == 1 and found:
+        raise CorpusError(other_mark(file, found[0]))
+
+
+def other_mark(file: Path, mark: str, usual: str = "commas") -> str:
+    """Return what is wrong with a table that has a mark between its columns, and not the usual."""
+    return f"{file} has its columns between {MARKS[mark]}; write it with {usual} between them"
 
 
 def is_number(cell: str) -> bool:

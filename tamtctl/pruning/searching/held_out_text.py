@@ -16,14 +16,14 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import NoHeadError
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.models.content import content_digest
-from tamtctl.models.encoder import Encoder
+from tamtctl.models.encoder import Encoder, check_length
 from tamtctl.models.loading import load_encoder
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, check_targets
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.searching.kept_losses import KeptLosses
-from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
+from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.statistics.calibration import uncalibrated
 
 _TO_CHOOSE_ON = 64  # sequences: two budgets differ by more than these are unsure of
@@ -225,9 +225,9 @@ def _read_text(
     limit: int,
 ) -> tuple[Corpus, ProbeText]:
     """Read a corpus and cut its held-out part; there is something to take a loss of."""
-    check_sequence_length(
+    check_length(
         sequence_length,
-        encoder,
+        encoder.model,
         told="the sequence length",
         remedy="give a recipe, or a --sequence-length, with",
     )

@@ -20,9 +20,8 @@ from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
 from tamtctl.data.units import UNITS
 from tamtctl.foundations.devices import Compute
-from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
-from tamtctl.models.encoder import Encoder, max_sequence_length
+from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.objectives import terms_of
 from tamtctl.pruning.objectives.held_out_loss import check_targets, held_out_losses, no_losses
 from tamtctl.pruning.objectives.objective import Objective
@@ -90,25 +89,6 @@ class ProbeText:
             there,
             self.facts.longest,
             None if UNITS[rows].is_packed else rows,
-        )
-
-
-def check_sequence_length(length: int, encoder: Encoder, *, told: str, remedy: str) -> None:
-    """Refuse sequences that are longer than a model can take.
-
-    Args:
-        length: Tokens of each.
-        encoder: The model.
-        told: How the length was told, as an error begins.
-        remedy: What to give instead, up to the number that is possible.
-
-    Raises:
-        UsageError: They are too long.
-    """
-    if length > (longest := max_sequence_length(encoder.model)):
-        raise UsageError(
-            f"{told} {length} is more than model {encoder.id!r} can take; {remedy} at most "
-            f"{longest}"
         )
 
 

@@ -25,7 +25,7 @@ from tamtctl.foundations.public_names import public_model
 from tamtctl.foundations.watching import StepReport, Watcher
 from tamtctl.foundations.working import counted
 from tamtctl.models.declared_base import DeclaredBase
-from tamtctl.models.encoder import Checksums, Encoder
+from tamtctl.models.encoder import Checksums, Encoder, check_length
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import is_criterion
 from tamtctl.pruning.criteria.context import Context
@@ -41,7 +41,7 @@ from tamtctl.pruning.searching.initial_mask import (
 )
 from tamtctl.pruning.searching.kept_losses import KeptLosses
 from tamtctl.pruning.searching.lending import loaded
-from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
+from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.searching.pattern_matrices import with_matrices_of_pattern
 from tamtctl.pruning.searching.reading import read_text
 from tamtctl.pruning.searching.result import START, SearchPlan, SearchResult, candidates
@@ -98,9 +98,7 @@ class PreparedSearch:
             )
         watcher.status(f"loading model {config.model}")
         encoder = world().in_turn(lambda: loaded(config))
-        check_sequence_length(
-            config.sequence_length, encoder, told="--sequence-length", remedy="give"
-        )
+        check_length(config.sequence_length, encoder.model, told="--sequence-length")
         encoder = with_matrices_of_pattern(config, encoder, watcher.note)
         checksums = Checksums(encoder.weights)
         ticket = world().in_turn(lambda: initial_ticket(config, encoder, checksums))

@@ -17,7 +17,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.untrusted import Defect
-from tamtctl.models.encoder import Encoder, max_sequence_length
+from tamtctl.models.encoder import Encoder, check_length, max_sequence_length
 from tamtctl.models.loading import load_encoder
 from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.objectives import Terms, headless, terms_of
@@ -25,7 +25,7 @@ from tamtctl.pruning.objectives.held_out_loss import total_error
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.objectives.pooling import sentence_pooling
 from tamtctl.pruning.recovery.record import recovered_from
-from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
+from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
 from tamtctl.tasks.evaluation.config import HEADS, EvaluateConfig
@@ -65,7 +65,7 @@ def evaluate_loss(
     length = config.sequence_length or min(
         _sequence_length(ticket), max_sequence_length(encoder.model)
     )
-    check_sequence_length(length, encoder, told="--sequence-length", remedy="give")
+    check_length(length, encoder.model, told="--sequence-length")
     column = config.text_columns[0] if config.text_columns else None
     sources = config.corpus or (PYTHON_DOCS,)
     trained_on = TrainedOn(ticket, config.held_out_tenth)

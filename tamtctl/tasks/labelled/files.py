@@ -12,15 +12,12 @@ from types import MappingProxyType
 from typing import Any
 
 from tamtctl.data.text.reading import read_json_record, read_jsonl, read_lines, read_whole_lines
-from tamtctl.data.text.tables import csv_lines, fields_of_any_length
+from tamtctl.data.text.tables import MARKS, csv_rows, fields_of_any_length, other_mark
 from tamtctl.foundations.errors import TaskError
 from tamtctl.tasks.kinds.base import Record, kind_of
 from tamtctl.tasks.task import Task
 
 _Row = tuple[int, list[str]]  # the number of its line in a file, and its cells
-
-# What may stand between columns where a file's suffix says otherwise.
-_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
 
 BLANK: Mapping[str, Any] = MappingProxyType({})  # the record of a line that holds nothing
@@ -150,27 +147,7 @@ def _is_blank(cells: Sequence[str]) -> bool:
 
 def _csv_records(task: Task, file: Path, *, with_blank: bool) -> Iterator[Record]:
     advice = "a CSV file has its columns between commas; quote a field that holds a comma"
-    return _table_records(task, file, _csv_rows(file), advice, with_blank=with_blank)
-
-
-def _csv_rows(file: Path) -> Iterator[_Row]:
-    rows = csv.reader(csv_lines(file), strict=True)
-    while True:
-        number = rows.line_num + 1
-        try:
-            with fields_of_any_length():
-                cells = next(rows, None)
-        except csv.Error as error:
-            first = next(read_lines(file), "")
-            if number == 1 and first.count(";") > first.count(","):
-                raise _other_mark(file, ";") from error
-            raise TaskError(
-                f"{file}:{number} is not CSV: {error}; a field with a comma, a quote or a line "
-                "break stands in quotes, and a quote in it is written twice"
-            ) from error
-        if cells is None:
-            return
-        yield number, cells
+    return _table_records(task, file, csv_rows(file, TaskError), advice, with_blank=with_blank)
 
 
 def _table_records(
@@ -213,16 +190,9 @@ def _check_header(task: Task, file: Path, columns: Sequence[str]) -> None:
             raise TaskError(f"{file} has {count} columns {name!r}; rename all but the one to read")
     if len(columns) > 1 or columns[0] in used:
         return
-    for mark in _MARKS:
+    for mark in MARKS:
         if used & {cell.strip('"') for cell in columns[0].split(mark)}:
-            raise _other_mark(file, mark)
-
-
-def _other_mark(file: Path, mark: str) -> TaskError:
-    return TaskError(
-        f"{file} has its columns between {_MARKS[mark]}; write it with commas (.csv) or tabs "
-        "(.tsv) between them"
-    )
+            raise TaskError(other_mark(file, mark, "commas (.csv) or tabs (.tsv)"))
 
 
 def _parquet_records(file: Path) -> Iterator[Record]:

@@ -18,6 +18,7 @@ import tiny
 import torch
 from masks import magnitude_masks
 from samples import examples_file, own_config, squad_folder, ticket_for
+from small_search import small_config
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
@@ -37,6 +38,7 @@ from tamtctl.foundations.errors import (
 )
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.examples import Answers
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
@@ -133,6 +135,31 @@ def test_a_pooler_of_the_checkpoint_is_pruned_too(bare_bert: Path, ticket: Path)
     model = AutoModelForSequenceClassification.from_pretrained(result.checkpoint[0])
     pooler = model.base_model.pooler.dense.weight.detach()
     assert torch.equal(pooler == 0, ~Ticket.load(ticket).mask("pooler.dense.weight"))
+
+
+@pytest.mark.parametrize("allocation", ["global", "by-type"])
+def test_a_pooler_outside_of_the_budgets_is_fine_tuned_at_the_target_sparsity(
+    bare_bert: Path, text_file: Path, tmp_path: Path, allocation: str
+) -> None:
+    """KD reaches no pooler, but a head reads it: what is left of it is trained."""
+    asked = small_config(
+        bare_bert, text_file, method="fisher-kd", objective="kd", sparsity=0.7,
+        allocation=allocation,
+    )  # fmt: skip
+    ticket = Ticket.load(search(asked, output_dir=tmp_path / "run").ticket)
+    name = "pooler.dense.weight"
+    before = load_encoder(str(bare_bert), with_head=False).weights
+    assert torch.equal(ticket.mask(name), magnitude_masks({name: before[name]}, 0.7)[name])
+    shares = {n: ticket.mask(n).float().mean().item() for n in ticket.masks}
+    assert len({round(share, 2) for n, share in shares.items() if n != name}) > 1  # budgets
+    result = finetune(own_config(bare_bert, ticket=str(ticket.path)))
+    model = AutoModelForSequenceClassification.from_pretrained(result.checkpoint[0]).base_model
+    after = {n: p.detach() for n, p in model.named_parameters() if n in before}
+    for matrix in ticket.masks:
+        kept = ticket.mask(matrix)
+        assert not after[matrix][~kept].any()
+    kept = ticket.mask(name)
+    assert not torch.isclose(after[name][kept], before[name][kept]).all()
 
 
 def test_a_ticket_stored_as_a_difference_is_decoded(bare_bert: Path, tmp_path: Path) -> None:

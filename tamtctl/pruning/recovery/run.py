@@ -20,7 +20,7 @@ from tamtctl.foundations.errors import DivergedError, TamtctlError
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.watching import StepReport, Watcher
-from tamtctl.models.encoder import Encoder
+from tamtctl.models.encoder import Encoder, check_length
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, total_error
@@ -28,7 +28,7 @@ from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.pruning.recovery.record import RECOVERY_FILE, record_of
 from tamtctl.pruning.recovery.result import DENSE, RECOVERED, TICKET, RecoverPlan, RecoverResult
 from tamtctl.pruning.recovery.training import SurvivorTraining, lost_zeros
-from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText, check_sequence_length
+from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.searching.reading import read_text
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.ticket import Ticket
@@ -85,9 +85,7 @@ class PreparedRecovery:
         encoder = load_encoder(
             subject.model, with_head=search.terms.need_head, revision=subject.revision
         )
-        check_sequence_length(
-            search.sequence_length, encoder, told="--sequence-length", remedy="give"
-        )
+        check_length(search.sequence_length, encoder.model, told="--sequence-length")
         masks = subject.ticket.full_masks(
             encoder.weights, model=encoder.id, remedy="give the ticket's own --model"
         )

@@ -64,8 +64,8 @@ def test_metrics_are_means_over_queries_that_have_an_order() -> None:
     found = metrics(TASK, said, examples)
     first = ndcg_score([[1, 0, 0]], [said[:3]], k=10)
     second = ndcg_score([[0, 3, 1, 0]], [said[3:7]], k=10)
-    assert found["ndcg_at_10"] == pytest.approx((first + second) / 2)
-    assert found["mrr_at_10"] == pytest.approx((1 / 2 + 1) / 2)
+    assert found["ndcg@10"] == pytest.approx((first + second) / 2)
+    assert found["mrr@10"] == pytest.approx((1 / 2 + 1) / 2)
     kind = kind_of(TASK)
     assert kind.label_notes(examples, "dev") == [
         "2 of 4 dev queries have passages of but one grade; the metrics are of the others"
@@ -78,10 +78,10 @@ def test_equal_scores_earn_nothing_by_the_order_of_the_file() -> None:
     for grades in ([1.0, 0, 0, 0], [0.0, 0, 0, 1]):
         found = metrics(TASK, [0.5] * 4, judged(grades))
         expected = np.mean([1 / math.log2(rank + 2) for rank in range(4)])
-        assert found["ndcg_at_10"] == pytest.approx(expected)
-        assert found["mrr_at_10"] == 1 / 4
+        assert found["ndcg@10"] == pytest.approx(expected)
+        assert found["mrr@10"] == 1 / 4
     eleventh = judged([0.0] * 10 + [1.0])
-    assert metrics(TASK, list(range(11, 0, -1)), eleventh)["mrr_at_10"] == 0
+    assert metrics(TASK, list(range(11, 0, -1)), eleventh)["mrr@10"] == 0
 
 
 def test_queries_are_drawn_and_not_pairs() -> None:
@@ -90,15 +90,15 @@ def test_queries_are_drawn_and_not_pairs() -> None:
     said = np.random.default_rng(0).random(120).tolist()
     found = resampled_metrics(TASK, said, examples, 4)
     each = [
-        metrics(TASK, said[3 * i : 3 * i + 3], judged(queries[0]))["ndcg_at_10"] for i in range(40)
+        metrics(TASK, said[3 * i : 3 * i + 3], judged(queries[0]))["ndcg@10"] for i in range(40)
     ]
     generator = np.random.Generator(np.random.Philox(key=0))
     wanted = [np.mean(np.array(each)[generator.integers(40, size=40)]) for _ in range(4)]
-    assert found["ndcg_at_10"] == pytest.approx(wanted)
+    assert found["ndcg@10"] == pytest.approx(wanted)
     errors = standard_errors(TASK, said, examples)
-    assert errors["ndcg_at_10"] == pytest.approx(np.std(each) / math.sqrt(40), rel=0.2)
+    assert errors["ndcg@10"] == pytest.approx(np.std(each) / math.sqrt(40), rel=0.2)
     few = standard_errors(TASK, said[:60], judged(*queries[:20]))
-    assert few == {"ndcg_at_10": None, "mrr_at_10": None}
+    assert few == {"ndcg@10": None, "mrr@10": None}
 
 
 # --- files -----------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_a_checkpoint_is_a_cross_encoder(bare_bert: Path, run: Run) -> None:
     done = run("finetune", "own", "--train", train, "--model", bare_bert, *columns, *options)
     assert done.code == 0, done.err
     result = json.loads(done.out)
-    assert (result["metric"], result["labels"]) == ("ndcg_at_10", "relevance, 0 to 2")
+    assert (result["metric"], result["labels"]) == ("ndcg@10", "relevance, 0 to 2")
     assert result["constant_answer"] == pytest.approx(1 / 3, abs=0.02)
     assert result["mean"] > 0.8 > result["constant_score"]
     assert result["standard_error"] is None  # of twelve queries nobody can tell

@@ -189,8 +189,8 @@ class Code(TaskKind):
             if not _can_be_ordered(grades.tolist()):
                 continue
             worst = np.lexsort((-grades.numpy(), scores.numpy())).argsort() + 1.0
-            found["ndcg_at_10"][number] = retrieval.retrieval_normalized_dcg(scores, grades, _TOP)
-            found["mrr_at_10"][number] = retrieval.retrieval_reciprocal_rank(
+            found["ndcg@10"][number] = retrieval.retrieval_normalized_dcg(scores, grades, _TOP)
+            found["mrr@10"][number] = retrieval.retrieval_reciprocal_rank(
                 torch.from_numpy(worst), grades > 0, _TOP
             )
         return found

@@ -131,8 +131,8 @@ KINDS: Shelf[Kind] = _Kinds(
             name="relevance",
             summary="how relevant the second text is to the first, 0 or more",
             code="tamtctl.tasks.kinds.relevance",
-            metrics=(Metric("ndcg_at_10"), Metric("mrr_at_10")),
-            own_metrics=("ndcg_at_10", "mrr_at_10"),
+            metrics=(Metric("ndcg@10"), Metric("mrr@10")),
+            own_metrics=("ndcg@10", "mrr@10"),
             columns=(2,),
         ),
         Kind(

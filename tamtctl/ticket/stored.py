@@ -36,12 +36,10 @@ from tamtctl.ticket.format.metadata import HEAD_FILE, MASK_FILE, METADATA_FILE, 
 from tamtctl.ticket.format.pattern_check import check_pattern
 from tamtctl.ticket.format.reader import TicketReader
 from tamtctl.ticket.shelf import locate_base
+from tamtctl.ticket.weight_checks import base_line, check_shapes, check_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-_BEFORE_TRAINING = "apply the ticket to that checkpoint, before fine-tuning or masking it"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -293,21 +291,7 @@ class StoredTicket(TicketMetadata):
         Raises:
             TicketError: A matrix is missing, has another form, or holds other weights.
         """
-        from tamtctl.models.encoder import sha256_of_weight
-
-        missing = self.check_shapes(weights, model=model, remedy=remedy)
-        called = _called(model)
-        present = {name: weights[name] for name in self.parameters if name in weights}
-        for weight in present.values():
-            self._check_precision(weight, called)
-        for name, weight in present.items():
-            found = checksums[name] if checksums is not None else sha256_of_weight(weight)
-            if found != self.parameters[name].sha256:
-                raise TicketError(
-                    f"{name} of {called} does not hold the pre-trained weights of "
-                    f"{self.base_line}; {remedy or _BEFORE_TRAINING}"
-                )
-        return missing
+        return check_weights(self, weights, model=model, remedy=remedy, checksums=checksums)
 
     def check_shapes(
         self, weights: Mapping[str, Tensor], *, model: str | None = None, remedy: str | None = None
@@ -316,15 +300,7 @@ class StoredTicket(TicketMetadata):
 
         Args, what is returned, and what is raised are those of `check_weights`.
         """
-        called = _called(model)
-        other = f"this ticket is for {self.base_line}" + (f": {remedy}" if remedy else "")
-        missing = tuple(name for name in self.parameters if name not in weights)
-        if strange := [name for name in missing if not _is_pooler(name)]:
-            raise TicketError(f"{called} has no matrix {strange[0]}; {other}")
-        for name, entry in self.parameters.items():
-            if name in weights:
-                _check_form(name, weights[name], entry.shape, called, other)
-        return missing
+        return check_shapes(self, weights, model=model, remedy=remedy)
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
@@ -334,17 +310,7 @@ class StoredTicket(TicketMetadata):
     @property
     def base_line(self) -> str:
         """What the ticket is for, as errors call it."""
-        revision = f" at revision {self.base_model.revision}" if self.base_model.revision else ""
-        return f"{self.base_model.id} ({self.base_model.model_type}){revision}"
-
-    def _check_precision(self, weight: Tensor, called: str) -> None:
-        import torch
-
-        if weight.dtype not in (torch.float32, torch.float64):
-            raise TicketError(
-                f"{called} is in {str(weight.dtype).removeprefix('torch.')}, in which its "
-                "weights cannot be verified; load it with dtype=torch.float32, cast it afterwards"
-            )
+        return base_line(self)
 
 
 class _Masks(Mapping[str, "Tensor"]):
@@ -374,23 +340,3 @@ def _array(weight: Tensor) -> NDArray[Any]:
     import torch
 
     return weight.detach().to("cpu", torch.float32).numpy()
-
-
-def _is_pooler(name: str) -> bool:
-    """Whether a matrix belongs to the pooler: the only part of an encoder a head class may omit.
-
-    Every encoder of transformers that has one calls it so.
-    """
-    return name.split(".")[0] == "pooler"
-
-
-def _called(model: str | None) -> str:
-    return "the model" if model is None else f"model {model!r}"
-
-
-def _check_form(name: str, weight: Tensor, shape: tuple[int, ...], called: str, other: str) -> None:
-    if weight.is_meta:
-        raise TicketError(f"{name} of {called} is on the meta device; load its weights first")
-    found, wanted = list(weight.shape), list(shape)
-    if found != wanted:
-        raise TicketError(f"{name} of {called} has the shape {found}, not {wanted}; {other}")

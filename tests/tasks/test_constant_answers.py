@@ -169,7 +169,7 @@ def test_numbers_that_hardly_vary_and_questions(bare_bert: Path, run: Run) -> No
 def test_the_dense_model_and_tickets_of_the_same_setting_stand_side_by_side(
     bare_bert: Path, run: Run
 ) -> None:
-    options = ["--model", bare_bert, *"--epochs 4 --learning-rate 0.01 --batch-size 8".split()]
+    options = ["--model", bare_bert, *"--epochs 1 --learning-rate 0.01 --batch-size 8".split()]
     options += ["--threads", 1]
     data = files()
     ticket = str(ticket_for(bare_bert, Path("mine")))

@@ -26,13 +26,13 @@ _LAYER = re.compile(r"(?P<before>\D*?)\.?(?P<layer>\d+)\.(?P<type>.+)\.weight")
 
 @dataclass(frozen=True)
 class Overlap:
-    """How alike the masks of one matrix, or of all on average, are.
+    """How alike two masks are: those of one matrix, or on average over the matrices.
 
     Attributes:
-        jaccard: Weights that both keep, as a share of those that either keeps.
-        hamming: Share of weights on which both agree, kept or pruned.
-        chance_jaccard: What two random masks of the same densities have on average.
-        chance_hamming: The same.
+        jaccard: Weights that both keep, as a share of those that at least one keeps.
+        hamming: Share of the weights that both keep or both prune.
+        chance_jaccard: The Jaccard similarity that random masks of the same densities would have.
+        chance_hamming: The Hamming similarity that they would have.
     """
 
     jaccard: float
@@ -43,14 +43,14 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Similarity:
-    """Two tickets side by side.
+    """How alike two tickets are.
 
     Attributes:
-        a: Index of one ticket.
+        a: Index of one ticket in the list that was compared.
         b: Index of the other.
-        average: Over the matrices that both have.
-        matrices: Name → overlap of each of them.
-        same_base: Whether they are masks of the same weights.
+        average: Mean over the matrices that both tickets cover.
+        matrices: Name → how alike the two masks of each of these matrices are.
+        same_base: Whether both are masks of the same pre-trained weights.
     """
 
     a: int
@@ -69,8 +69,8 @@ class Place:
     """Where in the encoder a matrix is.
 
     Attributes:
-        layer: Its number from 0; None outside the layers.
-        type: What it is in its layer (``attention.self.query``).
+        layer: The number of its layer, from 0; None outside the layers.
+        type: What it is called in its layer, such as ``attention.self.query``.
     """
 
     layer: int | None
@@ -151,7 +151,12 @@ def overlap_of(kept_a: int, kept_b: int, both: int, numel: int) -> Overlap:
 
 @dataclass(frozen=True)
 class Share:
-    """The sparsity of a part of the encoder."""
+    """The sparsity of a part of the encoder.
+
+    Attributes:
+        total: Its weights.
+        kept: How many of them are not pruned.
+    """
 
     total: int
     kept: int

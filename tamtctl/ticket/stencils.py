@@ -1,4 +1,4 @@
-"""One mask over one parameter: how its zeros are cut out, kept, and found to be gone."""
+"""One mask over one parameter: pruned weights are set to zero, kept there, and checked."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from tamtctl.foundations.masks import pack, unpack
 
-# To a bit pattern of as many bytes, cutting out is one "and", ten times faster on a CPU than
-# filling by a mask; and what was -0.0 or no number is +0.0 afterwards.
+# Seen as an integer of as many bytes, a weight is pruned by a bitwise "and": on a CPU that is ten
+# times faster than filling by a mask, and -0.0 and NaN become +0.0.
 _PATTERNS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -36,15 +36,16 @@ class Stencil:
         return self._bits.numel() - int(self._bits.count_nonzero())
 
     def cut_out(self, weight: Tensor) -> None:
-        """Set the pruned weights to zero, without a trace in autograd.
+        """Set the pruned weights to zero, unseen by autograd.
 
-        Autograd must not see it: a model may run twice before its backward pass.
+        A model may run twice before its backward pass, and autograd refuses weights that it saw
+        change in between.
         """
         data = weight.data
         data.view(_PATTERNS[data.element_size()]).bitwise_and_(self._on(data.device))
 
     def cut_gradient(self, gradient: Tensor) -> Tensor:
-        """Return the gradient without that of pruned weights."""
+        """Return a gradient with zeros at the pruned weights."""
         bits = self._on(gradient.device)
         if gradient.layout != torch.strided:  # of a sparse embedding; the step's end sees to it
             return gradient
@@ -54,16 +55,16 @@ class Stencil:
         return gradient.view(pattern).bitwise_and(bits).view(gradient.dtype)
 
     def is_zero_in(self, weight: Tensor) -> bool:
-        """Tell whether all that it prunes is zero."""
+        """Tell whether all pruned weights of a matrix are zero."""
         return not bool((weight.detach().ne(0) & self._on(weight.device).eq(0)).any())
 
     def of_rows(self, rows: int) -> Stencil:
-        """Return the stencil of a table with more rows, which are kept, or with fewer."""
+        """Return the stencil of the first rows of a table; rows that the mask lacks are kept."""
         more = max(0, rows - len(self._bits))
         return Stencil(nn.functional.pad(self._bits[:rows].bool(), (0, 0, 0, more), value=True))
 
     def equals(self, mask: Tensor) -> bool:
-        """Tell whether it is this mask."""
+        """Tell whether a mask keeps and prunes the same weights."""
         return torch.equal(self._bits.cpu().bool(), mask.cpu())
 
     def _on(self, device: torch.device) -> Tensor:
@@ -89,7 +90,14 @@ def _stencil_of_packed(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> Ste
 
 @dataclass
 class Bound:
-    """A parameter whose pruned weights are kept at zero, as it was when they were last set."""
+    """A parameter whose pruned weights are kept at zero, and its state when they were last set.
+
+    Attributes:
+        parameter: The parameter.
+        gradient_hook: What sets the gradient of pruned weights to zero; None: nothing does.
+        version: How often autograd had seen the parameter change.
+        address: Where its storage was.
+    """
 
     parameter: nn.Parameter
     gradient_hook: RemovableHandle | None = None
@@ -98,23 +106,23 @@ class Bound:
 
     @property
     def has_changed(self) -> bool:
-        """Whether autograd, or a new storage, knows of a change; it does not of all."""
+        """Whether a change can be told by the version or the storage; not every one can."""
         return (self.version, self.address) != (self.parameter._version, self.parameter.data_ptr())
 
     def follow(self, stencil: Stencil) -> None:
-        """Cut out what comes as the parameter's gradient; that of a frozen one cannot be."""
+        """Set the gradient of pruned weights to zero from now on; a frozen parameter has none."""
         if self.gradient_hook is None and self.parameter.requires_grad:
             self.gradient_hook = self.parameter.register_hook(stencil.cut_gradient)
 
     def restore(self, stencil: Stencil) -> None:
-        """Set what is pruned to zero again, and remember the parameter as it is then."""
+        """Set the pruned weights to zero again, and remember the parameter's state."""
         if self.parameter.is_meta:  # its weights are elsewhere for now
             return
         stencil.cut_out(self.parameter)
         self.version, self.address = self.parameter._version, self.parameter.data_ptr()
 
     def release(self) -> None:
-        """Let the parameter go."""
+        """Leave the parameter's gradient alone from now on."""
         if self.gradient_hook:
             self.gradient_hook.remove()
             self.gradient_hook = None

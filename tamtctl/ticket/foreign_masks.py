@@ -1,0 +1,199 @@
+"""The masks in files of other programs, under the names that the encoder gives its matrices.
+
+Read are masks by themselves, weights pruned by ``torch.nn.utils.prune``, and weights that are zero
+where the base model's are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tamtctl.foundations.errors import TicketError, UsageError
+from tamtctl.foundations.untrusted import show
+from tamtctl.models.encoder import Encoder
+
+_MASK, _WEIGHT, _ORIGINAL = ".weight_mask", ".weight", ".weight_orig"
+_ALIKE = 0.5  # cosine of kept weights and the model's; of two models it is 0, of one above 0.9
+
+# The kinds of content, as they are told to the user.
+MASKS, PRUNED, ZEROS = "masks", "torch.nn.utils.prune", "zeros of a checkpoint"
+
+
+@dataclass(frozen=True)
+class ForeignMasks:
+    """Masks that another program made, and how they were found.
+
+    Attributes:
+        masks: Name of the matrix → boolean mask; True keeps.
+        kind: What was read: masks, a pruned checkpoint, or the zeros of one.
+        prefix: What the names of the matrices begin with in the source.
+        other_prefixes: Prefixes of further encoders in the source.
+        ignored: How many tensors of the source belong to no maskable matrix.
+        remark: A doubt whether the source is made of this model; None if there is none.
+    """
+
+    masks: dict[str, Tensor]
+    kind: str
+    prefix: str
+    other_prefixes: tuple[str, ...]
+    ignored: int
+    remark: str | None
+
+
+def find_masks(
+    tensors: Mapping[str, Tensor], encoder: Encoder, source: str, prefix: str | None
+) -> ForeignMasks:
+    """Return the masks of an encoder's matrices.
+
+    Args:
+        tensors: Name → tensor of the source.
+        encoder: The model that the masks belong to.
+        source: What the source is called, for messages.
+        prefix: What the names of the encoder's tensors begin with; None: as they do.
+
+    Raises:
+        UsageError: It is not known which of several encoders is meant.
+        TicketError: The source holds no masks for this model.
+    """
+    weights = encoder.weights
+    before: Mapping[str, Tensor] = {}
+    has_masks = any(name.endswith(_MASK) for name in tensors)
+    if has_masks:
+        kind = PRUNED if any(name.endswith(_ORIGINAL) for name in tensors) else MASKS
+        before = {n.removesuffix("_orig"): t for n, t in tensors.items() if n.endswith(_ORIGINAL)}
+        tensors = {n.removesuffix("_mask"): t for n, t in tensors.items() if n.endswith(_MASK)}
+    copies = _copies({n: t for n, t in tensors.items() if n.endswith(_WEIGHT)}, weights)
+    if not copies:
+        theirs, ours = show(next(iter(tensors), "nothing")), next(iter(weights))
+        raise TicketError(
+            f"{source!r} names no matrix of {encoder.id!r}; it has tensors such as {theirs}, "
+            f"the model such as {ours}"
+        )
+    chosen = _named(copies, prefix, source) if prefix is not None else _only(copies, source)
+    found = copies[chosen]
+    originals = {name: before[chosen + name] for name in found if chosen + name in before}
+    for name, tensor in (*found.items(), *originals.items()):
+        if tensor.shape != weights[name].shape:
+            raise TicketError(
+                f"{source!r}: {name} has the shape {list(tensor.shape)}, in {encoder.id!r} "
+                f"{list(weights[name].shape)}; give the model that the masks belong to"
+            )
+    if not has_masks:
+        kind = MASKS if all(map(_is_binary, found.values())) else ZEROS
+    elif odd := next((name for name, mask in found.items() if not _is_binary(mask)), None):
+        raise TicketError(f"{source!r}: the mask of {odd} holds more than zeros and ones")
+    if kind == ZEROS:
+        # Where the base model has a zero of its own, as in the row of padding, none was pruned.
+        masks = {n: (t != 0) | (weights[n] == 0) for n, t in found.items()}
+        masks = {n: mask for n, mask in masks.items() if not bool(mask.all())}
+        if not masks:
+            raise TicketError(f"{source!r} holds no zeros that {encoder.id!r} has not; not pruned")
+    else:
+        masks = {n: t != 0 for n, t in found.items()}
+        if all(bool(mask.all()) for mask in masks.values()):
+            raise TicketError(f"the masks in {source!r} keep every weight; not pruned")
+    kept = originals if kind == PRUNED else found
+    remark = (
+        None if kind == MASKS else _doubt({n: kept[n] for n in masks if n in kept}, masks, encoder)
+    )
+    others = tuple(sorted(p for p in copies if p != chosen))
+    matched = {p + matrix for p, copy in copies.items() for matrix in copy}
+    return ForeignMasks(
+        masks={n: masks[n] for n in weights if n in masks},
+        kind=kind,
+        prefix=chosen,
+        other_prefixes=others,
+        ignored=len(tensors.keys() - matched),
+        remark=remark,
+    )
+
+
+def _doubt(kept: Mapping[str, Tensor], masks: Mapping[str, Tensor], encoder: Encoder) -> str | None:
+    """Return a line where the weights that a checkpoint kept are hardly those of the model.
+
+    Another model of the same size has matrices of the same shapes, and the masks of one mean
+    nothing to the other. What was trained on after pruning is still close to where it began.
+    """
+    if not kept:
+        return None
+    theirs = torch.cat([kept[n][masks[n]].double().flatten() for n in kept])
+    ours = torch.cat([encoder.weights[n][masks[n]].double().flatten() for n in kept])
+    likeness = float(torch.nn.functional.cosine_similarity(theirs, ours, dim=0))
+    if likeness >= _ALIKE:
+        return None
+    return (
+        f"the weights that it keeps are hardly those of {encoder.id} (their cosine is "
+        f"{likeness:.2f}, of one model's nearly 1): is it made of this --model?"
+    )
+
+
+def _copies(
+    tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> dict[str, dict[str, Tensor]]:
+    """Return prefix → tensors under the names that the base encoder gives its matrices.
+
+    A model with a head, or wrapped by some program, calls them so with one prefix for all; a
+    training state may hold several models.
+    """
+    prefixes = {
+        name.removesuffix(matrix)
+        for matrix in weights
+        for name in tensors
+        if name == matrix or name.endswith(f".{matrix}")
+    }
+    return {
+        prefix: {m: tensors[prefix + m] for m in weights if prefix + m in tensors}
+        for prefix in sorted(prefixes)
+    }
+
+
+def _only(copies: Mapping[str, Mapping[str, Tensor]], source: str) -> str:
+    """Return the prefix of the one encoder there is.
+
+    Copies that prune the same are one; what has other matrices than the largest is none, but the
+    pooler of some head.
+
+    Raises:
+        UsageError: There are several that differ.
+    """
+    largest = max(copies, key=lambda prefix: len(copies[prefix]))
+    rivals = [
+        prefix
+        for prefix, copy in copies.items()
+        if any(
+            name in copies[largest] and not _prunes_alike(tensor, copies[largest][name])
+            for name, tensor in copy.items()
+        )
+    ]
+    if rivals:
+        known = ", ".join(ascii(prefix[:200]) for prefix in sorted({largest, *rivals}))
+        raise UsageError(
+            f"{source!r} holds {len(rivals) + 1} encoders that differ, under the prefixes {known}; "
+            "choose one with --prefix"
+        )
+    return largest
+
+
+def _named(copies: Mapping[str, object], wanted: str, source: str) -> str:
+    """Return the prefix that a user names, with or without its last dot or its later parts."""
+    exact = [prefix for prefix in copies if prefix.removesuffix(".") == wanted.removesuffix(".")]
+    begun = [p for p in copies if wanted and p.startswith(wanted.removesuffix(".") + ".")]
+    if len(found := exact or begun) != 1:
+        known = ", ".join(map(ascii, sorted(found or copies)))
+        raise UsageError(
+            f"--prefix {wanted!r} is {'several' if found else 'none'} of the prefixes of "
+            f"{source!r}: {known}"
+        )
+    return found[0]
+
+
+def _prunes_alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one != 0, other != 0)
+
+
+def _is_binary(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.bool or bool(((tensor == 0) | (tensor == 1)).all())

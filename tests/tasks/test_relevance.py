@@ -107,8 +107,8 @@ def test_queries_are_drawn_and_not_pairs() -> None:
 @pytest.mark.parametrize(
     ("labels", "line"),
     [
-        (["yes", "no"], "the label 'yes' is no grade"),
-        ([1, -1], "the label -1 is no grade, 0 of what is not relevant"),
+        (["yes", "no"], "a.jsonl:1: the label 'yes' is no grade"),
+        ([1, -1], "a.jsonl:2: the label -1 is no grade, 0 of what is not relevant"),
         ([1, 1], "every label is 1, and passages of different grades are needed"),
     ],
 )

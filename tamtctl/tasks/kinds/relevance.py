@@ -77,15 +77,19 @@ class Code(TaskKind):
             )
         return Judgement(grade, texts[0])
 
+    def own_value(self, place: str, value: Any) -> float:
+        """Return a grade, whatever the highest is."""
+        grade = as_number(plain_label(place, value))
+        if not 0 <= grade < math.inf:
+            raise TaskError(
+                f"{place}: the label {value!r} is no grade, 0 of what is not relevant and more of "
+                "what is; correct it, or give another --label-kind"
+            )
+        return grade
+
     def with_labels_of(self, file: Path, values: Sequence[Any]) -> Task:
         """Return the task with the highest grade of a training file."""
         grades = [as_number(value) for value in values]
-        for value, grade in zip(values, grades, strict=True):
-            if not 0 <= grade < math.inf:
-                raise TaskError(
-                    f"{file}: the label {value!r} is no grade, 0 of what is not relevant and more "
-                    "of what is; correct it, or give another --label-kind"
-                )
         if len(set(grades)) < 2:
             raise TaskError(
                 f"{file}: every label is {grades[0]:g}, and passages of different grades are needed"
@@ -185,14 +189,15 @@ class Code(TaskKind):
         queries = list(_queries(examples.labels, predictions).values())
         found = {name: np.full(len(queries), np.nan) for name in self.task.metrics}
         for number, pairs in enumerate(queries):
-            grades, scores = (torch.tensor(column) for column in zip(*pairs, strict=True))
-            if not _can_be_ordered(grades.tolist()):
+            grades, scores = np.array(pairs, float).T  # (passages,)
+            if not _can_be_ordered(grades):
                 continue
-            worst = np.lexsort((-grades.numpy(), scores.numpy())).argsort() + 1.0
-            found["ndcg@10"][number] = retrieval.retrieval_normalized_dcg(scores, grades, _TOP)
-            found["mrr@10"][number] = retrieval.retrieval_reciprocal_rank(
-                torch.from_numpy(worst), grades > 0, _TOP
-            )
+            gains = torch.from_numpy(grades.copy())
+            # torchmetrics computes in float32, in which scores near 1 would be equal.
+            places = torch.from_numpy(np.unique(scores, return_inverse=True)[1]).float()
+            worst = torch.from_numpy(np.lexsort((-grades, scores)).argsort() + 1.0)
+            found["ndcg@10"][number] = retrieval.retrieval_normalized_dcg(places, gains, _TOP)
+            found["mrr@10"][number] = retrieval.retrieval_reciprocal_rank(worst, gains > 0, _TOP)
         return found
 
     def constant(self, examples: Examples) -> float:
@@ -232,8 +237,8 @@ def _queries(
     return found
 
 
-def _can_be_ordered(grades: Sequence[float]) -> bool:
-    return min(grades) < max(grades)
+def _can_be_ordered(grades: Sequence[float] | NDArray[np.float64]) -> bool:
+    return bool(min(grades) < max(grades))
 
 
 def _mean(values: NDArray[np.float64]) -> float:

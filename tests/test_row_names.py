@@ -32,6 +32,7 @@ SHELVES: dict[str, Collection[str]] = {  # folder → names of its rows
 NO_BRANCHES = {
     "pruning/recipes.py": {"kd"},  # a recipe is a choice of values for what it knows
     "models/heads.py": {"token-classification"},  # what transformers calls a head
+    "models/onnx/graph.py": {"token-classification"},  # the same
     "tasks/finetuning/seed_run.py": {"random"},  # the state of the random numbers
     "ticket/format/head_format.py": {"embedding"},  # a part of a matrix's name
     # What the first tickets were measured in, which did not say it: a list that is closed.

@@ -34,9 +34,10 @@ from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.sources import model_folder
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.models.vocabulary_files import copy_vocabulary
+from tamtctl.ticket.format.patterns import is_sliced
 from tamtctl.ticket.heads import head_parameters, put_head
 from tamtctl.ticket.shelf import resolve_ticket
-from tamtctl.ticket.slicing import can_be_sliced, slice_neurons
+from tamtctl.ticket.slicing import slice_neurons
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.ticket.trained_weights import put_weights
 
@@ -142,7 +143,7 @@ def export(
         if trained is not None:  # before a tied bias gets a copy of its own
             put_head(trained, head_parameters(network), network)
         present = {n: p for n, p in maskable_matrices(network).items() if n in loaded.parameters}
-        masks = loaded.masks_over(present) if can_be_sliced(loaded) else None
+        masks = loaded.masks_over(present) if is_sliced(loaded.pattern) else None
         applied = loaded.apply(network)
         if weights is not None:
             put_weights(weights, network)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tamtctl.models.structures import Shapes, feed_forwards, is_in_layer
 from tamtctl.ticket.format.metadata import TicketMetadata
-from tamtctl.ticket.format.patterns import Claim
+from tamtctl.ticket.format.patterns import is_sliced
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,9 +46,8 @@ class ParameterCounts:
         sizes = {name: parameter.numel() for name, parameter in base.named_parameters()}
         total = sum(sizes.values())
         pruned = {name: sizes[name] - keep[name] for name in shapes}
-        claim = Claim.read(pattern)
         gone = 0
-        if claim is not None and claim.form.is_sliced:
+        if is_sliced(pattern):
             gone = sum(pruned.values())
             for network in feed_forwards(shapes).values():
                 share = pruned[network.second] / sizes[network.second]

@@ -18,8 +18,6 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.encoder import base_encoder
 from tamtctl.models.structures import FeedForward, feed_forwards
-from tamtctl.ticket.format.metadata import TicketMetadata
-from tamtctl.ticket.format.patterns import Claim
 
 # What configurations of transformers call the number of feed-forward neurons.
 _SIZES = ("intermediate_size", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "d_inner", "d_ff")
@@ -46,12 +44,6 @@ class Sliced:
             f"{self.kept:,} of {self.of:,} feed-forward neurons of each layer are left, the pruned "
             f"ones are gone: config.json says {self.size} {self.kept}"
         )
-
-
-def can_be_sliced(ticket: TicketMetadata) -> bool:
-    """Whether a model without what a ticket prunes is one of transformers, too."""
-    claim = Claim.read(ticket.pattern)
-    return claim is not None and claim.form.is_sliced
 
 
 def slice_neurons(network: PreTrainedModel, masks: Mapping[str, Tensor]) -> Sliced:

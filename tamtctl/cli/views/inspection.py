@@ -17,6 +17,7 @@ from tamtctl.foundations.public_names import texts_of
 from tamtctl.pruning.criteria import baselines
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
+from tamtctl.ticket.format.patterns import is_sliced
 from tamtctl.ticket.inspection import Inspection
 from tamtctl.ticket.made_of import MadeOf
 from tamtctl.ticket.mask_shares import Part, Uniform, layers, types
@@ -52,7 +53,7 @@ def show_inspection(
     output.line()
     _show_checks(sheet, inspection, full=full)
     if inspection.ticket:
-        _show_next(sheet, name or str(inspection.path))
+        _show_next(sheet, inspection.ticket, name or str(inspection.path))
 
 
 def show_ticket(output: Page, ticket: TicketMetadata) -> None:
@@ -252,14 +253,15 @@ def _show_checks(sheet: Sheet, inspection: Inspection, *, full: bool) -> None:
         sheet.lines([f"{mark:<7} {check.name}: {check.detail}"])
 
 
-def _show_next(sheet: Sheet, name: str) -> None:
+def _show_next(sheet: Sheet, found: TicketMetadata, name: str) -> None:
     """Show what the ticket is good for, and the commands for that."""
     ticket = shlex.quote(printable.cell(name))
-    sheet.fact(
-        "good for",
-        "fine-tuning on any task, as a part of its model; its zeros by themselves make nothing "
-        "smaller or faster",
+    gain = (
+        "an export is without what it prunes, smaller and faster"
+        if is_sliced(found.pattern)
+        else "its zeros by themselves make nothing smaller or faster"
     )
+    sheet.fact("good for", f"fine-tuning on any task, as a part of its model; {gain}")
     sheet.commands(
         "next",
         [

@@ -62,6 +62,12 @@ NEURONS = Form(
 FORMS = (N_OF_M, BLOCK, NEURONS)
 
 
+def is_sliced(pattern: str) -> bool:
+    """Whether a checkpoint without what masks of a pattern prune is one of transformers, too."""
+    claim = Claim.read(pattern)
+    return claim is not None and claim.form.is_sliced
+
+
 @dataclass(frozen=True)
 class Claim:
     """The name of a pattern, understood.

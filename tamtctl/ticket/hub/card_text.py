@@ -10,7 +10,7 @@ from typing import Any
 
 from tamtctl.foundations import printable
 from tamtctl.ticket.format.metadata import TicketMetadata
-from tamtctl.ticket.format.patterns import Claim
+from tamtctl.ticket.format.patterns import is_sliced
 from tamtctl.ticket.hub.names import is_on_hub
 from tamtctl.ticket.made_of import TICKETS, MadeOf
 from tamtctl.ticket.measured import Measured
@@ -47,8 +47,7 @@ holds the mask only, not the weights. {_gain(ticket)}"""
 
 def _gain(ticket: TicketMetadata) -> str:
     """Say what the zeros are good for."""
-    claim = Claim.read(ticket.pattern)
-    if claim and claim.form.is_sliced:
+    if is_sliced(ticket.pattern):
         return (
             "What\n`tamtctl export` writes is without the pruned neurons: smaller, and faster\n"
             "everywhere."

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from huggingface_hub import constants
-
 from tamtctl.foundations.errors import TamtctlError
 from tamtctl.foundations.locks import shared
 from tamtctl.foundations.paths import expanded
@@ -27,6 +25,8 @@ IN_USE = ".in-use"  # the file that is locked
 
 def check_hub_cache() -> None:
     """Raise TamtctlError if the Hub's libraries would keep what they fetch in a folder called ~."""
+    from huggingface_hub import constants  # which takes long, and tables of help name the caches
+
     if constants.HF_HUB_CACHE.startswith("~"):
         raise TamtctlError(
             "there is no home folder for what is fetched from the Hub; set HF_HOME (or HOME) to a "

@@ -25,6 +25,7 @@ from tamtctl.ticket.format.metadata import (
 )
 from tamtctl.ticket.hub.card import as_published, card, own_text
 from tamtctl.ticket.hub.client import MAX_BYTES, HubRepo, check_names, commit_of
+from tamtctl.ticket.licence import asked_licence, base_licence, doubts
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.stored import StoredTicket
 
@@ -81,7 +82,8 @@ def push(
         revision: A branch; created if it does not exist. By default ``main``.
         commit_message: By default one that says what the ticket is.
         create_pr: Open a pull request instead of changing ``main``.
-        license_id: As the Hub names licences; by default what the card on the Hub says.
+        license_id: As the Hub names licences; by default what the card on the Hub says, else the
+            licence of the base model, if that is known.
         encoding: Publish the masks in this encoding; by default in the ticket's own.
         base_model: Hub id ``org/name[@revision]`` of the model that a local folder held.
         token: By default the one of ``hf auth login`` or ``HF_TOKEN``.
@@ -116,9 +118,11 @@ def push(
     files = _files_to_send(folder, loaded, published, encoding)
     draft = _read_card(folder / CARD_FILE)
     hub = HubRepo(repo, revision, token, endpoint)
+    base_license = base_licence(loaded)
     describe = partial(card, published, repo=repo, license_id=license_id, draft=draft)
     if dry_run:
-        files[CARD_FILE] = describe().encode()
+        files[CARD_FILE] = (text := describe(base_license=base_license)).encode()
+        notes += doubts(published, base_license, text)
         url = f"{hub.endpoint}/{repo}"
         return PushResult(repo, url, None, False, _lengths(files), dry_run=True, notes=tuple(notes))
     hub.need_token("pushing")
@@ -127,7 +131,10 @@ def push(
     there = ""
     if CARD_FILE in present:
         there = _read_card(hub.fetch(present, CARD_FILE, commit_of(info)))
-    files[CARD_FILE] = describe(existing=there).encode()
+    base_license = base_license or asked_licence(published, token, endpoint)
+    text = describe(existing=there, base_license=base_license)
+    files[CARD_FILE] = text.encode()
+    notes += doubts(published, base_license, text)
     if own_text(there) and own_text(draft) not in ("", own_text(there)):
         notes.append("kept the text that is on the Hub's card; yours in README.md was not sent")
     additions = [CommitOperationAdd(name, content) for name, content in files.items()]

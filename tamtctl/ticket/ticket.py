@@ -177,8 +177,10 @@ class Ticket(StoredTicket):
             TicketError: The folder holds something else, or cannot be written.
         """
         from tamtctl.ticket.hub.card import card
+        from tamtctl.ticket.licence import base_licence
 
-        files = self.files() | {CARD_FILE: card(self).encode()}
+        text = card(self, base_license=base_licence(self))
+        files = self.files() | {CARD_FILE: text.encode()}
         if local := self.places.to_json(expanded(folder), self.base_model.fingerprint):
             files[LOCAL_FILE] = local.encode()
         with replacing(folder, METADATA_FILE, (*TICKET_FILES, LOCAL_FILE)) as new:

@@ -21,7 +21,15 @@ from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.public_names import public_model, public_search, texts_of
 from tamtctl.foundations.untrusted import MAX_JSON_DEPTH, reason
 from tamtctl.ticket.format.metadata import TicketMetadata
-from tamtctl.ticket.hub.card_text import introduction, matrices, results, search, task_values, usage
+from tamtctl.ticket.hub.card_text import (
+    introduction,
+    licence,
+    matrices,
+    results,
+    search,
+    task_values,
+    usage,
+)
 from tamtctl.ticket.hub.names import DECLARED, is_hub_id, is_on_hub
 from tamtctl.ticket.measured import Measured
 
@@ -66,6 +74,7 @@ def card(
     *,
     repo: str | None = None,
     license_id: str | None = None,
+    base_license: str | None = None,
     existing: str = "",
     draft: str = "",
 ) -> str:
@@ -74,7 +83,9 @@ def card(
     Args:
         ticket: What it describes.
         repo: The Hub id under which it is published, for the examples.
-        license_id: As the Hub names licences (``apache-2.0``); by default that of ``existing``.
+        license_id: As the Hub names licences (``apache-2.0``); by default that of ``existing``, and
+            where that has none, the base model's.
+        base_license: The licence of the base model; None if it is not known.
         existing: An earlier card, whose own text and further metadata are kept.
         draft: Another one, used where ``existing`` has nothing of its own.
 
@@ -84,13 +95,15 @@ def card(
     ticket = as_published(ticket)
     (old_data, own), (draft_data, own_draft) = _parse(existing), _parse(draft)
     old_data, own = old_data or draft_data, own if any(own) else own_draft
-    data = _merge(_metadata(ticket, repo, license_id), old_data)
+    chosen = license_id or old_data.get("license") or base_license
+    data = _merge(_metadata(ticket, repo, chosen), old_data)
     sections = [
         introduction(ticket),
         usage(ticket, repo),
         results(ticket),
         search(ticket),
         matrices(ticket),
+        licence(ticket, data.get("license"), base_license),
         f"## Citation\n\n```bibtex\n{_LAST}",
     ]
     text = "\n\n".join(section for section in sections if section)
@@ -118,6 +131,12 @@ def as_published(ticket: _Metadata, declared: tuple[str, str | None] | None = No
     if (search, base) == (ticket.search, ticket.base_model):
         return ticket
     return replace(ticket, search=search, base_model=base)
+
+
+def licence_in(text: str) -> str | None:
+    """Return the licence that the metadata of a card say."""
+    told = _parse(text)[0].get("license")
+    return told if isinstance(told, str) else None
 
 
 def own_text(text: str) -> str:
@@ -189,7 +208,7 @@ def _merge(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
     return kept | new | {"tags": new["tags"] + own_tags}
 
 
-def _metadata(ticket: TicketMetadata, repo: str | None, license_id: str | None) -> dict[str, Any]:
+def _metadata(ticket: TicketMetadata, repo: str | None, license_id: Any) -> dict[str, Any]:
     base = ticket.base_model
     on_hub = is_on_hub(ticket)
     results = list(_evaluations(ticket))

@@ -186,6 +186,26 @@ def matrices(ticket: TicketMetadata) -> str:
     return "## Sparsity of each matrix\n\n" + _table(["matrix", "shape", "zeros"], rows)
 
 
+def licence(ticket: TicketMetadata, own: Any, base: str | None) -> str:
+    """Say which licence the ticket is under, and which its base model.
+
+    Args:
+        ticket: The ticket.
+        own: What the metadata of its card say; None if they say none.
+        base: The licence of its base model; None if it is not known.
+    """
+    code, name = printable.markdown_code, printable.markdown_code(_base_name(ticket))
+    told = (
+        f"The base model {name} is under {code(base)}, and so is whatever of it is in a ticket: a "
+        "masked-LM head that was trained along."
+        if base
+        else f"Under which licence the base model {name} is was not known where this was written."
+    )
+    if isinstance(own, str):
+        told += f" This ticket is under {code(own)}."
+    return f"## Licence\n\n{told}"
+
+
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the single values of nested ones under dotted names; of too many, the first ones.
 

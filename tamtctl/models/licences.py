@@ -1,0 +1,70 @@
+"""Under which licence a model is, as the card beside its weights says."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.plain_files import leads_out, read_regular
+from tamtctl.models.files import nano_path
+
+CARD = "README.md"
+_MOST_BYTES = 2**21
+_LINE = re.compile(r"license:[ \t]*(['\"]?)(?P<licence>[A-Za-z0-9][\w.+-]{0,63})\1[ \t]*", re.ASCII)
+# What the Hub calls a licence that a card does not name.
+_UNTOLD = ("unknown", "other")
+
+
+def licence_of(name: str, revision: str | None = None) -> str | None:
+    """Return the licence of a model that is on this machine, as the Hub names licences.
+
+    Args:
+        name: ``nano``, a folder, or a Hub id, whose card is looked for in the Hub's cache.
+        revision: Its commit, branch or tag on the Hub.
+
+    Returns:
+        Such as ``apache-2.0``; None if no card here says one.
+    """
+    folder = nano_path() if name == "nano" else expanded(name)
+    if os.path.isdir(folder):  # noqa: PTH112, Path.is_dir raises for a name that is too long
+        return _told_in(folder)
+    cached = _cached(name, revision)
+    return None if cached is None else _told_in(cached)
+
+
+def known_licence(told: object) -> str | None:
+    """Return a licence as somebody else tells it; None if that is none, or not known."""
+    is_name = isinstance(told, str) and re.fullmatch(r"[a-zA-Z0-9][\w.+-]{0,63}", told, re.ASCII)
+    return str(told).lower() if is_name and str(told).lower() not in _UNTOLD else None
+
+
+def _told_in(folder: Path) -> str | None:
+    """Return the licence in the first lines of a card, which stand between two of ``---``."""
+    try:
+        if leads_out(folder, CARD):
+            return None
+        text = read_regular(folder / CARD, _MOST_BYTES).decode("utf-8")
+    except (OSError, ValueError):
+        return None
+    first, *lines = text.lstrip("\ufeff").splitlines() or [""]
+    if first.rstrip() != "---":
+        return None
+    for line in lines:
+        if line.rstrip() == "---":
+            return None
+        if match := _LINE.fullmatch(line):
+            return known_licence(match["licence"])
+    return None
+
+
+def _cached(name: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, CARD, revision=revision or "main")
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None

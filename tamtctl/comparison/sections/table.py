@@ -7,8 +7,9 @@ then have it. The file defines
     find(comparison: Comparison, opened: Opened) -> Found | None
 
 which is called once everything is measured, and returns what it found, in a class of its own that
-says it in sentences, a table, a figure and JSON fields (`tamtctl.comparison.found.Found`); None if
-there is nothing to say. `same_mask` is the shortest example.
+says it in the first paragraph, sentences, a table, a figure and JSON fields
+(`tamtctl.comparison.found.Found`); None if there is nothing to say. `same_mask` is the shortest
+example.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import pytest
 from passes import counted_passes
 from samples import ticket_for
 from small_search import RECIPE
@@ -31,9 +32,14 @@ COUNTED: dict[CodeType, str] = {
 
 
 def test_a_sweep_measures_every_mask_once(
-    tiny_model: Path, text_file: Path, working_folder: None, blank_figures: None
+    tiny_model: Path,
+    text_file: Path,
+    working_folder: None,
+    blank_figures: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Searches know what others measured, and the comparison what its searches did."""
+    monkeypatch.setenv("TAMTCTL_CACHE", str(Path("cache").absolute()))
     Path("tiny.toml").write_text(RECIPE)
     sweep = CompareConfig(
         sparsities=(0.7,),

@@ -130,4 +130,4 @@ def _read(file: Path, measure: str, steps: int, terms: Sequence[str]) -> Ceiling
     except (OSError, ValueError, TypeError, KeyError):
         return None
     losses = kept_losses.from_dict(values.get("losses"), terms)
-    return losses and Ceiling(measure, steps, rate, losses)
+    return Ceiling(measure, steps, rate, losses) if losses else None

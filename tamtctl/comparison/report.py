@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.found import Table
 from tamtctl.comparison.rendering.latex import latex
 from tamtctl.comparison.rendering.markdown import markdown
-from tamtctl.comparison.rendering.page import Drawing, page
+from tamtctl.comparison.rendering.page import Drawing, Report, page
 from tamtctl.comparison.rendering.plotting import on_dark, render
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.sections.table import in_order
@@ -32,21 +31,6 @@ REPORT, MARKDOWN, LATEX, CSV, JSON, FIGURES = (
     "results.json",
     "figures",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What is said of a comparison, by every page alike; see `rendering.page.Written`."""
-
-    title: str
-    about: str
-    lead: str
-    notes: Sequence[str]
-    figures: Sequence[Drawing]
-    first: Sequence[Table]
-    sentences: Sequence[str]
-    tables: Sequence[tuple[str, Table]]
-    facts: Sequence[str]
 
 
 def write_report(comparison: Comparison) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tamtctl.comparison.found import Table
-from tamtctl.comparison.rendering.page import Written
+from tamtctl.comparison.rendering.page import Report
 from tamtctl.foundations import printable
 
 
-def markdown(report: Written) -> str:
+def markdown(report: Report) -> str:
     """Return the page, in which the text of anybody is text."""
     text = printable.markdown
     parts = [f"# {text(report.title)}", *map(text, (report.about, report.lead, *report.notes))]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from tamtctl.comparison.found import Table
 from tamtctl.foundations import printable
@@ -75,8 +74,9 @@ class Drawing:
     narrow_dark: bytes
 
 
-class Written(Protocol):
-    """What a report says, in the order of its pages.
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What is said of a comparison, by every page alike and in the order of the page.
 
     Attributes:
         title: The headline.
@@ -101,7 +101,7 @@ class Written(Protocol):
     facts: Sequence[str]
 
 
-def page(report: Written) -> str:
+def page(report: Report) -> str:
     """Return the page, in which the text of anybody is text."""
     text = printable.html_text
     running = (

@@ -105,8 +105,7 @@ def test_the_loss_and_its_gradient_are_those_of_rows_by_themselves(
     assert objective.blocks(batch)["embedding"].tolist() == [0, 1, 2, 3]
     found.mean().backward()
     for name, parameter in encoder.matrices.items():
-        assert parameter.grad is not None, name
-        assert torch.allclose(parameter.grad, leaves[name].grad, atol=1e-9), name
+        torch.testing.assert_close(parameter.grad, leaves[name].grad, atol=1e-9, rtol=0, msg=name)
 
 
 def test_similarities_are_those_of_rows_by_themselves(encoder: Encoder, tmp_path: Path) -> None:
@@ -135,8 +134,7 @@ def test_similarities_are_those_of_rows_by_themselves(encoder: Encoder, tmp_path
     assert torch.allclose(found, wanted, atol=1e-9)
     found.mean().backward()
     for name, parameter in encoder.matrices.items():
-        assert parameter.grad is not None, name
-        assert torch.allclose(parameter.grad, leaves[name].grad, atol=1e-9), name
+        torch.testing.assert_close(parameter.grad, leaves[name].grad, atol=1e-9, rtol=0, msg=name)
 
     # The same in parts, each of which is told what the models make of the others.
     for parameter in encoder.matrices.values():
@@ -147,8 +145,7 @@ def test_similarities_are_those_of_rows_by_themselves(encoder: Encoder, tmp_path
         (in_part,) = objective.terms(part, others=others).values()
         (in_part.sum() / 4).backward()
     for name, parameter in encoder.matrices.items():
-        assert parameter.grad is not None, name
-        assert torch.allclose(parameter.grad, leaves[name].grad, atol=1e-9), name
+        torch.testing.assert_close(parameter.grad, leaves[name].grad, atol=1e-9, rtol=0, msg=name)
 
 
 def test_padding_and_the_rows_beside_it_do_not_count(encoder: Encoder) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +24,13 @@ from tamtctl.tasks.evaluation.ranking import metrics_of_queries, resampled_means
 
 TOLD = ["--queries", "q.jsonl", "--passages", "p.jsonl", "--relevant", "r.tsv"]
 HEADER = "query-id\tcorpus-id\tscore\n"
-QUERIES = [
+Records = list[dict[str, Any]]
+QUERIES: Records = [
     {"_id": "q1", "text": "the list of file names", "group": "files"},
     {"_id": "q2", "text": "set a value"},
     {"_id": "q3", "text": "when is it", "group": "files"},
 ]
-PASSAGES = [
+PASSAGES: Records = [
     {"_id": "p1", "title": "name", "text": "list the names of a file"},
     {"_id": "p2", "text": "set the value of data"},
     {"_id": "p3", "title": "", "text": "time and data and time"},
@@ -52,7 +54,7 @@ def files(working_folder: None) -> None:
     Path("r.tsv").write_text(RELEVANT)
 
 
-def write(name: str, records: list[dict[str, object]]) -> None:
+def write(name: str, records: Records) -> None:
     Path(name).write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
@@ -152,7 +154,7 @@ def test_a_model_is_measured_as_by_hand(model: Path, run: Run) -> None:
 
 
 def test_a_ticket_is_measured_with_its_zeros(model: Path) -> None:
-    ticket = ticket_for(model, "ticket", sparsity=0.9)
+    ticket = ticket_for(model, Path("ticket"), sparsity=0.9)
     dense, pruned = evaluate(config(model)), evaluate(config(ticket))
     assert pruned.sparsity == pytest.approx(0.9, abs=0.01)
     assert dense.sparsity is None

@@ -57,7 +57,7 @@ def evaluate(config: EvaluateConfig, *, watcher: Watcher[Never] | None = None) -
     watcher.status(f"evaluating {config.name}")
     fine_tuned = FineTuned.find(config.name)
     ticket = None if fine_tuned else _find_ticket(config.name)
-    task = config.task or (fine_tuned and fine_tuned.task.name)
+    task = config.task or (fine_tuned.task.name if fine_tuned else None)
     if task is None:
         task = ticket.objective if ticket and ticket.objective in objectives() else _DEFAULT
     if task in objectives():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
+from numpy.typing import NDArray
 
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, UsageError
@@ -63,7 +64,9 @@ def measure(
     values = metrics_of_queries(queries, passages, asked.relevant)
     resampled = resampled_means(values, asked.queries.groups)
     means = {name: float(values[name].mean()) for name in METRICS}
-    errors = {name: resampled and float(np.std(resampled[name], ddof=1)) for name in METRICS}
+    errors = {
+        name: float(np.std(resampled[name], ddof=1)) if resampled else None for name in METRICS
+    }
     pruned = ticket or fine_tuned
     return Evaluation(
         name=config.name,
@@ -73,10 +76,7 @@ def measure(
         standard_error=errors[PRIMARY],
         metrics=means,
         standard_errors=errors,
-        intervals={
-            name: tuple(map(float, np.percentile(found, _INTERVAL)))
-            for name, found in (resampled or {}).items()
-        },
+        intervals={name: _interval(found) for name, found in (resampled or {}).items()},
         examples=len(asked.queries),
         sparsity=pruned.sparsity if pruned else None,
         data=f"{asked.queries.name} against {len(asked.passages):,} passages of "
@@ -89,6 +89,11 @@ def measure(
             *_notes(asked, config.relevant or "", len(cut), len(passages_cut)),
         ),
     )
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(values, _INTERVAL)
+    return float(low), float(high)
 
 
 def _words(of_queries: SentencePipeline, of_passages: SentencePipeline) -> str:

@@ -170,8 +170,8 @@ class Code(TaskKind):
         return {name: _mean(values) for name, values in table.items()}
 
     def units(self, examples: Examples) -> int:
-        """Return how many queries there are."""
-        return len(_queries(examples.labels))
+        """Return how many queries have an order to find."""
+        return sum(map(_can_be_ordered, _queries(examples.labels).values()))
 
     def resampled_metrics(
         self, predictions: Sequence[Any], examples: Examples, draws: Sequence[NDArray[np.int64]]
@@ -183,12 +183,11 @@ class Code(TaskKind):
     def _of_each_query(
         self, predictions: Sequence[Any], examples: Examples
     ) -> dict[str, NDArray[np.float64]]:
-        """Return every metric of each query, (queries,); NaN where there is no order to find."""
+        """Return every metric of each query that has an order to find, (queries,)."""
         from torchmetrics.functional import retrieval
 
-        queries = list(_queries(examples.labels, predictions).values())
-        found = {name: np.full(len(queries), np.nan) for name in self.task.metrics}
-        for number, pairs in enumerate(queries):
+        found: dict[str, list[float]] = {name: [] for name in ("ndcg@10", "mrr@10")}
+        for pairs in _queries(examples.labels, predictions).values():
             grades, scores = np.array(pairs, float).T  # (passages,)
             if not _can_be_ordered(grades):
                 continue
@@ -196,9 +195,12 @@ class Code(TaskKind):
             # torchmetrics computes in float32, in which scores near 1 would be equal.
             places = torch.from_numpy(np.unique(scores, return_inverse=True)[1]).float()
             worst = torch.from_numpy(np.lexsort((-grades, scores)).argsort() + 1.0)
-            found["ndcg@10"][number] = retrieval.retrieval_normalized_dcg(places, gains, _TOP)
-            found["mrr@10"][number] = retrieval.retrieval_reciprocal_rank(worst, gains > 0, _TOP)
-        return found
+            ndcg = retrieval.retrieval_normalized_dcg(places, gains, _TOP)
+            found["ndcg@10"].append(float(ndcg))
+            found["mrr@10"].append(
+                float(retrieval.retrieval_reciprocal_rank(worst, gains > 0, _TOP))
+            )
+        return {name: np.array(values) for name, values in found.items()}
 
     def constant(self, examples: Examples) -> float:
         """Return the mean grade as a share of the highest one."""
@@ -242,6 +244,5 @@ def _can_be_ordered(grades: Sequence[float] | NDArray[np.float64]) -> bool:
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Return the mean of what is known, 0 if nothing is, as of correlations with a constant."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else 0.0
+    """Return the mean, 0 if there is nothing, as of correlations with a constant."""
+    return float(values.mean()) if len(values) else 0.0

@@ -53,7 +53,9 @@ def show_export(output: Page, result: ExportResult) -> None:
             "checkpoint": f"{result.path} ({result.model_class}{kept}, {size(result.bytes)})",
             "head": f"{result.head}: {result.head_reason}",
             "zeros": f"{result.zeros:,} of {result.weights:,} weights in the masked matrices "
-            f"({share:.1%}; {of_all:.1%} of all)",
+            f"({share:.1%}; {of_all:.1%} of all)"
+            if result.zeros
+            else f"none among {result.parameters:,} parameters",
         }
     )
     if result.skipped:
@@ -66,12 +68,15 @@ def show_export(output: Page, result: ExportResult) -> None:
         output.line(f"not copied: {first(result.left_out)}")
     for line in result.notes:
         output.notes.line(line)
-    output.line(
-        f"It was loaded again and gives the same {result.checked}. Zeros are stored like other"
-    )
-    output.line(
-        "numbers: spread over a matrix, they do not by themselves make a model smaller or faster."
-    )
+    again = f"It was loaded again and gives the same {result.checked}"
+    if result.zeros:
+        output.line(f"{again}. Zeros are stored like other")
+        output.line(
+            "numbers: spread over a matrix, they do not by themselves make a model smaller or "
+            "faster."
+        )
+    else:
+        output.line(f"{again} as the masked model.")
     output.line(f"load  {result.load}")
 
 

@@ -54,8 +54,18 @@ def outputs(model: PreTrainedModel, head: str) -> torch.Tensor:
     return found[0]
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("family", ["bert", "distilbert", "albert", "mpnet", "modernbert"])
+FAMILIES = ("bert", "distilbert", "albert", "mpnet", "modernbert")
+USUAL = [("bert", head) for head in HEADS] + [(family, "masked-lm") for family in FAMILIES[1:]]
+
+
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [
+        pytest.param(family, head, marks=[pytest.mark.slow] * ((family, head) not in USUAL))
+        for family in FAMILIES
+        for head in HEADS
+    ],
+)
 def test_every_head_gives_what_the_masked_model_gives(family: str, head: str) -> None:
     tiny.save(Path("model"), family, with_head=head == "masked-lm")
     torch.manual_seed(0)
@@ -68,7 +78,7 @@ def test_every_head_gives_what_the_masked_model_gives(family: str, head: str) ->
     Ticket.load(ticket).apply(masked)
     small = loaded("small", head)
     assert torch.allclose(outputs(small, head), outputs(masked, head), rtol=0, atol=1e-5)
-    assert not torch.allclose(outputs(small, head), outputs(loaded("whole", head), head), atol=1e-3)
+    assert not torch.allclose(outputs(small, head), outputs(loaded("whole", head), head), atol=2e-5)
     size = "hidden_dim" if family == "distilbert" else "intermediate_size"
     assert getattr(small.config, size) == 16
     assert done.zeros == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from tamtctl.comparison.speed.subjects import size_of
 from tamtctl.comparison.speed.timing import latency, timed_in_turns
 from tamtctl.foundations.errors import ModelError, UsageError
 
-SMALL = {"batch_sizes": (1, 3), "lengths": (8,), "threads": (1,), "rounds": 8}
+SMALL: dict[str, Any] = {"batch_sizes": (1, 3), "lengths": (8,), "threads": (1,), "rounds": 8}
 
 
 def test_models_run_in_turns() -> None:
     calls: list[str] = []
-    runs = [lambda name=name: calls.append(name) for name in "abc"]
+    runs = [partial(calls.append, name) for name in "abc"]
     found = timed_in_turns(runs, 5, 1, lambda _: None)
     assert [len(seconds) for seconds in found] == [5, 5, 5]
     timed = calls[-15:]  # what warms up comes before

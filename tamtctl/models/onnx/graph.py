@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +118,7 @@ def _forget_makers(file: Path) -> None:
     model = onnx.load(str(file))
     del model.metadata_props[:]
     for part in (model.graph, *model.functions):
-        told = [part, *part.node, *part.value_info]
+        told: list[Any] = [part, *part.node, *part.value_info]
         told += (
             [*part.input, *part.output, *part.initializer]
             if isinstance(part, onnx.GraphProto)

@@ -22,6 +22,8 @@ from tamtctl.comparison.speed.subjects import (
     subjects_of,
 )
 from tamtctl.comparison.speed.timing import Latency, latency, timed_in_turns
+from tamtctl.foundations.checks import one_of
+from tamtctl.foundations.config import settings_of
 from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.untrusted import Defect
@@ -32,6 +34,7 @@ from tamtctl.pruning.objectives import objectives, terms_of
 from tamtctl.pruning.recovery.record import recovered_from
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.run_facts import RunFacts
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.places import ticket_names
 
@@ -62,6 +65,7 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     dense = _dense(config)
     subjects = _subjects(config, dense)
+    _check_tasks(config)
     threads = config.threads or tuple(dict.fromkeys((1, cores)))
     if max(threads) > _MOST_THREADS * cores:
         raise UsageError(f"--threads {max(threads)} is more than this machine can do with")
@@ -89,6 +93,14 @@ def _subjects(config: BenchConfig, dense: str | None) -> list[Subject]:
         if (expanded(name) / METADATA_FILE).is_file() or name in ticket_names():
             raise UsageError(f"{name!r} is a ticket; export it first, and give the folder")
     return [one for name in names for one in subjects_of(name)]
+
+
+def _check_tasks(config: BenchConfig) -> None:
+    """Refuse a task that nobody knows, before any work: neither we nor a fine-tuned checkpoint."""
+    facts = (RunFacts.read(expanded(name)) for name in config.folders)
+    own = [one.task.name for one in facts if one is not None]
+    for task in config.tasks:
+        one_of("task", task, [*settings_of(BenchConfig)["tasks"].names, *own])
 
 
 def _measured(

@@ -70,7 +70,7 @@ class BenchConfig(Config):
         help="Quality to put beside: a task or a loss that evaluate measures, one of {choices}. "
         "May be given several times.",
         panel=METHOD,
-        choices=lambda: (*objectives(), *zero_shot_tasks(), *TASKS),
+        choices=lambda: (*objectives(), *zero_shot_tasks(), *MEASURES, *TASKS),
         is_open=True,
         typed=Typed(name="task"),
     )

@@ -179,6 +179,9 @@ OPTIONS = {
         --figure Path
         --json bool flag
         --lengths str default=32,128
+        --passages str
+        --queries str
+        --relevant str
         --rounds int default=15
         --seed int default=1
         --task list[str]

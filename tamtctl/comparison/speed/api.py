@@ -34,6 +34,7 @@ from tamtctl.pruning.objectives import objectives, terms_of
 from tamtctl.pruning.recovery.record import recovered_from
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.run_facts import RunFacts
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.places import ticket_names
@@ -208,20 +209,27 @@ def _quality(
     """Return task → metric, value and error of a model; and task → why there is none."""
     found, without = {}, {}
     for task in config.tasks:
-        needs_dense = task in objectives() and terms_of(task).need_teacher
         try:
             if subject.file and (task in objectives() or not find_graph(subject.name)):
                 raise ModelError("only embeddings are measured of a graph, in a folder of its own")
-            said = evaluate(
-                EvaluateConfig(
-                    name=subject.name, task=task, model=dense if needs_dense else None,
-                    corpus=config.corpus, data_dir=config.data_dir, blocks=config.blocks,
-                )
-            )  # fmt: skip
+            said = evaluate(_evaluation(config, subject.name, task, dense))
             found[task] = said.metric, said.score, said.standard_error
         except TamtctlError as error:
             without[task] = str(error)
     return found, without
+
+
+def _evaluation(config: BenchConfig, name: str, task: str, dense: str | None) -> EvaluateConfig:
+    """Return how a model's quality is measured, with the settings that the task takes."""
+    if task in MEASURES:
+        needed = {one: getattr(config, one) for one in MEASURES[task].needs}
+        return EvaluateConfig(name=name, task=task, **needed)
+    if task not in objectives():
+        return EvaluateConfig(name=name, task=task, data_dir=config.data_dir)
+    model = dense if terms_of(task).need_teacher else None
+    return EvaluateConfig(
+        name=name, task=task, model=model, corpus=config.corpus, blocks=config.blocks
+    )
 
 
 def _noise(rows: Sequence[Measured], load: float, cores: int) -> Iterator[str]:

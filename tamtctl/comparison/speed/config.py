@@ -10,6 +10,7 @@ from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configu
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
+from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.registry import TASKS
 
 DENSE = "dense"  # of --against: the model that a recovered checkpoint says it was made of
@@ -75,6 +76,15 @@ class BenchConfig(Config):
         typed=Typed(name="task"),
     )
     corpus: Sequence[str] = setting(default=(), help="Text for a loss, as in evaluate.", panel=DATA)
+    queries: str | None = setting(
+        default=None, help="Queries for --task retrieval, as in evaluate.", panel=DATA
+    )
+    passages: str | None = setting(
+        default=None, help="Passages for --task retrieval, as in evaluate.", panel=DATA
+    )
+    relevant: str | None = setting(
+        default=None, help="Which passage answers which query, as in evaluate.", panel=DATA
+    )
     data_dir: str | None = shared.data_dir()
     blocks: int | None = setting(
         default=None,

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from tamtctl.tasks.finetuning.api import finetune as finetune
     from tamtctl.tasks.finetuning.config import FinetuneConfig as FinetuneConfig
     from tamtctl.tasks.finetuning.result import FinetuneResult as FinetuneResult
+    from tamtctl.ticket.caches import cache_contents as cache_contents
+    from tamtctl.ticket.caches import clear_cache as clear_cache
     from tamtctl.ticket.export_formats import export as export
     from tamtctl.ticket.heat_map import figure as figure
     from tamtctl.ticket.hub.catalogue import published_tickets as published_tickets

@@ -97,6 +97,7 @@ OPTIONS = {
         tickets list[str] several
     """,
     "finetune": """
+        --log-to str
         --batch-size int
         --checkpoint-every int
         --data-dir str
@@ -141,6 +142,13 @@ OPTIONS = {
         --token str
         -q/--quiet bool flag
         tickets list[str] several needed
+    """,
+    "cache": """
+        --debug bool flag
+        --dry-run bool flag
+        --json bool flag
+        -q/--quiet bool flag
+        words list[str] several
     """,
     "evaluate": """
         --confidence bool flag

@@ -88,7 +88,7 @@ def test_of_two_sequences_no_winner_is_declared(
     assert "beats" not in shown
     assert "cannot be told apart" not in shown
     assert shown.count("too few to tell (2 sequences; 8 are needed)") >= 4
-    assert shown.count("2 sequences × 16 tokens of text.txt") == 3
+    assert shown.count("2 sequences × 16 tokens of text.txt") == 5  # on each page also at its end
 
 
 def test_a_mask_that_nothing_changed_is_named(run: Run, tiny_model: Path, text_file: Path) -> None:

@@ -165,7 +165,7 @@ def test_an_architecture_that_torch_cannot_write_is_named(tmp_path: Path) -> Non
         config = tiny.build("distilbert").config
 
         def forward(self, input_ids: Any, attention_mask: Any, return_dict: bool) -> Any:
-            return {"last_hidden_state": input_ids[input_ids.sum().item() :]}
+            raise NotImplementedError("this cannot be traced")
 
     with pytest.raises(ModelError, match="torch cannot write Odd as an ONNX graph"):
         write_graph(called(Odd(), "none", takes_types=False), tmp_path / "model.onnx")  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,6 @@ def test_counts_are_exact_and_ties_go_by_magnitude(
 
 
 def tamtctl_count(size: int, sparsity: float) -> int:
-    from fractions import Fraction
-
     return size - int(size * Fraction(repr(float(sparsity))))
 
 
@@ -203,7 +202,8 @@ def test_a_ticket_of_tickets(
     encoding: str, three: list[str], weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
     found = tamtctl.combine(three, tmp_path / "t", sparsity=0.7, encoding=encoding)
-    votes = {n: sum(masks_of(t, weights)[n].astype(int) for t in three) for n in weights}
+    each = [masks_of(ticket, weights) for ticket in three]
+    votes = {name: np.sum([one[name] for one in each], axis=0, dtype=int) for name in weights}
     masks = masks_of(found.ticket, weights)
     for name, weight in weights.items():
         keep = tamtctl_count(weight.numel(), 0.7)

@@ -170,7 +170,8 @@ def test_a_run_that_goes_on_is_the_same_run(kept: Kept, tmp_path: Path) -> None:
 
 
 def test_a_logger_that_fails_ends_no_run(tmp_path: Path) -> None:
-    own, notes = Kept(fails_at=20), []
+    own = Kept(fails_at=20)
+    notes: list[str] = []
     row = Logger(name="failing", code=own, package="json")
     logging = Logging("failing", "name")
     with LOGGERS.holding(row), RunLog(tmp_path, 0, logging, notes.append) as log:

@@ -20,6 +20,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # A shell's background job ignores Ctrl-C, and so would everything that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+pytest_plugins = ["one_comparison"]  # a comparison that several files look at
+
 if TYPE_CHECKING:
     from command_line import Run
     from transformers import PreTrainedTokenizerBase

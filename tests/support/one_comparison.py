@@ -14,7 +14,7 @@ from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.result import Comparison
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def compared(
     tiny_model: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Comparison:

@@ -60,6 +60,7 @@ def write_corpus(
                 written = train.tokens + kept_apart.tokens
         train.flush()
         kept_apart.flush()
+        advance(train.tokens + kept_apart.tokens - written)
     _check_not_empty(sources, train, kept_apart)
     metadata = {
         "format_version": FORMAT_VERSION,

@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -92,7 +93,7 @@ def _choose(folder: Path) -> None:
     for method, rates in RATES.items():
         losses = {}
         for rate in rates:
-            steps = {} if method == "imp" else {"steps": _steps()}
+            steps: dict[str, Any] = {} if method == "imp" else {"steps": _steps()}
             config = tamtctl.SearchConfig.from_recipe(
                 folder / "search.toml",
                 method=method,

@@ -66,7 +66,7 @@ def test_how_it_was_made_names_command_versions_seeds_and_hyperparameters(
 ) -> None:
     table = compared.found["provenance"].table()
     assert table is not None
-    rows = dict(map(tuple, table.rows))
+    rows = {row[0]: row[1] for row in table.rows}
     assert rows["command"] == (
         "tamtctl compare --sparsity 0.5,0.7 --methods tamt-mlm,imp,obs,magnitude,random --seeds 1 "
         f"--recipe tiny.toml --model {tiny_model.name} --corpus text.txt --at-steps 3 "

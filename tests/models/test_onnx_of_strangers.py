@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import pytest
 import torch
 
 from tamtctl.foundations.errors import ModelError, UsageError
-from tamtctl.models.onnx import packages
 from tamtctl.models.onnx.packages import TO_RUN, check_installed
 from tamtctl.models.onnx.session import OnnxModel, onnx_files
 
@@ -153,6 +153,6 @@ def test_what_cannot_be_run_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"onnx and onnxruntime: pip install 'tamtctl\[onnx\]'"):
         check_installed(TO_RUN, "this")

@@ -203,7 +203,7 @@ def test_a_ticket_of_tickets(
 ) -> None:
     found = tamtctl.combine(three, tmp_path / "t", sparsity=0.7, encoding=encoding)
     each = [masks_of(ticket, weights) for ticket in three]
-    votes = {name: np.sum([one[name] for one in each], axis=0, dtype=int) for name in weights}
+    votes = {name: np.stack([one[name] for one in each]).sum(0) for name in weights}
     masks = masks_of(found.ticket, weights)
     for name, weight in weights.items():
         keep = tamtctl_count(weight.numel(), 0.7)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tamtctl.pruning.recipes import RECIPES
 
 
 def test_recipes_give_valid_configurations() -> None:
-    text = {"model": "some-model", "corpus": "text.txt"}
+    text: dict[str, Any] = {"model": "some-model", "corpus": "text.txt"}
     for recipe in RECIPES:
         for objective in ("mlm", "kd", "mlm+kd"):
             config = SearchConfig.from_recipe(recipe, sparsity=0.7, objective=objective, **text)
@@ -22,7 +23,7 @@ def test_the_fast_recipe_is_for_any_model_and_text() -> None:
         SearchConfig.from_recipe("fast", sparsity=0.7)
     with pytest.raises(UsageError, match="give --corpus"):
         SearchConfig.from_recipe("fast", sparsity=0.7, model="some-model")
-    text = {"model": "some-model", "corpus": "text.txt"}
+    text: dict[str, Any] = {"model": "some-model", "corpus": "text.txt"}
     for objective in ("mlm", "kd"):  # what it starts from takes no head that the objective lacks
         config = SearchConfig.from_recipe("fast", sparsity=0.7, objective=objective, **text)
         assert config.needs_head == (objective == "mlm")
@@ -72,7 +73,7 @@ def test_paper_steps_follow_the_sparsity(sparsity: float, steps: int) -> None:
         ({"device": "tpu"}, "--device"),
     ],
 )
-def test_bad_values_are_refused_in_one_line(changes: dict[str, object], message: str) -> None:
+def test_bad_values_are_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         SearchConfig.from_recipe("nano", **({"sparsity": 0.8} | changes))
     assert "\n" not in str(caught.value)

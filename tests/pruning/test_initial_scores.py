@@ -186,6 +186,7 @@ def test_nats_are_asked_for_by_an_option_and_told_in_the_ticket(
 
 def test_settings_that_do_not_go_with_other_methods_are_refused() -> None:
     for method in ("imp", "magnitude"):
-        for option, value in (("init_scores", "nats"), ("head_learning_rate", 1e-3)):
+        settings: list[dict[str, Any]] = [{"init_scores": "nats"}, {"head_learning_rate": 1e-3}]
+        for one in settings:
             with pytest.raises(UsageError, match="is for --method tamt"):
-                SearchConfig.from_recipe("nano", sparsity=0.7, method=method, **{option: value})
+                SearchConfig.from_recipe("nano", sparsity=0.7, method=method, **one)

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
-    small = {
+    small: dict[str, Any] = {
         "sparsity": 0.5,
         "method": "imp",
         "model": str(model),
@@ -160,8 +160,9 @@ def test_a_search_leaves_a_ticket_like_any_other(
     ],
 )
 def test_what_does_not_go_together_is_refused(changes: dict[str, Any], message: str) -> None:
+    told: dict[str, Any] = {"sparsity": 0.5, "method": "imp"} | changes
     with pytest.raises(UsageError, match=message):
-        SearchConfig.from_recipe("nano", **({"sparsity": 0.5, "method": "imp"} | changes))
+        SearchConfig.from_recipe("nano", **told)
 
 
 def test_going_on_from_a_lower_sparsity_gives_the_same_bits(

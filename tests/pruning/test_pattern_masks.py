@@ -33,6 +33,7 @@ def weights_of(family: str) -> tuple[dict[str, Tensor], frozenset[str]]:
     model = tiny.build(family)
     weights = {name: p.detach() for name, p in maskable_matrices(model).items()}
     table = model.get_input_embeddings().weight
+    assert isinstance(table, Tensor)
     return weights, frozenset(n for n, w in weights.items() if w.data_ptr() == table.data_ptr())
 
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -89,7 +90,7 @@ def test_every_row_keeps_its_promises(row: Pattern, criterion: str) -> None:
 
 
 def test_the_default_names_no_run() -> None:
-    values = {"sparsity": 0.5, "model": "nano", "corpus": ("t",), "steps": 1}
+    values: dict[str, Any] = {"sparsity": 0.5, "model": "nano", "corpus": ("t",), "steps": 1}
     config = SearchConfig.from_recipe("nano", **values)
     assert config.pattern == UNSTRUCTURED
     assert "pattern" not in config.to_dict()

@@ -73,11 +73,11 @@ def test_the_losses_are_those_of_the_checkpoint(
     plain = export(ticket, tmp_path / "plain").path
     for folder, name, dense in (
         (recovered.model, "recovered", None),
-        (plain, "ticket", tiny_model),
+        (plain, "ticket", str(tiny_model)),
     ):
         found = tamtctl.evaluate(
             tamtctl.EvaluateConfig(
-                name=str(folder), task="kd", model=dense and str(dense), corpus=(str(text_file),),
+                name=str(folder), task="kd", model=dense, corpus=(str(text_file),),
                 sequence_length=16, blocks=8, held_out_tenth=True, device="cpu",
             )
         )  # fmt: skip

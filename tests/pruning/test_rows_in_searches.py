@@ -242,7 +242,7 @@ def test_what_is_derived_from_kept_scores_has_their_rows(
 def test_a_recipe_file_says_the_rows(tiny_model: Path, lines: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text('rows = "sentences"\n')
     file = str(tmp_path / "recipe.toml")
-    made = {"sparsity": 0.5, "model": str(tiny_model), "corpus": (str(lines),)}
+    made: dict[str, Any] = {"sparsity": 0.5, "model": str(tiny_model), "corpus": (str(lines),)}
     assert SearchConfig.from_recipe(file, **made).rows == "sentences"
     assert CompareConfig(recipe=file, sparsities=(0.5,)).defaults().rows == "sentences"
     told = CompareConfig(recipe=file, sparsities=(0.5,), rows="lines")

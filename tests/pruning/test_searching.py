@@ -32,7 +32,7 @@ TWO_VALUED = {"init": "magnitude", "init_scores": "two-valued"}  # a head trains
 
 
 def config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
-    small = {
+    small: dict[str, Any] = {
         "sparsity": 0.7,
         "model": str(model),
         "corpus": (str(text),),
@@ -211,9 +211,10 @@ def test_low_memory_finds_almost_the_same(
 
 
 def test_compile_and_low_memory_are_for_tamt() -> None:
-    for option in ("compile", "low_memory"):
+    settings: list[dict[str, Any]] = [{"compile": True}, {"low_memory": True}]
+    for one in settings:
         with pytest.raises(UsageError, match="are for --method tamt"):
-            SearchConfig.from_recipe("nano", sparsity=0.5, method="random", **{option: True})
+            SearchConfig.from_recipe("nano", sparsity=0.5, method="random", **one)
 
 
 @pytest.mark.slow  # the compiler takes a minute

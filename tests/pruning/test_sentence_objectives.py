@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def test_a_model_that_does_not_say_how_it_pools_is_refused(
 def test_by_default_a_sentence_encoder_is_trained_for_its_embeddings(
     projecting: Path, tiny_model: Path
 ) -> None:
-    def objective(**told: object) -> str:
+    def objective(**told: Any) -> str:
         return SearchConfig.from_recipe("fast", sparsity=0.5, corpus=("c.txt",), **told).objective
 
     assert objective(model=str(projecting)) == "kd+embedding"

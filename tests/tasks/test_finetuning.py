@@ -146,13 +146,14 @@ def test_a_pooler_outside_of_the_budgets_is_fine_tuned_at_the_target_sparsity(
         bare_bert, text_file, method="fisher-kd", objective="kd", sparsity=0.7,
         allocation=allocation,
     )  # fmt: skip
-    ticket = Ticket.load(search(asked, output_dir=tmp_path / "run").ticket)
+    found = search(asked, output_dir=tmp_path / "run").ticket
+    ticket = Ticket.load(found)
     name = "pooler.dense.weight"
     before = load_encoder(str(bare_bert), with_head=False).weights
     assert torch.equal(ticket.mask(name), magnitude_masks({name: before[name]}, 0.7)[name])
     shares = {n: ticket.mask(n).float().mean().item() for n in ticket.masks}
     assert len({round(share, 2) for n, share in shares.items() if n != name}) > 1  # budgets
-    result = finetune(own_config(bare_bert, ticket=str(ticket.path)))
+    result = finetune(own_config(bare_bert, ticket=str(found)))
     model = AutoModelForSequenceClassification.from_pretrained(result.checkpoint[0]).base_model
     after = {n: p.detach() for n, p in model.named_parameters() if n in before}
     for matrix in ticket.masks:

@@ -28,7 +28,7 @@ from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.kinds.metrics import metrics, resampled_metrics
-from tamtctl.tasks.kinds.tagged_words import IGNORED, first_tokens
+from tamtctl.tasks.kinds.tagged_words import IGNORED, TaggedWords, first_tokens
 from tamtctl.tasks.kinds.token_classification import Code
 from tamtctl.tasks.labelled.opening import open_own_task
 from tamtctl.tasks.labelled.records import TaskData
@@ -202,6 +202,7 @@ def test_tokens_are_those_of_transformers_own_words() -> None:
     inputs = TextInputs.of(model, tiny.tokenizer(), 40)
     examples = Examples(["0", "1"], ([tuple(words), ("file",)],), [("O",) * 6, ("B-F",)])
     encoded = kind_of(task).encode(inputs, examples)
+    assert isinstance(encoded, TaggedWords)
     assert encoded.firsts[0].tolist() == wanted
     batch = next(encoded.features.evaluation_batches(2))
     assert batch.input_ids[0, : len(own["input_ids"])].tolist() == own["input_ids"]
@@ -213,6 +214,7 @@ def test_tokens_are_those_of_transformers_own_words() -> None:
     # What is cut off is said, has no label, and the tag O.
     short = TextInputs.of(model, tiny.tokenizer(), 5)
     cut = kind_of(task).encode(short, examples)
+    assert isinstance(cut, TaggedWords)
     assert [firsts.tolist() for firsts in cut.firsts] == [[1, 2, 3, -1, -1, -1], [1]]
     with torch.no_grad():
         outputs = [(b, model(**b.inputs)) for b in cut.features.evaluation_batches(2)]

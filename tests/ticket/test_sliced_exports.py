@@ -50,7 +50,9 @@ def loaded(folder: Path | str, head: str) -> PreTrainedModel:
 def outputs(model: PreTrainedModel, head: str) -> torch.Tensor:
     ids = torch.randint(5, 80, (2, 9), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        found = model(input_ids=ids.unsqueeze(0) if head == "multiple-choice" else ids)
+        found: tuple[torch.Tensor, ...] = model(
+            input_ids=ids.unsqueeze(0) if head == "multiple-choice" else ids, return_dict=False
+        )
     return found[0]
 
 

@@ -71,8 +71,8 @@ def _origin(ticket: TicketMetadata, *, full: bool) -> dict[str, str]:
     revision = f" at {base.revision if full else base.revision[:12]}" if base.revision else ""
     mark = base.fingerprint if full else f"{base.fingerprint[:12]}…"
     how = ticket.method + (f", objective {ticket.objective}" if ticket.objective else "")
-    if made := MadeOf.of(ticket):
-        how = _made(made)
+    if made_of := MadeOf.of(ticket):
+        how = _made(made_of)
     seed = ticket.search.get("seed")
     if isinstance(seed, int):
         how += f", seed {seed}"

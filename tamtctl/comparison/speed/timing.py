@@ -7,7 +7,7 @@ the median of the rounds' ratios: of two runs that lie side by side.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,14 +93,14 @@ def _ratio(ratios: Seconds, seed: int) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def as_json(one: Latency) -> Mapping[str, float | None]:
+def as_json(one: Latency) -> dict[str, float | None]:
     """Return a latency as plain JSON values."""
     ratio = one.ratio
     return {
         "median": one.median,
         "quarter": one.quarter,
         "three_quarters": one.three_quarters,
-        "ratio": ratio and ratio.value,
-        "ratio_low": ratio and ratio.low,
-        "ratio_high": ratio and ratio.high,
+        "ratio": None if ratio is None else ratio.value,
+        "ratio_low": None if ratio is None else ratio.low,
+        "ratio_high": None if ratio is None else ratio.high,
     }

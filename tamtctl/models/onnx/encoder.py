@@ -44,7 +44,7 @@ class GraphModel(nn.Module):
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the table of words, of which there is the shape alone."""
-        return cast(nn.Module, self.base_model.get_input_embeddings())
+        return self.base_model.get_input_embeddings()
 
     def forward(
         self,

@@ -133,7 +133,7 @@ class Code(TaskKind):
 
     def label_notes(self, examples: Examples, where: str) -> list[str]:
         """Return notes on a split without spans, and on tags that cannot be predicted."""
-        counts = Counter(itertools.chain.from_iterable(examples.labels))
+        counts: Counter[str] = Counter(itertools.chain.from_iterable(examples.labels))
         if set(counts) == {OUTSIDE}:
             return [f"every {where} tag is {OUTSIDE}: with no span to find, f1 is 0"]
         unknown = sorted(set(counts) - set(self.task.labels))
@@ -247,7 +247,7 @@ class Code(TaskKind):
 
     def constant(self, examples: Examples) -> str:
         """Return the most frequent tag; of several that are as frequent, the first."""
-        counts = Counter(itertools.chain.from_iterable(examples.labels))
+        counts: Counter[str] = Counter(itertools.chain.from_iterable(examples.labels))
         return min(counts, key=lambda tag: (-counts[tag], tag))
 
     def constant_predictions(self, value: str | float, examples: Examples) -> list[Tags]:
@@ -268,7 +268,7 @@ class Code(TaskKind):
 
     def shared_answer(self, predictions: Sequence[Any]) -> str:
         """Return the tag that all words have."""
-        return next(itertools.chain.from_iterable(predictions))
+        return str(next(itertools.chain.from_iterable(predictions)))
 
     def prediction_to_json(self, value: Tags) -> list[str]:
         """Return the tags as a list."""

@@ -20,11 +20,14 @@ from pathlib import Path
 import processes
 import pytest
 from command_line import Run
+from sentence_models import sentence_model
 
 import tamtctl
 
 README = Path(__file__).parent.parent / "README.md"
 COMMANDS = re.findall(r"^\$ (.+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+# A ticket of whole neurons is found, cut out and timed: each command reads what the last one wrote.
+CHAIN = [command for command in COMMANDS if re.search(r"\bhalf", command)]
 PYTHON = re.findall(r"^```python\n(.+?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
 (TWO_VALUED,) = re.findall(r"^```toml\n(.+?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
 (EXTENSION,) = (code for code in PYTHON if "register(" in code)  # a script with its own commands
@@ -41,6 +44,8 @@ SHORT_SWEEP = (
     "--corpus english.txt"
 )
 SHORT_TRAINING = "--limit 64 --epochs 1 --device cpu"
+SHORT_RECOVERY = "--corpus english.txt --batch-size 2 --sequence-length 16 --device cpu"
+SHORT_BENCH = "--rounds 3 --batch-sizes 1 --lengths 8"
 SHORT = "--steps 2 --batch-size 2 --sequence-length 16 --device cpu"
 
 
@@ -53,6 +58,9 @@ def here(
     Path("tiny-bert").symlink_to(tiny_model)
     Path("english.txt").symlink_to(text_file)
     Path("two-valued.toml").write_text(TWO_VALUED)
+    Path("queries.jsonl").write_text('{"_id": "q", "text": "a list"}')
+    Path("corpus.jsonl").write_text('{"_id": "p", "text": "the list"}\n{"_id": "o", "text": "a"}')
+    Path("qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\tp\t1\n")
     return tmp_path
 
 
@@ -78,10 +86,24 @@ def ends_well(process: BaseProcess, folder: Path) -> str:
             else [],
         )
         for c in COMMANDS
-        if c not in SET_UP and not c.startswith("python ")
+        if c not in [*SET_UP, *CHAIN] and not c.startswith("python ")
     ],
 )
 def test_commands_run(command: str, here: Path) -> None:
+    runs_well(command, here)
+
+
+def test_commands_that_build_on_each_other_run(here: Path) -> None:
+    assert len(CHAIN) == 3
+    search, *others = CHAIN
+    for command in (f"{search} --model tiny-bert --corpus english.txt", *others):
+        runs_well(command, here)
+
+
+def runs_well(command: str, here: Path) -> None:
+    if "--task retrieval" in command:
+        sentence_model(Path("encoder"), {"pooling_mode_mean_tokens": True})
+        command = command.replace("all-MiniLM-L6-v2", "encoder")
     words = [INSTEAD.get(word, word) for word in shlex.split(command)]
     if "search" in words:
         words += SHORT.split()
@@ -89,6 +111,10 @@ def test_commands_run(command: str, here: Path) -> None:
         words += SHORT_SWEEP.split() if "--sparsity" in words else ["--blocks", "4"]
     if "finetune" in words:
         words += SHORT_TRAINING.split()
+    if "recover" in words:
+        words[words.index("--minutes") :] = ["--steps", "2", *SHORT_RECOVERY.split()]
+    if "bench" in words:
+        words += SHORT_BENCH.split()
     if words[0] == "torchrun":
         words[0:1] = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         subprocess.run(words, cwd=here, check=True)

@@ -262,6 +262,12 @@ def test_a_ticket_below_the_dense_model_is_said_to_have_learnt_the_text() -> Non
     assert "closes 75%" in (gap_closed(losses | {"ticket": 4.0}, {}) or "")
 
 
+def test_the_gap_is_that_of_the_better_baseline() -> None:
+    losses = {"dense": 3.0, "random": 5.0, "magnitude": 7.0, "ticket": 4.0}
+    line = "The ticket closes 50% of the gap from random to dense; here a random mask is better"
+    assert (gap_closed(losses, {}) or "").startswith(line)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_of_many_weights_a_sample_says_where_to_look(
     seed: int, monkeypatch: pytest.MonkeyPatch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tamtctl.pruning.criteria import REFERENCE
+from tamtctl.pruning.criteria import REFERENCE, baselines
 
 
 def error_text(error: float | None, digits: int) -> str:
@@ -45,7 +45,9 @@ def parts_text(sparsities: Mapping[str, float]) -> str:
 
 
 def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) -> str | None:
-    """Return how much of the way from the reference to dense a ticket goes, if there is one.
+    """Return how much of the way from the best baseline to dense a ticket goes, if there is one.
+
+    That is the reference, but for patterns of which a random mask is better.
 
     Args:
         losses: Losses of ``dense``, the reference and ``ticket``; without one nothing is said.
@@ -53,12 +55,13 @@ def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) 
     """
     if not {"dense", REFERENCE, "ticket"} <= losses.keys():
         return None
-    gap = losses[REFERENCE] - losses["dense"]
-    found = [errors.get(name) for name in ("dense", REFERENCE)]
+    best = min((row.name for row in baselines() if row.name in losses), key=losses.__getitem__)
+    gap = losses[best] - losses["dense"]
+    found = [errors.get(name) for name in ("dense", best)]
     unsure = max((error for error in found if error is not None), default=0.0)
     if 0 < gap < unsure:
         return (
-            f"The gap from {REFERENCE} to dense is smaller than its standard error: how much of it "
+            f"The gap from {best} to dense is smaller than its standard error: how much of it "
             "the ticket closes cannot be told."
         )
     if gap <= 0:
@@ -69,5 +72,6 @@ def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) 
             "how much of the gap it closes says nothing of other text. A sweep by compare adds the "
             "dense model after as many steps of ordinary training, which is the ceiling."
         )
-    closed = (losses[REFERENCE] - losses["ticket"]) / gap
-    return f"The ticket closes {closed:.0%} of the gap from {REFERENCE} to dense."
+    closed = (losses[best] - losses["ticket"]) / gap
+    better = "" if best == REFERENCE else f"; here a {best} mask is better than {REFERENCE}"
+    return f"The ticket closes {closed:.0%} of the gap from {best} to dense{better}."

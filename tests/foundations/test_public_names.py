@@ -326,7 +326,7 @@ def test_a_card_whose_marks_are_lost_loses_no_words() -> None:
         name
         for name, one in settings_of(SearchConfig).items()
         if one.kind.one == "str" and (one.facts.is_open or not one.facts.choices)
-        # A column, an id on the Hub, and names of criteria and patterns, which are checked to be such.
+        # A column, an id on the Hub, and names of rows, which are checked to be such.
         if name not in ("text_column", "base_model", "method", "pattern")
     ],
 )

@@ -459,7 +459,10 @@ def test_no_option_that_decides_what_is_scored_is_ignored(
         assert done.err.startswith(f"error: {option} does not go with {other}: it is for ")
         assert done.err.count("\n") == 1
     done = run("evaluate", bert, "--task", "stsb-zero-shot", "--model", "x")
-    assert done.err == f"error: --model is for a ticket and for kd, and {bert} is no ticket\n"
+    assert done.err == (
+        "error: --model is for a ticket and for kd, embedding and similarity, "
+        f"and {bert} is no ticket\n"
+    )
     assert done.code == 2
 
 

@@ -59,4 +59,5 @@ def check_model(config: EvaluateConfig, task: str, ticket: Ticket | None) -> Non
 
 def needing(what: str, terms: Iterable[Term]) -> str:
     """Return which terms need something, for a message."""
-    return " and ".join(term.name for term in terms if getattr(term, f"needs_{what}"))
+    *others, last = (term.name for term in terms if getattr(term, f"needs_{what}"))
+    return f"{', '.join(others)} and {last}" if others else last

@@ -28,7 +28,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the default suite: offline, a few minutes on two cores."""
+    """Run the default suite: offline, about a quarter of an hour on two cores."""
     session.install(".[test]")
     session.run("pytest", "-n", "auto", *session.posargs)  # one thread in each process
 

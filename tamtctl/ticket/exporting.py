@@ -182,7 +182,7 @@ def export(
         bytes=size,
         zeros=sum(zeros.values()),
         weights=sum(matrices[n].numel() for n in applied.applied),
-        parameters=sum(tensor.numel() for tensor in state.values()),
+        parameters=sum({_place(t): t.numel() for t in state.values()}.values()),
         new=tuple(sorted(base.missing - left_out)),
         skipped=applied.skipped,
         unused=tuple(sorted(base.unused)),
@@ -215,7 +215,10 @@ def _save(
     if half not in (torch.float16, torch.bfloat16):
         save_model(network, tokenizer, folder, state)
         return
-    halved = {n: t.to(half) if t.dtype == torch.float32 else t for n, t in state.items()}
+    alone = {
+        _place(t): t.to(half) if t.dtype == torch.float32 else t for t in state.values()
+    }  # what is tied stays one
+    halved = {n: alone[_place(t)] for n, t in state.items()}
     if not all(torch.equal(halved[name].to(t.dtype), t) for name, t in state.items()):
         save_model(network, tokenizer, folder, state)  # a head of its own is in float32
         return
@@ -224,6 +227,11 @@ def _save(
     values["dtype"] = str(half).removeprefix("torch.")  # the model itself was in float32
     text = json.dumps(values, indent=2, sort_keys=True)
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _place(tensor: Tensor) -> tuple[int, torch.Size]:
+    """Return what only tensors that share their memory have in common."""
+    return tensor.data_ptr(), tensor.shape
 
 
 def _trained_head(ticket: Ticket, head: str | None) -> Mapping[str, Tensor]:

@@ -135,3 +135,11 @@ def test_large_outputs_may_differ_by_as_much_rounding() -> None:
     done = export(ticket_of(Path("nano")), "small")
     assert done.head == "masked-lm"
     assert outputs(loaded("small", "masked-lm"), "masked-lm").abs().max() > 10
+
+
+def test_tied_weights_of_a_model_in_half_precision_are_stored_once() -> None:
+    done = export(ticket_of(Path("nano")), "small")
+    model = loaded("small", "masked-lm")
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert done.parameters == sum(p.numel() for p in model.parameters())
+    assert Path("small/model.safetensors").stat().st_size < 2 * done.parameters + 20_000

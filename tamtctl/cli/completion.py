@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 
 from tamtctl.foundations.config import Names, Setting
@@ -30,13 +29,11 @@ def completer(setting: Setting) -> Completer | None:
     def complete(incomplete: str) -> list[str]:
         proposed = facts.proposed() if callable(facts.proposed) else facts.proposed
         names = [*setting.names, *proposed]
-        # Names that are joined to one: what stands before the last stays as it is.
-        before = re.match(r".*," if are_joined else "", incomplete, re.DOTALL)
-        if not before or not before[0]:
+        if not are_joined:
             return _beginning(incomplete, names)
-        taken = before[0].split(",")
-        left = [name for name in names if name not in taken]
-        return [before[0] + name for name in _beginning(incomplete[before.end() :], left)]
+        before, comma, last = incomplete.rpartition(",")  # what stands before it stays as it is
+        left = [name for name in names if name not in before.split(",")]
+        return [before + comma + name for name in _beginning(last, left)]
 
     return complete
 

@@ -7,7 +7,7 @@ typed, it is completed, and ``-h --all`` shows it. Of a text, the screen has the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -91,9 +91,9 @@ class Command(TyperCommand):
         shown: dict[str, list[_Line]] = {place: [] for place in _PLACES}
         asked = sorted(self.get_params(ctx), key=lambda one: one.name in self._rare)
         shows_all = self._shows_all(ctx)
-        left_out = [] if shows_all else [one for one in asked if one.name in self._rare]
+        left_out = set() if shows_all else self._rare
         for one in asked:
-            if one in left_out:
+            if one.name in left_out:
                 continue
             told: Any = copy(one)  # whose help is what its class declares
             told.help = told.help if shows_all else _first(told.help)
@@ -132,7 +132,7 @@ def _first(text: str | None) -> str:
     return " ".join((text or "").partition("\n\n")[0].split())
 
 
-def _write(formatter: Any, panels: dict[str, Sequence[_Line]] | dict[str, list[_Line]]) -> None:
+def _write(formatter: Any, panels: Mapping[str, Sequence[_Line]]) -> None:
     """Write headings, and below each what is typed and what it means, in two columns."""
     every = [line for lines in panels.values() for line in lines]
     indent = _indent(every)

@@ -109,8 +109,8 @@ def asks_for(
 
     Args:
         kind: The configuration; the function gets as ``given`` what the shell gave of it.
-        has_recipe: The values that the shell does not give come from a recipe: the help shows no
-            defaults.
+        has_recipe: The values that the shell does not give come from a recipe: the help says of
+            which settings, and names the defaults of the others.
     """
     return lambda function: Asking(function, kind, has_recipe=has_recipe)
 
@@ -175,7 +175,7 @@ def _with_default(one: Setting, by_recipes: Collection[str]) -> str:
         first += "  [by recipe]"
     elif one.default is MISSING:
         first += "  [required]"
-    elif one.default not in (None, (), False) and one.default is not True:
+    elif one.default and one.default is not True:
         first += f"  [default: {one.default}]"
     return first + gap + rest
 

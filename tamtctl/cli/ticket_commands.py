@@ -117,7 +117,7 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            autocompletion=among(lambda: FORMATS),
+            autocompletion=among(FORMATS),
             help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}; by default what the base model is.",
         ),
     ] = None,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tamtctl.cli.console import Page
 from tamtctl.cli.layout import Column, Sheet, bar, beside, table
-from tamtctl.cli.views.words import gap_closed, parts_text
+from tamtctl.cli.views.words import first, gap_closed, parts_text
 from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size
 from tamtctl.foundations.public_names import texts_of
@@ -27,7 +27,6 @@ from tamtctl.ticket.parameter_counts import ParameterCounts
 _INDENT = 12  # of what stands behind a label
 _LAYERS, _TYPES, _EXCEPTIONS = 12, 12, 5  # lines at most
 _BAR = 9  # characters
-_PARTS = 8  # tickets that a ticket was made of
 _KINDS = {"path": "", "packaged": "packaged, ", "hub": "pulled from the Hub, "}
 
 
@@ -100,9 +99,7 @@ def _made(made: MadeOf) -> str:
     how = f"the {made.operation} of {len(made.parts)} tickets"
     if made.sparsity is not None:
         how = f"the votes of {len(made.parts)} tickets, at sparsity {made.sparsity:g}"
-    names = ", ".join(printable.cell(part.name) for part in made.parts[:_PARTS])
-    more = f" and {len(made.parts) - _PARTS} more" if len(made.parts) > _PARTS else ""
-    return f"{how}, without a search: {names}{more}"
+    return f"{how}, without a search: {first([printable.cell(part.name) for part in made.parts])}"
 
 
 def _show_losses(sheet: Sheet, ticket: TicketMetadata) -> None:

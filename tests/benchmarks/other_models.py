@@ -18,13 +18,14 @@ import sys
 import tomllib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 import tamtctl
+from tamtctl.pruning.cuts import imp_steps
 
 SPARSITIES, SEEDS = "0.5,0.7,0.9", "1,2,3"
 METHODS = "tamt-mlm,imp,obs,wanda,magnitude,random"
@@ -59,10 +60,9 @@ def main() -> bool:
     if options.step == "choose":
         _choose(folder)
         return True
-    rates = folder / "rates.toml"
     sweep = f"compare --methods {METHODS} --sparsity {SPARSITIES} --seeds {SEEDS} --threads 1"
     command = [sys.executable, "-m", "tamtctl", *sweep.split()]
-    command += ["--recipe", str(_measured_recipe(folder, rates))]
+    command += ["--recipe", str(_measured_recipe(folder))]
     command += ["--dry-run"] if options.step == "hours" else []
     return subprocess.run(command, check=False).returncode == 0
 
@@ -93,7 +93,7 @@ def _choose(folder: Path) -> None:
     for method, rates in RATES.items():
         losses = {}
         for rate in rates:
-            steps: dict[str, Any] = {} if method == "imp" else {"steps": _steps()}
+            steps = None if method == "imp" else imp_steps(CHOSEN_AT, PRUNE_EVERY)
             config = tamtctl.SearchConfig.from_recipe(
                 folder / "search.toml",
                 method=method,
@@ -101,7 +101,7 @@ def _choose(folder: Path) -> None:
                 learning_rate=rate,
                 held_out=(str(folder / "choice.txt"),),
                 threads=1,
-                **steps,
+                steps=steps,
             )
             losses[rate] = tamtctl.search(config).losses["ticket"]
             table.add_row(method, f"{rate:g}", f"{losses[rate]:.3f}")
@@ -110,20 +110,13 @@ def _choose(folder: Path) -> None:
     (folder / "rates.toml").write_text("".join(f"{m} = {rate}\n" for m, rate in best.items()))
 
 
-def _steps() -> int:
-    """The steps of mask training that iterative pruning needs to the sparsity of the choice."""
-    return round(CHOSEN_AT * 10 - 1) * PRUNE_EVERY
-
-
-def _measured_recipe(folder: Path, rates: Path) -> Path:
+def _measured_recipe(folder: Path) -> Path:
     """Write the recipe of the sweep: that of the choice, with its rates and the other text."""
-    chosen = tomllib.loads(rates.read_text())
-    text = (folder / "search.toml").read_text()
-    head, imp = text.split("[imp]\n")
-    held_out = f'held-out = ["{folder.resolve()}/held_out.txt"]\n'
-    tables = f"[tamt]\nlearning-rate = {chosen['tamt']}\n"
-    tables += f"[imp]\n{imp}learning-rate = {chosen['imp']}\n"
-    (folder / "measure.toml").write_text(head + held_out + tables)
+    chosen = tomllib.loads((folder / "rates.toml").read_text())
+    text = f'held-out = ["{folder.resolve()}/held_out.txt"]\n'
+    text += (folder / "search.toml").read_text()  # ends in the table of imp
+    text += f"learning-rate = {chosen['imp']}\n[tamt]\nlearning-rate = {chosen['tamt']}\n"
+    (folder / "measure.toml").write_text(text)
     return folder / "measure.toml"
 
 
@@ -139,11 +132,11 @@ def _reactions(data: Path) -> Texts:
 
 def _antibodies(data: Path) -> Texts:
     chains = (data / "antibodies" / "heavy.txt").read_text().split()
-    held_out = sorted({chain for chain in chains if _share(chain) < 0.2})
+    held_out = {chain for chain in chains if _share(chain) < 0.2}
     rest = [c for c in dict.fromkeys(chains) if c not in held_out and not _is_known(c, held_out)]
-    choice = {chain for chain in rest if 0.2 <= _share(chain) < 0.3}
+    choice = {chain for chain in rest if _share(chain) < 0.3}
     train = [c for c in rest if c not in choice and not _is_known(c, choice)]
-    return Texts(train, sorted(choice), held_out)
+    return Texts(train, sorted(choice), sorted(held_out))
 
 
 def _share(line: str) -> float:
@@ -155,8 +148,9 @@ def _is_known(chain: str, others: Collection[str]) -> bool:
     """Whether a chain has most of its residues in common with another, in the same order."""
     matcher = difflib.SequenceMatcher(autojunk=False)
     matcher.set_seq2(chain)
+    parts = _parts(chain)
     for other in others:
-        if len(_parts(chain) & _parts(other)) < 0.3 * len(_parts(chain)):
+        if len(parts & _parts(other)) < 0.3 * len(parts):
             continue  # too few runs of three residues are alike
         matcher.set_seq1(other)
         if matcher.quick_ratio() >= IDENTITY and matcher.ratio() >= IDENTITY:
@@ -164,8 +158,10 @@ def _is_known(chain: str, others: Collection[str]) -> bool:
     return False
 
 
-def _parts(chain: str, size: int = 3) -> frozenset[str]:
-    return frozenset(chain[at : at + size] for at in range(len(chain) - size + 1))
+@cache
+def _parts(chain: str) -> frozenset[str]:
+    """Return the runs of three residues of a chain."""
+    return frozenset(chain[at : at + 3] for at in range(len(chain) - 2))
 
 
 TEXTS: dict[str, Callable[[Path], Texts]] = {

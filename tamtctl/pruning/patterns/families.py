@@ -7,40 +7,13 @@ beside this one, and a row in `_FAMILIES`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import UsageError
-from tamtctl.foundations.shelves import Row
-from tamtctl.models.structures import Shapes, Structures
 from tamtctl.pruning.patterns.table import PATTERNS, UNSTRUCTURED, Pattern
 from tamtctl.ticket.format.patterns import BLOCK, N_OF_M, Form
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Numbered(Row):
-    """The code of a family with the numbers of one name."""
-
-    code: str | object
-    numbers: tuple[int, ...]
-
-    def keep(self, shapes: Shapes, sparsity: float) -> Mapping[str, int]:
-        """Return what `Pattern.keep` does."""
-        found: Mapping[str, int] = self.function("keep")(shapes, sparsity, *self.numbers)
-        return found
-
-    def select(self, *values: Any) -> Mapping[str, Any]:
-        """Return what `Pattern.select` does."""
-        found: Mapping[str, Any] = self.function("select")(*values, *self.numbers)
-        return found
-
-    def structures(self, shapes: Shapes) -> Structures:
-        """Return what `Pattern.structures` does."""
-        found: Structures = self.function("structures")(shapes, *self.numbers)
-        return found
 
 
 def _n_of_m(row: Pattern, kept: int, size: int) -> Pattern:
@@ -81,12 +54,10 @@ class _Family:
 
     def find(self, name: str) -> Pattern | None:
         """Return the row of a name; None if it is of another family."""
-        found = re.fullmatch(self.form.grammar, name)
-        if found is None:
+        numbers = self.form.numbers_in(name)
+        if numbers is None:
             return None
-        numbers = tuple(map(int, found.groups()))
-        code = _Numbered(name=name, code=self.row.code, numbers=numbers)
-        return self.settled(replace(self.row, name=name, code=code), *numbers)
+        return self.settled(replace(self.row, name=name, numbers=numbers), *numbers)
 
 
 _FAMILIES = (

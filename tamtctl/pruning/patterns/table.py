@@ -53,6 +53,7 @@ class Pattern(Row):
         is_of_words: Whether word embeddings, which nothing is multiplied with, are masked, too.
         is_structured: Whether weights are kept or pruned several at a time: then ``structures`` are
             what has scores, and the sparsity is their share.
+        numbers: Those in the name of a member of a family, which its functions get, too.
     """
 
     sparsity: float | None = None
@@ -61,6 +62,7 @@ class Pattern(Row):
     takes_cuts: bool = False
     is_of_words: bool = True
     is_structured: bool = False
+    numbers: tuple[int, ...] = ()
 
     def has(self, sparsity: float) -> bool:
         """Whether there are masks of this pattern with a sparsity."""
@@ -91,7 +93,7 @@ class Pattern(Row):
             keep: Name → how many weights the matrix keeps.
             among_equals: Name → of equal scores that with the larger value is kept.
         """
-        return dict(self.function("select")(scores, keep, among_equals or {}))
+        return dict(self.function("select")(scores, keep, among_equals or {}, *self.numbers))
 
     def structures(self, shapes: Shapes) -> Structures:
         """Return what is kept or pruned as a whole, of a pattern that is structured.
@@ -104,7 +106,7 @@ class Pattern(Row):
 
     def _asked(self, function: str, *values: Any) -> Any:
         try:
-            return self.function(function)(*values)
+            return self.function(function)(*values, *self.numbers)
         except ValueError as error:
             raise UsageError(f"--pattern {self.name} is not for this model: {error}") from error
 

@@ -41,6 +41,11 @@ class Form:
     is_alike: bool = False
     is_sliced: bool = False
 
+    def numbers_in(self, name: str) -> tuple[int, ...] | None:
+        """Return the numbers in a name of this form; None if it is of another."""
+        found = re.fullmatch(self.grammar, name)
+        return None if found is None else tuple(map(int, found.groups()))
+
 
 N_OF_M = Form(name="n:m", example="2:4", grammar=r"([1-9]\d{0,2}):([1-9]\d{0,2})", noun="weights")
 BLOCK = Form(
@@ -84,8 +89,8 @@ class Claim:
     def read(cls, pattern: str) -> Claim | None:
         """Return what a name claims; None if this version of the package does not know it."""
         for form in FORMS:
-            if found := re.fullmatch(form.grammar, pattern):
-                return cls(form, tuple(map(int, found.groups())))
+            if (numbers := form.numbers_in(pattern)) is not None:
+                return cls(form, numbers)
         return None
 
     def structures(self, shapes: Shapes) -> Structures | None:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.shelves import Row, Shelf
 from tamtctl.models.structures import Shapes, Structures
-from tamtctl.ticket.format.patterns import NEURONS
+from tamtctl.ticket.format.patterns import NEURONS, PATTERN_NAME
 from tamtctl.ticket.format.patterns import UNSTRUCTURED as UNSTRUCTURED
 
 if TYPE_CHECKING:
@@ -129,6 +129,6 @@ PATTERNS: Shelf[Pattern] = Shelf(
             is_structured=True,
         ),
     ],
-    names=r"[a-z0-9]+([:-][a-z0-9]+)*",
+    names=PATTERN_NAME,
 )
 register = PATTERNS.register

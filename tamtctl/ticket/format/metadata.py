@@ -155,20 +155,15 @@ class TicketMetadata(Shown):
 
     def describe(self) -> dict[str, Any]:
         """Return the content of ``ticket.json`` without its list of files, as plain JSON values."""
-        return self._fields | {
+        values = {one.name: getattr(self, one.name) for one in fields(TicketMetadata)}
+        if not self.is_of_a_pattern:  # as in older tickets
+            del values["pattern"]
+        return values | {
             "format_version": FORMAT_VERSION,
             "sparsity": self.sparsity,
             "base_model": asdict(self.base_model),
             "parameters": {name: asdict(entry) for name, entry in self.parameters.items()},
         }
-
-    @property
-    def _fields(self) -> dict[str, Any]:
-        """Name → value, without the pattern of a ticket that has none, as older ones are."""
-        values = {one.name: getattr(self, one.name) for one in fields(TicketMetadata)}
-        if not self.is_of_a_pattern:
-            del values["pattern"]
-        return values
 
     def to_json(self, files: Mapping[str, bytes]) -> str:
         """Return the text of ``ticket.json``.
@@ -179,11 +174,7 @@ class TicketMetadata(Shown):
         Raises:
             TicketError: A value cannot be written so that it could be read again.
         """
-        document = self._fields | {
-            "format_version": FORMAT_VERSION,
-            "sparsity": self.sparsity,
-            "base_model": asdict(self.base_model),
-            "parameters": {name: asdict(entry) for name, entry in self.parameters.items()},
+        document = self.describe() | {
             "files": {
                 name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
                 for name, content in files.items()

@@ -143,8 +143,8 @@ def export(
         network = base.network.eval()
         if trained is not None:  # before a tied bias gets a copy of its own
             put_head(trained, head_parameters(network), network)
-        present = {n: p for n, p in maskable_matrices(network).items() if n in loaded.parameters}
-        masks = loaded.masks_over(present) if is_sliced(loaded.pattern) else None
+        if is_sliced(loaded.pattern):  # whose masks are needed when the weights are others, too
+            loaded = loaded.encode("bits", maskable_matrices(network))
         applied = loaded.apply(network)
         if weights is not None:
             put_weights(weights, network)
@@ -160,8 +160,8 @@ def export(
         embeddings = SentencePipeline.known(name, revision) if pipeline.loader else None
         expected = _Outputs.of(base.head, network, tokenizer, embeddings)
         zeros = {n: loaded.parameters[n].numel - loaded.parameters[n].kept for n in applied.applied}
-        if masks is not None:
-            notes.append(slice_neurons(network, masks.masks).note)
+        if is_sliced(loaded.pattern):
+            notes.append(slice_neurons(network, loaded.masks).note)
             zeros = {}
         state = {n: t for n, t in network.state_dict().items() if n not in left_out}
         _save(new, network, tokenizer, state, load_config(name, revision))

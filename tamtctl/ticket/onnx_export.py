@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tamtctl.foundations.clearing import amount_in
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.folders import replacing
 from tamtctl.foundations.paths import expanded
@@ -122,7 +123,7 @@ def convert(
                 f"the ONNX graph of this {type(base.network).__name__} does not give what torch "
                 f"gives: they differ by {found.largest:.2g}"
             )
-        size = sum(one.stat().st_size for one in new.rglob("*") if one.is_file())
+        size = amount_in(new).bytes
     path = expanded(output_dir)
     matrices = maskable_matrices(base.network).values()
     return OnnxExport(

@@ -56,7 +56,8 @@ def slice_neurons(network: PreTrainedModel, masks: Mapping[str, Tensor]) -> Slic
     Raises:
         ModelError: The configuration cannot say how many neurons are left.
     """
-    networks = feed_forwards({name: tuple(mask.shape) for name, mask in masks.items()})
+    base = cast(nn.Module, base_encoder(network))
+    networks = feed_forwards({name: tuple(base.get_parameter(name).shape) for name in masks})
     kept = {one: masks[one.second][0].nonzero().flatten() for one in networks.values()}
     before = {one.neurons for one in kept}
     after = {len(places) for places in kept.values()}
@@ -67,7 +68,6 @@ def slice_neurons(network: PreTrainedModel, masks: Mapping[str, Tensor]) -> Slic
             "layers under no name that is known here; the masked model has their zeros: "
             "Ticket.apply makes it"
         )
-    base = cast(nn.Module, base_encoder(network))
     for one, places in kept.items():
         _slice(base, one, places)
     (left,), (number,) = after, before

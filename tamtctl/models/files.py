@@ -32,6 +32,7 @@ ENCODER_KINDS = frozenset(
 
 _PACKAGE = "sentence_transformers"
 _LONGEST_JSON = 2**20  # bytes
+_TORCH_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,11 @@ class ModelFiles:
             return json.loads(read_regular(path, _LONGEST_JSON))
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"model {self.name!r}: cannot read {file} ({error})") from error
+
+
+def torch_weights(folder: Path) -> set[Path]:
+    """Return the files at the top of a model's folder that transformers loads its weights from."""
+    return {path for pattern in _TORCH_WEIGHTS for path in folder.glob(pattern)}
 
 
 def module_kind(module: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.encoder import max_sequence_length
-from tamtctl.models.files import ModelFiles
+from tamtctl.models.files import ModelFiles, torch_weights
 from tamtctl.models.heads import HeadedModel
 from tamtctl.models.loading import load_config
 from tamtctl.models.onnx.session import OnnxModel, onnx_files
@@ -22,7 +22,6 @@ from tamtctl.models.onnx.session import OnnxModel, onnx_files
 TORCH = "torch"
 _LEVEL = 3  # of zstandard: what transports use, and quick
 _PIECE = 2**20
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 Run = Callable[[Mapping[str, Tensor]], object]
 
@@ -53,7 +52,7 @@ class Subject:
         graphs = set(folder.rglob("*.onnx"))
         if self.file is None:
             return [path for path in everything if path not in graphs]
-        weights = {path for pattern in _WEIGHTS for path in folder.glob(pattern)}
+        weights = torch_weights(folder)
         return [p for p in everything if p not in weights and (p not in graphs or p == self.file)]
 
     def load(self, threads: int) -> Run:
@@ -94,9 +93,10 @@ def subjects_of(name: str) -> list[Subject]:
             raise ModelError(f"{name!r} is no folder; give the folder of a model")
         return [Subject(name, TORCH)]
     found = []
-    if any(next(folder.glob(pattern), None) for pattern in _WEIGHTS) or not onnx_files(folder):
+    graphs = onnx_files(folder)
+    if torch_weights(folder) or not graphs:
         found.append(Subject(name, TORCH))
-    return found + [Subject(name, file.name, file) for file in onnx_files(folder)]
+    return found + [Subject(name, file.name, file) for file in graphs]
 
 
 def size_of(files: list[Path]) -> tuple[int, int]:

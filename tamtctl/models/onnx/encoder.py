@@ -12,13 +12,11 @@ from transformers import AutoModel, PreTrainedModel
 
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.encoder import Encoder
-from tamtctl.models.files import ModelFiles
+from tamtctl.models.files import ModelFiles, torch_weights
 from tamtctl.models.heads import NONE
 from tamtctl.models.loading import load_config, load_tokenizer
 from tamtctl.models.onnx.graph import OUTPUTS
 from tamtctl.models.onnx.session import OnnxModel, onnx_files
-
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 class GraphModel(nn.Module):
@@ -71,7 +69,7 @@ def find_graph(name: str) -> Path | None:
         ModelError: There are several.
     """
     folder = ModelFiles.of(name).folder
-    if folder is None or any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
+    if folder is None or torch_weights(folder):
         return None
     files = onnx_files(folder)
     if len(files) > 1:

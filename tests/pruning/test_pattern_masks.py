@@ -9,6 +9,7 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_tickets import make_ticket
 from torch import Tensor
 
 from tamtctl.foundations.errors import TicketError, UsageError
@@ -23,7 +24,6 @@ from tamtctl.pruning.patterns.structured import summed
 from tamtctl.pruning.trained.folded_structures import FoldedStructures, folded
 from tamtctl.pruning.trained.initial_scores import Start, scores_in_nats
 from tamtctl.ticket.format.pattern_check import check_pattern
-from tamtctl.ticket.ticket import Ticket
 
 NAMES = ("unstructured", "2:4", "4:8", "1:4", "block:4x4", "block:2x8", "neurons")
 STRUCTURED = ("block:4x4", "neurons")
@@ -180,25 +180,9 @@ def test_a_ticket_is_of_the_pattern_that_it_names() -> None:
         with pytest.raises(Defect, match=f"mask of {first} is not {pattern}: it keeps"):
             check_pattern(pattern, shapes, plain.__getitem__)
         with pytest.raises(TicketError, match="this ticket: mask of"):
-            ticket_of(chosen, {n: torch.from_numpy(m) for n, m in plain.items()}, pattern)
-        assert ticket_of(chosen, masks, pattern).pattern == pattern
+            make_ticket(chosen, {n: torch.from_numpy(m) for n, m in plain.items()}, pattern=pattern)
+        assert make_ticket(chosen, masks, pattern=pattern).pattern == pattern
     assert check_pattern("diagonal", {}, plain.__getitem__) is None
-
-
-def ticket_of(weights: dict[str, Tensor], masks: dict[str, Tensor], pattern: str) -> Ticket:
-    return Ticket.create(
-        weights,
-        masks,
-        base_model_id="m",
-        revision=None,
-        model_type="bert",
-        target_sparsity=0.5,
-        method="magnitude",
-        objective=None,
-        search={},
-        metrics={},
-        pattern=pattern,
-    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ def random_masks(weights: Mapping[str, Tensor], density: float = 0.3) -> dict[st
     return {n: torch.rand(w.shape, generator=generator) < density for n, w in weights.items()}
 
 
-def make_ticket(weights: Mapping[str, Tensor], **changes: Any) -> Ticket:
+def make_ticket(
+    weights: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None, **changes: Any
+) -> Ticket:
     values: dict[str, Any] = {
         "base_model_id": "nano",
         "revision": None,
@@ -31,7 +33,8 @@ def make_ticket(weights: Mapping[str, Tensor], **changes: Any) -> Ticket:
         "search": {"seed": 1, "corpus": ["python-docs"], "max_minutes": None},
         "metrics": {"losses": {"dense": 2.5, "ticket": 2.75}},
     }
-    return Ticket.create(weights, random_masks(weights), **values | changes)
+    masks = random_masks(weights) if masks is None else masks
+    return Ticket.create(weights, masks, **values | changes)
 
 
 def small_ticket(**changes: Any) -> Ticket:

@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 import tiny
 from command_line import Run
-from small_tickets import list_again, rewrite_json, small_ticket
+from small_tickets import list_again, make_ticket, rewrite_json, small_ticket
 from torch import Tensor
 
 from tamtctl.foundations.errors import TicketError
@@ -33,18 +33,9 @@ def weights_of(family: str = "bert") -> dict[str, Tensor]:
 def ticket_of(weights: dict[str, Tensor], pattern: str, **changes: Any) -> Ticket:
     counts = keep_counts(weights, 0.5, pattern)
     chosen = {name: weights[name] for name in counts}
-    values: dict[str, Any] = {
-        "base_model_id": "org/model",
-        "revision": None,
-        "model_type": "bert",
-        "target_sparsity": 0.5,
-        "method": "magnitude",
-        "objective": None,
-        "search": {},
-        "metrics": {},
-        "pattern": pattern,
-    }
-    return Ticket.create(chosen, reference_masks(chosen, counts, pattern), **values | changes)
+    masks = reference_masks(chosen, counts, pattern)
+    values: dict[str, Any] = {"target_sparsity": 0.5, "method": "magnitude", "objective": None}
+    return make_ticket(chosen, masks, pattern=pattern, **values | changes)
 
 
 def claim(folder: Path, **changes: Any) -> None:
@@ -123,11 +114,7 @@ def test_as_many_neurons_in_each_layer(tmp_path: Path) -> None:
     masks[first][place], masks[second][:, place] = False, False  # a whole one, in one layer alone
     chosen = {name: weights[name] for name in masks}
     with pytest.raises(TicketError, match=r"layer\.1 keeps 16 of 32, and"):
-        Ticket.create(
-            chosen, masks, base_model_id="m", revision=None, model_type="bert",
-            target_sparsity=0.5, method="m", objective=None, search={}, metrics={},
-            pattern="neurons",
-        )  # fmt: skip
+        make_ticket(chosen, masks, target_sparsity=0.5, pattern="neurons")
 
 
 @pytest.mark.parametrize("family", ["bert", "albert", "modernbert", "distilbert"])

@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from sentence_models import TEXTS, sentence_model
+from small_tickets import make_ticket
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from tamtctl.models.heads import HEADS
@@ -25,17 +26,12 @@ def ticket_of(model: Path, encoding: str = "bits", pattern: str = "neurons") -> 
     encoder = load_encoder(str(model), with_head=False)
     counts = keep_counts(encoder.weights, 0.5, pattern, encoder.embeddings)
     weights = {name: encoder.weights[name] for name in counts}
-    ticket = Ticket.create(
+    ticket = make_ticket(
         weights,
         reference_masks(weights, counts, pattern),
         base_model_id=str(model),
-        revision=None,
         model_type=encoder.model.config.model_type,
         target_sparsity=0.5,
-        method="magnitude",
-        objective=None,
-        search={},
-        metrics={},
         pattern=pattern,
     )
     ticket.encode(encoding, weights).save_pretrained("ticket")

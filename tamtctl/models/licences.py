@@ -12,7 +12,8 @@ from tamtctl.models.files import nano_path
 
 CARD = "README.md"
 _MOST_BYTES = 2**21
-_LINE = re.compile(r"license:[ \t]*(['\"]?)(?P<licence>[A-Za-z0-9][\w.+-]{0,63})\1[ \t]*", re.ASCII)
+_NAME = r"[A-Za-z0-9][\w.+-]{0,63}"
+_LINE = re.compile(rf"license:[ \t]*(['\"]?)(?P<licence>{_NAME})\1[ \t]*", re.ASCII)
 # What the Hub calls a licence that a card does not name.
 _UNTOLD = ("unknown", "other")
 
@@ -36,7 +37,7 @@ def licence_of(name: str, revision: str | None = None) -> str | None:
 
 def known_licence(told: object) -> str | None:
     """Return a licence as somebody else tells it; None if that is none, or not known."""
-    is_name = isinstance(told, str) and re.fullmatch(r"[a-zA-Z0-9][\w.+-]{0,63}", told, re.ASCII)
+    is_name = isinstance(told, str) and re.fullmatch(_NAME, told, re.ASCII)
     return str(told).lower() if is_name and str(told).lower() not in _UNTOLD else None
 
 

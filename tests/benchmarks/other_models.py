@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -93,7 +93,6 @@ def _choose(folder: Path) -> None:
     for method, rates in RATES.items():
         losses = {}
         for rate in rates:
-            steps = None if method == "imp" else imp_steps(CHOSEN_AT, PRUNE_EVERY)
             config = tamtctl.SearchConfig.from_recipe(
                 folder / "search.toml",
                 method=method,
@@ -101,8 +100,9 @@ def _choose(folder: Path) -> None:
                 learning_rate=rate,
                 held_out=(str(folder / "choice.txt"),),
                 threads=1,
-                steps=steps,
             )
+            if method != "imp":  # which takes as many steps as its prunings need
+                config = replace(config, steps=imp_steps(CHOSEN_AT, PRUNE_EVERY))
             losses[rate] = tamtctl.search(config).losses["ticket"]
             table.add_row(method, f"{rate:g}", f"{losses[rate]:.3f}")
         best[method] = min(losses, key=losses.__getitem__)

@@ -1,11 +1,11 @@
-"""Settings that several configurations have: where to compute, and in which format."""
+"""Settings that several configurations have, such as where to compute and in which format."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tamtctl.foundations.checks import Check, positive
-from tamtctl.foundations.config import DATA, RUN, Typed, setting
+from tamtctl.foundations.checks import Check, at_least, positive
+from tamtctl.foundations.config import DATA, RUN, TRAINING, Typed, setting
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -42,6 +42,50 @@ def threads(check: Check = positive, by_default: str = "torch's choice") -> Any:
         panel=RUN,
         check=check,
         typed=Typed(least=1),
+    )
+
+
+def batch_size(default: int) -> Any:
+    """Return the setting of how many sequences a step is taken on."""
+    return setting(
+        default=default,
+        help="Sequences per optimiser step.",
+        panel=TRAINING,
+        is_common=True,
+        check=at_least(1),
+    )
+
+
+def micro_batch_size() -> Any:
+    """Return the setting of how many of these sequences are in memory at once."""
+    return setting(
+        default=None,
+        help="Sequences per forward pass (gradient accumulation); by default the whole batch.",
+        panel=TRAINING,
+        check=positive,
+    )
+
+
+def max_grad_norm() -> Any:
+    """Return the setting of the norm that gradients are clipped to."""
+    return setting(default=1.0, help="Norm to clip to.", panel=TRAINING, check=positive, typed=None)
+
+
+def dropout(*, default: bool) -> Any:
+    """Return the setting of the student's dropout."""
+    return setting(
+        default=default, help="Leave the student's dropout on.", panel=TRAINING, typed=None
+    )
+
+
+def checkpoint_every(check: Check) -> Any:
+    """Return the setting of how often a training is saved."""
+    return setting(
+        default=None,
+        help="Steps between checkpoints; by default, every 5 minutes.",
+        panel=RUN,
+        check=check,
+        names_run=False,
     )
 
 

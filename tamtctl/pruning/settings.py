@@ -202,19 +202,8 @@ class SearchSettings(Config):
         check=positive,
         typed=None,
     )
-    batch_size: int = setting(
-        default=16,
-        help="Sequences per optimiser step.",
-        panel=TRAINING,
-        is_common=True,
-        check=at_least(1),
-    )
-    micro_batch_size: int | None = setting(
-        default=None,
-        help="Sequences per forward pass (gradient accumulation); by default the whole batch.",
-        panel=TRAINING,
-        check=positive,
-    )
+    batch_size: int = shared.batch_size(default=16)
+    micro_batch_size: int | None = shared.micro_batch_size()
     sequence_length: int = setting(
         default=FROM_RECIPE,
         help="Tokens per sequence, special tokens included.",
@@ -268,12 +257,8 @@ class SearchSettings(Config):
         choices=CLIPPING,
         typed=None,
     )
-    max_grad_norm: float = setting(
-        default=1.0, help="Norm to clip to.", panel=TRAINING, check=positive, typed=None
-    )
-    dropout: bool = setting(
-        default=True, help="Leave the student's dropout on.", panel=TRAINING, typed=None
-    )
+    max_grad_norm: float = shared.max_grad_norm()
+    dropout: bool = shared.dropout(default=True)
     evaluation_blocks: int = setting(
         default=512,
         help="Held-out sequences to evaluate on at most.",
@@ -317,13 +302,7 @@ class SearchSettings(Config):
     max_minutes: float | None = setting(
         default=None, help="Stop training after so many minutes.", panel=TRAINING, check=positive
     )
-    checkpoint_every: int | None = setting(
-        default=None,
-        help="Steps between checkpoints; by default, every 5 minutes.",
-        panel=RUN,
-        check=at_least(1),
-        names_run=False,
-    )
+    checkpoint_every: int | None = shared.checkpoint_every(at_least(1))
     eval_every: int | None = setting(
         default=None,
         help="Steps between evaluations on held-out text; by default only at the end.",

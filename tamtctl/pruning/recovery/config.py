@@ -89,19 +89,8 @@ class RecoverConfig(Config):
         panel=TRAINING,
         check=positive,
     )
-    batch_size: int = setting(
-        default=32,
-        help="Sequences per optimiser step.",
-        is_common=True,
-        panel=TRAINING,
-        check=at_least(1),
-    )
-    micro_batch_size: int | None = setting(
-        default=None,
-        help="Sequences per forward pass (gradient accumulation); by default the whole batch.",
-        panel=TRAINING,
-        check=positive,
-    )
+    batch_size: int = shared.batch_size(default=32)
+    micro_batch_size: int | None = shared.micro_batch_size()
     sequence_length: int | None = setting(
         default=None,
         help="Tokens per sequence, special tokens included; by default as the ticket was trained.",
@@ -115,12 +104,8 @@ class RecoverConfig(Config):
         panel=TRAINING,
         check=positive,
     )
-    max_grad_norm: float = setting(
-        default=1.0, help="Norm to clip to.", panel=TRAINING, check=positive, typed=None
-    )
-    dropout: bool = setting(
-        default=False, help="Leave the student's dropout on.", panel=TRAINING, typed=None
-    )
+    max_grad_norm: float = shared.max_grad_norm()
+    dropout: bool = shared.dropout(default=False)
     evaluation_blocks: int = setting(
         default=512,
         help="Held-out sequences to measure on at most.",
@@ -132,13 +117,7 @@ class RecoverConfig(Config):
     device: str = shared.device()
     threads: int | None = shared.threads()
     seed: int = setting(default=1, help="Seed of noise and order.", panel=RUN, check=seed_number)
-    checkpoint_every: int | None = setting(
-        default=None,
-        help="Steps between checkpoints; by default, every 5 minutes.",
-        panel=RUN,
-        check=at_least(1),
-        names_run=False,
-    )
+    checkpoint_every: int | None = shared.checkpoint_every(at_least(1))
     log_to: str | None = log_to()
 
     def _check_together(self) -> None:

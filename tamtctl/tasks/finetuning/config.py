@@ -203,13 +203,7 @@ class FinetuneConfig(Config):
     precision: str = shared.precision()
     device: str = shared.device()
     threads: int | None = shared.threads()
-    checkpoint_every: int | None = setting(
-        default=None,
-        help="Steps between checkpoints; by default, every 5 minutes.",
-        panel=RUN,
-        check=positive,
-        names_run=False,
-    )
+    checkpoint_every: int | None = shared.checkpoint_every(positive)
     log_to: str | None = log_to()
 
     def _check_together(self) -> None:

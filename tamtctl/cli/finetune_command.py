@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from tamtctl.cli.options import (
     DebugOption,
+    ForceOption,
     Given,
     JsonOption,
     OutputDirOption,
@@ -16,7 +15,6 @@ from tamtctl.cli.options import (
 )
 from tamtctl.cli.screen import hush_hub, hush_libraries, output_of, selected
 from tamtctl.foundations import printable
-from tamtctl.foundations.config import OUTPUT
 from tamtctl.foundations.errors import UsageError
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.registry import TASKS
@@ -26,9 +24,7 @@ from tamtctl.tasks.registry import TASKS
 def finetune(
     given: Given,
     output_dir: OutputDirOption = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Redo a finished run.", rich_help_panel=OUTPUT)
-    ] = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from tamtctl.cli.completion import among, completer
-from tamtctl.foundations.config import OUTPUT, PANELS, Config, Setting, Typed, settings_of
+from tamtctl.foundations.config import OUTPUT, PANELS, RUN, Config, Setting, Typed, settings_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.recipes import recipe_settings
@@ -57,6 +57,13 @@ BaseModelOption = Annotated[
 OutputDirOption = Annotated[
     Path | None,
     typer.Option(help="The run's folder; by default one under runs/.", rich_help_panel=OUTPUT),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Redo a finished run.", rich_help_panel=OUTPUT)
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show what would be done, and stop.", rich_help_panel=RUN),
 ]
 
 # What the shell gave: name of a setting → value. What it did not give is not in it, so that a

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from tamtctl.cli.options import (
     DebugOption,
+    DryRunOption,
+    ForceOption,
     Given,
     JsonOption,
     OutputDirOption,
@@ -15,7 +13,6 @@ from tamtctl.cli.options import (
     asks_for,
 )
 from tamtctl.cli.screen import hush_hub, hush_libraries, output_of
-from tamtctl.foundations.config import OUTPUT, RUN
 from tamtctl.pruning.recovery.config import RecoverConfig
 
 
@@ -23,14 +20,8 @@ from tamtctl.pruning.recovery.config import RecoverConfig
 def recover(
     given: Given,
     output_dir: OutputDirOption = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Redo a finished run.", rich_help_panel=OUTPUT),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show what would be done, and stop.", rich_help_panel=RUN),
-    ] = False,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,

@@ -9,6 +9,8 @@ import typer
 from tamtctl.cli.completion import among
 from tamtctl.cli.options import (
     DebugOption,
+    DryRunOption,
+    ForceOption,
     Given,
     JsonOption,
     OutputDirOption,
@@ -16,7 +18,7 @@ from tamtctl.cli.options import (
     asks_for,
 )
 from tamtctl.cli.screen import hush_hub, hush_libraries, output_of
-from tamtctl.foundations.config import METHOD, OUTPUT, RUN
+from tamtctl.foundations.config import METHOD
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.derived import derived_config
@@ -36,18 +38,8 @@ def search(
     ] = None,
     given: Given,
     output_dir: OutputDirOption = None,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force",
-            help="Redo a finished run.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show what would be done, and stop.", rich_help_panel=RUN),
-    ] = False,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,

@@ -7,11 +7,13 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from tamtctl.foundations.distributed import world
+from tamtctl.foundations.errors import DivergedError
 from tamtctl.foundations.signals import DeferredSignals
-from tamtctl.foundations.watching import StepReport
+from tamtctl.foundations.watching import StepReport, Watcher
 from tamtctl.training.checkpoints import Checkpoints, State, Timetable
 from tamtctl.training.loop import TrainingRun, every_tenth
-from tamtctl.training.run_log import RunLog
+from tamtctl.training.run_folder import RunFolder
+from tamtctl.training.run_log import Logging, RunLog
 
 Note = Callable[[str], None]
 
@@ -93,6 +95,41 @@ class Supervisor:
     def follow(self, report: StepReport) -> None:
         """Go on after the last report of another run, which the training has been set to."""
         self._last = report
+
+    def run_in(
+        self,
+        folder: RunFolder,
+        log_to: str | None,
+        check_loss: Callable[[StepReport], None],
+        watcher: Watcher[Any],
+    ) -> TrainingRun:
+        """Train to the end, as the whole of a run; of several processes the first keeps the log.
+
+        Args:
+            folder: The run's, which has been started.
+            log_to: Where else it is logged.
+            check_loss: Raises DivergedError if the training loss has exploded.
+            watcher: Is told every report, before anything is saved.
+
+        Raises:
+            DivergedError: The loss exploded or is no number; the message names the step and the
+                last good checkpoint.
+        """
+
+        def progress(report: StepReport) -> None:
+            watcher.progress(report)
+            check_loss(report)
+
+        try:
+            if not world().is_first:
+                return self.run(None, progress, watcher.note)
+            logging = Logging(log_to, folder.name, folder.config)
+            with RunLog(folder.path, self.step, logging, watcher.note) as log:
+                return self.run(log, progress, watcher.note)
+        except DivergedError as error:
+            good = self.checkpoints.paths()
+            last = f"the last good checkpoint is {good[-1]}" if good else "none was saved before"
+            raise DivergedError(f"{error}; {last}") from error
 
     def run(
         self, log: RunLog | None, progress: Callable[[StepReport], None], note: Note

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from tamtctl.data.corpus import Corpus
 from tamtctl.data.sequences import Blocks, Rows
 from tamtctl.foundations.devices import Compute
-from tamtctl.foundations.errors import DivergedError, TamtctlError
+from tamtctl.foundations.errors import TamtctlError
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.plain_files import read_regular
-from tamtctl.foundations.watching import StepReport, Watcher
+from tamtctl.foundations.watching import Watcher
 from tamtctl.models.encoder import Encoder, check_length
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
@@ -35,7 +35,6 @@ from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.loop import TrainingRun
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder, write_json
-from tamtctl.training.run_log import Logging, RunLog
 from tamtctl.training.supervisor import Supervisor
 
 MODEL = "model"  # the checkpoint's folder in the run's
@@ -163,23 +162,12 @@ class PreparedRecovery:
             DivergedError: The loss exploded or is no number; the message names the step and the
                 last good checkpoint.
         """
-
-        def progress(report: StepReport) -> None:
-            watcher.progress(report)
-            self.training.check_loss(report)
-
-        after_step = self.supervisor.step
-        self.run.start(after_step=after_step)
+        self.run.start(after_step=self.supervisor.step)
         write_json(self.run.path / BUDGET, {"steps": self.training.count})
         shutil.rmtree(self.run.path / MODEL, ignore_errors=True)
-        try:
-            logging = Logging(self.config.log_to, self.run.name, self.run.config)
-            with RunLog(self.run.path, after_step, logging, watcher.note) as log:
-                return self.supervisor.run(log, progress, watcher.note)
-        except DivergedError as error:
-            good = self.supervisor.checkpoints.paths()
-            last = f"the last good checkpoint is {good[-1]}" if good else "none was saved before"
-            raise DivergedError(f"{error}; {last}") from error
+        return self.supervisor.run_in(
+            self.run, self.config.log_to, self.training.check_loss, watcher
+        )
 
     def finish(self, training: TrainingRun, watcher: Watcher[RecoverPlan]) -> RecoverResult:
         """Measure and write the checkpoint: from now on the run is finished."""

@@ -15,10 +15,7 @@ from tamtctl.data.corpus import Corpus
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
-from tamtctl.foundations.errors import (
-    DivergedError,
-    UsageError,
-)
+from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.public_names import public_model
@@ -54,7 +51,6 @@ from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.loop import TrainingRun
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder
-from tamtctl.training.run_log import Logging, RunLog
 from tamtctl.training.supervisor import Supervisor
 
 
@@ -241,25 +237,12 @@ class PreparedSearch:
             DivergedError: The loss exploded or is no number; the message names the step and the
                 last good checkpoint.
         """
-
-        def progress(report: StepReport) -> None:
-            watcher.progress(report)
-            self.watched.check_loss(report)
-
-        after_step = self.supervisor.step
-        world().on_first(lambda: self.run.start(after_step=after_step))
+        world().on_first(lambda: self.run.start(after_step=self.supervisor.step))
         if not self.config.is_trained:
             return TrainingRun(steps=0, seconds=0.0, tokens_per_second=0.0)
-        try:
-            if not world().is_first:
-                return self.supervisor.run(None, progress, watcher.note)
-            logging = Logging(self.config.log_to, self.run.name, self.run.config)
-            with RunLog(self.run.path, after_step, logging, watcher.note) as log:
-                return self.supervisor.run(log, progress, watcher.note)
-        except DivergedError as error:
-            good = self.supervisor.checkpoints.paths()
-            last = f"the last good checkpoint is {good[-1]}" if good else "none was saved before"
-            raise DivergedError(f"{error}; {last}") from error
+        return self.supervisor.run_in(
+            self.run, self.config.log_to, self.watched.check_loss, watcher
+        )
 
     def finish(self, training: TrainingRun, watcher: Watcher[SearchPlan]) -> SearchResult:
         """Evaluate and save: from now on the run is finished."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tamtctl.cli.console import Page, PlainTable
+from tamtctl.cli.console import Page
 from tamtctl.cli.pace import duration
-from tamtctl.cli.views.words import count, error_text, place
+from tamtctl.cli.views.loss_table import loss_table
+from tamtctl.cli.views.words import count, place, sentence
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.objectives import terms_of
 
@@ -44,17 +45,7 @@ def show_recovery(output: Page, result: RecoverResult) -> None:
         f"Held-out {result.objective} loss at sparsity {result.sparsity:.4g}, "
         f"{terms_of(result.objective).unit}, {result.text}"
     )
-    table = PlainTable("weights")
-    table.add_column("loss", justify="right")
-    table.add_column("± s.e.", justify="right")
-    if result.check_losses:
-        table.add_column("check corpus", justify="right")
-    for name, loss in result.losses.items():
-        row = [name, f"{loss:.3f}", error_text(result.standard_errors[name], 3)]
-        if result.check_losses:
-            row.append(f"{result.check_losses[name]:.3f}")
-        table.add_row(*row, style="bold" if name == "recovered" else None)
-    output.table(table)
+    output.table(loss_table("weights", result, found="recovered"))
     for line in _claims(result):
         output.line(line)
     zeros = f"all {result.zeros:,} zeros kept" if result.zeros else "what is pruned is cut out"
@@ -70,7 +61,7 @@ def show_recovery(output: Page, result: RecoverResult) -> None:
 def _claims(result: RecoverResult) -> Iterator[str]:
     """Yield what the losses say, or why they say nothing."""
     if line := result.text.too_few:
-        yield line[0].upper() + line[1:] + "."
+        yield sentence(line)
         return
     dense, ticket, recovered = result.losses.values()
     if ticket <= dense:

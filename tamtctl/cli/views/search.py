@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tamtctl.cli.console import Page, PlainTable
+from tamtctl.cli.console import Page
 from tamtctl.cli.pace import duration
-from tamtctl.cli.views.words import count, error_text, gap_closed, parts_text, place, tokens
+from tamtctl.cli.views.loss_table import loss_table
+from tamtctl.cli.views.words import count, gap_closed, parts_text, place, sentence, tokens
 from tamtctl.data.units import UNITS
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.allocations import UNIFORM
@@ -83,18 +84,7 @@ def show_search_result(output: Page, result: SearchResult) -> None:
         f"{_allocation(result)}, "
         f"{terms_of(result.objective).unit}{where}"
     )
-    table = PlainTable("mask")
-    table.add_column("loss", justify="right")
-    table.add_column("± s.e.", justify="right")
-    if result.check_losses:
-        table.add_column("check corpus", justify="right")
-    for name, loss in result.losses.items():
-        row = [_row(name, result), f"{loss:.3f}", error_text(result.standard_errors[name], 3)]
-        if result.check_losses:
-            row.append(f"{result.check_losses[name]:.3f}")
-        style = "bold" if name == "ticket" else None
-        table.add_row(*row, style=style)
-    output.table(table)
+    output.table(loss_table("mask", result, found="ticket", called=lambda name: _row(name, result)))
     for line in _claims(result):
         output.line(line)
     if result.steps:
@@ -135,6 +125,6 @@ def _claims(result: SearchResult) -> Iterator[str]:
             start = f"the {row.name} mask" + (" it started from" if row.has_seeds else "")
         yield f"The mask did not change: it is {start}."
     if result.text and (line := result.text.too_few):
-        yield line[0].upper() + line[1:] + "."
+        yield sentence(line)
     elif result.steps and result.changed is not False:
         yield from filter(None, [gap_closed(result.losses, result.standard_errors)])

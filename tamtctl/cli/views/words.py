@@ -34,6 +34,11 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} " + (noun if number == 1 else plural or f"{noun}s")
 
 
+def sentence(clause: str) -> str:
+    """Return a clause that stands by itself."""
+    return f"{clause[0].upper()}{clause[1:]}."
+
+
 def tokens(count: int) -> str:
     """Return a number of tokens, in thousands or millions."""
     return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"

@@ -27,6 +27,7 @@ __all__ = [
     "held_out_losses",
     "no_losses",
     "total_error",
+    "total_loss",
 ]
 
 
@@ -62,6 +63,11 @@ class HeldOutLoss:
     def of_nothing(self) -> HeldOutLoss:
         """Return the loss 0 on the same targets: the dense model's distance to itself."""
         return HeldOutLoss(np.zeros_like(self.sums), self.counts)
+
+
+def total_loss(losses: Iterable[HeldOutLoss]) -> float:
+    """Return the sum of the means of losses, each in the unit of its term."""
+    return math.fsum(loss.mean for loss in losses)
 
 
 def total_error(losses: Iterable[HeldOutLoss]) -> float | None:

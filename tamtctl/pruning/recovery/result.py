@@ -10,10 +10,10 @@ from typing import Any
 from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
 from tamtctl.foundations.shown import Shown
 from tamtctl.pruning.recovery.config import RecoverConfig
+from tamtctl.pruning.searching.result import in_order
 from tamtctl.training.run_folder import RunFolder
 
 DENSE, TICKET, RECOVERED = CANDIDATES = ("dense", "ticket", "recovered")
-_TABLES = ("losses", "standard_errors", "check_losses")  # fields of a result: loss by candidate
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,9 +138,6 @@ class RecoverResult(Shown):
         Raises:
             TypeError: It has other fields, as those of another version.
         """
-        tables = {
-            key: {name: values[key][name] for name in CANDIDATES if name in values[key]}
-            for key in _TABLES
-        }
+        tables = in_order(values, CANDIDATES)
         where = {"model": model, "run_folder": run.path, "already_done": True}
         return cls(**(dict(values) | tables | where))

@@ -23,10 +23,17 @@ from tamtctl.foundations.watching import Watcher
 from tamtctl.models.encoder import Encoder, check_length
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, total_error
+from tamtctl.pruning.objectives.held_out_loss import total_error, total_loss
 from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.pruning.recovery.record import RECOVERY_FILE, record_of
-from tamtctl.pruning.recovery.result import DENSE, RECOVERED, TICKET, RecoverPlan, RecoverResult
+from tamtctl.pruning.recovery.result import (
+    CANDIDATES,
+    DENSE,
+    RECOVERED,
+    TICKET,
+    RecoverPlan,
+    RecoverResult,
+)
 from tamtctl.pruning.recovery.training import SurvivorTraining, lost_zeros
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.searching.reading import read_text
@@ -233,7 +240,7 @@ class PreparedRecovery:
             }
             found[name][TICKET] = probe.losses(text, training.masks)
         losses = {
-            name: {who: _total(of[who]) for who in (DENSE, TICKET, RECOVERED)}
+            name: {who: total_loss(of[who].values()) for who in CANDIDATES}
             for name, of in found.items()
         }
         errors = {who: total_error(of.values()) for who, of in found["losses"].items()}
@@ -244,10 +251,6 @@ _MEASURED = (
     "objective", "zeros", "steps", "seconds", "losses", "standard_errors", "check_losses", "unit",
     "sequences", "sequence_length",
 )  # fmt: skip
-
-
-def _total(terms: Mapping[str, HeldOutLoss]) -> float:
-    return math.fsum(term.mean for term in terms.values())
 
 
 def check_done(run: RunFolder, values: Mapping[str, Any]) -> RecoverResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,16 +180,25 @@ class SearchResult(Shown):
         Raises:
             TypeError: It has other fields, as those of another version.
         """
-        rows: dict[str, Any] = {key: _in_order(values[key]) for key in _TABLES if key in values}
+        rows = in_order(values, candidates())
         if (counts := values.get("parameters")) is not None:
             rows["parameters"] = ParameterCounts(**counts)
         where = {"ticket": run.ticket, "run_folder": run.path, "already_done": True}
         return cls(**(dict(values) | rows | where))
 
 
-def _in_order(losses: Mapping[str, Any]) -> dict[str, Any]:
-    """Return losses in the order in which they are taken, which a file does not keep."""
-    return {name: losses[name] for name in candidates() if name in losses}
+def in_order(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return the tables of losses of a result in the order of candidates, which no file keeps.
+
+    Args:
+        values: The plain JSON values of the result; what they lack is left out.
+        names: The candidates in the order in which they are measured.
+    """
+    return {
+        key: {name: values[key][name] for name in names if name in values[key]}
+        for key in _TABLES
+        if key in values
+    }
 
 
 def candidates() -> tuple[str, ...]:

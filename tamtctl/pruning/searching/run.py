@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +26,7 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import is_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.methods import IMP, TAMT
-from tamtctl.pruning.objectives.held_out_loss import total_error
+from tamtctl.pruning.objectives.held_out_loss import total_error, total_loss
 from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
 from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.searching.initial_mask import (
@@ -339,7 +338,7 @@ class PreparedSearch:
             for name, text in self.held_out.items():
                 with self.training.steps.pretrained_head():
                     terms = self.probe.losses(text, mask)
-                losses[name][candidate] = math.fsum(term.mean for term in terms.values())
+                losses[name][candidate] = total_loss(terms.values())
                 if name == "losses":
                     errors[candidate] = total_error(terms.values())
         return losses, errors

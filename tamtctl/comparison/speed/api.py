@@ -26,7 +26,6 @@ from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.config import settings_of
 from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
 from tamtctl.foundations.paths import expanded
-from tamtctl.foundations.untrusted import Defect
 from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched, work
 from tamtctl.models.onnx.encoder import find_graph
@@ -133,11 +132,7 @@ def _dense(config: BenchConfig) -> str | None:
     if config.against != DENSE:
         return config.against
     for name in config.folders:
-        try:
-            base = recovered_from(expanded(name))
-        except Defect as error:
-            raise ModelError(f"{name!r} does not say what it was made of: {error}") from error
-        if base is not None:
+        if (base := recovered_from(name)) is not None:
             return base
     raise UsageError(
         f"--against {DENSE} takes a checkpoint that recover wrote, which names its base model; "

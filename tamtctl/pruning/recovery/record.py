@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.foundations.digests import file_sha256
+from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.public_names import public, public_model, public_search
@@ -55,15 +56,25 @@ def record_of(
     }
 
 
-def recovered_from(folder: Path) -> str | None:
+def recovered_from(name: str) -> str | None:
     """Return the base model of a recovered checkpoint, as it can be loaded; None if it is none.
 
     A local one is found as long as the checkpoint stands in its run's folder. The files may be a
     stranger's.
 
+    Args:
+        name: A folder, or what else a model may be called.
+
     Raises:
-        Defect: They are not what a recovery writes.
+        ModelError: They are not what a recovery writes.
     """
+    try:
+        return _base_of(expanded(name))
+    except Defect as error:
+        raise ModelError(f"{name!r} does not say what it was made of: {error}") from error
+
+
+def _base_of(folder: Path) -> str | None:
     try:
         content = read_regular(folder / RECOVERY_FILE, _MOST_BYTES)
     except OSError:

@@ -15,8 +15,6 @@ from tamtctl.data.text.documents import PYTHON_DOCS
 from tamtctl.data.units import rows_of
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError
-from tamtctl.foundations.paths import expanded
-from tamtctl.foundations.untrusted import Defect
 from tamtctl.models.encoder import Encoder, check_length, max_sequence_length
 from tamtctl.models.loading import load_encoder
 from tamtctl.models.usual_rows import usual_rows
@@ -125,7 +123,9 @@ def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | N
     """Return the dense model that an encoder is compared with, None if the task needs none."""
     if not terms.need_teacher:
         return None
-    used = fine_tuned.facts.model if fine_tuned and fine_tuned.facts else _recovered(config.name)
+    used = (
+        fine_tuned.facts.model if fine_tuned and fine_tuned.facts else recovered_from(config.name)
+    )
     if not (config.model or used):
         raise UsageError(
             f"{needing('teacher', terms)} measures how far an encoder is from the dense model "
@@ -133,13 +133,6 @@ def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | N
             f"{config.name} does not say which that is; give it with --model"
         )
     return config.model or used
-
-
-def _recovered(name: str) -> str | None:
-    try:
-        return recovered_from(expanded(name))
-    except Defect as error:
-        raise ModelError(f"{name!r} does not say what it was made of: {error}") from error
 
 
 def _teacher(dense: str, encoder: Encoder, device: torch.device) -> dict[str, Tensor]:

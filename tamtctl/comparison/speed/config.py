@@ -8,9 +8,7 @@ from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least, each, given, seed_number
 from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
 from tamtctl.foundations.errors import UsageError
-from tamtctl.pruning.objectives import objectives
-from tamtctl.tasks.benchmarks.table import zero_shot_tasks
-from tamtctl.tasks.measures import MEASURES
+from tamtctl.tasks.benchmarks.table import measured_without_training
 from tamtctl.tasks.registry import TASKS
 
 DENSE = "dense"  # of --against: the model that a recovered checkpoint says it was made of
@@ -71,7 +69,7 @@ class BenchConfig(Config):
         help="Quality to put beside: a task or a loss that evaluate measures, one of {choices}. "
         "May be given several times.",
         panel=METHOD,
-        choices=lambda: (*objectives(), *zero_shot_tasks(), *MEASURES, *TASKS),
+        choices=lambda: (*measured_without_training(), *TASKS),
         is_open=True,
         typed=Typed(name="task"),
     )

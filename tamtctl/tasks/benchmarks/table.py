@@ -103,3 +103,8 @@ def register_benchmark(row: Benchmark) -> Benchmark:
 def zero_shot_tasks() -> dict[str, Task]:
     """Return what ``evaluate`` measures without training: name → the task with the labels."""
     return {row.zero_shot: row.task for row in BENCHMARKS.values() if row.zero_shot}
+
+
+def measured_without_training() -> tuple[str, ...]:
+    """Return all that ``evaluate`` measures without labels to train on: no task has such a name."""
+    return (*objectives(), *zero_shot_tasks(), *MEASURES)

@@ -11,7 +11,7 @@ from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched
 from tamtctl.models.files import MODULES
 from tamtctl.pruning.objectives import objectives
-from tamtctl.tasks.benchmarks.table import zero_shot_tasks
+from tamtctl.tasks.benchmarks.table import measured_without_training, zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.losses import evaluate_loss
@@ -94,7 +94,7 @@ def label(
     file = expanded(file)
     watcher = watcher or Silent()
     watcher.status(f"labelling {file}")
-    if config.task in (*objectives(), *zero_shot_tasks(), *MEASURES):
+    if config.task in measured_without_training():
         raise UsageError(
             f"--predict needs a task with labels, and {config.task} has none; give the --task that "
             f"{config.name} was fine-tuned on"

@@ -17,8 +17,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.text_inputs import TextInputs
-from tamtctl.pruning.objectives import objectives
-from tamtctl.tasks.benchmarks.table import BENCHMARKS, zero_shot_tasks
+from tamtctl.tasks.benchmarks.table import BENCHMARKS, measured_without_training
 from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.examples import Examples
@@ -29,7 +28,6 @@ from tamtctl.tasks.kinds.predicting import predict
 from tamtctl.tasks.labelled.notes import cut_notes
 from tamtctl.tasks.labelled.opening import open_dev_file, open_task
 from tamtctl.tasks.labelled.records import TaskData
-from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.registry import TASKS, find_task
 from tamtctl.tasks.run_facts import SEED_METRICS, RunFacts
 from tamtctl.tasks.task import Task
@@ -85,7 +83,7 @@ class FineTuned:
         name, asked = config.name, config.task
         if found and asked in (None, found.task.name):
             return found
-        task = find_task(asked, *objectives(), *zero_shot_tasks(), *MEASURES) if asked else None
+        task = find_task(asked, *measured_without_training()) if asked else None
         if ticket:
             on, wanted = (f" on {task.name}", task.name) if task else ("", "TASK")
             raise UsageError(

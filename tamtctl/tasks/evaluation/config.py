@@ -8,9 +8,7 @@ from tamtctl.data.units import BLOCKS, SENTENCES, rows_setting
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least
 from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
-from tamtctl.pruning.objectives import objectives
-from tamtctl.tasks.benchmarks.table import zero_shot_tasks
-from tamtctl.tasks.measures import MEASURES
+from tamtctl.tasks.benchmarks.table import measured_without_training
 from tamtctl.tasks.registry import TASKS
 from tamtctl.tasks.task import check_columns
 from tamtctl.ticket.places import ticket_names
@@ -43,7 +41,7 @@ class EvaluateConfig(Config):
         "queries, or the task of a checkpoint.",
         panel=METHOD,
         is_common=True,
-        choices=lambda: (*objectives(), *zero_shot_tasks(), *MEASURES, *TASKS),
+        choices=lambda: (*measured_without_training(), *TASKS),
         is_open=True,
     )
     model: str | None = setting(

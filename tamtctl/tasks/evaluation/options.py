@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.objectives import TERMS, Term, objectives, terms_of
-from tamtctl.tasks.benchmarks.table import zero_shot_tasks
+from tamtctl.tasks.benchmarks.table import measured_without_training, zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import OWN, PUBLIC
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.measures import MEASURES
@@ -25,10 +25,10 @@ def check_options(config: EvaluateConfig, kind: str) -> None:
     Raises:
         UsageError: One is given; the message says what it is for.
     """
-    losses, zero_shot, measures = objectives(), tuple(zero_shot_tasks()), tuple(MEASURES)
+    losses = objectives()
     table: dict[str, tuple[object, tuple[str, ...]]] = {
-        "--model": (config.model, (*losses, *zero_shot, *measures)),
-        "--data-dir": (config.data_dir, (*zero_shot, PUBLIC)),
+        "--model": (config.model, measured_without_training()),
+        "--data-dir": (config.data_dir, (*zero_shot_tasks(), PUBLIC)),
         "--dev": (config.dev, (OWN,)),
         "--text-column": (config.text_columns, (*losses, OWN, PREDICT)),
         "--label-column": (config.label_column, (OWN,)),

@@ -26,11 +26,9 @@ from tamtctl.foundations.config import (
     setting,
 )
 from tamtctl.foundations.errors import UsageError
-from tamtctl.pruning.objectives import objectives
-from tamtctl.tasks.benchmarks.table import zero_shot_tasks
+from tamtctl.tasks.benchmarks.table import measured_without_training
 from tamtctl.tasks.finetuning.schedule import TASK_RECIPES, Wishes
 from tamtctl.tasks.kinds.table import own_kinds
-from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.registry import TASKS, find_task
 from tamtctl.tasks.task import check_columns
 from tamtctl.ticket.places import ticket_names
@@ -261,7 +259,7 @@ def _require_own_files(config: FinetuneConfig) -> None:
             f"a task of your own cannot be called {config.task!r}: its name must be letters, "
             "digits, -, _ and ., at most 64 of them"
         )
-    if config.task in (*objectives(), *zero_shot_tasks(), *MEASURES):
+    if config.task in measured_without_training():
         raise UsageError(
             f"a task of your own cannot be called {config.task!r}, which is a measure of evaluate; "
             "give another name"

@@ -193,7 +193,7 @@ def text_features(
         ids += encoded["input_ids"]
         types += encoded.get("token_type_ids", [])
         full = [i for i, own in enumerate(encoded["input_ids"]) if len(own) >= max_length]
-        lengths = _whole_lengths([[column[i] for i in full] for column in part], tokenizer)
+        lengths = whole_lengths([[column[i] for i in full] for column in part], tokenizer)
         whole |= {start + i: length for i, length in zip(full, lengths, strict=True)}
     fill_empty(ids, types, tokenizer)
     return Features(
@@ -206,8 +206,8 @@ def text_features(
     )
 
 
-def _whole_lengths(texts: list[list[str]], tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Return how many tokens texts or pairs have if nothing is cut."""
+def whole_lengths(texts: list[list[str]], tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return how many tokens texts or pairs, in one or two columns, have if nothing is cut."""
     if not texts[0]:
         return []
     return list(

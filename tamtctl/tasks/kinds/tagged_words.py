@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamtctl.data.padded_batches import TEXTS_AT_ONCE, Encoded, Features, fill_empty
+from tamtctl.data.padded_batches import TEXTS_AT_ONCE, Encoded, Features, fill_empty, whole_lengths
 from tamtctl.data.padding import IdArray, pad_id
 from tamtctl.foundations.working import counted
 from tamtctl.models.text_inputs import TextInputs
@@ -78,9 +77,9 @@ def tagged_words(
             is_text = np.array([s == 0 for s in encoded.sequence_ids(i)], bool)
             firsts.append(first_tokens(sentences[start + i], spans, is_text))
         full = [i for i, own in enumerate(encoded["input_ids"]) if len(own) >= inputs.max_length]
-        cut |= {
-            start + i: n for i, n in _whole_lengths(part, full, inputs) if n > inputs.max_length
-        }
+        lengths = whole_lengths([[part[i] for i in full]], inputs.tokenizer)
+        wholes = zip(full, lengths, strict=True)
+        cut |= {start + i: length for i, length in wholes if length > inputs.max_length}
     fill_empty(ids, types, inputs.tokenizer)
     features = WordFeatures(
         ids,
@@ -126,15 +125,6 @@ def _labels(tags: Sequence[Sequence[int]], firsts: list[IdArray], longest: int) 
         if len(own):
             labels[row, places[places >= 0]] = np.array(own)[places >= 0]
     return torch.from_numpy(labels)
-
-
-def _whole_lengths(texts: list[str], rows: list[int], inputs: TextInputs) -> list[tuple[int, int]]:
-    """Return how many tokens these rows have if nothing is cut."""
-    if not rows:
-        return []
-    chosen = [texts[i] for i in rows]
-    whole: Any = inputs.tokenizer(chosen, return_attention_mask=False, verbose=False)["input_ids"]
-    return list(zip(rows, map(len, whole), strict=True))
 
 
 def _cut_words(firsts: IdArray) -> int:

@@ -146,13 +146,9 @@ class Bench:
             masks: Name → boolean mask; a matrix without one stays dense.
             term: The loss.
         """
-        return self._choosing_text.losses(self.completed(masks), [term])[term]
-
-    @property
-    def choosing_sequences(self) -> int:
-        """How many sequences `choosing_loss` is taken on."""
-        return len(self._choosing_text.cut.sequences)
+        return self.choosing_text.losses(self.completed(masks), [term])[term]
 
     @cached_property
-    def _choosing_text(self) -> HeldOutText:
+    def choosing_text(self) -> HeldOutText:
+        """The part of the training text that choices are made on."""
         return self.text.of_training()

@@ -70,11 +70,11 @@ def _ceiling(opened: Opened, one: Subnetwork, measure: str) -> Ceiling:
     if known := _read(file, measure, one.steps, text.terms):
         return known
     training, probe = _prepared(opened, one, measure)
-    choosing = text.of_training()
+    choosing, trial = opened.bench.choosing_text, max(1, one.steps // _TRIAL)
 
     def judged(rate: float) -> float:
         try:
-            with training.trained(max(1, one.steps // _TRIAL if one.steps else 1), rate):
+            with training.trained(trial, rate):
                 return probe.losses_as_folded(choosing.cut)[term_of(measure)].mean
         except DivergedError:
             return math.inf
@@ -97,9 +97,7 @@ def _prepared(opened: Opened, one: Subnetwork, measure: str) -> tuple[WeightTrai
     search = config.search_config(Cell(one.method, one.sparsity, one.seed))
     search = search.filled_in(objective=term_of(measure))
     needs_head = any(terms_of(name).need_head for name in text.terms)
-    encoder = load_encoder(
-        search.model, with_head=needs_head, revision=text.encoder.revision
-    )  # fmt: skip
+    encoder = load_encoder(search.model, with_head=needs_head, revision=text.encoder.revision)
     cast(nn.Module, encoder.model).to(text.compute.device)
     whole = text.training_text()
     training = WeightTraining(search, text.compute, encoder, whole)

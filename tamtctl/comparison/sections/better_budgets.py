@@ -159,7 +159,7 @@ def find(comparison: Comparison, opened: Opened) -> BetterBudgets | None:
         if one.masks and not one.is_one_shot:
             found = (one.label, one.losses[measure].mean)
             best[one.sparsity] = min(best.get(one.sparsity, found), found, key=lambda pair: pair[1])
-    return BetterBudgets(criteria, best, opened.bench.choosing_sequences)
+    return BetterBudgets(criteria, best, len(opened.bench.choosing_text.cut.sequences))
 
 
 def _criteria(comparison: Comparison, opened: Opened) -> Iterator[TwoBudgets]:

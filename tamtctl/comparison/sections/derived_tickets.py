@@ -74,16 +74,17 @@ def find(comparison: Comparison, opened: Opened) -> DerivedTickets:
 def _derived(comparison: Comparison, opened: Opened) -> Iterator[Derived]:
     if not opened.config.keep_scores:
         return
-    bench, text = opened.bench, opened.bench.text
+    bench = opened.bench
     trained = [one for one in comparison.subnetworks if one.found_by == TAMT]
     for one, own in itertools.permutations(trained, 2):
         if (one.method, one.seed) != (own.method, own.seed) or not (one.path and own.masks):
             continue
         keep = own.masks.kept
-        reached = {name: weight.cpu() for name, weight in text.frozen.items() if name in keep}
-        masks = masks_from_scores(one.path.parent, reached, keep, bench.pattern)
-        losses = text.losses(bench.completed(masks))
-        for term in (one.objective or "").split("+"):
+        weights = {name: bench.weights[name] for name in bench.text.frozen if name in keep}
+        masks = masks_from_scores(one.path.parent, weights, keep, bench.pattern)
+        terms = (one.objective or "").split("+")
+        losses = bench.losses(masks, terms)
+        for term in terms:
             cost = loss_difference([losses[term]], [own.losses[term]])
             yield Derived(
                 one.label, one.seed, one.sparsity, own.sparsity, term, losses[term].mean, cost

@@ -17,7 +17,7 @@ from tamtctl.comparison.rendering.plotting import on_dark, render
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.sections.table import in_order
 from tamtctl.foundations import printable
-from tamtctl.foundations.environment import env
+from tamtctl.foundations.environment import published_env
 from tamtctl.foundations.loss_units import MIN_SEQUENCES
 from tamtctl.foundations.public_names import public, public_search
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
@@ -53,7 +53,7 @@ def write_report(comparison: Comparison) -> None:
     (folder / CSV).write_text(_csv(comparison), encoding="utf-8")
     table = latex(report.first[0], caption(comparison), "tab:lottery-tickets")
     (folder / LATEX).write_text(table, encoding="utf-8")
-    write_json(folder / JSON, _published(comparison.to_dict()) | {"environment": _machine()})
+    write_json(folder / JSON, _published(comparison.to_dict()) | {"environment": published_env()})
 
 
 def first_tables(comparison: Comparison) -> list[Table]:
@@ -176,13 +176,6 @@ def _row_without_place(row: Mapping[str, Any]) -> dict[str, Any]:
 def _without_place(path: str) -> str:
     """Return a path below the working directory as it is, of any other the last part."""
     return public(path) if Path(path).is_absolute() or ".." in Path(path).parts else path
-
-
-def _machine() -> dict[str, str]:
-    """Return what the numbers may depend on, but not where things lie."""
-    facts = env()
-    facts["python"] = facts["python"].partition(" (")[0]
-    return {name: fact for name, fact in facts.items() if not name.endswith("cache")}
 
 
 def _csv(comparison: Comparison) -> str:

@@ -31,18 +31,30 @@ def env() -> dict[str, str]:
         >>> tamtctl.env()["tamtctl"] == tamtctl.__version__
         True
     """
-    facts = {
+    facts = _machine()
+    facts["python"] += f" ({sys.executable})"
+    return facts | {"cache": _cache(), "hub cache": HF_HUB_CACHE} | _versions()
+
+
+def published_env() -> dict[str, str]:
+    """Return what numbers may depend on, but not where things lie on this machine."""
+    return _machine() | _versions()
+
+
+def _machine() -> dict[str, str]:
+    return {
         "tamtctl": importlib.metadata.version("tamtctl"),
-        "python": f"{platform.python_version()} ({sys.executable})",
+        "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads, "
         f"{torch.backends.cpu.get_cpu_capability()}",
         "cuda": _cuda(),
         "mps": "available" if torch.backends.mps.is_available() else "not available",
-        "cache": _cache(),
-        "hub cache": HF_HUB_CACHE,
     }
-    return facts | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def _cache() -> str:

@@ -10,7 +10,7 @@ from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.found import Found, Table
 from tamtctl.comparison.opening import Opened, OpenedTicket
 from tamtctl.comparison.result import Comparison
-from tamtctl.foundations.environment import env
+from tamtctl.foundations.environment import published_env
 from tamtctl.foundations.typed_command import typed_command
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.methods import IMP, TAMT
@@ -42,8 +42,7 @@ def find(comparison: Comparison, opened: Opened) -> Provenance:
 
 def _rows(comparison: Comparison, opened: Opened) -> Iterator[tuple[str, str]]:
     config = comparison.config
-    machine = env()
-    machine["python"] = machine["python"].partition(" (")[0]
+    machine = published_env()
     yield "command", typed_command("compare", config)
     yield "date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     yield "versions", ", ".join(f"{name} {machine[name]}" for name in _VERSIONS)

@@ -59,8 +59,7 @@ def compare(
     folder = replace(folder, identity=_identity(opened))
     folder.finished(force=force)
     with promising(KEPT):
-        cells = [*opened.cells, *opened.beside]
-        runs = make_runs(opened.config, cells, opened.model, force=force, watcher=watcher)
+        runs = make_runs(opened.config, opened.searched, opened.model, force=force, watcher=watcher)
         subnetworks = measured(opened, runs, watcher)
         beside = measured_beside(opened, runs)
         trained_on = ceilings(opened, subnetworks, watcher)
@@ -106,8 +105,7 @@ def plan_comparison(
     """
     watcher = watcher or Silent()
     opened = open_comparison(config, watcher)
-    cells = [*opened.cells, *opened.beside]
-    return plan_runs(opened.config, cells, shard=shard, watcher=watcher)
+    return plan_runs(opened.config, opened.searched, shard=shard, watcher=watcher)
 
 
 @watched(default_watcher)
@@ -134,8 +132,9 @@ def make_part(
     """
     watcher = watcher or Silent()
     opened = open_comparison(config, watcher)
-    cells = [*opened.cells, *opened.beside]
-    return make_runs(opened.config, cells, opened.model, shard=shard, force=force, watcher=watcher)
+    return make_runs(
+        opened.config, opened.searched, opened.model, shard=shard, force=force, watcher=watcher
+    )
 
 
 def _identity(opened: Opened) -> Identity:

@@ -73,6 +73,11 @@ class Opened:
         return self.bench.text.encoder.id
 
     @property
+    def searched(self) -> list[Cell]:
+        """All cells that may take a run."""
+        return [*self.cells, *self.beside]
+
+    @property
     def uneven_levels(self) -> list[TicketLevel]:
         """The levels of tickets that no cell is of."""
         levels = {one.at.level: one.at for one in self.tickets.values() if one.at.level.among}

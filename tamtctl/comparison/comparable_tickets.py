@@ -57,16 +57,23 @@ def notes_on_training(
 
 
 def notes_on_other_content(
-    measured: Iterable[tuple[TextSource, HeldOutText]], tickets: Mapping[str, Ticket]
+    measured: Iterable[tuple[TextSource, HeldOutText]],
+    tickets: Mapping[str, Ticket],
+    sources: Mapping[str, TextSource],
 ) -> Iterator[str]:
     """Yield which tickets were trained on a text of the name that is measured, but not on this one.
 
     A ticket holds the digests of what it was trained on. What it was measured on then is told by
     its corpus only where it had no held-out text of its own.
+
+    Args:
+        measured: Each text, and where it comes from.
+        tickets: Label in tables → the ticket.
+        sources: Label → the text that the ticket was trained on.
     """
     for source, text in measured:
         for label, ticket in tickets.items():
-            own = TextSource.of(ticket)
+            own = sources[label]
             digests = ticket.metrics.get("trained_on")
             if not isinstance(digests, list | tuple) or own.held_out or source.held_out:
                 continue

@@ -14,15 +14,18 @@ from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.ticket.texts import TextSource, labels_of
-from tamtctl.ticket.ticket import Ticket
 
 
 def text_sources(
-    config: CompareConfig, tickets: Mapping[str, Ticket]
+    config: CompareConfig, own: Mapping[str, TextSource]
 ) -> tuple[list[TextSource], list[str]]:
-    """Return the texts to measure on: what is asked for, or what each ticket was trained on."""
+    """Return the texts to measure on: what is asked for, or what each ticket was trained on.
+
+    Args:
+        config: What is asked for.
+        own: Label → the text that each ticket was trained on.
+    """
     default = config.defaults()
-    own = {label: TextSource.of(ticket) for label, ticket in tickets.items()}
     said = [source.sequence_length for source in own.values() if source.sequence_length]
     lengths = [config.sequence_length] if config.sequence_length else said
     lengths = lengths or [default.sequence_length]  # a ticket that says none takes the others'
@@ -52,23 +55,25 @@ def text_sources(
     notes = []
     if silent := [label for label, source in own.items() if not source.corpus]:
         if not known:
-            rows = default.rows or usual_rows(default.model)
-            known = [
-                TextSource(
-                    tuple(default.corpus),
-                    tuple(default.held_out),
-                    default.text_column,
-                    length,
-                    rows,
-                )
-                for length in lengths
-            ]
+            usual = source_of(default)
+            known = [replace(usual, sequence_length=length) for length in lengths]
         says = "says" if len(silent) == 1 else "say"
         notes.append(
             f"{' and '.join(silent)} {says} of no text to have been trained on; "
             "choose the text with --corpus"
         )
     return sorted(set(known), key=_sort_key), notes
+
+
+def source_of(search: SearchConfig) -> TextSource:
+    """Return the text of a search."""
+    return TextSource(
+        tuple(search.corpus),
+        tuple(search.held_out),
+        search.text_column,
+        search.sequence_length,
+        search.rows or usual_rows(search.model),
+    )
 
 
 def open_texts(

@@ -20,6 +20,7 @@ from tamtctl.comparison.levels import TicketLevel, levels_of, notes_on_levels
 from tamtctl.comparison.measured_texts import (
     open_text,
     open_texts,
+    source_of,
     text_facts_of,
     text_sources,
 )
@@ -29,7 +30,6 @@ from tamtctl.comparison.sweep import CompareWatcher
 from tamtctl.comparison.ticket_labels import ticket_labels
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import UsageError
-from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.methods import sweep_methods
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.texts import TextSource
@@ -105,13 +105,7 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
 
 def _open_sweep(config: CompareConfig) -> Opened:
     search = config.search_config(config.cells()[0])
-    source = TextSource(
-        tuple(search.corpus),
-        tuple(search.held_out),
-        search.text_column,
-        search.sequence_length,
-        search.rows or usual_rows(search.model),
-    )
+    source = source_of(search)
     text = open_text(search.model, source, search, revision=None)
     config = config.filled_in(model=search.model, corpus=search.corpus)
     cells = config.cells(has_head=bool(text.head), has_pooling=text.has_pooling)
@@ -152,7 +146,8 @@ def _open_tickets(
     config = config.filled_in(model=model)
     if config.model == first.base_model.id:
         revision = first.base_model.revision
-    sources, notes = text_sources(config, tickets)
+    own = {label: TextSource.of(ticket) for label, ticket in tickets.items()}
+    sources, notes = text_sources(config, own)
     sourced = open_texts(config, sources, revision)
     texts = {label: text for label, (_, text) in sourced.items()}
     bench = Bench(texts)
@@ -168,7 +163,6 @@ def _open_tickets(
         for label, ticket in tickets.items()
     }
     even = {one.level.sparsity for one in levels.values() if not one.level.among}
-    own = {label: TextSource.of(ticket) for label, ticket in tickets.items()}
     measured = [source for source, _ in sourced.values()]
     return Opened(
         config.filled_in(corpus=sources[0].corpus, sequence_length=sources[0].sequence_length),
@@ -180,6 +174,6 @@ def _open_tickets(
             *notes,
             *notes_on_levels(levels),
             *notes_on_training(measured, own),
-            *notes_on_other_content(sourced.values(), tickets),
+            *notes_on_other_content(sourced.values(), tickets, own),
         ),
     )

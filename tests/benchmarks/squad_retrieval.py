@@ -19,15 +19,11 @@ from rich.console import Console
 from tamtctl.data.text.reading import read_lines
 
 
-def _articles(file: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads("\n".join(read_lines(file)))["data"]
-    return found
-
-
-def _paragraphs(articles: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for article in articles:
+def _paragraphs(file: Path) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+    """Yield each paragraph: its article's title, its text on one line, and its questions."""
+    for article in json.loads("\n".join(read_lines(file)))["data"]:
         for paragraph in article["paragraphs"]:
-            yield article["title"], paragraph
+            yield article["title"], " ".join(paragraph["context"].split()), paragraph["qas"]
 
 
 def main() -> bool:
@@ -38,15 +34,15 @@ def main() -> bool:
     parser.add_argument("--questions", type=int, help="so many of the questions; by default all")
     parser.add_argument("--to", type=Path, default=Path("squad-retrieval"))
     told = parser.parse_args()
-    dev = list(_paragraphs(_articles(told.dev)))
+    dev = list(_paragraphs(told.dev))
+    train = _paragraphs(told.train) if told.train else ()
     passages: dict[str, str] = {}  # text → id
-    for file in filter(None, (told.dev, told.train)):
-        for _, paragraph in _paragraphs(_articles(file)):
-            passages.setdefault(" ".join(paragraph["context"].split()), f"p{len(passages)}")
+    for _, context, _ in (*dev, *train):
+        passages.setdefault(context, f"p{len(passages)}")
     asked = [
-        (question["id"], question["question"], title, " ".join(paragraph["context"].split()))
-        for title, paragraph in dev
-        for question in paragraph["qas"]
+        (question["id"], question["question"], title, context)
+        for title, context, questions in dev
+        for question in questions
     ]
     chosen = np.linspace(0, len(asked) - 1, told.questions or len(asked)).round().astype(int)
     asked = [asked[i] for i in chosen]

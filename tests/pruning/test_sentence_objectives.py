@@ -80,44 +80,45 @@ def embedded(
     return torch.stack(found)  # (B, D)
 
 
-def layer_of(folder: Path) -> torch.nn.Linear:
-    return dense_layer(folder / "another")
+def of_rows_alone(
+    encoder: Encoder, masked: Mapping[str, Tensor], dense: Mapping[str, Tensor], folder: Path
+) -> tuple[Tensor, Tensor]:
+    """Embed each of the `ROWS` by itself with the masked weights, and with the dense ones."""
+    layer = dense_layer(folder / "another")
+    rows = [list(map(int, row[:n])) for row, n in zip(ROWS, LENGTHS, strict=True)]
+    student = embedded(encoder, masked, rows, layer)
+    with torch.no_grad():
+        return student, embedded(encoder, dense, rows, layer)
+
+
+def check_gradients(encoder: Encoder, leaves: Mapping[str, Tensor]) -> None:
+    for name, parameter in encoder.matrices.items():
+        torch.testing.assert_close(parameter.grad, leaves[name].grad, atol=1e-9, rtol=0, msg=name)
 
 
 def test_the_loss_and_its_gradient_are_those_of_rows_by_themselves(
     encoder: Encoder, tmp_path: Path
 ) -> None:
-    layer = layer_of(tmp_path)
     dense = weights_of(encoder)
-    masked = halved(dense)
-    rows = [list(map(int, row[:n])) for row, n in zip(ROWS, LENGTHS, strict=True)]
-    leaves = {name: weight.clone().requires_grad_() for name, weight in masked.items()}
-    student = embedded(encoder, leaves, rows, layer)
-    with torch.no_grad():
-        teacher = embedded(encoder, dense, rows, layer)
+    leaves = {name: weight.requires_grad_() for name, weight in halved(dense).items()}
+    student, teacher = of_rows_alone(encoder, leaves, dense, tmp_path)
     wanted = 1 - (student * teacher).sum(1)
     wanted.mean().backward()
 
     objective = Objective(encoder, "embedding", dense)
-    put(encoder, masked)
+    put(encoder, halved(dense))
     batch = clean(ROWS, LENGTHS)
     (found,) = objective.terms(batch).values()
     assert torch.allclose(found, wanted, atol=1e-9)
     assert objective.blocks(batch)["embedding"].tolist() == [0, 1, 2, 3]
     found.mean().backward()
-    for name, parameter in encoder.matrices.items():
-        torch.testing.assert_close(parameter.grad, leaves[name].grad, atol=1e-9, rtol=0, msg=name)
+    check_gradients(encoder, leaves)
 
 
 def test_similarities_are_those_of_rows_by_themselves(encoder: Encoder, tmp_path: Path) -> None:
-    layer = layer_of(tmp_path)
     dense = weights_of(encoder)
-    masked = halved(dense)
-    rows = [list(map(int, row[:n])) for row, n in zip(ROWS, LENGTHS, strict=True)]
-    leaves = {name: weight.clone().requires_grad_() for name, weight in masked.items()}
-    student = embedded(encoder, leaves, rows, layer)
-    with torch.no_grad():
-        teacher = embedded(encoder, dense, rows, layer)
+    leaves = {name: weight.requires_grad_() for name, weight in halved(dense).items()}
+    student, teacher = of_rows_alone(encoder, leaves, dense, tmp_path)
     wanted = torch.stack(
         [
             torch.stack(
@@ -129,13 +130,12 @@ def test_similarities_are_those_of_rows_by_themselves(encoder: Encoder, tmp_path
     )
     wanted.mean().backward()
     objective = Objective(encoder, "similarity", dense)
-    put(encoder, masked)
+    put(encoder, halved(dense))
     batch = clean(ROWS, LENGTHS)
     (found,) = objective.terms(batch).values()
     assert torch.allclose(found, wanted, atol=1e-9)
     found.mean().backward()
-    for name, parameter in encoder.matrices.items():
-        torch.testing.assert_close(parameter.grad, leaves[name].grad, atol=1e-9, rtol=0, msg=name)
+    check_gradients(encoder, leaves)
 
     # The same in parts, each of which is told what the models make of the others.
     for parameter in encoder.matrices.values():
@@ -145,8 +145,7 @@ def test_similarities_are_those_of_rows_by_themselves(encoder: Encoder, tmp_path
     for part, others in zip(parts, reversed(made), strict=True):
         (in_part,) = objective.terms(part, others=others).values()
         (in_part.sum() / 4).backward()
-    for name, parameter in encoder.matrices.items():
-        torch.testing.assert_close(parameter.grad, leaves[name].grad, atol=1e-9, rtol=0, msg=name)
+    check_gradients(encoder, leaves)
 
 
 def test_padding_and_the_rows_beside_it_do_not_count(encoder: Encoder) -> None:

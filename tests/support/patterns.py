@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 Place = tuple[str, int, int]  # matrix, row, column
 
 
-def pairs_of(names: list[str], shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[str, str]]:
+def pairs_of(names: Iterable[str]) -> list[tuple[str, str]]:
     """Return the feed-forward matrices of the tiny models, found by their names in transformers."""
     ends = (
         (".intermediate.dense.weight", ".output.dense.weight"),
@@ -31,7 +31,7 @@ def pairs_of(names: list[str], shapes: Mapping[str, tuple[int, ...]]) -> list[tu
 def units(pattern: str, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[list[list[Place]]]:
     """Yield groups of units, which compete with each other; a unit is kept or pruned as a whole."""
     if pattern == "neurons":
-        for first, second in pairs_of(list(shapes), shapes):
+        for first, second in pairs_of(shapes):
             (rows, inputs), (outputs, count) = shapes[first], shapes[second]
             yield [
                 [(first, r, c) for r in range(i, rows, count) for c in range(inputs)]

@@ -50,19 +50,17 @@ def show_bench(output: Page, result: BenchResult) -> None:
 
 def _of_model(row: Measured, tasks: list[str]) -> list[str]:
     """Return the cells that say what a model is, whatever it is run at."""
-    scores = []
-    for task in tasks:
-        metric, score, error = row.quality.get(task, ("", float("nan"), None))
-        beside = "" if error is None else f" ± {error:.3f}"
-        scores.append(f"{score:.3f}{beside} {metric}" if metric else "–")
-    bytes_, compressed = row.bytes, row.compressed
     return [
         f"{row.name} ({row.backend})",
-        "–" if bytes_ is None else size(bytes_),
-        "–" if compressed is None else size(compressed),
+        *("–" if bytes_ is None else size(bytes_) for bytes_ in (row.bytes, row.compressed)),
         f"{row.load_seconds:.2f} s",
-        *scores,
+        *(_score(*row.quality[task]) if task in row.quality else "–" for task in tasks),
     ]
+
+
+def _score(metric: str, score: float, error: float | None) -> str:
+    beside = "" if error is None else f" ± {error:.3f}"
+    return f"{score:.3f}{beside} {metric}"
 
 
 def _ratio(ratio: Interval) -> str:

@@ -17,6 +17,7 @@ from tamtctl.models.encoder import max_sequence_length
 from tamtctl.models.files import ModelFiles, torch_weights
 from tamtctl.models.heads import HeadedModel
 from tamtctl.models.loading import load_config
+from tamtctl.models.onnx.encoder import skeleton_of
 from tamtctl.models.onnx.session import OnnxModel, onnx_files
 
 TORCH = "torch"
@@ -71,11 +72,7 @@ class Subject:
 
     def limits(self) -> tuple[int, int]:
         """Return how many tokens it knows, and how many it takes at once."""
-        config = load_config(self.name)
-        with torch.device("meta"):
-            from transformers import AutoModel
-
-            skeleton = AutoModel.from_config(config, trust_remote_code=False)
+        skeleton = skeleton_of(load_config(self.name))
         table = skeleton.get_input_embeddings()
         assert isinstance(table, nn.Embedding)
         return table.num_embeddings, max_sequence_length(skeleton)

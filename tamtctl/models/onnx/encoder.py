@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.encoder import Encoder
@@ -31,14 +31,13 @@ class GraphModel(nn.Module):
         """
         super().__init__()
         self.config = load_config(name)
-        with torch.device("meta"):
-            skeleton = AutoModel.from_config(self.config, trust_remote_code=False)
-        self._graph, self._skeleton = graph, (skeleton,)  # in a tuple: it is no part of the model
+        self._graph = graph
+        self._skeleton = (skeleton_of(self.config),)  # in a tuple: it is no part of the model
 
     @property
     def base_model(self) -> PreTrainedModel:
         """The encoder's layers and their shapes, without numbers."""
-        return cast(PreTrainedModel, self._skeleton[0])
+        return self._skeleton[0]
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the table of words, of which there is the shape alone."""
@@ -60,6 +59,12 @@ class GraphModel(nn.Module):
         }
         (states,) = self._graph({name: tensor.cpu() for name, tensor in values.items()})
         return SimpleNamespace(last_hidden_state=states.to(input_ids.device))
+
+
+def skeleton_of(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the encoder of a configuration: its layers and their shapes, without numbers."""
+    with torch.device("meta"):
+        return cast(PreTrainedModel, AutoModel.from_config(config, trust_remote_code=False))
 
 
 def find_graph(name: str) -> Path | None:

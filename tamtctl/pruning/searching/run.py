@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -19,15 +18,10 @@ from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.public_names import public_model
 from tamtctl.foundations.watching import StepReport, Watcher
-from tamtctl.foundations.working import counted
 from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.encoder import Checksums, Encoder, check_length
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import is_criterion
-from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.methods import IMP, TAMT
-from tamtctl.pruning.objectives.held_out_loss import total_error, total_loss
-from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
 from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.searching.initial_mask import (
     check_scored,
@@ -38,9 +32,10 @@ from tamtctl.pruning.searching.initial_mask import (
 from tamtctl.pruning.searching.kept_losses import KeptLosses
 from tamtctl.pruning.searching.lending import loaded
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
+from tamtctl.pruning.searching.measured_masks import losses_of, masks_to_measure
 from tamtctl.pruning.searching.pattern_matrices import with_matrices_of_pattern
 from tamtctl.pruning.searching.reading import read_text
-from tamtctl.pruning.searching.result import START, SearchPlan, SearchResult, candidates
+from tamtctl.pruning.searching.result import SearchPlan, SearchResult
 from tamtctl.pruning.searching.watched_training import WatchedTraining
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.pruning.trained.kept_scores import save_scores
@@ -254,7 +249,11 @@ class PreparedSearch:
             else initial.unpacked()
         )
         watcher.status("evaluating on held-out text")
-        losses, errors = self._losses(masks)
+        makers = masks_to_measure(
+            config, self.training.frozen, start=initial.unpacked, ticket=lambda: masks
+        )
+        with self.training.steps.pretrained_head():
+            losses, errors = losses_of(makers, self.probe, self.held_out)
         flips = self.training.flips()
         changed = flips > 0 if config.is_trained else None
         text, counts = self._text(), self._parameter_counts()
@@ -310,46 +309,6 @@ class PreparedSearch:
         self.run.finish(result.to_dict())
         self.supervisor.checkpoints.remove()
         return result
-
-    def _losses(
-        self, masks: Mapping[str, Tensor]
-    ) -> tuple[dict[str, dict[str, float]], dict[str, float | None]]:
-        """Evaluate the masks and the baselines at their sparsity, with the pre-trained head.
-
-        Returns:
-            By the field of `SearchResult`, mask → loss; and mask → standard error of ``losses``.
-        """
-        config, frozen = self.config, self.training.frozen
-        context = Context(weights=frozen, seed=config.seed)
-        keep = keep_counts(frozen, config.sparsity, config.pattern)
-        masks_by_name: dict[str, Callable[[], Mapping[str, Tensor] | None]] = {
-            name: partial(one_shot_masks, name, context, keep, config.pattern)
-            for name in candidates()
-        }
-        masks_by_name["dense"] = lambda: None
-        masks_by_name[START] = self.training.initial.unpacked
-        masks_by_name["ticket"] = lambda: masks
-        if not self._starts_elsewhere:
-            del masks_by_name[START]
-        losses: dict[str, dict[str, float]] = {name: {} for name in self.held_out}
-        errors: dict[str, float | None] = {}
-        for candidate, make in counted(masks_by_name.items(), "measuring mask", len(masks_by_name)):
-            mask = make()
-            for name, text in self.held_out.items():
-                with self.training.steps.pretrained_head():
-                    terms = self.probe.losses(text, mask)
-                losses[name][candidate] = total_loss(terms.values())
-                if name == "losses":
-                    errors[candidate] = total_error(terms.values())
-        return losses, errors
-
-    @property
-    def _starts_elsewhere(self) -> bool:
-        """Whether training starts from the mask of a criterion that is no baseline."""
-        config = self.config
-        is_baseline = config.criterion.is_baseline and config.budgets_by is None
-        starts_from_criterion = config.method == IMP or is_criterion(config.init)
-        return config.is_trained and starts_from_criterion and not is_baseline
 
     def _ticket(self, masks: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> Ticket:
         config, head = self.config, self.training.steps.objective.head

@@ -9,6 +9,7 @@ import importlib
 import io
 from collections.abc import Mapping
 
+from rich.console import Console
 from rich.text import Text
 
 from tamtctl.cli.console import Page, PlainTable
@@ -18,7 +19,8 @@ _WIDTH, _HEIGHT = 100, 24  # of the text
 _ROWS = 20  # of what was labelled
 
 # Class → module and function that show it.
-_SHOWS = {
+SHOWS = {
+    "BenchResult": ("cli.views.speed", "show_bench"),
     "CacheContents": ("cli.views.caching", "show_cache"),
     "CombineResult": ("cli.views.combining", "show_combination"),
     "Comparison": ("cli.views.comparison", "show_comparison"),
@@ -28,8 +30,12 @@ _SHOWS = {
     "ImportResult": ("cli.views.exchange", "show_import"),
     "Inspection": ("cli.views.inspection", "show_inspection"),
     "Labelled": ("cli.views.tasks", "show_labelled"),
+    "Listing": ("cli.views.listing", "show_listing"),
+    "OnnxExport": ("cli.views.exchange", "show_onnx_export"),
     "PullResult": ("cli.views.exchange", "show_pull"),
     "PushResult": ("cli.views.exchange", "show_push"),
+    "RecoverPlan": ("cli.views.recovery", "show_recover_plan"),
+    "RecoverResult": ("cli.views.recovery", "show_recovery"),
     "SearchPlan": ("cli.views.search", "show_plan"),
     "SearchResult": ("cli.views.search", "show_search_result"),
     "Ticket": ("cli.views.inspection", "show_ticket"),
@@ -38,7 +44,7 @@ _SHOWS = {
 }
 
 # Drawn with characters, in columns of one width.
-_DRAWN = ("cli.views.inspection", "cli.views.similarity")
+_DRAWN = ("cli.views.inspection", "cli.views.listing", "cli.views.similarity")
 
 
 def as_text(result: object) -> str:
@@ -50,7 +56,7 @@ def as_text(result: object) -> str:
 
 def as_html(result: object) -> str:
     """Return what a notebook shows."""
-    if _SHOWS[type(result).__name__][0] in _DRAWN:
+    if SHOWS[type(result).__name__][0] in _DRAWN:
         drawn = _TextPage()
         _show_on(drawn, result)
         return "<pre>" + "\n".join(map(printable.html_text, drawn.lines)) + "</pre>"
@@ -60,7 +66,7 @@ def as_html(result: object) -> str:
 
 
 def _show_on(page: Page, result: object) -> None:
-    module, function = _SHOWS[type(result).__name__]
+    module, function = SHOWS[type(result).__name__]
     getattr(importlib.import_module(f"tamtctl.{module}"), function)(page, result)
 
 
@@ -70,7 +76,11 @@ class _TextPage(Page):
     def __init__(self) -> None:
         self._text = io.StringIO()
         super().__init__(self._text)
-        self.console.width = _WIDTH
+        # Jupyter sets FORCE_COLOR, and a text that is kept would hold the colours as codes.
+        self.console = Console(
+            file=self._text, width=_WIDTH, color_system=None, force_terminal=False,
+            highlight=False, force_jupyter=False,
+        )  # fmt: skip
         self.is_wrapped = True
 
     def hint(self, text: str) -> None:

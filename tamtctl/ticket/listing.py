@@ -11,6 +11,7 @@ from typing import Any, Literal
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import folder_size
+from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.untrusted import reason
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.reader import TicketReader
@@ -93,8 +94,8 @@ class DamagedTicket:
         return asdict(self) | {"path": str(self.path)}
 
 
-@dataclass(frozen=True)
-class Listing:
+@dataclass(frozen=True, repr=False)
+class Listing(Shown):
     """All tickets at hand.
 
     Attributes:

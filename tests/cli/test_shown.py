@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,14 +13,19 @@ import pytest
 from command_line import Run
 from small_search import small_config
 
+import tamtctl
+from tamtctl.cli.notebook import SHOWS
+from tamtctl.foundations.shown import Shown
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.result import Evaluation, Labelled
 from tamtctl.ticket.inspection import compare_masks, inspect_ticket
+from tamtctl.ticket.listing import list_tickets
 from tamtctl.ticket.places import shelf
 from tamtctl.ticket.ticket import Ticket
+from tamtctl.training.loggers import LOGGERS
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 
@@ -51,6 +58,16 @@ def check_screen(shown: object) -> str:
     return repr(shown)
 
 
+def test_every_result_has_its_view() -> None:
+    for module in pkgutil.walk_packages(tamtctl.__path__, "tamtctl."):
+        if not module.name.endswith(("__main__", *(f"{name}_log" for name in LOGGERS))):
+            importlib.import_module(module.name)
+    kinds = {*Shown.__subclasses__(), Ticket}
+    assert {kind.__name__ for kind in kinds} == set(SHOWS)
+    for module_name, function in SHOWS.values():
+        assert callable(getattr(importlib.import_module(f"tamtctl.{module_name}"), function))
+
+
 def test_a_search_shows_what_the_command_line_prints(
     tiny_model: Path, text_file: Path, run: Run
 ) -> None:
@@ -77,7 +94,8 @@ def test_a_search_shows_what_the_command_line_prints(
     assert value in check_screen(found)
 
 
-def test_a_ticket_is_one_screen_without_its_tensors() -> None:
+def test_a_ticket_is_one_screen_without_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as the kernel of a notebook does
     ticket = Ticket.load(shelf() / "nano-0.7")
     shown = check_screen(ticket)
     assert "nano" in shown
@@ -88,6 +106,10 @@ def test_a_ticket_is_one_screen_without_its_tensors() -> None:
     check_screen(comparison)
     jaccard = f"{comparison.similarities[0].average.jaccard:.4f}"
     assert any(jaccard in text for text in Cells(comparison._repr_html_()).texts)
+    assert "nano-0.7" in check_screen(list_tickets())
+    for shown_there in (ticket, comparison, list_tickets()):
+        assert "\x1b" not in repr(shown_there)
+        assert "x1b" not in shown_there._repr_html_()
 
 
 def test_text_of_strangers_is_text() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from tamtctl.cli.console import Output
+from tamtctl.cli.console import Page
 from tamtctl.cli.layout import Column, Sheet, fitting
 from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size
@@ -17,7 +17,7 @@ _INDENT = 9  # of what stands behind a label
 _ALWAYS = 4  # columns: name, loss, sparsity and date
 
 
-def show_listing(output: Output, listing: Listing) -> None:
+def show_listing(output: Page, listing: Listing) -> None:
     """Print the tickets and what is damaged; beside the result, what to know, and to type next."""
     sheet = Sheet(output, _INDENT)
     if listing.tickets:

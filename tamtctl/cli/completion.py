@@ -14,7 +14,7 @@ def among(names: Names) -> Completer:
     """Return what completes one of these names; a function is asked for them at that moment."""
 
     def complete(incomplete: str) -> list[str]:
-        return _beginning(incomplete, names() if callable(names) else names)
+        return _beginning(incomplete, _known(names))
 
     return complete
 
@@ -27,8 +27,7 @@ def completer(setting: Setting) -> Completer | None:
     are_joined = bool(facts.typed and facts.typed.between_commas)
 
     def complete(incomplete: str) -> list[str]:
-        proposed = facts.proposed() if callable(facts.proposed) else facts.proposed
-        names = [*setting.names, *proposed]
+        names = [*_known(facts.completed or facts.choices), *_known(facts.proposed)]
         if not are_joined:
             return _beginning(incomplete, names)
         before, comma, last = incomplete.rpartition(",")  # what stands before it stays as it is
@@ -36,6 +35,10 @@ def completer(setting: Setting) -> Completer | None:
         return [before + comma + name for name in _beginning(last, left)]
 
     return complete
+
+
+def _known(names: Names) -> Iterable[str]:
+    return names() if callable(names) else names
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:

@@ -25,7 +25,7 @@ from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
 from tamtctl.pruning.methods import DEFAULT_METHODS, check_sweep_method, sweep_methods
-from tamtctl.pruning.patterns import check_pattern, pattern_names
+from tamtctl.pruning.patterns import check_pattern, pattern_names, usual_patterns
 from tamtctl.pruning.recipes import RECIPES, Recipe
 from tamtctl.tasks.registry import TASKS, find_task
 from tamtctl.ticket.places import ticket_names
@@ -81,6 +81,7 @@ class CompareSettings(Config):
         "the recipe's, or unstructured.",
         panel=METHOD,
         choices=pattern_names,
+        completed=usual_patterns,
         is_open=True,
         check=check_pattern,
         before=None,

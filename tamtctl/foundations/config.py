@@ -70,6 +70,8 @@ class Facts:
         choices: The names that it may have; a table or function is asked whenever they are needed.
         is_open: Other values than the ``choices`` are good, too.
         proposed: Further names that a shell completes, such as those of the tickets at hand.
+        completed: What a shell completes instead of the ``choices``, where some of these only say
+            what names look like.
         typed: How it is typed; None: only the library and recipe files can give it.
         names_run: Whether another value makes another run; else it is left out of `Config.to_dict`.
         before: The value that the code had before there was the setting, which is left out of
@@ -86,6 +88,7 @@ class Facts:
     choices: Names = ()
     is_open: bool = False
     proposed: Names = ()
+    completed: Names = ()
     typed: Typed | None = Typed()
     names_run: bool = True
     before: Any = NEVER

@@ -26,7 +26,7 @@ from tamtctl.pruning.criteria import CRITERIA, REFERENCE
 from tamtctl.pruning.cuts import check_sparsity
 from tamtctl.pruning.methods import TAMT, check_init, check_method, methods
 from tamtctl.pruning.objectives import objectives, usual_for_sentences
-from tamtctl.pruning.patterns import UNSTRUCTURED, check_pattern, pattern_names
+from tamtctl.pruning.patterns import UNSTRUCTURED, check_pattern, pattern_names, usual_patterns
 from tamtctl.ticket.places import ticket_names
 from tamtctl.training.loggers.setting import log_to
 
@@ -171,6 +171,7 @@ class SearchSettings(Config):
         panel=METHOD,
         is_common=True,
         choices=pattern_names,
+        completed=usual_patterns,
         is_open=True,
         check=check_pattern,
         before="unstructured",

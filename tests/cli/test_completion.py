@@ -11,11 +11,10 @@ import pytest
 from typer.main import get_command
 
 from tamtctl.cli.app import app
-from tamtctl.foundations.config import settings_of
 from tamtctl.pruning.allocations import ALLOCATIONS
-from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.methods import methods
 from tamtctl.pruning.objectives import objectives
+from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED, find_pattern
 from tamtctl.pruning.recipes import RECIPES
 from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.places import packaged_tickets
@@ -52,10 +51,17 @@ def tab(
 def test_names_of_every_shelf_are_completed(tab: Tab) -> None:
     assert tab("tamtctl search --method ") == list(methods())
     assert tab("tamtctl search --objective m") == [n for n in objectives() if n.startswith("m")]
-    assert tab("tamtctl search --pattern ") == [*settings_of(SearchConfig)["pattern"].names]
     assert tab("tamtctl search --allocation ") == list(ALLOCATIONS)
     assert tab("tamtctl search --recipe ") == tab("tamtctl compare --recipe ") == list(RECIPES)
     assert tab("tamtctl finetune ") == list(TASKS)
+
+
+@pytest.mark.parametrize("command", ["search", "compare"])
+def test_every_pattern_that_is_proposed_is_one(tab: Tab, command: str) -> None:
+    proposed = tab(f"tamtctl {command} --pattern ")
+    assert {UNSTRUCTURED, "2:4", "4:8", "block:4x4", *PATTERNS} <= set(proposed)
+    assert [find_pattern(name).name for name in proposed] == proposed
+    assert tab(f"tamtctl {command} --pattern blo") == [n for n in proposed if n[:3] == "blo"]
 
 
 def test_the_last_of_several_names_is_completed_and_none_is_proposed_twice(tab: Tab) -> None:

@@ -7,7 +7,7 @@ beside this one, and a row in `_FAMILIES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tamtctl.foundations.checks import one_of
@@ -45,10 +45,12 @@ class _Family:
     Attributes:
         form: What the names look like.
         row: The row of any.
+        usual: Names of the members that people ask for most.
         settled: Makes it the row of one; gets its numbers, too.
     """
 
     form: Form
+    usual: tuple[str, ...]
     row: Pattern
     settled: Callable[..., Pattern]
 
@@ -63,6 +65,7 @@ class _Family:
 _FAMILIES = (
     _Family(
         form=N_OF_M,
+        usual=("2:4", "4:8", "1:4"),
         row=Pattern(
             name=N_OF_M.name,
             code="tamtctl.pruning.patterns.n_of_m",
@@ -73,6 +76,7 @@ _FAMILIES = (
     ),
     _Family(
         form=BLOCK,
+        usual=("block:4x4", "block:8x8", "block:16x16", "block:1x16"),
         row=Pattern(
             name=BLOCK.name,
             code="tamtctl.pruning.patterns.block",
@@ -87,8 +91,17 @@ _FAMILIES = (
 
 def pattern_names() -> tuple[str, ...]:
     """Return every pattern and family, as help texts name them."""
+    return _with([family.form.name for family in _FAMILIES])
+
+
+def usual_patterns() -> tuple[str, ...]:
+    """Return every pattern, and of each family the usual members, as they can be typed."""
+    return _with([name for family in _FAMILIES for name in family.usual])
+
+
+def _with(families: Sequence[str]) -> tuple[str, ...]:
     others = (name for name in PATTERNS if name != UNSTRUCTURED)
-    return (UNSTRUCTURED, *(family.form.name for family in _FAMILIES), *others)
+    return (UNSTRUCTURED, *families, *others)
 
 
 def find_pattern(name: str) -> Pattern:

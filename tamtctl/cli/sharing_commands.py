@@ -32,8 +32,8 @@ def push(
     create_pr: Annotated[
         bool, typer.Option("--create-pr", help="Open a pull request instead.")
     ] = False,
-    license_id: Annotated[
-        str | None, typer.Option("--license", help="As the Hub names it: apache-2.0, mit, …")
+    license: Annotated[  # noqa: A002, as the option is called
+        str | None, typer.Option(help="As the Hub names it: apache-2.0, mit, …")
     ] = None,
     encoding: EncodingOption = None,
     base_model: BaseModelOption = None,
@@ -59,7 +59,7 @@ def push(
             revision=revision,
             commit_message=commit_message,
             create_pr=create_pr,
-            license_id=license_id,
+            license=license,
             encoding=encoding,
             base_model=base_model,
             token=token,

@@ -6,6 +6,7 @@ command line, what a recipe file may hold, what ``help(…)`` says, what names a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -122,6 +123,11 @@ class Setting:
         return (self.facts.typed and self.facts.typed.name) or self.said
 
     @property
+    def parameter(self) -> str:
+        """The option's name as a parameter in Python, which the library takes, too."""
+        return self.option.replace("-", "_")
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names that it may have, as they are known now."""
         choices = self.facts.choices
@@ -215,7 +221,8 @@ class _Reference:
     def __get__(self, config: object, kind: type[Config]) -> str:
         lines = [self.beginning, "", "Attributes:"]
         for one in settings_of(kind).values():
-            text = " ".join(f"{one.name}: {one.help} {one.facts.more}".split())
+            also = "" if one.parameter == one.name else f"Also taken as ``{one.parameter}``."
+            text = " ".join(f"{one.name}: {one.help} {one.facts.more} {also}".split())
             lines += textwrap.wrap(
                 text, 96, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False
             )
@@ -226,9 +233,26 @@ class _Reference:
 def configuration(kind: _Class) -> _Class:
     """Make a class of settings a frozen dataclass whose documentation lists them."""
     dataclass(frozen=True, kw_only=True)(kind)
+    _take_options(kind)
     # A descriptor: the names that a setting may have are those that are known when it is asked for.
     kind.__doc__ = _Reference(kind.__doc__ or "")  # type: ignore[assignment]
     return kind
+
+
+def _take_options(kind: type) -> None:
+    """Let the constructor take a setting by the name of its option, where that is another one."""
+    by_fields = vars(kind)["__init__"]
+
+    @functools.wraps(by_fields)
+    def made(self: Config, **values: Any) -> None:
+        for one in settings_of(type(self)).values():
+            if one.parameter != one.name and one.parameter in values:
+                if one.name in values:
+                    raise UsageError(f"{one.name} and {one.parameter} are one setting; give one")
+                values[one.name] = values.pop(one.parameter)
+        by_fields(self, **values)
+
+    kind.__init__ = made  # type: ignore[misc]
 
 
 def show_settings(kind: type[Config], method: str) -> None:

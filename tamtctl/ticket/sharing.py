@@ -64,6 +64,7 @@ def push(
     revision: str | None = None,
     commit_message: str | None = None,
     create_pr: bool = False,
+    license: str | None = None,  # noqa: A002, as the option is called
     license_id: str | None = None,
     encoding: str | None = None,
     base_model: str | None = None,
@@ -82,8 +83,9 @@ def push(
         revision: A branch; created if it does not exist. By default ``main``.
         commit_message: By default one that says what the ticket is.
         create_pr: Open a pull request instead of changing ``main``.
-        license_id: As the Hub names licences; by default what the card on the Hub says, else the
+        license: As the Hub names licences; by default what the card on the Hub says, else the
             licence of the base model, if that is known.
+        license_id: The same; what it was called before.
         encoding: Publish the masks in this encoding; by default in the ticket's own.
         base_model: Hub id ``org/name[@revision]`` of the model that a local folder held.
         token: By default the one of ``hf auth login`` or ``HF_TOKEN``.
@@ -104,6 +106,8 @@ def push(
     check_names(repo, revision)
     if encoding is not None:
         one_of("encoding", encoding, ENCODINGS)
+    if None not in (license, license_id):
+        raise UsageError("license and license_id are one setting; give one")
     if create_pr and revision not in (None, "main"):
         raise UsageError("--create-pr proposes a change of main; leave --revision out")
     folder = resolve_ticket(ticket).path
@@ -119,7 +123,7 @@ def push(
     draft = _read_card(folder / CARD_FILE)
     hub = HubRepo(repo, revision, token, endpoint)
     base_license = base_licence(loaded)
-    describe = partial(card, published, repo=repo, license_id=license_id, draft=draft)
+    describe = partial(card, published, repo=repo, license_id=license or license_id, draft=draft)
     if dry_run:
         files[CARD_FILE] = (text := describe(base_license=base_license)).encode()
         notes += doubts(published, base_license, text)

@@ -12,7 +12,14 @@ import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from tamtctl import CompareConfig, EvaluateConfig, FinetuneConfig, SearchConfig
+from tamtctl import (
+    BenchConfig,
+    CompareConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    RecoverConfig,
+    SearchConfig,
+)
 from tamtctl.cli.app import app
 from tamtctl.cli.help import Command
 from tamtctl.cli.options import Given, asks_for
@@ -183,6 +190,34 @@ def test_a_setting_is_an_option_or_for_the_library_alone(command: str, name: str
     typed = one.facts.typed
     wanted = name if typed and typed.is_argument else f"--{one.option}"
     assert (wanted in told) == (typed is not None)
+
+
+def test_the_library_takes_a_setting_by_the_name_of_its_option() -> None:
+    told = {
+        (CompareConfig, "sparsities", "sparsity"): (0.5,),
+        (CompareConfig, "evaluation_blocks", "blocks"): 8,
+        (FinetuneConfig, "text_columns", "text_column"): ("a", "b"),
+        (EvaluateConfig, "text_columns", "text_column"): ("a", "b"),
+        (BenchConfig, "tasks", "task"): ("mlm",),
+    }
+    needed: dict[type[Config], dict[str, Any]] = {
+        FinetuneConfig: {"task": "sst2", "dense": True},
+        EvaluateConfig: {"name": "nano"},
+        BenchConfig: {"folders": ("nano",)},
+    }
+    kinds = (*COMMANDS.values(), BenchConfig, RecoverConfig)
+    assert set(told) == {
+        (kind, one.name, one.parameter)
+        for kind in kinds
+        for one in settings_of(kind).values()
+        if one.parameter != one.name
+    }
+    for (kind, name, parameter), value in told.items():
+        others = {"tickets": ("nano-0.7",)} if name == "evaluation_blocks" else needed.get(kind, {})
+        assert kind(**others, **{parameter: value}) == kind(**others, **{name: value})
+        assert f"Also taken as ``{parameter}``" in " ".join(str(kind.__doc__).split())
+        with pytest.raises(UsageError, match=f"{name} and {parameter} are one setting"):
+            kind(**others, **{parameter: value, name: value})
 
 
 def test_few_settings_are_for_the_library_alone() -> None:

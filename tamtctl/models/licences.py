@@ -11,7 +11,7 @@ from tamtctl.foundations.plain_files import leads_out, read_regular
 from tamtctl.models.files import nano_path
 
 CARD = "README.md"
-_MOST_BYTES = 2**21
+MOST_BYTES = 2**21
 _NAME = r"[A-Za-z0-9][\w.+-]{0,63}"
 _LINE = re.compile(rf"license:[ \t]*(['\"]?)(?P<licence>{_NAME})\1[ \t]*", re.ASCII)
 # What the Hub calls a licence that a card does not name.
@@ -46,7 +46,7 @@ def _told_in(folder: Path) -> str | None:
     try:
         if leads_out(folder, CARD):
             return None
-        text = read_regular(folder / CARD, _MOST_BYTES).decode("utf-8")
+        text = read_regular(folder / CARD, MOST_BYTES).decode("utf-8")
     except (OSError, ValueError):
         return None
     first, *lines = text.lstrip("\ufeff").splitlines() or [""]

@@ -34,6 +34,7 @@ from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.sources import model_folder
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.models.vocabulary_files import copy_vocabulary
+from tamtctl.ticket.export_card import write_card
 from tamtctl.ticket.format.patterns import is_sliced
 from tamtctl.ticket.heads import head_parameters, put_head
 from tamtctl.ticket.shelf import resolve_ticket
@@ -167,6 +168,7 @@ def export(
         _save(new, network, tokenizer, state, load_config(name, revision))
         copy_vocabulary(name, revision, tokenizer, new)
         pipeline.write(new)
+        write_card(loaded, name, revision, new)
         _check_reloaded(base, tokenizer, expected, new)
         files = {str(file.relative_to(new)) for file in new.rglob("*") if file.is_file()}
         size = sum((new / file).stat().st_size for file in files)

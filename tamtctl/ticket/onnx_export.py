@@ -21,6 +21,7 @@ from tamtctl.models.onnx.session import FOLDER, OnnxModel
 from tamtctl.models.pipeline_files import PipelineFiles
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.models.vocabulary_files import copy_vocabulary
+from tamtctl.ticket.export_card import copy_card
 
 FP32_FILE = "model.onnx"
 _TOLERANCE = 1e-4  # of an output in fp32, as a share of the largest one where that is above 1
@@ -109,6 +110,7 @@ def convert(
         tokenizer.save_pretrained(new)
         copy_vocabulary(str(checkpoint), None, tokenizer, new)
         pipeline.write(new)
+        copy_card(checkpoint, new)
         (new / FOLDER).mkdir(exist_ok=True)
         file = new / FOLDER / FP32_FILE
         write_graph(model, file)

@@ -12,9 +12,12 @@ from command_line import Run
 from huggingface_hub import constants
 from small_tickets import make_ticket, small_ticket
 
+from tamtctl.foundations.errors import UsageError
 from tamtctl.models.files import nano_path
 from tamtctl.models.licences import known_licence, licence_of
 from tamtctl.models.loading import load_encoder
+from tamtctl.ticket.export_card import copy_card
+from tamtctl.ticket.exporting import export
 from tamtctl.ticket.sharing import push
 from tamtctl.ticket.ticket import Ticket
 
@@ -114,7 +117,10 @@ def test_push_warns_where_the_licence_is_not_known(
     (note,) = push(ticket, "me/ticket", dry_run=True).notes
     assert "the licence of model, which the ticket is a part of, is not known here" in note
     assert "--license" in note
-    (note,) = push(ticket, "me/ticket", license_id="mit", dry_run=True).notes
+    (note,) = push(ticket, "me/ticket", license="mit", dry_run=True).notes
+    assert push(ticket, "me/ticket", license_id="mit", dry_run=True).notes == (note,)  # as before
+    with pytest.raises(UsageError, match="license and license_id are one setting"):
+        push(ticket, "me/ticket", license="mit", license_id="mit", dry_run=True)
     assert "see that mit goes with it" in note
     done = run("push", ticket, "me/ticket", "--dry-run")
     assert done.code == 0
@@ -123,3 +129,20 @@ def test_push_warns_where_the_licence_is_not_known(
     (tmp_path / "model" / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
     assert not push(ticket, "me/ticket", dry_run=True).notes
     assert not push("nano-0.7", "me/ticket", dry_run=True).notes
+
+
+def test_an_export_says_the_licence_of_the_weights_that_it_holds(
+    ticket: Path, tmp_path: Path
+) -> None:
+    assert not (export(ticket, tmp_path / "untold").path / "README.md").exists()
+    (tmp_path / "model" / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    exported = export(ticket, tmp_path / "exported").path
+    card = (exported / "README.md").read_text()
+    assert metadata_of(card) == {"license": "mit", "library_name": "transformers"}
+    assert "under the licence of that model, `mit`" in card
+    assert str(tmp_path) not in card
+    (tmp_path / "graph").mkdir()
+    copy_card(exported, tmp_path / "graph")
+    assert licence_of(str(tmp_path / "graph")) == "mit"
+    copy_card(tmp_path / "untold", tmp_path)
+    assert not (tmp_path / "README.md").exists()

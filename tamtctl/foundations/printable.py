@@ -25,6 +25,8 @@ _LATEX = {
     "…": r"\dots{}", "→": r"$\to$", "≤": r"$\leq$", "≥": r"$\geq$", "·": r"$\cdot$",
     "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}", "’": r"\textquoteright{}",
 }  # fmt: skip
+# Letters beyond ASCII that its usual fonts have are those below U+0180, without these.
+_LATEX_LETTERS = set(map(chr, range(0xA1, 0x180))) - set("«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -75,9 +77,19 @@ def markdown_table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str
 
 
 def latex(text: str) -> str:
-    """Return text for LaTeX, in a cell or a paragraph: no command, comment, ligature or option."""
-    plain = "".join(_LATEX.get(character, character) for character in line(text))
+    """Return text for LaTeX, in a cell or a paragraph: no command, comment, ligature or option.
+
+    pdflatex stops at a letter that its fonts lack: of that there is the number, as <U+6F22>.
+    """
+    plain = "".join(map(_latex_sign, line(text)))
     return re.sub(r"(?<=[-,])(?=[-,])", "{}", plain)
+
+
+def _latex_sign(sign: str) -> str:
+    if sign in _LATEX:
+        return _LATEX[sign]
+    is_known = sign.isascii() or sign in _LATEX_LETTERS
+    return sign if is_known else f"\\textless{{}}U+{ord(sign):04X}\\textgreater{{}}"
 
 
 def css_text(text: str) -> str:

@@ -141,6 +141,35 @@ def test_a_name_is_text_in_a_table_for_latex(text: str) -> None:
     assert not re.search(r"(?<!\\)[%#$^~]", body.replace("$-$", ""))
 
 
+def typeset(written: str, folder: Path) -> str:
+    """Return what LaTeX logs of a table in a plain article."""
+    if shutil.which("pdflatex") is None:
+        pytest.skip("there is no pdflatex")
+    (folder / "results.tex").write_text(written)
+    (folder / "paper.tex").write_text(
+        "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n"
+        "\\begin{document}\n\\input{results}\n\\end{document}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    log = done.stdout.decode("utf-8", "replace")
+    assert done.returncode == 0, log
+    return log
+
+
+def test_a_paper_typesets_its_table_within_the_page(compared: Comparison, tmp_path: Path) -> None:
+    log = typeset((compared.folder / "results.tex").read_text(), tmp_path)
+    assert "Output written on paper.pdf (1 page" in log
+    assert "Overfull" not in log
+
+
+def test_latex_typesets_the_names_of_strangers(tmp_path: Path) -> None:
+    signs = "".join(map(chr, range(0x20, 0x250))) + "−×–—…→≤≥·“”’漢字λИ😀\u202e\ud800"
+    hostile = ["%_&#{}~^\\", "\\input{x}", "[1em]", "*", "--", "<x>", '"', "", "^^41", "$$", "\\"]
+    table = Table(["a", signs[:200]], [[name, name] for name in [*hostile, *signs]], words=1)
+    typeset(latex(table, signs, "tab:x"), tmp_path)
+
+
 @pytest.mark.renders
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_overflows_in_a_browser(

@@ -15,6 +15,7 @@ from tamtctl.comparison.found import Found, Picture, Table
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.rendering.plotting import panels, render
 from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.sections.sparsity_by_layer import LayerSparsities
 from tamtctl.comparison.sections.table import SECTIONS, Section, register
 from tamtctl.foundations import printable
 from tamtctl.foundations.errors import UsageError
@@ -91,10 +92,26 @@ def test_every_row_says_what_it_found(section: Section, compared: Comparison) ->
     assert section.function("find").__doc__
 
 
+def test_zeros_are_drawn_by_layer_only_where_layers_differ(compared: Comparison) -> None:
+    alike = compared.found["sparsity-by-layer"]
+    assert alike.picture() is None
+    (why,) = alike.preface()
+    assert why.startswith("At sparsity 0.5, 0.7, each mask has as many zeros in one layer")
+    dense = compared.subnetworks[0]  # what stands beside a sweep has other budgets
+    others = replace(compared, subnetworks=[dense, *compared.beside])
+    uneven = LayerSparsities(others, frozenset())
+    picture = uneven.picture()
+    assert picture
+    assert not uneven.preface()
+    assert [axes.get_title() for axes in picture.draw().axes] == [
+        f"sparsity {level}" for level in dict.fromkeys(o.level for o in compared.beside)
+    ]
+
+
 def test_figures_of_the_report_are_those_of_its_sections(compared: Comparison) -> None:
     drawn = {SECTIONS[name].file for name, found in compared.found.items() if found.picture()}
     assert {path.stem for path in (compared.folder / "figures").iterdir()} == drawn
-    assert drawn == {"loss", "sparsity", "flips", "seconds", "steps", "similarity", "score"}
+    assert drawn == {"loss", "flips", "seconds", "steps", "similarity", "score"}
 
 
 def test_one_more_row_is_in_every_report(

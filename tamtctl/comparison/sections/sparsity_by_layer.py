@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 _CAPTION = (
     "Share of zeros in each layer of the masks of the first seed; “emb.” is what lies outside the "
-    "layers. Where all matrices have one sparsity, all lines are one."
+    "layers."
 )
 _OUTSIDE = "-"
+_ALIKE = 0.005  # between sparsities that nobody could tell apart in a figure
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,25 @@ class LayerSparsities(Found):
             words=2,
         )
 
-    def picture(self) -> Picture:
-        """Return the sparsities over the layers, a panel for each level."""
-        return Picture(_CAPTION, self._drawn)
+    def preface(self) -> list[str]:
+        """Return why a figure would show nothing."""
+        alike = sorted({level for _, level, _ in self._masks()} - set(self._uneven()))
+        if not alike:
+            return []
+        where = ", ".join(map(str, alike))
+        return [
+            f"At sparsity {where}, each mask has as many zeros in one layer as in another, within "
+            "half a percent: there is no figure of that."
+        ]
+
+    def picture(self) -> Picture | None:
+        """Return the sparsities over the layers, a panel for each level where they differ."""
+        return Picture(_CAPTION, self._drawn) if self._uneven() else None
+
+    def _uneven(self) -> list[Level]:
+        """Return the levels at which a mask has not the same sparsity in all layers."""
+        shares = [(level, _by_layer(masks).values()) for _, level, masks in self._masks()]
+        return sorted({level for level, of in shares if max(of) - min(of) > _ALIKE})
 
     def _masks(self) -> Sequence[tuple[str, Level, PackedMasks]]:
         """Return label, level and mask of every method, that of its first seed."""
@@ -69,7 +86,7 @@ class LayerSparsities(Found):
         ]
 
     def _drawn(self) -> Figure:
-        levels = sorted({level for _, level, _ in self._masks()})
+        levels = self._uneven()
         figure, all_axes = panels(len(levels))
         style = styles(self.comparison)
         of_label = {one.label: style[one.method] for one in self.comparison.subnetworks[1:]}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamtctl.foundations.estimates import Interval, number_or_none
 from tamtctl.pruning.objectives.held_out_loss import MIN_SEQUENCES, HeldOutLoss
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 
@@ -40,55 +41,6 @@ class Spread:
 
     def __str__(self) -> str:
         return f"{self.mean:.3f}" + ("" if self.std is None else f" ± {self.std:.3f}")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its 95 % interval.
-
-    Attributes:
-        value: The estimate.
-        low: The lower bound; None where there is no interval.
-        high: The upper bound.
-        why_none: Why there is no interval: ``too few to tell (2 sequences; 8 are needed)``.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    why_none: str | None = None
-
-    @property
-    def is_significant(self) -> bool:
-        """Whether the interval leaves 0 out; one without any width says nothing."""
-        if self.low is None or self.high is None:
-            return False
-        are_numbers = all(map(math.isfinite, (self.value, self.low, self.high)))
-        return are_numbers and self.low < self.high and (self.low > 0 or self.high < 0)
-
-    @property
-    def brackets(self) -> str:
-        """The bounds, or why there are none, as a table shows them."""
-        if self.low is None or self.high is None:
-            return self.why_none or "–"
-        return f"[{thousandths(self.low)}, {thousandths(self.high)}]"
-
-    @property
-    def brackets_of_size(self) -> str:
-        """The bounds of its size, where the interval leaves 0 out: those of −0.2 are positive."""
-        assert self.low is not None
-        assert self.high is not None
-        low, high = sorted((abs(self.low), abs(self.high)))
-        return f"[{thousandths(low)}, {thousandths(high)}]"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; what is no number is null."""
-        return {
-            "value": number_or_none(self.value),
-            "low": number_or_none(self.low),
-            "high": number_or_none(self.high),
-            "why_none": self.why_none,
-        }
 
 
 @dataclass(frozen=True)
@@ -227,16 +179,6 @@ def too_few_examples(runs: Sequence[Resampled]) -> str | None:
     """Return why there is no interval of metrics, None if there is one."""
     count = min(run.examples for run in runs)
     return too_few(count, MIN_EXAMPLES, "example") if count < MIN_EXAMPLES else None
-
-
-def thousandths(value: float) -> str:
-    """Return a number with three decimals, and no minus before a zero."""
-    return f"{round(value, 3) + 0.0:.3f}"
-
-
-def number_or_none(value: float | None) -> float | None:
-    """Return a value as JSON can hold it: what is no number is null."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _within(points: Sequence[tuple[float, float]]) -> float | None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.comparison.grid import Cell
-from tamtctl.comparison.intervals import Spread, number_or_none
+from tamtctl.comparison.intervals import Spread
 from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import column
 from tamtctl.comparison.task_metrics import TaskMetric
 from tamtctl.foundations import printable
+from tamtctl.foundations.estimates import number_or_none
 from tamtctl.pruning.criteria import baselines, find_criterion, is_criterion
 from tamtctl.pruning.methods import known_method
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss

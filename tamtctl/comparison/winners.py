@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tamtctl.comparison.intervals import loss_difference, thousandths
+from tamtctl.comparison.intervals import loss_difference
 from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import term_of, words
 from tamtctl.comparison.subnetworks import Subnetwork, loss_over_seeds
+from tamtctl.foundations.estimates import thousandths
 from tamtctl.pruning.objectives import terms_of
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import tiny
 from tamtctl.comparison.speed.api import bench
 from tamtctl.comparison.speed.config import BenchConfig
 from tamtctl.comparison.speed.subjects import size_of
-from tamtctl.comparison.speed.timing import latency, timed_in_turns
 from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.models.timing import latency, timed_in_turns
 
 SMALL: dict[str, Any] = {"batch_sizes": (1, 3), "lengths": (8,), "threads": (1,), "rounds": 8}
 

@@ -6,13 +6,13 @@ import torch
 from torchmetrics.functional import spearman_corrcoef
 
 from tamtctl.comparison.intervals import (
-    Interval,
     Resampled,
     Spread,
     loss_difference,
     metric_difference,
     rank_correlation,
 )
+from tamtctl.foundations.estimates import Interval
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 
 

@@ -18,13 +18,13 @@ from command_line import Run
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tamtctl.comparison.intervals import Interval
 from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import lower_is_better
 from tamtctl.comparison.sections.differences import Difference
 from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import TaskError, UsageError
+from tamtctl.foundations.estimates import Interval
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.benchmarks.benchmark import Benchmark
 from tamtctl.tasks.benchmarks.table import BENCHMARKS, register_benchmark, zero_shot_tasks

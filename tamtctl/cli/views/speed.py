@@ -9,8 +9,8 @@ from tamtctl.cli.views.words import count
 from tamtctl.foundations.folders import size
 
 if TYPE_CHECKING:
-    from tamtctl.comparison.intervals import Interval
     from tamtctl.comparison.speed.result import BenchResult, Measured
+    from tamtctl.foundations.estimates import Interval
 
 
 def show_bench(output: Page, result: BenchResult) -> None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamtctl.comparison.found import Found, Table
-from tamtctl.comparison.intervals import Interval, loss_difference, number_or_none, thousandths
+from tamtctl.comparison.intervals import loss_difference
 from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import heading, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import Subnetwork
+from tamtctl.foundations.estimates import Interval, number_or_none, thousandths
 from tamtctl.pruning.objectives import terms_of
 
 _PREFACE = (

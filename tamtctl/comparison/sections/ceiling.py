@@ -8,11 +8,12 @@ from typing import Any
 
 from tamtctl.comparison.ceiling import below_dense
 from tamtctl.comparison.found import Found
-from tamtctl.comparison.intervals import loss_difference, number_or_none, thousandths
+from tamtctl.comparison.intervals import loss_difference
 from tamtctl.comparison.measures import term_of, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import CEILING, Ceiling, Subnetwork
+from tamtctl.foundations.estimates import number_or_none, thousandths
 from tamtctl.pruning.objectives import terms_of
 
 _PREFACE = (

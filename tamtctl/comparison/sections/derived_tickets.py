@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tamtctl.comparison.found import Found, Table
-from tamtctl.comparison.intervals import Interval, loss_difference
+from tamtctl.comparison.intervals import loss_difference
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
+from tamtctl.foundations.estimates import Interval
 from tamtctl.pruning.methods import TAMT
 from tamtctl.pruning.trained.kept_scores import masks_from_scores
 

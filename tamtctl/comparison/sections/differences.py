@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamtctl.comparison.found import Found, Table
-from tamtctl.comparison.intervals import (
-    Interval,
-    loss_difference,
-    metric_difference,
-    thousandths,
-)
+from tamtctl.comparison.intervals import loss_difference, metric_difference
 from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import is_loss, lower_is_better, term_of, unit, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import DENSE, Subnetwork
+from tamtctl.foundations.estimates import Interval, thousandths
 from tamtctl.pruning.criteria import REFERENCE, baselines
 from tamtctl.pruning.methods import IMP
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tamtctl.comparison.found import Found, Picture, Table
-from tamtctl.comparison.intervals import loss_difference, number_or_none, thousandths
+from tamtctl.comparison.intervals import loss_difference
 from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import axis, term_of, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.rendering.plotting import dense_line, legend, panels, styles
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import Subnetwork, loss_over_seeds
+from tamtctl.foundations.estimates import number_or_none, thousandths
 from tamtctl.pruning.criteria import REFERENCE
 from tamtctl.pruning.objectives import terms_of
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tamtctl.comparison.found import Found, Picture, Table
-from tamtctl.comparison.intervals import thousandths
 from tamtctl.comparison.measures import axis, heading
 from tamtctl.comparison.rendering.plotting import (
     by_line,
@@ -25,6 +24,7 @@ from tamtctl.comparison.subnetworks import (
     metric_over_seeds,
 )
 from tamtctl.comparison.winners import winners
+from tamtctl.foundations.estimates import thousandths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

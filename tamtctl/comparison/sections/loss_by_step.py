@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tamtctl.comparison.found import Found, Picture
-from tamtctl.comparison.intervals import number_or_none, too_few_sequences
+from tamtctl.comparison.intervals import too_few_sequences
 from tamtctl.comparison.measures import axis, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.rendering.plotting import panels, styles
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import Subnetwork, loss_over_seeds
+from tamtctl.foundations.estimates import number_or_none
 from tamtctl.pruning.methods import IMP
 from tamtctl.pruning.objectives import TERMS
 

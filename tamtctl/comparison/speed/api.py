@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Never
 
 import torch
-from torch import Tensor
 
 from tamtctl.comparison.speed.config import DENSE, BenchConfig
-from tamtctl.comparison.speed.result import BenchResult, Measured, Size
+from tamtctl.comparison.speed.result import BenchResult, Measured
 from tamtctl.comparison.speed.subjects import (
     TORCH,
     Subject,
@@ -21,7 +19,6 @@ from tamtctl.comparison.speed.subjects import (
     size_of,
     subjects_of,
 )
-from tamtctl.comparison.speed.timing import Latency, latency, timed_in_turns
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.config import settings_of
 from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
@@ -29,6 +26,15 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched, work
 from tamtctl.models.onnx.encoder import find_graph
+from tamtctl.models.sizes import Size
+from tamtctl.models.timing import (
+    Latency,
+    check_threads,
+    latency,
+    random_texts,
+    threads_as_before,
+    timed_in_turns,
+)
 from tamtctl.pruning.objectives import objectives, terms_of
 from tamtctl.pruning.recovery.record import recovered_from
 from tamtctl.tasks.evaluation.api import evaluate
@@ -39,7 +45,6 @@ from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.places import ticket_names
 
 _WIDE = 0.25  # between a quarter and three quarters of the runs, as a share of the median
-_MOST_THREADS = 4  # times the cores
 
 
 @watched(default_watcher)
@@ -67,14 +72,13 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
     subjects = _subjects(config, dense)
     _check_tasks(config)
     threads = config.threads or tuple(dict.fromkeys((1, cores)))
-    if max(threads) > _MOST_THREADS * cores:
-        raise UsageError(f"--threads {max(threads)} is more than this machine can do with")
+    check_threads("threads", max(threads))
     sizes = [Size(t, b, n) for t in threads for b in config.batch_sizes for n in config.lengths]
     words = _check_sizes(subjects, sizes)
     reference = next((one for one in subjects if one.name == dense), None)
     if reference and reference.backend != TORCH:
         raise ModelError(f"the dense model {dense!r} has no weights for torch to be measured with")
-    with _own_threads():
+    with threads_as_before():
         latencies = _latencies(config, subjects, reference, sizes, words)
         loading = {one: load_seconds(one, threads[0]) for one in subjects}
     rows = []
@@ -168,7 +172,7 @@ def _latencies(
             torch.set_num_threads(threads)
             loaded = {one: one.load(threads) for one in subjects}
             for size in (size for size in sizes if size.threads == threads):
-                values = _texts(size, words, generator)
+                values = random_texts(size, words, generator)
                 runs: list[Callable[[], object]] = [partial(r, values) for r in loaded.values()]
                 timed = timed_in_turns(runs, config.rounds, config.seed, tick)
                 seconds = dict(zip(loaded, timed, strict=True))
@@ -176,26 +180,6 @@ def _latencies(
                     beside = seconds[reference] if reference and one != reference else None
                     found[one][size] = latency(own, beside, config.seed)
     return found
-
-
-def _texts(size: Size, words: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-    """Return random tokens, (batch, length), none of them padding."""
-    ids = torch.randint(words, (size.batch, size.length), generator=generator)
-    return {
-        "input_ids": ids,
-        "attention_mask": torch.ones_like(ids),
-        "token_type_ids": torch.zeros_like(ids),
-    }
-
-
-@contextmanager
-def _own_threads() -> Iterator[None]:
-    """Leave torch's threads as they were."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _quality(

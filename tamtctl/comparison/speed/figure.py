@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tamtctl.comparison.rendering.plotting import legend, panels, render
-from tamtctl.comparison.speed.result import BenchResult, Measured, Size
+from tamtctl.comparison.speed.result import BenchResult, Measured
 from tamtctl.foundations.errors import TamtctlError, UsageError
 from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.untrusted import reason
+from tamtctl.models.sizes import Size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,27 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tamtctl.comparison.speed.timing import Latency, as_json
 from tamtctl.foundations.shown import Shown
-
-
-@dataclass(frozen=True, order=True)
-class Size:
-    """How a model is run: texts at once, tokens of each, CPU threads."""
-
-    threads: int
-    batch: int
-    length: int
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of a run."""
-        return self.batch * self.length
-
-    def __str__(self) -> str:
-        """Return it in a few words."""
-        threads = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
-        return f"{self.batch} × {self.length}, {threads}"
+from tamtctl.models.sizes import Size
+from tamtctl.models.timing import Latency, as_json
 
 
 @dataclass(frozen=True)

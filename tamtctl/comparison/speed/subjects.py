@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import zstandard
-from torch import Tensor, nn
+from torch import nn
 
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
@@ -19,12 +17,11 @@ from tamtctl.models.heads import HeadedModel
 from tamtctl.models.loading import load_config
 from tamtctl.models.onnx.encoder import skeleton_of
 from tamtctl.models.onnx.session import OnnxModel, onnx_files
+from tamtctl.models.timing import Run, run_of
 
 TORCH = "torch"
 _LEVEL = 3  # of zstandard: what transports use, and quick
 _PIECE = 2**20
-
-Run = Callable[[Mapping[str, Tensor]], object]
 
 
 @dataclass(frozen=True)
@@ -60,15 +57,7 @@ class Subject:
         """Load it, to be run on so many threads; torch's number is that of the process."""
         if self.file is not None:
             return OnnxModel(self.file, threads)
-        network = HeadedModel.as_it_is(self.name).network.eval()
-
-        def run(values: Mapping[str, Tensor]) -> object:
-            with torch.inference_mode():
-                return network(
-                    input_ids=values["input_ids"], attention_mask=values["attention_mask"]
-                )
-
-        return run
+        return run_of(HeadedModel.as_it_is(self.name).network)
 
     def limits(self) -> tuple[int, int]:
         """Return how many tokens it knows, and how many it takes at once."""

@@ -6,20 +6,28 @@ the median of the rounds' ratios: of two runs that lie side by side.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from tamtctl.comparison.intervals import Interval
+from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.estimates import Interval
+from tamtctl.models.sizes import Size
 
 _RESAMPLES = 2_000
 _FEWEST_ROUNDS = 8  # of which an interval says something
 _WARM_UP = 2  # runs of each before it is timed
+_MOST_THREADS = 4  # times the cores
 
 Seconds = NDArray[np.float64]  # of each round
+Run = Callable[[Mapping[str, Tensor]], object]
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,43 @@ class Latency:
     def spread(self) -> float:
         """Half of the runs lie so far apart, as a share of the median."""
         return (self.three_quarters - self.quarter) / self.median
+
+
+def run_of(network: nn.Module) -> Run:
+    """Return what runs a model of transformers, with any head, on texts."""
+    network.eval()
+
+    def run(values: Mapping[str, Tensor]) -> object:
+        with torch.inference_mode():
+            return network(input_ids=values["input_ids"], attention_mask=values["attention_mask"])
+
+    return run
+
+
+def random_texts(size: Size, words: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+    """Return random tokens, (batch, length), none of them padding."""
+    ids = torch.randint(words, (size.batch, size.length), generator=generator)
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": torch.zeros_like(ids),
+    }
+
+
+def check_threads(option: str, threads: int) -> None:
+    """Raise UsageError if so many threads are more than this machine can do with."""
+    if threads > _MOST_THREADS * (os.cpu_count() or 1):
+        raise UsageError(f"--{option} {threads} is more than this machine can do with")
+
+
+@contextmanager
+def threads_as_before() -> Iterator[None]:
+    """Leave torch's threads as they were."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def timed_in_turns(

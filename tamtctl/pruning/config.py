@@ -21,12 +21,14 @@ from tamtctl.pruning.criteria import (
     find_criterion,
     is_criterion,
 )
-from tamtctl.pruning.cuts import cut_sparsities, imp_steps
+from tamtctl.pruning.cuts import ONE_TARGET, SPARSITY_NEEDED, cut_sparsities, imp_steps
+from tamtctl.pruning.latency.settings import USUAL_SIZE
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED
 from tamtctl.pruning.objectives import Terms, terms_of
-from tamtctl.pruning.patterns import find_pattern
+from tamtctl.pruning.patterns import find_pattern, pattern_names
 from tamtctl.pruning.recipes import Recipe, recipe_values
 from tamtctl.pruning.settings import MOST_STEPS, STEPS, TWO_VALUED, SearchSettings
+from tamtctl.ticket.format.patterns import is_sliced
 
 # What a configuration is told, as its constructor declares it.
 Changes = ParamSpec("Changes")
@@ -46,6 +48,7 @@ class SearchConfig(SearchSettings):
     """
 
     def _check_together(self) -> None:
+        self._check_latency()
         self._check_pattern()
         self._check_budgets()
         self._check_pruning()
@@ -66,15 +69,45 @@ class SearchConfig(SearchSettings):
                 "a recipe file has it in a table [tamt]"
             )
 
+    def _check_latency(self) -> None:
+        """Check what a latency asks for, and settle how it is measured."""
+        if self.latency is None:
+            for name in USUAL_SIZE:
+                if getattr(self, name) is not None:
+                    raise UsageError(f"--{name.replace('_', '-')} is for --latency; give that, too")
+            if self.sparsity is None:
+                raise UsageError(SPARSITY_NEEDED)
+            return
+        if self.sparsity is not None:
+            raise UsageError(ONE_TARGET)
+        if not is_sliced(self.pattern):
+            smaller = ", ".join(name for name in pattern_names() if is_sliced(name))
+            raise UsageError(
+                f"--latency is for patterns that make a model faster, {smaller}, and not for "
+                f"--pattern {self.pattern}"
+            )
+        if self.from_scores is not None:
+            raise UsageError("--latency is for a search, and not for --from-scores")
+        if self.method == IMP:
+            raise UsageError(
+                "--latency is not for --method imp, whose steps follow from the sparsity; give "
+                "--sparsity"
+            )
+        for name, usual in USUAL_SIZE.items():
+            if getattr(self, name) is None:
+                self._settle(name, usual)
+
     def _check_pattern(self) -> None:
         row = find_pattern(self.pattern)
-        if not row.has(self.sparsity):
+        if self.latency is not None:  # the sparsity follows, and any will do
+            return
+        if not row.has(self.settled_sparsity):
             raise UsageError(
                 f"--pattern {row.name} has the sparsity {row.sparsity:g} alone; "
                 f"give --sparsity {row.sparsity:g}"
             )
         if self.method == IMP and not (
-            row.takes_cuts or all(map(row.has, cut_sparsities(self.sparsity)))
+            row.takes_cuts or all(map(row.has, cut_sparsities(self.settled_sparsity)))
         ):
             raise UsageError(
                 f"--method imp cuts to several sparsities, and --pattern {row.name} has one alone; "
@@ -107,10 +140,11 @@ class SearchConfig(SearchSettings):
                 f"--allocation {self.allocation} compares importances across matrices, and those "
                 f"of {row.name} mean nothing there; give --budget-criterion, such as {REFERENCE}"
             )
-        if Decimal(repr(self.least_share)) + Decimal(repr(self.sparsity)) > 1:
+        sparsity = self.settled_sparsity
+        if Decimal(repr(self.least_share)) + Decimal(repr(sparsity)) > 1:
             raise UsageError(
                 f"--floor {self.least_share:g} keeps more of every matrix than --sparsity "
-                f"{self.sparsity:g} keeps of all; with this floor it is at most "
+                f"{sparsity:g} keeps of all; with this floor it is at most "
                 f"{float(1 - Decimal(repr(self.least_share))):g}"
             )
 
@@ -132,7 +166,7 @@ class SearchConfig(SearchSettings):
             )
         every = self.prune_every
         require("prune-every", every is not None and every >= 1, "at least 1", every)
-        wanted = imp_steps(self.sparsity, every or 0)
+        wanted = imp_steps(self.settled_sparsity, every or 0)
         require("steps", self.steps == wanted, f"{wanted} for this --prune-every", self.steps)
 
     def _check_stream(self) -> None:
@@ -164,6 +198,12 @@ class SearchConfig(SearchSettings):
             raise UsageError("--patience counts evaluations at equal distances, not eval-steps")
         if self.patience and not self.eval_every:
             raise UsageError("--patience counts evaluations: give --eval-every, too")
+
+    @property
+    def settled_sparsity(self) -> float:
+        """Share of zeros; of a search by latency known as soon as that was measured."""
+        assert self.sparsity is not None
+        return self.sparsity
 
     @property
     def is_trained(self) -> bool:
@@ -233,7 +273,7 @@ class SearchConfig(SearchSettings):
         Args:
             recipe: A name in `tamtctl.pruning.recipes.RECIPES`, or a recipe file or its name.
             *none: All settings are given by their names.
-            **changes: Settings; ``sparsity`` is needed, unless a recipe file has it.
+            **changes: Settings; ``sparsity`` or ``latency`` is needed, unless a recipe file has it.
 
         Raises:
             UsageError: No such recipe, a file that is not TOML, or a value that is refused.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from tamtctl.foundations.errors import UsageError
 
+SPARSITY_NEEDED = "--sparsity is needed, for example --sparsity 0.8"
+ONE_TARGET = "--sparsity and --latency both say how much is pruned; give one of them"
+
 
 def check_sparsity(value: float) -> None:
     """Raise UsageError unless ``value`` is a sparsity: a share of zeros in [0, 1)."""

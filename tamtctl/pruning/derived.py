@@ -11,6 +11,7 @@ from tamtctl.data.units import BLOCKS
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.latency.settings import USUAL_SIZE
 from tamtctl.pruning.methods import TAMT
 
 
@@ -42,6 +43,7 @@ def derived_config(run: Path | str, sparsity: float, **changes: Any) -> SearchCo
     return replace(
         config,
         **told,
+        **dict.fromkeys(("latency", *USUAL_SIZE)),
         eval_every=None,
         eval_steps=(),
         patience=None,

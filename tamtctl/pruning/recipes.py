@@ -16,7 +16,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.setting_types import SettingType
 from tamtctl.models.usual_rows import embeds_sentences
 from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
-from tamtctl.pruning.cuts import check_sparsity, imp_steps
+from tamtctl.pruning.cuts import ONE_TARGET, SPARSITY_NEEDED, check_sparsity, imp_steps
 from tamtctl.pruning.methods import IMP, TAMT, methods
 from tamtctl.pruning.objectives import objectives, terms_of, usual_for_sentences
 from tamtctl.pruning.patterns import find_pattern
@@ -74,19 +74,19 @@ def _on_a_small_budget(told: _Values, *, order: str) -> _Values:
         values |= {"init": order, "init_scores": NATS}
     if (values | told).get("init_scores") == NATS:
         return values | {"learning_rate": 0.03}
-    return values | {"learning_rate": 1e-3 * max(told["sparsity"], 0.1) ** 2}
+    return values | _following("learning_rate", told, lambda share: 1e-3 * max(share, 0.1) ** 2)
 
 
 def _paper(told: _Values) -> _Values:
     """BERT-base on WikiText-103 with the hyperparameters of TAMT's code (appendix A)."""
-    settings = {
+    settings: _Values = {
         "model": "bert-base-uncased",
         "corpus": ("Salesforce/wikitext:wikitext-103-raw-v1",),
-        "steps": _paper_steps(told["sparsity"]),
         "schedule_epochs": 2.0,
         "batch_size": 16,
         "sequence_length": 512,
         "learning_rate": 5e-5,
+        **_following("steps", told, _paper_steps),
     }
     if told["method"] == IMP:
         settings |= {"prune_every": 2792, "schedule_epochs": None}
@@ -114,7 +114,24 @@ def _paper_steps(sparsity: float) -> int:
     return points[-1][1] * 1000
 
 
+def _following(name: str, told: _Values, rule: Callable[[float], float]) -> _Values:
+    """Return a setting that follows from the sparsity.
+
+    Raises:
+        UsageError: That is not known, since a latency is asked for, and the setting is not given.
+    """
+    if told["sparsity"] is not None:
+        return {name: rule(told["sparsity"])}
+    if name not in told:
+        option = name.replace("_", "-")
+        raise UsageError(
+            f"--{option} follows from the sparsity, which --latency leaves open; give --{option}"
+        )
+    return {}
+
+
 # Each is given what is asked for, method, objective and sparsity at least, and returns the rest.
+# The sparsity is None where it follows from a latency.
 RECIPES: dict[str, Callable[[_Values], _Values]] = {
     "nano": _nano,
     "fast": _fast,
@@ -211,12 +228,17 @@ def recipe_values(
         file = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe, kind)
         recipe = file.base
         changes = file.of_method((file.values | changes).get("method", usual["method"])) | changes
-    if "sparsity" not in changes and "pattern" in changes:
+    if not {"sparsity", "latency"} & changes.keys() and "pattern" in changes:
         only = find_pattern(changes["pattern"]).sparsity
         changes |= {} if only is None else {"sparsity": only}
-    if "sparsity" not in changes:
-        raise UsageError("--sparsity is needed, for example --sparsity 0.8")
-    check_sparsity(changes["sparsity"])
+    if "latency" in changes:
+        if "sparsity" in changes:
+            raise UsageError(ONE_TARGET)
+        changes["sparsity"] = None
+    elif "sparsity" in changes:
+        check_sparsity(changes["sparsity"])
+    else:
+        raise UsageError(SPARSITY_NEEDED)
     told = {name: usual[name] for name in ("method", "objective")} | changes
     is_open = "objective" not in changes and told["method"] != IMP
     if is_open and "model" in changes and embeds_sentences(changes["model"]):
@@ -226,7 +248,7 @@ def recipe_values(
     for option in ("model", "corpus"):
         if option not in values:
             raise UsageError(f"--recipe {recipe} is for any model and text; give --{option}")
-    if told["method"] == IMP:
+    if told["method"] == IMP and values["sparsity"] is not None:
         if "steps" in changes:
             where = (
                 ""

@@ -24,29 +24,24 @@ from tamtctl.foundations.config import (
 from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE
 from tamtctl.pruning.cuts import check_sparsity
+from tamtctl.pruning.latency.settings import latency, size_of_latency
 from tamtctl.pruning.methods import TAMT, check_init, check_method, methods
 from tamtctl.pruning.objectives import objectives, usual_for_sentences
 from tamtctl.pruning.patterns import UNSTRUCTURED, check_pattern, pattern_names, usual_patterns
 from tamtctl.ticket.places import ticket_names
 from tamtctl.training.loggers.setting import log_to
 
-REWINDS = ("weights", "none")
-CLIPPING = ("global", "per-tensor")
 TWO_VALUED, NATS = "two-valued", "nats"
 INIT_SCORES = (TWO_VALUED, NATS)
 MOST_STEPS = 10**8  # of a training: years; what is above is a slip of the keyboard
 STEPS = f"at least 1 and at most {MOST_STEPS:,}"
 
 
-def _check_floor(option: str, value: float) -> None:
-    require(option, 0 <= value < 1, "at least 0 and below 1", value)
-
-
 @configuration
 class SearchSettings(Config):
     """Everything that determines a search."""
 
-    sparsity: float = setting(
+    sparsity: float | None = setting(
         default=FROM_RECIPE,
         help="Share of zeros, in [0, 1).\n\nIn every matrix, or in all together (--allocation).",
         panel=METHOD,
@@ -158,7 +153,9 @@ class SearchSettings(Config):
         help="Share of its weights that a matrix keeps at least where not all are alike; by "
         "default 0.02.",
         panel=METHOD,
-        check=_check_floor,
+        check=lambda option, value: require(
+            option, 0 <= value < 1, "at least 0 and below 1", value
+        ),
         before=None,
     )
     pattern: str = setting(
@@ -176,6 +173,10 @@ class SearchSettings(Config):
         check=check_pattern,
         before="unstructured",
     )
+    latency: float | None = latency()
+    latency_batch: int | None = size_of_latency("latency_batch", "Texts at once")
+    latency_length: int | None = size_of_latency("latency_length", "Tokens of each text")
+    latency_threads: int | None = size_of_latency("latency_threads", "CPU threads")
     steps: int = setting(
         default=FROM_RECIPE,
         help="Optimiser steps; those of imp follow from --prune-every.",
@@ -193,7 +194,7 @@ class SearchSettings(Config):
         default="weights",
         help="imp: after a cut go back to the pre-trained weights (weights), or train on (none).",
         panel=METHOD,
-        choices=REWINDS,
+        choices=("weights", "none"),
     )
     schedule_epochs: float | None = setting(
         default=None,
@@ -255,7 +256,7 @@ class SearchSettings(Config):
         help="Which norm of the gradients is clipped: that of scores and head together (global), "
         "or that of each tensor (per-tensor).",
         panel=TRAINING,
-        choices=CLIPPING,
+        choices=("global", "per-tensor"),
         typed=None,
     )
     max_grad_norm: float = shared.max_grad_norm()

@@ -34,6 +34,10 @@ VALUES: dict[str, tuple[Any, Any, str]] = {
     "budget_criterion": ("magnitude", "obs", "allocation = 'global'"),
     "floor": (0.1, 0.2, "allocation = 'global'"),
     "pattern": ("unstructured", "unstructured", ""),
+    "latency": (0.5, 0.75, "pattern = 'neurons'"),
+    "latency_batch": (1, 2, "pattern = 'neurons'\nlatency = 0.5"),
+    "latency_length": (9, 8, "pattern = 'neurons'\nlatency = 0.5"),
+    "latency_threads": (2, 1, "pattern = 'neurons'\nlatency = 0.5"),
     "steps": (7, 8, ""),
     "prune_every": (5, 40, "method = 'imp'"),
     "rewind": ("none", "weights", "method = 'imp'"),
@@ -69,13 +73,15 @@ VALUES: dict[str, tuple[Any, Any, str]] = {
 }
 # What a sweep decides itself: it is of these.
 OF_THE_SWEEP = {"sparsity", "method", "objective", "steps", "from_scores"}
+OF_A_LATENCY = {name for name in VALUES if name.startswith("latency")}  # instead of a sparsity
 
 
 def _recipe(folder: Path, name: str, table: str = "") -> str:
     value, _, also = VALUES[name]
     text = f"{name} = {json.dumps(value)}"  # TOML writes these values as JSON does
     file = folder / "r.toml"
-    file.write_text("\n".join(["sparsity = 0.5"] * (name != "sparsity") + [table, also, text]))
+    at = [] if name in {"sparsity", *OF_A_LATENCY} else ["sparsity = 0.5"]
+    file.write_text("\n".join([*at, table, also, text]))
     return str(file)
 
 
@@ -118,7 +124,7 @@ def test_a_recipe_counts_in_a_search_unless_the_shell_gives_the_option(
     assert getattr(_searched(recipe, *given), name) == _as_setting(other)
 
 
-@pytest.mark.parametrize("name", [name for name in VALUES if name not in OF_THE_SWEEP])
+@pytest.mark.parametrize("name", sorted(VALUES.keys() - OF_THE_SWEEP - OF_A_LATENCY))
 def test_a_recipe_counts_in_a_sweep(name: str, tmp_path: Path) -> None:
     value, _, _ = VALUES[name]
     is_of_imp = name in ("prune_every", "rewind")

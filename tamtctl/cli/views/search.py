@@ -44,6 +44,7 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
             "mask": f"{plan.weights:,} weights in {plan.matrices} matrices, "
             + _sparsity(plan)
             + ("" if config.pattern == UNSTRUCTURED else f", {config.pattern}"),
+            **({} if plan.latency is None else {"latency": str(plan.latency)}),
             "training": training,
             "device": place(plan.device, plan.precision, plan.processes, plan.threads),
             "run folder": str(plan.run_folder),
@@ -66,9 +67,10 @@ def _sparsity(plan: SearchPlan) -> str:
     """Return how the zeros are shared out over the matrices."""
     config = plan.config
     if config.budgets_by is None:
-        return f"sparsity {config.sparsity:g} in each"
+        return f"sparsity {config.settled_sparsity:g} in each"
     return (
-        f"sparsity {config.sparsity:g} in all, {config.allocation} by {config.budgets_by.name}: "
+        f"sparsity {config.settled_sparsity:g} in all, "
+        f"{config.allocation} by {config.budgets_by.name}: "
         f"{parts_text(plan.sparsities)}"
     )
 
@@ -96,6 +98,10 @@ def show_search_result(output: Page, result: SearchResult) -> None:
         )
     if result.parameters:
         output.line(f"The encoder has {result.parameters}.")
+    if result.latency:
+        output.line(f"The exported model takes {result.latency}.")
+        if result.latency.miss:
+            output.line(result.latency.miss)
     output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
     output.hint(f"next    tamtctl inspect {result.ticket}")
 

@@ -25,6 +25,8 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import COMBINED
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.derived import derived_config
+from tamtctl.pruning.latency.measuring import neurons_for_latency
+from tamtctl.pruning.latency.record import FoundLatency
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.searching.identity import search_identity
 from tamtctl.pruning.searching.result import SearchPlan, SearchResult
@@ -82,7 +84,7 @@ def search(
             )
         return done
     check_log_to(config.log_to)
-    prepared = PreparedSearch.prepare(config, run, watcher)
+    prepared = _prepared(config, run, watcher, force=force)
     with ExitStack() as locks:
         world().on_first(lambda: locks.enter_context(run.locked()))
         locks.enter_context(promising(KEPT))
@@ -106,7 +108,7 @@ def can_follow(config: SearchConfig, earlier: SearchConfig) -> bool:
     return (
         config.method == IMP
         and config.rewind == "weights"
-        and earlier.sparsity in cut_sparsities(config.sparsity)[:-1]
+        and earlier.sparsity in cut_sparsities(config.settled_sparsity)[:-1]
         and replace(config, sparsity=earlier.sparsity, steps=earlier.steps) == earlier
     )
 
@@ -138,7 +140,7 @@ def plan_search(
     run = world().on_first(lambda: _run_folder(config, output_dir))
     world().on_first(run.finished)
     check_log_to(config.log_to)
-    return PreparedSearch.prepare(config, run, watcher).plan()
+    return _prepared(config, run, watcher).plan()
 
 
 @watched(default_watcher)
@@ -228,6 +230,20 @@ def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
         ) from error
 
 
+def _prepared(
+    config: SearchConfig, run: RunFolder, watcher: Watcher[SearchPlan], *, force: bool = False
+) -> PreparedSearch:
+    """Prepare a search, whose sparsity is measured first where it asks for a latency."""
+    if config.latency is None:
+        return PreparedSearch.prepare(config, run, watcher)
+    kept = world().on_first(lambda: None if force else FoundLatency.read(run.path))
+    if kept is None:
+        watcher.status(f"measuring how many neurons take {config.latency:g} × the dense latency")
+        kept = world().on_first(lambda: neurons_for_latency(config))
+    settled = config.filled_in(sparsity=kept.sparsity)
+    return PreparedSearch.prepare(settled, run, watcher, latency=kept)
+
+
 def _settled(config: SearchConfig, note: Callable[[str], None] = lambda _: None) -> SearchConfig:
     """Return a configuration that says what the text is cut into, which follows from the model."""
     if config.rows is not None:
@@ -244,7 +260,8 @@ def _run_folder(config: SearchConfig, output_dir: Path | str | None) -> RunFolde
 
 def _run_path(config: SearchConfig, output_dir: Path | str | None) -> Path:
     method = config.method.replace(COMBINED, "+")  # which means any name to a shell
-    short = f"{folder_name(Path(config.model).name)}-{config.sparsity:g}-{method}"
+    asked = f"{config.sparsity:g}" if config.latency is None else f"latency-{config.latency:g}"
+    short = f"{folder_name(Path(config.model).name)}-{asked}-{method}"
     if config.method == TAMT:
         short += f"-{config.objective}"
     return expanded(output_dir or RUNS / f"search-{short}-{config.hash}")

@@ -42,7 +42,8 @@ def initial_start(
         ticket: What `initial_ticket` returned.
     """
     weights, pattern = encoder.weights, config.pattern
-    sparsities = cut_sparsities(config.sparsity) if config.method == IMP else (config.sparsity,)
+    sparsity = config.settled_sparsity
+    sparsities = cut_sparsities(sparsity) if config.method == IMP else (sparsity,)
     by = config.budgets_by
     budgets = None if by is None else _ranking(config, by, encoder, text, None)
     cuts = tuple(_counts(config, encoder, budgets, sparsities))

@@ -33,7 +33,7 @@ def masks_to_measure(
         ticket: Makes the masks that were found.
     """
     context = Context(weights=frozen, seed=config.seed)
-    keep = keep_counts(frozen, config.sparsity, config.pattern)
+    keep = keep_counts(frozen, config.settled_sparsity, config.pattern)
     makers: dict[str, MakeMasks] = {
         name: partial(one_shot_masks, name, context, keep, config.pattern) for name in candidates()
     }

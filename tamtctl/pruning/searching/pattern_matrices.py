@@ -26,7 +26,8 @@ def with_matrices_of_pattern(
     Raises:
         UsageError: The matrices cannot be of this pattern, or it is for none of them.
     """
-    counts = keep_counts(encoder.weights, config.sparsity, config.pattern, encoder.embeddings)
+    sparsity = config.settled_sparsity
+    counts = keep_counts(encoder.weights, sparsity, config.pattern, encoder.embeddings)
     matrices = {name: p for name, p in encoder.matrices.items() if name in counts}
     if not matrices:
         raise UsageError(f"--pattern {config.pattern} is for no matrix of model {config.model!r}")

@@ -13,6 +13,7 @@ from tamtctl.foundations.shown import Shown
 from tamtctl.pruning.allocations import UNIFORM
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import baselines
+from tamtctl.pruning.latency.record import FoundLatency
 from tamtctl.ticket.parameter_counts import ParameterCounts
 from tamtctl.training.run_folder import RunFolder
 
@@ -44,6 +45,7 @@ class SearchPlan(Shown):
             all other matrices.
         warnings: What a person should know before it starts.
         processes: How many take part.
+        latency: How many neurons the latency takes that is asked for; None if none is.
 
     Example:
         >>> plan = tamtctl.plan_search(config)
@@ -69,13 +71,15 @@ class SearchPlan(Shown):
     sparsities: dict[str, float]
     warnings: tuple[str, ...] = ()
     processes: int = 1
+    latency: FoundLatency | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self) | {
+        values = asdict(self) | {
             "config": self.config.to_dict(),
             "run_folder": str(self.run_folder),
         }
+        return _with_latency(values, self.latency)
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,6 +123,8 @@ class SearchResult(Shown):
             version did not write it down.
         parameters: How many the encoder has and how many are left, of a pattern; None of any
             weights.
+        latency: How long the exported model takes beside the dense one, and how many neurons were
+            chosen for it; None if no latency was asked for.
 
     Example:
         >>> result = tamtctl.search(config)
@@ -156,6 +162,7 @@ class SearchResult(Shown):
     allocation: str = UNIFORM
     sparsities: dict[str, float] = field(default_factory=dict)
     parameters: ParameterCounts | None = None
+    latency: FoundLatency | None = None
 
     @property
     def text(self) -> ScoredText | None:
@@ -171,7 +178,7 @@ class SearchResult(Shown):
         values = asdict(self) | {"ticket": str(self.ticket), "run_folder": str(self.run_folder)}
         if self.parameters is None:
             del values["parameters"]
-        return values
+        return _with_latency(values, self.latency)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], run: RunFolder) -> SearchResult:
@@ -183,8 +190,16 @@ class SearchResult(Shown):
         rows = in_order(values, candidates())
         if (counts := values.get("parameters")) is not None:
             rows["parameters"] = ParameterCounts(**counts)
+        if (latency := values.get("latency")) is not None:
+            rows["latency"] = FoundLatency.from_dict(latency)
         where = {"ticket": run.ticket, "run_folder": run.path, "already_done": True}
         return cls(**(dict(values) | rows | where))
+
+
+def _with_latency(values: dict[str, Any], latency: FoundLatency | None) -> dict[str, Any]:
+    """Return JSON values with a latency, which those of a search for none have no room for."""
+    others = {name: value for name, value in values.items() if name != "latency"}
+    return others if latency is None else others | {"latency": latency.to_dict()}
 
 
 def in_order(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

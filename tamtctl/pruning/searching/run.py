@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -13,14 +13,14 @@ from tamtctl.data.corpus import Corpus
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
-from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.loss_units import ScoredText
-from tamtctl.foundations.public_names import public_model
 from tamtctl.foundations.watching import StepReport, Watcher
 from tamtctl.models.declared_base import DeclaredBase
-from tamtctl.models.encoder import Checksums, Encoder, check_length
+from tamtctl.models.encoder import Checksums, Encoder
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.latency.measuring import exported_latency
+from tamtctl.pruning.latency.record import FoundLatency
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.searching.initial_mask import (
@@ -30,9 +30,9 @@ from tamtctl.pruning.searching.initial_mask import (
     with_matrices_of,
 )
 from tamtctl.pruning.searching.kept_losses import KeptLosses
-from tamtctl.pruning.searching.lending import loaded
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.searching.measured_masks import losses_of, masks_to_measure
+from tamtctl.pruning.searching.opening import open_model
 from tamtctl.pruning.searching.pattern_matrices import with_matrices_of_pattern
 from tamtctl.pruning.searching.reading import read_text
 from tamtctl.pruning.searching.result import SearchPlan, SearchResult
@@ -66,29 +66,25 @@ class PreparedSearch:
     declared: DeclaredBase | None  # whose weights the model's folder holds
     watched: WatchedTraining
     supervisor: Supervisor
+    latency: FoundLatency | None  # that is asked for, and how many neurons it takes
 
     @classmethod
     def prepare(
-        cls, config: SearchConfig, run: RunFolder, watcher: Watcher[SearchPlan]
+        cls,
+        config: SearchConfig,
+        run: RunFolder,
+        watcher: Watcher[SearchPlan],
+        latency: FoundLatency | None = None,
     ) -> PreparedSearch:
-        """Load the model and the text, and check that they fit the request."""
-        world().check_batch(config.batch_size)
-        compute = Compute.choose(config.device, config.precision, config.threads)
-        if config.low_memory and compute.device.type != "cpu":
-            raise UsageError(
-                f"--low-memory is for --device cpu: on {compute.device.type} the frozen weights "
-                "are needed where the model is"
-            )
-        if config.compile:
-            watcher.status("trying the compiler")
-            compute.check_compiler()
-        if config.base_model is not None and public_model(config.model)[0] == config.model:
-            raise UsageError(
-                f"--base-model is for a --model in a local folder, and {config.model!r} is none"
-            )
-        watcher.status(f"loading model {config.model}")
-        encoder = world().in_turn(lambda: loaded(config))
-        check_length(config.sequence_length, encoder.model, told="--sequence-length")
+        """Load the model and the text, and check that they fit the request.
+
+        Args:
+            config: The request, its sparsity settled.
+            run: The run's folder.
+            watcher: Is told how it goes.
+            latency: What the sparsity follows from, of a search by latency.
+        """
+        compute, encoder = open_model(config, watcher)
         encoder = with_matrices_of_pattern(config, encoder, watcher.note)
         checksums = Checksums(encoder.weights)
         ticket = world().in_turn(lambda: initial_ticket(config, encoder, checksums))
@@ -123,7 +119,9 @@ class PreparedSearch:
             return {term: loss.mean for term, loss in losses.items()}
 
         watched_training = WatchedTraining(config, training, evaluate)
-        checkpoints = Checkpoints(run.path / CHECKPOINTS, run.identity, compute.circumstances)
+        # Scores that were trained for another number of neurons are none to go on from.
+        inputs = run.identity if latency is None else run.identity | latency.identity
+        checkpoints = Checkpoints(run.path / CHECKPOINTS, inputs, compute.circumstances)
         return cls(
             config=config,
             run=run,
@@ -139,6 +137,7 @@ class PreparedSearch:
             declared=declared,
             watched=watched_training,
             supervisor=Supervisor(watched_training, checkpoints, config.checkpoint_every),
+            latency=latency,
         )
 
     def plan(self) -> SearchPlan:
@@ -169,11 +168,12 @@ class PreparedSearch:
             sparsities=self._sparsities(),
             warnings=tuple(self._warnings()),
             processes=world().size,
+            latency=self.latency,
         )
 
     def _warnings(self) -> Iterator[str]:
         training, config = self.training, self.config
-        if isinstance(training, MaskTraining) and config.is_trained and config.sparsity > 0:
+        if isinstance(training, MaskTraining) and config.is_trained and config.settled_sparsity > 0:
             yield from filter(None, [training.warning])
         if line := self._text().too_few:
             yield line
@@ -231,12 +231,17 @@ class PreparedSearch:
             DivergedError: The loss exploded or is no number; the message names the step and the
                 last good checkpoint.
         """
-        world().on_first(lambda: self.run.start(after_step=self.supervisor.step))
+        world().on_first(self._start)
         if not self.config.is_trained:
             return TrainingRun(steps=0, seconds=0.0, tokens_per_second=0.0)
         return self.supervisor.run_in(
             self.run, self.config.log_to, self.watched.check_loss, watcher
         )
+
+    def _start(self) -> None:
+        self.run.start(after_step=self.supervisor.step)
+        if self.latency is not None:
+            self.latency.write(self.run.path)
 
     def finish(self, training: TrainingRun, watcher: Watcher[SearchPlan]) -> SearchResult:
         """Evaluate and save: from now on the run is finished."""
@@ -270,7 +275,11 @@ class PreparedSearch:
             "trained_on": list(self.corpus.digests),
             **({} if counts is None else counts.to_metrics()),
         }
-        ticket = self._ticket(masks, metrics)
+        ticket, latency = self._ticket(masks, metrics), self.latency
+        if latency is not None:
+            watcher.status("measuring the latency of the exported model")
+            latency = replace(latency, exported=exported_latency(config, ticket))
+            ticket = replace(ticket, metrics={**ticket.metrics, "latency": latency.to_dict()})
         ticket.save_pretrained(self.run.ticket)
         if config.keep_scores:
             assert isinstance(self.training, MaskTraining)  # SearchConfig sees to it
@@ -283,7 +292,7 @@ class PreparedSearch:
             method=config.method,
             objective=config.objective,
             sparsity=ticket.sparsity,
-            target_sparsity=config.sparsity,
+            target_sparsity=config.settled_sparsity,
             steps=training.steps,
             seconds=training.seconds,
             calibration_seconds=self.calibration_seconds,
@@ -305,6 +314,7 @@ class PreparedSearch:
             allocation=config.allocation,
             sparsities=self._sparsities(),
             parameters=counts,
+            latency=latency,
         )
         self.run.finish(result.to_dict())
         self.supervisor.checkpoints.remove()
@@ -319,7 +329,7 @@ class PreparedSearch:
             base_model_id=self.encoder.id,
             revision=self.encoder.revision,
             model_type=self.encoder.model.config.model_type,
-            target_sparsity=config.sparsity,
+            target_sparsity=config.settled_sparsity,
             allocation="uniform" if config.budgets_by is None else "free",
             method=config.method,
             objective=config.objective,

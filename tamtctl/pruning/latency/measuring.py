@@ -1,0 +1,117 @@
+"""Measuring the latency of a model with fewer neurons, in turns with the dense model.
+
+What is timed is what `tamtctl.export` would write: the model with the head that it has, without the
+neurons. Which ones are gone makes no difference to its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from tamtctl.foundations.estimates import Interval
+from tamtctl.foundations.working import work
+from tamtctl.models.encoder import check_length, maskable_matrices
+from tamtctl.models.heads import HeadedModel
+from tamtctl.models.sizes import Size
+from tamtctl.models.structures import Structures
+from tamtctl.models.timing import (
+    check_threads,
+    latency,
+    random_texts,
+    run_of,
+    threads_as_before,
+    timed_in_turns,
+)
+from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.latency.counting import count_for_latency
+from tamtctl.pruning.latency.record import FoundLatency
+from tamtctl.pruning.patterns import find_pattern
+from tamtctl.pruning.patterns.structured import spread
+from tamtctl.ticket.exporting import export
+from tamtctl.ticket.slicing import slice_neurons
+from tamtctl.ticket.ticket import Ticket
+
+_ROUNDS = 11
+_SEED = 1  # of tokens, turns and intervals
+
+
+def neurons_for_latency(config: SearchConfig) -> FoundLatency:
+    """Return how many neurons a search keeps for the latency that it asks for.
+
+    Raises:
+        UsageError: The model has no neurons, or cannot be run at this size; or no number of them is
+            that fast.
+        ModelError: It cannot be loaded, or its configuration cannot say how many are left.
+    """
+    size, target = _size(config), config.latency
+    assert target is not None
+    check_threads("latency-threads", size.threads)
+    dense = HeadedModel.as_it_is(config.model).network
+    check_length(size.length, dense, told="--latency-length")
+    shapes = {name: tuple(weight.shape) for name, weight in maskable_matrices(dense).items()}
+    layers = find_pattern(config.pattern).structures(shapes)
+    of = max(slices[0].count for slices in layers.values())
+
+    def measure(counts: Sequence[int]) -> Mapping[int, Interval]:
+        models = [_with_first(count, dense, layers) for count in counts]
+        return dict(zip(counts, _ratios(dense, models, size), strict=True))
+
+    neurons, chosen = count_for_latency(measure, target, of)
+    return FoundLatency(target, size, neurons, of, chosen)
+
+
+def exported_latency(config: SearchConfig, ticket: Ticket) -> Interval:
+    """Return the latency of the model that an export of a ticket gives.
+
+    Args:
+        config: The search that found it.
+        ticket: The ticket.
+    """
+    dense = HeadedModel.as_it_is(config.model).network
+    with TemporaryDirectory() as folder:
+        ticket.save_pretrained(Path(folder) / "ticket")
+        export(Path(folder) / "ticket", Path(folder) / "model", model=config.model)
+        exported = HeadedModel.as_it_is(str(Path(folder) / "model")).network
+        return _ratios(dense, [exported], _size(config))[0]
+
+
+def _size(config: SearchConfig) -> Size:
+    asked = config.latency_threads, config.latency_batch, config.latency_length
+    return Size(*(value for value in asked if value is not None))  # all are settled
+
+
+def _with_first(count: int, dense: PreTrainedModel, layers: Structures) -> PreTrainedModel:
+    """Return a model with the first neurons of each layer, which shares all else with the dense."""
+    module = cast(nn.Module, dense)
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    network: PreTrainedModel = deepcopy(dense, shared)
+    masks = {
+        one.matrix: spread(one, torch.arange(one.count) < count)
+        for slices in layers.values()
+        for one in slices
+    }
+    slice_neurons(network, masks)
+    return network
+
+
+def _ratios(
+    dense: PreTrainedModel, others: Sequence[PreTrainedModel], size: Size
+) -> list[Interval]:
+    """Return the latency of models as a share of the dense one's, all run in turns."""
+    words = cast(nn.Embedding, dense.get_input_embeddings()).num_embeddings
+    texts = random_texts(size, words, torch.Generator().manual_seed(_SEED))
+    runs = [partial(run_of(cast(nn.Module, one)), texts) for one in (dense, *others)]
+    with threads_as_before(), work("timing", len(runs) * _ROUNDS) as tick:
+        torch.set_num_threads(size.threads)
+        beside, *seconds = timed_in_turns(runs, _ROUNDS, _SEED, tick)
+    found = (latency(one, beside, _SEED).ratio for one in seconds)
+    return [ratio for ratio in found if ratio is not None]

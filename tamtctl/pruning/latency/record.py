@@ -1,0 +1,142 @@
+"""What was measured of a latency that is asked for: how many neurons it takes, and what they give.
+
+It stands in the run's folder as ``latency.json`` from before the first step, so that a search that
+goes on keeps as many neurons, and in the end in the result and in the ticket. Imports nothing
+heavy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tamtctl.foundations.errors import DamagedRunError
+from tamtctl.foundations.estimates import Interval
+from tamtctl.foundations.plain_files import read_regular
+from tamtctl.models.sizes import Size
+from tamtctl.pruning.latency.counting import sparsity_keeping
+from tamtctl.training.run_folder import write_json
+
+LATENCY = "latency.json"
+_BACKEND = "torch"
+_NEAR = 0.05  # to the target: what is farther is explained
+_MAX_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class FoundLatency:
+    """How many neurons a latency takes.
+
+    Attributes:
+        target: The latency that is asked for, as a share of the dense model's.
+        size: At which models are run.
+        neurons: How many are kept in each layer.
+        of: How many the dense model has.
+        chosen: The latency of so many, as they were chosen.
+        exported: The latency of the model that an export of the ticket gives; None before there is
+            one.
+    """
+
+    target: float
+    size: Size
+    neurons: int
+    of: int
+    chosen: Interval
+    exported: Interval | None = None
+
+    @property
+    def sparsity(self) -> float:
+        """The sparsity of the pattern that keeps so many neurons."""
+        return sparsity_keeping(self.neurons, self.of)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a training with so many neurons depends on besides the request."""
+        return {"neurons of the latency": f"{self.neurons} of {self.of}"}
+
+    @property
+    def miss(self) -> str | None:
+        """Why the exported model is farther than 0.05 from the target; None if it is not."""
+        if self.exported is None or abs(self.exported.value - self.target) <= _NEAR:
+            return None
+        told = (
+            f"The exported model takes {self.exported.value:.2f} × the dense one's time, and not "
+            f"{self.target:g}: "
+        )
+        if abs(self.chosen.value - self.target) > _NEAR:
+            return told + (
+                f"no other number of neurons that was tried is nearer, and {self.neurons:,} had "
+                f"{self.chosen.value:.2f} {self.chosen.brackets}."
+            )
+        return told + (
+            f"as {self.neurons:,} neurons were chosen, they had {self.chosen.value:.2f} "
+            f"{self.chosen.brackets}; times vary on this machine. When it has less to do, --force "
+            "measures anew."
+        )
+
+    def __str__(self) -> str:
+        """Say in a line what was measured last."""
+        ratio = self.exported or self.chosen
+        return (
+            f"{ratio.value:.2f} × dense {ratio.brackets} at {self.size}, {_BACKEND}, with "
+            f"{self.neurons:,} of {self.of:,} neurons in each layer; {self.target:g} is asked for"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        told = {
+            "target": self.target,
+            "backend": _BACKEND,
+            **asdict(self.size),
+            "neurons": self.neurons,
+            "of": self.of,
+            "chosen": self.chosen.to_dict(),
+        }
+        if self.exported is not None:
+            told |= {"exported": self.exported.to_dict(), "miss": self.miss}
+        return told
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return what `to_dict` wrote.
+
+        Raises:
+            TypeError: It is something else.
+        """
+        if missing := {"target", "threads", "batch", "length", "neurons", "of", "chosen"} - {
+            *values
+        }:
+            raise TypeError(f"{min(missing)} is missing")
+        exported = values.get("exported")
+        return cls(
+            target=values["target"],
+            size=Size(values["threads"], values["batch"], values["length"]),
+            neurons=values["neurons"],
+            of=values["of"],
+            chosen=Interval(**values["chosen"]),
+            exported=None if exported is None else Interval(**exported),
+        )
+
+    def write(self, run: Path) -> None:
+        """Keep it in a run's folder."""
+        write_json(run / LATENCY, self.to_dict())
+
+    @classmethod
+    def read(cls, run: Path) -> Self | None:
+        """Return what a run's folder has kept; None if that is nothing.
+
+        Raises:
+            DamagedRunError: It cannot be read.
+        """
+        if not (run / LATENCY).exists():
+            return None
+        try:
+            return cls.from_dict(json.loads(read_regular(run / LATENCY, _MAX_BYTES)))
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedRunError(
+                f"{str(run / LATENCY)!r}, which says how many neurons the run keeps, cannot be "
+                "read; --force measures anew"
+            ) from error

@@ -1,0 +1,41 @@
+"""The settings of a search for a latency; imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tamtctl.foundations.checks import at_least, require
+from tamtctl.foundations.config import METHOD, setting
+
+# How the models run whose latency is measured, unless something else is asked for.
+USUAL_SIZE = {"latency_batch": 32, "latency_length": 128, "latency_threads": 1}
+
+
+def latency() -> Any:
+    """Return the setting of the latency that is asked for."""
+    return setting(
+        default=None,
+        help="Instead of --sparsity: how long the exported model takes, as a share of the dense "
+        "model's time. How many neurons that leaves is measured before the search.",
+        more="Both run in turns, with torch on the CPU of this machine; what is exported in the "
+        "end is measured again.",
+        panel=METHOD,
+        check=lambda option, value: require(option, 0 < value < 1, "above 0 and below 1", value),
+        before=None,
+    )
+
+
+def size_of_latency(name: str, what: str) -> Any:
+    """Return a setting of the size at which models are run for it.
+
+    Args:
+        name: The setting's name.
+        what: What it is a number of.
+    """
+    return setting(
+        default=None,
+        help=f"{what} for --latency; by default {USUAL_SIZE[name]}.",
+        panel=METHOD,
+        check=at_least(1),
+        before=None,
+    )

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from tamtctl.foundations.checks import require
 from tamtctl.foundations.config import Config, configuration, show_settings
 from tamtctl.foundations.errors import UsageError
+from tamtctl.models.sizes import Size
 from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.criteria import (
     CRITERIA,
@@ -204,6 +205,12 @@ class SearchConfig(SearchSettings):
         """Share of zeros; of a search by latency known as soon as that was measured."""
         assert self.sparsity is not None
         return self.sparsity
+
+    @property
+    def latency_size(self) -> Size:
+        """At which models are run for a latency."""
+        sizes = self.latency_threads, self.latency_batch, self.latency_length
+        return Size(*(value for value in sizes if value is not None))  # settled together
 
     @property
     def is_trained(self) -> bool:

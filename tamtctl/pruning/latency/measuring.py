@@ -31,7 +31,6 @@ from tamtctl.models.timing import (
     threads_as_before,
     timed_in_turns,
 )
-from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.latency.counting import count_for_latency
 from tamtctl.pruning.latency.record import FoundLatency
 from tamtctl.pruning.patterns import find_pattern
@@ -44,21 +43,25 @@ _ROUNDS = 11
 _SEED = 1  # of tokens, turns and intervals
 
 
-def neurons_for_latency(config: SearchConfig) -> FoundLatency:
+def neurons_for_latency(model: str, pattern: str, target: float, size: Size) -> FoundLatency:
     """Return how many neurons a search keeps for the latency that it asks for.
+
+    Args:
+        model: What is pruned.
+        pattern: The sparsity pattern, whose structures are neurons.
+        target: The latency, as a share of the dense model's.
+        size: At which both are run.
 
     Raises:
         UsageError: The model has no neurons, or cannot be run at this size; or no number of them is
             that fast.
         ModelError: It cannot be loaded, or its configuration cannot say how many are left.
     """
-    size, target = _size(config), config.latency
-    assert target is not None
     check_threads("latency-threads", size.threads)
-    dense = HeadedModel.as_it_is(config.model).network
+    dense = HeadedModel.as_it_is(model).network
     check_length(size.length, dense, told="--latency-length")
     shapes = {name: tuple(weight.shape) for name, weight in maskable_matrices(dense).items()}
-    layers = find_pattern(config.pattern).structures(shapes)
+    layers = find_pattern(pattern).structures(shapes)
     of = max(slices[0].count for slices in layers.values())
 
     def measure(counts: Sequence[int]) -> Mapping[int, Interval]:
@@ -69,24 +72,20 @@ def neurons_for_latency(config: SearchConfig) -> FoundLatency:
     return FoundLatency(target, size, neurons, of, chosen)
 
 
-def exported_latency(config: SearchConfig, ticket: Ticket) -> Interval:
+def exported_latency(ticket: Ticket, model: str, size: Size) -> Interval:
     """Return the latency of the model that an export of a ticket gives.
 
     Args:
-        config: The search that found it.
         ticket: The ticket.
+        model: What it is of.
+        size: At which both are run.
     """
-    dense = HeadedModel.as_it_is(config.model).network
+    dense = HeadedModel.as_it_is(model).network
     with TemporaryDirectory() as folder:
         ticket.save_pretrained(Path(folder) / "ticket")
-        export(Path(folder) / "ticket", Path(folder) / "model", model=config.model)
+        export(Path(folder) / "ticket", Path(folder) / "model", model=model)
         exported = HeadedModel.as_it_is(str(Path(folder) / "model")).network
-        return _ratios(dense, [exported], _size(config))[0]
-
-
-def _size(config: SearchConfig) -> Size:
-    asked = config.latency_threads, config.latency_batch, config.latency_length
-    return Size(*(value for value in asked if value is not None))  # all are settled
+        return _ratios(dense, [exported], size)[0]
 
 
 def _with_first(count: int, dense: PreTrainedModel, layers: Structures) -> PreTrainedModel:

@@ -239,7 +239,10 @@ def _prepared(
     kept = world().on_first(lambda: None if force else FoundLatency.read(run.path))
     if kept is None:
         watcher.status(f"measuring how many neurons take {config.latency:g} × the dense latency")
-        kept = world().on_first(lambda: neurons_for_latency(config))
+        size, target = config.latency_size, config.latency
+        kept = world().on_first(
+            lambda: neurons_for_latency(config.model, config.pattern, target, size)
+        )
     settled = config.filled_in(sparsity=kept.sparsity)
     return PreparedSearch.prepare(settled, run, watcher, latency=kept)
 

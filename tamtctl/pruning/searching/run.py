@@ -278,7 +278,8 @@ class PreparedSearch:
         ticket, latency = self._ticket(masks, metrics), self.latency
         if latency is not None:
             watcher.status("measuring the latency of the exported model")
-            latency = replace(latency, exported=exported_latency(config, ticket))
+            exported = exported_latency(ticket, config.model, latency.size)
+            latency = replace(latency, exported=exported)
             ticket = replace(ticket, metrics={**ticket.metrics, "latency": latency.to_dict()})
         ticket.save_pretrained(self.run.ticket)
         if config.keep_scores:

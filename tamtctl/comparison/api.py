@@ -8,6 +8,7 @@ from pathlib import Path
 from tamtctl.comparison.ceiling import ceilings
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.opening import Opened, open_comparison
+from tamtctl.comparison.recovered import split_names
 from tamtctl.comparison.report import write_report
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.run import measured, measured_beside
@@ -19,7 +20,7 @@ from tamtctl.foundations.public_names import public_model
 from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import watched
-from tamtctl.pruning.searching.identity import Identity, comparison_identity
+from tamtctl.pruning.searching.identity import Identity, comparison_identity, model_identity
 from tamtctl.tasks.labelled.opening import open_task
 from tamtctl.tasks.registry import find_task
 from tamtctl.training.run_folder import RUNS, RunFolder
@@ -146,7 +147,10 @@ def _identity(opened: Opened) -> Identity:
         for label, text in opened.bench.texts.items()
         if label
     }
-    return others | comparison_identity(opened.bench.text, config.corpus, config.tickets, data)
+    for one in opened.recovered.values():
+        others |= model_identity(str(one.found.folder))
+    tickets, _ = split_names(config.tickets)
+    return others | comparison_identity(opened.bench.text, config.corpus, tickets, data)
 
 
 def _name(config: CompareConfig) -> str:

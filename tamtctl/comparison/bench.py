@@ -131,7 +131,19 @@ class Bench:
             terms: What is measured; None: everything.
         """
         masks = None if masks is None else self.completed(masks)
-        found = {label: text.losses(masks, terms) for label, text in self.texts.items()}
+        return self._by_measure({n: text.losses(masks, terms) for n, text in self.texts.items()})
+
+    def losses_of_weights(self, weights: Mapping[str, Tensor]) -> dict[str, HeldOutLoss]:
+        """Return measure → loss of the encoder with other weights, in place of the dense ones.
+
+        Args:
+            weights: Name in the base encoder → weight, of its own shape.
+        """
+        return self._by_measure(
+            {n: one.losses_of_weights(weights) for n, one in self.texts.items()}
+        )
+
+    def _by_measure(self, found: Mapping[str, Mapping[str, HeldOutLoss]]) -> dict[str, HeldOutLoss]:
         return {
             loss_measure(term, label): found[label][term]
             for term in self.text.terms

@@ -55,7 +55,7 @@ def ceilings(
 def below_dense(subnetworks: Sequence[Subnetwork]) -> Iterator[tuple[Subnetwork, str]]:
     """Yield the masks whose loss is below that of the dense model, and which loss that is."""
     dense = subnetworks[0].losses
-    for one in subnetworks[1:]:
+    for one in (one for one in subnetworks[1:] if one.masks):
         for measure, loss in one.losses.items():
             if not TERMS[term_of(measure)].is_distance and loss.mean < dense[measure].mean:
                 yield one, measure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tamtctl.comparison.bench import Bench
@@ -24,6 +24,7 @@ from tamtctl.comparison.measured_texts import (
     text_facts_of,
     text_sources,
 )
+from tamtctl.comparison.recovered import OpenedRecovery, open_recovered, split_names
 from tamtctl.comparison.result import TextFacts
 from tamtctl.comparison.subnetworks import DENSE, baseline_cells
 from tamtctl.comparison.sweep import CompareWatcher
@@ -53,6 +54,7 @@ class Opened:
         config: The request, with the model and the corpus that it is about.
         cells: Cells of the sweep; for tickets, baselines with as many weights in every matrix.
         tickets: Label in tables → the ticket.
+        recovered: Label in tables → recovered weights of one of the tickets.
         beside: Cells of the sweep's criteria with the budgets that the sweep has not.
         bench: The model and held-out text; several where tickets were trained on different ones.
         text_facts: What the texts are.
@@ -66,6 +68,7 @@ class Opened:
     text_facts: list[TextFacts]
     notes: tuple[str, ...] = ()
     beside: Sequence[Cell] = ()
+    recovered: Mapping[str, OpenedRecovery] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -92,10 +95,13 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
     """
     if world().size > 1:
         raise UsageError("compare runs in one process; spread a sweep over several with --shard")
-    paths = _ticket_paths(config.tickets)
+    names, recovered = split_names(config.tickets)
+    paths = _ticket_paths(names)
     tickets = {label: Ticket.load(path) for label, path in paths.items()}
     watcher.note("loading the model and the held-out text …")
     opened = _open_tickets(config, tickets, paths) if tickets else _open_sweep(config)
+    levels = {label: one.at for label, one in opened.tickets.items()}
+    opened = replace(opened, recovered=open_recovered(recovered, paths, levels))
     notes = [note for text in opened.bench.texts.values() for note in text.notes]
     opened = replace(opened, notes=(*opened.notes, *dict.fromkeys(notes)))
     for note in opened.notes:
@@ -131,10 +137,14 @@ def _ticket_paths(names: Sequence[str]) -> dict[str, Path]:
     for one, other in itertools.combinations(names, 2):
         if paths[one].resolve() == paths[other].resolve():
             raise UsageError(f"{one!r} and {other!r} are one and the same ticket; give it once")
-    known = sweep_methods()
-    reserved = {DENSE, *known, *(method.label for method in known.values())}
-    labels = ticket_labels(names, reserved)
+    labels = ticket_labels(names, _reserved())
     return {labels[name]: paths[name] for name in names}
+
+
+def _reserved() -> set[str]:
+    """Return what tables call what is no ticket."""
+    known = sweep_methods()
+    return {DENSE, *known, *(method.label for method in known.values())}
 
 
 def _open_tickets(

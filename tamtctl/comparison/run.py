@@ -12,6 +12,7 @@ from tamtctl.comparison.bench import Bench
 from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.levels import Level, TicketLevel
 from tamtctl.comparison.opening import Opened, OpenedTicket
+from tamtctl.comparison.recovered import of_recovered
 from tamtctl.comparison.subnetworks import DENSE, Subnetwork, baseline_masks
 from tamtctl.comparison.sweep import (
     CompareWatcher,
@@ -41,7 +42,7 @@ def measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnet
         TamtctlError: A ticket is of other weights or damaged, or fine-tuning fails.
     """
     count = 1 + len(opened.cells) - len(runs.left_out) + len(opened.tickets)
-    count += len(opened.uneven_levels) * len(baseline_masks())
+    count += len(opened.uneven_levels) * len(baseline_masks()) + len(opened.recovered)
     watcher.note(f"measuring {count} subnetworks on held-out text …")
     return list(counted(_measured(opened, runs, watcher), "measuring subnetwork", count))
 
@@ -63,9 +64,9 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> Iterator[S
     def known(cell: Cell | None) -> dict[str, TaskMetric]:
         return {task: metric_of(found[cell]) for task, found in runs.fine_tuned.items()}
 
-    def fine_tuned(path: Path | None) -> dict[str, TaskMetric]:
+    def fine_tuned(path: Path | None, model: str = opened.model) -> dict[str, TaskMetric]:
         return {
-            task: metric_of(run_finetuning(config, task, opened.model, path, watcher))
+            task: metric_of(run_finetuning(config, task, model, path, watcher))
             for task in config.tasks
         }
 
@@ -82,6 +83,9 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> Iterator[S
         yield replace(one, path=path, metrics=fine_tuned(path))
     for label, given in opened.tickets.items():
         yield replace(_of_ticket(bench, label, given), metrics=fine_tuned(given.path))
+    for label, recovery in opened.recovered.items():
+        one = of_recovered(bench, label, recovery, opened.tickets[recovery.ticket].ticket)
+        yield replace(one, metrics=fine_tuned(None, str(recovery.found.folder)))
 
 
 def _dense(bench: Bench) -> Subnetwork:

@@ -49,7 +49,8 @@ class CompareSettings(Config):
     tickets: Sequence[str] = setting(
         default=(),
         help="Tickets to compare: folder, packaged name or Hub id. Without any, --sparsity says "
-        "what to find.\n\nThey stand beside the dense model, random and magnitude masks.",
+        "what to find.\n\nThey stand beside the dense model, random and magnitude masks. What "
+        "recover wrote of one of them has a row of its own, which is not ranked with masks.",
         panel=METHOD,
         proposed=ticket_names,
         is_common=True,

@@ -21,6 +21,7 @@ from tamtctl.ticket.packed_masks import PackedMasks
 
 DENSE = "dense"
 CEILING = "dense, trained on"
+RECOVERED = "recovered"  # weights that were trained under a mask; they are no mask
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,14 +31,16 @@ class Subnetwork:
     Attributes:
         method: What its seeds have in common: a name that `tamtctl.pruning.methods.known_method`
             knows, ``dense``, or the label of a ticket.
-        found_by: The method of the search that found the mask, as a ticket names it.
+        found_by: The method of the search that found the mask, as a ticket names it, or
+            ``recovered``.
         objective: What the mask was trained for; None if for nothing.
         sparsity: The sparsity as asked for; 0 for the dense model.
         seed: The seed of its search or its random mask; None where there is none.
         among: Where its sparsity is, if not alike in every matrix; see `tamtctl.comparison.levels`.
         split: Embeddings and layers → the sparsity of each, where a sweep does not have them alike.
         losses: Measure → loss on held-out text; see `tamtctl.comparison.measures`.
-        masks: Its masks; None for the dense model.
+        masks: Its masks; None for the dense model and for recovered weights, which are ranked with
+            no mask.
         path: The folder of the ticket; None for a mask that was made on the spot.
         steps: Optimiser steps of its search.
         seconds: How long its training took; None where that is not known.
@@ -80,6 +83,11 @@ class Subnetwork:
         """The method as a text names it."""
         facts = None if self.is_given else known_method(self.method)
         return printable.cell(facts.label if facts else self.method)
+
+    @property
+    def is_recovered(self) -> bool:
+        """Whether it is weights that were trained under a mask."""
+        return self.masks is None and self.found_by == RECOVERED
 
     @property
     def is_one_shot(self) -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from tamtctl.pruning.recovery.record import MODEL
 from tamtctl.training.run_folder import TICKET
 
 
 def short_name(ticket: str) -> str:
-    """Return what to call a ticket: that of a search is called after its run."""
+    """Return what to call a ticket or a recovered model: that of a run is called after it."""
     path = Path(ticket)
-    called = path.parent.name if path.name == TICKET else ""
-    return called.removeprefix("search-") or path.name or Path(ticket).absolute().name or ticket
+    called = path.parent.name if path.name in (TICKET, MODEL) else ""
+    called = called.removeprefix("search-").removeprefix("recover-")
+    return called or path.name or Path(ticket).absolute().name or ticket
 
 
 def ticket_labels(tickets: Sequence[str], reserved: Collection[str]) -> dict[str, str]:

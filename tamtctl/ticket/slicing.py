@@ -75,6 +75,41 @@ def slice_neurons(network: PreTrainedModel, masks: Mapping[str, Tensor]) -> Slic
     return Sliced(size, left, number)
 
 
+def unsliced(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a sliced model as those of the whole one, with zeros where it was cut.
+
+    Args:
+        weights: Name in the base encoder → weight of the sliced model.
+        masks: Name → mask, by which it was sliced, of every matrix of a feed-forward network.
+
+    Raises:
+        ModelError: The model was not sliced by these masks.
+    """
+    found = dict(weights)
+    for network in feed_forwards({name: tuple(m.shape) for name, m in masks.items()}).values():
+        places = masks[network.second][0].nonzero().flatten()
+        for name, halves in network.firsts.items():
+            rows = torch.cat([places + half * network.neurons for half in range(halves)])
+            for one in (name, f"{name.removesuffix('weight')}bias"):
+                if one in weights:
+                    found[one] = _spread_out(one, weights[one], 0, rows, masks[name].shape[0])
+        second = network.second
+        found[second] = _spread_out(second, weights[second], 1, places, network.neurons)
+    return found
+
+
+def _spread_out(name: str, weight: Tensor, axis: int, places: Tensor, size: int) -> Tensor:
+    """Return a weight with its rows or columns at their places among zeros."""
+    if weight.shape[axis] != len(places):
+        raise ModelError(
+            f"{name} has {weight.shape[axis]:,} of {size:,} neurons, and its ticket keeps "
+            f"{len(places):,}"
+        )
+    shape = list(weight.shape)
+    shape[axis] = size
+    return weight.new_zeros(shape).index_copy(axis, places, weight)
+
+
 def _size_in(config: PreTrainedConfig, neurons: set[int]) -> str | None:
     """Return what a configuration calls the number of neurons, if all layers have as many."""
     values: dict[str, Any] = config.to_dict()

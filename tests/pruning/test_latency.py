@@ -118,7 +118,7 @@ NEURONS = "--pattern neurons --latency 0.75"
         (f"{NEURONS} --latency-batch 0", "--latency-batch must be at least 1, got 0"),
         ("--sparsity 0.5 --latency-length 8", "--latency-length is for --latency"),
         (f"{NEURONS} --method imp", "--latency is not for --method imp"),
-        (f"{NEURONS} --from-scores run", "leave out --pattern"),
+        (f"{NEURONS} --from-scores run", "--from-scores takes all from that run"),
         (f"{NEURONS} --recipe paper", "--steps follows from the sparsity"),
         (f"{NEURONS} --init-scores two-valued", "--learning-rate follows from the sparsity"),
         (f"{NEURONS} --latency-length 500 --threads 1", "--latency-length 500 is more than"),

@@ -223,4 +223,4 @@ def test_a_pattern_of_one_sparsity_has_no_other() -> None:
     with pytest.raises(UsageError, match=r"--pattern 2:4 has the sparsity 0\.5 alone; give"):
         SearchConfig.from_recipe("nano", sparsity=0.6, pattern="2:4")
     config = SearchConfig.from_recipe("nano", sparsity=0.666667, pattern="1:3")
-    assert find_pattern(config.pattern).keep({"w": (3, 9)}, config.sparsity) == {"w": 9}
+    assert find_pattern(config.pattern).keep({"w": (3, 9)}, config.settled_sparsity) == {"w": 9}

@@ -35,7 +35,7 @@ class Flips(Found):
         table = {
             method: groups
             for method, groups in by_method(self.comparison).items()
-            if not next(iter(groups.values()))[0].is_one_shot
+            if (one := next(iter(groups.values()))[0]).masks and not one.is_one_shot
         }
         levels = sorted({level for groups in table.values() for level in groups})
         figure, all_axes = panels(len(levels))

@@ -88,6 +88,7 @@ SECTIONS = Sections(
         _section("loss-by-sparsity", "Losses at each sparsity", place="first", figure="loss"),
         _section("differences", "Every difference", place="last"),
         _section("ceiling", "Tickets below the dense model"),
+        _section("recovered-weights", "Weights that were recovered"),
         _section("same-mask", "Masks that are one and the same"),
         _section("sparsity-by-layer", "Where the zeros are", figure="sparsity"),
         _section("flips-by-layer", "Where masks differ from the magnitude mask", figure="flips"),

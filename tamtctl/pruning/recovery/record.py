@@ -6,22 +6,80 @@ Names in it are for everybody: of a local path there is the last part alone.
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.public_names import public, public_model, public_search
-from tamtctl.foundations.untrusted import Defect, parse_json_object
+from tamtctl.foundations.untrusted import Defect, Fields, parse_json_object
 from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import RESULT
 
+MODEL = "model"  # the checkpoint's folder in the run's
 RECOVERY_FILE = "recovery.json"
 _MOST_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a recovered checkpoint says of itself.
+
+    Attributes:
+        folder: Where it is.
+        ticket_name: What its ticket was called.
+        ticket_sha256: Digest of the metadata of that ticket.
+        settings: How it was made, the ticket left out.
+        objective: What its weights were trained for.
+        steps: Optimiser steps.
+    """
+
+    folder: Path
+    ticket_name: str
+    ticket_sha256: str
+    settings: Mapping[str, Any]
+    objective: str
+    steps: int
+
+    @classmethod
+    def find(cls, name: str) -> Self | None:
+        """Return what a checkpoint, or the run that wrote it, says; None if it is something else.
+
+        Args:
+            name: The folder.
+
+        Raises:
+            ModelError: Its record is not what a recovery writes.
+        """
+        for folder in (expanded(name), expanded(name) / MODEL):
+            try:
+                content = read_regular(folder / RECOVERY_FILE, _MOST_BYTES)
+            except OSError:
+                continue
+            try:
+                return cls._read(folder, parse_json_object(content, RECOVERY_FILE))
+            except Defect as error:
+                raise ModelError(f"{name!r} does not say how it was recovered: {error}") from error
+        return None
+
+    @classmethod
+    def _read(cls, folder: Path, values: Mapping[str, Any]) -> Self:
+        told = Fields(values, RECOVERY_FILE)
+        ticket, settings = told.section("ticket"), told.plain("recovery")
+        return cls(
+            folder=folder,
+            ticket_name=ticket.text("name"),
+            ticket_sha256=ticket.sha256("sha256"),
+            settings={name: value for name, value in settings.items() if name != "ticket"},
+            objective=told.section("recovery").text("objective"),
+            steps=told.section("result").integer("steps"),
+        )
 
 
 def record_of(

@@ -25,7 +25,7 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.held_out_loss import total_error, total_loss
 from tamtctl.pruning.recovery.config import RecoverConfig
-from tamtctl.pruning.recovery.record import RECOVERY_FILE, record_of
+from tamtctl.pruning.recovery.record import MODEL, RECOVERY_FILE, record_of
 from tamtctl.pruning.recovery.result import (
     CANDIDATES,
     DENSE,
@@ -44,7 +44,6 @@ from tamtctl.training.loop import TrainingRun
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder, write_json
 from tamtctl.training.supervisor import Supervisor
 
-MODEL = "model"  # the checkpoint's folder in the run's
 BUDGET = "budget.json"  # of a run that is not finished: its steps, once they are settled
 _MOST_BYTES = 2**10
 

@@ -25,6 +25,7 @@ from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.searching.kept_losses import KeptLosses
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.statistics.calibration import uncalibrated
+from tamtctl.pruning.trained.objective_steps import copies, copy_into
 
 _TO_CHOOSE_ON = 64  # sequences: two budgets differ by more than these are unsure of
 
@@ -211,6 +212,26 @@ class HeldOutText:
         )
         probe = MaskProbe(self.encoder, self.frozen, objectives, self.compute, kept=self.kept)
         return probe.losses(self.cut, masks)
+
+    def losses_of_weights(self, weights: Mapping[str, Tensor]) -> dict[str, HeldOutLoss]:
+        """Return each term's loss of the encoder with other weights, with the pre-trained head.
+
+        The teacher is the dense model, whole. Afterwards the encoder has its own weights again.
+
+        Args:
+            weights: Name in the base encoder → weight, of its own shape.
+        """
+        own = dict(self.encoder.base.named_parameters())
+        dense = copies(own) | self.frozen  # of which the encoder may hold a masked part
+        objectives = tuple(
+            Objective(self.encoder, name, self.frozen, dense) for name in self.objectives
+        )
+        probe = MaskProbe(self.encoder, self.frozen, objectives, self.compute)
+        try:
+            copy_into(own, weights)
+            return probe.losses_as_folded(self.cut)
+        finally:
+            copy_into(own, dense)
 
 
 def _read_text(

@@ -1,0 +1,160 @@
+"""Recovered weights in a comparison: rows beside the masks, which are not ranked with them.
+
+What makes a mask better and what makes weights better are two questions. Recovered weights stand at
+levels of their own, where only those are compared that were recovered in the same way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from tamtctl.comparison.bench import Bench
+from tamtctl.comparison.levels import Level, TicketLevel
+from tamtctl.comparison.subnetworks import RECOVERED, Subnetwork
+from tamtctl.comparison.ticket_labels import ticket_labels
+from tamtctl.foundations.digests import file_sha256
+from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.objectives import objectives
+from tamtctl.pruning.recovery.record import Recovered
+from tamtctl.pruning.recovery.training import lost_zeros
+from tamtctl.ticket.format.metadata import METADATA_FILE
+from tamtctl.ticket.format.patterns import is_sliced
+from tamtctl.ticket.slicing import unsliced
+from tamtctl.ticket.ticket import Ticket
+
+
+@dataclass(frozen=True)
+class OpenedRecovery:
+    """Recovered weights that are compared.
+
+    Attributes:
+        found: What the checkpoint says of itself.
+        ticket: Label of the ticket that it was recovered from.
+        level: At which it is compared.
+        is_sliced: Whether it is a model without what the ticket prunes.
+    """
+
+    found: Recovered
+    ticket: str
+    level: Level
+    is_sliced: bool
+
+
+def split_names(names: Sequence[str]) -> tuple[tuple[str, ...], list[Recovered]]:
+    """Return what was asked for as tickets, and what are recovered checkpoints.
+
+    Raises:
+        ModelError: A checkpoint does not say how it was recovered.
+        UsageError: There is no ticket, or a checkpoint is given twice.
+    """
+    found = {name: one for name in names if (one := Recovered.find(name)) is not None}
+    tickets = tuple(name for name in names if name not in found)
+    if names and not tickets:
+        raise UsageError(
+            f"{names[0]!r} holds recovered weights, which stand beside their ticket: give that, too"
+        )
+    for (name, one), (other_name, other) in itertools.combinations(found.items(), 2):
+        if one.folder.resolve() == other.folder.resolve():
+            raise UsageError(
+                f"{name!r} and {other_name!r} are one and the same checkpoint; give it once"
+            )
+    return tickets, list(found.values())
+
+
+def open_recovered(
+    recovered: Sequence[Recovered],
+    tickets: Mapping[str, Path],
+    levels: Mapping[str, TicketLevel],
+) -> dict[str, OpenedRecovery]:
+    """Return label → recovered weights, each with its ticket and its level.
+
+    Args:
+        recovered: The checkpoints.
+        tickets: Label → folder of each ticket.
+        levels: Label → level of each ticket.
+
+    Raises:
+        UsageError: The ticket of a checkpoint is not among them.
+    """
+    digests = {file_sha256(path / METADATA_FILE): label for label, path in tickets.items()}
+    settings: dict[Level, str] = {}
+    found = {}
+    labels = ticket_labels([str(one.folder) for one in recovered], ())
+    for one in recovered:
+        label = f"{labels[str(one.folder)]} recovered"
+        ticket = digests.get(one.ticket_sha256)
+        if ticket is None:
+            raise UsageError(
+                f"{str(one.folder)!r} was recovered from a ticket {one.ticket_name!r}, which is "
+                "none of those that are given; give it, too"
+            )
+        at = levels[ticket]
+        level = _level(at.level, one)
+        how = json.dumps(one.settings, sort_keys=True)
+        if settings.setdefault(level, how) != how:
+            level = Level(level.sparsity, f"{level.among}, as {label}")
+            settings[level] = how
+        found[label] = OpenedRecovery(one, ticket, level, is_sliced(at.pattern))
+    return found
+
+
+def of_recovered(bench: Bench, label: str, given: OpenedRecovery, ticket: Ticket) -> Subnetwork:
+    """Measure recovered weights on the text of a comparison.
+
+    Args:
+        bench: The dense model and the text.
+        label: As tables name them.
+        given: The checkpoint.
+        ticket: Its ticket.
+
+    Raises:
+        ModelError: It does not hold the ticket's zeros, or cannot be loaded.
+    """
+    one, masks = given.found, bench.masks_of(ticket).unpacked()
+    return Subnetwork(
+        method=label,
+        found_by=RECOVERED,
+        objective=one.objective if one.objective in objectives() else None,
+        sparsity=given.level.sparsity,
+        among=given.level.among,
+        seed=None,
+        losses=bench.losses_of_weights(_weights(bench, given, masks)),
+        steps=one.steps,
+        is_given=True,
+    )
+
+
+def _level(of: Level, one: Recovered) -> Level:
+    """Return the level of weights, by that of their ticket."""
+    how = f"weights recovered, {one.objective}, {one.steps:,} steps"
+    return Level(of.sparsity, f"{of.among}, {how}" if of.among else how)
+
+
+def _weights(bench: Bench, given: OpenedRecovery, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return name → weight of a recovered checkpoint, of the dense encoder's shapes.
+
+    Raises:
+        ModelError: It cannot be loaded, is of another model, or lacks the ticket's zeros.
+    """
+    folder = str(given.found.folder)
+    loaded = load_encoder(folder, with_head=False).base
+    weights = {name: weight.detach() for name, weight in loaded.named_parameters()}
+    if given.is_sliced:
+        weights = unsliced(weights, masks)
+    for name, dense in bench.text.encoder.base.named_parameters():
+        shape = list(weights[name].shape) if name in weights else "none"
+        if shape != list(dense.shape):
+            raise ModelError(
+                f"{folder!r} holds no weights of this model: its {name} has the shape {shape}, and "
+                f"not {list(dense.shape)}"
+            )
+    if lost := lost_zeros(weights, masks):
+        raise ModelError(f"{folder!r} has {lost:,} weights where {given.ticket} has zeros")
+    return weights

@@ -1,0 +1,136 @@
+"""Recovered weights in a comparison: rows of their own, which no mask is ranked with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import Run
+from safetensors.torch import load_file, save_file
+from small_search import small_config
+
+from tamtctl.models.structures import neurons
+from tamtctl.pruning.patterns.structured import spread
+from tamtctl.pruning.recovery.api import recover
+from tamtctl.pruning.recovery.config import RecoverConfig
+from tamtctl.pruning.recovery.result import RecoverResult
+from tamtctl.pruning.searching.api import search
+from tamtctl.ticket.slicing import unsliced
+
+pytestmark = pytest.mark.usefixtures("working_folder", "blank_figures")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A ticket, and what was recovered of it."""
+
+    ticket: Path
+    recovered: RecoverResult
+
+
+def make(model: Path, text: Path, folder: Path, **changes: Any) -> Made:
+    config = small_config(model, text, **({"sparsity": 0.5} | changes))
+    ticket = search(config, output_dir=folder / "found").ticket
+    recovery = RecoverConfig(
+        ticket=str(ticket), steps=6, batch_size=4, learning_rate=5e-3, evaluation_blocks=12,
+        device="cpu",
+    )  # fmt: skip
+    return Made(ticket, recover(recovery, output_dir=folder / "again"))
+
+
+@pytest.fixture(scope="module")
+def made(tiny_model: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("neurons")
+    return make(tiny_model, text_file, folder, method="magnitude", pattern="neurons")
+
+
+def compared(run: Run, *names: object) -> dict[str, Any]:
+    done = run(
+        "compare", *names, "--blocks", "12", "--device", "cpu", "--output-dir", "out", "--json"
+    )
+    assert done.code == 0, done.err
+    result: dict[str, Any] = json.loads(done.out)
+    return result
+
+
+def test_a_row_of_its_own_with_the_losses_of_the_checkpoint(made: Made, run: Run) -> None:
+    result = compared(run, made.ticket, made.recovered.run_folder)
+    rows = {row["name"]: row for row in result["results"]}
+    own = rows["again recovered"]
+    assert own["method"] == "recovered"
+    assert own["among"] == "neurons, weights recovered, kd, 6 steps"
+    assert (own["sparsity"], own["steps"], own["ticket"]) == (0.5, 6, None)
+    for name, loss in (("found", "ticket"), (own["name"], "recovered"), ("dense", "dense")):
+        assert rows[name]["kd_loss"] == pytest.approx(made.recovered.losses[loss], abs=1e-6), name
+    ranked = {one for pair in result["differences"] for one in (pair["a"], pair["b"])}
+    assert "found" in ranked
+    assert own["name"] not in ranked
+    assert f"{own['name']} is no mask: it is the weights that found keeps" in str(
+        result["sentences"]
+    )
+    page = Path("out/report.md").read_text()
+    assert "a better mask and better weights are two things" in page
+    assert "weights recovered, kd, 6 steps" in Path("out/results.csv").read_text()
+
+
+def test_weights_that_were_recovered_alike_are_compared(
+    made: Made, tiny_model: Path, text_file: Path, tmp_path: Path, run: Run
+) -> None:
+    other = make(tiny_model, text_file, tmp_path / "other", method="random", pattern="neurons")
+    result = compared(run, made.ticket, other.ticket, made.recovered.model, other.recovered.model)
+    pairs = [
+        {one["a"], one["b"]} for one in result["differences"] if "recovered" in str(one["among"])
+    ]
+    assert pairs
+    assert all(len(pair) == 2 and all("recovered" in name for name in pair) for pair in pairs)
+
+
+def test_what_cannot_be_compared_is_one_line(
+    made: Made, tiny_model: Path, text_file: Path, tmp_path: Path, run: Run
+) -> None:
+    def refused(code: int, said: str, *names: object) -> None:
+        done = run("compare", *names, "--blocks", "12", "--device", "cpu")
+        assert done.code == code, done.err
+        assert said in done.err
+
+    model = made.recovered.model
+    refused(2, "give that, too", model)
+    config = small_config(tiny_model, text_file, method="random", sparsity=0.5, pattern="neurons")
+    stranger = search(config, output_dir=tmp_path / "stranger").ticket
+    refused(2, "was recovered from a ticket 'found', which is none", stranger, model)
+    spoilt = shutil.copytree(model, tmp_path / "spoilt")
+    (spoilt / "recovery.json").write_text("{}")
+    refused(1, "does not say how it was recovered", made.ticket, spoilt)
+    shutil.copy(model / "recovery.json", spoilt)
+    weights = load_file(spoilt / "model.safetensors")
+    first = next(name for name in weights if name.endswith("intermediate.dense.weight"))
+    wider = {first: torch.cat([weights[first], weights[first][:1]])}
+    save_file(weights | wider, spoilt / "model.safetensors", metadata={"format": "pt"})
+    done = run("compare", made.ticket, spoilt, "--blocks", "12", "--device", "cpu")
+    assert done.code == 1
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("halves", [1, 2])
+def test_a_sliced_model_is_put_back_into_its_place(halves: int) -> None:
+    shapes = {"layer.0.in.weight": (halves * 6, 4), "layer.0.out.weight": (4, 6)}
+    kept = torch.tensor([True, False, True, True, False, False])
+    masks = {one.matrix: spread(one, kept) for slices in neurons(shapes).values() for one in slices}
+    whole = {name: torch.rand(shape) * masks[name] for name, shape in shapes.items()}
+    bias = torch.rand(halves * 6) * kept.repeat(halves)
+    rows = kept.repeat(halves)
+    sliced = {
+        "layer.0.in.weight": whole["layer.0.in.weight"][rows],
+        "layer.0.in.bias": bias[rows],
+        "layer.0.out.weight": whole["layer.0.out.weight"][:, kept],
+        "norm.weight": torch.ones(4),
+    }
+    found = unsliced(sliced, masks)
+    expected = {**whole, "layer.0.in.bias": bias, "norm.weight": torch.ones(4)}
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], one) for name, one in expected.items())

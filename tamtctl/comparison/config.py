@@ -16,7 +16,7 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion
-from tamtctl.pruning.methods import DEFAULT_METHODS, IMP, IMP_OBJECTIVE
+from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, default_methods
 from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
 from tamtctl.pruning.recipes import RECIPES, Recipe, usual_budgets
 
@@ -61,8 +61,6 @@ class CompareConfig(CompareSettings):
         for name in self.tickets:
             if self.tickets.count(name) > 1:
                 raise UsageError(f"ticket {name!r} is given twice; give it once")
-        if self.budget == "seconds" and IMP not in (self.methods or DEFAULT_METHODS):
-            raise UsageError("--budget seconds is what imp takes; give it among the --methods")
         for option in ("sparsities", "methods", "seeds", "at_steps", "tasks", "task_seeds"):
             values = getattr(self, option)
             if len(set(values)) != len(values):
@@ -79,13 +77,16 @@ class CompareConfig(CompareSettings):
             has_pooling: Whether it says how it makes sentence embeddings.
 
         Raises:
-            UsageError: A method is asked for that needs one of these, and there is none.
+            UsageError: A method is asked for that needs one of these, and there is none; or one is
+                missing that the budget is counted by.
         """
-        methods = self.methods or DEFAULT_METHODS
+        methods = self.methods or default_methods(has_head=has_head, has_pooling=has_pooling)
         if not has_head:
-            methods = self._without_head(methods)
+            self._check_head(methods, has_pooling)
         if not has_pooling:
             self._check_pooling(methods)
+        if self.budget == "seconds" and self.sparsities and IMP not in methods:
+            raise UsageError("--budget seconds is what imp takes; give it among the --methods")
         return [
             Cell(method, sparsity, seed)
             for sparsity in sorted(self.sparsities)
@@ -247,16 +248,14 @@ class CompareConfig(CompareSettings):
             return find_criterion(method).seeds(self._search_seeds(method))
         return self._search_seeds(Cell(method, 0, None).facts.method)
 
-    def _without_head(self, methods: Sequence[str]) -> Sequence[str]:
-        possible = _headless(methods)
-        if self.methods and possible != methods:
-            (first, *_) = [method for method in methods if method not in possible]
-            *others, last = _headless(DEFAULT_METHODS)
+    def _check_head(self, methods: Sequence[str], has_pooling: bool) -> None:
+        wanting = [name for name in methods if Cell(name, 0, None).facts.needs_head]
+        if wanting:
+            *others, last = default_methods(has_head=False, has_pooling=has_pooling)
             raise UsageError(
-                f"--methods {first} needs a masked-LM head, which model {self.model!r} does not "
-                f"have; give {', '.join(others)} and {last}"
+                f"--methods {wanting[0]} needs a masked-LM head, which model {self.model!r} does "
+                f"not have; give {', '.join(others)} and {last}"
             )
-        return possible
 
     def _check_pooling(self, methods: Sequence[str]) -> None:
         wanting = [name for name in methods if Cell(name, 0, None).facts.needs_embeddings]
@@ -265,8 +264,3 @@ class CompareConfig(CompareSettings):
                 f"--methods {wanting[0]} needs sentence embeddings, and model {self.model!r} does "
                 f"not say how it makes them (modules.json of sentence-transformers); leave it out"
             )
-
-
-def _headless(methods: Sequence[str]) -> tuple[str, ...]:
-    """Return those methods that need no masked-LM head."""
-    return tuple(method for method in methods if not Cell(method, 0, None).facts.needs_head)

@@ -24,7 +24,7 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
-from tamtctl.pruning.methods import DEFAULT_METHODS, check_sweep_method, sweep_methods
+from tamtctl.pruning.methods import check_sweep_method, default_methods, sweep_methods
 from tamtctl.pruning.patterns import check_pattern, pattern_names, usual_patterns
 from tamtctl.pruning.recipes import RECIPES, Recipe
 from tamtctl.tasks.registry import TASKS, find_task
@@ -67,8 +67,9 @@ class CompareSettings(Config):
     methods: Sequence[str] = setting(
         default=(),
         help="Methods of the sweep, of {choices}, or criteria joined by *; by default "
-        f"{', '.join(DEFAULT_METHODS)}.\n\nThe table has their order. By default, a model without "
-        "masked-LM head leaves out those that need it.",
+        f"{', '.join(default_methods(has_head=True, has_pooling=False))}.\n\nThe table has their "
+        "order. A model without masked-LM head is compared by default with "
+        f"{', '.join(default_methods(has_head=False, has_pooling=False))}.",
         panel=METHOD,
         is_common=True,
         choices=sweep_methods,

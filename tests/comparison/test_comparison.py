@@ -278,7 +278,7 @@ def test_a_model_without_head_is_compared_by_kd(
     assert done.code == 0, done.err
     rows = json.loads(done.out)["results"]
     assert [row["method"] for row in rows] == [
-        "dense", "tamt", "obs", "wanda", "magnitude", *["random"] * 3
+        "dense", "tamt", "fisher-kd", "obs", "wanda", "magnitude", *["random"] * 3
     ]  # fmt: skip
     assert all("mlm_loss" not in row and "kd_loss" in row for row in rows)
     tasks = ["--tasks", "sst2", "--data-dir", sst2, "--task-epochs", "1"]

@@ -41,7 +41,7 @@ def text_sources(
     known = [
         replace(
             source,
-            # Of held-out text of its own, nothing depends on the corpus beside it.
+            # Where there is held-out text of its own, nothing depends on the corpus beside it.
             corpus=source.held_out or source.corpus,
             text_column=config.text_column or source.text_column,
             sequence_length=config.sequence_length

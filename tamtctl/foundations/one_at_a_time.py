@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Of whoever loads a model, or draws random numbers that another thread must not draw from.
+# Whoever loads a model, or draws random numbers that no other thread may draw, holds it.
 random_numbers = threading.RLock()
 
 

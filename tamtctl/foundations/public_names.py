@@ -21,7 +21,7 @@ from tamtctl.foundations.errors import UsageError
 
 LOCAL_FILE = "local.json"
 
-# Of a search's configuration, what may be a path.
+# These settings of a search may be paths.
 _ONE, _SEVERAL = ("model", "init", "from_scores"), ("corpus", "held_out", "check_corpus")
 _NAMES = ("nano", "python-docs")  # of what comes with tamtctl, never a path
 

@@ -112,7 +112,8 @@ def feed_forwards(shapes: Shapes) -> dict[str, FeedForward]:
     for layer, names in layers.items():
         few = names if len(names) <= 1 + _MOST_HALVES else []
         ways = [one for second in few if (one := _leading_back(second, few, shapes))]
-        # Of square matrices, the one that leads back comes last, in a model and in the alphabet.
+        # Square matrices fit both ways: the one that leads back comes last, in a model and in
+        # the alphabet.
         if len(names) == len(ways) == 2:
             ways = ways[-1:]
         if len(ways) != 1:

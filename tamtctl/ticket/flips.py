@@ -77,7 +77,7 @@ def flips_of(ticket: Ticket) -> Flips:
     Neither torch nor the network is used.
     """
     sizes = {name: entry.numel for name, entry in ticket.parameters.items()}
-    # Of n weights both keep k: the k/n of one that the other prunes, and the other way round.
+    # Both keep k of n weights. By chance, the other prunes (1 - k/n) of those that one keeps.
     chance = sum(2 * e.kept * (1 - e.kept / e.numel) for e in ticket.parameters.values())
     chance /= ticket.total
     if ticket.encoding == "delta":

@@ -76,7 +76,7 @@ class PaperAdamW:
             max_grad_norm: The norm to clip to.
             low_memory: Keep first moments in bfloat16, on a CPU. The second ones stay as they are:
                 a step changes them by a thousandth, which bfloat16 would round away.
-            rates: Of each parameter, what the learning rate is multiplied by; None: 1 for all.
+            rates: What the learning rate is multiplied by, for each parameter; None: 1 for all.
         """
         self._parameters = list(parameters)
         self._rates = [1.0] * len(self._parameters) if rates is None else list(rates)

@@ -118,7 +118,7 @@ class LossesBySeconds(Found):
         for axes, (measure, level) in zip(all_axes, places, strict=True):
             dense = self.comparison.subnetworks[0].losses[measure].mean
             of_panel = [one for one in self.costs if (one.measure, one.level) == (measure, level)]
-            # Of every method loss and share are on one line, which two of its points say.
+            # The points (loss, share) of all methods lie on one line, which two of them give.
             worst = next(one.loss for one in of_panel if one.gap_closed == 0)
             to_loss = partial(_on_line, start=worst, slope=(dense - worst) / 100)
             to_share = partial(

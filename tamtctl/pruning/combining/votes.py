@@ -52,7 +52,7 @@ class Poll:
         """Count the votes.
 
         Args:
-            tickets: Of the same matrices, with masks as bits.
+            tickets: They have the same matrices, and masks as bits.
             weights: Name → pre-trained weight of these.
             operation: How many votes keep a weight, without a sparsity.
             pattern: Which weights may be kept together, with a sparsity.

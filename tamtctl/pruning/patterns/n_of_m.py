@@ -61,7 +61,7 @@ def _largest_of_each(values: Tensor, among_equals: Tensor | None, kept: int, siz
 
     Args:
         values: Shape (R, C), C a multiple of ``size``.
-        among_equals: Of equal values that with the larger one here is kept, then the earlier one.
+        among_equals: Decides between equal values: the larger one here is kept, then the earlier.
         kept: n.
         size: m.
     """

@@ -89,7 +89,7 @@ def record_of(
 
     Args:
         config: How it was made.
-        ticket: Of which ticket.
+        ticket: The ticket whose zeros are kept.
         folder: The ticket's.
         measured: What came of it, as plain JSON values.
     """

@@ -41,7 +41,7 @@ def read_text(
             has_held_out=bool(config.held_out),
             rows=config.rows,
         )
-    # Of a stream so much is kept that a tenth of it is enough to evaluate on.
+    # A stream is kept as far as a tenth of it is enough to evaluate on.
     enough = 10 * config.evaluation_blocks * config.sequence_length
     corpus = load(
         config.corpus,

@@ -43,7 +43,7 @@ def calibration_batches(batches: Iterable[Batch], tokens: int, rows: int | None)
     """Return the first batches that have so many tokens, and not more rows than there are.
 
     Args:
-        batches: Of the training text, without end, on the CPU.
+        batches: Training text without end, on the CPU.
         tokens: How many are wanted.
         rows: How many there are; None if nobody knows.
     """

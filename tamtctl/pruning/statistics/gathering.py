@@ -42,9 +42,10 @@ class OfGradients(Protocol):
 
         Args:
             name: The matrix.
-            gradients: Of a linear layer, shape (sequences, out, in); of a table only the rows that
-                are not zero, shape (rows, width); each is of one sequence.
-            tokens: Which row of the table each is of, shape (rows,); None for a linear layer.
+            gradients: One of each sequence: for a linear layer, shape (sequences, out, in); for a
+                table only the rows that are not zero, shape (rows, width).
+            tokens: The row of the table that each belongs to, shape (rows,); None for a linear
+                layer.
         """
 
     def end_batch(self) -> None:

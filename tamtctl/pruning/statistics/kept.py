@@ -29,7 +29,7 @@ class Kept:
 
     Attributes:
         values: Name of a matrix → values; what several have in common is one tensor.
-        seconds: Of the pass that it was gathered in, which several may have in common.
+        seconds: How long the pass took that gathered it, which several may have in common.
     """
 
     values: Mapping[str, Tensor]

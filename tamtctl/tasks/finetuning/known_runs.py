@@ -27,12 +27,12 @@ from tamtctl.training.run_folder import RESULT, RUNS
 
 SETTING = "setting"  # its name in ``metrics.json``
 
-# Of a task: what it is called, and where its examples are found.
+# These fields of a task say what it is called and where its examples are found.
 _NAMES = frozenset(
     {"name", "summary", "columns", "label_column", "dev_splits", "hub", "folder", "other_names",
      "unnamed_columns", "has_broken_rows"}
 )  # fmt: skip
-# Of a configuration: what is compared by content, or decides no metric.
+# These settings are compared by content, or decide no metric.
 _ELSEWHERE = frozenset(
     {"task", "ticket", "dense", "model", "data_dir", "train", "dev", "text_columns",
      "label_column", "label_kind", "limit", "epochs", "learning_rate", "batch_size", "max_length",

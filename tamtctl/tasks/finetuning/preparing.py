@@ -67,8 +67,8 @@ class _Tokenised:
     """What the model reads of the examples of a run.
 
     Attributes:
-        features: Of the training set.
-        apart: Of the training set without what is held out.
+        features: Those of the training set.
+        apart: Those of the training set without what is held out.
         dev: The sets to measure on.
         held_out: What is held out of the training set; None if nothing is.
     """

@@ -34,8 +34,8 @@ class TaggedWords(Encoded):
     """Sentences as a model reads them.
 
     Attributes:
-        firsts: Of each sentence, where the first token of every word is, (words,); −1 of a word
-            that is cut off, or of which the tokenizer makes nothing.
+        firsts: For each sentence, where the first token of every word is, (words,); −1 for a word
+            that is cut off, or that the tokenizer makes nothing of.
     """
 
     firsts: list[IdArray]

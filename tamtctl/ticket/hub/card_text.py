@@ -18,7 +18,7 @@ from tamtctl.ticket.parameter_counts import ParameterCounts
 
 _MOST_ROWS = 200  # of a table whose rows come from the search or the metrics
 
-# Of the metrics, what has a table or a sentence of its own, or is for tamtctl alone.
+# These metrics have a table or a sentence of their own, or are for tamtctl alone.
 _TOLD = {
     "losses", "standard_errors", "check_losses", "scores", "unit", "sequences", "sequences_there",
     "trained_on", "changed", "parameters",

@@ -56,7 +56,8 @@ def here(
     """A working directory that holds what the commands name."""
     monkeypatch.chdir(tmp_path)
     Path("tiny-bert").symlink_to(tiny_model)
-    Path("english.txt").symlink_to(text_file)
+    for name in ("english.txt", "my-text.txt"):
+        Path(name).symlink_to(text_file)
     Path("two-valued.toml").write_text(TWO_VALUED)
     Path("queries.jsonl").write_text('{"_id": "q", "text": "a list"}')
     Path("corpus.jsonl").write_text('{"_id": "p", "text": "the list"}\n{"_id": "o", "text": "a"}')
@@ -173,6 +174,10 @@ def test_python_runs_from_top_to_bottom(here: Path) -> None:
     for code in PYTHON:
         if code != EXTENSION:
             exec(compile(code, "README.md", "exec"), names)
+    texts = (here / "my-text.txt").read_text(encoding="utf-8").splitlines()
+    labelled = [json.loads(line) for line in (here / "labels.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in labelled] == texts
+    assert all(0 < row["confidence"] <= 1 and row["label"] for row in labelled)
 
 
 def test_python_in_the_prose_names_what_there_is() -> None:

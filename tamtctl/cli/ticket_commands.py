@@ -128,6 +128,14 @@ def export(
             "that it makes."
         ),
     ] = FP32,
+    trim_vocabulary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CORPUS",
+            help="Leave out the tokens that this text does not use (given again: or that one), and "
+            "measure on a tenth of it what that costs.",
+        ),
+    ] = None,
     token: TokenOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -143,7 +151,7 @@ def export(
     with watched(output, f"exporting {ticket}"):
         result = export_formats.export(
             ticket, output_dir, head=head, model=model, trained_head=trained_head,
-            format=format_, precision=precision, token=token,
+            format=format_, precision=precision, trim_vocabulary=trim_vocabulary, token=token,
         )  # fmt: skip
     if isinstance(result, exporting.ExportResult):
         show_export(output, result)

@@ -75,8 +75,7 @@ class Encoder:
     @property
     def embeddings(self) -> frozenset[str]:
         """The maskable matrices that words are looked up in."""
-        table = self.base.get_input_embeddings().weight
-        return frozenset(name for name, p in self.matrices.items() if p is table)
+        return embedding_names(self.base) & self.matrices.keys()
 
 
 def base_encoder(model: PreTrainedModel) -> PreTrainedModel:
@@ -94,6 +93,12 @@ def maskable_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     maskable = {id(m.weight) for m in base.modules() if isinstance(m, nn.Linear)}
     maskable.add(id(base.get_input_embeddings().weight))
     return {name: p for name, p in base.named_parameters() if id(p) in maskable}
+
+
+def embedding_names(model: PreTrainedModel) -> frozenset[str]:
+    """Return the maskable matrices of a model that words are looked up in."""
+    table = base_encoder(model).get_input_embeddings().weight
+    return frozenset(name for name, p in maskable_matrices(model).items() if p is table)
 
 
 def max_sequence_length(model: PreTrainedModel) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,11 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from tamtctl.foundations.checks import one_of
-from tamtctl.foundations.devices import Compute
-from tamtctl.foundations.errors import ModelError, TicketError
+from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import replacing
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.shown import Shown
-from tamtctl.models.encoder import base_encoder, maskable_matrices
+from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.files import CONFIG_FILE, ModelFiles
 from tamtctl.models.heads import HEADS as HEADS
 from tamtctl.models.heads import MASKED_LM, NONE, HeadedModel
@@ -26,26 +25,22 @@ from tamtctl.models.loading import (
     forget_code,
     load_config,
     load_tokenizer,
-    load_with_task_head,
     save_model,
 )
 from tamtctl.models.pipeline_files import CROSS, HEAD_SETTINGS, PipelineFiles
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.sources import model_folder
-from tamtctl.models.text_inputs import TextInputs
 from tamtctl.models.vocabulary_files import copy_vocabulary
 from tamtctl.ticket.export_card import write_card
 from tamtctl.ticket.format.patterns import is_sliced
 from tamtctl.ticket.heads import head_parameters, put_head
+from tamtctl.ticket.reloading import Outputs, check_reloaded
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.slicing import slice_neurons
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.ticket.trained_weights import put_weights
+from tamtctl.ticket.trimmed_vocabulary import TrimmedVocabulary, trim_vocabulary
 
-# Outputs before and after differ by the order of additions at most, as a share of the largest one.
-_TOLERANCE = 1e-5
-_LONGEST_TEXT = 128  # tokens, of a model that does not say how many an embedding is made of
-_TEXTS = ["A list of names.", "the file", "", "Is this what a value of 12.5 is set to, or not?"]
 # The same weights in other forms are nothing that is left out.
 _WEIGHTS = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".index.json")
 
@@ -71,6 +66,7 @@ class ExportResult(Shown):
         left_out: Files of the base model's folder that are not taken over.
         notes: What a person should know of the checkpoint, a line each.
         checked: What it was found to give when it was loaded again.
+        vocabulary: What trimming left of the vocabulary; None if it is whole.
     """
 
     path: Path
@@ -89,6 +85,7 @@ class ExportResult(Shown):
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
     checked: str
+    vocabulary: TrimmedVocabulary | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -105,6 +102,7 @@ def export(
     trained_head: bool = False,
     weights: Mapping[str, Tensor] | None = None,
     is_plain: bool = False,
+    trim_to: str | Sequence[str] | None = None,
     token: str | None = None,
 ) -> ExportResult:
     """Write a checkpoint of the base model with zeros where the ticket prunes.
@@ -125,14 +123,16 @@ def export(
         weights: Name in the base encoder → weight that was trained after pruning and takes the
             place of the base model's, zero where the ticket prunes.
         is_plain: Leave out what sentence-transformers reads.
+        trim_to: A corpus, or several; tokens that it does not use are left out.
         token: For a private ticket on the Hub.
 
     Raises:
         UsageError: No such head.
         TicketError: The ticket is missing, not valid, or not of this model; its trained head or
             the trained weights are none of this model; or the folder is not empty.
-        ModelError: The base model cannot be loaded, its files are damaged, or it lacks the
-            masked-LM head that is asked for.
+        ModelError: The base model cannot be loaded, its files are damaged, it lacks the masked-LM
+            head that is asked for, or its vocabulary cannot be trimmed.
+        CorpusError: The corpus cannot be read.
     """
     if head is not None:
         one_of("head", head, tuple(HEADS))
@@ -144,7 +144,7 @@ def export(
         network = base.network.eval()
         if trained is not None:  # before a tied bias gets a copy of its own
             put_head(trained, head_parameters(network), network)
-        if is_sliced(loaded.pattern):  # whose masks are needed when the weights are others, too
+        if is_sliced(loaded.pattern) or trim_to:  # masks are needed when weights are others, too
             loaded = loaded.encode("bits", maskable_matrices(network))
         applied = loaded.apply(network)
         if weights is not None:
@@ -156,20 +156,33 @@ def export(
         notes = [pipeline.left_out] if pipeline.left_out else []
         if forget_code(network, tokenizer):
             notes.append("the base model's own Python code (auto_map) is left out")
+        zeros = {n: loaded.parameters[n].numel - loaded.parameters[n].kept for n in applied.applied}
+        vocabulary = None
+        if trim_to:
+            trimmed, vocabulary = trim_vocabulary(network, tokenizer, trim_to)
+            tokenizer = trimmed.tokenizer
+            notes.append(vocabulary.note)
+            (table,) = (
+                n
+                for n, m in maskable_matrices(network).items()
+                if m is network.get_input_embeddings().weight
+            )
+            if table in zeros:
+                zeros[table] = int((~loaded.masks[table][list(trimmed.kept)]).sum())
         # A random pooler is no part of the encoder; a random head is there to be trained.
         left_out = base.missing if base.head == NONE else frozenset[str]()
         embeddings = SentencePipeline.known(name, revision) if pipeline.loader else None
-        expected = _Outputs.of(base.head, network, tokenizer, embeddings)
-        zeros = {n: loaded.parameters[n].numel - loaded.parameters[n].kept for n in applied.applied}
+        expected = Outputs.of(base.head, network, tokenizer, embeddings)
         if is_sliced(loaded.pattern):
             notes.append(slice_neurons(network, loaded.masks).note)
             zeros = {}
         state = {n: t for n, t in network.state_dict().items() if n not in left_out}
         _save(new, network, tokenizer, state, load_config(name, revision))
-        copy_vocabulary(name, revision, tokenizer, new)
+        if vocabulary is None:
+            copy_vocabulary(name, revision, tokenizer, new)
         pipeline.write(new)
         write_card(loaded, name, revision, new)
-        _check_reloaded(base, tokenizer, expected, new)
+        check_reloaded(base, tokenizer, expected, new)
         files = {str(file.relative_to(new)) for file in new.rglob("*") if file.is_file()}
         size = sum((new / file).stat().st_size for file in files)
     matrices = maskable_matrices(network)
@@ -190,6 +203,7 @@ def export(
         unused=tuple(sorted(base.unused)),
         left_out=_left_out(name, files),
         notes=tuple(notes),
+        vocabulary=vocabulary,
         checked="outputs" if expected.embeddings is None else "outputs and sentence embeddings",
     )
 
@@ -263,75 +277,3 @@ def _left_out(name: str, written: set[str]) -> tuple[str, ...]:
     kept = {Path(file).parts[0] for file in written} | {"" if encoder is None else encoder.name}
     others = (file.name for file in folder.iterdir() if file.name not in kept)
     return tuple(sorted(n for n in others if not n.startswith(".") and not n.endswith(_WEIGHTS)))
-
-
-@dataclass(frozen=True)
-class _Outputs:
-    """What a model gives for a few inputs.
-
-    Attributes:
-        outputs: Of its head.
-        embeddings: Of sentences, shape (texts, D), of a model that has them.
-    """
-
-    outputs: Tensor
-    embeddings: Tensor | None
-
-    @classmethod
-    def of(
-        cls,
-        head: str,
-        network: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerFast,
-        pipeline: SentencePipeline | None,
-    ) -> _Outputs:
-        ids = torch.arange(8).view(2, 4) % network.config.vocab_size  # (2, 4)
-        inputs = ids.unsqueeze(0) if head == "multiple-choice" else ids
-        with torch.no_grad():
-            outputs = network.eval()(input_ids=inputs)[0]
-        return cls(outputs, None if pipeline is None else _embedded(pipeline, network, tokenizer))
-
-
-def _check_reloaded(
-    base: HeadedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    expected: _Outputs,
-    folder: Path,
-) -> None:
-    """Compare what the masked model gave with what the folder gives when it is loaded."""
-    network = base.network
-    again, missing = load_with_task_head(HEADS[base.head], str(folder))
-    its_tokenizer = load_tokenizer(str(folder))
-    has_sentences = expected.embeddings is not None
-    pipeline = SentencePipeline.of(str(folder)) if has_sentences else None
-    found = _Outputs.of(base.head, again, its_tokenizer, pipeline)
-    if not _are_close(expected.outputs, found.outputs):
-        raise ModelError(
-            f"transformers does not load {type(network).__name__} as it was saved "
-            f"({len(missing)} parameters are lost); export it with another --head"
-        )
-    if tokenizer(_TEXTS)["input_ids"] != its_tokenizer(_TEXTS)["input_ids"]:
-        raise ModelError(
-            f"transformers does not load the {type(tokenizer).__name__} as it was saved; save the "
-            "base model with its tokenizer.json"
-        )
-    if expected.embeddings is None or found.embeddings is None:
-        return
-    if not _are_close(expected.embeddings, found.embeddings):
-        raise ModelError(
-            "the checkpoint does not give the sentence embeddings of the masked model, although "
-            "its encoder is the same; save the base model anew with sentence-transformers"
-        )
-
-
-def _are_close(expected: Tensor, found: Tensor) -> bool:
-    largest = max(1.0, float(expected.abs().max()))
-    return torch.allclose(expected, found, rtol=0, atol=_TOLERANCE * largest)
-
-
-def _embedded(
-    pipeline: SentencePipeline, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-) -> Tensor:
-    inputs = TextInputs.of(network, tokenizer, usual=_LONGEST_TEXT)
-    compute = Compute(torch.device("cpu"), "fp32")
-    return pipeline.embed(inputs, base_encoder(network), list(_TEXTS), 2, compute)[0]

@@ -47,10 +47,21 @@ def await_write(run: Path, process: BaseProcess, count: int) -> None:
         seen.update(run.glob("checkpoints/.step-*"))
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+IN_NATS: dict[str, Any] = {"init_scores": "nats", "learning_rate": 0.05, "init": "obs"}
+
+
+@pytest.mark.parametrize(
+    ("kills", "changes"),
+    [
+        (3, IN_NATS),
+        pytest.param(20, IN_NATS, marks=pytest.mark.slow),
+        pytest.param(20, {}, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_at_any_moment_it_ends_with_the_same_bits(
-    kills: int, config: SearchConfig, tmp_path: Path
+    kills: int, changes: dict[str, Any], config: SearchConfig, tmp_path: Path
 ) -> None:
+    config = replace(config, **changes)
     (tmp_path / "whole").mkdir()
     whole = processes.start(command(config), tmp_path / "whole")
     started = time.monotonic()
@@ -147,7 +158,7 @@ def test_a_second_signal_does_not_wait(config: SearchConfig, tmp_path: Path) -> 
             | {"weight_decay": 0.01, "precision": "bf16"},
         ),
         (20, {"objective": "mlm+kd", "dropout": True, "micro_batch_size": 3, "init": "random"}),
-        (12, {"init_scores": "nats", "learning_rate": 0.05, "init": "obs", "low_memory": True}),
+        (12, IN_NATS | {"low_memory": True}),
         (
             20,
             {"init_scores": "nats", "learning_rate": 0.05, "head_learning_rate": 5e-3}

@@ -219,11 +219,13 @@ def test_compile_and_low_memory_are_for_tamt() -> None:
 
 @pytest.mark.slow  # the compiler takes a minute
 @pytest.mark.filterwarnings("ignore::Warning")  # the compiler looks into everything
+@pytest.mark.parametrize("init_scores", ["two-valued", "nats"])
 def test_a_compiled_search_finds_what_an_eager_one_does(
-    tiny_model: Path, text_file: Path, tmp_path: Path
+    init_scores: str, tiny_model: Path, text_file: Path, tmp_path: Path
 ) -> None:
-    eager = search(config(tiny_model, text_file), output_dir=tmp_path / "eager")
-    compiled = config(tiny_model, text_file, compile=True)
+    small = config(tiny_model, text_file, init_scores=init_scores)
+    eager = search(small, output_dir=tmp_path / "eager")
+    compiled = replace(small, compile=True)
     result = search(compiled, output_dir=tmp_path / "compiled")
     assert result.losses["ticket"] == pytest.approx(eager.losses["ticket"], abs=1e-3)
 

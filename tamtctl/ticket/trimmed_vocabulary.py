@@ -1,0 +1,111 @@
+"""An export without the tokens that the user's text does not use.
+
+In a small encoder the embedding is the larger part, and most of its rows are for words that a user
+never reads. Which are used is told by the training part of a corpus; what it costs is measured on
+the held-out part, which the choice has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tamtctl.data.corpus import load_corpus
+from tamtctl.foundations.errors import ModelError
+from tamtctl.models.encoder import base_encoder
+from tamtctl.models.trimmed_tokenizer import TrimmedTokenizer
+from tamtctl.models.vocabulary_rows import keep_rows
+
+_TOLERANCE = 1e-5  # of outputs, as a share of the largest one where that is above 1
+_CHECKED = 16  # tokens of the text, which are run before and after
+
+
+@dataclass(frozen=True)
+class TrimmedVocabulary:
+    """What trimming left of a vocabulary, and what it costs on text that it was not chosen on.
+
+    Attributes:
+        corpus: What tells which tokens are used.
+        kept: How many tokens are left.
+        of: How many rows the embedding had.
+        measured_on: The text of the next three.
+        unknown_before: Share of unknown tokens with the whole vocabulary.
+        unknown: The same with what is left.
+        more_tokens: By which share a text has more tokens than before.
+    """
+
+    corpus: str
+    kept: int
+    of: int
+    measured_on: str
+    unknown_before: float
+    unknown: float
+    more_tokens: float
+
+    @property
+    def note(self) -> str:
+        """One line about it."""
+        return (
+            f"{self.kept:,} of {self.of:,} tokens are left, those of {self.corpus} and every "
+            f"single character; {self.measured_on} has {self.more_tokens:.1%} more tokens for it, "
+            f"and {self.unknown:.2%} unknown ones ({self.unknown_before:.2%} before)"
+        )
+
+
+def trim_vocabulary(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, corpus: str | Sequence[str]
+) -> tuple[TrimmedTokenizer, TrimmedVocabulary]:
+    """Leave out the tokens that a corpus does not use, of a model in place.
+
+    Args:
+        network: The model, with any head.
+        tokenizer: Its tokenizer.
+        corpus: Named as for a search. A tenth of its documents, or its held-out split, is measured
+            on alone.
+
+    Returns:
+        The new tokenizer, and what a person is told.
+
+    Raises:
+        CorpusError: The corpus cannot be read.
+        ModelError: The tokenizer or the model cannot be trimmed, or gives other outputs after it.
+    """
+    text = load_corpus(corpus, tokenizer)
+    trimmed = TrimmedTokenizer.of(tokenizer, np.unique(text.train).tolist())
+    size = network.config.vocab_size
+    ids = np.array(text.train[:_CHECKED], dtype=np.int64)  # (T,)
+    before = _outputs(network, ids)
+    keep_rows(network, trimmed.kept)
+    after = _outputs(network, np.searchsorted(trimmed.kept, ids))
+    if before.shape[-1] != after.shape[-1]:  # a decoder gives a number for each token
+        before = before[..., list(trimmed.kept)]
+    largest = max(1.0, float(before.abs().max()))
+    if not torch.allclose(before, after, rtol=0, atol=_TOLERANCE * largest):
+        raise ModelError(
+            f"{type(network).__name__} does not give the same outputs without the tokens that are "
+            "left out; its vocabulary cannot be trimmed"
+        )
+    short = load_corpus(corpus, trimmed.tokenizer)
+    return trimmed, TrimmedVocabulary(
+        corpus=text.name,
+        kept=len(trimmed.kept),
+        of=size,
+        measured_on=text.held_out_name,
+        unknown_before=text.held_out_unknown,
+        unknown=short.held_out_unknown,
+        more_tokens=len(short.held_out) / len(text.held_out) - 1,
+    )
+
+
+def _outputs(network: PreTrainedModel, ids: NDArray[np.int64]) -> Tensor:
+    """Return hidden states for tokens, shape (T,), or what a masked-LM head makes of them."""
+    runs = base_encoder(network) if network.get_output_embeddings() is None else network
+    with torch.no_grad():
+        outputs: Tensor = runs.eval()(input_ids=torch.from_numpy(ids).unsqueeze(0))[0]
+    return outputs

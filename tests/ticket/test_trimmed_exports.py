@@ -1,0 +1,124 @@
+"""Exports without the tokens that a text does not use: smaller, and they read it as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from command_line import Run
+from sentence_models import sentence_model
+from small_tickets import make_ticket
+from transformers import AutoTokenizer
+
+from tamtctl.models.encoder import embedding_names, maskable_matrices
+from tamtctl.models.heads import HEADS
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.one_shot import keep_counts, reference_masks
+from tamtctl.ticket.exporting import export
+
+pytestmark = pytest.mark.usefixtures("working_folder")
+
+MEAN = {"pooling_mode_mean_tokens": True, "word_embedding_dimension": 16}
+USED = "the list of names is a type which it will set to value".split()
+
+
+@pytest.fixture
+def corpus() -> Path:
+    """Sixty documents of a quarter of the words that the tiny tokenizer knows."""
+    lines = (" ".join(USED[at % 7 :] + USED[: at % 5] + ["zq"]) + "." for at in range(60))
+    file = Path("used.txt")
+    file.write_text("\n\n".join(lines) + "\n")
+    return file
+
+
+def ticket_of(model: Path, pattern: str = "unstructured") -> Path:
+    encoder = load_encoder(str(model), with_head=False)
+    counts = keep_counts(encoder.weights, 0.5, pattern, encoder.embeddings)
+    weights = {name: encoder.weights[name] for name in counts}
+    make_ticket(
+        weights,
+        reference_masks(weights, counts, pattern),
+        base_model_id=str(model),
+        model_type=encoder.model.config.model_type,
+        target_sparsity=0.5,
+        pattern=pattern,
+    ).save_pretrained("ticket")
+    return Path("ticket")
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_text_is_read_as_by_the_whole_model(family: str, corpus: Path) -> None:
+    ticket = ticket_of(tiny.save(Path("base"), family))
+    export(ticket, "whole", head="masked-lm")
+    done = export(ticket, "trimmed", head="masked-lm", trim_to=str(corpus))
+    assert done.vocabulary is not None
+    assert done.vocabulary.of == len(tiny.VOCABULARY)
+    assert done.vocabulary.kept < 0.75 * done.vocabulary.of
+    assert done.vocabulary.unknown == done.vocabulary.unknown_before
+    assert done.vocabulary.more_tokens == 0
+    tokens, logits = {}, {}
+    for name in ("whole", "trimmed"):
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = HEADS["masked-lm"].from_pretrained(name, dtype=torch.float32).eval()
+        assert model.config.vocab_size == len(tokenizer)
+        for special in ("pad", "mask", "cls", "sep"):
+            stated = getattr(model.config, f"{special}_token_id", None)
+            assert stated in (None, getattr(tokenizer, f"{special}_token_id"))
+        batch = tokenizer(corpus.read_text().splitlines()[:4], padding=True, return_tensors="pt")
+        tokens[name] = [tokenizer.convert_ids_to_tokens(row) for row in batch["input_ids"].tolist()]
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        with torch.no_grad():
+            logits[name] = model(input_ids=ids, attention_mask=mask).logits  # (4, T, V)
+    assert tokens["trimmed"] == tokens["whole"]
+    kept = tiny.tokenizer().convert_tokens_to_ids(
+        AutoTokenizer.from_pretrained("trimmed").convert_ids_to_tokens([*range(done.vocabulary.kept)])
+    )
+    assert torch.allclose(logits["trimmed"], logits["whole"][..., kept], atol=1e-5)
+
+
+def test_zeros_and_sizes_are_those_of_the_folder(corpus: Path) -> None:
+    ticket = ticket_of(tiny.save(Path("base"), "bert"), "neurons")
+    whole = export(ticket, "whole")
+    sliced = export(ticket, "sliced", trim_to=str(corpus))
+    assert sliced.bytes < whole.bytes
+    assert sliced.parameters < whole.parameters
+    assert sliced.zeros == 0
+    ticket = ticket_of(Path("base"))
+    sparse = export(ticket, "sparse", trim_to=str(corpus))
+    model = HEADS[sparse.head].from_pretrained("sparse", dtype=torch.float32)
+    matrices = maskable_matrices(model)
+    assert sparse.zeros == sum(int((m == 0).sum()) for m in matrices.values())
+    assert sparse.weights == sum(m.numel() for m in matrices.values())
+    (name,) = embedding_names(model)
+    assert sparse.vocabulary is not None
+    assert len(matrices[name]) == sparse.vocabulary.kept
+
+
+def test_a_sentence_encoder_gives_the_same_embeddings(corpus: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    ticket = ticket_of(sentence_model(Path("base"), MEAN))
+    export(ticket, "whole")
+    export(ticket, "trimmed", trim_to=[str(corpus), str(corpus)])
+    texts = corpus.read_text().split("\n\n")[:5]
+    whole = library.SentenceTransformer("whole", device="cpu").encode(texts)
+    trimmed = library.SentenceTransformer("trimmed", device="cpu").encode(texts)
+    assert torch.allclose(torch.tensor(whole), torch.tensor(trimmed), atol=1e-5)
+
+
+def test_the_command_says_what_it_costs(run: Run, corpus: Path) -> None:
+    ticket_of(tiny.save(Path("base"), "bert"))
+    words = ["export", "ticket", "--trim-vocabulary", corpus, "--output-dir"]
+    done = run(*words, "trimmed")
+    assert done.code == 0, done.err
+    said = " ".join((done.out + done.err).split())
+    assert "tokens are left, those of used.txt and every single character" in said
+    assert "0.0% more tokens" in said
+    for refused, code, why in (
+        (["export", "trimmed", "--format", "onnx", *words[2:], "out"], 2, "are for tickets"),
+        (["export", "ticket", "--trim-vocabulary", "gone.txt", "--output-dir", "out"], 1, "gone"),
+    ):
+        found = run(*refused)
+        assert (found.code, why in found.err) == (code, True), found.err
+        assert not Path("out").exists()

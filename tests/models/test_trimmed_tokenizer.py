@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -31,7 +32,8 @@ texts = st.lists(st.sampled_from([*WORDS, "bowest", "tées", "new-slow"]), min_s
 
 def _trained(kind: str) -> PreTrainedTokenizerFast:
     """A small tokenizer of a kind, which has learnt its vocabulary from the words."""
-    common = {"vocab_size": 90, "special_tokens": SPECIAL, "show_progress": False}
+    trainer: trainers.Trainer
+    common: dict[str, Any] = {"vocab_size": 90, "special_tokens": SPECIAL, "show_progress": False}
     if kind == "wordpiece":
         backend = Tokenizer(models.WordPiece(unk_token="<unk>"))
         backend.normalizer = normalizers.BertNormalizer()
@@ -56,8 +58,8 @@ def _trained(kind: str) -> PreTrainedTokenizerFast:
         backend.pre_tokenizer = pre_tokenizers.Whitespace()
         trainer = trainers.WordLevelTrainer(**common)
     backend.train_from_iterator(TEXT * 3, trainer)
-    ends = [(token, backend.token_to_id(token)) for token in ("</s>", "<s>")]
-    template = processors.RobertaProcessing(*ends) if kind == "bytes" else (
+    ends = [(token, SPECIAL.index(token)) for token in ("</s>", "<s>")]
+    template = processors.RobertaProcessing(ends[0], ends[1]) if kind == "bytes" else (
         processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
     )  # fmt: skip
     backend.post_processor = template

@@ -73,7 +73,9 @@ def test_the_text_is_read_as_by_the_whole_model(family: str, corpus: Path) -> No
             logits[name] = model(input_ids=ids, attention_mask=mask).logits  # (4, T, V)
     assert tokens["trimmed"] == tokens["whole"]
     kept = tiny.tokenizer().convert_tokens_to_ids(
-        AutoTokenizer.from_pretrained("trimmed").convert_ids_to_tokens([*range(done.vocabulary.kept)])
+        AutoTokenizer.from_pretrained("trimmed").convert_ids_to_tokens(
+            [*range(done.vocabulary.kept)]
+        )
     )
     assert torch.allclose(logits["trimmed"], logits["whole"][..., kept], atol=1e-5)
 

@@ -90,6 +90,8 @@ class ExportResult(Shown):
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         values = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
+        if self.vocabulary is None:  # which is told only where it was asked for
+            del values["vocabulary"]
         return values | {"path": str(self.path)}
 
 

@@ -47,7 +47,7 @@ app = typer.Typer(
 )
 
 PARALLEL_COMMANDS = ("search", "finetune")  # what torchrun may start
-LOOKING_COMMANDS = ("env", "list", "inspect")  # what a strange environment must not keep from us
+LOOKING_COMMANDS = ("env", "list", "inspect")  # not checked for where and how they run
 
 
 def _shown_version(wanted: bool) -> None:
@@ -129,7 +129,7 @@ def _sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def _all_processes() -> Iterator[None]:
-    """Join the other processes if ``torchrun`` started several; only the first one is heard."""
+    """Join the other processes if ``torchrun`` started several; only the first one prints."""
     if world_size() == 1 or _command() not in PARALLEL_COMMANDS:
         yield
         return
@@ -151,7 +151,7 @@ def main() -> None:
     """Run the command line; every error ends here as one line and an exit code."""
     is_one_of_many = "RANK" in os.environ
     if is_one_of_many and os.environ["RANK"] != "0":
-        answer_by(lambda line: None)  # the first one speaks
+        answer_by(lambda line: None)  # only the first process prints
     with _sigterm_raises(), Answering(are_repeated=is_one_of_many):
         sys.exit(_run())
 
@@ -160,7 +160,7 @@ def _run() -> int:
     try:
         with _all_processes():
             code: int = app(standalone_mode=False) or 0
-            if code == _INTERRUPTED:  # what the parser turns Ctrl-C into
+            if code == _INTERRUPTED:  # the parser turns Ctrl-C into this code
                 raise KeyboardInterrupt
         return code
     except TamtctlError as error:
@@ -176,7 +176,7 @@ def _run() -> int:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115, its reader has gone
         return 1
-    except BaseException as error:  # what is none of ours to end: Rust's panics are caught, too
+    except BaseException as error:  # also what is no Exception, such as a panic in Rust code
         if line := explain(error):
             return _fail(line, 1)
         if not isinstance(error, Exception):
@@ -198,7 +198,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _speaks_for_all() -> bool:
-    """Tell whether this process is the one that says what went wrong, and let it be heard."""
+    """Return whether this process reports the error of all; if so, give it its stderr back."""
     distributed = sys.modules.get("tamtctl.foundations.distributed")
     if distributed is None or not distributed.is_joined():
         return os.environ.get("RANK") not in set(map(str, range(1, world_size())))

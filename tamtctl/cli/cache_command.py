@@ -1,4 +1,4 @@
-"""``tamtctl cache``: what is kept besides runs, and clearing it."""
+"""``tamtctl cache``: show what is kept besides runs, and clear it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def cache(
         typer.Argument(
             metavar="clear NAME",
             show_default=False,
-            help=f"clear: remove what is kept, of some names or of all but tickets: "
-            f"{', '.join(CACHES)}, tickets. By default, only show it.",
+            help="clear removes the caches that are named, or all but tickets: "
+            f"{', '.join(CACHES)}, tickets. Without clear, they are only shown.",
             autocompletion=among((_CLEAR, *CACHES, "tickets")),
         ),
     ] = None,
@@ -33,7 +33,7 @@ def cache(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what is kept besides runs, and how large it is; clear it.
+    """Show what is kept besides runs, and how large it is; or clear it.
 
     What is cleared is made or fetched again when it is needed. While another tamtctl is at work,
     nothing is cleared; links are never followed.

@@ -1,4 +1,4 @@
-"""``tamtctl combine``: one ticket made of several."""
+"""``tamtctl combine``: make one ticket of several."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def combine(
     allocation: Annotated[
         str,
         typer.Option(
-            help="With --sparsity: first, shared out over the matrices as in the first ticket; or "
-            "uniform, the same in every matrix."
+            help="With --sparsity: first shares the weights out over the matrices as the first "
+            "ticket does; uniform keeps the same share of every matrix."
         ),
     ] = "first",
     head: Annotated[

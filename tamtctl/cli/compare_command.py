@@ -1,4 +1,4 @@
-"""``tamtctl compare``: set tickets and sweeps beside the baselines."""
+"""``tamtctl compare``: compare tickets, or the masks of a sweep, with the baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shell proposes where a name is to be typed; asks for nothing heavy."""
+"""What the shell proposes where a name is to be typed; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Completer = Callable[[str], list[str]]
 
 
 def among(names: Names) -> Completer:
-    """Return what completes one of these names; a function is asked for them at that moment."""
+    """Return a completer of these names; if they are a function, each completion calls it."""
 
     def complete(incomplete: str) -> list[str]:
         return _beginning(incomplete, _known(names))
@@ -20,7 +20,7 @@ def among(names: Names) -> Completer:
 
 
 def completer(setting: Setting) -> Completer | None:
-    """Return what completes a setting's value, or the last of several; None: no name is known."""
+    """Return a completer of a setting's value, or of the last of several; None without names."""
     facts = setting.facts
     if not facts.choices and not facts.proposed:
         return None
@@ -30,7 +30,7 @@ def completer(setting: Setting) -> Completer | None:
         names = [*_known(facts.completed or facts.choices), *_known(facts.proposed)]
         if not are_joined:
             return _beginning(incomplete, names)
-        before, comma, last = incomplete.rpartition(",")  # what stands before it stays as it is
+        before, comma, last = incomplete.rpartition(",")  # what is before the last comma is kept
         left = [name for name in names if name not in before.split(",")]
         return [before + comma + name for name in _beginning(last, left)]
 

@@ -17,17 +17,17 @@ from rich.text import Text
 from tamtctl.foundations import printable
 from tamtctl.foundations.signals import answer_by
 
-_PLAIN_WIDTH = 250  # where there is no terminal: no table is folded to fit in one
+_PLAIN_WIDTH = 250  # characters, where there is no terminal, so that no table is folded
 
 
 class Page:
-    """A stream that lines and tables are shown on, for a terminal, a file or a pipe.
+    """A place that lines and tables are written to: a terminal, a file or a pipe.
 
     Attributes:
-        console: The console of rich; whether it draws in colours depends on this stream alone.
-        quiet: Show nothing.
+        console: The console of rich, with colours if its own stream is a terminal.
+        quiet: Whether nothing is shown.
         is_wrapped: Whether long texts are broken into short lines, as for a screen.
-        notes: The stream of lines that are no part of the result.
+        notes: The page for lines that are no part of the result.
     """
 
     notes: Page
@@ -51,7 +51,7 @@ class Page:
             self.console.file.write("\t".join(printable.line(c, None) for c in cells) + "\n")
 
     def dimmed(self, text: str) -> None:
-        """Show a line that matters only until the next one."""
+        """Show a line in a faint colour: it matters only until the next one."""
         self.console.print(Text(printable.line(text), style="dim"), soft_wrap=True)
 
     def hint(self, text: str) -> None:
@@ -71,11 +71,11 @@ class Page:
 
 
 def opened(stream: TextIO | None) -> TextIO:
-    """Return a stream that takes any text; one that the caller has closed swallows it."""
+    """Return a stream that takes any text; if there is none, one that discards it."""
     if stream is None:
         return open(os.devnull, "w")  # noqa: PTH123, until the process ends
     if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-        stream.reconfigure(errors="backslashreplace")  # what an old encoding has no letter for
+        stream.reconfigure(errors="backslashreplace")  # for letters that the encoding lacks
     return stream
 
 
@@ -96,11 +96,11 @@ def _plain(shown: RenderableType | None) -> RenderableType:
 
 
 class Output(Page):
-    """What a command says: results on stdout; notes and progress on stderr, in every mode.
+    """The output of a command: results on stdout; notes and progress on stderr, in every mode.
 
     Args:
         as_json: Print one JSON object on stdout; the result for people goes to stderr, too.
-        quiet: Print nothing but the result's essence.
+        quiet: Print only the one line that a script wants.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
@@ -110,11 +110,11 @@ class Output(Page):
         answer_by(notes.line if not quiet else None)
 
     def note(self, text: str) -> None:
-        """Say a line that is no line of the result."""
+        """Show a line that is no part of the result."""
         self.notes.line(text)
 
     def json_lines(self, values: Iterable[Mapping[str, Any]]) -> None:
-        """Print objects a line each, for other programs, in letters that every terminal takes."""
+        """Print one JSON object a line, for other programs, in ASCII alone."""
         for value in values:
             print(json.dumps(_without_nan(value), allow_nan=False))  # noqa: T201
 
@@ -128,7 +128,7 @@ class Output(Page):
 
 
 def _without_nan(value: Any) -> Any:
-    """Return JSON values with null for what is no finite number, for which JSON has no name."""
+    """Return JSON values with null for NaN and infinities, which JSON cannot express."""
     if isinstance(value, Mapping):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -17,19 +17,19 @@ from tamtctl.cli.console import Page
 from tamtctl.cli.pace import Pace, duration
 from tamtctl.foundations import printable
 
-SILENCE = 10.0  # seconds; after so long there is another line
-_AT_ONCE = 0.3  # seconds; what is done by then has no bar
+SILENCE = 10.0  # seconds without a line, after which another one is shown
+_AT_ONCE = 0.3  # seconds; work that ends sooner gets no bar
 _TICK = 0.25
 
 
 class Display:
     """Shows what is being done, and how far it is.
 
-    A thread of its own sees to it that something is said while the work itself says nothing.
+    A thread in the background draws the bars, or writes a line after ten seconds of silence.
     """
 
     def __init__(self, page: Page) -> None:
-        """Show on a page, whose stream alone says whether there are bars."""
+        """Show on a page: with bars if its stream is an interactive terminal, else in lines."""
         self.page = page
         self._has_bars = page.console.is_interactive and page.console.file.isatty()
         self._lock = threading.RLock()
@@ -63,7 +63,7 @@ class Display:
             return work
 
     def describe(self, text: str) -> None:
-        """Say more of the outermost work: its loss, its speed."""
+        """Set the text beside the outermost work: its loss, its speed."""
         with self._lock:
             if self._works:
                 self._works[0].text = text
@@ -96,7 +96,7 @@ class Display:
                 self._bars = None
 
     def show_cursor(self) -> None:
-        """Put the terminal right, whatever the threads are in the middle of."""
+        """Show the cursor again; takes no lock, so that a signal handler may call it."""
         if self._bars:
             os.write(self.page.console.file.fileno(), b"\n\x1b[?25h")
 
@@ -117,7 +117,7 @@ class Display:
                     if self._ended.is_set():
                         return
                     self._show()
-        except (OSError, ValueError):  # the reader has gone, or closed the stream
+        except (OSError, ValueError):  # the reader of the stream has gone, or the stream is closed
             return
 
     def _show(self) -> None:
@@ -143,7 +143,7 @@ class Display:
         self._has_spoken()
 
     def forget(self, work: _Work) -> None:
-        """Take a bar off the screen, unless it is the last one and its work is done."""
+        """End a work and remove its bar; the last bar stays on the screen if it has a text."""
         with self._lock:
             if work not in self._works:
                 return
@@ -160,7 +160,7 @@ class Display:
 
 
 class _Work:
-    """Work that is shown: its pace, and the bar that it has, if it has one."""
+    """Work that is shown: its pace, its text, and its bar once there is one."""
 
     def __init__(self, display: Display, what: str, pace: Pace, unit: str) -> None:
         self.what, self.pace, self.unit = what, pace, unit
@@ -171,7 +171,7 @@ class _Work:
         self._display = display
 
     def advance(self, count: int = 1) -> None:
-        """Count; the bar is drawn by the thread that draws it anyway."""
+        """Count what is done; the thread of the display draws it later."""
         self.pace.advance(count)
 
     def end(self) -> None:
@@ -197,7 +197,7 @@ class _Work:
 
     @property
     def line(self) -> str:
-        """All of it as plain text."""
+        """What is done, how much of it, its text and the time left, as one line."""
         return "  ".join(filter(None, (f"{self.what} {self.count}".strip(), self.text, self.left)))
 
 
@@ -229,7 +229,7 @@ def _bars(page: Page) -> Progress:
         _Count(table_column=whole()),
         BarColumn(bar_width=16, table_column=whole(16)),
         _Left(table_column=whole()),
-        _Told(table_column=Column(overflow="ellipsis")),  # on a narrow terminal, this one gives
+        _Told(table_column=Column(overflow="ellipsis")),  # the one that is cut on a narrow terminal
         console=page.console,
         redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
     )

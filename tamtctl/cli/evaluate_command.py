@@ -23,8 +23,9 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Label this text: lines (- reads them from standard input), or a tsv, csv, jsonl "
-            "or parquet file. JSON lines come out as such, with a confidence of each label.\n\n"
-            "Every line or row gets an answer, a blank one that of an empty text.",
+            "or parquet file. JSON lines come out as JSON lines, with a confidence for each "
+            "label.\n\n"
+            "Every line or row gets an answer; a blank one counts as an empty text.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -32,7 +33,8 @@ def evaluate(
         bool,
         typer.Option(
             "--confidence",
-            help="With --predict of other files: print the probability behind each label.",
+            help="With --predict of other files than JSON lines: print the probability of each "
+            "label, too.",
             rich_help_panel=OUTPUT,
             hidden=True,
         ),

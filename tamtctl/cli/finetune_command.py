@@ -50,6 +50,6 @@ def finetune(
     finally:
         view.close()
     show_finetune_result(output, result)
-    if quiet and result.untrained_line:  # a score that means nothing is not passed on in silence
+    if quiet and result.untrained_line:  # --quiet must not hide that the score means nothing
         typer.echo(printable.line(result.untrained_line), err=True)
     output.result(result.to_dict(), f"{result.mean:.4f}" + selected(result.dev_selected))

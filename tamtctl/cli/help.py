@@ -1,7 +1,7 @@
 """What ``-h`` shows: one screen of what is used most; ``-h --all`` shows the rest, too.
 
-An option that is declared ``hidden`` is left out of that screen, and of nothing else: it can be
-typed, it is completed, and ``-h --all`` shows it. Of a text, the screen has the first paragraph.
+An option that is declared ``hidden`` is left out of that screen only: it can be typed, it is
+completed, and ``-h --all`` shows it. The screen has the first paragraph of each help text.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _PLACES = (_ARGUMENTS, _OTHERS, *PANELS)
 _DEFAULT = "[default: "  # as the parser writes it
 _UNBROKEN = "\N{NO-BREAK SPACE}"
 _UNMARKED = re.compile(r"\[(?=[a-z#/@])")  # what the parser would take for markup
-_FEW = 16  # options of a command that fit on a screen, however rare
-_WIDEST = 30  # characters of what is typed, margin and all; a longer one has a line of its own
+_FEW = 16  # a command with no more options shows them all on the one screen
+_WIDEST = 30  # characters of the first column with its margin; a longer entry gets its own line
 
 # A line of the help: what is typed, and what it means.
 _Line = tuple[str, str]
@@ -35,7 +35,7 @@ class Group(TyperGroup):
     """The commands, each with the whole of its first paragraph."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take ``--all`` beside ``-h`` for a wish about the help."""
+        """Parse the arguments; ``--all`` beside ``-h`` asks for the whole help."""
         return super().parse_args(ctx, _without_all(ctx, args))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -60,11 +60,11 @@ class Command(TyperCommand):
                 one.hidden = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take ``--all`` beside ``-h`` for a wish about the help."""
+        """Parse the arguments; ``--all`` beside ``-h`` asks for the whole help."""
         return super().parse_args(ctx, _without_all(ctx, args))
 
     def get_help_option(self, ctx: Any) -> TyperOption | None:
-        """Return ``--help``, which stands beside the other options of what is shown."""
+        """Return ``--help``, in the panel of output options, with a hint at ``--all`` if needed."""
         option = super().get_help_option(ctx)
         if option is not None:
             option.rich_help_panel = OUTPUT
@@ -73,7 +73,7 @@ class Command(TyperCommand):
         return option
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """Return what the shell proposes, with the first paragraph of each help as it is."""
+        """Return what the shell proposes, with the first paragraph of each help, as plain text."""
         found = super().shell_complete(ctx, incomplete)
         for one in found:
             one.help = _UNMARKED.sub(r"\\[", _first(one.help))
@@ -87,7 +87,7 @@ class Command(TyperCommand):
         self.help = whole
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the panels, in each what is used most first, and how much is left out."""
+        """Write the panels, common options first, and how many options are left out."""
         shown: dict[str, list[_Line]] = {place: [] for place in _PLACES}
         asked = sorted(self.get_params(ctx), key=lambda one: one.name in self._rare)
         shows_all = self._shows_all(ctx)
@@ -95,7 +95,7 @@ class Command(TyperCommand):
         for one in asked:
             if one.name in left_out:
                 continue
-            told: Any = copy(one)  # whose help is what its class declares
+            told: Any = copy(one)  # a copy, as its help is cut below
             told.help = told.help if shows_all else _first(told.help)
             typed, means = told.get_help_record(ctx) or ("", "")
             means = " ".join(means.split()).replace(_DEFAULT, _DEFAULT.replace(" ", _UNBROKEN))
@@ -116,7 +116,7 @@ class Command(TyperCommand):
 
 
 def _without_all(ctx: Any, args: list[str]) -> list[str]:
-    """Return the arguments without an ``--all`` that is about the help, which the context learns.
+    """Return the arguments without ``--all`` if they ask for help, and note it in the context.
 
     The parser shows the help as soon as it meets ``-h``, before it would come to ``--all``.
     """
@@ -158,6 +158,6 @@ def _indent(lines: Iterable[_Line]) -> int:
 
 
 def _write_epilog(formatter: Any, epilog: str | None) -> None:
-    """Write lines as they are: a command that is wrapped could not be copied."""
+    """Write the lines unwrapped, so that a command in them can be copied."""
     if epilog:
         formatter.write(f"\n{epilog}\n")

@@ -1,7 +1,7 @@
 """Text set out for a screen of any width: aligned columns, hanging lines, small bars.
 
-Nothing is cut off: what a table has no room for goes to a line of its own. All functions return
-lines; who shows them decides about colours.
+Nothing is cut off: a name that a table has no room for gets a line of its own. The functions
+return lines without colours; `Sheet` shows them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Column:
     """One column of a table.
 
     Attributes:
-        heading: Above it.
+        heading: The text above the cells.
         cells: One for each row.
         right: Whether cells are set to the right, as numbers are.
     """
@@ -38,12 +38,12 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Width of the widest cell."""
+        """Width of the widest cell, in characters on a screen."""
         return max(map(cell_len, (self.heading, *self.cells)))
 
 
 def table(columns: Sequence[Column], width: int) -> list[str]:
-    """Set out a table whose first column holds names of any length; the first line is the heading.
+    """Return the lines of a table, the heading first; its first column may hold long names.
 
     A name that would not fit beside the other columns has a line of its own above them.
     """
@@ -61,7 +61,7 @@ def table(columns: Sequence[Column], width: int) -> list[str]:
 
 
 def fitting(columns: Sequence[Column], width: int, at_least: int) -> list[Column]:
-    """Return the first columns that fit side by side, ``at_least`` so many in any case.
+    """Return the first columns that fit side by side, but no fewer than ``at_least``.
 
     A name that gets a line of its own takes no room from the other columns.
     """
@@ -87,7 +87,7 @@ def _row(cells: Sequence[str], columns: Sequence[Column], room: int) -> str:
 
 
 def bar(share: float, width: int) -> str:
-    """Return a bar that fills this share of a width, to an eighth of a character."""
+    """Return a bar that fills this share (0 to 1) of a width, to an eighth of a character."""
     eighths = round(min(max(share, 0.0), 1.0) * width * 8)
     if share > 0:
         eighths = max(eighths, 1)
@@ -109,13 +109,13 @@ class Sheet:
 
     Args:
         output: Where it goes.
-        indent: Column of what stands behind a label.
+        indent: Column at which the text behind a label begins.
     """
 
     def __init__(self, output: Page, indent: int) -> None:
         self._out, self._indent = output, indent
         self.width = output.console.width
-        # What goes to a file or another program has whole lines.
+        # Lines to a file or another program are not broken.
         self._words = min(self.width, _WIDEST) if output.is_wrapped else _ENDLESS
 
     def bold(self, text: str) -> None:
@@ -124,7 +124,7 @@ class Sheet:
         self._out.console.print(shown, soft_wrap=True)
 
     def section(self, heading: str, words: str = "") -> None:
-        """Begin a part of the sheet, with what there is to know of it."""
+        """Begin a part of the sheet: its heading in bold, and words behind it."""
         self._out.line()
         self.bold(heading)
         if words:
@@ -140,12 +140,12 @@ class Sheet:
             self._out.line(line)
 
     def facts(self, facts: Mapping[str, str]) -> None:
-        """Show labels in bold, and behind each what it says."""
+        """Show labels in bold, each with its value behind it."""
         for label, value in facts.items():
             self.fact(label, value)
 
     def fact(self, label: str, value: str) -> None:
-        """Show a label in bold, and behind it what it says."""
+        """Show a label in bold with its value behind it."""
         first, *rest = hanging(label, printable.line(value), self._indent, self._words)
         self._labelled(label, first)
         self.lines(rest)

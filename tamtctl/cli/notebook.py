@@ -1,6 +1,7 @@
 """What a notebook and a prompt show of a result: what the command line prints of it, no more.
 
-One function shows each kind of result on a page; here the pages are a text of one screen and HTML.
+The command line's function for each kind of result writes on a `Page`; here are two such pages: a
+text of at most one screen, and HTML.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from rich.text import Text
 from tamtctl.cli.console import Page, PlainTable
 from tamtctl.foundations import printable
 
-_WIDTH, _HEIGHT = 100, 24  # of the text
-_ROWS = 20  # of what was labelled
+_WIDTH, _HEIGHT = 100, 24  # characters and lines of the text
+_ROWS = 20  # shown at most of a labelled text
 
 # Class → module and function that show it.
 SHOWS = {
@@ -43,19 +44,19 @@ SHOWS = {
     "TicketMetadata": ("cli.views.inspection", "show_ticket"),
 }
 
-# Drawn with characters, in columns of one width.
+# Views that draw with characters, and so need a font of fixed width.
 _DRAWN = ("cli.views.inspection", "cli.views.listing", "cli.views.similarity")
 
 
 def as_text(result: object) -> str:
-    """Return a text of one screen."""
+    """Return a result as text of at most one screen."""
     page = _TextPage()
     _show_on(page, result)
     return page.text(type(result).__name__)
 
 
 def as_html(result: object) -> str:
-    """Return what a notebook shows."""
+    """Return a result as the HTML that a notebook shows."""
     if SHOWS[type(result).__name__][0] in _DRAWN:
         drawn = _TextPage()
         _show_on(drawn, result)
@@ -84,7 +85,7 @@ class _TextPage(Page):
         self.is_wrapped = True
 
     def hint(self, text: str) -> None:
-        """Say nothing: what to type in a shell is no use here."""
+        """Show nothing: a hint at what to type in a shell is no use here."""
 
     @property
     def lines(self) -> list[str]:
@@ -102,7 +103,7 @@ class _TextPage(Page):
 
 
 class _HtmlPage(Page):
-    """A page that becomes HTML, in which the text of anybody is text."""
+    """A page that becomes HTML; names and texts in it are escaped."""
 
     def __init__(self) -> None:
         super().__init__(io.StringIO())
@@ -115,10 +116,10 @@ class _HtmlPage(Page):
             self.parts.append(f"<div>{printable.html_text(text)}</div>")
 
     def hint(self, text: str) -> None:
-        """Say nothing: what to type in a shell is no use here."""
+        """Show nothing: a hint at what to type in a shell is no use here."""
 
     def row(self, *cells: str) -> None:
-        """Show cells; of many rows the first ones."""
+        """Show a row of cells; rows after the first 20 are only counted."""
         self._rows += 1
         if self._rows <= _ROWS:
             self.line(" | ".join(cells))

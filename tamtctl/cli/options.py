@@ -1,4 +1,4 @@
-"""The options of a command, made from the settings of its configuration; and shared ones."""
+"""The options that commands share, and those made from the settings of a configuration."""
 
 from __future__ import annotations
 
@@ -66,23 +66,23 @@ DryRunOption = Annotated[
     typer.Option("--dry-run", help="Show what would be done, and stop.", rich_help_panel=RUN),
 ]
 
-# What the shell gave: name of a setting → value. What it did not give is not in it, so that a
-# recipe's value counts even where the shell's default would be another one.
+# Name of a setting → value, of the options that were typed. The others are not in it, so that a
+# recipe's value counts where Typer would give an option its default.
 Given = dict[str, Any]
 
 
 class Asking:
-    """A command that is asked for the settings of a configuration, and for options of its own.
+    """A command whose options are the settings of a configuration and those of its function.
 
-    Typer makes the options of a command from its function's signature. It is asked for whenever a
-    command line is made, so that a row that has been registered since is shown, too.
+    Typer makes the options from a signature, which this class computes anew for every command
+    line: a row that has been registered in between is shown, too.
     """
 
     def __init__(
         self, function: Callable[..., None], kind: type[Config], *, has_recipe: bool
     ) -> None:
         self.__name__, self.__doc__ = function.__name__, function.__doc__
-        self.__annotations__: dict[str, Any] = {}  # the signature says all
+        self.__annotations__: dict[str, Any] = {}  # Typer finds the types in the signature
         self._function, self._kind, self._has_recipe = function, kind, has_recipe
 
     @property
@@ -97,7 +97,7 @@ class Asking:
         return inspect.Signature([context, *(one.replace(kind=_BY_NAME) for one in asked)])
 
     def __call__(self, *, context: typer.Context, **values: Any) -> None:
-        """Run the command with what the shell gave, and with its own options."""
+        """Run the command with the settings that were typed, and with its own options."""
         given = {}
         for one in self._settings():
             value, source = values.pop(one.name), context.get_parameter_source(one.name)
@@ -112,12 +112,12 @@ class Asking:
 def asks_for(
     kind: type[Config], *, has_recipe: bool = False
 ) -> Callable[[Callable[..., None]], Asking]:
-    """Make a function a command that is asked for the settings of a configuration.
+    """Return a decorator that gives a command an option for each setting of a configuration.
 
     Args:
-        kind: The configuration; the function gets as ``given`` what the shell gave of it.
-        has_recipe: The values that the shell does not give come from a recipe: the help says of
-            which settings, and names the defaults of the others.
+        kind: The configuration; the function gets the settings that were typed as ``given``.
+        has_recipe: Whether a recipe gives values for what was not typed: the help then marks the
+            settings that recipes give, and names the defaults of the others.
     """
     return lambda function: Asking(function, kind, has_recipe=has_recipe)
 
@@ -169,14 +169,14 @@ def _shown_default(one: Setting, *, has_recipe: bool) -> Any:
 
 
 def _typed_as(one: Setting) -> str:
-    """Return what stands for the value in the help; dots say that there may be several."""
+    """Return the placeholder of the value in the help; dots say that several may be given."""
     typed = one.facts.typed or Typed()
     several = (",..." if typed.between_commas else "...") if one.kind.is_several else ""
     return f"<{one.kind.type_of_one.__name__}>{several}"
 
 
 def _with_default(one: Setting, by_recipes: Collection[str]) -> str:
-    """Return the help of a setting beside a recipe, with the default that it has then."""
+    """Return the help of a setting with its default, or a mark that a recipe gives it."""
     first, gap, rest = one.help.partition("\n\n")
     if one.name in by_recipes:
         first += "  [by recipe]"
@@ -188,7 +188,11 @@ def _with_default(one: Setting, by_recipes: Collection[str]) -> str:
 
 
 def _as_setting(one: Setting, value: Any) -> Any:
-    """Return what was typed as the setting has it."""
+    """Return what was typed as a value of the setting's type.
+
+    Raises:
+        UsageError: Numbers between commas are expected, and a part is none.
+    """
     if not one.kind.is_several:
         return value
     if not (one.facts.typed and one.facts.typed.between_commas):
@@ -200,7 +204,7 @@ def _as_setting(one: Setting, value: Any) -> Any:
 
 
 def _place(parameter: inspect.Parameter) -> int:
-    """Return the place of a parameter's panel in the help."""
+    """Return the position of a parameter's panel in the help, -1 without a panel."""
     told = getattr(parameter.annotation, "__metadata__", ())
     panel = next((info.rich_help_panel for info in told), None)
     return PANELS.index(panel) if panel in PANELS else -1

@@ -1,4 +1,4 @@
-"""How long work will still take, from how long it took so far."""
+"""How long work will still take, told by how long it took so far."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _DAY = 24 * 3600
 class Pace:
     """The pace of counted work.
 
-    The first unit is left out: with it come the warm-up, caches and compilers.
+    The first unit is left out, as it includes warm-up, filling of caches and compilation.
 
     Attributes:
-        done: Units.
-        total: How much there is to do; None if that is not known.
+        done: Units that are done.
+        total: Units in all; None if that is not known.
     """
 
     def __init__(self, total: int | None, done: int = 0) -> None:
-        """Begin to count, with so many units done before."""
+        """Begin to count; ``done`` units were done before."""
         self.total, self.done = total, done
         self._first: tuple[float, int] | None = None
         self._last: tuple[float, int] | None = None
 
     def advance(self, count: int, now: float | None = None) -> None:
-        """Count units that are done now, by the monotonic clock."""
+        """Count units that are done at a time of the monotonic clock, by default now."""
         self.done += count
         self._last = (time.monotonic() if now is None else now), self.done
         self._first = self._first or self._last
@@ -42,7 +42,7 @@ class Pace:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration for people."""
+    """Return a duration in words, such as 41 s."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:

@@ -23,7 +23,7 @@ def output_of(as_json: bool, quiet: bool) -> Output:
 
 @contextmanager
 def watched(output: Output, what: str) -> Iterator[None]:
-    """Say on the output what is being done in this context, if it takes long."""
+    """Show what is being done inside this context, if it takes long."""
     from tamtctl.cli.views.progress import View
     from tamtctl.foundations.working import heard_by
 
@@ -37,7 +37,7 @@ def watched(output: Output, what: str) -> Iterator[None]:
 
 
 def hush_hub(output: Output) -> None:
-    """Let the Hub's client show its bars to people only, and its notes to nobody.
+    """Let the Hub's client show its bars on terminals only, and its notes nowhere.
 
     The client notes each retry; if all fail it raises, and the one line of our error says why.
     """
@@ -50,7 +50,7 @@ def hush_hub(output: Output) -> None:
 
 
 def hush_libraries() -> None:
-    """Keep the libraries' own bars and notes off the screen; what matters, we say ourselves."""
+    """Turn off the bars and notes of libraries; the commands show what matters of them."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     hush_plotting()
     import datasets
@@ -63,10 +63,10 @@ def hush_libraries() -> None:
 
 
 def hush_plotting() -> None:
-    """Keep what matplotlib notes of its fonts and folders off the screen: it draws all the same."""
+    """Turn off matplotlib's notes on fonts and folders, which do not change what it draws."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def selected(on_dev_set: bool) -> str:
-    """Label a score that is an oracle's, wherever it appears."""
+    """Return the label of a score whose checkpoint was chosen on the dev set; empty for others."""
     return " selected on the dev set" if on_dev_set else ""

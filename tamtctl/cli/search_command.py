@@ -45,7 +45,7 @@ def search(
     debug: DebugOption = False,
 ) -> None:
     """Find a ticket: train a mask over the frozen weights of an encoder on unlabelled text."""
-    # Without --recipe, which one it is depends on a GPU; but a wrong value is wrong with either.
+    # Without --recipe, a GPU decides on the recipe; wrong values are refused before that.
     from_scores = given.pop("from_scores", None)
     config = (
         SearchConfig.from_recipe(recipe or "nano", **given)
@@ -78,7 +78,11 @@ def search(
 
 
 def _derived(run: str, recipe: str | None, given: Given) -> SearchConfig:
-    """Return the configuration of a ticket derived from a run, of which nothing may be changed."""
+    """Return the configuration of a ticket derived from a run.
+
+    Raises:
+        UsageError: More is given than sparsity, precision, device and threads, or no sparsity.
+    """
     free = {"sparsity", "precision", "device", "threads"}
     changed = [name for name in given if name not in free]
     if recipe or changed:

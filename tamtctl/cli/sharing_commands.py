@@ -23,17 +23,17 @@ def push(
     ticket: TicketArgument,
     repo: Annotated[str, typer.Argument(help="Where to: org/name.")],
     private: Annotated[
-        bool, typer.Option("--private", help="Create the repository private.")
+        bool, typer.Option("--private", help="Make the repository private if it is new.")
     ] = False,
     revision: Annotated[
         str | None, typer.Option(help="Branch; created if it does not exist.")
     ] = None,
-    commit_message: Annotated[str | None, typer.Option(help="What the commit says.")] = None,
+    commit_message: Annotated[str | None, typer.Option(help="Message of the commit.")] = None,
     create_pr: Annotated[
         bool, typer.Option("--create-pr", help="Open a pull request instead.")
     ] = False,
     license: Annotated[  # noqa: A002, as the option is called
-        str | None, typer.Option(help="As the Hub names it: apache-2.0, mit, …")
+        str | None, typer.Option(help="The licence, as the Hub names it: apache-2.0, mit, …")
     ] = None,
     encoding: EncodingOption = None,
     base_model: BaseModelOption = None,

@@ -1,4 +1,4 @@
-"""The script of a Slurm array that makes the runs of a sweep side by side."""
+"""A Slurm script whose array of jobs makes the runs of a sweep side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tamtctl.comparison.config import CompareConfig
     from tamtctl.comparison.sweep import PlannedRun
 
-# Options of the command that showed the plan, and that the jobs are not started with.
+# Options of the command that showed the plan; the jobs are started without them.
 _OF_THE_PLAN = ("--dry-run", "--json", "-q", "--quiet", "--debug")
 _OWN_NAMES = ("tamtctl", "__main__.py")
 
@@ -21,17 +21,17 @@ _OWN_NAMES = ("tamtctl", "__main__.py")
 def slurm_array(
     config: CompareConfig, plan: Sequence[PlannedRun], arguments: Sequence[str]
 ) -> str | None:
-    """Return the script; None where there are no two parts to do, or none that can run apart.
+    """Return the script; None where fewer than two parts are left, or the budget is in seconds.
 
     Args:
         config: The sweep.
         plan: Its runs.
-        arguments: The command that showed the plan: the program's path, and what followed.
+        arguments: The command line that showed the plan: the program's path, then its words.
     """
     if not plan or config.budget == "seconds":
         return None
     parts = plan[0].parts
-    # Fine-tuning is no part of the plan: of every search, and of the dense model.
+    # With tasks every part may have fine-tuning left, which the plan does not list.
     todo = [*range(1, parts + 1)] if config.tasks else _to_do(plan)
     if len(todo) < 2:
         return None

@@ -1,4 +1,4 @@
-"""What ``tamtctl`` alone shows: where to start, and what a ticket does not do."""
+"""What ``tamtctl`` without a command shows: where to start, and what a ticket does not do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``tamtctl inspect``, ``export``, ``import``, ``list`` and ``env``: what is done with tickets."""
+"""``tamtctl inspect``, ``export``, ``import``, ``list`` and ``env``."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def inspect(
 ) -> None:
     """Look into tickets: where they come from, what they keep, whether they are intact, how alike.
 
-    A flip is a position in which a mask differs from the magnitude mask that keeps as many weights.
-    Similarity is that of the paper: per matrix, then averaged, with what two random masks of the
-    same sparsity would have beside it.
+    A flip is a weight in which a mask differs from the magnitude mask that keeps as many weights.
+    Similarity is that of the paper: taken per matrix, then averaged. Beside it stands that of two
+    random masks of the same sparsity.
     """
     output = output_of(as_json, quiet)
     if any("/" in name and not os.path.isdir(name) for name in tickets):  # noqa: PTH112
@@ -124,16 +124,16 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            help="fp32, or int8 for onnx: ONNX Runtime's dynamic quantisation, and the difference "
-            "that it makes."
+            help="fp32, or int8 for onnx: ONNX Runtime's dynamic quantisation; how far the outputs "
+            "then differ is measured."
         ),
     ] = FP32,
     trim_vocabulary: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CORPUS",
-            help="Leave out the tokens that this text does not use (given again: or that one), and "
-            "measure on a tenth of it what that costs.",
+            help="Leave out the tokens that this text does not use, and measure on a tenth of it "
+            "what that costs. May be given several times.",
         ),
     ] = None,
     token: TokenOption = None,
@@ -174,10 +174,10 @@ def import_masks(
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")
     ] = None,
-    method: Annotated[str, typer.Option(help="How the masks were found.")] = "imported",
+    method: Annotated[str, typer.Option(help="Name of the method behind the masks.")] = "imported",
     prefix: Annotated[
         str | None,
-        typer.Option(help="Beginning of the names of one encoder, if a file holds several."),
+        typer.Option(help="First part of the encoder's parameter names, if a file holds several."),
     ] = None,
     base_model: BaseModelOption = None,
     encoding: EncodingOption = None,
@@ -225,7 +225,7 @@ def list_tickets(
 ) -> None:
     """List the tickets at hand: packaged ones, those under runs/ and those pulled.
 
-    The loss is each ticket's own, on the text and in the unit of its search.
+    The loss is the one that each ticket records, on the text and in the unit of its search.
     """
     output = output_of(as_json, quiet)
     if on_hub:

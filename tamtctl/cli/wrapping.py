@@ -1,4 +1,4 @@
-"""Words set out in columns of the width that a screen shows them in."""
+"""Padding and breaking of text by the width that a screen shows it in."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ GAP = "  "  # between columns
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:
-    """Fill a text up with spaces, behind it or before it."""
+    """Fill a text up to a width with spaces: behind it, or before it if ``right``."""
     space = " " * (width - cell_len(text))
     return space + text if right else text + space
 
 
 def hanging(label: str, text: str, indent: int, width: int) -> list[str]:
-    """Set a text behind its label, broken between words; no word, such as a path, is broken."""
+    """Return the lines of a label and its text, broken between words; no word is broken."""
     lines = textwrap.wrap(
         text, max(width - indent, 20), break_long_words=False, break_on_hyphens=False
     ) or [""]

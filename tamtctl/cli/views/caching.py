@@ -1,4 +1,4 @@
-"""How it looks on a screen what is kept besides runs."""
+"""How the contents of the cache look on a screen."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show_combination(output: Page, result: CombineResult) -> None:
-    """Print what was made of which tickets, and what to type next."""
+    """Print the new ticket, the tickets that it was made of, and what to type next."""
     count = len(result.tickets)
     shown = [f"{kept:,} have {voted} of {count}" for voted, kept in result.votes.items()]
     output.facts(
@@ -38,7 +38,7 @@ def show_combination(output: Page, result: CombineResult) -> None:
 
 
 def _how(result: CombineResult) -> str:
-    """Return what decided which weights are kept, and how many of each matrix."""
+    """Return by which rule weights are kept, and how many of each matrix."""
     if result.target_sparsity is None:
         return f"the {result.operation}"
     if result.shared_out == "uniform":

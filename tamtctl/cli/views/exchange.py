@@ -1,4 +1,4 @@
-"""How it looks on a screen that a ticket was pushed, pulled, exported or imported."""
+"""How pushing, pulling, exporting and importing a ticket look on a screen."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def show_pull(output: Page, result: PullResult) -> None:
 
 def show_export(output: Page, result: ExportResult) -> None:
     """Print what was written, how to load it, and what not to expect of it."""
-    share = result.zeros / max(result.weights, 1)  # the pooler's alone may be in no such class
+    share = result.zeros / max(result.weights, 1)  # 0 weights: only a pooler is masked
     of_all = result.zeros / result.parameters
     kept = f" with {', '.join(result.modules)}" if result.modules else ""
     output.facts(
@@ -81,7 +81,7 @@ def show_export(output: Page, result: ExportResult) -> None:
 
 
 def show_onnx_export(output: Page, result: OnnxExport) -> None:
-    """Print what was written, how near it is to the model in torch, and how to open it."""
+    """Print what was written, how far its outputs are from those in torch, and how to load it."""
     kept = f" with {', '.join(result.modules)}" if result.modules else ""
     weights = result.precision
     if result.quantised:

@@ -1,6 +1,6 @@
 """How an inspected ticket looks on a screen: what it is, what it is worth, where its flips are.
 
-What is the same everywhere is said once, and only exceptions have lines of their own.
+What all matrices have in common is said once; only exceptions have lines of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tamtctl.ticket.mask_shares import Part, Uniform, layers, types
 from tamtctl.ticket.measured import Measured
 from tamtctl.ticket.parameter_counts import ParameterCounts
 
-_INDENT = 12  # of what stands behind a label
+_INDENT = 12  # column at which the text behind a label begins
 _LAYERS, _TYPES, _EXCEPTIONS = 12, 12, 5  # lines at most
 _BAR = 9  # characters
 _KINDS = {"path": "", "packaged": "packaged, ", "hub": "pulled from the Hub, "}
@@ -36,9 +36,9 @@ def show_inspection(
     """Print a ticket on one screen.
 
     Args:
-        output: Where to.
-        inspection: What is known of it.
-        name: As it was asked for, for the commands to type next.
+        output: Where it is printed.
+        inspection: What was read of the ticket.
+        name: The ticket as the user named it, for the commands to type next.
         full: Show every matrix and every check.
     """
     sheet = Sheet(output, _INDENT)
@@ -56,7 +56,7 @@ def show_inspection(
 
 
 def show_ticket(output: Page, ticket: TicketMetadata) -> None:
-    """Print what a ticket is, and what it is worth."""
+    """Print what a ticket is, and its losses."""
     sheet = Sheet(output, _INDENT)
     sheet.facts(_origin(ticket, full=False))
     _show_losses(sheet, ticket)
@@ -65,7 +65,7 @@ def show_ticket(output: Page, ticket: TicketMetadata) -> None:
 
 
 def _origin(ticket: TicketMetadata, *, full: bool) -> dict[str, str]:
-    """Return what a ticket is of, and how it was found."""
+    """Return the model of a ticket, and how the ticket was found, as label → text."""
     base, measured = ticket.base_model, Measured.of(ticket)
     revision = f" at {base.revision if full else base.revision[:12]}" if base.revision else ""
     mark = base.fingerprint if full else f"{base.fingerprint[:12]}…"
@@ -95,7 +95,7 @@ def _origin(ticket: TicketMetadata, *, full: bool) -> dict[str, str]:
 
 
 def _made(made: MadeOf) -> str:
-    """Return how a ticket was made of others."""
+    """Return how a ticket was combined from others."""
     how = f"the {made.operation} of {len(made.parts)} tickets"
     if made.sparsity is not None:
         how = f"the votes of {len(made.parts)} tickets, at sparsity {made.sparsity:g}"

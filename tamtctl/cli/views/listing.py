@@ -1,4 +1,4 @@
-"""How a listing of tickets looks: whole names first, and as many columns as there is room for."""
+"""How a listing of tickets looks: names in full, and as many columns as there is room for."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tamtctl.pruning.methods import sweep_name
 from tamtctl.pruning.objectives import objectives, short_unit, terms_of
 from tamtctl.ticket.listing import Listing, TicketLine
 
-_INDENT = 9  # of what stands behind a label
+_INDENT = 9  # column at which the text behind a label begins
 _ALWAYS = 4  # columns: name, loss, sparsity and date
 
 
 def show_listing(output: Page, listing: Listing) -> None:
-    """Print the tickets and what is damaged; beside the result, what to know, and to type next."""
+    """Print the tickets and the damaged ones; as hints, notes and what to type next."""
     sheet = Sheet(output, _INDENT)
     if listing.tickets:
         everything = _columns(listing.tickets)
@@ -46,7 +46,7 @@ def _columns(tickets: list[TicketLine]) -> list[Column]:
     if any(one.sparsities for one in tickets):
         shown = ["/".join(f"{s:.2f}" for s in one.sparsities.values()) or "–" for one in tickets]
         columns.append(Column("emb/layers", shown))
-    if len(set(models)) > 1:  # what all are of is said once
+    if len(set(models)) > 1:  # one model of all is said once, outside the table
         columns.insert(_ALWAYS, Column("base model", models))
     return columns
 

@@ -1,4 +1,4 @@
-"""The table of held-out losses, of what a search or a recovery found and what it is set beside."""
+"""The table of held-out losses of a search or a recovery, beside those of the baselines."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def loss_table(
     """Return the losses of all candidates, and their losses on a check corpus if there is one.
 
     Args:
-        heading: What a candidate is.
-        result: What came of it.
-        found: The candidate that it was all about, which stands out.
-        called: Gives what a candidate is called in the table.
+        heading: The heading of the column of names.
+        result: What the search or recovery found.
+        found: The name of the candidate that was found, which is in bold.
+        called: Name of a candidate → what the table calls it.
     """
     table = PlainTable(heading)
     table.add_column("loss", justify="right")

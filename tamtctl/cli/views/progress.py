@@ -1,4 +1,4 @@
-"""What is seen of a command while it works: its plan, what it does, and how far it is."""
+"""What a command shows while it works: its plan, what it does, and how far it is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Plan = TypeVar("Plan")
 
 
 class View(Generic[Plan]):
-    """Shows work as it goes; what is done within a moment is not shown at all."""
+    """Shows work as it goes; work that ends within a moment is not shown."""
 
     def __init__(self, output: Output) -> None:
         self._out = output.notes
@@ -34,18 +34,18 @@ class View(Generic[Plan]):
         answer_by(leave=self._display.show_cursor)
 
     def status(self, message: str) -> None:
-        """Be told what is being done now."""
+        """Take note of what is being done now; it is shown if it takes long."""
         self._display.status(message, is_shown=False)
 
     def note(self, message: str) -> None:
-        """Say what a person should know."""
+        """Show a note that a person should read."""
         self._display.line(message)
 
     def plan(self, plan: Plan) -> None:
-        """Be told what will be done; only what trains says it."""
+        """Show nothing of the plan; the views of training do."""
 
     def progress(self, report: StepReport) -> None:
-        """Be told of a step of a training."""
+        """Show nothing of a training step; the views of training do."""
 
     def begin(self, what: str, total: int | None, done: int, unit: str) -> Work:
         """Show work that begins."""
@@ -57,7 +57,7 @@ class View(Generic[Plan]):
 
 
 class _TrainingView(View[Plan]):
-    """Shows what trains as it goes: a progress bar, or plain lines."""
+    """Shows a training as it goes: a progress bar, or plain lines."""
 
     def status(self, message: str) -> None:
         """Say what is being done now."""
@@ -121,11 +121,11 @@ class CompareView(_TrainingView["SearchPlan | FinetunePlan"]):
     """Shows a sweep as it goes: a line for every run, and its progress."""
 
     def status(self, message: str) -> None:
-        """Leave out what every search of a sweep does alike, unless it takes long."""
+        """Show what is being done only if it takes long: every search does the same."""
         self._display.status(message, is_shown=False)
 
     def plan(self, plan: SearchPlan | FinetunePlan) -> None:
-        """Say what a run will do; most of it is the same for all."""
+        """Show in a line which run begins; the rest of the plan is the same for all."""
         from tamtctl.tasks.finetuning.result import FinetunePlan
 
         if isinstance(plan, FinetunePlan):

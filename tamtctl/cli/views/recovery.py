@@ -1,4 +1,4 @@
-"""How a recovery looks on a screen: its plan, and its losses beside the ticket's and dense ones."""
+"""How a recovery looks on a screen: its plan, and its loss beside the ticket's and the dense."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a search looks on a screen: its plan, and the ticket beside the masks that it has to beat."""
+"""How a search looks on a screen: its plan, and the ticket's loss beside the baselines'."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
 
 
 def _batch(plan: SearchPlan) -> str:
-    """Return what a step is trained on."""
+    """Return the size of a step's batch."""
     size, length = plan.config.batch_size, plan.config.sequence_length
     rows = plan.held_out_sequences.rows
     if UNITS[rows].is_packed:
@@ -115,7 +115,7 @@ def _allocation(result: SearchResult) -> str:
 
 
 def _row(name: str, result: SearchResult) -> str:
-    """Return what a mask is called in the table: the start by what it is."""
+    """Return what the table calls a mask; the start is named by its criterion."""
     if name != START:
         return name
     of = result.init if result.method == TAMT else REFERENCE

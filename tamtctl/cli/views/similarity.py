@@ -16,15 +16,15 @@ from tamtctl.ticket.similarity import Similarity
 from tamtctl.ticket.ticket import Ticket
 
 _INDENT = 4
-_LAYERS = 12  # lines at most; of more, several stand in one
+_LAYERS = 12  # lines at most; of more layers, several share a line
 
 
 def show_comparison(output: Page, comparison: TicketComparison, *, full: bool = False) -> None:
     """Print several tickets side by side.
 
     Args:
-        output: Where to.
-        comparison: What is known of them.
+        output: Where it is printed.
+        comparison: The tickets, and how alike every two are.
         full: Show every matrix of every two tickets.
     """
     sheet = Sheet(output, _INDENT)
@@ -55,7 +55,7 @@ def show_comparison(output: Page, comparison: TicketComparison, *, full: bool = 
 
 
 def _line(name: str, ticket: Ticket, flips: Flips) -> str:
-    """Return what tells a ticket from the others."""
+    """Return a line on a ticket: what sets it apart from the others."""
     how = ticket.method + (f" for {ticket.objective}" if ticket.objective else "")
     facts = [f"{how} of {ticket.base_model.id}", f"sparsity {ticket.sparsity:.4g}"]
     if (loss := Measured.of(ticket).losses.get("ticket")) is not None:

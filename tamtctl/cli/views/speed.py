@@ -39,7 +39,7 @@ def show_bench(output: Page, result: BenchResult) -> None:
                 f"{row.tokens_per_second(at):,.0f}",
                 ratio,
             )
-            told = [""] * len(told)  # once for each model
+            told = [""] * len(told)  # only the first row of a model says what it is
     output.table(table)
     for row in result.rows:
         for task, why in row.without_quality.items():
@@ -49,7 +49,7 @@ def show_bench(output: Page, result: BenchResult) -> None:
 
 
 def _of_model(row: Measured, tasks: list[str]) -> list[str]:
-    """Return the cells that say what a model is, whatever it is run at."""
+    """Return the cells that are the same for a model at every size of input."""
     return [
         f"{row.name} ({row.backend})",
         *("–" if bytes_ is None else size(bytes_) for bytes_ in (row.bytes, row.compressed)),

@@ -47,14 +47,14 @@ def show_finetune_plan(output: Page, plan: FinetunePlan) -> None:
 
 
 def _sparsity_of(run: FinetunePlan | FinetuneResult) -> str:
-    """Say how sparse the model stays, or that zeros that it brought along are trained."""
+    """Return the sparsity that is kept, or that the checkpoint's own zeros are trained, too."""
     if run.ticket or run.zeros == "kept":
         return f"sparsity {run.sparsity:.4g}"
     return "dense" if run.zeros is None else "zeros trained"
 
 
 def _rate(plan: FinetunePlan) -> str:
-    """Return the learning rate, or those that it is found among."""
+    """Return the learning rate, or the rates that are tried."""
     if not plan.rates:
         return f"{plan.task.learning_rate:g}"
     return f"the best of {', '.join(f'{rate:g}' for rate in plan.rates)}"
@@ -72,7 +72,7 @@ def show_finetune_result(output: Page, result: FinetuneResult) -> None:
         chosen = f", best epoch on {result.selected_on}"
     if result.rate_search:
         _show_rates(output, result.rate_search)
-    # No title of the table, which would be folded to its width.
+    # A line instead of a title, which rich would fold to the width of the table.
     output.line(f"{result.task}, {result.model} {subject}: dev scores{chosen}")
     table = PlainTable("metric")
     for seed in result.seeds:
@@ -80,7 +80,7 @@ def show_finetune_result(output: Page, result: FinetuneResult) -> None:
     table.add_column("mean", justify="right")
     table.add_column("std", justify="right")
     table.add_column("± s.e.", justify="right")
-    if result.constant_answer is not None:  # else the run is of an older version
+    if result.constant_answer is not None:  # None in runs of older versions
         table.add_column(constant_name(result.constant_answer), justify="right")
     dense = result.beside[0] if result.ticket and result.beside else None
     if dense:
@@ -102,7 +102,7 @@ def show_finetune_result(output: Page, result: FinetuneResult) -> None:
 
 
 def _beside_lines(result: FinetuneResult) -> Iterator[str]:
-    """Yield what a result stands beside, and whether it is one at all."""
+    """Yield the scores to compare with, and whether the runs learnt anything."""
     if result.constant_answer is not None:
         name = constant_name(result.constant_answer)
         yield f"{name:<11} {constant_line(result.constant_answer, 'training')}"
@@ -127,7 +127,7 @@ def _beside_lines(result: FinetuneResult) -> Iterator[str]:
 
 
 def _show_rates(output: Page, search: RateSearch) -> None:
-    """Print what each learning rate scored on what was held out."""
+    """Print what each learning rate scored on the held-out part of the training set."""
     output.line(f"learning rates tried: {search.metric} on {search.where}")
     table = PlainTable()
     for heading in ("learning rate", search.metric, "± s.e."):
@@ -143,7 +143,7 @@ def _show_rates(output: Page, search: RateSearch) -> None:
 
 
 def constant_name(value: str | float) -> str:
-    """Return what a table calls the answer that needs no model: a class, or an answer's text."""
+    """Return what a table calls the constant answer: a class or text, or a number."""
     return "majority" if isinstance(value, str) else "constant"
 
 
@@ -195,21 +195,21 @@ def show_evaluation(output: Page, result: Evaluation) -> None:
 
 
 def show_notes(output: Page, labelled: Labelled) -> None:
-    """Print what a person should know of predictions."""
+    """Print notes on predictions that a person should read."""
     for note in labelled.notes:
         output.notes.line(note)
 
 
 def show_labelled(output: Page, labelled: Labelled, *, with_confidence: bool = False) -> None:
-    """Print a prediction and its text a line, a tab between them; notes come before.
+    """Print notes, then a line for each text: the prediction, a tab, the text.
 
-    Of a text of words, print each word and its prediction, and a blank line after them.
+    For tagged words, print a line for each word with its prediction, and a blank line after a text.
 
     Args:
-        output: Where to.
+        output: Where it is printed.
         labelled: What was predicted.
-        with_confidence: Print the prediction's probability behind it; of a prediction that has
-            none, such as a number, an empty cell.
+        with_confidence: Print the prediction's probability behind it; the cell is empty where
+            there is none, as for a number.
     """
     show_notes(output, labelled)
     rows = zip(labelled.predictions, labelled.confidences, labelled.texts, strict=True)

@@ -1,4 +1,4 @@
-"""Words and numbers that several views say alike."""
+"""Words and numbers that several views write alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def error_text(error: float | None, digits: int) -> str:
 
 def place(device: str, precision: str, processes: int, threads: int) -> str:
     """Return where something is computed, and in which precision."""
-    # It takes torch, which help can do without.
+    # Needs torch, which the help must not load.
     from tamtctl.foundations.devices import precision_hint
 
     together = f"{count(processes, 'process', 'processes')} × " if processes > 1 else ""
@@ -24,7 +24,7 @@ def place(device: str, precision: str, processes: int, threads: int) -> str:
 
 
 def first(names: Sequence[str], most: int = 8) -> str:
-    """Return the first of many names."""
+    """Return the first names of many, and how many more there are."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
@@ -35,7 +35,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def sentence(clause: str) -> str:
-    """Return a clause that stands by itself."""
+    """Return a clause as a sentence."""
     return f"{clause[0].upper()}{clause[1:]}."
 
 
@@ -50,13 +50,14 @@ def parts_text(sparsities: Mapping[str, float]) -> str:
 
 
 def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) -> str | None:
-    """Return how much of the way from the best baseline to dense a ticket goes, if there is one.
+    """Return a sentence on how much of the gap from the best baseline to dense a ticket closes.
 
-    That is the reference, but for patterns of which a random mask is better.
+    None if there is no such gap. The best baseline is the magnitude mask, except with patterns for
+    which a random mask has a lower loss.
 
     Args:
-        losses: Losses of ``dense``, the reference and ``ticket``; without one nothing is said.
-        errors: Standard errors of these losses, as far as they are known.
+        losses: Name → loss; None is returned without ``dense``, ``magnitude`` and ``ticket``.
+        errors: Name → standard error of these losses, as far as it is known.
     """
     if not {"dense", REFERENCE, "ticket"} <= losses.keys():
         return None

@@ -1,4 +1,4 @@
-"""Subnetworks side by side: what a sweep lacks is searched for, then all are measured alike."""
+"""The functions of ``compare``: make the runs that a sweep lacks, then measure all masks alike."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def compare(
     force: bool = False,
     watcher: CompareWatcher | None = None,
 ) -> Comparison:
-    """Compare tickets, or a sweep whose missing runs are made first, and write the report.
+    """Compare tickets, or the masks of a sweep, and write the report; missing runs are made first.
 
     Args:
         config: What to compare.
         output_dir: The report's folder; by default one under ``runs/``.
-        force: Rebuild run folders that are damaged, instead of leaving them out, and those that
-            were made of something else than there is now.
+        force: Rebuild run folders that are damaged, instead of leaving them out, and those whose
+            inputs have changed since.
         watcher: Is told how it goes.
 
     Raises:
-        TamtctlError: The request, the model, the text or a ticket are refused, or a search fails.
+        TamtctlError: The request, the model, the text or a ticket is refused, or a search fails.
 
     Example:
         >>> comparison = tamtctl.compare(sweep)
@@ -53,8 +53,8 @@ def compare(
     """
     watcher = watcher or Silent()
     folder = RunFolder(expanded(output_dir or RUNS / _name(config)), config.to_dict())
-    folder.finished(force=True)  # refuses the folder of something else
-    # Before any work, as a section from outside may have no code.
+    folder.finished(force=True)  # raises if the folder holds another comparison
+    # Before any work, as a section that a user registered may lack its code.
     finders = {name: section.function("find") for name, section in SECTIONS.items()}
     opened = open_comparison(config, watcher)
     folder = replace(folder, identity=_identity(opened))
@@ -94,7 +94,7 @@ def plan_comparison(
 
     Args:
         config: What to compare.
-        shard: Only this part of the runs, from 1, and of how many.
+        shard: Only part i (from 1) of n, as (i, n); None: all runs.
         watcher: Is told how it goes.
 
     Raises:
@@ -121,7 +121,7 @@ def make_part(
 
     Args:
         config: The sweep.
-        shard: Which part, from 1, and of how many.
+        shard: Part i (from 1) of n, as (i, n).
         force: Rebuild run folders that are damaged, instead of leaving them out.
         watcher: Is told how it goes.
 

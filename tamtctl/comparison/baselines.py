@@ -1,4 +1,4 @@
-"""One-shot masks that take no run, written down only to be fine-tuned."""
+"""Tickets of one-shot masks, which are written to disk only to be fine-tuned."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tamtctl.training.run_folder import RUNS, TICKET
 
 
 def saved(one: Subnetwork, bench: Bench, pattern: str) -> Path:
-    """Return a folder under ``runs/`` that holds a one-shot ticket, written if it is not there.
+    """Return the folder under ``runs/`` of a one-shot mask's ticket, written if it is not there.
 
-    It is named by the masks, so that another comparison of the same fine-tunes nothing again.
+    The folder is named by the masks, so that another comparison finds their fine-tuning done.
     """
     ticket = _ticket(one, bench, pattern)
     digest = hashlib.sha256(ticket.base_model.fingerprint.encode() + ticket.masks_digest)
@@ -25,7 +25,7 @@ def saved(one: Subnetwork, bench: Bench, pattern: str) -> Path:
         if (there.parameters, there.masks_digest) == (ticket.parameters, ticket.masks_digest):
             return folder
     except TicketError:
-        pass  # there is none yet, or a damaged one
+        pass  # no ticket yet, or a damaged one
     folder.parent.mkdir(parents=True, exist_ok=True)
     ticket.save_pretrained(folder)
     return folder

@@ -1,4 +1,4 @@
-"""The bench of a comparison: one model and its held-out texts, on which every mask is measured."""
+"""What every mask of a comparison is measured on: one model and its held-out texts."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.ticket.ticket import Ticket
 
-Texts = Mapping[str, HeldOutText]  # name in tables, empty if there is only one → the text
+Texts = Mapping[str, HeldOutText]  # name in tables (empty if there is only one) → the text
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A model with held-out texts; what does not change from mask to mask is made once.
+    """A model with its held-out texts; what all masks share is computed once and kept.
 
     Attributes:
-        texts: The model and held-out text; several where tickets were trained on different ones.
+        texts: The held-out texts, each with the model; several if tickets were trained on several.
         pattern: The sparsity pattern of the masks of a sweep.
     """
 
@@ -40,7 +40,7 @@ class Bench:
 
     @property
     def text(self) -> HeldOutText:
-        """The first text, with the model; of a sweep there is no other."""
+        """The first text, with the model; a sweep has no other."""
         return next(iter(self.texts.values()))
 
     @cached_property
@@ -56,7 +56,7 @@ class Bench:
     def counts(self, sparsity: float) -> dict[str, int]:
         """Return name → how many weights are kept where every matrix has the same sparsity.
 
-        A matrix that the pattern is not for is not among them.
+        Matrices that the pattern leaves dense are left out.
         """
         return keep_counts(self.weights, sparsity, self.pattern, self.text.encoder.embeddings)
 
@@ -70,11 +70,11 @@ class Bench:
         return PackedMasks.of_ticket(ticket, self.weights)
 
     def check(self, ticket: Ticket, remedy: str | None = None) -> None:
-        """Check that a ticket is one of this model's weights.
+        """Check that a ticket was found for the weights of this model.
 
         Args:
             ticket: The ticket.
-            remedy: What to do instead, for the error.
+            remedy: What the error advises to do.
 
         Raises:
             TicketError: It is a ticket of other weights.
@@ -103,7 +103,7 @@ class Bench:
         return one_shot_masks(method, Context(weights=weights, seed=seed or 0), counts, pattern)
 
     def reference(self, counts: Mapping[str, int], pattern: str) -> PackedMasks:
-        """Return the masks of the reference that keep as many weights: flips count from them.
+        """Return the magnitude masks with these counts; flips are counted against them.
 
         Args:
             counts: Name → how many weights are kept, of every matrix that is masked.
@@ -115,7 +115,7 @@ class Bench:
         return self._references[key]
 
     def completed(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return name → mask of every matrix: one without a mask stays dense."""
+        """Return name → mask of every matrix; the mask of one that stays dense is all ones."""
         return {
             name: masks[name] if name in masks else torch.ones_like(weight, dtype=torch.bool)
             for name, weight in self.weights.items()
@@ -124,20 +124,20 @@ class Bench:
     def losses(
         self, masks: Mapping[str, Tensor] | None, terms: Collection[str] | None = None
     ) -> dict[str, HeldOutLoss]:
-        """Return measure → loss: of each term on every text.
+        """Return measure → loss, for each term on every text.
 
         Args:
             masks: Name → boolean mask; a matrix without one stays dense. None: the dense model.
-            terms: What is measured; None: everything.
+            terms: The terms that are measured; None: all.
         """
         masks = None if masks is None else self.completed(masks)
         return self._by_measure({n: text.losses(masks, terms) for n, text in self.texts.items()})
 
     def losses_of_weights(self, weights: Mapping[str, Tensor]) -> dict[str, HeldOutLoss]:
-        """Return measure → loss of the encoder with other weights, in place of the dense ones.
+        """Return measure → loss of the encoder with other weights in place of its own.
 
         Args:
-            weights: Name in the base encoder → weight, of its own shape.
+            weights: Name in the base encoder → weight, of the same shape as there.
         """
         return self._by_measure(
             {n: one.losses_of_weights(weights) for n, one in self.texts.items()}
@@ -152,15 +152,15 @@ class Bench:
         }
 
     def choosing_loss(self, masks: Mapping[str, Tensor], term: str) -> HeldOutLoss:
-        """Return the loss of a mask on a part of the training text, which no table reports.
+        """Return the loss of a mask on the part of the training text that choices are made on.
 
         Args:
             masks: Name → boolean mask; a matrix without one stays dense.
-            term: The loss.
+            term: The term of the loss.
         """
         return self.choosing_text.losses(self.completed(masks), [term])[term]
 
     @cached_property
     def choosing_text(self) -> HeldOutText:
-        """The part of the training text that choices are made on."""
+        """The part of the training text that choices are made on; no table reports it."""
         return self.text.of_training()

@@ -1,8 +1,8 @@
-"""The dense model after as many ordinary steps: what a ticket has to be set beside that beats it.
+"""Ceilings: the dense model after ordinary training, for tickets that beat the dense model.
 
-It is trained only where a ticket's loss is below that of the dense model, on the batches of the
-ticket's search and for as many steps. Of three rates, a hundredth of that of iterative pruning to
-all of it, the best after a fifth of the steps is taken, judged on a part of the training text.
+Such a ticket has learnt the text, so the dense model is trained on the batches of the ticket's
+search, for as many steps. Three learning rates are tried for a fifth of the steps: that of
+iterative pruning, a tenth and a hundredth of it. The best on a part of the training text is taken.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from tamtctl.pruning.trained.weight_training import WeightTraining
 from tamtctl.training.run_folder import write_json
 
 _VERSION = 1  # raise it whenever the same request would give other losses
-_SHARES = (1.0, 0.1, 0.01)  # of the rate of iterative pruning, that are tried
-_TRIAL = 5  # a fifth of the steps
+_SHARES = (1.0, 0.1, 0.01)  # rates that are tried, as shares of the rate of iterative pruning
+_TRIAL = 5  # rates are tried for a fifth of the steps
 
 
 def ceilings(
     opened: Opened, subnetworks: Sequence[Subnetwork], watcher: CompareWatcher
 ) -> list[Ceiling]:
-    """Return the ceiling of each number of steps after which a ticket is below the dense model."""
+    """Return a ceiling for each number of steps after which a ticket is below the dense model."""
     found: dict[int, Ceiling] = {}
     for one, measure in below_dense(subnetworks):
         if one.steps and one.path and not one.is_given and one.steps not in found:
@@ -53,7 +53,7 @@ def ceilings(
 
 
 def below_dense(subnetworks: Sequence[Subnetwork]) -> Iterator[tuple[Subnetwork, str]]:
-    """Yield the masks whose loss is below that of the dense model, and which loss that is."""
+    """Yield each mask that has a lower loss than the dense model, and the measure of that loss."""
     dense = subnetworks[0].losses
     for one in (one for one in subnetworks[1:] if one.masks):
         for measure, loss in one.losses.items():
@@ -87,12 +87,12 @@ def _ceiling(opened: Opened, one: Subnetwork, measure: str) -> Ceiling:
 
 
 def _usual_rate(config: CompareConfig, one: Subnetwork) -> float:
-    """Return the rate at which the recipe trains weights."""
+    """Return the learning rate of weights in the recipe: that of iterative pruning."""
     return config.search_config(Cell(IMP, one.sparsity, one.seed)).learning_rate
 
 
 def _prepared(opened: Opened, one: Subnetwork, measure: str) -> tuple[WeightTraining, MaskProbe]:
-    """Load the dense model and the text of a search."""
+    """Return the training of the dense model on a search's text, and what measures its losses."""
     config, text = opened.config, opened.bench.text
     search = config.search_config(Cell(one.method, one.sparsity, one.seed))
     search = search.filled_in(objective=term_of(measure))
@@ -108,7 +108,7 @@ def _prepared(opened: Opened, one: Subnetwork, measure: str) -> tuple[WeightTrai
 def _file(
     folder: Path, text: HeldOutText, measure: str, steps: int, rates: Sequence[float]
 ) -> Path:
-    """Return where a ceiling is written down: in the run of the ticket, under what it is of."""
+    """Return the file of a ceiling: in the ticket's run folder, named by what it depends on."""
     facts = [
         _VERSION,
         measure,

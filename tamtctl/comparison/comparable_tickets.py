@@ -1,4 +1,4 @@
-"""Whether tickets can be compared with each other, and what a reader has to know of them."""
+"""Checks that tickets can be compared with each other, and notes on their texts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tamtctl.ticket.ticket import Ticket
 
 
 def check_one_model(tickets: Mapping[str, Ticket]) -> None:
-    """Refuse tickets of different weights before a model is loaded, where they have a matrix each.
+    """Refuse tickets of different models, before a model is loaded, where they share a matrix.
 
     Raises:
-        TicketError: Two of them have a matrix of the same name, over other weights.
+        TicketError: Two of them mask a matrix of the same name with different weights.
     """
     for (name, one), (other_name, other) in itertools.combinations(tickets.items(), 2):
         for matrix, entry in one.parameters.items():
@@ -30,7 +30,7 @@ def check_one_model(tickets: Mapping[str, Ticket]) -> None:
 
 
 def check_heads(tickets: Mapping[str, Ticket], text: HeldOutText) -> None:
-    """Refuse a ticket with a head of another model; the losses are those of the model's own."""
+    """Refuse a ticket with a head of another model; losses are measured with the model's own."""
     if not text.head:
         return
     model = text.encoder.model
@@ -45,7 +45,7 @@ def check_heads(tickets: Mapping[str, Ticket], text: HeldOutText) -> None:
 def notes_on_training(
     sources: Sequence[TextSource], tickets: Mapping[str, TextSource]
 ) -> Iterator[str]:
-    """Yield which tickets may know the text that they are measured on."""
+    """Yield a note for each ticket that was trained on text that it is measured on."""
     for source in sources:
         for label, own in tickets.items():
             if trained_on(source, own):
@@ -61,13 +61,14 @@ def notes_on_other_content(
     tickets: Mapping[str, Ticket],
     sources: Mapping[str, TextSource],
 ) -> Iterator[str]:
-    """Yield which tickets were trained on a text of the name that is measured, but not on this one.
+    """Yield a note for each ticket whose corpus has the name of a measured one but other content.
 
-    A ticket holds the digests of what it was trained on. What it was measured on then is told by
-    its corpus only where it had no held-out text of its own.
+    A ticket holds the digests of the files that it was trained on. Where it or the comparison has
+    a held-out text apart from the corpus, they say nothing of what is measured, and there is no
+    note.
 
     Args:
-        measured: Each text, and where it comes from.
+        measured: Pairs of where a text comes from, and the text.
         tickets: Label in tables → the ticket.
         sources: Label → the text that the ticket was trained on.
     """

@@ -1,4 +1,4 @@
-"""What a comparison is told: its settings, and the searches that follow; imports nothing heavy."""
+"""The configuration of a comparison, and the searches that it takes; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class CompareConfig(CompareSettings):
             has_pooling: Whether it says how it makes sentence embeddings.
 
         Raises:
-            UsageError: A method is asked for that needs one of these, and there is none; or one is
-                missing that the budget is counted by.
+            UsageError: A method needs a head or pooling that the model lacks, or the method by
+                which the budget is counted is missing.
         """
         methods = self.methods or default_methods(has_head=has_head, has_pooling=has_pooling)
         if not has_head:
@@ -95,15 +95,16 @@ class CompareConfig(CompareSettings):
         ]
 
     def cells_of_other_budgets(self, cells: Sequence[Cell], objective: str) -> list[Cell]:
-        """Return the criteria of a sweep once more, with the budgets that the sweep has not.
+        """Return the criteria of a sweep once more, with the allocation that it lacks.
 
-        A sweep has either the same sparsity in every matrix, or budgets that follow from a
-        criterion. Either may be the worse one for a criterion that takes no training. Where none
-        of the sweep's looks at text, there is nothing to choose budgets by.
+        A sweep has either the same sparsity in every matrix, or shares that follow from a
+        criterion; a criterion without training may do better with the other one. There are no
+        such cells where no criterion of the sweep looks at text, or the pattern takes no
+        allocation.
 
         Args:
-            cells: Those of the sweep.
-            objective: The loss by which budgets are chosen.
+            cells: The cells of the sweep.
+            objective: The loss by which one of the two allocations is chosen.
         """
         criteria = [find_criterion(cell.method) for cell in cells if is_criterion(cell.method)]
         looks_at_text = any(row.needs_text for row in criteria)
@@ -124,13 +125,13 @@ class CompareConfig(CompareSettings):
 
         Args:
             cell: The cell.
-            timed: What mask training gets if the budget is counted in seconds.
+            timed: The budget of mask training, if it is counted in seconds.
 
         Raises:
             UsageError: The recipe or a value is refused.
         """
         facts = cell.facts
-        assert self.recipe is not None  # settled
+        assert self.recipe is not None  # it is filled in by then
         changes: dict[str, Any] = {
             "sparsity": cell.sparsity,
             "seed": cell.seed if cell.seed is not None else 1,
@@ -150,8 +151,8 @@ class CompareConfig(CompareSettings):
         imp = {"method": IMP, "objective": IMP_OBJECTIVE, "prune_every": self.prune_every}
         if facts.method == IMP:
             return SearchConfig.from_recipe(self.recipe, **changes | imp)
-        # How many steps imp takes depends neither on the pattern, which it may be unable to reach,
-        # nor on the allocation.
+        # The steps that imp takes depend neither on the allocation nor on the pattern, which imp
+        # may be unable to reach.
         alike = {"pattern": UNSTRUCTURED, "allocation": UNIFORM, "budget_criterion": None}
         equal = SearchConfig.from_recipe(self.recipe, **changes | imp | alike)
         if facts.trains_mask:
@@ -174,26 +175,26 @@ class CompareConfig(CompareSettings):
         )
 
     def defaults(self) -> SearchConfig:
-        """Return a search of the recipe: it says what is not asked for, as where to compute."""
+        """Return a search of the recipe, for settings that the request leaves open."""
         return self.search_config(Cell(REFERENCE, (*self.sparsities, 0.5)[0], None))
 
     @property
     def mask_pattern(self) -> str:
-        """The pattern of the sweep's masks, and of those that tickets are set beside."""
+        """The pattern of the sweep's masks, or of the baselines of tickets."""
         if self.tickets:
             return UNSTRUCTURED
         return self.search_config(self.cells()[0]).pattern
 
     @property
     def among(self) -> str:
-        """How the sweep's masks share out what they keep; empty if all matrices are alike."""
+        """The allocation of the sweep; empty if every matrix has the same sparsity."""
         if self.tickets:
             return ""
         search = self.search_config(self.cells()[0])
         return search.allocation if search.budgets_by else ""
 
     def notes_on_steps(self, cells: Sequence[Cell]) -> list[str]:
-        """Return where a step of ``at_steps`` is beyond what mask training takes."""
+        """Return a note for each sparsity at which training ends before one of ``at_steps``."""
         if self.budget != "steps":
             return ["--at-steps: a training that ends before a step is not evaluated there"] * bool(
                 self.at_steps
@@ -208,7 +209,7 @@ class CompareConfig(CompareSettings):
         return notes
 
     def _check_steps(self) -> None:
-        """Refuse what only mask training can do, and steps that none of it takes."""
+        """Refuse options of mask training without it, and steps that no training reaches."""
         trained = [cell for cell in self.cells() if cell.facts.trains_mask]
         if (self.at_steps or self.keep_scores) and not trained:
             raise UsageError(
@@ -230,7 +231,7 @@ class CompareConfig(CompareSettings):
         return {cell.sparsity: self.search_config(cell).steps for cell in trained}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; a recipe file counts by its name and by what it held."""
+        """Return plain JSON values, for a recipe file its name and its settings."""
         told = super().to_dict()
         if isinstance(self.recipe, Recipe):
             told |= {"recipe": self.recipe.name, "recipe_settings": asdict(self.recipe)}

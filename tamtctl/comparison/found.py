@@ -1,6 +1,6 @@
-"""What a section of the report has found, and how it says so.
+"""What a section of the report found, as sentences, a table, a figure and JSON fields.
 
-Sentences stand in the report, in its JSON and on the terminal; tables and figures in the report.
+Sentences are in the report, in its JSON and on the terminal; tables and figures in the report.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class Table:
     """A table of plain text.
 
     Attributes:
-        heading: One cell a column.
-        rows: As many cells in each.
-        words: How many of the first columns hold words, set to the left; the others hold numbers.
+        heading: One cell for each column.
+        rows: As many cells as the heading has, in each row.
+        words: How many of the first columns hold words, set to the left; the rest are numbers.
     """
 
     heading: Sequence[str]
@@ -30,11 +30,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that is drawn when it is needed, once for each kind of page.
+    """A figure that is drawn anew for each kind of page.
 
     Attributes:
         caption: What stands below it.
-        draw: Draws it with matplotlib, in the colours that matplotlib is set to.
+        draw: Draws it in the colours that matplotlib is set to.
     """
 
     caption: str
@@ -42,10 +42,10 @@ class Picture:
 
 
 class Found:
-    """What a section found; it overrides what it has to say and leaves out the rest."""
+    """What a section found; a section overrides the methods that it has something for."""
 
     def lead(self) -> Sequence[str]:
-        """Return whole sentences for the first paragraph of the report, which many read alone."""
+        """Return whole sentences for the first paragraph of the report."""
         return ()
 
     def preface(self) -> Sequence[str]:
@@ -53,7 +53,7 @@ class Found:
         return ()
 
     def sentences(self) -> Sequence[str]:
-        """Return what there is to say, one finding a sentence."""
+        """Return the findings, one sentence each."""
         return ()
 
     def table(self) -> Table | None:

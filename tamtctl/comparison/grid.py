@@ -1,4 +1,4 @@
-"""What a sweep consists of: cells of method, sparsity and seed; imports nothing heavy."""
+"""The cells of a sweep, each a method, sparsity and seed; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tamtctl.pruning.methods import IMP, Method, known_method
 
 @dataclass(frozen=True)
 class Budgets:
-    """How many weights each matrix keeps, where a cell has other budgets than its sweep.
+    """How many weights each matrix keeps, where a cell's allocation is not that of its sweep.
 
     Attributes:
         allocation: A name on the shelf of allocations.
-        criterion: What says which matrix keeps how much; None if all have one sparsity.
-        objective: The loss by which budgets are chosen.
+        criterion: The criterion that decides what each matrix keeps; None if all have one sparsity.
+        objective: The loss by which one of the two allocations is chosen.
     """
 
     allocation: str
@@ -33,8 +33,8 @@ class Cell:
     Attributes:
         method: A name that `tamtctl.pruning.methods.known_method` knows.
         sparsity: Its sparsity.
-        seed: None where the method has none.
-        budgets: How its zeros are shared out, if not as those of the whole sweep.
+        seed: The seed of its search or random mask; None where the method has none.
+        budgets: Its allocation, if not that of the sweep.
     """
 
     method: str
@@ -44,19 +44,19 @@ class Cell:
 
     @property
     def facts(self) -> Method:
-        """What is known of its method."""
+        """Its method with what is known of it."""
         method = known_method(self.method)
-        assert method is not None, self.method  # `CompareConfig` sees to it
+        assert method is not None, self.method  # `CompareConfig` checks it
         return method
 
     @property
     def is_trained(self) -> bool:
-        """Whether it takes a search, and is no one-shot mask."""
+        """Whether its mask is trained, and not found in one shot."""
         return self.facts.is_trained
 
     @property
     def objective(self) -> str | None:
-        """What its mask is trained for."""
+        """The objective that its mask is trained for; None without training."""
         return self.facts.objective if self.is_trained else None
 
     def __str__(self) -> str:
@@ -67,17 +67,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class TimedBudget:
-    """What mask training gets: so many seconds, in which about so many steps are done."""
+    """A budget of mask training in seconds, and the steps that fit in it."""
 
     seconds: float
     steps: int
 
 
 def units_of_work(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
-    """Group cells into what can run apart, each of it in order.
+    """Group cells so that groups can run apart, and the cells of each in order.
 
-    Iterative magnitude pruning passes every smaller sparsity on its way to a larger one: the cells
-    of one seed are one run.
+    Iterative magnitude pruning passes every smaller sparsity on its way to a larger one, so its
+    cells of one seed are one group.
     """
     chains: dict[object, list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: cell.sparsity):

@@ -1,6 +1,6 @@
-"""How sure a comparison is: spread over seeds, paired bootstrap, rank correlation.
+"""The statistics of a comparison: spread over seeds, paired bootstrap, rank correlation.
 
-Of too few units no resampling says anything: an interval then has no bounds, but says why.
+With too few units to resample, an interval has no bounds but says why.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tamtctl.pruning.objectives.held_out_loss import MIN_SEQUENCES, HeldOutLoss
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 
 RESAMPLES = 10_000
-MIN_METHODS = 4  # to rank
+MIN_METHODS = 4  # for a rank correlation
 _METHOD_RESAMPLES = 2_000
 _LEVEL = (2.5, 97.5)  # percentiles: 95 % intervals
-_FEWEST_DISTINCT = 3  # methods in a resample: those of two are always in order, or in reverse
+_FEWEST_DISTINCT = 3  # methods in a resample: the rank correlation of two is always 1 or -1
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean over seeds, and their standard deviation (n - 1), None for a single one."""
+    """The mean over seeds, and their standard deviation (n - 1), None for a single seed."""
 
     mean: float
     std: float | None
@@ -45,12 +45,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A metric on a dev set, and on resamples of it, (resamples,): the same ones for every run.
+    """A metric on a dev set and on resamples of it; all runs have the same resamples.
 
     Attributes:
-        value: On the dev set.
-        resampled: On the resamples.
-        examples: In the dev set.
+        value: The metric on the dev set.
+        resampled: The metric on each resample, (resamples,).
+        examples: How many the dev set has.
     """
 
     value: float
@@ -60,16 +60,16 @@ class Resampled:
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """How a task's metric goes with a loss over methods of the same sparsity.
+    """How a task's metric correlates with a loss over the methods of a sparsity.
 
     Attributes:
         within: Level → Spearman's rank correlation over its methods; None where they are too few,
             or all alike.
         methods: Level → how many methods there are.
-        mean: Mean of those within, with the interval of a bootstrap clustered by method; None if
-            there is none within.
-        pooled: Pearson's correlation over all subnetworks of all sparsities, which is near −1
-            whatever the methods are: with the sparsity the loss rises and the metric gets worse.
+        mean: Mean of the correlations within a level, with the interval of a bootstrap clustered
+            by method; None if there are none.
+        pooled: Pearson's correlation over all subnetworks of all sparsities. It is near −1 for any
+            methods, as more sparsity makes the loss higher and the metric worse.
     """
 
     within: Mapping[str, float | None]
@@ -89,7 +89,7 @@ class RankCorrelation:
 
     @property
     def why_none(self) -> str:
-        """Why there is no correlation within a sparsity."""
+        """The reason why there is no correlation within a sparsity."""
         most = max(self.methods.values(), default=0)
         if most < MIN_METHODS:
             return too_few(most, MIN_METHODS, "method")
@@ -97,17 +97,17 @@ class RankCorrelation:
 
 
 def loss_difference(a: Sequence[HeldOutLoss], b: Sequence[HeldOutLoss]) -> Interval:
-    """Return by how much ``a`` has the higher loss than ``b``, by a paired bootstrap over blocks.
+    """Return the loss of ``a`` minus that of ``b``, with a paired bootstrap over blocks of text.
 
-    Blocks of text are the independent units: both are asked the same questions on them, so what
-    makes a block hard for both cancels out. Seeds are averaged, not resampled: the interval says
-    how another text would move the difference between these very subnetworks.
+    Both methods answer for the same masked tokens, so what makes a block hard for both cancels
+    out. Seeds are averaged, not resampled: the interval says how another text would move the
+    difference between these very subnetworks.
 
     Args:
         a: The losses of one method, one per seed, on the same blocks.
-        b: Those of another one.
+        b: The losses of another method.
     """
-    asks = a[0].counts > 0  # a block without any masked token says nothing
+    asks = a[0].counts > 0  # blocks without a masked token are left out
     counts = a[0].counts[asks]
     sums = np.mean([x.sums for x in a], axis=0) - np.mean([x.sums for x in b], axis=0)
     differences = sums[asks]  # (blocks,)
@@ -126,11 +126,11 @@ def mean_over_seeds(losses: Sequence[HeldOutLoss]) -> HeldOutLoss:
 
 
 def metric_difference(a: Sequence[Resampled], b: Sequence[Resampled]) -> Interval:
-    """Return by how much ``a`` has more than ``b``, by a paired bootstrap over dev examples.
+    """Return the metric of ``a`` minus that of ``b``, with a paired bootstrap over dev examples.
 
     Args:
         a: The metric of one method, one value per seed of fine-tuning.
-        b: Those of another one on the same examples.
+        b: The same metric of another method on the same examples.
     """
     value = float(np.mean([run.value for run in a]) - np.mean([run.value for run in b]))
     if why := too_few_examples([*a, *b]):
@@ -142,14 +142,14 @@ def metric_difference(a: Sequence[Resampled], b: Sequence[Resampled]) -> Interva
 def rank_correlation(
     points: Mapping[str, Mapping[str, tuple[float, float]]], *, why_none: str | None = None
 ) -> RankCorrelation:
-    """Return how two values go together over the methods of every level, and on average.
+    """Return the correlation of two values over the methods of every level, and its mean.
 
-    The interval is that of a bootstrap over methods, each of which comes with all its levels: what
-    a method does at one sparsity it tends to do at the next.
+    The interval is from a bootstrap that draws methods with all their levels, as a method that is
+    good at one sparsity tends to be good at the next.
 
     Args:
         points: Level → method → its two values.
-        why_none: Why there can be no interval, if that is known.
+        why_none: Why there is no interval, if the caller knows of a reason.
     """
     within = {level: _within(list(of.values())) for level, of in points.items()}
     known = [rho for rho in within.values() if rho is not None]
@@ -234,7 +234,7 @@ def _clustered(mean: float, points: Mapping[str, Mapping[str, tuple[float, float
 
 
 def _resamples(count: int) -> NDArray[np.int64]:
-    """Return how often each unit is drawn in each resample, (resamples, count); always the same."""
+    """Return how often each resample draws each unit, (resamples, count), by a fixed seed."""
     generator = np.random.Generator(np.random.Philox(key=0))
     return generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
 

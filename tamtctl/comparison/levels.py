@@ -1,8 +1,8 @@
 """What makes subnetworks comparable: as many weights kept, in the same matrices, by one pattern.
 
-A sweep's are alike by construction: every matrix has the same sparsity. Tickets come as they are:
-of the linear layers alone, or with a sparsity of its own in each matrix. Those that keep as many
-weights in the same matrices are of one level, and their baselines are masks of that level.
+The masks of one sparsity of a sweep are comparable by construction. Tickets may mask the linear
+layers alone, or have another sparsity in each matrix. Those that keep as many weights in the same
+matrices are of one level, and their baselines are masks with the same counts.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tamtctl.foundations.selection import keep_count
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.patterns import UNSTRUCTURED
 
-_ROUNDED = 0.04  # between the share of structures that is asked for and that of whole ones
-_ROUNDING = 1  # weights of a matrix: n · sparsity is rounded up by some programs, down by others
+_ROUNDED = 0.04  # of sparsity: what patterns miss by keeping whole structures
+_ROUNDING = 1  # weights a matrix: some programs round n · sparsity up, others down
 
 
 class Level(NamedTuple):
-    """A sparsity, and where it is if not alike in every matrix: subnetworks of one are compared."""
+    """A sparsity, and how it is spread if not evenly; subnetworks of one level are compared."""
 
     sparsity: float
     among: str = ""
@@ -32,11 +32,11 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True)
 class TicketLevel:
-    """A level that tickets are of.
+    """The level of some tickets.
 
     Attributes:
         level: As tables name it.
-        counts: Name → how many weights a mask of this level keeps; those left dense are not in it.
+        counts: Name → how many weights a mask of this level keeps, without the dense matrices.
         pattern: The sparsity pattern of its masks.
     """
 
@@ -45,7 +45,7 @@ class TicketLevel:
     pattern: str = UNSTRUCTURED
 
     def holds(self, counts: Mapping[str, int], pattern: str) -> bool:
-        """Whether masks with these counts are of this level: they differ by rounding alone."""
+        """Return whether masks with these counts are of this level, up to rounding."""
         is_same = pattern == self.pattern and counts.keys() == self.counts.keys()
         return is_same and _are_close(counts, self.counts)
 
@@ -53,16 +53,16 @@ class TicketLevel:
 def levels_of(
     tickets: Mapping[str, TicketMetadata], sizes: Mapping[str, int]
 ) -> dict[str, TicketLevel]:
-    """Return the level of every ticket; which ones are of one does not depend on their order.
+    """Return the level of every ticket; the order of the tickets does not matter.
 
     Args:
         tickets: Label in tables → the ticket.
-        sizes: Name → weights of every matrix that matters: all of them may be masked.
+        sizes: Name → number of weights of every maskable matrix that counts here.
     """
     levels: list[TicketLevel] = []
     found: dict[str, TicketLevel] = {}
     described = {label: _described(ticket, sizes) for label, ticket in tickets.items()}
-    # The roundest number first: 0.7 gives its name to 0.69998.
+    # Round numbers come first, so that a level of 0.7 and 0.69998 is called 0.7.
     for label in sorted(described, key=lambda label: (len(repr(described[label][1])), label)):
         counts, sparsity, is_uniform = described[label]
         pattern = tickets[label].pattern
@@ -81,7 +81,7 @@ def levels_of(
 
 
 def notes_on_levels(levels: Mapping[str, TicketLevel]) -> list[str]:
-    """Return which tickets of about the same sparsity are not compared, and why."""
+    """Return a note for each two tickets of about the same sparsity that are not compared."""
     notes = []
     for (one, first), (other, second) in itertools.combinations(levels.items(), 2):
         a, b = first.level, second.level
@@ -106,10 +106,10 @@ def _described(
     counts = {n: entry.kept for n, entry in ticket.parameters.items() if n in sizes}
     total = sum(sizes[name] for name in counts)
     measured = 1 - sum(counts.values()) / total if total else 0.0
-    if ticket.is_of_a_pattern:  # whose sparsity is a share of what is kept together
+    if ticket.is_of_a_pattern:  # its sparsity is a share of structures
         is_rounded = abs(ticket.target_sparsity - measured) < _ROUNDED
         return counts, ticket.target_sparsity if is_rounded else round(measured, 4), False
-    # What the ticket says it aimed at is believed only if its counts bear it out.
+    # The target sparsity that a ticket states is used only if its counts agree.
     said = [ticket.target_sparsity] if ticket.allocation == "uniform" else []
     for aimed in (*said, *(round(measured, digits) for digits in (1, 2, 3))):
         if 0 <= aimed < 1 and _are_close(counts, _uniform(sizes, counts, aimed)):

@@ -1,4 +1,4 @@
-"""The texts that a comparison measures on: which ones they are, and reading them."""
+"""The texts that a comparison measures on: choosing and reading them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tamtctl.ticket.texts import TextSource, labels_of
 def text_sources(
     config: CompareConfig, own: Mapping[str, TextSource]
 ) -> tuple[list[TextSource], list[str]]:
-    """Return the texts to measure on: what is asked for, or what each ticket was trained on.
+    """Return the texts to measure on, asked for or of the tickets, and notes on the choice.
 
     Args:
-        config: What is asked for.
+        config: The comparison.
         own: Label → the text that each ticket was trained on.
     """
     default = config.defaults()
     said = [source.sequence_length for source in own.values() if source.sequence_length]
     lengths = [config.sequence_length] if config.sequence_length else said
-    lengths = lengths or [default.sequence_length]  # a ticket that says none takes the others'
+    lengths = lengths or [default.sequence_length]  # for tickets that state none
     if config.corpus:
         column = config.text_column
         units = [config.rows] if config.rows else [source.rows for source in own.values()]
@@ -41,7 +41,7 @@ def text_sources(
     known = [
         replace(
             source,
-            # Where there is held-out text of its own, nothing depends on the corpus beside it.
+            # With a held-out text apart, the corpus does not matter.
             corpus=source.held_out or source.corpus,
             text_column=config.text_column or source.text_column,
             sequence_length=config.sequence_length
@@ -79,7 +79,7 @@ def source_of(search: SearchConfig) -> TextSource:
 def open_texts(
     config: CompareConfig, sources: Sequence[TextSource], revision: str | None
 ) -> dict[str, tuple[TextSource, HeldOutText]]:
-    """Return label → source and text; without a label if there is but one text."""
+    """Return label → source and text; the label of a single text is empty."""
     names = labels_of(sources)
     texts: dict[str, tuple[TextSource, HeldOutText]] = {}
     first: HeldOutText | None = None
@@ -94,14 +94,14 @@ def open_texts(
             ) from error
         first = first or text
         if all(text.identity != other.identity for _, other in texts.values()):
-            texts[names[source]] = (source, text)  # else the same text under another name
+            texts[names[source]] = (source, text)  # others are the same text under another name
     return texts if len(texts) > 1 else dict(zip([""], texts.values(), strict=True))
 
 
 def open_text(
     model: str, source: TextSource, search: SearchConfig, revision: str | None
 ) -> HeldOutText:
-    """Open a text as a search measures on it: so much of it, in this precision, on this device."""
+    """Open a text as a search does: with its number of sequences, precision and device."""
     assert source.sequence_length is not None
     return HeldOutText.open(
         model,
@@ -119,7 +119,7 @@ def open_text(
 def text_facts_of(
     label: str, source: TextSource, text: HeldOutText, tickets: Mapping[str, TextSource]
 ) -> TextFacts:
-    """Return what a reader is told of a text.
+    """Return the facts on a text that a report states.
 
     Args:
         label: What tables call it; empty if it is the only one.
@@ -143,7 +143,7 @@ def text_facts_of(
 def _open_source(
     config: CompareConfig, source: TextSource, revision: str | None, opened: HeldOutText | None
 ) -> HeldOutText:
-    """Read a text; the model is loaded with the first one."""
+    """Read a text; the first one loads the model, which the others share."""
     assert config.model is not None
     assert source.sequence_length is not None
     if opened:

@@ -1,7 +1,7 @@
-"""What a comparison measures, as its tables, sentences and files call it.
+"""Measures of a comparison, and their names in tables, sentences and files.
 
-A measure is a loss, a term of an objective such as ``mlm``; where tickets were trained on different
-texts, a loss on one of them, ``mlm on FILE``; or the primary metric of a task, by the task's name.
+A measure is one of these strings: the term of a loss, such as ``mlm``; where tickets were trained
+on different texts, a term and its text, ``mlm on FILE``; or a task, for its primary metric.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _ON = " on "
 
 
 def loss_measure(term: str, text: str) -> str:
-    """Return the measure of a loss; the text is empty where there is only one."""
+    """Return the measure of a loss; ``text`` is empty where there is only one text."""
     return f"{term}{_ON}{text}" if text else term
 
 
 def term_of(measure: str) -> str:
-    """Return the term of a loss, or the task itself."""
+    """Return the term of a loss; of a task, the task itself."""
     return measure.partition(_ON)[0]
 
 
@@ -29,19 +29,19 @@ def text_of(measure: str) -> str:
 
 
 def is_loss(measure: str) -> bool:
-    """Whether it is a loss, and no metric of a task."""
+    """Return whether a measure is a loss, and not a metric of a task."""
     return term_of(measure) in TERMS
 
 
 def lower_is_better(measure: str) -> bool:
-    """Whether less of it is better, as the term of a loss or the metric of a task says."""
+    """Return whether a lower value is better."""
     if is_loss(measure):
         return TERMS[term_of(measure)].lower_is_better
     return not primary_metric(TASKS[measure]).higher_is_better
 
 
 def unit(measure: str) -> str:
-    """Return what a loss is measured in."""
+    """Return the unit of a loss."""
     return TERMS[term_of(measure)].unit
 
 
@@ -58,7 +58,7 @@ def heading(measure: str) -> str:
 
 
 def axis(measure: str) -> str:
-    """Return what the axis of a figure says of a loss."""
+    """Return the label of a loss on the axis of a figure."""
     term, _, text = measure.partition(_ON)
     return f"{TERMS[term].axis} ({TERMS[term].unit})" + (f"\non {text}" if text else "")
 

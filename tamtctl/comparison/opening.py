@@ -1,4 +1,4 @@
-"""Opening a comparison: request, tickets, model and texts, checked before all is measured."""
+"""Opening a comparison: its request, tickets, model and texts are checked and loaded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tamtctl.ticket.ticket import Ticket
 
 @dataclass(frozen=True)
 class OpenedTicket:
-    """A ticket that is compared: where it is, and at which level."""
+    """A ticket that is compared, with its folder and its level."""
 
     path: Path
     ticket: Ticket
@@ -48,17 +48,17 @@ class OpenedTicket:
 
 @dataclass(frozen=True)
 class Opened:
-    """A comparison whose request, tickets, model and text have been checked.
+    """A comparison whose request, tickets, model and texts have been checked.
 
     Attributes:
-        config: The request, with the model and the corpus that it is about.
-        cells: Cells of the sweep; for tickets, baselines with as many weights in every matrix.
+        config: The request, with model and corpus filled in.
+        cells: Cells of the sweep; of tickets, the baselines at levels alike in every matrix.
         tickets: Label in tables → the ticket.
         recovered: Label in tables → recovered weights of one of the tickets.
-        beside: Cells of the sweep's criteria with the budgets that the sweep has not.
-        bench: The model and held-out text; several where tickets were trained on different ones.
-        text_facts: What the texts are.
-        notes: What a reader has to know.
+        beside: Cells of the sweep's criteria with the other allocation.
+        bench: The model with the held-out texts.
+        text_facts: Facts on the texts that the report states.
+        notes: Notes for the reader of the report.
     """
 
     config: CompareConfig
@@ -72,26 +72,26 @@ class Opened:
 
     @property
     def model(self) -> str:
-        """What the masks are of."""
+        """The model of the masks: Hub id, folder or nano."""
         return self.bench.text.encoder.id
 
     @property
     def searched(self) -> list[Cell]:
-        """All cells that may take a run."""
+        """All cells that may take a run, those with the other allocation included."""
         return [*self.cells, *self.beside]
 
     @property
     def uneven_levels(self) -> list[TicketLevel]:
-        """The levels of tickets that no cell is of."""
+        """The levels of tickets without cells: uneven, of some matrices only, or of a pattern."""
         levels = {one.at.level: one.at for one in self.tickets.values() if one.at.level.among}
         return [levels[level] for level in sorted(levels)]
 
 
 def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
-    """Check a request, and load what it is about; nothing is written but caches.
+    """Check a request, and load its model, texts and tickets; only caches are written.
 
     Raises:
-        TamtctlError: The request, the model, the text or a ticket are refused.
+        TamtctlError: The request, the model, the text or a ticket is refused.
     """
     if world().size > 1:
         raise UsageError("compare runs in one process; spread a sweep over several with --shard")
@@ -115,11 +115,11 @@ def _open_sweep(config: CompareConfig) -> Opened:
     text = open_text(search.model, source, search, revision=None)
     config = config.filled_in(model=search.model, corpus=search.corpus)
     cells = config.cells(has_head=bool(text.head), has_pooling=text.has_pooling)
-    # What the first method shares zeros out by is common to all, so that they can be compared.
+    # All methods share zeros out by the criterion of the first, so that they can be compared.
     config = config.filled_in(budget_criterion=config.search_config(cells[0]).budget_criterion)
     facts = [text_facts_of("", source, text, {})]
     bench = Bench({"": text}, config.mask_pattern)
-    bench.counts(cells[0].sparsity)  # refuses a pattern that the model cannot be of
+    bench.counts(cells[0].sparsity)  # raises if the model cannot have the pattern
     return Opened(
         config,
         cells,
@@ -132,7 +132,11 @@ def _open_sweep(config: CompareConfig) -> Opened:
 
 
 def _ticket_paths(names: Sequence[str]) -> dict[str, Path]:
-    """Return label → folder of the tickets; each is to be given once."""
+    """Return label → folder of the tickets.
+
+    Raises:
+        UsageError: A ticket is given twice.
+    """
     paths = {name: resolve_ticket(name).path for name in names}
     for one, other in itertools.combinations(names, 2):
         if paths[one].resolve() == paths[other].resolve():
@@ -142,7 +146,7 @@ def _ticket_paths(names: Sequence[str]) -> dict[str, Path]:
 
 
 def _reserved() -> set[str]:
-    """Return what tables call what is no ticket."""
+    """Return the names in tables that are not of tickets."""
     known = sweep_methods()
     return {DENSE, *known, *(method.label for method in known.values())}
 
@@ -165,7 +169,7 @@ def _open_tickets(
     for label, ticket in tickets.items():
         bench.check(ticket, f"{label} is a ticket of other weights; compare tickets of one --model")
     check_heads(tickets, text)
-    # No loss depends on the pooler; fine-tuning does.
+    # Losses do not depend on the pooler, but fine-tuning does.
     reached = bench.weights if config.tasks else text.frozen
     levels = levels_of(tickets, {name: weight.numel() for name, weight in reached.items()})
     opened = {

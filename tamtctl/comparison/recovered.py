@@ -1,7 +1,7 @@
-"""Recovered weights in a comparison: rows beside the masks, which are not ranked with them.
+"""Recovered weights in a comparison: they have rows beside the masks but are not ranked with them.
 
-What makes a mask better and what makes weights better are two questions. Recovered weights stand at
-levels of their own, where only those are compared that were recovered in the same way.
+A better mask and better weights are two questions. Recovered weights have levels of their own, at
+which only weights that were recovered in the same way are compared.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class OpenedRecovery:
     """Recovered weights that are compared.
 
     Attributes:
-        found: What the checkpoint says of itself.
+        found: The checkpoint, with how it was recovered.
         ticket: Label of the ticket that it was recovered from.
-        level: At which it is compared.
-        is_sliced: Whether it is a model without what the ticket prunes.
+        level: The level at which it is compared.
+        is_sliced: Whether the pruned neurons are cut out of its matrices.
     """
 
     found: Recovered
@@ -48,7 +48,7 @@ class OpenedRecovery:
 
 
 def split_names(names: Sequence[str]) -> tuple[tuple[str, ...], list[Recovered]]:
-    """Return what was asked for as tickets, and what are recovered checkpoints.
+    """Return the names of tickets, and the recovered checkpoints, among the names given.
 
     Raises:
         ModelError: A checkpoint does not say how it was recovered.
@@ -81,7 +81,7 @@ def open_recovered(
         levels: Label → level of each ticket.
 
     Raises:
-        UsageError: The ticket of a checkpoint is not among them.
+        UsageError: The ticket of a checkpoint is not among the tickets.
     """
     digests = {file_sha256(path / METADATA_FILE): label for label, path in tickets.items()}
     settings: dict[Level, str] = {}
@@ -106,16 +106,16 @@ def open_recovered(
 
 
 def of_recovered(bench: Bench, label: str, given: OpenedRecovery, ticket: Ticket) -> Subnetwork:
-    """Measure recovered weights on the text of a comparison.
+    """Return recovered weights as measured on the texts of a comparison.
 
     Args:
         bench: The dense model and the text.
-        label: As tables name them.
+        label: The name in tables.
         given: The checkpoint.
-        ticket: Its ticket.
+        ticket: The ticket that it was recovered from.
 
     Raises:
-        ModelError: It does not hold the ticket's zeros, or cannot be loaded.
+        ModelError: The checkpoint lacks the ticket's zeros, or cannot be loaded.
     """
     one, masks = given.found, bench.masks_of(ticket).unpacked()
     return Subnetwork(
@@ -132,16 +132,16 @@ def of_recovered(bench: Bench, label: str, given: OpenedRecovery, ticket: Ticket
 
 
 def _level(of: Level, one: Recovered) -> Level:
-    """Return the level of weights, by that of their ticket."""
+    """Return the level of recovered weights: that of their ticket, and how they were recovered."""
     how = f"weights recovered, {one.objective}, {one.steps:,} steps"
     return Level(of.sparsity, f"{of.among}, {how}" if of.among else how)
 
 
 def _weights(bench: Bench, given: OpenedRecovery, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return name → weight of a recovered checkpoint, of the dense encoder's shapes.
+    """Return name → weight of a recovered checkpoint, in the shapes of the dense encoder.
 
     Raises:
-        ModelError: It cannot be loaded, is of another model, or lacks the ticket's zeros.
+        ModelError: The checkpoint cannot be loaded, is of another model, or lacks the zeros.
     """
     folder = str(given.found.folder)
     loaded = load_encoder(folder, with_head=False).base

@@ -57,12 +57,12 @@ def write_report(comparison: Comparison) -> None:
 
 
 def first_tables(comparison: Comparison) -> list[Table]:
-    """Return the tables in front, which the terminal shows, too."""
+    """Return the tables at the top of the report, which the terminal shows, too."""
     return [table for _, table in _headed(comparison, "first")]
 
 
 def _headed(comparison: Comparison, place: str) -> list[tuple[str, Table]]:
-    """Return headline and table of every section whose table stands in a place."""
+    """Return headline and table of every section whose table belongs at a place."""
     return [
         (section.title, table)
         for section, found in in_order(comparison.found)
@@ -71,7 +71,7 @@ def _headed(comparison: Comparison, place: str) -> list[tuple[str, Table]]:
 
 
 def _figures(comparison: Comparison) -> list[Drawing]:
-    """Write the figures, and return them in all forms that a page has them in."""
+    """Write the files of the figures, and return the figures in all forms that pages use."""
     folder = comparison.folder / FIGURES
     folder.mkdir(exist_ok=True)
     drawn = []
@@ -106,7 +106,7 @@ def _notes(comparison: Comparison) -> list[str]:
 
 
 def _facts(comparison: Comparison) -> list[str]:
-    """Return how to read the numbers."""
+    """Return sentences on how to read the numbers."""
     config = comparison.config
     facts = [
         "Values are means ± standard deviations over seeds, where there are several. Intervals of "
@@ -135,7 +135,7 @@ def _equal_budget(config: CompareConfig) -> str:
 
 
 def caption(comparison: Comparison) -> str:
-    """Return what a paper says below the table: what was measured, on what, and how."""
+    """Return the caption of the table in a paper: what was measured, on what, and how."""
     seeds = [len(group) for group in comparison.groups.values()]
     told = [
         f"Held-out losses of sparse subnetworks of {comparison.model}, lower is better, measured "
@@ -174,7 +174,7 @@ def _row_without_place(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_place(path: str) -> str:
-    """Return a path below the working directory as it is, of any other the last part."""
+    """Return a path below the working directory unchanged; of any other, its last part."""
     return public(path) if Path(path).is_absolute() or ".." in Path(path).parts else path
 
 

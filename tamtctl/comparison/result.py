@@ -1,4 +1,4 @@
-"""What a comparison found: the subnetworks as they were measured, and what the sections say."""
+"""The result of a comparison: the measured subnetworks, and what the sections found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.loss_units import extent
 from tamtctl.foundations.shown import Shown
 
-Groups = dict[tuple[str, Level], list[Subnetwork]]  # the subnetworks that differ in their seed
+Groups = dict[tuple[str, Level], list[Subnetwork]]  # those that differ in their seed alone
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class TextFacts:
 
     Attributes:
         name: What tables call it; empty if it is the only one.
-        source: The held-out part of what.
-        sequences: How many were measured on.
-        tokens: In each, at most.
-        trained_on: Labels of the tickets that were trained on it, by their own account.
-        rows: What each is, a name in `tamtctl.data.units.UNITS`.
+        source: The corpus whose held-out part it is.
+        sequences: Number of sequences.
+        tokens: Tokens of a sequence, at most.
+        trained_on: Labels of the tickets that state to be trained on it.
+        rows: The unit of a sequence, a name in `tamtctl.data.units.UNITS`.
     """
 
     name: str
@@ -49,19 +49,19 @@ class TextFacts:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison(Shown):
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
         config: The request.
         model: The model that the masks are of.
-        texts: What the losses were measured on.
-        measures: The losses, a term each; of several texts, on each.
-        subnetworks: The dense model first.
-        beside: The sweep's criteria with the budgets that it has not, in no table but their own.
-        ceilings: The dense model after ordinary training, where a ticket is below it.
-        left_out: Cell → why it is missing: its run folder is damaged.
-        notes: What a reader has to know of this comparison in particular.
-        folder: Where the report is.
+        texts: The texts that losses were measured on.
+        measures: The losses, for each term and text; see `tamtctl.comparison.measures`.
+        subnetworks: The subnetworks, the dense model first.
+        beside: The sweep's criteria with the other allocation, which have a table of their own.
+        ceilings: The dense model after ordinary training, where a ticket has a lower loss than it.
+        left_out: Cell → what is wrong with its run folder, so that it is missing.
+        notes: Notes for the reader on this comparison in particular.
+        folder: The folder of the report.
         found: Section of the report → what it found; see `tamtctl.comparison.sections.table`.
 
     Example:
@@ -92,12 +92,12 @@ class Comparison(Shown):
 
     @property
     def corpus(self) -> str:
-        """What the held-out text is of."""
+        """The corpora of the held-out texts, for a sentence."""
         return ", ".join(text.source for text in self.texts)
 
     @property
     def sentences(self) -> list[str]:
-        """What there is to say, one finding a line."""
+        """The findings of all sections, one sentence each."""
         return [sentence for found in self.found.values() for sentence in found.sentences()]
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Measuring the subnetworks of a comparison: each one's losses, flips, and metrics of tasks."""
+"""Measuring the losses, flips and task metrics of every subnetwork of a comparison."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnet
     """Measure every subnetwork of a comparison, the dense model first.
 
     Args:
-        opened: What is compared.
-        runs: The runs of its sweep, and fine-tuning.
+        opened: The comparison.
+        runs: The searches and fine-tuning runs of its sweep.
         watcher: Is told how it goes.
 
     Raises:
-        TamtctlError: A ticket is of other weights or damaged, or fine-tuning fails.
+        TamtctlError: A ticket is of another model or damaged, or fine-tuning fails.
     """
     count = 1 + len(opened.cells) - len(runs.left_out) + len(opened.tickets)
     count += len(opened.uneven_levels) * len(baseline_masks()) + len(opened.recovered)
@@ -48,7 +48,7 @@ def measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnet
 
 
 def measured_beside(opened: Opened, runs: Runs) -> list[Subnetwork]:
-    """Measure the criteria with other budgets, in the loss by which budgets are chosen alone."""
+    """Measure the criteria with the other allocation, in the one loss that decides on it."""
     found = []
     for cell in opened.beside:
         assert cell.budgets is not None
@@ -102,14 +102,14 @@ def _of_cell(
     among: str,
     terms: Collection[str] | None = None,
 ) -> Subnetwork:
-    """Measure a cell of a sweep, or a one-shot mask that tickets are compared with.
+    """Return a cell of a sweep, or a one-shot baseline of tickets, as measured.
 
     Args:
         bench: The model and text to measure on.
         cell: The cell.
         found: The result of its search; None for a one-shot mask without a run of its own.
-        among: Where its sparsity is, if not alike in every matrix.
-        terms: What is measured; None: everything.
+        among: How its sparsity is spread, if not evenly.
+        terms: The terms that are measured; None: all.
     """
     if found is None:
         counts = bench.counts(cell.sparsity)
@@ -140,7 +140,7 @@ def _of_cell(
 
 
 def _of_one_shot(bench: Bench, method: str, seed: int | None, at: TicketLevel) -> Subnetwork:
-    """Measure a one-shot mask without a run."""
+    """Return a one-shot mask without a run, as measured at a level of tickets."""
     masks = bench.one_shot(method, seed, at.counts, at.pattern)
     packed = PackedMasks.of(masks)
     return Subnetwork(
@@ -159,7 +159,7 @@ def _of_one_shot(bench: Bench, method: str, seed: int | None, at: TicketLevel) -
 
 
 def _of_ticket(bench: Bench, label: str, given: OpenedTicket) -> Subnetwork:
-    """Measure a ticket that was asked for."""
+    """Return a ticket that was asked for, as measured."""
     ticket, level = given.ticket, given.at.level
     masks = bench.masks_of(ticket)
     is_trained = ticket.method in TRAINED
@@ -181,5 +181,5 @@ def _of_ticket(bench: Bench, label: str, given: OpenedTicket) -> Subnetwork:
 
 
 def _count(value: object) -> int | None:
-    """Return a number of steps as a ticket says it, None for what is none."""
+    """Return a number of steps as a ticket states it; None if that is no such number."""
     return value if type(value) is int and value >= 0 else None

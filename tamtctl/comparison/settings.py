@@ -1,4 +1,4 @@
-"""The settings of a comparison, each declared once; what they ask for together is in `config`.
+"""The settings of a comparison, each declared once; `config` derives the searches from them.
 
 Imports nothing heavy, so that the command line can make options of them before it loads torch.
 """
@@ -44,7 +44,7 @@ def _check_sparsity(_: str, sparsity: float) -> None:
 
 @configuration
 class CompareSettings(Config):
-    """Everything that a comparison is told."""
+    """The settings of a comparison."""
 
     tickets: Sequence[str] = setting(
         default=(),
@@ -98,7 +98,7 @@ class CompareSettings(Config):
     )
     budget_criterion: str | None = setting(
         default=None,
-        help="What says how many weights a matrix keeps where not all are alike, one of {choices}; "
+        help="The criterion that decides how many weights each matrix keeps, one of {choices}; "
         "by default the recipe's.",
         panel=METHOD,
         choices=CRITERIA,
@@ -170,8 +170,8 @@ class CompareSettings(Config):
     )
     keep_scores: bool = setting(
         default=False,
-        help="Keep the scores of every mask training, and derive the other sparsities' tickets "
-        "from them: what that costs against a search of their own.",
+        help="Keep the scores of every mask training, derive the tickets of the other sparsities "
+        "from them, and report what that costs against a search for each.",
         panel=OUTPUT,
     )
     tasks: Sequence[str] = setting(

@@ -1,4 +1,4 @@
-"""The subnetworks of a comparison: which mask, found how, and what was measured of it."""
+"""The subnetworks of a comparison: their masks, how they were found, and what was measured."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from tamtctl.ticket.packed_masks import PackedMasks
 
 DENSE = "dense"
 CEILING = "dense, trained on"
-RECOVERED = "recovered"  # weights that were trained under a mask; they are no mask
+RECOVERED = "recovered"  # `found_by` of weights that were trained under a mask
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subnetwork:
-    """A mask of the model that is compared, and what was measured of it.
+    """A mask that is compared, and what was measured of it; or recovered weights.
 
     Attributes:
-        method: What its seeds have in common: a name that `tamtctl.pruning.methods.known_method`
+        method: The same for all its seeds: a name that `tamtctl.pruning.methods.known_method`
             knows, ``dense``, or the label of a ticket.
         found_by: The method of the search that found the mask, as a ticket names it, or
             ``recovered``.
-        objective: What the mask was trained for; None if for nothing.
+        objective: The objective that the mask was trained for; None without training.
         sparsity: The sparsity as asked for; 0 for the dense model.
         seed: The seed of its search or its random mask; None where there is none.
-        among: Where its sparsity is, if not alike in every matrix; see `tamtctl.comparison.levels`.
-        split: Embeddings and layers → the sparsity of each, where a sweep does not have them alike.
+        among: How its sparsity is spread, if not evenly; see `tamtctl.comparison.levels`.
+        split: ``embeddings`` and ``layers`` → sparsity, where a sweep spreads it unevenly.
         losses: Measure → loss on held-out text; see `tamtctl.comparison.measures`.
-        masks: Its masks; None for the dense model and for recovered weights, which are ranked with
-            no mask.
+        masks: Its masks; None for the dense model, and for recovered weights, as these are not
+            ranked with masks.
         path: The folder of the ticket; None for a mask that was made on the spot.
         steps: Optimiser steps of its search.
-        seconds: How long its training took; None where that is not known.
-        calibration_seconds: How long its criterion looked at text, before any training.
-        seconds_at: Step → seconds of training until then.
+        seconds: Seconds of its training; None if they are not known.
+        calibration_seconds: Seconds in which its criterion looked at text, before any training.
+        seconds_at: Step → seconds of training up to it.
         flips: Layer, or ``all`` → share of the mask that differs from the magnitude mask of the
             same sparsity.
         metrics: Task → its primary metric after fine-tuning.
-        training: Step → training loss by term, of its search.
-        along: Step → held-out loss by term, where its search was evaluated on its way.
-        flipped: Step → share of the mask that differed from the initial one there.
+        training: Step of its search → training loss by term.
+        along: Step of its search → held-out loss by term, where that was evaluated.
+        flipped: Step of its search → share of the mask that differed from the initial one.
         is_unchanged: Whether its search flipped nothing.
-        is_given: Whether it is a ticket that was asked for, and no baseline or cell of a sweep.
+        is_given: Whether it was given to ``compare``, and is no baseline or cell of a sweep.
     """
 
     method: str
@@ -80,28 +80,28 @@ class Subnetwork:
 
     @property
     def label(self) -> str:
-        """The method as a text names it."""
+        """The method as tables and sentences name it."""
         facts = None if self.is_given else known_method(self.method)
         return printable.cell(facts.label if facts else self.method)
 
     @property
     def is_recovered(self) -> bool:
-        """Whether it is weights that were trained under a mask."""
+        """Whether these are weights that were trained under a mask."""
         return self.masks is None and self.found_by == RECOVERED
 
     @property
     def is_one_shot(self) -> bool:
-        """Whether it is the mask of a criterion, which took no training."""
+        """Whether it is the mask of a criterion, found without training."""
         return not self.is_given and is_criterion(self.method)
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it is a mask that every ticket is set beside, unasked."""
+        """Whether it is one of the baselines that every comparison has."""
         return self.is_one_shot and find_criterion(self.method).is_baseline
 
     @property
     def level(self) -> Level:
-        """What it is compared at."""
+        """The level at which it is compared."""
         return Level(self.sparsity, self.among)
 
     @property
@@ -110,7 +110,7 @@ class Subnetwork:
         return self.label + ("" if self.seed is None else f" seed {self.seed}")
 
     def row(self) -> dict[str, Any]:
-        """Return what was measured as one flat row of plain values."""
+        """Return what was measured as a flat row of plain values, for JSON and CSV."""
         losses = {column(m, "loss"): number_or_none(x.mean) for m, x in self.losses.items()}
         errors = {
             column(m, "standard_error"): number_or_none(x.standard_error)
@@ -141,7 +141,7 @@ class Ceiling:
     """The dense model after ordinary training.
 
     Attributes:
-        measure: The loss in which a ticket is below the dense model.
+        measure: The loss in which a ticket beats the dense model.
         steps: Optimiser steps of the training, and of the search of that ticket.
         rate: Its first learning rate, which falls linearly to 0.
         losses: Measure → loss on the held-out text of the comparison.
@@ -154,22 +154,22 @@ class Ceiling:
 
     @property
     def label(self) -> str:
-        """What a table calls it."""
+        """Its name in tables."""
         return f"{CEILING} (rate {self.rate:g})"
 
 
 def loss_over_seeds(group: Sequence[Subnetwork], measure: str) -> Spread:
-    """Return a loss over the subnetworks that differ in their seed alone."""
+    """Return the spread of a loss over subnetworks that differ in their seed alone."""
     return Spread.of([one.losses[measure].mean for one in group])
 
 
 def metric_over_seeds(group: Sequence[Subnetwork], task: str) -> Spread:
-    """Return a task's metric over the seeds of the masks and of their fine-tuning."""
+    """Return the spread of a task's metric over the seeds of masks and fine-tuning."""
     return Spread.of([run.value for one in group for run in one.metrics[task].runs])
 
 
 def baseline_masks() -> list[tuple[str, int | None]]:
-    """Return method and seed of every mask that a ticket is set beside, unasked."""
+    """Return method and seed of every baseline that tickets are compared with."""
     return [(row.name, seed) for row in baselines() for seed in row.seeds()]
 
 

@@ -1,4 +1,4 @@
-"""Making the runs of a sweep: those that exist are found, the others are searched for."""
+"""Making the runs of a sweep: finished ones are found, the others are made."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tamtctl.pruning.searching.result import SearchPlan, SearchResult
 from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneResult
 from tamtctl.training.run_folder import METRICS, SCORES, write_json
 
-# Who is told of the searches and the fine-tuning runs of a comparison.
+# Is told how the searches and the fine-tuning runs of a comparison go.
 CompareWatcher = Watcher[SearchPlan | FinetunePlan]
 
 
@@ -38,8 +38,8 @@ class Runs:
     """The runs of a sweep.
 
     Attributes:
-        searches: Cell → what its search found.
-        fine_tuned: Task → cell (None: the dense model) → what fine-tuning came to.
+        searches: Cell → the result of its search.
+        fine_tuned: Task → cell (None: the dense model) → the result of fine-tuning.
         left_out: Cell → what is wrong with its run folder.
     """
 
@@ -57,16 +57,16 @@ class Runs:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """The search of a cell: where it is, whether it is ``done``, and what is left to do.
+    """The search of a cell, as planned: its folder, its state, and what is left to do.
 
     Attributes:
-        cell: What is searched.
-        run_folder: Where it is.
+        cell: The cell.
+        run_folder: The folder of its run.
         state: ``done``, ``to do`` or ``damaged``.
         steps: Steps that are left.
-        estimated_seconds: How long they take.
-        part: Which part of the sweep makes it, from 1, if there are as many as can run apart.
-        parts: How many these are.
+        estimated_seconds: Estimated seconds of these steps.
+        part: The part of the sweep that makes it, from 1, if the sweep is split as far as possible.
+        parts: The number of these parts.
     """
 
     cell: Cell
@@ -89,7 +89,7 @@ def plan_runs(
     shard: tuple[int, int] | None = None,
     watcher: CompareWatcher,
 ) -> list[PlannedRun]:
-    """Return what `make_runs` would do, with times from a probe of every method."""
+    """Return what `make_runs` would do, with times estimated from a probe of every method."""
     seconds_per_step: dict[str, float] = {}
     planned: list[PlannedRun] = []
     units = _units(config, cells, None)
@@ -132,7 +132,7 @@ def make_runs(
     Args:
         config: The comparison.
         cells: The cells of its sweep.
-        model: What is fine-tuned for the dense metrics.
+        model: The dense model, which is fine-tuned, too: Hub id, folder or nano.
         shard: Make only part i (from 1) of n.
         force: Rebuild run folders that are damaged, instead of leaving them out.
         watcher: Is told how it goes.
@@ -159,7 +159,7 @@ def make_runs(
 
 
 def _criteria(config: CompareConfig, cells: Sequence[Cell | None]) -> Iterator[str]:
-    """Yield the criteria that cells without training ask, of orders and of budgets."""
+    """Yield the criteria that cells without training need, for orders and for allocations."""
     for cell in filter(None, cells):
         if is_criterion(cell.method):
             yield from (row.name for row in config.search_config(cell).criteria)
@@ -168,15 +168,15 @@ def _criteria(config: CompareConfig, cells: Sequence[Cell | None]) -> Iterator[s
 def _units(
     config: CompareConfig, cells: Sequence[Cell], shard: tuple[int, int] | None
 ) -> list[tuple[Cell | None, ...]]:
-    """Return the cells that take a run, and None for the dense model, as they can run apart.
+    """Return the cells that take a run, in groups that can run apart; None is the dense model.
 
-    A mask that can be made on the spot takes a run only for fine-tuning, which wants a ticket on
-    disk, and where a criterion that looks at text says how many weights a matrix keeps.
+    A one-shot mask that needs no text takes a run only for fine-tuning, which needs a ticket on
+    disk, and where a criterion that looks at text decides how many weights a matrix keeps.
     """
     take_all = bool(config.tasks) or bool(config.among)
     wanted = [cell for cell in cells if cell.facts.takes_a_run or take_all or cell.budgets]
     units: list[tuple[Cell | None, ...]] = [*units_of_work(wanted)]
-    if config.budget == "seconds":  # which are known once imp is done
+    if config.budget == "seconds":  # imp first, as its seconds are the budget
         units.sort(key=lambda unit: unit[0] is not None and unit[0].method != IMP)
     if config.tasks:
         units.append((None,))
@@ -192,7 +192,7 @@ def _found(
     force: bool,
     watcher: CompareWatcher,
 ) -> SearchResult | str:
-    """Return a cell's search, made if there is none, or what is wrong with its folder."""
+    """Return the result of a cell's search, made if missing, or what is wrong with its folder."""
     try:
         wanted = config.search_config(cell, _budget(config, cell, runs))
     except DamagedRunError as error:
@@ -203,7 +203,7 @@ def _found(
     except (ChangedInputsError, DamagedRunError) as error:
         what = error.what if isinstance(error, ChangedInputsError) else None
         if what and not force:
-            raise  # a comparison of what is left would be one of something else
+            raise  # without this cell it would be another comparison
         watcher.note(f"{step} {cell}: {what or error}")
         if not force:
             return str(error)
@@ -217,7 +217,7 @@ def _found(
 
 
 def _find(wanted: SearchConfig) -> SearchResult | None:
-    """Return a finished search as `find_search` does; a changed input has the remedy of a sweep."""
+    """Return a finished search as `find_search` does, but with a sweep's advice in its error."""
     try:
         return find_search(wanted)
     except ChangedInputsError as error:
@@ -227,10 +227,10 @@ def _find(wanted: SearchConfig) -> SearchResult | None:
 
 
 def _budget(config: CompareConfig, cell: Cell, runs: Runs) -> TimedBudget | None:
-    """Return what a mask training gets if the budget is counted in seconds.
+    """Return the budget of a mask training if it is counted in seconds, else None.
 
-    The seconds are those of the run of iterative pruning with the same seed. How many steps that
-    makes is measured once, and written down beside it: a budget must not change with the weather.
+    The seconds are those of the run of iterative pruning with the same seed. The steps that fit in
+    them are measured once and stored with that run, so that they do not change from run to run.
     """
     file = _budget_file(config, cell)
     if file is None:
@@ -247,7 +247,7 @@ def _budget(config: CompareConfig, cell: Cell, runs: Runs) -> TimedBudget | None
 
 
 def _known_budget(config: CompareConfig, cell: Cell) -> TimedBudget | None:
-    """Return the budget in seconds that was written down, if it was."""
+    """Return the stored budget in seconds, None if there is none."""
     file = _budget_file(config, cell)
     if file is None:
         return None
@@ -258,7 +258,7 @@ def _known_budget(config: CompareConfig, cell: Cell) -> TimedBudget | None:
 
 
 def _budget_file(config: CompareConfig, cell: Cell) -> Path | None:
-    """Return where the budget of a mask training is written down: in the run of imp."""
+    """Return the file that stores the budget of a mask training, in the run folder of imp."""
     if config.budget == "steps" or not cell.facts.trains_mask:
         return None
     equal = config.search_config(cell)
@@ -267,7 +267,7 @@ def _budget_file(config: CompareConfig, cell: Cell) -> Path | None:
 
 
 def _missing(config: CompareConfig, wanted: SearchConfig, found: SearchResult) -> str | None:
-    """Return what is asked for now and a finished search did not keep; None if it kept all."""
+    """Return what the comparison needs and a finished search did not keep; None if nothing."""
     if wanted.method != TAMT:
         return None
     if not {step for step in config.at_steps if step <= found.steps} <= losses_along(found).keys():
@@ -278,7 +278,7 @@ def _missing(config: CompareConfig, wanted: SearchConfig, found: SearchResult) -
 
 
 def losses_along(found: SearchResult) -> dict[int, dict[str, float]]:
-    """Return step → held-out losses by term, of the evaluations on the way of a search."""
+    """Return step → held-out losses by term, of the evaluations during a search."""
     return {step: one["eval_losses"] for step, one in _log(found).items() if one["eval_losses"]}
 
 
@@ -288,17 +288,17 @@ def flips_along(found: SearchResult) -> dict[int, float]:
 
 
 def seconds_along(found: SearchResult) -> dict[int, float]:
-    """Return step → seconds of training until then."""
+    """Return step → seconds of training up to it."""
     return {step: one["seconds"] for step, one in _log(found).items()}
 
 
 def training_losses(found: SearchResult) -> dict[int, dict[str, float]]:
-    """Return step → mean training losses by term since the step before."""
+    """Return logged step → mean training losses by term since the logged step before."""
     return {step: one["terms"] for step, one in _log(found).items()}
 
 
 def _log(found: SearchResult) -> dict[int, dict[str, Any]]:
-    """Return step → line of the log of a search; nothing if the log is gone."""
+    """Return step → line of the log of a search; empty if the log cannot be read."""
     try:
         lines = (found.run_folder / METRICS).read_text(encoding="utf-8").splitlines()
         return {one["step"]: one for one in map(json.loads, lines)}
@@ -320,7 +320,7 @@ def _followed(config: CompareConfig, cell: Cell, runs: Runs) -> SearchResult | N
 def _fine_tune(
     config: CompareConfig, runs: Runs, cell: Cell | None, model: str, watcher: CompareWatcher
 ) -> None:
-    if cell is not None and cell.budgets:  # which no table of tasks has
+    if cell is not None and cell.budgets:  # not fine-tuned: no task table has it
         return
     ticket = None if cell is None else runs.searches[cell].ticket
     for task in config.tasks:

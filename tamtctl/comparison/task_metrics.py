@@ -1,4 +1,4 @@
-"""What fine-tuning says of the subnetworks of a comparison, on dev sets and their resamples."""
+"""Task metrics of the subnetworks of a comparison, on dev sets and resamples of them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from tamtctl.tasks.kinds.metrics import resampled_metrics
 from tamtctl.tasks.kinds.table import direction
 from tamtctl.tasks.run_facts import RunFacts
 
-_RESAMPLES = 1000  # of a dev set; each is measured anew
+_RESAMPLES = 1000  # resamples of a dev set
 
 
 @dataclass(frozen=True)
 class TaskMetric:
-    """The primary metric of a task, of one fine-tuned subnetwork.
+    """The primary metric of a task for one fine-tuned subnetwork.
 
     Attributes:
-        metric: Its name.
+        metric: The name of the metric.
         over_seeds: Its mean over the seeds of fine-tuning.
-        runs: Its value of each seed, on the dev set and on resamples of it.
-        constant: What the training set's most frequent answer has; None if it is not known.
-        constant_answer: Which answer that is.
-        untrained: Which seeds learnt nothing, and how that is told; None if none of them is so.
+        runs: Its value for each seed, on the dev set and on resamples of it.
+        constant: Its value for the constant answer, the training set's most frequent label; None if
+            it is not known.
+        constant_answer: That answer.
+        untrained: A sentence on seeds that learnt nothing; None if there are none.
     """
 
     metric: str
@@ -44,7 +45,7 @@ class TaskMetric:
 
     @property
     def label(self) -> str:
-        """What a heading or an axis calls the metric."""
+        """The name of the metric in headings and on axes."""
         return self.metric.replace("_", " ") + direction(self.metric)
 
 
@@ -55,7 +56,7 @@ def run_finetuning(
     ticket: Path | None,
     watcher: Watcher[FinetunePlan] | None = None,
 ) -> FinetuneResult:
-    """Fine-tune a ticket, or the dense model, or return what an earlier run came to."""
+    """Fine-tune a ticket, or the dense model (None), or return the result of an earlier run."""
     where = config.defaults()
     return finetune(
         FinetuneConfig(
@@ -77,7 +78,7 @@ def run_finetuning(
 
 
 def metric_of(result: FinetuneResult) -> TaskMetric:
-    """Return the metric of a fine-tuning run, from the predictions that it left."""
+    """Return the metric of a fine-tuning run, from the predictions in its folder."""
     runs = [
         _resampled(value, folder, result.metric)
         for value, folder in zip(result.scores, result.checkpoint, strict=True)
@@ -93,10 +94,10 @@ def metric_of(result: FinetuneResult) -> TaskMetric:
 
 
 def metric_notes_of(task: str, found: Mapping[str, TaskMetric]) -> Iterator[str]:
-    """Yield what the metrics of a task stand beside, and which of them say nothing.
+    """Yield what the constant answer of a task scores, and which subnetworks learnt nothing.
 
     Args:
-        task: Its name.
+        task: The name of the task.
         found: Name of a subnetwork → its metric.
     """
     first = next(iter(found.values()))
@@ -113,11 +114,11 @@ def metric_notes_of(task: str, found: Mapping[str, TaskMetric]) -> Iterator[str]
 
 
 def _resampled(value: float, checkpoint: Path, metric: str) -> Resampled:
-    """Measure on resamples of the dev set that the primary metric is of."""
+    """Return the primary metric of a checkpoint with its values on resamples of the dev set."""
     facts = RunFacts.read(checkpoint)
     if facts is None:
         raise DamagedRunError(f"{str(checkpoint)!r} has lost its metrics.json; fine-tune again")
-    task = facts.task  # as the run had it: a task of labelled files has its own classes
+    task = facts.task  # of the run, as a task of labelled files has classes of its own
     suffix, split = next(iter(task.dev_splits.items()))
     said, examples = read_predictions(checkpoint, task, split)
     resampled = resampled_metrics(task, said, examples, _RESAMPLES)[metric.removesuffix(suffix)]

@@ -1,4 +1,4 @@
-"""What the tables of a comparison call its tickets: short, and never two by one name."""
+"""Labels of tickets in the tables of a comparison: short, and all different."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tamtctl.training.run_folder import TICKET
 
 
 def short_name(ticket: str) -> str:
-    """Return what to call a ticket or a recovered model: that of a run is called after it."""
+    """Return a short name of a ticket or a recovered model; one in a run is named by the run."""
     path = Path(ticket)
     called = path.parent.name if path.name in (TICKET, MODEL) else ""
     called = called.removeprefix("search-").removeprefix("recover-")
@@ -18,11 +18,11 @@ def short_name(ticket: str) -> str:
 
 
 def ticket_labels(tickets: Sequence[str], reserved: Collection[str]) -> dict[str, str]:
-    """Return a label for every ticket; of two with one short name, more of their paths is told.
+    """Return a label for every ticket; equal short names are extended by more of their paths.
 
     Args:
-        tickets: As they were asked for; all differ.
-        reserved: What else is in the tables.
+        tickets: The tickets as the user named them, all different.
+        reserved: Other names in the tables, which no label may take.
     """
     labels = {name: short_name(name) for name in tickets}
     for depth in range(

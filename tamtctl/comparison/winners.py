@@ -1,4 +1,4 @@
-"""Which method wins at each level, and by how much: what a report says first."""
+"""The first sentences of a report: which method wins at each level, and by how much."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def winners(comparison: Comparison) -> Iterator[str]:
-    """Yield a sentence for each loss and level: who has the lowest loss, and how sure that is."""
+    """Yield a sentence for each loss and level: the method with the lowest loss, and its lead."""
     levels: dict[Level, list[Sequence[Subnetwork]]] = {}
     for (_, level), group in comparison.groups.items():
         if group[0].masks:

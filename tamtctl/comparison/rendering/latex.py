@@ -1,7 +1,7 @@
 r"""A comparison's table as LaTeX, with the caption that a paper needs.
 
-It is a ``table`` with the rules of the package booktabs, made smaller by graphicx where it is wider
-than the text: ``\usepackage{booktabs,graphicx}``, and ``\input{results}``.
+The ``table`` uses the packages booktabs, for its rules, and graphicx, to shrink it to the width of
+the text: ``\usepackage{booktabs,graphicx}``, then ``\input{results}``.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Iterator, Sequence
 from tamtctl.comparison.found import Table
 from tamtctl.foundations import printable
 
-_WIDEST_HEADING = 9  # characters of a line: a page has little room beside the numbers
+_WIDEST_HEADING = 9  # characters a line, as numbers leave little room on a page
 _WITHIN_TEXT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
 def latex(table: Table, caption: str, label: str) -> str:
-    """Return the table, in which the text of anybody is text.
+    """Return the table as LaTeX, with names and texts escaped.
 
-    A rule stands where the first cell of a row is another than in the row before.
+    A rule is drawn before a row whose first cell differs from that of the row above.
 
     Args:
-        table: Its words are set to the left, its numbers to the right.
+        table: The table; its words are set to the left, its numbers to the right.
         caption: Whole sentences.
-        label: What the paper refers to it by, of letters, digits, hyphens and colons.
+        label: The name for references to it: letters, digits, hyphens and colons.
     """
     columns = "l" * table.words + "r" * (len(table.heading) - table.words)
     lines = [
@@ -52,7 +52,7 @@ def latex(table: Table, caption: str, label: str) -> str:
 
 
 def _heading(cells: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield the lines of the heading, each cell broken between its words and set at the bottom."""
+    """Yield the lines of the heading; cells are broken between words and aligned at the bottom."""
     broken = [textwrap.wrap(cell, _WIDEST_HEADING, break_long_words=False) for cell in cells]
     height = max(map(len, broken))
     yield from zip(*([""] * (height - len(lines)) + lines for lines in broken), strict=True)

@@ -8,7 +8,7 @@ from tamtctl.foundations import printable
 
 
 def markdown(report: Report) -> str:
-    """Return the page, in which the text of anybody is text."""
+    """Return the page, with names and texts escaped."""
     text = printable.markdown
     parts = [f"# {text(report.title)}", *map(text, (report.about, report.lead, *report.notes))]
     parts += [

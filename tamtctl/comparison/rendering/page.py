@@ -55,15 +55,15 @@ figcaption, .facts { color: var(--soft); font-size: .9rem }
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure in all the forms in which a page has it.
+    """A figure in all forms that pages use.
 
     Attributes:
         caption: What stands below it.
-        file: Where it lies beside the page, for pages that refer to files.
+        file: Its file beside the page, for pages that refer to files.
         wide: SVG for a light page.
-        wide_dark: The same for a dark one.
-        narrow: SVG for a light page as wide as a phone.
-        narrow_dark: The same for a dark one.
+        wide_dark: The same figure for a dark page.
+        narrow: SVG for a light page on a phone.
+        narrow_dark: The narrow figure for a dark page.
     """
 
     caption: str
@@ -76,18 +76,18 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What is said of a comparison, by every page alike and in the order of the page.
+    """The content of a report, the same for every format, in the order of the page.
 
     Attributes:
         title: The headline.
         about: A line that says what was measured on what.
         lead: The first paragraph.
-        notes: What a reader has to know.
+        notes: Notes on this comparison in particular.
         figures: The figures.
-        first: The tables in front.
-        sentences: What was found, one finding each.
+        first: The tables before all sentences.
+        sentences: The findings, one each.
         tables: The other tables, each under a headline.
-        facts: How to read the numbers.
+        facts: Notes on how to read the numbers.
     """
 
     title: str
@@ -102,7 +102,7 @@ class Report:
 
 
 def page(report: Report) -> str:
-    """Return the page, in which the text of anybody is text."""
+    """Return the page, with names and texts escaped."""
     text = printable.html_text
     running = (
         f"@page {{ margin: 18mm 14mm; @top-left {{ content: {printable.css_text(report.title)}"
@@ -153,7 +153,7 @@ def _rows(table: Table) -> str:
 
 
 def _figure(one: Drawing) -> str:
-    """Return a figure for every kind of screen; paper is always light and wide."""
+    """Return the HTML of a figure for every kind of screen; print gets the light, wide one."""
     text = printable.html_text(one.caption)
     dark, narrow = "(prefers-color-scheme: dark)", "(max-width: 600px)"
     sources = (

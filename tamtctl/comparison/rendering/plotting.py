@@ -1,4 +1,4 @@
-"""What the figures of a comparison have in common: panels, colours, bars; for every kind of page.
+"""What the figures of a comparison share: panels, colours, bars, and drawing for each page.
 
 The colours are those of Okabe and Ito, which most colour-blind people can tell apart, and every
 method has a marker of its own besides. On a narrow page panels stand below each other.
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
     from tamtctl.comparison.result import Comparison
 
 _INK, _PAPER, _RULE = "#1f2328", "#ffffff", "#d0d7de"
-# Colours of a light page → on a dark one: ink, paper, rules, and what cannot be seen on black. No
-# two methods may have one colour there either.
+# Colour on a light page → on a dark one: ink, paper, rules, and colours that black would hide. Two
+# methods must differ on dark pages, too.
 _ON_DARK = {
     _INK: "#e6edf3", _PAPER: "#0d1117", _RULE: "#30363d", "#0072b2": "#4d9fff",
     "#117733": "#3fb56b", "#332288": "#9585f2", "#661100": "#c8714f", "#882255": "#d16ba5",
 }  # fmt: skip
-WHITE = "#fefefe"  # for what is white on any page
+WHITE = "#fefefe"  # white that stays white on a dark page
 
 _PANEL = (4.6, 3.6)  # inches
-_TWO_SIDED = 1.96  # standard errors to either side: an interval of 95 %
+_TWO_SIDED = 1.96  # standard errors to either side of a 95 % interval
 _WIDE_LEGEND, _NARROW_LEGEND = 6, 2  # columns
 _is_narrow: ContextVar[bool] = ContextVar("is_narrow", default=False)
 
 
 def render(draw: Callable[[], Figure], file_format: str, *, narrow: bool = False) -> bytes:
-    """Return a figure as PNG or SVG; the same figure gives the same bytes.
+    """Return a figure as PNG or SVG; equal figures give equal bytes.
 
     Args:
         draw: Draws it.
         file_format: ``png`` or ``svg``.
-        narrow: For a page that is no wider than a phone.
+        narrow: Whether it is for a page on a phone.
     """
     import matplotlib
 
@@ -64,7 +64,7 @@ def render(draw: Callable[[], Figure], file_format: str, *, narrow: bool = False
 
 
 def on_dark(svg: bytes) -> bytes:
-    """Return a figure in the colours of a dark page."""
+    """Return an SVG figure in the colours of a dark page."""
     text = svg.decode()
     for light, dark in _ON_DARK.items():
         text = text.replace(light, dark)
@@ -86,14 +86,14 @@ def _theme() -> dict[str, Any]:
         "axes.titlesize": 10,
         "legend.frameon": False,
         "svg.hashsalt": "tamtctl",
-        "text.parse_math": False,  # what a name has between dollars is no formula
+        "text.parse_math": False,  # dollars in names begin no formula
     }
 
 
 def panels(
     count: int, width: float = _PANEL[0], height: float = _PANEL[1], columns: int = 3
 ) -> tuple[Figure, Any]:
-    """Return a figure with so many panels, side by side, then in rows; on a narrow page in one."""
+    """Return a figure and its ``count`` panels, up to ``columns`` a row; on a phone one a row."""
     from matplotlib.figure import Figure
 
     columns = 1 if _is_narrow.get() else min(count, columns)
@@ -106,7 +106,7 @@ def panels(
 
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """Put the labels of all panels below them, each once."""
+    """Draw one legend below all panels, with each label once."""
     found: dict[str, Any] = {}
     for one in axes:
         for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
@@ -138,7 +138,7 @@ def by_method(comparison: Comparison) -> dict[str, dict[Level, list[Subnetwork]]
 
 
 def by_line(comparison: Comparison) -> dict[tuple[str, str], dict[float, list[Subnetwork]]]:
-    """Return method and label → sparsity → subnetworks: a line for each kind of level."""
+    """Return method and label → sparsity → subnetworks; each key is a line of the figure."""
     lines: dict[tuple[str, str], dict[float, list[Subnetwork]]] = {}
     for method, groups in by_method(comparison).items():
         for level, group in groups.items():
@@ -166,9 +166,9 @@ def interval_bars(
     """Draw mean losses with their 95 % intervals over the text; seeds are small dots beside them.
 
     Args:
-        axes: Where to.
-        points: Place on the axis → the losses of each seed there.
-        label: What the legend calls them.
+        axes: The panel.
+        points: Position on the x axis → the losses there, one for each seed.
+        label: The name in the legend.
         style: Colour and marker.
     """
     means = [mean_over_seeds(losses) for losses in points.values()]
@@ -185,6 +185,6 @@ def interval_bars(
 
 
 def dense_line(axes: Axes, height: float) -> None:
-    """Draw what the dense model has, as a dashed line."""
+    """Draw the value of the dense model as a dashed line."""
     ink = axes.yaxis.label.get_color()
     axes.axhline(height, color=ink, linestyle="--", linewidth=1.2, label="dense")

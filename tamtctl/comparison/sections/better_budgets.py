@@ -1,8 +1,8 @@
-"""Criteria that take no training, each at the better of two budgets: none is a straw man.
+"""Criteria without training, each at the better of two allocations, so that none is a straw man.
 
-The tables of a sweep are of one budget, so that masks differ in nothing but which weights they
-keep. A criterion can be far better with the budgets that the sweep has not: here it has both, and
-which one is the better is chosen on a part of the training text, which no table reports.
+The other tables of a sweep have one allocation, so that masks differ only in which weights they
+keep. A criterion can be far better with another one: here each has both, uniform and not, and the
+better one is chosen on a part of the training text, which no table reports.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _PREFACE = (
 
 @dataclass(frozen=True)
 class TwoBudgets:
-    """A criterion with either budget.
+    """A criterion with either allocation.
 
     Attributes:
-        own: With the budget of the sweep.
-        other: With the other one.
-        measure: The loss.
-        choosing: The two losses on the text that the choice is made on.
-        difference: By how much the other budget has the higher held-out loss.
+        own: The mask with the allocation of the sweep.
+        other: The mask with the other allocation.
+        measure: The loss that they are compared in.
+        choosing: The losses of ``own`` and ``other`` on the text that the choice is made on.
+        difference: The held-out loss of ``other`` minus that of ``own``.
     """
 
     own: Subnetwork
@@ -48,17 +48,17 @@ class TwoBudgets:
 
     @property
     def is_other_chosen(self) -> bool:
-        """Whether the budget that the sweep has not is the better one on the training text."""
+        """Whether ``other`` has the lower loss on the text that the choice is made on."""
         return self.choosing[1] < self.choosing[0]
 
     @property
     def chosen(self) -> Subnetwork:
-        """The criterion with the better budget."""
+        """The mask with the chosen allocation."""
         return self.other if self.is_other_chosen else self.own
 
     @property
     def loss(self) -> float:
-        """The held-out loss with the better budget."""
+        """The held-out loss with the chosen allocation."""
         return self.chosen.losses[self.measure].mean
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,12 +83,12 @@ class TwoBudgets:
 
 @dataclass(frozen=True)
 class BetterBudgets(Found):
-    """The criteria of a sweep with either budget.
+    """The criteria of a sweep with either allocation.
 
     Attributes:
         criteria: In the order of the sweep.
-        best_trained: Sparsity → the trained method of the lowest loss, with the sweep's budget.
-        count: Sequences that the choice was made on.
+        best_trained: Sparsity → label and loss of the trained mask with the lowest loss.
+        count: Number of sequences that the choice was made on.
     """
 
     criteria: Sequence[TwoBudgets]
@@ -96,7 +96,7 @@ class BetterBudgets(Found):
     count: int
 
     def preface(self) -> list[str]:
-        """Return what the two budgets are, and what the choice was made on."""
+        """Return what the two allocations are, and what the choice was made on."""
         return [_PREFACE.format(count=self.count)]
 
     def sentences(self) -> list[str]:
@@ -104,7 +104,7 @@ class BetterBudgets(Found):
         return list(self._sentences())
 
     def table(self) -> Table:
-        """Return each criterion's loss with either budget, and which was chosen."""
+        """Return each criterion's loss with either allocation, and which was chosen."""
         first = self.criteria[0]
         names = [one.among or "uniform" for one in (first.own, first.other)]
         parts = list(
@@ -150,7 +150,7 @@ class BetterBudgets(Found):
 
 
 def find(comparison: Comparison, opened: Opened) -> BetterBudgets | None:
-    """Return the criteria with either budget; None where a sweep has no other one."""
+    """Return the criteria with either allocation; None if only one was measured."""
     criteria = list(_criteria(comparison, opened))
     if not criteria:
         return None

@@ -1,4 +1,4 @@
-"""Tickets whose loss is below the dense model's: they have learnt the text, and what it taught."""
+"""Tickets that beat the dense model by learning the text, beside the dense model trained on it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _PREFACE = (
 
 @dataclass(frozen=True)
 class BelowDense(Found):
-    """What a reader has to know of tickets below the dense model."""
+    """Warnings about tickets whose loss is below the dense model's."""
 
     said: Sequence[str]
     ceilings: Sequence[Ceiling]
 
     def lead(self) -> list[str]:
-        """Return the same as `sentences`, each whole."""
+        """Return the findings of `sentences` as whole sentences."""
         return [f"{line}." for line in self.said]
 
     def preface(self) -> list[str]:
@@ -39,11 +39,11 @@ class BelowDense(Found):
         return [_PREFACE] if self.ceilings else []
 
     def sentences(self) -> Sequence[str]:
-        """Return which masks have learnt the text, and how far the dense model is ahead then."""
+        """Return which masks have learnt the text, and how far the trained dense model is ahead."""
         return self.said
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; nothing of tickets whose searches are not at hand."""
+        """Return plain JSON values; empty for given tickets, whose searches are not at hand."""
         if not self.ceilings:
             return {}
         return {
@@ -60,7 +60,7 @@ class BelowDense(Found):
 
 
 def find(comparison: Comparison, opened: Opened) -> BelowDense | None:
-    """Return which masks are below the dense model; None if none is."""
+    """Return the masks with a loss below the dense model's; None if there are none."""
     said = [
         _sentence(comparison, one, measure)
         for one, measure in _trained_below(comparison.subnetworks)

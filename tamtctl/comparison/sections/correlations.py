@@ -1,4 +1,4 @@
-"""Whether a loss foretells the metric of a task: rank correlations over methods."""
+"""Whether a loss predicts the metric of a task: rank correlations over methods."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ class Correlations(Found):
     """Rank correlations of losses and metrics.
 
     Attributes:
-        comparison: The comparison that they are of.
-        found: Task → measure → how the loss goes with the metric; empty without tasks.
+        comparison: The comparison.
+        found: Task → measure → the correlation of loss and metric; empty without tasks.
     """
 
     comparison: Comparison
     found: Mapping[str, Mapping[str, RankCorrelation]]
 
     def preface(self) -> list[str]:
-        """Return what pooling over sparsities shows whatever the methods are."""
+        """Return why a correlation pooled over sparsities says nothing of the methods."""
         return [_PREFACE] if self.found else []
 
     def sentences(self) -> list[str]:
@@ -82,7 +82,7 @@ class Correlations(Found):
         return Table(heading, rows, words=4)
 
     def picture(self) -> Picture | None:
-        """Return the metrics over the losses, a panel for each task and loss."""
+        """Return the metrics against the losses, a panel for each task and loss."""
         return Picture(_CAPTION, self._drawn) if self.found else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Correlations(Found):
 
 
 def find(comparison: Comparison, opened: Opened) -> Correlations:
-    """Return how each task's metric goes with each loss over the methods of a level."""
+    """Return the correlation of each task's metric with each loss over the methods of a level."""
     found: dict[str, dict[str, RankCorrelation]] = {}
     for task, measure in itertools.product(comparison.config.tasks, comparison.measures):
         found.setdefault(task, {})[measure] = _correlation(comparison, task, measure)
@@ -128,7 +128,7 @@ def _correlation(comparison: Comparison, task: str, measure: str) -> RankCorrela
     seen = set()
     for (method, level), group in sorted(masked.items(), key=lambda item: item[0][1]):
         masks = (level, *(one.masks.digest for one in group if one.masks))
-        if masks in seen:  # of one mask under two names there is but one point
+        if masks in seen:  # one mask under two names is one point
             continue
         seen.add(masks)
         loss = Spread.of([one.losses[measure].mean for one in group]).mean
@@ -159,7 +159,7 @@ def _why_no_rank(methods: int) -> str:
 
 
 def correlation_sentence(task: str, measure: str, found: RankCorrelation) -> str:
-    """Say how a metric goes with a loss within the sparsities, and beside it what is had anyway."""
+    """Return a sentence on the correlation within sparsities and, to compare, the pooled one."""
     about = f"{words(measure)} and {task}"
     if found.mean is None or not math.isfinite(found.mean.value):
         return f"{about} over the methods of a sparsity: {found.why_none}"

@@ -1,4 +1,4 @@
-"""One search for many sparsities: what its tickets cost against those of searches of their own."""
+"""Tickets derived from the scores of one search, beside those of searches at their sparsity."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Derived:
         seed: The seed of the search.
         searched: The sparsity of the search.
         sparsity: The sparsity of the ticket.
-        term: What the search trained for.
+        term: The objective of the search.
         loss: The loss of the derived ticket.
-        cost: By how much its loss is above that of a search at its own sparsity.
+        cost: Its loss minus that of the ticket of a search at this very sparsity.
     """
 
     method: str
@@ -45,12 +45,12 @@ class Derived:
 
 @dataclass(frozen=True)
 class DerivedTickets(Found):
-    """With ``--keep-scores``, what every mask training gives at the other sparsities."""
+    """With ``--keep-scores``, the tickets of every mask training at the other sparsities."""
 
     derived: Sequence[Derived]
 
     def table(self) -> Table | None:
-        """Return their losses and costs."""
+        """Return the losses and costs of the derived tickets."""
         if not self.derived:
             return None
         heading = "method,seed,loss,searched at,ticket at,its loss,cost,95 % interval".split(",")
@@ -68,7 +68,7 @@ class DerivedTickets(Found):
 
 
 def find(comparison: Comparison, opened: Opened) -> DerivedTickets:
-    """Return the tickets that the kept scores give, beside those of a search of their own."""
+    """Return the tickets that the kept scores give, each with its cost."""
     return DerivedTickets(list(_derived(comparison, opened)))
 
 

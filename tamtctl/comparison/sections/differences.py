@@ -1,4 +1,4 @@
-"""Every two methods at the same level: which is better at what, and how sure that is."""
+"""The difference of every two methods at a level in every measure, with its interval."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tamtctl.foundations.estimates import Interval, thousandths
 from tamtctl.pruning.criteria import REFERENCE, baselines
 from tamtctl.pruning.methods import IMP
 
-_UNTOLD = 4  # pairs that the first paragraph names
+_UNTOLD = 4  # pairs at most that the first paragraph names
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two methods at one level.
+    """The difference of two methods at one level in one measure.
 
     Attributes:
-        a: One method, as a text names it.
-        b: The other one.
+        a: The label of one method.
+        b: The label of the other method.
         level: The level of both.
-        measure: A loss or a task, whose row says whether less of it is better.
-        interval: By how much ``a`` has more than ``b``, from a paired bootstrap over blocks of
+        measure: A loss or a task; see `tamtctl.comparison.measures`.
+        interval: The value of ``a`` minus that of ``b``, from a paired bootstrap over blocks of
             text, or over dev examples.
-        is_headline: Whether it says how a method does at what it was trained for.
-        are_identical: Whether the masks are one and the same, so that there is nothing to tell.
+        is_headline: Whether a sentence reports it: the loss that a method was trained for.
+        are_identical: Whether the two masks are the same.
     """
 
     a: str
@@ -46,8 +46,8 @@ class Difference:
 
     @property
     def is_claimed(self) -> bool:
-        """Whether one of the two can be said to be better."""
-        is_seen = abs(self.interval.value) >= 0.0005  # what a text shows as 0.000 is no win
+        """Whether one of the two is significantly better."""
+        is_seen = abs(self.interval.value) >= 0.0005  # a text would show less as 0.000
         return self.interval.is_significant and is_seen and not self.are_identical
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ class Differences(Found):
     differences: Sequence[Difference]
 
     def lead(self) -> list[str]:
-        """Return which methods cannot be told apart in what a sentence is about."""
+        """Return which methods of the headline differences cannot be told apart."""
         untold = [
             f"{one.a} and {one.b} at {one.level} in {words(one.measure)}"
             for one in self.differences
@@ -103,11 +103,11 @@ class Differences(Found):
         return [f"Not to be told apart are {'; '.join(untold[:_UNTOLD] + rest)}."]
 
     def sentences(self) -> list[str]:
-        """Return what the methods do at what they were trained for."""
+        """Return the headline differences, one sentence each."""
         return [str(one) for one in self.differences if one.is_headline and not one.are_identical]
 
     def table(self) -> Table:
-        """Return all of them."""
+        """Return all differences."""
         heading = ["sparsity", "measure", "a", "b", "a − b", "95 % interval"]
         rows = []
         for one in self.differences:
@@ -152,24 +152,24 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
 
 
 def _are_compared(a: Subnetwork, b: Subnetwork) -> bool:
-    """Whether there is a difference to tell: not from the dense model, which is no mask."""
+    """Return whether both are compared as masks; the dense model is none."""
     return DENSE not in (a.method, b.method)
 
 
 def _is_told(b: Subnetwork) -> bool:
-    """Whether a sentence says what takes more work than ``b`` gains by it."""
+    """Return whether sentences compare ``b`` with methods that take more work."""
     return b.is_given or b.method in (REFERENCE, IMP) or (b.is_one_shot and not b.is_baseline)
 
 
 def _trained_for(one: Subnetwork, measures: Sequence[str]) -> list[str]:
-    """Return the losses that tell how a mask does at what it was made for."""
+    """Return the losses that a mask was trained for; of an untrained one, the first."""
     terms = [term_of(measure) for measure in measures]
     wanted = (one.objective or terms[0]).split("+")
     return [term for term in wanted if term in terms] or terms[:1]
 
 
 def _rank(one: Subnetwork) -> int:
-    """Return how much work a mask takes, the least last; a ticket is what a comparison is about."""
+    """Return the rank of a mask by the work it takes: 0 for most, given tickets included."""
     if one.is_baseline:
         return 3 + [row.name for row in baselines()].index(one.method)
     if one.is_one_shot:

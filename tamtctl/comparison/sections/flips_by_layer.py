@@ -18,17 +18,17 @@ _CAPTION = (
     "Share of each layer's mask that differs from the magnitude mask of the same sparsity; “emb.” "
     "is what lies outside the layers. Bars: standard deviation over seeds."
 )
-_OUTSIDE = "outside"  # the layers
+_OUTSIDE = "outside"  # the name of matrices outside the layers
 
 
 @dataclass(frozen=True)
 class Flips(Found):
-    """The flips of the masks that are no one-shot masks."""
+    """The flips of trained masks and tickets."""
 
     comparison: Comparison
 
     def picture(self) -> Picture:
-        """Return the flips over the layers, a panel for each level."""
+        """Return the flips by layer, a panel for each level."""
         return Picture(_CAPTION, self._drawn)
 
     def _drawn(self) -> Figure:
@@ -55,7 +55,7 @@ class Flips(Found):
 
 
 def find(comparison: Comparison, opened: Opened) -> Flips | None:
-    """Return the flips, if there is a mask but the dense model's and one-shot ones."""
+    """Return the flips; None if all masks are one-shot."""
     is_there = any(one.masks and not one.is_one_shot for one in comparison.subnetworks)
     return Flips(comparison) if is_there else None
 

@@ -1,4 +1,4 @@
-"""Losses against the seconds that each mask took: is training worth them?"""
+"""Losses against the seconds that each mask took: whether training is worth its time."""
 
 from __future__ import annotations
 
@@ -36,17 +36,18 @@ _Group = Sequence[Subnetwork]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method closes of the gap from magnitude to dense, and what it takes.
+    """The seconds that a method takes, and its share of the gap from magnitude to dense.
 
     Attributes:
-        method: The method, as a text names it.
-        level: What it is compared at.
+        method: The label of the method.
+        level: The level at which it is compared.
         measure: The loss.
-        seconds: Of calibration and training, the mean over its seeds.
+        seconds: Seconds of calibration and training, the mean over its seeds.
         calibration_seconds: The part of them that its criterion took.
-        loss: The mean over its seeds.
-        gap_closed: Share of the gap; None where magnitude is no worse than dense.
-        along: Seconds and share of the gap at the evaluations on its way.
+        loss: Its held-out loss, the mean over its seeds.
+        gap_closed: Share of the gap from magnitude's loss to dense that it closes; None where
+            magnitude is no worse than dense.
+        along: Pairs of seconds and share of the gap, one for each evaluation during training.
     """
 
     method: str
@@ -67,14 +68,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class LossesBySeconds(Found):
-    """What every method takes and brings, level by level."""
+    """The seconds and losses of every method, level by level."""
 
     comparison: Comparison
     costs: Sequence[Cost]
     verdicts: Sequence[str]
 
     def lead(self) -> list[str]:
-        """Return whether training was worth its seconds in the first loss, each sentence whole."""
+        """Return whether training was worth its seconds in the first loss, as whole sentences."""
         first = f" in {words(self.comparison.measures[0])}, "
         told = [verdict for verdict in self.verdicts if first in verdict]
         return [f"{verdict[0].upper()}{verdict[1:]}." for verdict in told]
@@ -100,7 +101,7 @@ class LossesBySeconds(Found):
         return Table(heading, rows, words=3)
 
     def picture(self) -> Picture | None:
-        """Return the gap closed over the seconds, a panel for each level and loss."""
+        """Return the gap closed against the seconds, a panel for each level and loss."""
         is_drawn = any(one.gap_closed is not None for one in self.costs)
         return Picture(_CAPTION, self._drawn) if is_drawn else None
 
@@ -118,7 +119,7 @@ class LossesBySeconds(Found):
         for axes, (measure, level) in zip(all_axes, places, strict=True):
             dense = self.comparison.subnetworks[0].losses[measure].mean
             of_panel = [one for one in self.costs if (one.measure, one.level) == (measure, level)]
-            # The points (loss, share) of all methods lie on one line, which two of them give.
+            # The share of the gap is linear in the loss: magnitude (0) and dense (1) give the line.
             worst = next(one.loss for one in of_panel if one.gap_closed == 0)
             to_loss = partial(_on_line, start=worst, slope=(dense - worst) / 100)
             to_share = partial(
@@ -134,7 +135,7 @@ class LossesBySeconds(Found):
                 axes.plot(x, y, label=one.method, linewidth=1.2, **style_of[one.method])
             dense_line(axes, dense)
             axes.set_xscale("symlog", linthresh=1)
-            axes.xaxis.set_major_formatter("{x:g}")  # powers of ten would be formulas
+            axes.xaxis.set_major_formatter("{x:g}")  # plain numbers instead of powers of ten
             axes.set(title=f"sparsity {level}", xlabel="seconds", ylabel=axis(measure))
             shares = axes.secondary_yaxis("right", functions=(to_share, to_loss))
             shares.set_ylabel("gap closed (%)")
@@ -143,8 +144,8 @@ class LossesBySeconds(Found):
 
 
 def find(comparison: Comparison, opened: Opened) -> LossesBySeconds | None:
-    """Return what the masks of a sweep cost; None without the reference beside them."""
-    if comparison.config.tickets:  # none of which says what it cost
+    """Return what the masks of a sweep cost; None without a magnitude mask to compare with."""
+    if comparison.config.tickets:  # tickets do not record what they cost
         return None
     costs: list[Cost] = []
     verdicts: list[str] = []
@@ -160,7 +161,7 @@ def find(comparison: Comparison, opened: Opened) -> LossesBySeconds | None:
 
 
 def _levels(comparison: Comparison) -> Iterator[tuple[Level, dict[str, _Group]]]:
-    """Yield each level with the reference in it, and method → its subnetworks of known cost."""
+    """Yield each level that has a magnitude mask, with method → subnetworks of known cost."""
     found: dict[Level, dict[str, _Group]] = {}
     for (method, level), group in comparison.groups.items():
         if group[0].masks and all(one.seconds is not None for one in group):
@@ -200,11 +201,11 @@ def _cost(
 
 
 def _verdict(groups: Mapping[str, _Group], costs: Mapping[str, Cost]) -> Iterator[str]:
-    """Yield what training brought over the best mask without it, if there is anything to tell.
+    """Yield a sentence on what training gained over the best mask without it, if both exist.
 
     Args:
-        groups: Method → its subnetworks, of one level.
-        costs: Method → what it costs, in one loss.
+        groups: Method → its subnetworks at one level.
+        costs: Method → its cost in one loss.
     """
     at_once = [method for method, group in groups.items() if group[0].is_one_shot]
     trained = [method for method in groups if method not in at_once]

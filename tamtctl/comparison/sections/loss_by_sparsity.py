@@ -1,4 +1,4 @@
-"""Losses and metrics of every method at every level: the table of the results, and its figure."""
+"""Losses and metrics of every method at every level: the main table, and its figure."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class Losses(Found):
         return list(winners(self.comparison))
 
     def table(self) -> Table:
-        """Return a row for every method and level, in one fixed order.
+        """Return a row for every method and level, in a fixed order.
 
-        That is by level, and within one as asked for: the methods of ``--methods``, or the
-        baselines and then the tickets.
+        Rows are sorted by level, then in the order of ``--methods``; with tickets, baselines come
+        first.
         """
         tasks = self.comparison.config.tasks
         first = self.comparison.subnetworks[0]
@@ -75,13 +75,13 @@ class Losses(Found):
         return Table(columns, rows, words=2)
 
     def _row_of(self, one: Ceiling, columns: int) -> list[str]:
-        """Return the row of a dense model that was trained on, which has no mask and no metric."""
+        """Return the row of a ceiling, which has no mask and no task metrics."""
         losses = [thousandths(one.losses[measure].mean) for measure in self.comparison.measures]
         row = ["–", one.label, *losses]
         return [*row, *["–"] * (columns - len(row) - 1), f"{one.steps:,}"]
 
     def _parts(self) -> list[str]:
-        """Return embeddings and layers, if they have sparsities of their own."""
+        """Return the names of the parts, embeddings and layers, if their sparsities differ."""
         return list(
             dict.fromkeys(part for one in self.comparison.subnetworks for part in one.split)
         )
@@ -97,7 +97,7 @@ class Losses(Found):
         return row
 
     def picture(self) -> Picture:
-        """Return the losses over the sparsity, a panel for each loss."""
+        """Return the losses against the sparsity, a panel for each loss."""
         return Picture(_CAPTION, self._drawn)
 
     def _drawn(self) -> Figure:
@@ -117,7 +117,7 @@ class Losses(Found):
 
 
 def _flipped(shares: Sequence[float]) -> str:
-    """Return the mean share of flipped bits; none at all is another thing than few."""
+    """Return the mean share of flipped bits in percent; no flips at all are named as such."""
     if not shares:
         return "–"
     mean = sum(shares) / len(shares)

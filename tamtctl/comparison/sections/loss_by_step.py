@@ -1,4 +1,4 @@
-"""Losses along the searches, and how many steps do what iterative magnitude pruning does."""
+"""Losses along the searches, and at which step mask training equals iterative pruning."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _Line = tuple[Subnetwork, dict[int, float]]  # step → loss
 
 @dataclass(frozen=True)
 class StepsToEqual:
-    """How many steps of mask training do what iterative magnitude pruning does.
+    """The number of steps after which mask training equals iterative magnitude pruning.
 
     Attributes:
         method: The mask training.
         sparsity: The sparsity of both.
         seed: The seed of the mask training.
-        term: The loss that it trains for.
-        loss: That of iterative pruning, the mean over its seeds.
-        imp_steps: What iterative pruning took.
-        steps: The first of ``--at-steps`` at which the loss was no higher; None if at none. Steps
-            that had flipped nothing are not counted: there the mask is the one it started from.
-        why_none: Why there is nothing to say, if so.
+        term: The loss that mask training trains for.
+        loss: The loss of iterative pruning, the mean over its seeds.
+        imp_steps: The steps that iterative pruning took.
+        steps: The first of ``--at-steps`` at which the loss was no higher than that; None if there
+            is none. Steps before the first flip do not count, as the mask is still the initial one.
+        why_none: Why the two cannot be compared, if so.
     """
 
     method: str
@@ -70,22 +70,22 @@ class StepsToEqual:
 
 @dataclass(frozen=True)
 class LossesAlong(Found):
-    """The losses on the way of the searches.
+    """The losses during the searches.
 
     Attributes:
-        comparison: Its subnetworks know the logs of their searches.
-        steps_to_equal: With ``--at-steps``, for every mask training beside iterative pruning.
+        comparison: The comparison, whose subnetworks have the logs of their searches.
+        steps_to_equal: With ``--at-steps``, one for every mask training beside iterative pruning.
     """
 
     comparison: Comparison
     steps_to_equal: Sequence[StepsToEqual]
 
     def sentences(self) -> list[str]:
-        """Return which steps do what iterative pruning does."""
+        """Return at which steps mask training equals iterative pruning."""
         return list(map(str, self.steps_to_equal))
 
     def picture(self) -> Picture | None:
-        """Return held-out losses along the searches if there are any, else training losses."""
+        """Return a figure of held-out losses along the searches, else of training losses."""
         if not any(one.training for one in self.comparison.subnetworks):
             return None
         return Picture(_CAPTIONS[bool(self.comparison.config.at_steps)], self._drawn)
@@ -111,7 +111,7 @@ class LossesAlong(Found):
         return figure
 
     def _lines(self) -> dict[tuple[float, str], list[_Line]]:
-        """Return sparsity and term → the searches with what is drawn of them."""
+        """Return sparsity and term → the searches, each with the losses to draw."""
         lines: dict[tuple[float, str], list[_Line]] = {}
         for one in self.comparison.subnetworks:
             log = one.along if self.comparison.config.at_steps else one.training

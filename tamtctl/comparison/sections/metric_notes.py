@@ -1,4 +1,4 @@
-"""What the tasks' metrics stand beside, and which runs of fine-tuning learnt nothing."""
+"""What the constant answer of each task scores, and which fine-tuning runs learnt nothing."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tamtctl.comparison.task_metrics import metric_notes_of
 
 @dataclass(frozen=True)
 class Notes(Found):
-    """Sentences without which metrics of tasks mean little."""
+    """Sentences that a reader needs to judge the metrics of tasks."""
 
     said: Sequence[str]
 
     def sentences(self) -> Sequence[str]:
-        """Return them."""
+        """Return the sentences."""
         return self.said
 
 
 def find(comparison: Comparison, opened: Opened) -> Notes | None:
-    """Return what each task's constant answer has, and which runs did not train."""
+    """Return the metric of each task's constant answer, and which runs learnt nothing."""
     said = list(_sentences(comparison))
     return Notes(said) if said else None
 

@@ -22,21 +22,21 @@ _MACHINE = ("platform", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Provenance(Found):
-    """What somebody needs to make the comparison again.
+    """What a reader needs to repeat the comparison.
 
     Attributes:
-        rows: What it is, and what it was here.
+        rows: Pairs of name and value.
     """
 
     rows: Sequence[tuple[str, str]]
 
     def table(self) -> Table:
-        """Return all of it in words."""
+        """Return the names and values as a table."""
         return Table(["what", "here"], self.rows, words=2)
 
 
 def find(comparison: Comparison, opened: Opened) -> Provenance:
-    """Return how the comparison was made, without what only this machine knows."""
+    """Return how the comparison was made, without paths of this machine."""
     return Provenance(list(_rows(comparison, opened)))
 
 
@@ -75,7 +75,7 @@ def _seeds(comparison: Comparison, config: CompareConfig) -> Iterator[tuple[str,
 
 
 def _methods(opened: Opened) -> Iterator[tuple[str, str]]:
-    """Yield what each method of a sweep was told, sparsity by sparsity where that differs."""
+    """Yield the settings of each method of a sweep, for each sparsity where they differ."""
     for cell in opened.cells:
         if cell.seed not in (None, opened.config.seeds[0]):
             continue
@@ -110,7 +110,7 @@ def _hyperparameters(search: SearchConfig) -> Iterator[str]:
 
 
 def _of_ticket(given: OpenedTicket) -> str:
-    """Return what a ticket says of its search; it may be a stranger's."""
+    """Return what a ticket states of its search; the ticket may be untrusted."""
     ticket = given.ticket
     told = [f"method {ticket.method}"]
     if ticket.objective:

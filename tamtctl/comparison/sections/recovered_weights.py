@@ -1,4 +1,4 @@
-"""Recovered weights: what their rows are, and of which ticket each is."""
+"""Recovered weights: what their rows mean, and from which ticket each was recovered."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class RecoveredWeights(Found):
     said: Sequence[str]
 
     def preface(self) -> Sequence[str]:
-        """Return what such rows are."""
+        """Return what rows of recovered weights mean."""
         return [_PREFACE]
 
     def sentences(self) -> Sequence[str]:
-        """Return which ticket each is of."""
+        """Return from which ticket each was recovered."""
         return self.said
 
 
 def find(comparison: Comparison, opened: Opened) -> RecoveredWeights | None:
-    """Return what is to be known of recovered weights; None if there are none."""
+    """Return the sentences on recovered weights; None if there are none."""
     said = [
         f"{one.name} is no mask: it is the weights that {opened.recovered[one.method].ticket} "
         f"keeps, trained for {one.steps:,} steps, and is not ranked with masks"

@@ -1,4 +1,4 @@
-"""Masks of different names that are one and the same, and searches that changed nothing."""
+"""Masks that are identical under different names, and searches that changed nothing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tamtctl.comparison.subnetworks import Subnetwork
 
 @dataclass(frozen=True)
 class SameMasks(Found):
-    """Sentences, each of which says what is no result of its own."""
+    """Sentences on masks that are no results of their own."""
 
     said: Sequence[str]
 
     def sentences(self) -> Sequence[str]:
-        """Return them."""
+        """Return the sentences."""
         return self.said
 
 
 def find(comparison: Comparison, opened: Opened) -> SameMasks | None:
-    """Return which masks are one and the same, and which search changed nothing."""
+    """Return which masks are identical, and which searches changed nothing; None if none."""
     said = list(_sentences(comparison.subnetworks))
     return SameMasks(said) if said else None
 
@@ -48,7 +48,7 @@ def _sentences(subnetworks: Sequence[Subnetwork]) -> Iterator[str]:
 
 
 def _by_mask(subnetworks: Sequence[Subnetwork]) -> dict[bytes, list[Subnetwork]]:
-    """Return the subnetworks that have one and the same mask, by a digest of it."""
+    """Return digest of a mask → the subnetworks that have it."""
     found: dict[bytes, list[Subnetwork]] = {}
     for one in subnetworks:
         if one.masks:

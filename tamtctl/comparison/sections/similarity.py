@@ -1,4 +1,4 @@
-"""How alike the masks are: the Jaccard similarity of every two, beside that of random masks."""
+"""The Jaccard similarity of every two masks, beside that of random masks."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Overlaps:
 
     Attributes:
         sparsity: The sparsity of all of them; None if they are all tickets of a comparison.
-        names: What each is called.
-        jaccard: The similarity of every two over the matrices that both mask, 1 on the diagonal;
-            None where there is no such matrix.
-        chance: What two random masks would have, for every two.
+        names: The name of each subnetwork, n of them.
+        jaccard: The similarity of every two (n × n), averaged over the matrices that both mask;
+            1 on the diagonal, None where no matrix is masked by both.
+        chance: The similarity that random masks of the same densities would have (n × n).
     """
 
     sparsity: float | None
@@ -44,7 +44,7 @@ class Overlaps:
 
     @classmethod
     def of(cls, sparsity: float | None, subnetworks: Sequence[Subnetwork]) -> Overlaps:
-        """Compare every two of several subnetworks."""
+        """Return the similarities of several subnetworks."""
         names = [one.name if sparsity else f"{one.name} {one.level}" for one in subnetworks]
         masks = [one.masks for one in subnetworks if one.masks]
         jaccard: list[list[float | None]] = [[None] * len(names) for _ in names]
@@ -65,7 +65,7 @@ class Similarities(Found):
     overlaps: Sequence[Overlaps]
 
     def picture(self) -> Picture | None:
-        """Return them as squares, darker where two masks are less alike."""
+        """Return a grid of squares for each sparsity, darker where two masks are less alike."""
         return Picture(_CAPTION, self._drawn) if self.overlaps else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Similarities(Found):
 
     def _drawn(self) -> Figure:
         names = [name for one in self.overlaps for name in one.names]
-        side = 0.6 + 0.07 * max(map(len, names))  # inches: of the labels
+        side = 0.6 + 0.07 * max(map(len, names))  # inches for the labels
         side += 0.32 * max(len(one.names) for one in self.overlaps)
         figure, all_axes = panels(len(self.overlaps), side, side, columns=2)
         images = [_draw(axes, one) for axes, one in zip(all_axes, self.overlaps, strict=True)]
@@ -83,7 +83,7 @@ class Similarities(Found):
 
 
 def find(comparison: Comparison, opened: Opened) -> Similarities:
-    """Return how alike masks are: within each sparsity of a sweep, or of all tickets."""
+    """Return the similarities within each sparsity of a sweep, or of all tickets."""
     masked = [one for one in comparison.subnetworks if one.masks]
     sparsities: list[float | None] = [*sorted(comparison.config.sparsities)] or [None]
     groups = [
@@ -95,7 +95,7 @@ def find(comparison: Comparison, opened: Opened) -> Similarities:
 
 def _draw(axes: Axes, one: Overlaps) -> Any:
     """Draw the similarities of one sparsity, and return the image for a colour bar."""
-    grid = np.array(one.jaccard, np.float64)  # no number where two have no matrix in common
+    grid = np.array(one.jaccard, np.float64)  # NaN where two masks have no matrix in common
     image: Any = axes.imshow(grid, vmin=0, vmax=1, cmap="viridis")
     axes.grid(visible=False)
     axes.set_xticks(range(len(one.names)), one.names, rotation=60, ha="right", fontsize=7)

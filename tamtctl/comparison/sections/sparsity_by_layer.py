@@ -23,7 +23,7 @@ _CAPTION = (
     "layers."
 )
 _OUTSIDE = "-"
-_ALIKE = 0.005  # between sparsities that nobody could tell apart in a figure
+_ALIKE = 0.005  # sparsities that differ by less look alike in a figure
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class LayerSparsities(Found):
     """The sparsities of every method's mask.
 
     Attributes:
-        comparison: What they are of.
-        embeddings: The matrices that words are looked up in.
+        comparison: The comparison.
+        embeddings: Names of the embedding matrices.
     """
 
     comparison: Comparison
     embeddings: frozenset[str]
 
     def table(self) -> Table:
-        """Return a row for all methods of a level that have the same sparsities."""
+        """Return the sparsities; methods of a level with the same ones share a row."""
         rows: dict[tuple[str, ...], list[str]] = {}
         for method, level, masks in self._masks():
             parts = (
@@ -57,7 +57,7 @@ class LayerSparsities(Found):
         )
 
     def preface(self) -> list[str]:
-        """Return why a figure would show nothing."""
+        """Return why there is no figure, if all layers have the same sparsity."""
         alike = sorted({level for _, level, _ in self._masks()} - set(self._uneven()))
         if not alike:
             return []
@@ -68,16 +68,16 @@ class LayerSparsities(Found):
         ]
 
     def picture(self) -> Picture | None:
-        """Return the sparsities over the layers, a panel for each level where they differ."""
+        """Return the sparsities by layer, a panel for each level at which they differ."""
         return Picture(_CAPTION, self._drawn) if self._uneven() else None
 
     def _uneven(self) -> list[Level]:
-        """Return the levels at which a mask has not the same sparsity in all layers."""
+        """Return the levels at which the layers of a mask differ in sparsity."""
         shares = [(level, _by_layer(masks).values()) for _, level, masks in self._masks()]
         return sorted({level for level, of in shares if max(of) - min(of) > _ALIKE})
 
     def _masks(self) -> Sequence[tuple[str, Level, PackedMasks]]:
-        """Return label, level and mask of every method, that of its first seed."""
+        """Return label, level and mask of every method, with its first seed."""
         return [
             (group[0].label, level, group[0].masks)
             for groups in by_method(self.comparison).values()
@@ -109,7 +109,7 @@ def find(comparison: Comparison, opened: Opened) -> LayerSparsities | None:
 
 
 def _by_layer(masks: PackedMasks) -> Mapping[str, float]:
-    """Return layer → share of zeros; what is outside the layers comes first."""
+    """Return layer → share of zeros; matrices outside the layers come first."""
     return {
         layer: share
         for layer, names in in_order(grouped(masks.packed, layer_of)).items()
@@ -118,7 +118,7 @@ def _by_layer(masks: PackedMasks) -> Mapping[str, float]:
 
 
 def _sparsity(masks: PackedMasks, names: Sequence[str]) -> float | None:
-    """Return the share of zeros in some matrices, None if there are none."""
+    """Return the share of zeros in the named matrices, None without any."""
     total = sum(math.prod(masks.shapes[name]) for name in names)
     return 1 - sum(masks.kept[name] for name in names) / total if total else None
 

@@ -1,15 +1,14 @@
-"""The shelf of sections: what a comparison's report consists of, in the order of its pages.
+"""The shelf of sections of a comparison's report, in the order of the report.
 
-Imports nothing heavy. To add one: a file beside this one, and a row in `SECTIONS`; from another
-package or a script the same by `register`. The report in all its forms, the terminal and ``--json``
-then have it. The file defines
+Imports nothing heavy. To add a section, add a file beside this one and a row to `SECTIONS`; another
+package or a script calls `register`. The report in all its forms, the terminal and ``--json`` then
+have it. The file defines
 
     find(comparison: Comparison, opened: Opened) -> Found | None
 
-which is called once everything is measured, and returns what it found, in a class of its own that
-says it in the first paragraph, sentences, a table, a figure and JSON fields
-(`tamtctl.comparison.found.Found`); None if there is nothing to say. `same_mask` is the shortest
-example.
+which is called once everything is measured. It returns a subclass of
+`tamtctl.comparison.found.Found`, whose methods give sentences, a table, a figure and JSON fields,
+or None if there is nothing to say. `same_mask` is the shortest example.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ class Section(Row):
 
     Attributes:
         title: The headline of its table.
-        place: Where its table stands: ``first``, without a headline above all sentences, and on
-            the terminal, too; in the ``middle``, behind the figures; or ``last``, if it is long.
+        place: Where its table is: ``first``, before all sentences, without a headline, and also on
+            the terminal; ``middle``, after the figures; or ``last``, for a long one.
         figure: The name of its figure's files; by default its own name.
     """
 
@@ -50,14 +49,14 @@ class Section(Row):
 
 
 class Sections(Shelf[Section]):
-    """The shelf of sections: no two of them write one figure's file."""
+    """The shelf of sections, no two of which write the same figure file."""
 
     def register(self, row: Section) -> Section:
         """Put one more section on the shelf, for as long as the process lives.
 
         Raises:
-            UsageError: Its name or that of its figure is taken or is no name, or there is no such
-                place.
+            UsageError: The name of the section or of its figure is taken or invalid, or its place
+                is none of the three.
         """
         if row.place not in get_args(Place):
             raise UsageError(
@@ -106,5 +105,5 @@ register = SECTIONS.register
 
 
 def in_order(found: Mapping[str, Found]) -> list[tuple[Section, Found]]:
-    """Return each section that found something, and what it found, in the order of the shelf."""
+    """Return pairs of a section and what it found, in the order of the shelf."""
     return [(section, found[name]) for name, section in SECTIONS.items() if name in found]

@@ -1,4 +1,4 @@
-"""Measuring how large and how fast models are, in turns with the dense one."""
+"""The function `bench`: size, load time and latency of models, in turns with the dense one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tamtctl.tasks.run_facts import RunFacts
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.places import ticket_names
 
-_WIDE = 0.25  # between a quarter and three quarters of the runs, as a share of the median
+_WIDE = 0.25  # interquartile range of the times, as a share of their median, that is worth a note
 
 
 @watched(default_watcher)
@@ -52,14 +52,14 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
     """Measure sizes, load times and latencies of models, and their quality if a task is given.
 
     All models run in turns on the same random tokens, so that a busy machine slows all of them
-    down; a ratio to the dense model is taken within each round.
+    down. The ratio to the dense model is taken within each round.
 
     Args:
         config: What to measure.
-        watcher: Is told how it goes; by default the reader of a notebook is.
+        watcher: Is told how it goes; by default, a notebook shows it and a script shows nothing.
 
     Raises:
-        TamtctlError: A model cannot be loaded, or a size is more than it can take.
+        TamtctlError: A model cannot be loaded, or cannot take texts of a length.
 
     Example:
         >>> measured = tamtctl.bench(speeds)
@@ -91,7 +91,11 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
 
 
 def _subjects(config: BenchConfig, dense: str | None) -> list[Subject]:
-    """Return what is measured, the dense model first."""
+    """Return the models to measure, the dense one first.
+
+    Raises:
+        UsageError: A name is that of a ticket.
+    """
     names = list(dict.fromkeys((*([dense] if dense else []), *config.folders)))
     for name in names:
         if (expanded(name) / METADATA_FILE).is_file() or name in ticket_names():
@@ -100,7 +104,7 @@ def _subjects(config: BenchConfig, dense: str | None) -> list[Subject]:
 
 
 def _check_tasks(config: BenchConfig) -> None:
-    """Refuse a task that nobody knows, before any work: neither we nor a fine-tuned checkpoint."""
+    """Refuse, before any work, a task that is no known one and not that of a checkpoint."""
     facts = (RunFacts.read(expanded(name)) for name in config.folders)
     own = [one.task.name for one in facts if one is not None]
     for task in config.tasks:
@@ -114,7 +118,7 @@ def _measured(
     latencies: Mapping[Size, Latency],
     loading: float,
 ) -> Measured:
-    """Return a model with its sizes and its quality beside its times."""
+    """Return the row of a model: its sizes, quality and times."""
     quality, without = _quality(config, subject, dense)
     files = subject.files()
     bytes_, compressed = size_of(files) if files else (None, None)
@@ -145,7 +149,7 @@ def _dense(config: BenchConfig) -> str | None:
 
 
 def _check_sizes(subjects: Sequence[Subject], sizes: Sequence[Size]) -> int:
-    """Return how many tokens all models know; none may be too long for one of them."""
+    """Return the smallest vocabulary of the models, and refuse lengths that one cannot take."""
     least = 2**31
     for one in subjects:
         words, longest = one.limits()
@@ -199,7 +203,7 @@ def _quality(
 
 
 def _evaluation(config: BenchConfig, name: str, task: str, dense: str | None) -> EvaluateConfig:
-    """Return how a model's quality is measured, with the settings that the task takes."""
+    """Return the configuration by which evaluate measures a model's quality on a task."""
     if task in MEASURES:
         needed = {one: getattr(config, one) for one in MEASURES[task].needs}
         return EvaluateConfig(name=name, task=task, **needed)
@@ -212,7 +216,7 @@ def _evaluation(config: BenchConfig, name: str, task: str, dense: str | None) ->
 
 
 def _noise(rows: Sequence[Measured], load: float, cores: int) -> Iterator[str]:
-    """Yield how far the times can be trusted."""
+    """Yield notes on how far the times can be trusted."""
     if load > cores / 2:
         yield (
             f"the machine was busy before this began (a load of {load:.1f} on {cores} cores): the "

@@ -1,4 +1,4 @@
-"""What a measurement of speed is told, each setting declared once; imports nothing heavy."""
+"""The settings of ``bench``, each declared once; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.tasks.benchmarks.table import measured_without_training
 from tamtctl.tasks.registry import TASKS
 
-DENSE = "dense"  # of --against: the model that a recovered checkpoint says it was made of
+DENSE = "dense"  # value of --against: the base model that a recovered checkpoint names
 
 
 @configuration
 class BenchConfig(Config):
-    """Which folders are measured, beside which, and at what sizes.
+    """The models that are measured, the dense one beside them, and the sizes of input.
 
     Example:
         >>> speeds = tamtctl.BenchConfig(
@@ -66,7 +66,7 @@ class BenchConfig(Config):
     )
     tasks: Sequence[str] = setting(
         default=(),
-        help="Quality to put beside: a task or a loss that evaluate measures, one of {choices}. "
+        help="Also measure quality: a task or a loss that evaluate measures, one of {choices}. "
         "May be given several times.",
         panel=METHOD,
         choices=lambda: (*measured_without_training(), *TASKS),

@@ -21,10 +21,10 @@ _MARKERS = "osD^vP*X<>"
 
 
 def check_figure(file: Path, tasks: Sequence[str]) -> None:
-    """Refuse a figure that cannot be drawn, before any work.
+    """Check, before any work, that a figure can be drawn.
 
     Raises:
-        UsageError: Its name has another ending, or there is no quality to draw.
+        UsageError: The file ends neither in .png nor in .svg, or no task is given.
     """
     if file.suffix.lower() not in FORMATS:
         raise UsageError(f"--figure must end in {' or '.join(FORMATS)}, got {file.name!r}")
@@ -33,10 +33,10 @@ def check_figure(file: Path, tasks: Sequence[str]) -> None:
 
 
 def save_figure(file: Path, result: BenchResult, task: str) -> None:
-    """Draw quality against the latency at the largest size, and against the size on the disk.
+    """Draw quality against the latency at the largest input, and against the size on disk.
 
     Raises:
-        TamtctlError: No model has a quality, or the file cannot be written.
+        TamtctlError: No model has a quality for the task, or the file cannot be written.
     """
     shown = [row for row in result.rows if task in row.quality]
     if not shown:

@@ -1,4 +1,4 @@
-"""What a measurement of speed found."""
+"""The result of a measurement of size and speed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Measured:
     """A model, measured.
 
     Attributes:
-        name: As asked for.
+        name: The model as the user named it.
         backend: ``torch``, or the name of the ONNX file.
-        is_dense: Whether the others are measured beside it.
-        bytes: Size of its files; None if they are not in a folder here.
-        compressed: The same, compressed by zstandard.
-        load_seconds: Median time of loading, from files that are in memory already.
-        latencies: How long a run takes.
+        is_dense: Whether it is the dense model, which the others are compared with.
+        bytes: Size of its files; None if it is no local folder.
+        compressed: Bytes of its files after compression by zstandard; None as above.
+        load_seconds: Median seconds of loading, with the files in the disk cache.
+        latencies: Size of input → how long a run takes.
         quality: Task → its metric's name, the value, and its standard error or None.
         without_quality: Task → why there is no quality.
     """
@@ -38,7 +38,7 @@ class Measured:
     without_quality: Mapping[str, str]
 
     def tokens_per_second(self, size: Size) -> float:
-        """Return how many tokens are read in a second."""
+        """Return how many tokens a second are processed at a size of input."""
         return size.tokens / self.latencies[size].median
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,11 +70,11 @@ class BenchResult(Shown):
 
     Attributes:
         rows: The models, the dense one first.
-        sizes: At which they were run.
-        rounds: How often each, in turns.
-        cores: Of the machine.
-        load: What else the machine did: processes that ran or waited on average, at first.
-        notes: What a person should know of the measurement, a line each.
+        sizes: The sizes of input.
+        rounds: How often each model ran at each size.
+        cores: CPU cores of the machine.
+        load: The load average of the machine at the start: processes that ran or waited.
+        notes: Notes on the measurement, a line each.
 
     Example:
         >>> measured.rows[0].name  # of tamtctl.bench

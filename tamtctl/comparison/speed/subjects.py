@@ -20,7 +20,7 @@ from tamtctl.models.onnx.session import OnnxModel, onnx_files
 from tamtctl.models.timing import Run, run_of
 
 TORCH = "torch"
-_LEVEL = 3  # of zstandard: what transports use, and quick
+_LEVEL = 3  # of zstandard; quick, and usual for transfers
 _PIECE = 2**20
 
 
@@ -29,9 +29,9 @@ class Subject:
     """A model that is measured.
 
     Attributes:
-        name: As asked for.
+        name: The model as the user named it.
         backend: ``torch``, or the name of the ONNX file.
-        file: The ONNX file; None: torch loads the model by its name.
+        file: The ONNX file; None if torch loads the model by its name.
     """
 
     name: str
@@ -39,9 +39,9 @@ class Subject:
     file: Path | None = None
 
     def files(self) -> list[Path]:
-        """Return the files that a user of it needs; empty if they are not in a folder here.
+        """Return the files that a user of it needs; empty if it is no local folder.
 
-        In a folder with both, weights of torch are not counted for a graph, nor graphs for torch.
+        In a folder with both, a graph leaves out torch's weights, and torch leaves out graphs.
         """
         folder = ModelFiles.of(self.name).folder
         if folder is None:
@@ -54,13 +54,13 @@ class Subject:
         return [p for p in everything if p not in weights and (p not in graphs or p == self.file)]
 
     def load(self, threads: int) -> Run:
-        """Load it, to be run on so many threads; torch's number is that of the process."""
+        """Load it, to be run on so many threads; for torch, the process sets their number."""
         if self.file is not None:
             return OnnxModel(self.file, threads)
         return run_of(HeadedModel.as_it_is(self.name).network)
 
     def limits(self) -> tuple[int, int]:
-        """Return how many tokens it knows, and how many it takes at once."""
+        """Return the size of its vocabulary, and how many tokens a text may have."""
         skeleton = skeleton_of(load_config(self.name))
         table = skeleton.get_input_embeddings()
         assert isinstance(table, nn.Embedding)
@@ -68,10 +68,10 @@ class Subject:
 
 
 def subjects_of(name: str) -> list[Subject]:
-    """Return what there is to measure of a model: its checkpoint, and every ONNX graph.
+    """Return the subjects of a model: its checkpoint, and every ONNX graph.
 
     Raises:
-        ModelError: There is none.
+        ModelError: There is neither.
     """
     folder = ModelFiles.of(name).folder
     if folder is None:
@@ -86,7 +86,7 @@ def subjects_of(name: str) -> list[Subject]:
 
 
 def size_of(files: list[Path]) -> tuple[int, int]:
-    """Return the bytes of files, and what zstandard makes of them."""
+    """Return the bytes of files, and their bytes after compression by zstandard."""
     compressed = 0
     for file in files:
         packer = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
@@ -98,7 +98,7 @@ def size_of(files: list[Path]) -> tuple[int, int]:
 
 
 def load_seconds(subject: Subject, threads: int, times: int = 3) -> float:
-    """Return the median time of loading it, its files being in memory already."""
+    """Return the median seconds of loading it, with its files in the disk cache."""
     seconds = []
     for _ in range(times):
         started = time.perf_counter()

@@ -52,9 +52,9 @@ def test_the_number_of_neurons_is_next_to_the_target(
 
     if curve(1) > target:
         with pytest.raises(UsageError, match="cannot be reached: with 1 of"):
-            count_for_latency(measuring(curve), target, neurons)
+            count_for_latency(measuring(curve), target, neurons, "it")
         return
-    count, ratio = count_for_latency(measuring(curve), target, neurons)
+    count, ratio = count_for_latency(measuring(curve), target, neurons, "it")
     assert 1 <= count < neurons
     assert ratio.value == curve(count)
     step = max(1, neurons // 64)
@@ -74,7 +74,7 @@ def test_noise_gives_a_number_that_was_measured(
         return noise[count % 4]
 
     try:
-        count, ratio = count_for_latency(measuring(curve), target, neurons)
+        count, ratio = count_for_latency(measuring(curve), target, neurons, "it")
     except UsageError:
         return
     assert count in asked
@@ -124,7 +124,10 @@ NEURONS = "--pattern neurons --latency 0.75"
         (f"{NEURONS} --latency-length 500 --threads 1", "--latency-length 500 is more than"),
         (f"{NEURONS} --latency-threads 5000 --threads 1", "--latency-threads 5000 is more than"),
         # So short a time no model of one neuron takes.
-        ("--pattern neurons --latency 0.001 --latency-batch 1 --latency-length 8", "be reached"),
+        (
+            "--pattern neurons --latency 0.001 --latency-batch 1 --latency-length 8",
+            "with its masked-lm head still takes",
+        ),
     ],
 )
 @pytest.mark.usefixtures("working_folder")
@@ -157,7 +160,7 @@ def test_a_request_is_named_by_what_it_asks_for() -> None:
     assert not any("latency" in name for name in others[-1].to_dict())
 
 
-FOUND = FoundLatency(0.75, Size(1, 32, 128), 288, 512, Interval(0.76, 0.74, 0.78))
+FOUND = FoundLatency(0.75, Size(1, 32, 128), None, 288, 512, Interval(0.76, 0.74, 0.78))
 
 
 def test_what_was_measured_can_be_kept_and_is_told(tmp_path: Path) -> None:
@@ -170,9 +173,10 @@ def test_what_was_measured_can_be_kept_and_is_told(tmp_path: Path) -> None:
     done = replace(FOUND, exported=Interval(0.79, 0.77, 0.81))
     assert FoundLatency.from_dict(done.to_dict()) == done
     assert str(done) == (
-        "0.79 × dense [0.770, 0.810] at 32 × 128, 1 thread, torch, with 288 of 512 neurons in each "
+        "0.79 × dense [0.770, 0.810] at 32 × 128, 1 thread, torch, for 288 of 512 neurons in each "
         "layer; 0.75 is asked for"
     )
+    assert "[0.770, 0.810] with its masked-lm head at 32" in str(replace(done, head="masked-lm"))
 
 
 def test_a_target_that_is_missed_has_a_line() -> None:
@@ -211,6 +215,7 @@ def test_a_search_for_a_latency(text_file: Path, tmp_path: Path, run: Run) -> No
     told = found.to_dict()["latency"]
     assert json.loads(json.dumps(told)) == json.loads(json.dumps(ticket.metrics["latency"]))
     size = {"backend": "torch", "batch": 8, "length": 32, "threads": 1, "target": 0.6}
+    size |= {"head": "masked-lm"}
     assert size.items() <= told.items()
     assert (told["miss"] is None) == (abs(told["exported"]["value"] - 0.6) <= 0.05)
     assert "latency.exported.value" in card(ticket)

@@ -25,13 +25,16 @@ _MOST_DIGITS = 18
 Measure = Callable[[Sequence[int]], Mapping[int, Interval]]
 
 
-def count_for_latency(measure: Measure, target: float, neurons: int) -> tuple[int, Interval]:
+def count_for_latency(
+    measure: Measure, target: float, neurons: int, what: str
+) -> tuple[int, Interval]:
     """Return how many neurons have a latency next to the target, and the latency that they have.
 
     Args:
         measure: Measures numbers of neurons, several at a time.
         target: The latency that is asked for, as a share of the dense model's.
         neurons: How many the dense model has.
+        what: What is timed, for the error.
 
     Raises:
         UsageError: A single neuron takes longer.
@@ -41,7 +44,7 @@ def count_for_latency(measure: Measure, target: float, neurons: int) -> tuple[in
     if found[fewest].value > target:
         raise UsageError(
             f"--latency {target:g} cannot be reached: with {fewest} of {neurons:,} neurons in each "
-            f"layer the model still takes {found[fewest].value:.2f} × the dense one's time "
+            f"layer {what} still takes {found[fewest].value:.2f} × the dense one's time "
             f"{found[fewest].brackets}; give more than that"
         )
     for _ in range(_MOST_TRIED):

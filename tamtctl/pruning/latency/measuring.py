@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from tamtctl.foundations.estimates import Interval
 from tamtctl.foundations.working import work
 from tamtctl.models.encoder import check_length, maskable_matrices
-from tamtctl.models.heads import HeadedModel
+from tamtctl.models.heads import NONE, HeadedModel
 from tamtctl.models.sizes import Size
 from tamtctl.models.structures import Structures
 from tamtctl.models.timing import (
@@ -32,7 +32,7 @@ from tamtctl.models.timing import (
     timed_in_turns,
 )
 from tamtctl.pruning.latency.counting import count_for_latency
-from tamtctl.pruning.latency.record import FoundLatency
+from tamtctl.pruning.latency.record import FoundLatency, with_head
 from tamtctl.pruning.patterns import find_pattern
 from tamtctl.pruning.patterns.structured import spread
 from tamtctl.ticket.exporting import export
@@ -58,7 +58,8 @@ def neurons_for_latency(model: str, pattern: str, target: float, size: Size) -> 
         ModelError: It cannot be loaded, or its configuration cannot say how many are left.
     """
     check_threads("latency-threads", size.threads)
-    dense = HeadedModel.as_it_is(model).network
+    headed = HeadedModel.as_it_is(model)
+    dense, head = headed.network, None if headed.head == NONE else headed.head
     check_length(size.length, dense, told="--latency-length")
     shapes = {name: tuple(weight.shape) for name, weight in maskable_matrices(dense).items()}
     layers = find_pattern(pattern).structures(shapes)
@@ -68,8 +69,9 @@ def neurons_for_latency(model: str, pattern: str, target: float, size: Size) -> 
         models = [_with_first(count, dense, layers) for count in counts]
         return dict(zip(counts, _ratios(dense, models, size), strict=True))
 
-    neurons, chosen = count_for_latency(measure, target, of)
-    return FoundLatency(target, size, neurons, of, chosen)
+    what = f"the model{with_head(head)}"
+    neurons, chosen = count_for_latency(measure, target, of, what)
+    return FoundLatency(target, size, head, neurons, of, chosen)
 
 
 def exported_latency(ticket: Ticket, model: str, size: Size) -> Interval:

@@ -33,6 +33,7 @@ class FoundLatency:
     Attributes:
         target: The latency that is asked for, as a share of the dense model's.
         size: At which models are run.
+        head: The head that they are run with, which stays as it is; None: with none.
         neurons: How many are kept in each layer.
         of: How many the dense model has.
         chosen: The latency of so many, as they were chosen.
@@ -42,6 +43,7 @@ class FoundLatency:
 
     target: float
     size: Size
+    head: str | None
     neurons: int
     of: int
     chosen: Interval
@@ -81,8 +83,9 @@ class FoundLatency:
         """Say in a line what was measured last."""
         ratio = self.exported or self.chosen
         return (
-            f"{ratio.value:.2f} × dense {ratio.brackets} at {self.size}, {_BACKEND}, with "
-            f"{self.neurons:,} of {self.of:,} neurons in each layer; {self.target:g} is asked for"
+            f"{ratio.value:.2f} × dense {ratio.brackets}{with_head(self.head)} at {self.size}, "
+            f"{_BACKEND}, for {self.neurons:,} of {self.of:,} neurons in each layer; "
+            f"{self.target:g} is asked for"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,6 +94,7 @@ class FoundLatency:
             "target": self.target,
             "backend": _BACKEND,
             **asdict(self.size),
+            "head": self.head,
             "neurons": self.neurons,
             "of": self.of,
             "chosen": self.chosen.to_dict(),
@@ -106,19 +110,19 @@ class FoundLatency:
         Raises:
             TypeError: It is something else.
         """
-        if missing := {"target", "threads", "batch", "length", "neurons", "of", "chosen"} - {
-            *values
-        }:
-            raise TypeError(f"{min(missing)} is missing")
-        exported = values.get("exported")
-        return cls(
-            target=values["target"],
-            size=Size(values["threads"], values["batch"], values["length"]),
-            neurons=values["neurons"],
-            of=values["of"],
-            chosen=Interval(**values["chosen"]),
-            exported=None if exported is None else Interval(**exported),
-        )
+        try:
+            exported = values.get("exported")
+            return cls(
+                target=values["target"],
+                size=Size(values["threads"], values["batch"], values["length"]),
+                head=values["head"],
+                neurons=values["neurons"],
+                of=values["of"],
+                chosen=Interval(**values["chosen"]),
+                exported=None if exported is None else Interval(**exported),
+            )
+        except KeyError as error:
+            raise TypeError(f"{error} is missing") from error
 
     def write(self, run: Path) -> None:
         """Keep it in a run's folder."""
@@ -140,3 +144,8 @@ class FoundLatency:
                 f"{str(run / LATENCY)!r}, which says how many neurons the run keeps, cannot be "
                 "read; --force measures anew"
             ) from error
+
+
+def with_head(head: str | None) -> str:
+    """Say which head a model is run with; nothing if with none."""
+    return "" if head is None else f" with its {head} head"

@@ -17,7 +17,7 @@ from tamtctl.foundations.setting_types import SettingType
 from tamtctl.models.usual_rows import embeds_sentences
 from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.cuts import ONE_TARGET, SPARSITY_NEEDED, check_sparsity, imp_steps
-from tamtctl.pruning.methods import IMP, TAMT, methods
+from tamtctl.pruning.methods import IMP, TAMT, TRAINED, methods
 from tamtctl.pruning.objectives import objectives, terms_of, usual_for_sentences
 from tamtctl.pruning.patterns import find_pattern
 from tamtctl.pruning.settings import NATS
@@ -120,8 +120,11 @@ def _following(name: str, told: _Values, rule: Callable[[float], float]) -> _Val
     Raises:
         UsageError: That is not known, since a latency is asked for, and the setting is not given.
     """
-    if told["sparsity"] is not None:
-        return {name: rule(told["sparsity"])}
+    sparsity = told["sparsity"]
+    if sparsity is None and told["method"] not in TRAINED:
+        sparsity = 0.0  # any will do: nothing is trained by the rule
+    if sparsity is not None:
+        return {name: rule(sparsity)}
     if name not in told:
         option = name.replace("_", "-")
         raise UsageError(

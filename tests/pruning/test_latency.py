@@ -160,6 +160,15 @@ def test_a_request_is_named_by_what_it_asks_for() -> None:
     assert not any("latency" in name for name in others[-1].to_dict())
 
 
+@pytest.mark.parametrize("recipe", ["nano", "fast", "paper"])
+def test_what_trains_nothing_needs_no_rate_and_no_steps(recipe: str, tiny_model: Path) -> None:
+    config = SearchConfig.from_recipe(
+        recipe, latency=0.75, model=str(tiny_model), corpus="text.txt", pattern="neurons",
+        method="magnitude",
+    )  # fmt: skip
+    assert config.sparsity is None
+
+
 FOUND = FoundLatency(0.75, Size(1, 32, 128), None, 288, 512, Interval(0.76, 0.74, 0.78))
 
 

@@ -48,7 +48,7 @@ def test_the_number_of_neurons_is_next_to_the_target(
     least, power = shape
 
     def curve(count: int) -> float:
-        return least + (1 - least) * (count / neurons) ** power
+        return float(least + (1 - least) * (count / neurons) ** power)
 
     if curve(1) > target:
         with pytest.raises(UsageError, match="cannot be reached: with 1 of"):

@@ -120,7 +120,7 @@ class PreparedSearch:
 
         watched_training = WatchedTraining(config, training, evaluate)
         # Scores that were trained for another number of neurons are none to go on from.
-        inputs = run.identity if latency is None else run.identity | latency.identity
+        inputs = {**run.identity, **(latency.identity if latency else {})}
         checkpoints = Checkpoints(run.path / CHECKPOINTS, inputs, compute.circumstances)
         return cls(
             config=config,

@@ -232,7 +232,7 @@ def test_a_search_for_a_latency(text_file: Path, tmp_path: Path, run: Run) -> No
     assert again == replace(found, already_done=True, resumed_from=again.resumed_from)
     planned = run(
         "search", *"--model wide --pattern neurons --latency 0.6 --latency-batch 8".split(),
-        *"--latency-length 32 --sequence-length 16 --steps 2 --dry-run".split(),
+        *"--latency-length 32 --sequence-length 16 --method magnitude --dry-run".split(),
         "--corpus", text_file, "--device", "cpu",
     )  # fmt: skip
     assert planned.code == 0, planned.err

@@ -1,4 +1,4 @@
-"""What a search is told: its settings, and what they must be to each other.
+"""The configuration of a search: its settings, and which of them go together.
 
 Imports nothing heavy, so that the command line can check a request before it loads torch.
 """
@@ -31,11 +31,11 @@ from tamtctl.pruning.recipes import Recipe, recipe_values
 from tamtctl.pruning.settings import MOST_STEPS, STEPS, TWO_VALUED, SearchSettings
 from tamtctl.ticket.format.patterns import is_sliced
 
-# What a configuration is told, as its constructor declares it.
+# The parameters of a configuration's constructor, and the configuration that it makes.
 Changes = ParamSpec("Changes")
 Made = TypeVar("Made")
 
-_FLOOR = 0.02  # saves a matrix from vanishing
+_FLOOR = 0.02  # least share of its weights that a matrix keeps by default
 
 
 @configuration
@@ -71,7 +71,7 @@ class SearchConfig(SearchSettings):
             )
 
     def _check_latency(self) -> None:
-        """Check what a latency asks for, and settle how it is measured."""
+        """Check the settings of a latency, and fill in the size at which it is measured."""
         if self.latency is None:
             for name in USUAL_SIZE:
                 if getattr(self, name) is not None:
@@ -100,7 +100,7 @@ class SearchConfig(SearchSettings):
 
     def _check_pattern(self) -> None:
         row = find_pattern(self.pattern)
-        if self.latency is not None:  # the sparsity follows, and any will do
+        if self.latency is not None:  # the sparsity is found later, and may be any
             return
         if not row.has(self.settled_sparsity):
             raise UsageError(
@@ -202,41 +202,41 @@ class SearchConfig(SearchSettings):
 
     @property
     def settled_sparsity(self) -> float:
-        """Share of zeros; of a search by latency known as soon as that was measured."""
+        """Share of zeros; in a search by latency, only known once the latency has been measured."""
         assert self.sparsity is not None
         return self.sparsity
 
     @property
     def latency_size(self) -> Size:
-        """At which models are run for a latency."""
+        """Texts, tokens and threads with which a latency is measured."""
         sizes = self.latency_threads, self.latency_batch, self.latency_length
         return Size(*(value for value in sizes if value is not None))  # settled together
 
     @property
     def is_trained(self) -> bool:
-        """Whether it takes training, and is neither one-shot nor derived from a search."""
+        """Whether the search trains: it is neither one-shot nor derived from kept scores."""
         return self.method in TRAINED and self.from_scores is None
 
     @property
     def head_rate(self) -> float:
-        """Peak learning rate of the masked-LM head that trains along with a mask; 0: it stays."""
+        """Peak learning rate of the masked-LM head, which trains along with a mask; 0: frozen."""
         if self.head_learning_rate is not None:
             return self.head_learning_rate
         return self.learning_rate if self.init_scores == TWO_VALUED else 0.0
 
     @property
     def terms(self) -> Terms:
-        """What the objective is a sum of."""
+        """The terms that the objective is a sum of."""
         return terms_of(self.objective)
 
     @property
     def criterion(self) -> Criterion:
-        """What ranks the weights of the initial mask, which a one-shot method ends with."""
+        """What ranks the weights of the initial mask, the final one of a one-shot method."""
         return _first(self.method, *([] if self.from_scores else [self.init]))
 
     @property
     def budgets_by(self) -> Criterion | None:
-        """What says how many weights each matrix keeps; None: all have the same sparsity."""
+        """The criterion that sets the matrices' budgets; None if all have the same sparsity."""
         if ALLOCATIONS[self.allocation].is_uniform:
             return None
         if self.budget_criterion is not None:
@@ -245,12 +245,12 @@ class SearchConfig(SearchSettings):
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:
-        """All criteria that it asks: of the order, and of budgets."""
+        """All criteria that the search uses: for the order, and for budgets if there are any."""
         return (self.criterion, *([self.budgets_by] if self.budgets_by else []))
 
     @property
     def least_share(self) -> float:
-        """The share of its weights that a matrix keeps at least, if not all are alike."""
+        """The least share of its weights that a matrix keeps, where budgets differ."""
         return _FLOOR if self.floor is None else self.floor
 
     @property
@@ -261,7 +261,7 @@ class SearchConfig(SearchSettings):
     def to_dict(self) -> dict[str, Any]:
         """Return what determines the ticket as plain JSON values, for ``ticket.json`` and the run.
 
-        How a search is watched is left out: it is still the same search.
+        Settings that only watch a search are left out: they do not change its ticket.
         """
         told = super().to_dict()
         if self.patience is None:  # evaluations that stop nothing change nothing

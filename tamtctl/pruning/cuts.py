@@ -1,4 +1,4 @@
-"""Sparsities: what is one, and which ones iterative pruning passes on its way to it."""
+"""Sparsities: which numbers are valid, and which ones iterative pruning passes on its way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ONE_TARGET = "--sparsity and --latency both say how much is pruned; give one of 
 
 def check_sparsity(value: float) -> None:
     """Raise UsageError unless ``value`` is a sparsity: a share of zeros in [0, 1)."""
-    if not (isinstance(value, float | int) and 0 <= value < 1):  # NaN compares false
+    if not (isinstance(value, float | int) and 0 <= value < 1):  # a NaN fails the comparison
         hint = f"; did you mean {value / 100:g}?" if 1 < value < 100 else ""
         raise UsageError(f"--sparsity must be at least 0 and below 1, got {value:g}{hint}")
 
@@ -18,7 +18,7 @@ def check_sparsity(value: float) -> None:
 def cut_sparsities(sparsity: float) -> tuple[float, ...]:
     """Return the sparsity after each cut of iterative magnitude pruning: 0.1, 0.2, … ``sparsity``.
 
-    Every cut takes a tenth of the original weights; the last one takes what is left to take.
+    Every cut prunes a tenth of the original weights; the last one prunes the rest.
     """
     tenths = (count / 10 for count in range(1, 10))
     return (*(tenth for tenth in tenths if tenth < sparsity), sparsity)

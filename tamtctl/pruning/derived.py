@@ -1,4 +1,4 @@
-"""Tickets that are derived from the scores that a search kept, at another sparsity."""
+"""Deriving a ticket of another sparsity from the scores that a search kept."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def derived_config(run: Path | str, sparsity: float, **changes: Any) -> SearchCo
     """Return the configuration of a ticket derived from the scores of a search.
 
     Args:
-        run: The folder of the search, which kept its scores.
+        run: The folder of a search that kept its scores.
         sparsity: Share of zeros in the derived ticket.
-        **changes: Where to compute; None leaves what the search had.
+        **changes: ``precision``, ``device`` or ``threads``; None leaves the search's value.
 
     Raises:
-        UsageError: There is no run of a search by mask training.
+        UsageError: The folder holds no search by mask training.
     """
     told = SearchConfig.settled({"from_scores": run, "sparsity": sparsity})
     run = str(told["from_scores"])
     try:
         values = json.loads((expanded(run) / "config.json").read_text(encoding="utf-8"))
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        values.setdefault("rows", BLOCKS)  # which is left out
+        values.setdefault("rows", BLOCKS)  # the default, which the file leaves out
         config = SearchConfig(**values)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(

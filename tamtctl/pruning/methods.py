@@ -1,4 +1,4 @@
-"""How a mask is found: every ``--method`` of a search, and what a comparison calls them.
+"""The methods of a search (``--method``), and the names that a comparison has for them.
 
 Imports nothing heavy. Mask training (``tamt``) stands in a comparison once for every objective, as
 ``tamt-mlm``; iterative magnitude pruning (``imp``) and the one-shot methods stand for themselves.
@@ -34,14 +34,14 @@ class Method:
 
     Attributes:
         name: What it is called, such as ``tamt-kd`` or ``imp``.
-        method: The same for a search.
-        objective: What the search is told to train for; a one-shot mask has none, and is searched
-            for with one that needs no masked-LM head.
+        method: The ``--method`` of a search for it.
+        objective: The ``--objective`` of a search for it. A one-shot method trains for none, and
+            takes one that needs no masked-LM head.
         label: What tables and sentences call it.
         style: Colour and marker in figures.
-        is_trained: Whether it is no one-shot mask.
+        is_trained: Whether it trains; a one-shot method does not.
         trains_mask: Whether it is mask training.
-        takes_a_run: Whether its mask cannot be made on the spot, of the weights alone.
+        takes_a_run: Whether its mask takes a run, and cannot be made from the weights alone.
         needs_head: Whether the model needs its pre-trained masked-LM head.
         needs_embeddings: Whether the model has to say how it makes sentence embeddings.
     """
@@ -59,10 +59,10 @@ class Method:
 
 
 def default_methods(*, has_head: bool, has_pooling: bool) -> tuple[str, ...]:
-    """Return what a sweep compares unless it is told: a choice, not a rule.
+    """Return the methods that a sweep compares by default; the choice is a matter of taste.
 
-    Mask training stands there once, with the objective that suits the model. All of it together
-    takes five minutes for the embedded model on two cores.
+    Mask training is among them once, with the objective that suits the model. For nano, all of them
+    together take five minutes on two cores.
 
     Args:
         has_head: Whether the model has a masked-LM head.
@@ -118,7 +118,7 @@ def sweep_methods() -> dict[str, Method]:
 
 
 def known_method(name: str) -> Method | None:
-    """Return what a comparison knows by a name, a combined order included; None if nothing."""
+    """Return the method of a name, which may be a combined order; None if there is none."""
     if COMBINED in name and is_criterion(name):
         row = find_criterion(name)
         return _one_shot(row, _OTHERS[sum(map(ord, row.name)) % len(_OTHERS)])
@@ -147,5 +147,5 @@ def _one_shot(row: Criterion, style: tuple[str, str]) -> Method:
 
 
 def sweep_name(method: str, objective: str | None) -> str:
-    """Return method and objective of a ticket in a word, as a comparison names them."""
+    """Return a comparison's name for the method and objective of a ticket."""
     return f"{method}-{objective}" if method == TAMT and objective else method

@@ -1,4 +1,4 @@
-"""Masks that take no training: of every matrix the weights that a criterion ranks highest."""
+"""Masks that take no training: each matrix keeps the weights that a criterion ranks highest."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class Ranking:
 
     Attributes:
         importance: Name → importance of every weight; the larger is kept.
-        ties: Name → what decides between equally important weights, where the larger value is
-            kept; of a matrix that is missing the earlier weight is.
-        by_row: The matrices whose weights compete within each output row.
-        reached: The matrices that the criterion itself ranks; the others have the order of the
-            `REFERENCE`.
-        passes: The seconds of each pass over text that it took, or had taken before.
+        ties: Name → value of every weight that decides between equally important ones: the larger
+            is kept. In a matrix without an entry the earlier weight is kept.
+        by_row: Names of the matrices whose weights compete within each output row.
+        reached: Names of the matrices that the criterion itself ranks; the `REFERENCE` ranks the
+            others.
+        passes: Seconds of each pass over text behind it, in this run or when its statistics were
+            cached.
     """
 
     importance: dict[str, Tensor]
@@ -42,7 +43,8 @@ class Ranking:
             pattern: Which sets of weights may be kept, a name on the shelf of patterns.
         """
         row = find_pattern(pattern)
-        # A pattern of another kind compares only what it may choose between.
+        # Rows only compete where the pattern follows a threshold; other patterns have their own
+        # groups.
         in_rows = self.by_row & keep.keys() if row.is_followed else frozenset()
         whole = {name: count for name, count in keep.items() if name not in in_rows}
         scores = {name: self.importance[name] for name in whole}
@@ -76,7 +78,7 @@ def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:
     reached = frozenset(scores)
     if left := {name: weights[name] for name in names if name not in scores}:
         scores |= CRITERIA[REFERENCE].scores(Context(weights=left))
-    # The rows of a table are tokens, and no outputs: one that is rare may lose them all.
+    # The rows of a table are tokens, not outputs: a rare token may lose all of its weights.
     tables = context.encoder.embeddings if context.encoder else frozenset()
     by_row = reached - tables if row.group == "row" else frozenset()
     passes = context.calibration.passes if context.calibration else frozenset()
@@ -104,7 +106,7 @@ def one_shot_masks(
 def reference_masks(
     weights: Mapping[str, Tensor], keep: Mapping[str, int], pattern: str = UNSTRUCTURED
 ) -> dict[str, Tensor]:
-    """Return name → mask of the reference, from which flips are counted."""
+    """Return name → mask of the reference criterion, for each matrix of ``keep``."""
     chosen = {name: weights[name] for name in keep}
     return one_shot_masks(REFERENCE, Context(weights=chosen), keep, pattern)
 
@@ -115,16 +117,16 @@ def keep_counts(
     pattern: str = UNSTRUCTURED,
     embeddings: Collection[str] = (),
 ) -> dict[str, int]:
-    """Return name → how many weights a matrix keeps, of those that the pattern is for.
+    """Return name → how many weights a matrix keeps, for the matrices that the pattern applies to.
 
     Args:
         weights: Name → weight.
-        sparsity: Share of zeros, alike in all of them.
+        sparsity: Share of zeros, the same in every matrix.
         pattern: Which sets of weights may be kept.
-        embeddings: The matrices that words are looked up in.
+        embeddings: Names of the word-embedding matrices, which some patterns leave dense.
 
     Raises:
-        UsageError: The matrices cannot be of this pattern.
+        UsageError: The shapes of the matrices do not allow this pattern.
     """
     row = find_pattern(pattern)
     names = weights.keys() if row.is_of_words else weights.keys() - set(embeddings)

@@ -54,14 +54,14 @@ def usual_budgets(objective: str) -> str:
 
 
 def _on_a_small_budget(told: _Values, *, order: str) -> _Values:
-    """Return what short searches have in common.
+    """Return the values that the recipes of short searches have in common.
 
-    Two-valued scores take the rate that suits them best: the denser the mask, the fewer weights
-    must change sides. With a rate that suits 0.8, a search at 0.5 flips needlessly many, and what
-    they gain on its own text they lose on any other.
+    With two-valued scores, the learning rate falls with the sparsity, since in a denser mask fewer
+    weights must change sides. At a rate that suits sparsity 0.8, a search at 0.5 flips needlessly
+    many, which helps on its own text and hurts on any other.
 
     Args:
-        told: As recipes are given it.
+        told: What was asked for, as `RECIPES` get it.
         order: The criterion that mask training starts from.
     """
     values: _Values = {"steps": 240, "batch_size": 16, "sequence_length": 128, "dropout": False}
@@ -102,7 +102,7 @@ def _paper(told: _Values) -> _Values:
 
 
 def _paper_steps(sparsity: float) -> int:
-    """The checkpoint the paper fine-tunes, interpolated between the sparsities it lists."""
+    """The step of the checkpoint that the paper fine-tunes, interpolated between its sparsities."""
     listed = {0.2: 3, 0.3: 6, 0.4: 8, 0.5: 11, 0.6: 14, 0.7: 17, 0.8: 20, 0.9: 22}  # thousands
     points = sorted(listed.items())
     if sparsity <= points[0][0]:
@@ -115,10 +115,10 @@ def _paper_steps(sparsity: float) -> int:
 
 
 def _following(name: str, told: _Values, rule: Callable[[float], float]) -> _Values:
-    """Return a setting that follows from the sparsity.
+    """Return a setting whose value follows from the sparsity; empty if the user gave a value.
 
     Raises:
-        UsageError: That is not known, since a latency is asked for, and the setting is not given.
+        UsageError: A latency leaves the sparsity open, and the user gave no value for the setting.
     """
     sparsity = told["sparsity"]
     if sparsity is None and told["method"] not in TRAINED:
@@ -133,8 +133,8 @@ def _following(name: str, told: _Values, rule: Callable[[float], float]) -> _Val
     return {}
 
 
-# Each is given what is asked for, method, objective and sparsity at least, and returns the rest.
-# The sparsity is None where it follows from a latency.
+# Each takes the values that were asked for, at least method, objective and sparsity, and returns
+# values for other settings. The sparsity is None if it follows from a latency.
 RECIPES: dict[str, Callable[[_Values], _Values]] = {
     "nano": _nano,
     "fast": _fast,
@@ -154,12 +154,12 @@ def recipe_settings() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A TOML file of `SearchConfig` values, as it was when it was read.
+    """The values of a recipe file, a TOML file of `SearchConfig` settings.
 
     Attributes:
-        name: The file, as the user called it.
-        base: The recipe it builds on, which it may name as ``recipe``.
-        values: Its values.
+        name: The file's name, as the user typed it.
+        base: The recipe in `RECIPES` that it builds on: its key ``recipe``, or ``nano``.
+        values: Its values for all methods.
         by_method: Method → the values in its table, such as ``[imp]``.
     """
 
@@ -174,10 +174,10 @@ class Recipe:
 
         Args:
             name: The file.
-            kind: The dataclass of the values that it may hold.
+            kind: The configuration class whose settings it may hold.
 
         Raises:
-            UsageError: There is none, it is not TOML, or a value is refused.
+            UsageError: The file does not exist, is not TOML, or has a value that is refused.
         """
         path = expanded(name)
         if not path.is_file():
@@ -201,7 +201,7 @@ class Recipe:
         return cls(name, base, _checked_values(name, values, kind), by_method)
 
     def of_method(self, method: str) -> _Values:
-        """Return its values for a method: those of the method's table come first."""
+        """Return its values for a method; those in the method's table take precedence."""
         return self.values | self.by_method.get(method, {})
 
     def __str__(self) -> str:
@@ -211,12 +211,12 @@ class Recipe:
 def recipe_values(
     recipe: str | Path | Recipe, kind: type[Config], changes: Mapping[str, Any]
 ) -> _Values:
-    """Return the values of a search: what is asked for, else a recipe file's, else a recipe's.
+    """Return the values of a search: the caller's, else the recipe file's, else the recipe's.
 
     Args:
         recipe: A name in `RECIPES`, or a recipe file or its name.
-        kind: The configuration of the search.
-        changes: What is asked for; None leaves the recipe's.
+        kind: The configuration class of the search.
+        changes: The caller's values; None leaves the recipe's.
 
     Raises:
         UsageError: No such recipe, a file that is not TOML, or a value that is refused.
@@ -280,7 +280,7 @@ def _checked_values(file: str, values: object, kind: type[Config]) -> _Values:
 
 
 def _checked(file: str, key: str, value: Any, kind: SettingType) -> Any:
-    """Return a TOML value as the setting's type, or say which type it should have had."""
+    """Return a TOML value as the setting's type; raise UsageError if it has another type."""
     values = [value] if kind.is_several and type(value) is kind.type_of_one else value
     if kind.is_several:
         if isinstance(values, list) and all(type(one) is kind.type_of_one for one in values):

@@ -1,4 +1,4 @@
-"""The settings of a search, each declared once; what they must be to each other is in `config`.
+"""The settings of a search, each declared once; `config` checks which of them go together.
 
 Imports nothing heavy, so that the command line can make options of them before it loads torch.
 """
@@ -33,7 +33,7 @@ from tamtctl.training.loggers.setting import log_to
 
 TWO_VALUED, NATS = "two-valued", "nats"
 INIT_SCORES = (TWO_VALUED, NATS)
-MOST_STEPS = 10**8  # of a training: years; what is above is a slip of the keyboard
+MOST_STEPS = 10**8  # more would take years, and is a typing error
 STEPS = f"at least 1 and at most {MOST_STEPS:,}"
 
 
@@ -78,7 +78,7 @@ class SearchSettings(Config):
     )
     check_corpus: Sequence[str] = setting(
         default=(),
-        help="Text of a second domain, whose held-out tenth is evaluated on, too.",
+        help="Text of a second domain; the ticket is evaluated on its held-out tenth, too.",
         panel=DATA,
     )
     text_column: str | None = shared.text_column()
@@ -132,16 +132,16 @@ class SearchSettings(Config):
         default=UNIFORM,
         help="How the weights that are kept are shared out over the matrices, one of {choices}.",
         more="`uniform`: all have --sparsity, as in the paper. `global`: one threshold on the "
-        "importance of all weights; the whole model has --sparsity. `by-type`: so have the "
-        "embeddings, and one threshold holds for all other matrices.",
+        "importance of all weights; the whole model has --sparsity. `by-type`: the embeddings have "
+        "--sparsity, and one threshold holds for all other matrices.",
         panel=METHOD,
         choices=ALLOCATIONS,
         before="uniform",
     )
     budget_criterion: str | None = setting(
         default=None,
-        help="What says how many weights a matrix keeps where not all are alike, one of {choices}; "
-        "by default what ranks them, --init or --method.",
+        help="Criterion that sets how many weights each matrix keeps, for an --allocation other "
+        "than uniform, one of {choices}; by default that of --init or --method.",
         more="Its importances must mean the same in every matrix: those of random, swaps and "
         "combined orders do not.",
         panel=METHOD,
@@ -150,8 +150,8 @@ class SearchSettings(Config):
     )
     floor: float | None = setting(
         default=None,
-        help="Share of its weights that a matrix keeps at least where not all are alike; by "
-        "default 0.02.",
+        help="Least share of its weights that a matrix keeps, for an --allocation other than "
+        "uniform; by default 0.02.",
         panel=METHOD,
         check=lambda option, value: require(
             option, 0 <= value < 1, "at least 0 and below 1", value
@@ -161,10 +161,10 @@ class SearchSettings(Config):
     pattern: str = setting(
         default=UNSTRUCTURED,
         help="Which weights a mask may keep together, one of {choices}.",
-        more="`2:4`: of every 4 neighbours in a row 2. `block:4x4`: whole blocks. `neurons`: whole "
-        "feed-forward neurons, in each layer as many, which `export` leaves out. The sparsity is "
-        "the share of what is kept or pruned together; all but unstructured leave embeddings "
-        "dense.",
+        more="`2:4`: 2 of every 4 neighbours in a row. `block:4x4`: whole blocks. `neurons`: whole "
+        "feed-forward neurons, the same number in each layer; `export` leaves pruned ones out. The "
+        "sparsity is the share of weights, blocks or neurons that are pruned; all patterns but "
+        "unstructured leave embeddings dense.",
         panel=METHOD,
         is_common=True,
         choices=pattern_names,
@@ -222,8 +222,8 @@ class SearchSettings(Config):
     )
     head_learning_rate: float | None = setting(
         default=None,
-        help="The same of the masked-LM head, which trains along with a mask; 0 leaves it as it "
-        "is. By default that of the scores, and with --init-scores nats 0.",
+        help="Peak rate of the masked-LM head, which trains along with a mask; 0 leaves the head "
+        "as it is. By default the rate of the scores, or 0 with --init-scores nats.",
         more="A rate in nats would ruin a head, whose values are weights.",
         panel=TRAINING,
         check=at_least(0),

@@ -1,4 +1,4 @@
-"""How the weights that are kept are shared out over the matrices: one file and one row each."""
+"""How many weights each matrix keeps: one file and one row of `table` for each allocation."""
 
 from __future__ import annotations
 

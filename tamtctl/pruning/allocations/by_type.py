@@ -1,7 +1,7 @@
-"""By type: the embeddings have the sparsity of the whole, and all other matrices share a threshold.
+"""By type: embeddings have the sparsity of the whole model, other matrices share one threshold.
 
-Movement pruning masks the layers alone (Sanh et al., 2020, arXiv:2005.07683): with embeddings of a
-known sparsity, that of the layers can be set beside the numbers of such papers.
+Movement pruning masks the layers alone (Sanh et al., 2020, arXiv:2005.07683). Here the sparsity of
+the embeddings is known, so the sparsity of the layers can be compared with such papers.
 
 Relations: `global_ranking` prunes the embeddings more, and has the lower loss at the same total.
 """
@@ -15,7 +15,7 @@ from tamtctl.pruning.allocations.request import Request
 
 
 def keep(request: Request) -> Mapping[str, int]:
-    """Return the counts of one threshold for all matrices that are no embeddings."""
+    """Return name → how many weights a matrix keeps, for all matrices but the embeddings."""
     others = {
         name: one for name, one in request.importance.items() if name not in request.embeddings
     }

@@ -1,12 +1,12 @@
 """Global: one threshold on the importance of all weights, in whichever matrix they are.
 
-Global pruning, as of networks at initialisation (Lee et al., 2019, arXiv:1810.02340). The number
-of weights that all matrices keep together is exact: what is missing at a threshold that several
-weights share is taken from the first matrices. A floor saves a matrix from vanishing (Tanaka et
-al., 2020, arXiv:2006.05467, call that layer collapse).
+Global pruning was used on networks at initialisation by Lee et al. (2019, arXiv:1810.02340). The
+number of weights that all matrices keep together is exact: where several weights lie on the
+threshold, those of the first matrices are kept. A floor stops a matrix from losing all of its
+weights (layer collapse: Tanaka et al., 2020, arXiv:2006.05467).
 
-Relations: compares importances across matrices, so that it needs a criterion of one unit in all of
-them. `by_type` leaves the embeddings out, which it prunes most.
+Relations: it compares importances across matrices, and so needs a criterion that has the same unit
+in all of them. It prunes the embeddings most; `by_type` leaves them out.
 """
 
 from __future__ import annotations
@@ -22,30 +22,31 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.masks import keep_count
 from tamtctl.pruning.allocations.request import Request
 
-_SAMPLE = 2**20  # weights at most whose order says where to look for a threshold
-_MARGIN = 0.02  # share of a sample to either side
+_SAMPLE = 2**20  # most weights that are sorted to say where to look for the threshold
+_MARGIN = 0.02  # share of the sample on either side of the place where the threshold should be
 
 
 def keep(request: Request) -> Mapping[str, int]:
-    """Return the counts of one threshold for all matrices that have importances."""
+    """Return name → how many weights a matrix keeps, for all matrices that have importances."""
     return share_out(request.importance, request)
 
 
 def share_out(importance: Mapping[str, Tensor], request: Request) -> dict[str, int]:
-    """Return name → how many weights a matrix keeps, if all of these share one threshold.
+    """Return name → how many weights a matrix keeps if the given matrices share one threshold.
 
     Args:
-        importance: Name → importance of every weight, of the matrices that share.
+        importance: Name → importance of every weight, for the matrices that share the threshold.
         request: Their sparsity and their floor.
 
     Raises:
-        UsageError: The floor keeps more than the sparsity does.
+        UsageError: The floor keeps more weights than the sparsity does, or an importance is
+            negative or infinite.
     """
     if not importance:
         return {}
     total = sum(one.numel() for one in importance.values())
     wanted = keep_count(total, request.sparsity)
-    # A share of 1 - floor is pruned at most; a matrix keeps a weight at least.
+    # At most a share of 1 - floor is pruned; with a floor, a matrix keeps at least one weight.
     least = {
         name: max(one.numel() - keep_count(one.numel(), request.floor), 1 if request.floor else 0)
         for name, one in importance.items()
@@ -73,11 +74,11 @@ def share_out(importance: Mapping[str, Tensor], request: Request) -> dict[str, i
 
 
 def _threshold(importance: Mapping[str, Tensor], least: Mapping[str, int], wanted: int) -> float:
-    """Return the largest number that at least so many weights reach, those of the floors counted.
+    """Return the largest threshold at which at least ``wanted`` weights are kept, floors included.
 
-    The bits of a float of 32 bits that is at least 0, read as an integer, are in the order of the
-    floats: to halve them 31 times is exact, and sorts nothing. A sample says between which floats
-    to look, so that the few weights between them are counted each time, and not all.
+    Read as integers, the bits of non-negative 32-bit floats have the order of the floats. So 31
+    bisections of that integer find the threshold exactly, without sorting. A sample brackets it
+    first, and then only the few weights inside the bracket are counted at each bisection.
     """
 
     def reach(at: float, among: Mapping[str, Tensor], beyond: Mapping[str, int]) -> int:
@@ -102,7 +103,7 @@ def _threshold(importance: Mapping[str, Tensor], least: Mapping[str, int], wante
 
 
 def _bracket(importance: Mapping[str, Tensor], wanted: int) -> tuple[float, float]:
-    """Return two numbers between which the threshold probably is, from a sample of the weights."""
+    """Return a lower and an upper number that probably bracket the threshold, from a sample."""
     total = sum(one.numel() for one in importance.values())
     step = -(-total // _SAMPLE)
     sample = torch.cat([one.flatten()[::step].cpu() for one in importance.values()])
@@ -121,7 +122,7 @@ def _float(bits: int) -> float:
 
 
 def _single(importance: Tensor) -> Tensor:
-    """Return importances as floats of 32 bits, whose thresholds are found.
+    """Return importances as 32-bit floats, as `_threshold` needs them.
 
     Raises:
         UsageError: One of them is negative or infinite.

@@ -13,13 +13,14 @@ class Request:
     """The sparsity, and how much each weight matters.
 
     Attributes:
-        sparsity: Share of zeros in all matrices together.
+        sparsity: Share of zeros in all matrices together, in [0, 1).
         sizes: Name → how many weights each matrix has.
-        even: Name → how many weights each matrix keeps if all have that sparsity.
-        importance: Name → importance of every weight, at least 0 and of one unit in all matrices,
-            of those that the budgets' criterion reaches. Empty for an allocation that is uniform.
-        embeddings: The matrices that words are looked up in.
-        floor: Share of its weights that every matrix keeps at least.
+        even: Name → how many weights each matrix keeps if every matrix has that sparsity.
+        importance: Name → importance of every weight, for the matrices that the budgets' criterion
+            reaches; at least 0, and in the same unit in all of them. Empty for a uniform
+            allocation.
+        embeddings: Names of the word-embedding matrices.
+        floor: Least share of its weights that every matrix keeps.
     """
 
     sparsity: float

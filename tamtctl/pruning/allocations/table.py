@@ -6,8 +6,8 @@ first step to the last. Imports nothing heavy. To add one: a file beside this on
 
     keep(request: Request) -> Mapping[str, int]         name → how many weights the matrix keeps
 
-see `tamtctl.pruning.allocations.request`. A matrix that is left out keeps as many as if all had the
-same sparsity. `uniform` is the shortest example.
+see `tamtctl.pruning.allocations.request`. A matrix that ``keep`` leaves out keeps as many weights
+as `Request.even` says. `uniform` is the shortest example.
 """
 
 from __future__ import annotations
@@ -28,19 +28,21 @@ class Allocation(Row):
     """A way to share out the weights that are kept, and what others have to know of it.
 
     Attributes:
-        is_uniform: Whether every matrix has the same sparsity, whatever the criterion says.
-        version: Raise it whenever the same request would share out otherwise: what was found before
-            then is not taken for it.
+        is_uniform: Whether every matrix has the same sparsity, so that no criterion is asked for
+            budgets.
+        version: Raise it whenever the same request would give other counts: results of an older
+            version are then not reused.
     """
 
     is_uniform: bool = False
     version: int = 1
 
     def keep(self, request: Request) -> dict[str, int]:
-        """Return name → how many weights each matrix keeps.
+        """Return name → how many weights each matrix keeps, for every matrix of the request.
 
         Raises:
-            UsageError: It is impossible, or the code asks for what is not there.
+            UsageError: The sparsity cannot be reached, or the allocation's code returns an unknown
+                matrix or a count that the matrix does not have.
         """
         found: Mapping[str, int] = self.function("keep")(request)
         for name, count in found.items():

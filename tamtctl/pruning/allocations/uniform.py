@@ -1,9 +1,10 @@
 """Uniform: every matrix has the sparsity of the whole.
 
-The allocation of TAMT (Liu et al., 2022, §3.1), and the one that two masks are most fairly compared
-at: they then differ in nothing but which weights they keep.
+The allocation of TAMT (Liu et al., 2022, §3.1). It makes the fairest comparison of two masks: they
+then differ only in which weights of each matrix they keep.
 
-Relations: `global_ranking` has the lower loss at the same total, and prunes the embeddings most.
+Relations: `global_ranking` has a lower loss at the same total sparsity; it prunes the embeddings
+most.
 """
 
 from __future__ import annotations
@@ -14,5 +15,5 @@ from tamtctl.pruning.allocations.request import Request
 
 
 def keep(request: Request) -> Mapping[str, int]:
-    """Return the counts of one sparsity in every matrix."""
+    """Return name → how many weights a matrix keeps at the sparsity of the whole model."""
     return request.even

@@ -1,4 +1,4 @@
-"""Whether tickets can be combined: of one model, of the same matrices, of one pattern."""
+"""Checks that tickets can be combined: they need one model, the same matrices and one pattern."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_alike(tickets: Mapping[str, Ticket]) -> None:
         tickets: Name → ticket.
 
     Raises:
-        TicketError: One of them differs from the first in these.
+        TicketError: A ticket differs from the first one in its matrices or in their weights.
     """
     (first_name, first), *others = tickets.items()
     for name, ticket in others:
@@ -36,15 +36,15 @@ def check_alike(tickets: Mapping[str, Ticket]) -> None:
 
 
 def common_pattern(tickets: Mapping[str, Ticket], sparsity: float | None) -> Pattern:
-    """Return the pattern that all tickets are of.
+    """Return the sparsity pattern that all tickets share.
 
     Args:
         tickets: Name → ticket.
-        sparsity: The sparsity that is asked for, if one is.
+        sparsity: The sparsity that the combined ticket shall have; None if none was asked for.
 
     Raises:
-        TicketError: They are of different ones, or of one that is not known here.
-        UsageError: It has no masks of this sparsity.
+        TicketError: The tickets have different patterns, or one that this version does not know.
+        UsageError: The pattern has no masks of this sparsity.
     """
     (first_name, pattern), *others = ((name, ticket.pattern) for name, ticket in tickets.items())
     for name, other in others:

@@ -47,11 +47,12 @@ def combine(
     encoding: str = "bits",
     token: str | None = None,
 ) -> CombineResult:
-    """Make a ticket of several tickets of one model; no search is run, and nothing is measured.
+    """Make one ticket out of several tickets of one model; nothing is searched for or measured.
 
     Every ticket has one vote on every weight. Without a sparsity, the operation says how many votes
-    keep a weight. With one, exactly so many weights are kept as it says: those with the most votes,
-    and among equals the largest in magnitude, which gives the same mask for every operation.
+    keep a weight. With a sparsity, exactly as many weights are kept as it says: those with the most
+    votes, and among equal votes those of the largest magnitude. The operation then makes no
+    difference.
 
     Args:
         tickets: Two or more folders or names of tickets.

@@ -1,4 +1,4 @@
-"""What is made of the votes of several tickets: union, intersection or majority.
+"""How many votes of several tickets keep a weight: union, intersection or majority.
 
 Imports nothing heavy, so that the command line can make an option of them.
 """
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Operation:
-    """A line through the votes: weights above it are kept.
+    """How many votes a weight needs to be kept.
 
     Attributes:
-        name: What the command line knows it by.
+        name: Its name on the command line.
         summary: Which weights it keeps.
         least_votes: Number of tickets → how many of them must keep a weight.
     """

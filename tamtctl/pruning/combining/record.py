@@ -1,6 +1,6 @@
-"""What a ticket that was made of tickets says of itself: how, of which, and of which texts.
+"""What a combined ticket records: the operation, its tickets, and the texts they were trained on.
 
-It says nothing of a search, since none was run for it.
+It records no search, since none was run for it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def record_of(
     parts: Sequence[Part],
     pattern: Pattern,
 ) -> dict[str, Any]:
-    """Return how the ticket is made.
+    """Return how the ticket was made, as plain JSON values.
 
     Args:
         op: Name of the operation.
-        sparsity: Share of zeros that was asked for; None if the operation alone decided, which
-            keeps to no pattern.
-        shared_out: What decided how many weights each matrix keeps.
-        parts: The tickets.
-        pattern: The pattern that all of them are of.
+        sparsity: Share of zeros that was asked for; None if the operation alone decided. The mask
+            then follows no pattern.
+        shared_out: What decided how many weights each matrix keeps, see `Poll`.
+        parts: The tickets that were combined.
+        pattern: The pattern that all of them share.
     """
     told: dict[str, Any] = {
         "operation": op,
@@ -46,14 +46,14 @@ def record_of(
 
 
 def base_declared(first: Ticket) -> dict[str, Any]:
-    """Return the Hub id of the base model, where the first ticket has it as somebody declared."""
+    """Return the declared Hub id of the base model, if the first ticket has one."""
     return {DECLARED: first.search[DECLARED]} if DECLARED in first.search else {}
 
 
 def texts_trained_on(tickets: Sequence[Ticket]) -> dict[str, Any]:
-    """Return the texts that any of the tickets was trained on, so that it is measured on others.
+    """Return all texts that the tickets were trained on, so that later losses use other text.
 
-    How a text is cut and read is told where all of them say the same.
+    How a text is read and cut is included where all tickets agree on it.
     """
     told: dict[str, Any] = {}
     for name in ("corpus", "held_out"):
@@ -65,13 +65,13 @@ def texts_trained_on(tickets: Sequence[Ticket]) -> dict[str, Any]:
         "rows": [rows_of(ticket.search) for ticket in tickets],
     }
     agreed = {name: values[0] for name, values in facts.items() if len(set(values)) == 1}
-    if agreed.get("rows") == BLOCKS:  # which no ticket writes down
+    if agreed.get("rows") == BLOCKS:  # the default, which no ticket writes down
         del agreed["rows"]
     return told | {name: value for name, value in agreed.items() if value is not None}
 
 
 def digests_trained_on(tickets: Sequence[Ticket]) -> dict[str, Any]:
-    """Return the digests of all texts that were trained on, if every ticket says its own."""
+    """Return the digests of all training texts; empty unless every ticket has its own."""
     listed = [ticket.metrics.get("trained_on") for ticket in tickets]
     if not all(isinstance(digests, list | tuple) for digests in listed):
         return {}

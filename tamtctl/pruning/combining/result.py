@@ -1,4 +1,4 @@
-"""What came of combining tickets."""
+"""The result of combining tickets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class CombineResult(Shown):
     Attributes:
         ticket: Its folder.
         operation: ``union``, ``intersection`` or ``majority``.
-        tickets: The tickets that it was made of, as they were asked for.
-        model: What they are masks of.
+        tickets: The tickets that were combined, as the caller named them.
+        model: Their base model.
         sparsity: Share of zeros in all masked matrices.
         target_sparsity: The sparsity that was asked for; None if the operation alone decided.
         shared_out: What decided how many weights each matrix keeps: ``operation``, ``uniform``, or
@@ -26,12 +26,12 @@ class CombineResult(Shown):
         matrices: How many are masked.
         weights: How many weights they have.
         kept: How many of them are kept.
-        kept_by_operation: How many the operation alone would keep.
-        votes: Number of votes → how many of the kept weights have just so many.
-        empty: The matrices of which nothing is kept.
+        kept_by_operation: How many weights the operation alone would keep.
+        votes: Number of votes → how many of the kept weights have exactly this number.
+        empty: The matrices that keep no weight.
         head: Whether it has the first ticket's masked-LM head.
-        notes: What else there is to know.
-        bytes: Size of its files.
+        notes: Lines that a person should read.
+        bytes: Size of the ticket's files.
     """
 
     ticket: Path

@@ -24,14 +24,14 @@ ALLOCATIONS = (FIRST, UNIFORM)
 
 @dataclass(frozen=True, eq=False)
 class Poll:
-    """What came of a vote.
+    """The result of a vote.
 
     Attributes:
         masks: Name → boolean mask of the shape of its weight; True keeps.
         shared_out: What decided how many weights each matrix keeps: the ``operation``; or, with a
             sparsity, the shares of the ``first`` ticket, or ``uniform``.
         kept_by_operation: How many weights the operation alone keeps.
-        votes: Number of votes → how many of the kept weights have just so many.
+        votes: Number of votes → how many of the kept weights have exactly this number.
     """
 
     masks: Mapping[str, Tensor]
@@ -52,13 +52,13 @@ class Poll:
         """Count the votes.
 
         Args:
-            tickets: They have the same matrices, and masks as bits.
-            weights: Name → pre-trained weight of these.
-            operation: How many votes keep a weight, without a sparsity.
-            pattern: Which weights may be kept together, with a sparsity.
-            sparsity: Share of zeros; None: what the operation gives.
-            allocation: Whether a sparsity is that of every matrix, or shared out as in the first
-                ticket; see `ALLOCATIONS`.
+            tickets: Tickets of the same matrices, with their masks stored as bits.
+            weights: Name → pre-trained weight of every matrix.
+            operation: How many votes keep a weight; used only without a sparsity.
+            pattern: Which weights may be kept together; used only with a sparsity.
+            sparsity: Share of zeros; None leaves it to the operation.
+            allocation: ``uniform`` gives every matrix the sparsity; ``first`` shares the kept
+                weights out over the matrices as the first ticket does.
         """
         votes = _votes(tickets, weights)
         least = operation.least_votes(len(tickets))
@@ -66,7 +66,8 @@ class Poll:
         shared_out, kept_by_operation = OPERATION, _count(masks)
         if sparsity is not None:
             counts, shared_out = _counts(tickets[0], weights, sparsity, allocation, pattern)
-            # Among as many votes the reference decides: the magnitude of the pre-trained weight.
+            # Among equal votes the reference criterion decides: the magnitude of the pre-trained
+            # weight.
             ties = CRITERIA[REFERENCE].scores(Context(weights=weights))
             masks = pattern.select(votes, counts, ties)
         return cls(masks, shared_out, kept_by_operation, _kept(votes, masks))
@@ -80,8 +81,9 @@ class Poll:
 def counts_as_in(parameters: Mapping[str, ParameterEntry], sparsity: float) -> dict[str, int]:
     """Return name → how many weights a matrix keeps at another sparsity, shared out as in a ticket.
 
-    At fewer weights each matrix loses the same share of those that it keeps, at more the same share
-    of its zeros. All of them together keep exactly n − ⌊n · sparsity⌋ of n weights.
+    If fewer weights are kept than in the ticket, each matrix loses the same share of its kept
+    weights; if more, the same share of its zeros. All matrices together keep exactly n − ⌊n ·
+    sparsity⌋ of n weights.
 
     Args:
         parameters: The matrices of the ticket.
@@ -96,9 +98,9 @@ def counts_as_in(parameters: Mapping[str, ParameterEntry], sparsity: float) -> d
 
 
 def _shared_out(shares: Mapping[str, int], total: int) -> dict[str, int]:
-    """Return whole numbers in proportion to the shares, none above its own, which sum to a total.
+    """Return whole numbers that sum to a total, in proportion to the shares and none above its own.
 
-    What rounding leaves over goes where it took most; of equals to the first.
+    What rounding down leaves over goes to the names that lost most by it, the first ones on a tie.
     """
     of_all = max(sum(shares.values()), 1)
     found = {name: share * total // of_all for name, share in shares.items()}
@@ -125,7 +127,7 @@ def _counts(
     allocation: str,
     pattern: Pattern,
 ) -> tuple[dict[str, int], str]:
-    """Return name → how many weights a matrix keeps, and what that follows: see `Poll`."""
+    """Return name → how many weights a matrix keeps, and what decided it (`Poll.shared_out`)."""
     even = keep_counts(weights, sparsity, pattern.name)
     own = {name: entry.kept for name, entry in first.parameters.items()}
     is_even = own == keep_counts(weights, first.target_sparsity, pattern.name)
@@ -135,7 +137,7 @@ def _counts(
 
 
 def _kept(votes: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[int, int]:
-    """Return number of votes → how many of the kept weights have just so many; the most first."""
+    """Return number of votes → how many kept weights have exactly this number, most votes first."""
     found: dict[int, int] = {}
     for name, mask in masks.items():
         for voted, kept in enumerate(torch.bincount(votes[name][mask].long()).tolist()):

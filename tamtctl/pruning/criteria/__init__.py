@@ -1,4 +1,4 @@
-"""What ranks the weights of a one-shot or initial mask: one file and one row of `table` each."""
+"""Criteria, which rank weights for a one-shot or initial mask: a file and a row of `table` each."""
 
 from __future__ import annotations
 

@@ -18,17 +18,17 @@ from tamtctl.pruning.criteria.table import Criterion
 
 
 def combined(parts: Sequence[Criterion], context: Context) -> dict[str, Tensor]:
-    """Return name → importance by several criteria of every matrix that all of them reach.
+    """Return name → combined importance of every weight, for the matrices that all criteria reach.
 
-    They are asked one after the other, and what one says is given up before the next is asked: of a
-    large model each is as much memory as the weights.
+    The criteria run one after the other, and the importances of one are freed before the next
+    begins: those of one criterion take as much memory as the weights.
 
     Args:
         parts: The criteria.
         context: What they may look at.
 
     Raises:
-        UsageError: An importance has no logarithm, being negative, infinite or no number.
+        UsageError: An importance is negative, infinite or not a number, and so has no logarithm.
     """
     total: dict[str, Tensor] = {}
     for number, row in enumerate(parts):
@@ -42,7 +42,7 @@ def combined(parts: Sequence[Criterion], context: Context) -> dict[str, Tensor]:
 
 
 def _standardised_log(name: str, importance: Tensor) -> Tensor:
-    """Return the logarithm with mean 0 and standard deviation 1; zeros are as the smallest else."""
+    """Return the logarithm, standardised; a zero counts as the smallest positive value."""
     values = importance.to("cpu", torch.float32)
     if not bool(((values >= 0) & values.isfinite()).all()):
         raise UsageError(

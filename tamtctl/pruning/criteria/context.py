@@ -1,4 +1,4 @@
-"""What a criterion may look at."""
+"""What a criterion may use to rank weights."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from tamtctl.pruning.statistics.calibration import Calibration
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """The weights, and for a criterion that needs text the live model and batches of it.
+    """The weights and, for a criterion that needs text, the live model and batches of text.
 
     Attributes:
         weights: Name → pre-trained weight of every matrix; never written.
         seed: The seed of the mask.
         encoder: The dense model, without dropout, on its device: ``encoder.matrices`` has the live
             parameters, ``encoder.base`` gives hidden states and ``encoder.model``, with a head,
-            logits. What is hung on it is taken off again. None unless the criterion needs text.
-        batches: Returns the batches of the training text, on the model's device, without end: as
-            many as the criterion wants, and the same ones each time.
-        calibration: The statistics of the model on a part of the text, see `statistic`; to gather
-            those of several criteria in one pass, call its ``gather`` with all their names. None
-            unless the criterion needs text.
-        keep: Name → how many weights the matrix will keep; None where that is not known yet.
+            logits. Hooks that a criterion puts on it must be removed again. None unless the
+            criterion needs text.
+        batches: Returns an endless iterator over batches of the training text, on the model's
+            device; every call gives the same batches. None unless the criterion needs text.
+        calibration: The statistics of the model on a part of the text, see `statistic`. Its
+            ``gather`` takes several names and collects them in one pass. None unless the criterion
+            needs text.
+        keep: Name → how many weights the matrix will keep; None if that is not known yet.
     """
 
     weights: Mapping[str, Tensor]
@@ -38,10 +39,10 @@ class Context:
     keep: Mapping[str, int] | None = None
 
     def statistic(self, name: str) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return name of every matrix that a statistic reaches → its weight and the statistic.
+        """Return name → weight and statistic, for every matrix that the statistic reaches.
 
         Args:
-            name: A name on the shelf of statistics.
+            name: A name in `tamtctl.pruning.statistics.table.STATISTICS`.
         """
         assert self.calibration is not None, "a row of the shelf says that its criterion needs_text"
         found = self.calibration[name]

@@ -1,4 +1,4 @@
-"""Fisher-KD: what the hidden states change by if a weight goes.
+"""Fisher-KD: how much the hidden states change when a weight is removed.
 
 w² times the mean square of the gradients of random projections of the normalised hidden states: the
 `fisher` estimate (Theis et al., 2018, arXiv:1801.05787, §3.1) with the Gauss–Newton diagonal of the
@@ -19,6 +19,6 @@ from tamtctl.pruning.criteria.context import Context
 
 
 def scores(context: Context) -> Mapping[str, Tensor]:
-    """Return w² · E[g²] of every weight."""
+    """Return name → w² · E[g²] of every weight."""
     statistic = context.statistic("squared-state-gradients")
     return {name: weight.square() * squares for name, (weight, squares) in statistic.items()}

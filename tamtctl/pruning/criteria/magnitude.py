@@ -1,4 +1,4 @@
-"""Magnitude: the larger |w| matters more.
+"""Magnitude: a weight matters by its absolute value |w|.
 
 The oldest criterion, and the hardest to beat without looking at any text (Han et al., 2015,
 arXiv:1506.02626); the start of TAMT's mask training (Liu et al., 2022, §3.2).
@@ -17,5 +17,5 @@ from tamtctl.pruning.criteria.context import Context
 
 
 def scores(context: Context) -> Mapping[str, Tensor]:
-    """Return |w| of every weight."""
+    """Return name → |w| of every weight."""
     return {name: weight.abs() for name, weight in context.weights.items()}

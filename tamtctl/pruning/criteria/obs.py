@@ -1,13 +1,13 @@
-"""OBS: what the squared error of a layer's output rises by if a weight goes.
+"""OBS: how much the squared error of a layer's output rises when a weight is removed.
 
 w_ij² / [(XXᵀ + λI)⁻¹]_jj with the inputs X of a calibration text: the saliency of Optimal Brain
 Surgeon (Hassibi & Stork, 1993, eq. 5), layer by layer as in SparseGPT (Frantar et al., 2023,
-arXiv:2301.00774, §3.1 and Appendix A). The mask alone is theirs: no weight is adapted, for a ticket
-keeps the pre-trained weights, and all weights of a matrix are ranked at once. In a table of word
-embeddings the frequency of a token plays its curvature.
+arXiv:2301.00774, §3.1 and Appendix A). Only the ranking is taken over: no other weight is adjusted,
+for a ticket keeps the pre-trained weights, and all weights of a matrix are ranked at once. In a
+table of word embeddings the frequency of a token takes the place of the curvature.
 
-Relations: like `wanda`, but an input that others can stand in for counts less. `fisher` knows what
-the loss makes of a layer's error, and the two combine well.
+Relations: like `wanda`, but an input that other inputs can replace counts less. `fisher` adds what
+a layer's error means for the loss, and the two combine well.
 """
 
 from __future__ import annotations
@@ -20,6 +20,6 @@ from tamtctl.pruning.criteria.context import Context
 
 
 def scores(context: Context) -> Mapping[str, Tensor]:
-    """Return w² times the curvature of every weight."""
+    """Return name → w² times the curvature, for every weight."""
     statistic = context.statistic("curvatures")
     return {name: weight.square() * curvature for name, (weight, curvature) in statistic.items()}

@@ -1,7 +1,7 @@
-"""Random: any weight matters as much as any other.
+"""Random: every weight gets a random importance.
 
-The control of the lottery ticket hypothesis (Frankle et al., 2019, arXiv:1803.03635). A score
-depends on the seed and the name of its matrix alone, not on the device or on other matrices.
+The control of the lottery ticket hypothesis (Frankle et al., 2019, arXiv:1803.03635). The
+importances of a matrix depend on the seed and its name alone, not on the device or other matrices.
 
 Relations: masks differ much between seeds, so take several. `magnitude` is the better start of a
 training.
@@ -19,7 +19,7 @@ from tamtctl.pruning.criteria.context import Context
 
 
 def scores(context: Context) -> Mapping[str, Tensor]:
-    """Return a number drawn from [0, 1) for every weight."""
+    """Return name → a number drawn from [0, 1) for every weight."""
     found = {}
     for name, weight in context.weights.items():
         digest = hashlib.sha256(f"{context.seed} {name}".encode()).digest()

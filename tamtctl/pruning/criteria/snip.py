@@ -1,11 +1,10 @@
-"""SNIP: the size of the loss's derivative by switching a weight off.
+"""SNIP: the first-order change of the loss when a weight is switched off.
 
-|w · g| with the gradient g of the loss of the whole calibration text (Lee et al., 2019,
-arXiv:1810.02340, §4.1, eq. 5), of masked language modelling, here of a pre-trained model and within
-each matrix.
+|w · g| with the gradient g of the masked-LM loss on the whole calibration text (Lee et al., 2019,
+arXiv:1810.02340, §4.1, eq. 5); here of a pre-trained model, and compared within each matrix.
 
-Relations: the first-order effect, in which gains and losses of different sequences cancel; near a
-minimum it is noise. `taylor` and `fisher` square the gradients before they add them.
+Relations: gains and losses of different sequences cancel, so that near a minimum it is mostly
+noise. `taylor` and `fisher` square the gradients before they add them.
 """
 
 from __future__ import annotations
@@ -18,6 +17,6 @@ from tamtctl.pruning.criteria.context import Context
 
 
 def scores(context: Context) -> Mapping[str, Tensor]:
-    """Return |w · g| of every weight."""
+    """Return name → |w · g| of every weight."""
     statistic = context.statistic("gradient-sums")
     return {name: (weight * sums).abs() for name, (weight, sums) in statistic.items()}

@@ -4,14 +4,14 @@ As long as the squared error of a layer's output ‖(W ⊙ m − W)X‖² falls,
 of the same row change places: the best weight to restore, and then the best to prune for it, known
 exactly from the Gram matrix XXᵀ (SparseSwaps, Zimmer et al., 2025, arXiv:2512.10922, §2; DSnoT,
 Zhang et al., 2023, arXiv:2310.08915, §3, exchanges by an estimate). The start is Wanda's order over
-the whole matrix (Sun et al., 2023, arXiv:2306.11695). Words do not weigh each other: a table of
-embeddings keeps Wanda's mask.
+the whole matrix (Sun et al., 2023, arXiv:2306.11695). A table of embeddings keeps Wanda's mask, for
+its inputs are single tokens, which do not interact.
 
-An exchange is told as scores: with τ between the kept and the pruned ones of Wanda, a weight that
-changes sides gets τ² / c for its importance c, and so is as far on the other side.
+The result is returned as importances: with τ between Wanda's kept and pruned importances, a weight
+of importance c that changes sides gets τ² / c, which is as far on the other side of τ.
 
-Relations: better than `wanda` and `obs` in the error of a layer, and slower. It needs to know how
-many weights are kept, and so cannot share them out over matrices itself.
+Relations: it leaves a smaller error of a layer than `wanda` and `obs`, and is slower. It needs to
+know how many weights each matrix keeps, and so cannot set budgets itself.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tamtctl.foundations.selection import keep_largest
 from tamtctl.foundations.working import counted
 from tamtctl.pruning.criteria.context import Context
 
-_MOST = 100  # exchanges in a row of weights: what is left to gain then is little
+_MOST = 100  # exchanges in each row; after these little is left to gain
 
 
 def scores(context: Context) -> Mapping[str, Tensor]:
-    """Return importances of which the largest, as many as are kept, are the mask."""
+    """Return name → importance of every weight, of which the largest are the improved mask."""
     if context.keep is None:
         raise UsageError(
             "criterion 'swaps' improves a mask: it cannot say how many weights a matrix keeps"
@@ -38,7 +38,7 @@ def scores(context: Context) -> Mapping[str, Tensor]:
     found = {}
     statistic = context.statistic("gram-matrices")
     for name, (weight, gram) in counted(statistic.items(), "exchanging in matrix", len(statistic)):
-        is_table = gram.shape[1] == 1 != weight.shape[1]  # a diagonal, of what is looked up
+        is_table = gram.shape[1] == 1 != weight.shape[1]  # the diagonal alone
         squares = gram if is_table else gram.diagonal().unsqueeze(0)
         found[name] = weight.abs() * squares.sqrt()
         if not is_table and 0 < context.keep[name] < weight.numel():
@@ -47,12 +47,12 @@ def scores(context: Context) -> Mapping[str, Tensor]:
 
 
 def _exchanged(weight: Tensor, gram: Tensor, wanda: Tensor, keep: int) -> Tensor:
-    """Return Wanda's importances with those mirrored at the threshold that change sides.
+    """Return Wanda's importances, those of exchanged weights mirrored at τ.
 
     Args:
         weight: Shape (out, in).
         gram: XXᵀ, shape (in, in).
-        wanda: Its importances, shape (out, in).
+        wanda: Wanda's importances, shape (out, in).
         keep: How many weights are kept.
     """
     before = keep_largest(wanda, keep, weight.abs())
@@ -63,7 +63,7 @@ def _exchanged(weight: Tensor, gram: Tensor, wanda: Tensor, keep: int) -> Tensor
 
 
 def exchanges(weight: Tensor, gram: Tensor, mask: Tensor, most: int = _MOST) -> Tensor:
-    """Return the mask after exchanges in every row that lower the squared error of the output.
+    """Return the mask after those exchanges within rows that lower the output's squared error.
 
     With the removed weights d = w ⊙ (1 − m) of a row, its error is dᵀGd. To restore weight i and
     prune j changes it by w_i² G_ii − 2 w_i (Gd)_i + w_j² G_jj + 2 w_j (Gd)_j − 2 w_i w_j G_ij.
@@ -71,8 +71,8 @@ def exchanges(weight: Tensor, gram: Tensor, mask: Tensor, most: int = _MOST) -> 
     Args:
         weight: Shape (out, in).
         gram: G = XXᵀ, shape (in, in).
-        mask: Where weights are kept, shape (out, in).
-        most: Exchanges in a row, at most.
+        mask: True where a weight is kept, shape (out, in).
+        most: Most exchanges in one row.
     """
     mask = mask.clone()
     open_rows = torch.arange(len(weight), device=weight.device)

@@ -1,4 +1,4 @@
-"""The shelf of criteria: what says of each weight how much it matters, before any training.
+"""The shelf of criteria: a criterion says how much each weight matters, before any training.
 
 A criterion is a ``--method`` of its own, whose ticket is found at once, and an ``--init`` that mask
 training starts from. Imports nothing heavy. To add one: a file beside this one, and a row in
@@ -7,11 +7,11 @@ training starts from. Imports nothing heavy. To add one: a file beside this one,
     scores(context: Context) -> Mapping[str, Tensor]    name → importance of each weight
 
 see `tamtctl.pruning.criteria.context`. An importance is a finite number; the largest are kept. A
-matrix that is left out, since what the criterion looks at does not reach it, keeps the mask of the
-`REFERENCE`. `magnitude` is the shortest example.
+matrix that ``scores`` leaves out gets the mask of the `REFERENCE`. `magnitude` is the shortest
+example.
 
 Names joined by ``*``, such as ``magnitude*random``, are a criterion, too: `find_criterion` makes
-its row of theirs.
+one row out of theirs.
 """
 
 from __future__ import annotations
@@ -35,25 +35,27 @@ class Criterion(Row):
 
     Attributes:
         label: What tables and sentences call it; None: its name.
-        needs_text: Whether it looks at the model and at text: then a comparison makes a run for it,
-            where others are made on the spot.
-        needs_head: Whether the model needs its pre-trained masked-LM head for that.
-        needs_noise: Whether the text has masked tokens.
-        statistics: What it asks the calibration text for, names on the shelf of statistics.
-        group: Which weights compete with each other: those of a matrix, or of each output row of a
-            linear layer. A table of embeddings is always compared as a whole, if there is a model
-            to say which one it is: its rows are tokens.
-        needs_counts: Whether it has to know how many weights each matrix keeps: then it ranks
-            weights, and cannot say how many to keep.
+        needs_text: Whether it needs the live model and text. A comparison then makes a run for it;
+            the mask of any other criterion is made on the spot.
+        needs_head: Whether it needs the model's pre-trained masked-LM head.
+        needs_noise: Whether it needs text with masked tokens.
+        statistics: The statistics of the calibration text that it needs, names in
+            `tamtctl.pruning.statistics.table.STATISTICS`.
+        group: Which weights compete with each other: those of a matrix, or those of each output row
+            of a linear layer. A table of embeddings always competes as a whole, for its rows are
+            tokens; without a model, tables are not known as such.
+        needs_counts: Whether it has to know how many weights each matrix keeps; it can then not set
+            budgets itself.
         has_unit: Whether an importance means the same in every matrix, so that budgets can follow
             from it.
         has_seeds: Whether another seed gives another mask.
-        least_seeds: A comparison takes at least so many of them.
-        is_baseline: Whether every ticket is set beside it, unasked: it needs no text.
-        breaks_ties: Whether among equal scores the larger weight is kept, and not the earlier one.
-        version: Raise it whenever the same request would give another mask: what was found before
-            then is not taken for it.
-        style: Colour and marker in figures; None: the next that is free.
+        least_seeds: The fewest seeds that a comparison takes of it.
+        is_baseline: Whether every ticket is compared with it by default; only without needs_text.
+        breaks_ties: Whether the larger weight is kept among equal importances; else the earlier
+            one.
+        version: Raise it whenever the same request would give another mask: results of an older
+            version are then not reused.
+        style: Colour and marker in figures; None takes the next free one.
     """
 
     label: str | None = None
@@ -72,7 +74,7 @@ class Criterion(Row):
     style: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
-        """Check that the facts go together.
+        """Check that the attributes go together.
 
         Raises:
             UsageError: They do not.
@@ -94,12 +96,12 @@ class Criterion(Row):
             raise UsageError(f"criterion {self.name!r} needs text, and so it cannot be a baseline")
 
     def scores(self, context: Context) -> Mapping[str, Tensor]:
-        """Return name → importance of every weight of a matrix, of those that it reaches."""
+        """Return name → importance of every weight, for the matrices that the criterion reaches."""
         scores: Mapping[str, Tensor] = self.function("scores")(context)
         return scores
 
     def seeds(self, asked: tuple[int, ...] = ()) -> tuple[int | None, ...]:
-        """Return the seeds that a comparison takes: those that are asked for, if they are enough.
+        """Return the seeds of a comparison: those asked for, if they are at least ``least_seeds``.
 
         None stands for a mask without a seed.
         """
@@ -124,7 +126,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
             code="tamtctl.pruning.criteria.random_scores",
             has_unit=False,
             has_seeds=True,
-            least_seeds=3,  # they differ more than any others, and cost nothing
+            least_seeds=3,  # random masks differ most between seeds, and cost nothing
             is_baseline=True,
             breaks_ties=False,
             style=("#999999", "X"),
@@ -209,17 +211,17 @@ register = CRITERIA.register
 COMBINED = "*"  # stands between the names of criteria
 
 
-# What training has to beat, flips are counted from, and a mask falls back on.
+# The baseline that training has to beat; it also ranks matrices that a criterion leaves out.
 REFERENCE = "magnitude"
 
 
 def baselines() -> tuple[Criterion, ...]:
-    """Return what every ticket is set beside, unasked."""
+    """Return the criteria that every ticket is compared with by default."""
     return tuple(row for row in CRITERIA.values() if row.is_baseline)
 
 
 def is_criterion(name: str) -> bool:
-    """Whether a name means a criterion, or an order of several with one that is misspelt."""
+    """Whether a name, or at least one of its parts joined by ``*``, is a criterion."""
     return any(part in CRITERIA for part in name.split(COMBINED))
 
 
@@ -244,7 +246,7 @@ def find_criterion(name: str) -> Criterion:
         needs_noise=any(row.needs_noise for row in parts),
         statistics=tuple(dict.fromkeys(one for row in parts for one in row.statistics)),
         needs_counts=any(row.needs_counts for row in parts),
-        has_unit=False,  # what is standardised within a matrix says nothing of another one
+        has_unit=False,  # importances are standardised within each matrix
         has_seeds=any(row.has_seeds for row in parts),
         least_seeds=max(row.least_seeds for row in parts),
         version=1 + sum(row.version - 1 for row in parts),
@@ -259,6 +261,6 @@ class _Combined(Row):
     parts: tuple[Criterion, ...]
 
     def scores(self, context: Context) -> Mapping[str, Tensor]:
-        """Return name → importance of every weight of a matrix that all parts reach."""
+        """Return name → importance of every weight, for the matrices that all parts reach."""
         found: Mapping[str, Tensor] = self.function("combined")(self.parts, context)
         return found

@@ -1,11 +1,10 @@
-"""Taylor: the squared first-order change of the loss if a weight goes.
+"""Taylor: the squared first-order change of the loss when a weight is removed.
 
-(w · g)² with the gradient g of a minibatch, averaged over the minibatches of a calibration text
-(Molchanov et al., 2019, arXiv:1906.10771, §3.1, eq. 8, for single weights), of masked language
-modelling.
+(w · g)² with the gradient g of a minibatch, of the masked-LM loss, averaged over the minibatches of
+a calibration text (Molchanov et al., 2019, arXiv:1906.10771, §3.1, eq. 8, for single weights).
 
-Relations: between `snip`, which adds up gradients of all text first, and `fisher`, which squares
-those of every single sequence, and mostly the better of the three.
+Relations: it stands between `snip`, which first adds up the gradients of all text, and `fisher`,
+which squares the gradient of every single sequence and is mostly the best of the three.
 """
 
 from __future__ import annotations
@@ -18,6 +17,6 @@ from tamtctl.pruning.criteria.context import Context
 
 
 def scores(context: Context) -> Mapping[str, Tensor]:
-    """Return w² · E[g²] over minibatches of every weight."""
+    """Return name → w² · E[g²] of every weight, the mean taken over minibatches."""
     statistic = context.statistic("squared-batch-gradients")
     return {name: weight.square() * squares for name, (weight, squares) in statistic.items()}

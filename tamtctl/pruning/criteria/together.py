@@ -1,7 +1,7 @@
-"""Which criteria are asked for together: one pass over a text gathers the statistics of them all.
+"""Criteria that will be asked for together: one pass over a text gathers all their statistics.
 
-Whoever will ask for several, one after the other, says so beforehand (`asked_together`). Nothing
-but time depends on it. Imports nothing heavy.
+A caller that needs several, one after the other, announces them with `asked_together`. That saves
+time and changes no result. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _asked: ContextVar[tuple[Criterion, ...]] = ContextVar("asked", default=())
 
 @contextmanager
 def asked_together(names: Iterable[str]) -> Iterator[None]:
-    """Let statistics in this context be gathered for criteria of these names, too.
+    """Within this context, also gather the statistics that the criteria of these names need.
 
     Raises:
         UsageError: There is no such criterion.
@@ -30,5 +30,5 @@ def asked_together(names: Iterable[str]) -> Iterator[None]:
 
 
 def asked() -> tuple[Criterion, ...]:
-    """Return the criteria that are asked for in this context."""
+    """Return the criteria that `asked_together` announced in this context."""
     return _asked.get()

@@ -1,11 +1,11 @@
-"""Wanda: |w| times the norm of the inputs that it weighs.
+"""Wanda: |w| times the norm of the weight's input.
 
 |w_ij| · ‖x_j‖₂ over the tokens of a calibration text, compared within an output row (Sun et al.,
-2023, arXiv:2306.11695, §3, eq. 1). In a table of word embeddings the frequency of a token plays
-‖x‖², and all of its weights are compared: its rows are tokens, and no outputs.
+2023, arXiv:2306.11695, §3, eq. 1). In a table of word embeddings the frequency of a token takes the
+place of ‖x‖², and all weights are compared with each other: its rows are tokens, not outputs.
 
-Relations: one forward pass, and no gradients. `obs` knows of inputs that stand in for each other,
-`ria` keeps rows and columns alive, and `swaps` goes on from this mask.
+Relations: it takes one forward pass and no gradients. `obs` also knows which inputs can replace
+each other, `ria` keeps rows and columns alive, and `swaps` improves this mask.
 """
 
 from __future__ import annotations
@@ -18,6 +18,6 @@ from tamtctl.pruning.criteria.context import Context
 
 
 def scores(context: Context) -> Mapping[str, Tensor]:
-    """Return |w| · ‖x‖ of every weight."""
+    """Return name → |w| · ‖x‖ of every weight."""
     statistic = context.statistic("input-norms")
     return {name: weight.abs() * squares.sqrt() for name, (weight, squares) in statistic.items()}

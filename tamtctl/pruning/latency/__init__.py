@@ -1,1 +1,1 @@
-"""How many neurons a model may keep to be as fast as is asked for: measured before a search."""
+"""How many neurons a model may keep to reach a wanted latency: measured before a search."""

@@ -1,7 +1,8 @@
-"""How many neurons to keep for a latency, from the latencies of a few numbers of them.
+"""How many neurons to keep for a latency, found by measuring a few numbers of neurons.
 
-Latency rises with the number of neurons, but neither evenly nor without noise: it is measured at
-quarters, interpolated, and measured where it should be right. Imports nothing of torch.
+Latency rises with the number of neurons, but neither evenly nor without noise. So it is measured at
+one neuron and at quarters, interpolated, and measured again where it should meet the target.
+Imports nothing of torch.
 """
 
 from __future__ import annotations
@@ -15,29 +16,29 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.estimates import Interval
 from tamtctl.foundations.masks import keep_count
 
-_STEPS = 64  # numbers of neurons that are told apart: of usual widths, multiples of 8
+_STEPS = 64  # numbers of neurons that are distinguished; multiples of 8 at usual widths
 _QUARTERS = (0.25, 0.5, 0.75)
-_CLOSE = 0.01  # a ratio as near as that to the target is good enough
-_MOST_TRIED = 4  # numbers besides the quarters
+_CLOSE = 0.01  # a ratio this near to the target is good enough
+_MOST_TRIED = 4  # most numbers measured besides the first ones
 _MOST_DIGITS = 18
 
-# Numbers of neurons → each one's latency, as a share of the dense model's.
+# Takes numbers of neurons; returns number → latency, as a share of the dense model's.
 Measure = Callable[[Sequence[int]], Mapping[int, Interval]]
 
 
 def count_for_latency(
     measure: Measure, target: float, neurons: int, what: str
 ) -> tuple[int, Interval]:
-    """Return how many neurons have a latency next to the target, and the latency that they have.
+    """Return the number of neurons whose latency is nearest to the target, and this latency.
 
     Args:
-        measure: Measures numbers of neurons, several at a time.
+        measure: Measures the latency of several numbers of neurons.
         target: The latency that is asked for, as a share of the dense model's.
-        neurons: How many the dense model has.
+        neurons: How many neurons each layer of the dense model has.
         what: What is timed, for the error.
 
     Raises:
-        UsageError: A single neuron takes longer.
+        UsageError: Even with a single neuron in each layer the model is slower than the target.
     """
     found = dict(measure(first_counts(neurons)))
     fewest = min(found)
@@ -59,17 +60,17 @@ def count_for_latency(
 
 
 def first_counts(neurons: int) -> tuple[int, ...]:
-    """Return the numbers of neurons that are measured at first: one, and quarters."""
+    """Return the numbers of neurons that are measured first: one, and the quarters."""
     return tuple(sorted({1, *(_whole(share * neurons, neurons) for share in _QUARTERS)}))
 
 
 def interpolated(ratios: Mapping[int, float], target: float, neurons: int) -> int:
-    """Return the number of neurons that should have a latency, by those on both sides.
+    """Return the number of neurons that should have a latency, interpolated between measured ones.
 
     Args:
-        ratios: Number of neurons → latency; where noise lets it fall, it is taken to stay.
+        ratios: Number of neurons → latency; where noise makes it fall, it is taken as constant.
         target: The latency.
-        neurons: How many the dense model has, which are more than are returned.
+        neurons: How many neurons each layer of the dense model has; the result is smaller.
     """
     counts = sorted(ratios)
     rising = np.maximum.accumulate([ratios[count] for count in counts])
@@ -77,10 +78,10 @@ def interpolated(ratios: Mapping[int, float], target: float, neurons: int) -> in
 
 
 def sparsity_keeping(kept: int, of: int) -> float:
-    """Return the sparsity with the fewest digits, two at least, that keeps so many.
+    """Return the sparsity with the fewest decimals, at least two, that keeps ``kept`` of ``of``.
 
     Args:
-        kept: How many `tamtctl.foundations.masks.keep_count` is to keep.
+        kept: How many `tamtctl.foundations.masks.keep_count` has to keep.
         of: How many there are.
     """
     pruned = Decimal(of - kept) / of
@@ -92,11 +93,11 @@ def sparsity_keeping(kept: int, of: int) -> float:
 
 
 def _whole(count: float, neurons: int) -> int:
-    """Return the nearest number of whole steps, which prunes something and leaves something."""
+    """Round a number of neurons to whole steps, of which at least one is pruned."""
     step = max(1, neurons // _STEPS)
     return max(1, min(round(count / step) * step, neurons - step))
 
 
 def _nearest(found: Mapping[int, Interval], target: float) -> tuple[int, Interval]:
-    """Return the number whose latency is next to the target; of equals the larger."""
+    """Return the number of neurons whose latency is nearest to the target; of equals the larger."""
     return min(found.items(), key=lambda item: (abs(item[1].value - target), -item[0]))

@@ -1,7 +1,7 @@
-"""Measuring the latency of a model with fewer neurons, in turns with the dense model.
+"""Measuring the latency of models with fewer neurons, in turns with the dense model.
 
-What is timed is what `tamtctl.export` would write: the model with the head that it has, without the
-neurons. Which ones are gone makes no difference to its time.
+The timed model is the one that `tamtctl.export` would write: without the pruned neurons, with its
+own head. The time depends only on how many neurons are pruned, not on which ones.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from tamtctl.ticket.slicing import slice_neurons
 from tamtctl.ticket.ticket import Ticket
 
 _ROUNDS = 11
-_SEED = 1  # of tokens, turns and intervals
+_SEED = 1  # for tokens, the order of turns, and confidence intervals
 
 
 def neurons_for_latency(model: str, pattern: str, target: float, size: Size) -> FoundLatency:
-    """Return how many neurons a search keeps for the latency that it asks for.
+    """Return how many neurons a search has to keep to reach a latency.
 
     Args:
-        model: What is pruned.
+        model: Folder or Hub id of the model that is pruned.
         pattern: The sparsity pattern, whose structures are neurons.
         target: The latency, as a share of the dense model's.
         size: At which both are run.
 
     Raises:
-        UsageError: The model has no neurons, or cannot be run at this size; or no number of them is
-            that fast.
-        ModelError: It cannot be loaded, or its configuration cannot say how many are left.
+        UsageError: The model has no neurons, cannot be run at this size, or is too slow with any
+            number of neurons.
+        ModelError: The model cannot be loaded, or its configuration cannot express fewer neurons.
     """
     check_threads("latency-threads", size.threads)
     headed = HeadedModel.as_it_is(model)
@@ -91,7 +91,7 @@ def exported_latency(ticket: Ticket, model: str, size: Size) -> Interval:
 
 
 def _with_first(count: int, dense: PreTrainedModel, layers: Structures) -> PreTrainedModel:
-    """Return a model with the first neurons of each layer, which shares all else with the dense."""
+    """Return a model with the first neurons of each layer, which shares all else with ``dense``."""
     module = cast(nn.Module, dense)
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     network: PreTrainedModel = deepcopy(dense, shared)
@@ -107,7 +107,7 @@ def _with_first(count: int, dense: PreTrainedModel, layers: Structures) -> PreTr
 def _ratios(
     dense: PreTrainedModel, others: Sequence[PreTrainedModel], size: Size
 ) -> list[Interval]:
-    """Return the latency of models as a share of the dense one's, all run in turns."""
+    """Return each model's latency as a share of the dense model's, all run in turns."""
     words = cast(nn.Embedding, dense.get_input_embeddings()).num_embeddings
     texts = random_texts(size, words, torch.Generator().manual_seed(_SEED))
     runs = [partial(run_of(cast(nn.Module, one)), texts) for one in (dense, *others)]

@@ -1,7 +1,7 @@
-"""What was measured of a latency that is asked for: how many neurons it takes, and what they give.
+"""The record of a search by latency: how many neurons are kept, and the latency they give.
 
-It stands in the run's folder as ``latency.json`` from before the first step, so that a search that
-goes on keeps as many neurons, and in the end in the result and in the ticket. Imports nothing
+It is written to the run's folder as ``latency.json`` before the first step, so that a resumed
+search keeps as many neurons; in the end it is also in the result and in the ticket. Imports nothing
 heavy.
 """
 
@@ -22,23 +22,22 @@ from tamtctl.training.run_folder import write_json
 
 LATENCY = "latency.json"
 _BACKEND = "torch"
-_NEAR = 0.05  # to the target: what is farther is explained
+_NEAR = 0.05  # distance from the target beyond which the record explains the miss
 _MAX_BYTES = 2**16
 
 
 @dataclass(frozen=True)
 class FoundLatency:
-    """How many neurons a latency takes.
+    """How many neurons a search keeps for a latency.
 
     Attributes:
         target: The latency that is asked for, as a share of the dense model's.
-        size: At which models are run.
-        head: The head that they are run with, which stays as it is; None: with none.
+        size: Texts, tokens and threads with which models run.
+        head: The head that both models keep unpruned while they are timed; None: no head.
         neurons: How many are kept in each layer.
-        of: How many the dense model has.
-        chosen: The latency of so many, as they were chosen.
-        exported: The latency of the model that an export of the ticket gives; None before there is
-            one.
+        of: How many neurons the dense model has in each layer.
+        chosen: The latency measured with this number when it was chosen.
+        exported: The latency of the exported ticket; None until there is one.
     """
 
     target: float
@@ -51,12 +50,12 @@ class FoundLatency:
 
     @property
     def sparsity(self) -> float:
-        """The sparsity of the pattern that keeps so many neurons."""
+        """The sparsity that keeps this number of neurons."""
         return sparsity_keeping(self.neurons, self.of)
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a training with so many neurons depends on besides the request."""
+        """What a training depends on besides the request: the number of neurons."""
         return {"neurons of the latency": f"{self.neurons} of {self.of}"}
 
     @property
@@ -80,7 +79,7 @@ class FoundLatency:
         )
 
     def __str__(self) -> str:
-        """Say in a line what was measured last."""
+        """Return one line about the latest measurement."""
         ratio = self.exported or self.chosen
         return (
             f"{ratio.value:.2f} × dense {ratio.brackets}{with_head(self.head)} at {self.size}, "
@@ -108,7 +107,7 @@ class FoundLatency:
         """Return what `to_dict` wrote.
 
         Raises:
-            TypeError: It is something else.
+            TypeError: The values are something else.
         """
         try:
             exported = values.get("exported")
@@ -125,15 +124,15 @@ class FoundLatency:
             raise TypeError(f"{error} is missing") from error
 
     def write(self, run: Path) -> None:
-        """Keep it in a run's folder."""
+        """Write the record to a run's folder."""
         write_json(run / LATENCY, self.to_dict())
 
     @classmethod
     def read(cls, run: Path) -> Self | None:
-        """Return what a run's folder has kept; None if that is nothing.
+        """Return the record in a run's folder; None if there is none.
 
         Raises:
-            DamagedRunError: It cannot be read.
+            DamagedRunError: The record cannot be read.
         """
         if not (run / LATENCY).exists():
             return None

@@ -7,12 +7,12 @@ from typing import Any
 from tamtctl.foundations.checks import at_least, require
 from tamtctl.foundations.config import METHOD, setting
 
-# How the models run whose latency is measured, unless something else is asked for.
+# The size at which models run when their latency is measured, by default.
 USUAL_SIZE = {"latency_batch": 32, "latency_length": 128, "latency_threads": 1}
 
 
 def latency() -> Any:
-    """Return the setting of the latency that is asked for."""
+    """Return the setting of the wanted latency."""
     return setting(
         default=None,
         help="Instead of --sparsity: how long the exported model takes, as a share of the dense "
@@ -26,11 +26,11 @@ def latency() -> Any:
 
 
 def size_of_latency(name: str, what: str) -> Any:
-    """Return a setting of the size at which models are run for it.
+    """Return a setting of the size at which a latency is measured.
 
     Args:
         name: The setting's name.
-        what: What it is a number of.
+        what: What it counts, at the start of its help, such as ``CPU threads``.
     """
     return setting(
         default=None,

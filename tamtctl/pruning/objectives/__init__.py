@@ -1,4 +1,4 @@
-"""What a mask is trained for: the terms of an objective, one file and one row of `table` each."""
+"""The terms of an objective, which a mask is trained for: one file and one row of `table` each."""
 
 from __future__ import annotations
 

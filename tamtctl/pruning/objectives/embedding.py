@@ -1,11 +1,11 @@
-"""Distance of sentence embeddings: 1 − cosine to the dense model's, pooled as the model says.
+"""Embedding: 1 − cosine between the masked and the dense model's sentence embeddings.
 
 Distillation of sentence embeddings (Reimers et al., 2020, arXiv:2004.09813, §2, who take
 squared distances): the student embeds a sentence where the teacher embeds it.
 
-Relations: take it for models of sentence-transformers, whose embeddings are all that is used of
-them. `kd` holds every token of every layer, also what the pooling averages out; their sum learns
-faster than either.
+Relations: take it for models of sentence-transformers, of which only the embeddings are used. `kd`
+holds every token of every layer, including what pooling averages out; their sum learns faster than
+either.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ blocks = all_rows
 
 
 def loss(outputs: Outputs, batch: Batch) -> Tensor:
-    """Return the distance of each row's embedding to that of the teacher, (B,)."""
+    """Return the distance of each row's embedding to the teacher's, shape (B,)."""
     assert outputs.embeddings is not None
     assert outputs.teacher_embeddings is not None
     student, teacher = at_least_float32(outputs.embeddings), outputs.teacher_embeddings

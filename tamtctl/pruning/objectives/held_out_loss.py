@@ -1,4 +1,4 @@
-"""The loss of an objective on held-out text, row by row, and how sure its mean is."""
+"""The loss of an objective on held-out text, row by row, and the standard error of its mean."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class HeldOutLoss:
 
     Attributes:
         sums: Loss summed over the targets of each row, shape (rows,).
-        counts: Number of targets in each row, shape (rows,); 0 where a short one has none.
+        counts: Number of targets in each row, shape (rows,); 0 in a short row without any.
     """
 
     sums: NDArray[np.float64]
@@ -52,7 +52,7 @@ class HeldOutLoss:
     def standard_error(self) -> float | None:
         """Standard error of the mean, rows being the independent units (a ratio estimator).
 
-        None where there are too few of them to tell.
+        None if there are fewer than `MIN_SEQUENCES` rows.
         """
         rows = len(self.sums)
         if rows < MIN_SEQUENCES:
@@ -71,20 +71,21 @@ def total_loss(losses: Iterable[HeldOutLoss]) -> float:
 
 
 def total_error(losses: Iterable[HeldOutLoss]) -> float | None:
-    """Return the standard error of a sum of losses, None where one of them has none."""
+    """Return the standard error of a sum of losses; None if one of them has none."""
     errors = [loss.standard_error for loss in losses]
     known = [error for error in errors if error is not None]
     return math.hypot(*known) if len(known) == len(errors) else None
 
 
 def check_targets(rows: Sequences, *, noise: Noise | None, limit: int | None, text: str) -> None:
-    """Make sure that there is something to take a loss of, before any work.
+    """Make sure that the held-out text has targets, before any work.
 
     Args:
         rows: The held-out text.
-        noise: Noise of masked language modelling; None for clean text, where every token counts.
-        limit: As in `tamtctl.data.batches.evaluation_batches`.
-        text: What the user called it.
+        noise: Noise of masked language modelling; None for clean text, where every token is a
+            target.
+        limit: Most rows to measure, as in `tamtctl.data.batches.evaluation_batches`.
+        text: The user's name for the text.
 
     Raises:
         CorpusError: None of its tokens is masked.
@@ -106,10 +107,10 @@ def held_out_losses(
     forward_context: Autocast,
     device: torch.device,
 ) -> dict[str, HeldOutLoss]:
-    """Return each term's loss of the model as it is now folded, without dropout.
+    """Return term → held-out loss of the model with the weights that are folded in now.
 
     Raises:
-        CorpusError: A term compares rows, and there is but one.
+        CorpusError: A term compares rows, and the text has only one.
     """
     sums: dict[str, list[NDArray[np.float64]]] = {}
     counts: dict[str, list[NDArray[np.int64]]] = {}
@@ -122,7 +123,7 @@ def held_out_losses(
             values = losses.double().cpu().numpy()
             total = np.bincount(row_of[term], values, rows).astype(np.float64)
             of_row = np.bincount(row_of[term], minlength=rows)
-            is_alone = rows == 1 and TERMS[term].compares_rows  # with nothing to compare it with
+            is_alone = rows == 1 and TERMS[term].compares_rows  # no row to compare it with
             sums.setdefault(term, []).append(0 * total if is_alone else total)
             counts.setdefault(term, []).append(0 * of_row if is_alone else of_row)
     for term, of_rows in counts.items():
@@ -134,7 +135,7 @@ def held_out_losses(
 
 
 def no_losses(objective: Objective, batches: Iterable[Batch]) -> dict[str, HeldOutLoss]:
-    """Return the loss 0 of each term, on the targets that it has: there is nothing to compute."""
+    """Return term → a loss of 0 on its targets, without running the model."""
     counts: dict[str, list[NDArray[np.int64]]] = {}
     for batch in batches:
         for term, rows in objective.blocks(batch).items():

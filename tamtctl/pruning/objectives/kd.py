@@ -2,8 +2,8 @@
 
 The objective of TAMT-KD (Liu et al., 2022, §3.3): the teacher is the dense model itself.
 
-Relations: take it for an encoder without a masked-LM head, or where its hidden states are what
-counts. It holds on to the dense model, which `mlm` leaves wherever that lowers its own loss.
+Relations: take it for an encoder without a masked-LM head, or where the hidden states count. It
+stays close to the dense model, while `mlm` departs from it wherever that lowers its own loss.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ blocks = all_tokens
 
 
 def loss(outputs: Outputs, batch: Batch) -> Tensor:
-    """Return the mean distance of each token's hidden states to those of the teacher, (m,).
-
-    Of padding there is none to take.
-    """
+    """Return each token's distance to the teacher's hidden states, mean over layers, (m,)."""
     distances = [
         1 - F.cosine_similarity(at_least_float32(student), at_least_float32(teacher), dim=-1)
         for student, teacher in zip(outputs.states, outputs.teacher, strict=True)

@@ -3,8 +3,8 @@
 The pre-training task of BERT (Devlin et al., 2019, arXiv:1810.04805), as TAMT-MLM trains for
 (Liu et al., 2022, §3.3).
 
-Relations: take it where the masked model is to model language. Each term is best in its own loss:
-`kd` needs no masked-LM head, and keeps the hidden states that embeddings are made of.
+Relations: take it for a ticket that has to predict tokens. `kd` needs no masked-LM head, and keeps
+the hidden states that embeddings are made of. Each term is best in its own loss.
 """
 
 from __future__ import annotations

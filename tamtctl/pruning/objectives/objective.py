@@ -1,8 +1,8 @@
 """What a mask is trained for: a sum of terms, each a file of `tamtctl.pruning.objectives`.
 
 All terms run on an unmodified transformers model whose parameters hold the folded weights W ⊙ m
-(see `tamtctl.pruning.trained.folded_weights`); the dense weights W serve as the teacher's and the
-decoder's.
+(see `tamtctl.pruning.trained.folded_weights`); the teacher and the masked-LM decoder use the dense
+weights W.
 """
 
 from __future__ import annotations
@@ -51,13 +51,14 @@ class Objective:
             name: A term, or a sum of several.
             dense: Name → pre-trained weight of every matrix in ``encoder.matrices``; kept, not
                 copied, and never written.
-            teacher: Name → weight of ``encoder.base`` with which it is the teacher; by default
+            teacher: Name → weight of ``encoder.base`` when it acts as the teacher; by default
                 ``dense``.
             pooling: How sentence embeddings are made, if a term needs them; by default as the
-                encoder's own model says.
+                model's own files say.
 
         Raises:
-            ModelError: A term needs sentence embeddings, and the model does not say how.
+            ModelError: A term needs sentence embeddings, and the model does not say how it makes
+                them.
         """
         self.name = name
         self._terms = terms_of(name)
@@ -68,7 +69,7 @@ class Objective:
             pooling = sentence_pooling(encoder.id, encoder.revision, self._terms)
         self._pooling = pooling
         self._positions: Tensor | None = None
-        self._last_states: Tensor | None = None  # of a student with a head, which keeps them
+        self._last_states: Tensor | None = None  # those of the student, which a head would hide
         self._base.register_forward_hook(self._keep_masked_positions)
         self.head = self._untied_head() if self._terms.need_head else {}
         trainable = {id(p) for p in [*encoder.matrices.values(), *self.head.values()]}
@@ -77,7 +78,7 @@ class Objective:
 
     @property
     def teaches_itself(self) -> bool:
-        """Whether the teacher is the dense model of the very weights that are masked."""
+        """Whether the teacher has the same dense weights that are masked."""
         return self._teacher is self._dense
 
     def terms(
@@ -92,10 +93,10 @@ class Objective:
         Args:
             batch: Input of shape (B, T) with n masked positions; clean text if no term needs noise.
             dropout: Leave the student's dropout on; the teacher's is always off.
-            others: As of `Outputs`.
+            others: As in `Outputs`.
 
         Raises:
-            UsageError: A term from outside takes padding for a target.
+            UsageError: A term that was registered from outside counts padding as a target.
         """
         teacher = self._of_teacher(batch) if self._terms.need_teacher else None
         self._model.train(dropout)
@@ -117,11 +118,11 @@ class Objective:
 
     @torch.no_grad()
     def embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the embeddings that the masked and the dense model make of rows, each (B, D)."""
+        """Return the sentence embeddings of the masked and of the dense model, each (B, D)."""
         teacher = self._of_teacher(batch).last_hidden_state
         _, student = self._student(batch)
         found = self._embeddings(student, batch), self._embeddings(teacher, batch)
-        return cast("tuple[Tensor, Tensor]", found)  # a term needs them
+        return cast("tuple[Tensor, Tensor]", found)  # callers have a term that needs them
 
     def blocks(self, batch: Batch) -> dict[str, Tensor]:
         """Return term → which row of a batch each of its targets is in, shape (targets,).
@@ -131,7 +132,7 @@ class Objective:
         return {term.name: term.blocks(batch) for term in self._terms}
 
     def _student(self, batch: Batch) -> tuple[Any, Tensor]:
-        """Return what the masked model says of a batch, and its last hidden states, (B, T, H)."""
+        """Return the masked model's output for a batch, and its last hidden states, (B, T, H)."""
         has_head = self._terms.need_head
         module = self._model if has_head else self._base
         self._positions = batch.masked if has_head else None
@@ -155,7 +156,7 @@ class Objective:
 
     @torch.no_grad()
     def _of_teacher(self, batch: Batch) -> Any:
-        """Return what the dense model says of a batch, its hidden states among it.
+        """Return the dense model's output for a batch, with all hidden states.
 
         The teacher is the same module called with other weights: there is no second model.
         """
@@ -164,9 +165,9 @@ class Objective:
         return functional_call(self._base, self._teacher, (), options)
 
     def _keep_masked_positions(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        """Let the head see only the masked positions, (1, n, H), whatever head it is.
+        """Give the head, of any kind, only the masked positions, shape (1, n, H).
 
-        Of the head's work, a tokens-by-vocabulary matrix, 15 % is all that the loss needs.
+        The loss needs only these 15 % of the head's tokens-by-vocabulary logits.
         """
         if self._positions is not None:
             states = output.last_hidden_state  # (B, T, H)
@@ -175,7 +176,7 @@ class Objective:
         return output
 
     def _untied_head(self) -> dict[str, nn.Parameter]:
-        """Give the decoder the dense embeddings for its own, and return the head's parameters.
+        """Give the decoder a dense copy of the embeddings, and return the head's parameters.
 
         A mask covers the look-up of a word's embedding, not its use as the word's output weights.
         """
@@ -183,13 +184,13 @@ class Objective:
         embeddings = self._base.get_input_embeddings().weight
         if decoder.weight is embeddings:
             (name,) = (n for n, p in self._base.named_parameters() if p is embeddings)
-            if name in self._dense:  # else no mask is put on them, and both stay as they are
+            if name in self._dense:  # else the embeddings are not masked, and the tie is harmless
                 decoder.weight = nn.Parameter(self._dense[name], requires_grad=False)
         return head_parameters(self._model)
 
 
 def _inputs(batch: Batch) -> dict[str, Any]:
-    """Return what a model is called with; where nothing is padded, without a mask."""
+    """Return a model's keyword arguments; without an attention mask if nothing is padded."""
     if batch.attention_mask is None:
         return {"input_ids": batch.input_ids}
     return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}

@@ -1,4 +1,4 @@
-"""What the terms of an objective are given, and which targets they have in common."""
+"""The model outputs that terms of an objective get, and the targets that they share."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from tamtctl.data.batch import Batch
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the masked model made of a batch of B rows of T positions, and what the dense one did.
+    """Outputs of the masked and the dense model for a batch of B rows of T positions.
 
     Attributes:
         logits: At the n masked positions alone, shape (n, V); None unless a term needs the head.
         states: Hidden states of layers 1 to L, each of shape (B, T, H); empty unless needed.
-        teacher: Those of the dense model, without gradient; empty unless needed.
+        teacher: Hidden states of the dense model, without gradient; empty unless needed.
         embeddings: Sentence embeddings of the rows, shape (B, D); None unless a term needs them.
-        teacher_embeddings: Those of the dense model, without gradient; None unless needed.
-        others: What the masked and the dense model made of those rows of the same training step
-            that are not in this batch, each of shape (n, D), without gradient; None: there are
-            none.
+        teacher_embeddings: Sentence embeddings of the dense model, without gradient; None unless
+            needed.
+        others: Sentence embeddings of the masked and of the dense model for the other rows of the
+            same training step, which are not in this batch: each of shape (n, D), without gradient;
+            None if there are none.
     """
 
     logits: Tensor | None
@@ -52,5 +53,5 @@ def all_rows(batch: Batch) -> Tensor:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Return values with the digits that a loss needs, which are more than bfloat16 has."""
+    """Return values in float32 at least: a loss needs more digits than bfloat16 has."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

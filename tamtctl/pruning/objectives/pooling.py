@@ -1,7 +1,7 @@
-"""How a term that is about sentences gets their embeddings: as the model itself says.
+"""How a model's files say that sentence embeddings are made, for the terms that need them.
 
-A model that says nothing of it is refused. Its users may take the mean of its tokens, or the first
-one: a mask that was trained for the wrong one looks as good as any other.
+A model without this information is refused. Its users may take the mean of the tokens or the first
+token, and a mask that was trained for the wrong one would look as good as any other.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from tamtctl.pruning.objectives.table import Terms, headless
 
 
 def sentence_pooling(name: str, revision: str | None, terms: Terms) -> SentencePipeline | None:
-    """Return how a model makes sentence embeddings, None if no term needs them.
+    """Return how a model makes sentence embeddings; None if no term needs them.
 
-    Rows of a text stand as they are, without a prompt.
+    No prompt is put before the rows of a text.
 
     Args:
         name: ``nano``, a folder or a Hub id.
         revision: Branch, tag or commit on the Hub.
-        terms: What it is for.
+        terms: The terms of the objective.
 
     Raises:
-        ModelError: It does not say how, or in a way that is not known here.
+        ModelError: The model does not say how, or in a way that is not known here.
     """
     if not terms.need_embeddings:
         return None

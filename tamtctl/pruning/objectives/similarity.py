@@ -1,10 +1,10 @@
 """Similarity: by how much the cosine of two rows' embeddings differs from the dense model's.
 
-Relational distillation (Park et al., 2019, arXiv:1904.05068, §3.2, of distances and angles): not
-where a sentence is embedded counts, but how near it is to the others of its batch.
+Relational distillation (Park et al., 2019, arXiv:1904.05068, §3.2, of distances and angles): it
+does not matter where a sentence is embedded, only how near it is to the others of its batch.
 
-Relations: take it where embeddings are compared with each other alone, and all of them are made by
-the masked model. `embedding` also keeps them comparable with those that the dense model has made.
+Relations: take it if embeddings are only compared with each other, and the masked model makes all
+of them. `embedding` also keeps them comparable with embeddings of the dense model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ blocks = all_rows
 
 
 def loss(outputs: Outputs, batch: Batch) -> Tensor:
-    """Return the absolute difference of the cosines of each row, mean over the other rows, (B,)."""
+    """Return each row's absolute difference of cosines, mean over the other rows, shape (B,)."""
     assert outputs.embeddings is not None
     assert outputs.teacher_embeddings is not None
     student, teacher = map(_directions, (outputs.embeddings, outputs.teacher_embeddings))
@@ -30,8 +30,8 @@ def loss(outputs: Outputs, batch: Batch) -> Tensor:
     if outputs.others is not None:
         others, of_teacher = map(_directions, outputs.others)  # each (n, D)
         far = (student @ others.T - teacher @ of_teacher.T).abs()  # (B, n)
-        # The losses of these rows change with this one as much as its own does: the gradient of
-        # both is taken here, for the others have none.
+        # The other rows' losses depend on this row as much as its own loss does. They have no
+        # gradient, so it is doubled here; the value counts once.
         total = total + (2 * far - far.detach()).sum(1)
         count += len(others)
     return total / max(count, 1)

@@ -1,11 +1,11 @@
-"""The shelf of terms: the pre-training losses of which an objective is a sum, ``a`` or ``a+b``.
+"""The shelf of terms: pre-training losses; an objective is one term or a sum such as ``a+b``.
 
 Imports nothing heavy. To add one: a file beside this one, and a row in `TERMS`; from another
 package or a script the same by `register`. Search, compare, evaluate and the report then know it
 and its sums. The file defines
 
     loss(outputs: Outputs, batch: Batch) -> Tensor    the loss of each target, (targets,)
-    blocks(batch: Batch) -> Tensor                    the row that each is in, (targets,)
+    blocks(batch: Batch) -> Tensor                    the row that each target is in, (targets,)
 
 see `tamtctl.pruning.objectives.outputs`. Padding is no target: `Batch.at_tokens` leaves it out.
 `kd` is the shortest example.
@@ -34,21 +34,23 @@ class Term(Row):
         label: What sentences and headings call it, such as ``MLM loss``.
         unit: What it is measured in.
         short_unit: The same for a column of a table.
-        axis: What the axis of a figure says of it, before the unit.
+        axis: Label of a figure's axis, before the unit.
         is_formula: Whether the unit is a formula, which stands in brackets behind a number.
-        lower_is_better: The direction; what is trained for is made small.
-        needs_head: Whether it takes logits: the model needs its pre-trained masked-LM head.
+        lower_is_better: Always true: training lowers the loss.
+        needs_head: Whether it takes logits, for which the model needs its pre-trained masked-LM
+            head.
         needs_noise: Whether it takes text with masked tokens.
         needs_states: Whether it takes the hidden states of the masked model.
-        needs_teacher: Whether it takes those of the dense model, beside those of the masked one.
-        needs_embeddings: Whether it takes sentence embeddings: the model says how it pools them.
+        needs_teacher: Whether it takes the hidden states of both the dense and the masked model.
+        needs_embeddings: Whether it takes sentence embeddings, which the model's files must
+            describe.
         compares_rows: Whether the loss of a row depends on the other rows of its batch.
-        suits_sentences: Whether masks of a model that embeds sentences are trained for it where
-            nobody says for what.
-        is_distance: Whether it is 0 where the masked model is the dense one, by definition.
-        version: Raise it whenever the same masks would give other losses: those that are kept from
-            before then are measured anew.
-        style: Colour and marker in figures of what is trained for it; None: the next that is free.
+        suits_sentences: Whether it is part of the default objective of a model that embeds
+            sentences.
+        is_distance: Whether it is 0 by definition if the mask prunes nothing.
+        version: Raise it whenever the same masks would give other losses: cached losses of an older
+            version are then measured again.
+        style: Colour and marker in figures of masks trained for it; None takes the next free one.
     """
 
     label: str
@@ -121,7 +123,7 @@ class Terms(tuple[Term, ...]):
 
     @property
     def unit(self) -> str:
-        """What the sum is measured in; that of several kinds is in no unit of one of them."""
+        """The unit of the objective; of a sum, the units of its terms joined by ``+``."""
         if len(self) == 1:
             return self[0].unit
         return " + ".join(f"({t.unit})" if t.is_formula else t.short_unit for t in self)
@@ -134,7 +136,7 @@ class Terms(tuple[Term, ...]):
         return "+".join(f"({t.short_unit})" if t.is_formula else t.short_unit for t in self)
 
     def written(self, loss: str) -> str:
-        """Return a loss that is written out, with its unit behind it."""
+        """Return a formatted loss with its unit behind it."""
         is_formula = len(self) > 1 or self[0].is_formula
         return f"{loss} ({self.unit})" if is_formula else f"{loss} {self.unit}"
 
@@ -216,16 +218,16 @@ def terms_of(objective: str) -> Terms:
 
 
 def headless() -> Term:
-    """Return the first term that any encoder has: it needs no masked-LM head and no pooling."""
+    """Return the first term that suits any encoder: it needs no masked-LM head and no pooling."""
     return next(t for t in TERMS.values() if not (t.needs_head or t.needs_embeddings))
 
 
 def usual_for_sentences() -> str:
-    """Return the objective of a model that embeds sentences, where nobody says another."""
+    """Return the default objective of a model that embeds sentences."""
     return "+".join(term.name for term in TERMS.values() if term.suits_sentences)
 
 
 def short_unit(objective: str | None) -> str:
-    """Return the unit of what a ticket says it was found for; empty if that is not on the shelf."""
+    """Return the short unit of a ticket's objective; empty if a term of it is not on the shelf."""
     names = (objective or "").split("+")
     return terms_of("+".join(names)).short_unit if TERMS.keys() >= set(names) else ""

@@ -1,4 +1,4 @@
-"""Which sets of weights a mask may keep: one file and one row of `table` each."""
+"""Sparsity patterns, which say what sets of weights a mask may keep: one file and one row each."""
 
 from __future__ import annotations
 

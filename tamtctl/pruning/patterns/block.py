@@ -1,7 +1,7 @@
 """Blocks: every matrix of a linear layer is cut into blocks of R × C weights, kept or pruned whole.
 
-Block pruning of transformers (Lagunas et al., 2021, arXiv:2109.04838, §3). A block is what a kernel
-for block-sparse matrices leaves out (Gray et al., 2017, "GPU kernels for block-sparse weights").
+Block pruning of transformers (Lagunas et al., 2021, arXiv:2109.04838, §3). Kernels for block-sparse
+matrices skip pruned blocks (Gray et al., 2017, "GPU kernels for block-sparse weights").
 
 Relations: the larger the blocks, the faster a kernel can be, and the more a mask costs; with
 `neurons` no special kernel is needed.
@@ -18,12 +18,12 @@ from tamtctl.pruning.patterns import structured
 
 
 def structures(shapes: Shapes, rows: int, columns: int) -> Structures:
-    """Return the blocks of every matrix."""
+    """Return group → blocks of ``rows`` × ``columns`` weights, one group for each matrix."""
     return blocks(shapes, rows, columns)
 
 
 def keep(shapes: Shapes, sparsity: float, rows: int, columns: int) -> dict[str, int]:
-    """Return the weights of as many blocks of a matrix as its sparsity says."""
+    """Return name → how many weights a matrix keeps, in whole blocks."""
     return structured.keep(blocks(shapes, rows, columns), sparsity)
 
 

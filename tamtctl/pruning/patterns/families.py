@@ -1,8 +1,8 @@
-"""Families of patterns: those that differ in the numbers of their names, such as ``2:4``.
+"""Families of patterns, which differ in the numbers of their names, such as ``2:4`` and ``4:8``.
 
-The row of one is made when its name is asked for, and its functions get the numbers, too. Imports
-nothing heavy. To add a family: a `Form` in `tamtctl.ticket.format.patterns`, a file of functions
-beside this one, and a row in `_FAMILIES`.
+The row of a member is made when its name is looked up, and its functions get the numbers as further
+arguments. Imports nothing heavy. To add a family: a `Form` in `tamtctl.ticket.format.patterns`, a
+file of functions beside this one, and a row in `_FAMILIES`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tamtctl.ticket.format.patterns import BLOCK, N_OF_M, Form
 
 
 def _n_of_m(row: Pattern, kept: int, size: int) -> Pattern:
-    """Return the row of n:m.
+    """Return the row of n:m with its sparsity.
 
     Raises:
-        UsageError: It prunes nothing.
+        UsageError: n is not below m, so that nothing is pruned.
     """
     if kept >= size:
         raise UsageError(f"--pattern {row.name} prunes nothing; give n:m with n below m, as in 2:4")
@@ -31,7 +31,7 @@ def _block(row: Pattern, rows: int, columns: int) -> Pattern:
     """Return the row of blocks.
 
     Raises:
-        UsageError: They are of one weight.
+        UsageError: A block is a single weight.
     """
     if rows * columns == 1:
         raise UsageError(f"--pattern {row.name} is {UNSTRUCTURED}; give that")
@@ -43,10 +43,10 @@ class _Family:
     """Patterns that differ in the numbers of their names.
 
     Attributes:
-        form: What the names look like.
-        row: The row of any.
-        usual: Names of the members that people ask for most.
-        settled: Makes it the row of one; gets its numbers, too.
+        form: The form of the members' names.
+        row: What the rows of all members have in common.
+        usual: Names of the members that are used most.
+        settled: Takes ``row`` with a member's name, and its numbers; returns the row of the member.
     """
 
     form: Form
@@ -55,7 +55,7 @@ class _Family:
     settled: Callable[..., Pattern]
 
     def find(self, name: str) -> Pattern | None:
-        """Return the row of a name; None if it is of another family."""
+        """Return the row of a member; None if the name is not of this family's form."""
         numbers = self.form.numbers_in(name)
         if numbers is None:
             return None
@@ -95,7 +95,7 @@ def pattern_names() -> tuple[str, ...]:
 
 
 def usual_patterns() -> tuple[str, ...]:
-    """Return every pattern, and of each family the usual members, as they can be typed."""
+    """Return the names of every pattern, and of the usual members of each family."""
     return _with([name for family in _FAMILIES for name in family.usual])
 
 
@@ -118,7 +118,7 @@ def find_pattern(name: str) -> Pattern:
         if name == family.form.name:
             raise UsageError(f"--pattern {name} has numbers, as in {family.form.example}")
     one_of("pattern", name, pattern_names())
-    raise AssertionError(name)  # a name that is known is found above
+    raise AssertionError(name)  # unreachable: known names are found above
 
 
 def check_pattern(_: str, name: str) -> None:

@@ -1,10 +1,11 @@
-"""n:m, such as 2:4: of every m neighbours in a row of a linear layer n are kept.
+"""n:m, such as 2:4: n of every m neighbours in a row of a linear layer are kept.
 
-What sparse tensor cores multiply twice as fast, with 2:4 (Mishra et al., 2021, arXiv:2104.08378,
-§3). The neighbours are m inputs of one output. Iterative pruning passes masks that keep more, of
-every m neighbours n at least.
+Sparse tensor cores multiply 2:4 matrices twice as fast (Mishra et al., 2021, arXiv:2104.08378, §3).
+The neighbours are m inputs of one output. The intermediate masks of iterative pruning keep more
+than n of some groups, and n at least.
 
-Relations: costs little more than `unstructured` at the same sparsity, and takes a GPU to gain from.
+Relations: its loss is little above that of `unstructured` at the same sparsity; the speed-up takes
+a GPU.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from tamtctl.models.structures import Shapes
 
 
 def keep(shapes: Shapes, sparsity: float, kept: int, size: int) -> dict[str, int]:
-    """Return n of every m weights of a matrix; at a lower sparsity as many more as it says.
+    """Return name → n of every m weights, or more if the sparsity is lower than that of n:m.
 
     Raises:
-        ValueError: The rows of a matrix are not made of m neighbours each.
+        ValueError: The length of a matrix's rows is no multiple of m.
     """
     counts = {}
     for name, shape in shapes.items():
@@ -31,7 +32,7 @@ def keep(shapes: Shapes, sparsity: float, kept: int, size: int) -> dict[str, int
             raise ValueError(f"{name} has rows of {shape[-1]} weights, no multiple of {size}")
         numel = math.prod(shape)
         least = numel // size * kept
-        # The share of n:m may be no decimal number, such as 2/3.
+        # The sparsity of n:m, such as 2/3, may have no exact decimal form.
         is_all = math.isclose(sparsity, 1 - kept / size, abs_tol=1e-6)
         counts[name] = least if is_all else max(least, keep_count(numel, sparsity))
     return counts
@@ -44,7 +45,7 @@ def select(
     kept: int,
     size: int,
 ) -> dict[str, Tensor]:
-    """Return name → mask of the n largest scores of every m; of the others the largest of all."""
+    """Return name → mask of the n largest scores of every m, then of the largest of the others."""
     masks = {}
     for name, count in keep.items():
         values, rank = scores[name], among_equals.get(name)
@@ -61,7 +62,7 @@ def _largest_of_each(values: Tensor, among_equals: Tensor | None, kept: int, siz
 
     Args:
         values: Shape (R, C), C a multiple of ``size``.
-        among_equals: Decides between equal values: the larger one here is kept, then the earlier.
+        among_equals: Of equal values, the one that is larger here is kept, then the earlier one.
         kept: n.
         size: m.
     """

@@ -1,12 +1,12 @@
-"""Neurons: of every feed-forward network whole neurons are kept, in every layer as many.
+"""Neurons: whole neurons of feed-forward networks are kept, the same number in every layer.
 
-A neuron is a row of the first matrix, with its bias, and a column of the second; where one half of
-the first matrix gates the other, a row of each (pruned so by McCarley et al., 2019,
-arXiv:1910.06360, and Xia et al., 2022, arXiv:2204.00408). Without the pruned ones a model has a
-smaller intermediate size, and is in all else what it was.
+A neuron is a row of the first matrix, with its bias, and a column of the second. Where one half of
+the first matrix gates the other, it is a row of each half. Neurons were pruned like this by
+McCarley et al. (2019, arXiv:1910.06360) and Xia et al. (2022, arXiv:2204.00408). Without its pruned
+neurons a model has a smaller intermediate size, and is otherwise unchanged.
 
-Relations: costs the most at a sparsity, and is the one pattern that makes a model smaller and
-faster everywhere, without a special kernel.
+Relations: it costs the most quality at the same sparsity, and is the only pattern that makes a
+model smaller and faster everywhere, without a special kernel.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tamtctl.pruning.patterns import structured
 
 
 def structures(shapes: Shapes) -> Structures:
-    """Return the neurons of every layer."""
+    """Return layer → where its neurons lie in its matrices."""
     return found.neurons(shapes)
 
 
 def keep(shapes: Shapes, sparsity: float) -> dict[str, int]:
-    """Return the weights of as many neurons of a layer as its sparsity says."""
+    """Return name → how many weights a matrix keeps, in whole neurons."""
     return structured.keep(found.neurons(shapes), sparsity)
 
 

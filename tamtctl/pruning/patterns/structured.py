@@ -1,8 +1,9 @@
-"""Patterns of structures: what several weights have in common is kept or pruned as a whole.
+"""Patterns of structures: groups of weights that are kept or pruned as a whole.
 
-A structure has one score, the sum of those of its weights, and a mask keeps the structures whose
-scores are largest. So all that is done with weights is done with structures: learning their scores
-(the gradient of a structure's is the sum over its weights), ties, thresholds.
+A structure, such as a neuron, has one score: the sum of its weights' scores. A mask keeps the
+structures with the largest scores. Everything else works as for single weights: scores are learned
+(the gradient of a structure's score is the sum over its weights), ties are broken, and thresholds
+are found.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ def select_of(
     """Return name → mask that keeps the structures with the largest scores.
 
     Args:
-        structures: What there is to keep.
+        structures: Group → how its structures lie in matrices, see `tamtctl.models.structures`.
         scores: Group → score of each of its structures.
         keep: Name → how many weights each matrix keeps.
-        among_equals: Group → of equal scores that with the larger value is kept.
+        among_equals: Group → value of each structure; of equal scores the larger value is kept.
     """
     counts = kept_of(structures, keep)
     masks: dict[str, Tensor] = {}
@@ -63,7 +64,7 @@ def select_of(
 
 
 def kept_of(structures: Structures, keep: Mapping[str, int]) -> dict[str, int]:
-    """Return group → how many structures are kept where so many weights of each matrix are."""
+    """Return group → how many structures are kept, given how many weights each matrix keeps."""
     return {
         group: keep[slices[0].matrix] // slices[0].weights_each
         for group, slices in structures.items()
@@ -71,7 +72,7 @@ def kept_of(structures: Structures, keep: Mapping[str, int]) -> dict[str, int]:
 
 
 def sums(structures: Structures, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return group → sum of the values of each structure's weights, of groups that have them.
+    """Return group → sum of the values of each structure's weights, where ``values`` has them all.
 
     Args:
         structures: The structures.
@@ -90,7 +91,7 @@ def summed(slices: Slices, values: Tensor, *, exactly: bool = False) -> Tensor:
     Args:
         slices: How the structures lie in a matrix.
         values: Value of every weight of the matrix.
-        exactly: In float64, where the device has it.
+        exactly: Sum in float64, if the device has it.
     """
     view = values.reshape(slices.view)
     dtype = torch.float64 if exactly and values.device.type != "mps" else values.dtype
@@ -98,7 +99,7 @@ def summed(slices: Slices, values: Tensor, *, exactly: bool = False) -> Tensor:
 
 
 def of_masks(structures: Structures, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return group → which of its structures are kept by masks of the pattern."""
+    """Return group → boolean tensor, shape (structures,): which structures the masks keep."""
     return {
         group: summed(slices[0], masks[slices[0].matrix].int()) > 0
         for group, slices in structures.items()
@@ -106,7 +107,7 @@ def of_masks(structures: Structures, masks: Mapping[str, Tensor]) -> dict[str, T
 
 
 def spread(slices: Slices, values: Tensor) -> Tensor:
-    """Return each structure's value at all of its weights, of the shape of the matrix.
+    """Return a tensor of the matrix's shape with each structure's value at all of its weights.
 
     Args:
         slices: How the structures lie in the matrix.

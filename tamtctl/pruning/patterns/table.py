@@ -1,23 +1,24 @@
 """The shelf of sparsity patterns: which sets of weights a mask may keep.
 
-A pattern goes with every criterion and every training: they rank the weights, and it chooses among
-the sets that it allows the one that ranks highest. Imports nothing heavy. To add one: a file beside
-this one, and a row in `PATTERNS`; from another package or a script the same by `register`. The file
-defines
+A pattern goes with every criterion and every training: these rank the weights, and the pattern
+chooses the highest-ranking set of weights that it allows. Imports nothing heavy. To add one: a file
+beside this one, and a row in `PATTERNS`; from another package or a script the same by `register`.
+The file defines
 
     keep(shapes, sparsity) -> Mapping[str, int]             how many weights each matrix keeps
     select(scores, keep, among_equals) -> Mapping[str, Tensor]      which ones: boolean masks
 
 Both see all matrices at once, by name: a neuron is rows of one and columns of another. A matrix
-that ``keep`` leaves out stays dense; where matrices cannot be of the pattern it raises ValueError.
-``among_equals`` maps the name of a matrix to what decides between equal scores, or lacks it: then
-the earlier weight is kept. `unstructured` is the shortest example. A pattern whose weights are kept
-or pruned several at a time has a third function, and its scores are learned one per structure:
+that ``keep`` leaves out stays dense; ``keep`` raises ValueError if the shapes do not allow the
+pattern. ``among_equals`` maps the name of a matrix to values that decide between equal scores; for
+a name that it lacks, the earlier weight is kept. `unstructured` is the shortest example. A
+structured pattern, which keeps or prunes several weights at a time, has a third function; it learns
+one score per structure:
 
     structures(shapes) -> Structures                        see `tamtctl.models.structures`
 
 Patterns with numbers in their names, such as ``2:4``, are in `tamtctl.pruning.patterns.families`;
-what a ticket's readers check is in `tamtctl.ticket.format.patterns`.
+what a ticket's reader checks of them is in `tamtctl.ticket.format.patterns`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from tamtctl.ticket.format.patterns import UNSTRUCTURED as UNSTRUCTURED
 if TYPE_CHECKING:
     from torch import Tensor
 
-_NEAR = 1e-6  # sparsities that are alike: 2/3 is typed with so many digits
+_NEAR = 1e-6  # sparsities this close are equal, since 2/3 has to be typed as a decimal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +44,17 @@ class Pattern(Row):
     """A sparsity pattern, and what others have to know of it.
 
     Attributes:
-        sparsity: The only sparsity that it has; None if it has any.
-        is_followed: Whether each matrix keeps its largest scores, whichever they are: then a
-            training follows the threshold from step to step, and does not select anew.
-        takes_budgets: Whether a matrix may keep any number of its weights: then allocations other
-            than the uniform one go with it.
-        takes_cuts: Whether iterative pruning gets to its only sparsity: through masks that keep
-            more.
-        is_of_words: Whether word embeddings, which nothing is multiplied with, are masked, too.
-        is_structured: Whether weights are kept or pruned several at a time: then ``structures`` are
-            what has scores, and the sparsity is their share.
-        numbers: Those in the name of a member of a family, which its functions get, too.
+        sparsity: The only sparsity that its masks can have; None if they can have any.
+        is_followed: Whether each matrix simply keeps its largest scores. A training then follows
+            their threshold from step to step, instead of selecting anew at each step.
+        takes_budgets: Whether a matrix may keep any number of its weights, as allocations other
+            than ``uniform`` require.
+        takes_cuts: Whether iterative pruning can reach it, through masks that keep more weights.
+        is_of_words: Whether word embeddings, which are looked up and not multiplied, are masked,
+            too.
+        is_structured: Whether several weights are kept or pruned at a time. Then each structure has
+            one score, and the sparsity is the share of structures that are pruned.
+        numbers: The numbers in the name of a family's member, passed on to its functions.
     """
 
     sparsity: float | None = None
@@ -65,11 +66,11 @@ class Pattern(Row):
     numbers: tuple[int, ...] = ()
 
     def has(self, sparsity: float) -> bool:
-        """Whether there are masks of this pattern with a sparsity."""
+        """Whether masks of this pattern can have a sparsity."""
         return self.sparsity is None or abs(self.sparsity - sparsity) < _NEAR
 
     def keep(self, shapes: Shapes, sparsity: float) -> dict[str, int]:
-        """Return name → how many weights a matrix keeps, of those that the pattern is for.
+        """Return name → how many weights a matrix keeps, for those that the pattern applies to.
 
         Args:
             shapes: Name → shape of every matrix.
@@ -91,12 +92,12 @@ class Pattern(Row):
         Args:
             scores: Name → score of every weight; the larger is kept.
             keep: Name → how many weights the matrix keeps.
-            among_equals: Name → of equal scores that with the larger value is kept.
+            among_equals: Name → value of every weight; of equal scores the larger value is kept.
         """
         return dict(self.function("select")(scores, keep, among_equals or {}, *self.numbers))
 
     def structures(self, shapes: Shapes) -> Structures:
-        """Return what is kept or pruned as a whole, of a pattern that is structured.
+        """Return what is kept or pruned as a whole; only for a structured pattern.
 
         Raises:
             UsageError: The matrices cannot be of this pattern.

@@ -1,10 +1,10 @@
-"""Unstructured: any weights of a matrix, exactly as many as the sparsity says.
+"""Unstructured: any weights of a matrix may be kept, exactly as many as the sparsity says.
 
 The pattern of the lottery ticket hypothesis (Frankle et al., 2019, arXiv:1803.03635) and of TAMT
 (Liu et al., 2022, §3.2), alike in every matrix.
 
-Relations: it keeps the most of the model at a sparsity, and makes nothing smaller or faster by
-itself; a pattern that hardware knows costs quality at the same sparsity.
+Relations: it keeps the most quality at a sparsity, and makes nothing smaller or faster by itself;
+patterns that hardware can use cost quality at the same sparsity.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Recovering a ticket: its surviving weights are trained against the dense model."""
+"""Recovering a ticket: the weights that it keeps are trained against the dense model."""

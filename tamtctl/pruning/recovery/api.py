@@ -1,4 +1,4 @@
-"""Recovering a ticket: what is found again, planned, or done."""
+"""Recovering a ticket: `recover` and `plan_recovery`."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def recover(
 ) -> RecoverResult:
     """Train the weights that a ticket keeps against the dense model, and write a checkpoint.
 
-    The ticket stays what it is: what comes of it is other weights under the same mask, as
-    `tamtctl.export` writes them. A recovery that was interrupted goes on from its last checkpoint
-    to the very weights, on a CPU bit for bit, that it would have found undisturbed.
+    The ticket does not change. The checkpoint has new weights under the ticket's mask, in the
+    format that `tamtctl.export` writes. An interrupted recovery goes on from its last checkpoint,
+    and on a CPU reaches bit for bit the same weights as an undisturbed one.
 
     Args:
         config: What to do.
@@ -81,7 +81,7 @@ def plan_recovery(
     output_dir: Path | str | None = None,
     watcher: Watcher[RecoverPlan] | None = None,
 ) -> RecoverPlan:
-    """Return what `recover` would do, after the same checks; nothing is written but caches."""
+    """Return what `recover` would do, after the same checks; only caches are written."""
     watcher = watcher or Silent()
     config, subject = _settled(config)
     run = _run_folder(config, subject, output_dir)
@@ -91,10 +91,10 @@ def plan_recovery(
 
 
 def _settled(config: RecoverConfig) -> tuple[RecoverConfig, Recoverable]:
-    """Return the configuration with the text that the ticket names, and the ticket itself.
+    """Return the configuration, its text taken from the ticket where it has none, and the ticket.
 
     Raises:
-        UsageError: The ticket does not say what it was trained on.
+        UsageError: Neither the configuration nor the ticket names a training text.
     """
     folder = resolve_ticket(config.ticket).path
     ticket = Ticket.load(folder)
@@ -128,7 +128,7 @@ def _run_folder(
 
 
 def _earlier_result(run: RunFolder, *, force: bool) -> RecoverResult | None:
-    """Return what a finished run of this configuration found, if its checkpoint is still there."""
+    """Return the result of a finished run of this configuration; None if there is none."""
     values = run.finished(force=force)
     if values is None:
         return None

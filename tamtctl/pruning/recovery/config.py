@@ -1,4 +1,4 @@
-"""What a recovery is told, each setting declared once; imports nothing heavy."""
+"""The settings of a recovery, each declared once; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class RecoverConfig(Config):
     )
     check_corpus: Sequence[str] = setting(
         default=(),
-        help="Text of a second domain, whose held-out tenth is measured on, too.",
+        help="Text of a second domain; losses are taken on its held-out tenth, too.",
         panel=DATA,
     )
     text_column: str | None = shared.text_column()

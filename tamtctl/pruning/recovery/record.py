@@ -1,6 +1,6 @@
-"""What a recovered checkpoint says of itself in ``recovery.json``: of which ticket it is, and how.
+"""The record of a recovered checkpoint, ``recovery.json``: its ticket, and how it was trained.
 
-Names in it are for everybody: of a local path there is the last part alone.
+The record may be published, so that it has only the last part of local paths.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import RESULT
 
-MODEL = "model"  # the checkpoint's folder in the run's
+MODEL = "model"  # the checkpoint's folder inside the run's folder
 RECOVERY_FILE = "recovery.json"
 _MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a recovered checkpoint says of itself.
+    """The record of a recovered checkpoint.
 
     Attributes:
-        folder: Where it is.
-        ticket_name: What its ticket was called.
-        ticket_sha256: Digest of the metadata of that ticket.
-        settings: How it was made, the ticket left out.
+        folder: The checkpoint's folder.
+        ticket_name: The name of its ticket.
+        ticket_sha256: SHA-256 of that ticket's metadata file.
+        settings: The settings of the recovery, without the ticket.
         objective: What its weights were trained for.
         steps: Optimiser steps.
     """
@@ -49,13 +49,13 @@ class Recovered:
 
     @classmethod
     def find(cls, name: str) -> Self | None:
-        """Return what a checkpoint, or the run that wrote it, says; None if it is something else.
+        """Return the record of a checkpoint, or of the run that wrote it; None if there is none.
 
         Args:
-            name: The folder.
+            name: The folder of the checkpoint or of the run.
 
         Raises:
-            ModelError: Its record is not what a recovery writes.
+            ModelError: The record is damaged, or not one that a recovery writes.
         """
         for folder in (expanded(name), expanded(name) / MODEL):
             try:
@@ -85,13 +85,13 @@ class Recovered:
 def record_of(
     config: RecoverConfig, ticket: Ticket, folder: Path, measured: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what is written beside a recovered checkpoint.
+    """Return the record that is written beside a recovered checkpoint.
 
     Args:
-        config: How it was made.
+        config: The settings of the recovery.
         ticket: The ticket whose zeros are kept.
-        folder: The ticket's.
-        measured: What came of it, as plain JSON values.
+        folder: The ticket's folder.
+        measured: The result, as plain JSON values.
     """
     base = ticket.base_model
     return {
@@ -115,16 +115,16 @@ def record_of(
 
 
 def recovered_from(name: str) -> str | None:
-    """Return the base model of a recovered checkpoint, as it can be loaded; None if it is none.
+    """Return the loadable base model of a recovered checkpoint; None for any other model.
 
-    A local one is found as long as the checkpoint stands in its run's folder. The files may be a
-    stranger's.
+    A base model in a local folder is found as long as the checkpoint lies in its run's folder. The
+    files may come from a stranger, and are not trusted.
 
     Args:
-        name: A folder, or what else a model may be called.
+        name: A folder, or any other name of a model.
 
     Raises:
-        ModelError: They are not what a recovery writes.
+        ModelError: The record is damaged, or not one that a recovery writes.
     """
     try:
         return _base_of(expanded(name))

@@ -1,4 +1,4 @@
-"""What a recovery is about to do, and what came of it."""
+"""The plan and the result of a recovery."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class RecoverPlan(Shown):
     """What a recovery is about to do.
 
     Attributes:
-        config: The configuration, with the text and the sequence length that it comes to.
-        run_folder: Where the run will live.
+        config: The configuration, with text and sequence length filled in.
+        run_folder: The run's folder.
         base_model: The ticket's base model, as it is loaded.
         sparsity: Share of zeros in the ticket's matrices.
         trained: How many weights are trained.
-        device: Where it computes: ``cpu``, ``cuda`` or ``mps``.
+        device: ``cpu``, ``cuda`` or ``mps``.
         precision: ``fp32`` or ``bf16``.
         threads: CPU threads.
-        train_sequences: What the training text is cut into.
-        held_out_sequences: What the held-out text is cut into.
-        steps: Optimiser steps, as asked for or as they fit in the minutes.
+        train_sequences: The sequences that the training text is cut into.
+        held_out_sequences: The sequences that the held-out text is cut into.
+        steps: Optimiser steps, as asked for or as many as fit in the minutes.
         resumed_from: Steps that an earlier, interrupted run has done already.
         estimated_seconds: Seconds that the remaining steps take, from timed ones.
     """
@@ -60,32 +60,32 @@ class RecoverPlan(Shown):
 
 @dataclass(frozen=True, repr=False)
 class RecoverResult(Shown):
-    """What came of a recovery; ``losses`` map ``dense``, ``ticket`` and ``recovered``.
+    """The result of a recovery; ``losses`` has the keys ``dense``, ``ticket`` and ``recovered``.
 
     Attributes:
         model: The checkpoint's folder.
         run_folder: The run's folder.
-        ticket: As asked for.
+        ticket: The ticket, as the caller named it.
         base_model: The ticket's base model.
-        objective: What was trained for, and what the losses measure.
+        objective: The objective that was trained for, and that the losses measure.
         sparsity: Share of zeros in the ticket's matrices.
-        zeros: Number of pruned weights, each of which is zero in the checkpoint; 0 where they are
-            cut out of it, as those of whole neurons are.
+        zeros: Number of pruned weights, all of them zero in the checkpoint; 0 if the checkpoint
+            leaves them out, as it does with whole neurons.
         steps: Optimiser steps done.
         seconds: Seconds of training.
         tokens_per_second: Tokens per second of training, without padding and the first five steps.
         losses: Candidate → loss on held-out text, with the pre-trained head.
-        standard_errors: Candidate → error of its loss; None where sequences are too few to tell.
+        standard_errors: Candidate → standard error of its loss; None with too few sequences.
         check_losses: The same losses on ``check_corpus``; empty without one.
         unit: The unit of the losses.
         sequences: Held-out sequences that the losses were taken on.
-        sequence_length: Tokens of each, at most.
-        rows: What each is, a name in `tamtctl.data.units.UNITS`.
-        held_out: The whole held-out text: what it is, and how many sequences it has.
-        load: A line of Python that loads the checkpoint as what it is.
+        sequence_length: Most tokens in a sequence.
+        rows: What a sequence is, a name in `tamtctl.data.units.UNITS`; None for packed blocks.
+        held_out: The whole held-out text: its ``name`` and its number of ``sequences``.
+        load: A line of Python that loads the checkpoint with the right class.
         bytes: Size of the checkpoint's files.
-        resumed_from: The step that the run went on from; 0 if from the start.
-        already_done: Whether an earlier run had done it.
+        resumed_from: The step that the run went on from; 0 if it began at the start.
+        already_done: Whether an earlier run had finished it.
 
     Example:
         >>> recovered = tamtctl.recover(recovery)
@@ -118,7 +118,7 @@ class RecoverResult(Shown):
 
     @property
     def text(self) -> ScoredText:
-        """What the losses were taken on."""
+        """The text that the losses were taken on."""
         return ScoredText(
             self.held_out["name"],
             self.sequences,
@@ -133,10 +133,10 @@ class RecoverResult(Shown):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], run: RunFolder, model: Path) -> RecoverResult:
-        """Return the result that `to_dict` wrote, of a run that was done before.
+        """Return the result that `to_dict` wrote in an earlier run.
 
         Raises:
-            TypeError: It has other fields, as those of another version.
+            TypeError: The fields are those of another version.
         """
         tables = in_order(values, CANDIDATES)
         where = {"model": model, "run_folder": run.path, "already_done": True}

@@ -1,4 +1,4 @@
-"""The work of a recovery: load, prune, train what is left, measure it, write a checkpoint."""
+"""The work of a recovery: load, prune, train what is left, measure, and write a checkpoint."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ from tamtctl.training.loop import TrainingRun
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder, write_json
 from tamtctl.training.supervisor import Supervisor
 
-BUDGET = "budget.json"  # of a run that is not finished: its steps, once they are settled
+BUDGET = "budget.json"  # keeps the number of steps of an unfinished run, once it is settled
 _MOST_BYTES = 2**10
 
 
 @dataclass(frozen=True)
 class Recoverable:
-    """A ticket that is recovered, and where it and its base model are on this machine."""
+    """A ticket that is recovered, and where it and its base model are stored."""
 
     ticket: Ticket
     folder: Path
@@ -71,7 +71,7 @@ class PreparedRecovery:
     masks: Mapping[str, Tensor]
     corpus: Corpus
     text: Blocks | Rows
-    held_out: dict[str, ProbeText]  # by the field of `RecoverResult` that its losses go into
+    held_out: dict[str, ProbeText]  # field of `RecoverResult` that gets the losses → text
     training: SurvivorTraining
     supervisor: Supervisor
 
@@ -139,9 +139,9 @@ class PreparedRecovery:
         )
 
     def _promised_steps(self) -> int | None:
-        """Return the steps that an attempt settled on which was killed before its first checkpoint.
+        """Return the steps that a killed attempt had settled on before its first checkpoint.
 
-        The folder is known to be one of this very request.
+        The run's folder is known to belong to the same configuration.
         """
         try:
             steps = json.loads(read_regular(self.run.path / BUDGET, _MOST_BYTES))["steps"]
@@ -150,19 +150,19 @@ class PreparedRecovery:
         return steps if type(steps) is int and steps > 0 else None
 
     def forget(self) -> None:
-        """Begin anew, whatever an earlier attempt has left."""
+        """Remove what an earlier attempt left: checkpoints and the number of steps."""
         self.supervisor.checkpoints.remove()
         (self.run.path / BUDGET).unlink(missing_ok=True)
 
     def _trained(self) -> int:
-        """Return how many weights can change."""
+        """Return how many weights are trained."""
         pruned = sum(
             int((~self.masks[name]).sum()) for name in self.training.trained if name in self.masks
         )
         return sum(p.numel() for p in self.training.trained.values()) - pruned
 
     def train(self, watcher: Watcher[RecoverPlan]) -> TrainingRun:
-        """Train what is left.
+        """Train the weights that are left.
 
         Raises:
             DivergedError: The loss exploded or is no number; the message names the step and the
@@ -176,7 +176,7 @@ class PreparedRecovery:
         )
 
     def finish(self, training: TrainingRun, watcher: Watcher[RecoverPlan]) -> RecoverResult:
-        """Measure and write the checkpoint: from now on the run is finished."""
+        """Measure, write the checkpoint, and mark the run as finished."""
         watcher.status("evaluating on held-out text")
         losses, errors, weights = self._measured()
         if lost := lost_zeros(weights, self.masks):
@@ -222,8 +222,8 @@ class PreparedRecovery:
         """Measure the recovered model, the ticket and the dense model, with the pre-trained head.
 
         Returns:
-            By the field of `RecoverResult`, candidate → loss; candidate → standard error of
-            ``losses``; and name → trained weight.
+            Three mappings: field of `RecoverResult` → candidate → loss; candidate → standard error
+            of ``losses``; name → trained weight, on the CPU.
         """
         training = self.training
         frozen = {name: training.dense[name] for name in self.encoder.matrices}
@@ -233,7 +233,7 @@ class PreparedRecovery:
         for name, text in self.held_out.items():
             dense = probe.losses(text, None)
             distances = {term.name for term in self.search.terms if term.is_distance}
-            found[name][DENSE] = {  # of a model to itself: 0 but for rounding
+            found[name][DENSE] = {  # the dense model's distance to itself: 0 but for rounding
                 term: loss.of_nothing() if term in distances else loss
                 for term, loss in dense.items()
             }
@@ -253,10 +253,10 @@ _MEASURED = (
 
 
 def check_done(run: RunFolder, values: Mapping[str, Any]) -> RecoverResult:
-    """Return what a finished run found, if its checkpoint is still there.
+    """Return the result of a finished run, after checking that its checkpoint is still there.
 
     Raises:
-        TypeError: Its result has other fields, as those of another version.
+        TypeError: The fields of the result are those of another version.
         OSError: The checkpoint lacks a file.
     """
     folder = run.path / MODEL

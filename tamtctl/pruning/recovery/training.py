@@ -1,10 +1,10 @@
-"""Training what a mask leaves of an encoder; what it prunes stays exactly zero.
+"""Training the weights that a mask keeps; pruned weights stay exactly zero.
 
     W ← Adam(W, m ⊙ dL/dW), starting from W ⊙ m
 
-All parameters that the objective reaches are trained: the weights that are kept, biases, norms and
-tables of positions. The masked-LM head and its decoder stay as they are: with them the losses of
-ticket, recovered and dense model are taken alike. The teacher is the dense model, whole.
+All parameters that the objective reaches are trained: kept weights, biases, norms and position
+embeddings. The masked-LM head and its decoder stay frozen, so that the losses of ticket, recovered
+and dense model are taken with the same head. The teacher is the whole dense model.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from tamtctl.training.loop import TrainingRun, warmed_up
 from tamtctl.training.loss_guard import LossGuard
 
 _WARM_UP = 0.05  # of all steps
-_TIMED_STEPS = 6  # of which the first one warms up
-_TIMED_SHARE = 0.05  # of the minutes
+_TIMED_STEPS = 6  # the first one warms up, and does not count
+_TIMED_SHARE = 0.05  # most of the budget of minutes that is spent on timing
 
 
 class SurvivorTraining:
-    """All that changes while a ticket is recovered; see `tamtctl.training.supervisor.Supervised`.
+    """The training of a recovery; implements `tamtctl.training.supervisor.Supervised`.
 
     Attributes:
-        steps: The gradients of the objective.
+        steps: Computes the gradients of the objective.
         dense: Name → pre-trained weight of every parameter of the encoder; never written.
         trained: Name → parameter that the objective reaches.
         count: Steps of the whole training; settled before it begins.
@@ -62,10 +62,10 @@ class SurvivorTraining:
 
         Args:
             config: Objective, batches and rate.
-            compute: Where and in which precision.
+            compute: Device and precision.
             encoder: Loaded with its head if the objective needs one.
             text: What to train on.
-            masks: Name → boolean mask of every matrix in ``encoder.matrices``, at least; True
+            masks: Name → boolean mask, for at least every matrix in ``encoder.matrices``; True
                 keeps.
         """
         own = dict(encoder.base.named_parameters())
@@ -75,7 +75,7 @@ class SurvivorTraining:
         self.steps = ObjectiveSteps(config, compute, encoder, text, frozen, self.dense)
         self.count = config.steps
         self._config, self._compute, self._matrices = config, compute, encoder.matrices
-        # As numbers: with booleans the product takes twenty times as long on a CPU.
+        # As floats: on a CPU, multiplying by booleans takes twenty times as long.
         self._kept = {name: mask.float() for name, mask in self.masks.items()}
         self._guard = LossGuard()
         fold(encoder.matrices, frozen, self.masks)
@@ -108,10 +108,10 @@ class SurvivorTraining:
         )
 
     def seconds_per_step(self, budget: float = math.inf) -> float:
-        """Return the mean time of a few whole steps, which change nothing: their rate is 0.
+        """Return the mean seconds of a few whole steps at rate 0, which change no weight.
 
         Args:
-            budget: Seconds of the whole training, of which this takes a small share.
+            budget: Seconds of the whole training; timing takes only a small share of them.
         """
         optimizer = optimizer_of(self._config, list(self.trained.values()))
         seconds = []
@@ -130,7 +130,7 @@ class SurvivorTraining:
         return sum(measured) / len(measured)
 
     def is_due(self, step: int) -> bool:
-        """Tell whether the training itself has something to report: it has not."""
+        """Return False: the training has no evaluations of its own."""
         return False
 
     def judged(self, report: StepReport) -> StepReport:
@@ -146,23 +146,23 @@ class SurvivorTraining:
         return {"weights": dict(self.trained), "optimizer": self._optimizer.state_dict()}
 
     def facts(self) -> dict[str, Any]:
-        """Return the loss that the next ones are compared with."""
+        """Return the first loss, which later ones are compared with."""
         return {"first_loss": self._guard.first}
 
     def take_up(self, state: State, facts: Mapping[str, Any], report: StepReport) -> None:
-        """Go on from what was saved after a report, to the step that was settled then."""
+        """Go on from a saved state; the number of steps is the one settled then."""
         copy_into(self.trained, state["weights"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._guard.first, self.count = facts["first_loss"], report.steps
 
     def put_dense(self) -> dict[str, Tensor]:
-        """Give the encoder its pre-trained weights again; return the trained ones, on the CPU."""
+        """Put the pre-trained weights back into the encoder; return the trained ones on the CPU."""
         found = {name: p.detach().to("cpu", copy=True) for name, p in self.trained.items()}
         copy_into(self.trained, self.dense)
         return found
 
     def _update(self, step: int) -> float:
-        """Apply the gradients of a step (from 0) to what is kept."""
+        """Apply the gradients of a step (from 0) to the kept weights; return the learning rate."""
         self._mask_gradients()
         warm_up = round(self.count * _WARM_UP)
         learning_rate = warmed_up(self._config.learning_rate, step, self.count, warm_up)

@@ -1,4 +1,4 @@
-"""Searching for a ticket: what is found again, planned, or found."""
+"""Searching for a ticket: planning a search, doing or deriving it, and finding a finished one."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def search(
 ) -> SearchResult:
     """Find a ticket and save it (TAMT, §3).
 
-    A search that was interrupted, in whatever way, goes on from its last checkpoint.
+    An interrupted search goes on from its last checkpoint, whatever interrupted it.
 
     Args:
         config: What to do.
         output_dir: The run's folder; by default one under ``runs/`` named after the configuration.
         force: Redo a finished run; start an interrupted one anew.
-        after: Go on from this search by ``imp``, which differs in its lower sparsity alone: what is
-            found is the same as from the start. See `can_follow`.
+        after: A finished search by ``imp`` at a lower sparsity to go on from, with otherwise the
+            same configuration. The result is the same as from the start. See `can_follow`.
         watcher: Is told of the plan and the progress.
 
     Returns:
@@ -103,7 +103,8 @@ def search(
 def can_follow(config: SearchConfig, earlier: SearchConfig) -> bool:
     """Tell whether a search can go on from an earlier one, see `search`.
 
-    Iterative magnitude pruning that rewinds hands nothing but masks from one cut to the next.
+    Only iterative magnitude pruning with rewinding can: one cut hands nothing but masks to the
+    next.
     """
     return (
         config.method == IMP
@@ -128,7 +129,7 @@ def plan_search(
         watcher: Is told how it goes.
 
     Raises:
-        TamtctlError: Anything that `search` would stop at before training.
+        TamtctlError: Anything that would stop `search` before training.
 
     Example:
         >>> plan = tamtctl.plan_search(config)
@@ -155,10 +156,10 @@ def derive(
     force: bool = False,
     watcher: Watcher[SearchPlan] | None = None,
 ) -> SearchResult:
-    """Make the ticket of another sparsity from the scores of a search, without training.
+    """Make a ticket of another sparsity from the kept scores of a search, without training.
 
     Args:
-        from_scores: The run's folder of a search by mask training with ``keep_scores``.
+        from_scores: The run folder of a search by mask training with ``keep_scores``.
         sparsity: Share of zeros of the derived ticket, in [0, 1).
         precision: ``auto``, ``fp32`` or ``bf16``; by default as in the search.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; by default as in the search.
@@ -181,16 +182,16 @@ def derive(
 
 
 def search_folder(config: SearchConfig) -> Path:
-    """Return the run folder of a search that is asked for none."""
+    """Return the default run folder of a search."""
     return _run_path(_settled(config), None)
 
 
 def find_search(config: SearchConfig) -> SearchResult | None:
-    """Return what a finished search of this configuration found, None if there is none.
+    """Return the result of a finished search of this configuration; None if there is none.
 
     Raises:
-        DamagedRunError: Its folder holds something else, or not all of it.
-        ChangedInputsError: It was made of something else than there is now.
+        DamagedRunError: Its folder holds something else, or only a part of it.
+        ChangedInputsError: Its model, text or tickets have changed since.
     """
     run = _run_folder(_settled(config), None)
     try:
@@ -203,11 +204,11 @@ def find_search(config: SearchConfig) -> SearchResult | None:
 
 
 def default_recipe(device: str, model: str | None) -> tuple[str, str]:
-    """Return the recipe to use where none is asked for, and why, for the first line printed.
+    """Return the default recipe, and the reason for it, which the command prints first.
 
     Args:
-        device: Where to compute, as a configuration says it.
-        model: What is asked for; None if nothing is.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        model: The model that was asked for; None if none was.
     """
     if Compute.choose(device, "fp32").device.type == "cuda":
         return "paper", "a CUDA GPU is present; --recipe nano takes a minute"
@@ -217,7 +218,7 @@ def default_recipe(device: str, model: str | None) -> tuple[str, str]:
 
 
 def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
-    """Return what a finished run of this configuration found, if its ticket is still intact."""
+    """Return the result of a finished run of this configuration; None if there is none."""
     values = run.finished(force=force)
     if values is None:
         return None
@@ -233,7 +234,7 @@ def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
 def _prepared(
     config: SearchConfig, run: RunFolder, watcher: Watcher[SearchPlan], *, force: bool = False
 ) -> PreparedSearch:
-    """Prepare a search, whose sparsity is measured first where it asks for a latency."""
+    """Prepare a search; if it asks for a latency, measure first which sparsity reaches it."""
     if config.latency is None:
         return PreparedSearch.prepare(config, run, watcher)
     kept = world().on_first(lambda: None if force else FoundLatency.read(run.path))
@@ -248,7 +249,7 @@ def _prepared(
 
 
 def _settled(config: SearchConfig, note: Callable[[str], None] = lambda _: None) -> SearchConfig:
-    """Return a configuration that says what the text is cut into, which follows from the model."""
+    """Return the configuration with its unit of text (``rows``) filled in, by the model."""
     if config.rows is not None:
         return config
     return config.filled_in(
@@ -262,7 +263,7 @@ def _run_folder(config: SearchConfig, output_dir: Path | str | None) -> RunFolde
 
 
 def _run_path(config: SearchConfig, output_dir: Path | str | None) -> Path:
-    method = config.method.replace(COMBINED, "+")  # which means any name to a shell
+    method = config.method.replace(COMBINED, "+")  # "*" is a wildcard in a shell
     asked = f"{config.sparsity:g}" if config.latency is None else f"latency-{config.latency:g}"
     short = f"{folder_name(Path(config.model).name)}-{asked}-{method}"
     if config.method == TAMT:

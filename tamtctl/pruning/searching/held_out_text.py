@@ -1,4 +1,4 @@
-"""A model and held-out text to try many masks on; what was measured once is kept."""
+"""A model and held-out text on which many masks are measured; losses are cached."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.statistics.calibration import uncalibrated
 from tamtctl.pruning.trained.objective_steps import copies, copy_into
 
-_TO_CHOOSE_ON = 64  # sequences: two budgets differ by more than these are unsure of
+_TO_CHOOSE_ON = 64  # sequences, enough to tell two budgets apart
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutText:
-    """A model and held-out text to try masks on.
+    """A model and held-out text on which masks are measured.
 
     Attributes:
-        encoder: On its device; with its masked-LM head if the checkpoint has one.
+        encoder: The model on its device; with its masked-LM head if the checkpoint has one.
         frozen: Name → pre-trained weight of every matrix that a hidden state depends on.
-        corpus: The corpus that it is a part of.
-        cut: The text.
-        compute: Where and in which precision.
-        objectives: Every term of an objective, each by itself; without a masked-LM head, those that
-            need none, and so without a pooling of sentences.
-        kept: What is known of the model's masks, whoever measured them.
-        identity: Digests of ``model`` and ``text``, and the ``sequence_length``: two of the same
-            text and length measure the same.
-        scored: What a person is told of the text.
-        digests: Digests of the corpus that it is a part of, as tickets have them.
-        notes: Lines that a person should know of it.
+        corpus: The corpus that the held-out text is a part of.
+        cut: The held-out text, cut into sequences.
+        compute: Device and precision.
+        objectives: Term → objective of this term alone, for every term that the model allows: some
+            need a masked-LM head, others a pooling of sentences.
+        kept: Cached losses of the model's masks.
+        identity: Digests of ``model`` and ``text``, the ``sequence_length``, and a digest of the
+            ``pooling`` if there is one. Equal text and length give equal measurements of a model.
+        scored: A description of the text for people.
+        digests: Digests of the corpus, as in tickets.
+        notes: Lines about the text that a person should read.
     """
 
     encoder: Encoder
@@ -153,12 +153,12 @@ class HeldOutText:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """Every maskable matrix of the checkpoint as it was pre-trained, on the CPU."""
+        """Name → pre-trained weight of every maskable matrix of the checkpoint, on the CPU."""
         return {name: w.cpu() for name, w in (self.frozen | self.encoder.pooler).items()}
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """What is measured."""
+        """The terms that are measured."""
         return tuple(self.objectives)
 
     @property
@@ -172,7 +172,7 @@ class HeldOutText:
         return "pooling" in self.identity
 
     def training_text(self) -> Sequences:
-        """Return what a search for the model trains on.
+        """Return the training text, as a search for this model cuts it.
 
         Raises:
             CorpusError: There is no training text.
@@ -184,7 +184,7 @@ class HeldOutText:
     def of_training(self) -> HeldOutText:
         """Return the same model with a part of the training text: choices are made on it.
 
-        No criterion is calibrated on that part, unless the text is so short that it has to be.
+        Criteria are not calibrated on that part, unless the text is too short to leave it out.
 
         Raises:
             CorpusError: There is no training text, or nothing in it can be measured.
@@ -201,10 +201,11 @@ class HeldOutText:
     def losses(
         self, masks: Mapping[str, Tensor] | None, terms: Collection[str] | None = None
     ) -> dict[str, HeldOutLoss]:
-        """Return each term's loss of the pre-trained model under masks, with its own head.
+        """Return term → loss of the pre-trained model under masks, with its pre-trained head.
 
         Args:
-            masks: Name → boolean mask of every matrix in `frozen`, at least; None: dense.
+            masks: Name → boolean mask, for at least every matrix in `frozen`; None: the dense
+                model.
             terms: Which terms; None: all.
         """
         objectives = tuple(
@@ -214,15 +215,15 @@ class HeldOutText:
         return probe.losses(self.cut, masks)
 
     def losses_of_weights(self, weights: Mapping[str, Tensor]) -> dict[str, HeldOutLoss]:
-        """Return each term's loss of the encoder with other weights, with the pre-trained head.
+        """Return term → loss of the encoder with other weights, with the pre-trained head.
 
-        The teacher is the dense model, whole. Afterwards the encoder has its own weights again.
+        The teacher is the whole dense model. Afterwards the encoder has its own weights again.
 
         Args:
-            weights: Name in the base encoder → weight, of its own shape.
+            weights: Name in the base encoder → weight of the same shape.
         """
         own = dict(self.encoder.base.named_parameters())
-        dense = copies(own) | self.frozen  # of which the encoder may hold a masked part
+        dense = copies(own) | self.frozen  # the encoder's own matrices may be masked now
         objectives = tuple(
             Objective(self.encoder, name, self.frozen, dense) for name in self.objectives
         )
@@ -245,14 +246,14 @@ def _read_text(
     sequence_length: int,
     limit: int,
 ) -> tuple[Corpus, ProbeText]:
-    """Read a corpus and cut its held-out part; there is something to take a loss of."""
+    """Read a corpus and cut its held-out part, which is checked to have targets for a loss."""
     check_length(
         sequence_length,
         encoder.model,
         told="the sequence length",
         remedy="give a recipe, or a --sequence-length, with",
     )
-    is_all = held_out == corpus  # whose rest does not matter
+    is_all = held_out == corpus  # the training part is not used
     text = load_corpus(
         corpus,
         encoder.tokenizer,

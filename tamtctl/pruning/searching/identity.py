@@ -1,7 +1,7 @@
-"""What a result was made of, by content: a finished run is found again only if all of it is equal.
+"""Identities: digests of a run's inputs. A finished run is reused only if its identity is equal.
 
-An identity is a mapping from what a person would call an input (``corpus c.txt``, ``weights of
-model m``) to what its content hashes to. It stands in every run folder as ``identity.json``.
+An identity maps a readable name of an input (``corpus c.txt``, ``weights of model m``) to a digest
+of its content. Every run folder has one in ``identity.json``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ALGORITHM_VERSION = 1
 
 Identity = dict[str, str]
 
-# What is read of a model's folder: part → names of its files.
+# The files that are read from a model's folder: part of the model → patterns of file names.
 _PARTS = {
     "weights": (
         "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin",
@@ -51,10 +51,10 @@ _PARTS = {
 
 
 def search_identity(config: SearchConfig) -> Identity:
-    """Return what a search is made of.
+    """Return the identity of a search's inputs.
 
     Raises:
-        TamtctlError: A part of it is not there.
+        TamtctlError: An input does not exist.
     """
     identity = _algorithm() | model_identity(config.model)
     identity |= _texts("corpus", config.corpus)
@@ -84,16 +84,16 @@ def search_identity(config: SearchConfig) -> Identity:
 def finetune_identity(
     model: str, revision: str | None, ticket: str | None, data: Identity
 ) -> Identity:
-    """Return what a fine-tuning run is made of.
+    """Return the identity of a fine-tuning run's inputs.
 
     Args:
-        model: Its name.
-        revision: Its commit, where one is asked for.
+        model: The model's name.
+        revision: The commit that was asked for; None for the default.
         ticket: The name of the ticket; None for the dense model.
         data: What `TaskData.identity` says.
 
     Raises:
-        TamtctlError: A part of it is not there.
+        TamtctlError: An input does not exist.
     """
     identity = _algorithm() | model_identity(model, revision) | data
     return identity if ticket is None else identity | ticket_identity(ticket)
@@ -102,16 +102,16 @@ def finetune_identity(
 def comparison_identity(
     text: HeldOutText, corpus: Iterable[str], tickets: Iterable[str], data: Iterable[Identity]
 ) -> Identity:
-    """Return what a comparison is made of, besides the runs of a sweep.
+    """Return the identity of a comparison's inputs, without the runs of a sweep.
 
     Args:
         text: The model and the held-out text.
-        corpus: What the text is called.
-        tickets: Their names.
+        corpus: The names of the corpus.
+        tickets: The names of the tickets.
         data: What `TaskData.identity` says of each task.
 
     Raises:
-        TamtctlError: A ticket is not there.
+        TamtctlError: A ticket does not exist.
     """
     identity = _algorithm() | {
         f"model {text.encoder.id}": str(text.identity["model"]),
@@ -125,7 +125,7 @@ def comparison_identity(
 
 
 def model_identity(name: str, revision: str | None = None) -> Identity:
-    """Return what a model is: every file of a folder that is read, or the commit on the Hub.
+    """Return the identity of a model: digests of the files read from its folder, or its Hub commit.
 
     Raises:
         ModelError: There is no such model, or it cannot be read.
@@ -134,7 +134,7 @@ def model_identity(name: str, revision: str | None = None) -> Identity:
     if folder is None:
         config = load_config(name, revision)
         return {f"commit of model {name}": str(getattr(config, "_commit_hash", None) or revision)}
-    places = {"sentence modules": ModelFiles.of(name).folder or folder}  # above some encoders
+    places = {"sentence modules": ModelFiles.of(name).folder or folder}  # or its parent
     parts = {
         part: _files_digest(places.get(part, folder), patterns) for part, patterns in _PARTS.items()
     }
@@ -143,13 +143,13 @@ def model_identity(name: str, revision: str | None = None) -> Identity:
 
 
 def ticket_identity(name: str) -> Identity:
-    """Return what a ticket is: its metadata hold the checksums of all the rest.
+    """Return the identity of a ticket: the digest of its metadata, which has all other checksums.
 
     Raises:
         TamtctlError: There is no such ticket.
     """
     metadata = resolve_ticket(name).path / METADATA_FILE
-    if not metadata.is_file():  # then whoever loads the ticket says what is wrong with it
+    if not metadata.is_file():  # loading the ticket raises the error later
         return {}
     return {f"ticket {name}": file_sha256(metadata)}
 
@@ -181,7 +181,7 @@ def _matching(folder: Path, pattern: str) -> Iterator[Path]:
 
 
 def _configuration_digest(file: Path) -> str:
-    """Return the digest of what a configuration says of the model, however it is written."""
+    """Return the digest of a configuration's content, whatever its formatting."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         said = {key: value for key, value in values.items() if key not in NO_PART_OF_A_MODEL}

@@ -1,4 +1,4 @@
-"""The mask that a search starts from, and that a one-shot method ends with."""
+"""The initial mask of a search, which is the final mask of a one-shot method."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from tamtctl.training.run_folder import TICKET
 def initial_start(
     config: SearchConfig, encoder: Encoder, text: Sequences | StreamedText, ticket: Ticket | None
 ) -> Start:
-    """Return the masks that a search starts from, and the scores of a mask training.
+    """Return the masks that a search starts from, and for mask training the initial scores.
 
     Args:
         config: The whole search.
-        encoder: Holds the dense weights, for a criterion that needs text on its device.
+        encoder: Holds the dense weights; on its device if a criterion needs text.
         text: The training text.
         ticket: What `initial_ticket` returned.
     """
@@ -60,7 +60,7 @@ def initial_start(
         covered = {n: w.cpu() for n, w in weights.items() if n in ticket.parameters}
         known = ticket.masks_over(covered)
         masks |= {name: known.mask(name) for name in encoder.matrices}
-    # No gradient reaches the pooler: what it starts with is what it stays.
+    # No gradient reaches the pooler: its initial mask is also its final one.
     if pooler := {name: keep[name] for name in encoder.pooler}:
         masks |= reference_masks(encoder.pooler, pooler, pattern)
     if config.init_scores == TWO_VALUED or not config.is_trained:
@@ -74,9 +74,9 @@ def initial_start(
 def _counts(
     config: SearchConfig, encoder: Encoder, budgets: Ranking | None, sparsities: Sequence[float]
 ) -> Iterator[dict[str, int]]:
-    """Yield for each sparsity name → how many weights each matrix keeps.
+    """Yield name → how many weights each matrix keeps, once for each sparsity.
 
-    The pooler, which no objective reaches, has the sparsity itself and takes no part in budgets.
+    The pooler, which no objective reaches, always has the sparsity itself and no budget.
     """
     weights, importance = encoder.weights, {}
     if budgets is not None:
@@ -110,26 +110,26 @@ def _ranking(
 
 
 def _at_home(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return masks on the CPU, whence they can be sent to other processes."""
+    """Return masks on the CPU, from where they can be sent to other processes."""
     return {name: masks[name].cpu() for name in weights}
 
 
 def with_matrices_of(
     ticket: Ticket | None, config: SearchConfig, encoder: Encoder, note: Callable[[str], None]
 ) -> Encoder:
-    """Return an encoder whose maskable matrices are those of the ticket that the search starts at.
+    """Return the encoder, its maskable matrices reduced to those of the ticket of ``--init``.
 
-    A ticket of the linear layers alone leaves the embeddings dense, and so does a search from it:
-    they have no mask to start from.
+    A ticket may mask the linear layers alone. A search from it then leaves the embeddings dense,
+    too, since they have no mask to start from.
 
     Args:
         ticket: What `initial_ticket` returned.
         config: The whole search.
         encoder: The encoder with all of its matrices.
-        note: Is told a line of what a person should know.
+        note: Is given a line for people about matrices that stay dense.
 
     Raises:
-        TicketError: The ticket covers nothing that training reaches.
+        TicketError: The ticket masks no matrix that training reaches.
     """
     if ticket is None:
         return encoder
@@ -152,7 +152,7 @@ def with_matrices_of(
 def initial_ticket(
     config: SearchConfig, encoder: Encoder, checksums: Mapping[str, str]
 ) -> Ticket | None:
-    """Return the ticket that mask training starts at, None if it starts at another mask.
+    """Return the ticket that mask training starts from; None if it starts from another mask.
 
     Args:
         config: The whole search.
@@ -160,8 +160,8 @@ def initial_ticket(
         checksums: Name → SHA-256 of each of its weights.
 
     Raises:
-        TicketError: It cannot be read, or is not of this model.
-        UsageError: It is of another pattern.
+        TicketError: The ticket cannot be read, or is not of this model.
+        UsageError: The ticket has another pattern than the search.
     """
     if config.method != TAMT or is_criterion(config.init):
         return None
@@ -173,16 +173,16 @@ def initial_ticket(
 
 
 def check_scored(run: str, encoder: Encoder, checksums: Mapping[str, str]) -> None:
-    """Make sure that the scores of a run are of this model's weights, as its ticket is.
+    """Make sure that the kept scores of a run are of this model's weights, by its ticket.
 
     Args:
-        run: Its folder.
+        run: The run's folder.
         encoder: The model.
         checksums: Name → SHA-256 of each of its weights.
 
     Raises:
-        DamagedRunError: The run has no ticket that can be read.
-        TicketError: It is of other weights.
+        DamagedRunError: The run's ticket cannot be read.
+        TicketError: The run's ticket is of other weights.
     """
     try:
         ticket = Ticket.load(expanded(run) / TICKET)

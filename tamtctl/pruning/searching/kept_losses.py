@@ -1,9 +1,9 @@
-"""Losses of masks that were measured before: kept in the cache, under all that they follow from.
+"""The cache of held-out losses of masks, keyed by everything that a loss depends on.
 
-A sweep measures the dense model and the baselines once, whichever of its searches is the first to
-ask, and the comparison behind it finds what its searches measured. What is kept is found again by
-content alone: of the model, the mask, every batch as the model sees it (so text, rows, length,
-limit and masked tokens), the loss and its code, and where and in which precision it is taken.
+So a sweep measures the dense model and the baselines only once, in the first of its searches that
+needs them, and the comparison at its end reuses what the searches measured. The key is a digest of
+the model, the mask, every batch as the model gets it (so text, rows, length, limit and masked
+tokens), the loss and its code, the device and the precision.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from tamtctl.training.run_folder import write_json
 
 _VERSION = 3  # raise it whenever the same masks would give other losses
 
-Losses = dict[str, HeldOutLoss]  # by term
+Losses = dict[str, HeldOutLoss]  # term → loss
 
 
 @dataclass(frozen=True)
 class KeptLosses:
-    """What is known of the masks of a model.
+    """The cached losses of one model.
 
     Attributes:
-        models: Objective → digest of the model, with its head and the way in which it makes
-            sentence embeddings if the objective needs that.
-        compute: Where losses are taken, and in which precision.
+        models: Objective → digest of the model; with its head, and with the way in which it makes
+            sentence embeddings, if the objective needs them.
+        compute: Device and precision of the losses.
     """
 
     models: Mapping[str, str]
@@ -54,7 +54,7 @@ class KeptLosses:
 
     @classmethod
     def of(cls, encoder: Encoder, objectives: Iterable[str], compute: Compute) -> Self:
-        """Prepare for a model that is as it was loaded: nothing is folded or trained yet."""
+        """Return the cache of a model as it was loaded, before anything is folded or trained."""
         with_head = {name: terms_of(name).need_head for name in objectives}
         digests = {
             needed: content_digest(encoder, with_head=needed) for needed in set(with_head.values())
@@ -68,11 +68,11 @@ class KeptLosses:
     def file_of(
         self, objective: str, batches: Sequence[Batch], masks: Mapping[str, Tensor]
     ) -> Path | None:
-        """Return where the losses of masks are kept; None if they cannot be known again.
+        """Return the file in which losses of masks are kept; None if a term's code has no file.
 
         Args:
-            objective: Terms that are taken of one forward pass.
-            batches: What they are taken on.
+            objective: The objective, whose terms are measured in one forward pass.
+            batches: The batches that the losses are taken on.
             masks: Name → boolean mask.
         """
         codes = {term.name: [term.version, _code_digest(term)] for term in terms_of(objective)}
@@ -94,14 +94,14 @@ class KeptLosses:
 
 
 def write(file: Path, losses: Losses) -> None:
-    """Keep losses; where the cache cannot be written, they are taken again next time."""
+    """Write losses to the cache; if that fails, they are measured again next time."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, to_dict(losses))
 
 
 def read(file: Path, terms: Iterable[str]) -> Losses | None:
-    """Return the losses of all these terms; None if they are not there, or damaged."""
+    """Return the losses of all these terms; None if one is missing or damaged."""
     try:
         return from_dict(json.loads(file.read_text(encoding="utf-8")), terms)
     except (OSError, ValueError, RecursionError):
@@ -117,9 +117,9 @@ def to_dict(losses: Losses) -> dict[str, Any]:
 
 
 def from_dict(values: Any, terms: Iterable[str]) -> Losses | None:
-    """Return what `to_dict` wrote of all these terms; None if it is something else."""
+    """Return the losses that `to_dict` wrote; None if a term is missing or damaged."""
     try:
-        return {  # in this order, which a file does not keep
+        return {  # in the order of ``terms``, which a file does not keep
             term: HeldOutLoss(
                 np.array(values[term]["sums"], np.float64),
                 np.array(values[term]["counts"], np.int64),
@@ -131,9 +131,9 @@ def from_dict(values: Any, terms: Iterable[str]) -> Losses | None:
 
 
 def _code_digest(term: Term) -> str | None:
-    """Return the digest of the file that a loss is defined in; None if there is no such file.
+    """Return the digest of the file that defines a term's loss; None if there is none.
 
-    A term of somebody's own script keeps its name while its author changes it.
+    The author of a term in a script may change its code and leave its name and version.
     """
     try:
         source = inspect.getsourcefile(term.function("loss"))

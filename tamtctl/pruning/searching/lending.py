@@ -1,4 +1,4 @@
-"""What a search lends to its criteria: the model, batches of the text, and statistics of it."""
+"""What a search lends to its criteria: the model, batches of text, and statistics of the text."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def loaded(config: SearchConfig) -> Encoder:
     """Return the model of a search, with its head if the objective or a criterion needs one.
 
     Raises:
-        NoHeadError: It has none; the message names who needs it.
+        NoHeadError: The model has no head; the message names what needs it.
         ModelError: A term needs sentence embeddings, and the model does not say how it makes them.
     """
     try:
-        sentence_pooling(config.model, None, config.terms)  # is there, or nothing is begun
+        sentence_pooling(config.model, None, config.terms)  # raises before the model is loaded
         return load_encoder(config.model, with_head=config.needs_head)
     except NoHeadError as error:
         row = next((one for one in config.criteria if one.needs_head), None)
@@ -62,17 +62,17 @@ def lent(
     text: Sequences | StreamedText,
     context: Context,
 ) -> Iterator[Context]:
-    """Lend a model and its training text to a criterion, which may run it forwards and backwards.
+    """Lend a model and its training text to a criterion, which may run forward and backward passes.
 
-    Where the model was pre-trained on masked text, that is what it is calibrated on: without, the
-    mask token would seem to be used by nobody. The text is the same whatever is trained for then.
+    A model that was pre-trained on masked text is calibrated on masked text: without it, the mask
+    token would seem to be unused. The calibration text does not depend on the objective.
 
     Args:
         config: The whole search.
-        criterion: Which one.
-        encoder: On its device.
+        criterion: The criterion that borrows them.
+        encoder: The model on its device.
         text: The training text.
-        context: What else the criterion may look at.
+        context: The weights, the seed and the counts, to which model and text are added.
     """
 
     def sees_noise(row: Criterion) -> bool:

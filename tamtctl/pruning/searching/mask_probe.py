@@ -1,8 +1,8 @@
-"""Measuring masks of one model on held-out text: the one way in which everybody does it.
+"""Measuring masks of one model on held-out text, for search, comparison and evaluation alike.
 
-A search measures its mask beside the baselines, a comparison many masks, an evaluation one ticket:
-each folds W ⊙ m into the live model and takes the loss of every target of the same text and noise.
-A mask in memory is enough for it.
+A search measures its mask beside the baselines, a comparison many masks, an evaluation one ticket.
+Each folds W ⊙ m into the live model and takes the loss of every target, with the same text and
+noise. The mask need not be saved as a ticket.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tamtctl.pruning.searching import kept_losses
 from tamtctl.pruning.searching.kept_losses import KeptLosses, Losses
 from tamtctl.pruning.trained.folded_weights import fold
 
-_ROWS_COMPARED = 16  # of a batch in which a term compares them: no loss depends on a batch size
+_ROWS_COMPARED = 16  # rows in a batch if a term compares them: its loss depends on their number
 
 if TYPE_CHECKING:
     from tamtctl.data.corpus import Corpus
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProbeText:
-    """Held-out text, cut into sequences, that there is something to measure on.
+    """Held-out text, cut into sequences and checked to have targets.
 
     Attributes:
         sequences: The text.
-        facts: What a person is told of them.
+        facts: A description of the sequences for people.
         noise: Masked tokens for the terms that need them; None if none does.
-        limit: So many sequences are measured at most, spread over the text.
+        limit: Most sequences that are measured, spread over the text.
     """
 
     sequences: Sequences
@@ -66,14 +66,14 @@ class ProbeText:
 
         Args:
             text: The corpus.
-            encoder: What it is measured with.
-            sequence_length: Tokens of each sequence, at most.
-            noise: Masked tokens, if they are needed.
-            limit: Sequences to measure on at most.
-            part: What an error calls the text, if not the held-out text of the corpus.
+            encoder: The model that is measured.
+            sequence_length: Most tokens of a sequence.
+            noise: Masks tokens for the terms that need it; None if none does.
+            limit: Most sequences that are measured.
+            part: The name of the text in errors; by default the held-out text of the corpus.
 
         Raises:
-            CorpusError: It is too short, or nothing of it can be measured.
+            CorpusError: The text is too short, or has no targets.
         """
         part = part or f"the held-out text of {text.name}"
         sequences = text.held_out_text(sequence_length, encoder.tokenizer, name=part)
@@ -81,7 +81,7 @@ class ProbeText:
         return cls(sequences, sequences.facts(text.rows, text.held_out_unknown), noise, limit)
 
     def scored(self, name: str) -> ScoredText:
-        """Return what a person is told of the text, under a name."""
+        """Return a description of the text for people, under a name."""
         there, rows = self.facts.count, self.facts.rows
         return ScoredText(
             name,
@@ -94,15 +94,16 @@ class ProbeText:
 
 @dataclass(frozen=True)
 class MaskProbe:
-    """Measures masks of a model whose parameters it folds them into.
+    """Measures masks of a model by folding them into its parameters.
 
     Attributes:
-        encoder: On its device.
-        frozen: Name → pre-trained weight W of every matrix that a mask may prune, there as well.
-        objectives: What is measured, one after the other.
-        compute: Where and in which precision.
-        batch_size: Sequences at once.
-        kept: What is known of the masks already, and is kept for others; None measures all anew.
+        encoder: The model on its device.
+        frozen: Name → pre-trained weight W of every matrix that a mask may prune, on the same
+            device.
+        objectives: The objectives that are measured, one after the other.
+        compute: Device and precision.
+        batch_size: Sequences in a batch, unless a term compares them.
+        kept: The cache of losses; None measures everything anew.
     """
 
     encoder: Encoder
@@ -117,8 +118,8 @@ class MaskProbe:
 
         Args:
             text: What to measure on.
-            masks: Name → boolean mask of every matrix in ``frozen``, at least, on any device; None:
-                the dense model.
+            masks: Name → boolean mask, for at least every matrix in ``frozen``, on any device;
+                None: the dense model.
         """
         if masks is None:
             masks = {n: torch.ones_like(w, dtype=torch.bool) for n, w in self.frozen.items()}
@@ -149,7 +150,7 @@ class MaskProbe:
             return no_losses(objective, batches)
         fold(self.encoder.matrices, self.frozen, masks)
         found = self._of(objective, batches)
-        # What is a distance to itself is 0 but for rounding.
+        # The dense model's distance to itself is 0 but for rounding.
         return found | {term: found[term].of_nothing() for term in nothing}
 
     def losses_as_folded(self, text: ProbeText) -> Losses:

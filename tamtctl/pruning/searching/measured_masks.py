@@ -1,4 +1,4 @@
-"""The held-out losses of a search's mask, and of the masks that it is set beside."""
+"""The held-out losses of a search's mask, and of the masks that it is compared with."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.searching.result import START, candidates
 
-MakeMasks = Callable[[], Mapping[str, Tensor] | None]  # None is the dense model
+MakeMasks = Callable[[], Mapping[str, Tensor] | None]  # None: the dense model
 
 
 def masks_to_measure(
     config: SearchConfig, frozen: Mapping[str, Tensor], start: MakeMasks, ticket: MakeMasks
 ) -> dict[str, MakeMasks]:
-    """Return candidate → what makes its masks, in the order of `candidates`.
+    """Return candidate → function that makes its masks, in the order of `candidates`.
 
     Args:
         config: The search.
         frozen: Name → pre-trained weight W of every matrix that a mask may prune.
-        start: Makes the masks that training started from; those of a baseline are left out, since
-            the baseline is measured.
+        start: Makes the masks that training started from; left out if they are those of a baseline,
+            which is measured anyway.
         ticket: Makes the masks that were found.
     """
     context = Context(weights=frozen, seed=config.seed)
@@ -53,10 +53,11 @@ def _starts_elsewhere(config: SearchConfig) -> bool:
 def losses_of(
     makers: Mapping[str, MakeMasks], probe: MaskProbe, texts: Mapping[str, ProbeText]
 ) -> tuple[dict[str, dict[str, float]], dict[str, float | None]]:
-    """Measure masks one after the other, so that one set of them is in memory at a time.
+    """Measure masks one after the other, so that only one set of them is in memory.
 
     Returns:
-        By the name of each text, candidate → loss; and candidate → standard error of ``losses``.
+        Two mappings: name of a text → candidate → loss; and candidate → standard error of
+        ``losses``.
     """
     losses: dict[str, dict[str, float]] = {name: {} for name in texts}
     errors: dict[str, float | None] = {}

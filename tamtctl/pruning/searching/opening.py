@@ -1,4 +1,4 @@
-"""Opening the model of a search: where it computes, and whether the request goes with it."""
+"""Opening the model of a search, and checking that model and machine suit the request."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tamtctl.pruning.searching.lending import loaded
 
 
 def open_model(config: SearchConfig, watcher: Watcher[Any]) -> tuple[Compute, Encoder]:
-    """Return where a search computes, and its model with all of its matrices.
+    """Return device and precision of a search, and its model with all of its matrices.
 
     Args:
-        config: The request.
-        watcher: Is told how it goes.
+        config: The whole search.
+        watcher: Is told of the progress.
 
     Raises:
-        UsageError: What is asked for is not to be had there, or not of this model.
-        ModelError: It cannot be loaded.
+        UsageError: The device or the model does not support what the search asks for.
+        ModelError: The model cannot be loaded.
     """
     world().check_batch(config.batch_size)
     compute = Compute.choose(config.device, config.precision, config.threads)

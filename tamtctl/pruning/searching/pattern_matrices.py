@@ -1,4 +1,4 @@
-"""The matrices that a search masks under a sparsity pattern: those that it is for."""
+"""The matrices that a search masks under a sparsity pattern, and tickets that fit the pattern."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tamtctl.ticket.ticket import Ticket
 def with_matrices_of_pattern(
     config: SearchConfig, encoder: Encoder, note: Callable[[str], None]
 ) -> Encoder:
-    """Return an encoder whose maskable matrices are those that the pattern is for.
+    """Return the encoder, its maskable matrices reduced to those that the pattern applies to.
 
     Args:
         config: The whole search.
         encoder: The encoder with all of its matrices.
-        note: Is told of what stays dense.
+        note: Is given a line for people about matrices that stay dense.
 
     Raises:
-        UsageError: The matrices cannot be of this pattern, or it is for none of them.
+        UsageError: The shapes do not allow this pattern, or it applies to none of the matrices.
     """
     sparsity = config.settled_sparsity
     counts = keep_counts(encoder.weights, sparsity, config.pattern, encoder.embeddings)
@@ -45,12 +45,12 @@ def with_matrices_of_pattern(
 
 
 def check_pattern_of_start(config: SearchConfig, ticket: Ticket) -> None:
-    """Refuse to start from a ticket whose masks are of another pattern than is searched for.
+    """Refuse to start from a ticket whose masks have another pattern than the search.
 
-    Any masks are unstructured, too.
+    An unstructured search may start from any ticket.
 
     Raises:
-        UsageError: They are.
+        UsageError: The patterns differ.
     """
     if config.pattern in (UNSTRUCTURED, ticket.pattern):
         return

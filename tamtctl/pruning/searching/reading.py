@@ -1,4 +1,4 @@
-"""The texts of a search: what it trains on, and what it is measured on."""
+"""The texts of a search: for training, and for measuring losses."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tamtctl.pruning.searching.mask_probe import ProbeText
 def read_text(
     config: SearchConfig, encoder: Encoder, watcher: Watcher[Never]
 ) -> tuple[Corpus, Blocks | Rows | StreamedText, dict[str, ProbeText]]:
-    """Return the corpus, what to train on, and every held-out text.
+    """Return the corpus, the training text, and field of `SearchResult` → held-out text.
 
     Raises:
         CorpusError: A text cannot be read, or is too short.
     """
-    assert config.rows is not None  # the search sees to it
+    assert config.rows is not None  # filled in before
     load = partial(
         load_corpus,
         tokenizer=encoder.tokenizer,
@@ -41,7 +41,7 @@ def read_text(
             has_held_out=bool(config.held_out),
             rows=config.rows,
         )
-    # A stream is kept as far as a tenth of it is enough to evaluate on.
+    # Of a stream, only so much is kept that a tenth of it is enough to evaluate on.
     enough = 10 * config.evaluation_blocks * config.sequence_length
     corpus = load(
         config.corpus,

@@ -1,4 +1,4 @@
-"""What a search is about to do, and what it found."""
+"""The plan and the result of a search."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tamtctl.pruning.latency.record import FoundLatency
 from tamtctl.ticket.parameter_counts import ParameterCounts
 from tamtctl.training.run_folder import RunFolder
 
-START = "start"  # the mask that training started from, if it is no baseline
-_TABLES = ("losses", "standard_errors", "check_losses")  # fields of a result: loss by candidate
+START = "start"  # the candidate that training started from, unless it is a baseline
+_TABLES = ("losses", "standard_errors", "check_losses")  # fields of a result: candidate → number
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,25 +27,24 @@ class SearchPlan(Shown):
 
     Attributes:
         config: The configuration.
-        run_folder: Where the run will live.
-        device: Where it computes: ``cpu``, ``cuda`` or ``mps``.
+        run_folder: The run's folder.
+        device: ``cpu``, ``cuda`` or ``mps``.
         precision: ``fp32`` or ``bf16``.
         threads: CPU threads of each process.
         model_type: The encoder's family.
         matrices: How many matrices are masked.
         weights: How many weights they hold.
-        train_tokens: Size of the training text; None if it is streamed.
-        held_out_tokens: Size of the held-out text.
-        train_sequences: What the training text is cut into; None if it is streamed.
-        held_out_sequences: What the held-out text is cut into.
+        train_tokens: Tokens of the training text; None if it is streamed.
+        held_out_tokens: Tokens of the held-out text.
+        train_sequences: The sequences that the training text is cut into; None if it is streamed.
+        held_out_sequences: The sequences that the held-out text is cut into.
         steps: Optimiser steps; 0 for one-shot methods.
         resumed_from: Steps that an earlier, interrupted run has done already.
         estimated_seconds: Seconds that the remaining steps take, from a timed probe.
-        sparsities: Part of the model → share of its zeros: ``embeddings`` and ``layers``, which are
-            all other matrices.
-        warnings: What a person should know before it starts.
-        processes: How many take part.
-        latency: How many neurons the latency takes that is asked for; None if none is.
+        sparsities: ``embeddings`` and ``layers`` (all other matrices) → share of zeros in them.
+        warnings: Lines that a person should read before it starts.
+        processes: How many processes take part.
+        latency: How many neurons are kept for the wanted latency; None if none was asked for.
 
     Example:
         >>> plan = tamtctl.plan_search(config)
@@ -84,47 +83,46 @@ class SearchPlan(Shown):
 
 @dataclass(frozen=True, repr=False)
 class SearchResult(Shown):
-    """What a search found; ``losses`` map ``dense``, ``random``, ``magnitude`` and ``ticket``.
+    """The result of a search; ``losses`` has ``dense``, ``random``, ``magnitude`` and ``ticket``.
 
-    The baselines have the same sparsity in every matrix. Where training started from another mask
-    of a criterion than one of them, ``start`` is its loss.
+    The baselines ``random`` and ``magnitude`` have the same sparsity in every matrix. If training
+    started from the mask of another criterion, ``losses`` has that mask as ``start``, too.
 
     Attributes:
         ticket: The ticket's folder.
         run_folder: The run's folder.
-        model: As asked for.
-        corpus: As asked for.
-        method: ``tamt``, ``imp``, ``magnitude`` or ``random``.
-        objective: What the losses measure.
+        model: The model, as the caller named it.
+        corpus: The corpus, as the caller named it; several names are joined by spaces.
+        method: ``tamt``, ``imp``, or the criterion of a one-shot mask, such as ``magnitude``.
+        objective: The objective that the losses measure.
         sparsity: Share of zeros, measured over all masked weights.
-        target_sparsity: As asked for.
+        target_sparsity: The sparsity that was asked for, or that follows from a latency.
         steps: Optimiser steps done.
         seconds: Seconds of training.
-        calibration_seconds: How long criteria looked at text before, in this run or in an earlier
-            one of the same model and text; what several learn in one pass counts whole.
+        calibration_seconds: Seconds in which statistics were gathered for criteria, in this run or
+            in the earlier one that cached them; a pass that several criteria share counts whole.
         tokens_per_second: Tokens per second of training, without padding and the first five steps.
-        losses: Mask → loss of the objective on held-out text, with the pre-trained head.
-        standard_errors: Mask → error of its loss; None where sequences are too few to tell.
-        check_losses: The same on ``check_corpus``; empty without one.
-        flips: Share of the mask that differs from the initial one.
+        losses: Candidate → loss of the objective on held-out text, with the pre-trained head.
+        standard_errors: Candidate → standard error of its loss; None with too few sequences.
+        check_losses: Candidate → loss on ``check_corpus``; empty without one.
+        flips: Share of mask bits that differ from the initial mask.
         bytes: Size of the ticket's files.
         stopped_early: Whether ``patience`` ended the training.
-        resumed_from: The step that the run went on from; 0 if from the start.
+        resumed_from: The step that the run went on from; 0 if it began at the start.
         already_done: Whether an earlier run had found it.
         unit: The unit of the losses.
         sequences: Held-out sequences that the losses were taken on.
-        sequence_length: Tokens of each, at most.
-        rows: What each is, a name in `tamtctl.data.units.UNITS`.
-        held_out: The whole held-out text: what it is, and how many sequences it has.
-        init: What the mask was at first: ``magnitude``, ``random`` or a ticket.
-        changed: Whether training moved the mask from there; None if nothing was trained.
-        allocation: How the weights that are kept are shared out over the matrices.
-        sparsities: Part of the model → share of its zeros, as in `SearchPlan`; empty if an older
-            version did not write it down.
-        parameters: How many the encoder has and how many are left, of a pattern; None of any
-            weights.
-        latency: How long the exported model takes beside the dense one, and how many neurons were
-            chosen for it; None if no latency was asked for.
+        sequence_length: Most tokens in a sequence.
+        rows: What a sequence is, a name in `tamtctl.data.units.UNITS`.
+        held_out: The whole held-out text: its ``name`` and its number of ``sequences``.
+        init: The setting ``init``: the criterion, or the ticket, of the initial mask.
+        changed: Whether training changed the initial mask; None if nothing was trained.
+        allocation: The allocation, a name in `tamtctl.pruning.allocations.table.ALLOCATIONS`.
+        sparsities: As in `SearchPlan`; empty in a result of an older version.
+        parameters: How many parameters the encoder has and how many a pattern leaves; None for
+            ``unstructured``.
+        latency: The measured latency of the exported model, and the number of neurons kept for it;
+            None if no latency was asked for.
 
     Example:
         >>> result = tamtctl.search(config)
@@ -166,7 +164,7 @@ class SearchResult(Shown):
 
     @property
     def text(self) -> ScoredText | None:
-        """What the losses were taken on; None if an older version did not write it down."""
+        """The text that the losses were taken on; None in a result of an older version."""
         if not (self.sequences and self.sequence_length and self.held_out):
             return None
         name, of = self.held_out["name"], self.held_out["sequences"]
@@ -182,10 +180,10 @@ class SearchResult(Shown):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], run: RunFolder) -> SearchResult:
-        """Return the result that `to_dict` wrote, of a run that was done before.
+        """Return the result that `to_dict` wrote in an earlier run.
 
         Raises:
-            TypeError: It has other fields, as those of another version.
+            TypeError: The fields are those of another version.
         """
         rows = in_order(values, candidates())
         if (counts := values.get("parameters")) is not None:
@@ -197,16 +195,16 @@ class SearchResult(Shown):
 
 
 def _with_latency(values: dict[str, Any], latency: FoundLatency | None) -> dict[str, Any]:
-    """Return JSON values with a latency, which those of a search for none have no room for."""
+    """Return JSON values with the latency, or without the key if there is none."""
     others = {name: value for name, value in values.items() if name != "latency"}
     return others if latency is None else others | {"latency": latency.to_dict()}
 
 
 def in_order(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return the tables of losses of a result in the order of candidates, which no file keeps.
+    """Return a result's tables of losses, sorted by candidate, which a JSON file does not keep.
 
     Args:
-        values: The plain JSON values of the result; what they lack is left out.
+        values: The plain JSON values of the result; tables that it lacks are left out.
         names: The candidates in the order in which they are measured.
     """
     return {
@@ -217,5 +215,5 @@ def in_order(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def candidates() -> tuple[str, ...]:
-    """Return the masks that a search measures, what is farthest from a ticket first."""
+    """Return the names of the masks that a search measures, in the order of its tables."""
     return ("dense", *(row.name for row in reversed(baselines())), START, "ticket")

@@ -57,16 +57,16 @@ class PreparedSearch:
     compute: Compute
     encoder: Encoder
     corpus: Corpus
-    held_out: dict[str, ProbeText]  # by the field of `SearchResult` that its losses go into
-    keep: dict[str, int]  # name → how many weights every matrix of the checkpoint keeps in the end
+    held_out: dict[str, ProbeText]  # field of `SearchResult` that gets the losses → text
+    keep: dict[str, int]  # name → how many weights each matrix keeps in the end
     calibration_seconds: float
     training: MaskTraining | IterativePruning
     probe: MaskProbe
-    checksums: dict[str, str]  # of some pre-trained weights, which were computed before
-    declared: DeclaredBase | None  # whose weights the model's folder holds
+    checksums: dict[str, str]  # name → SHA-256, of the weights hashed so far
+    declared: DeclaredBase | None  # the Hub model that --base-model names
     watched: WatchedTraining
     supervisor: Supervisor
-    latency: FoundLatency | None  # that is asked for, and how many neurons it takes
+    latency: FoundLatency | None  # None without --latency
 
     @classmethod
     def prepare(
@@ -79,10 +79,10 @@ class PreparedSearch:
         """Load the model and the text, and check that they fit the request.
 
         Args:
-            config: The request, its sparsity settled.
+            config: The configuration, with its sparsity known.
             run: The run's folder.
-            watcher: Is told how it goes.
-            latency: What the sparsity follows from, of a search by latency.
+            watcher: Is told of the progress.
+            latency: The record that the sparsity follows from, in a search by latency.
         """
         compute, encoder = open_model(config, watcher)
         encoder = with_matrices_of_pattern(config, encoder, watcher.note)
@@ -95,8 +95,8 @@ class PreparedSearch:
         needs_text = any(row.needs_text for row in config.criteria)
         if not needs_text:
             start = world().in_turn(lambda: initial_start(config, encoder, text, ticket))
-        cast(torch.nn.Module, encoder.model).to(compute.device)  # its own signature is hidden
-        if needs_text:  # a stream is read in shares, and all start from one mask
+        cast(torch.nn.Module, encoder.model).to(compute.device)  # transformers hides its signature
+        if needs_text:  # processes need the same mask, not one per share of a stream
             names = " and ".join(dict.fromkeys(row.name for row in config.criteria))
             watcher.status(f"ranking the weights by {names}")
             start = world().on_first(lambda: initial_start(config, encoder, text, ticket))
@@ -106,7 +106,7 @@ class PreparedSearch:
             hashes = {name: checksums[name] for name in encoder.weights}
             declared = DeclaredBase.of(config.base_model, hashes)
             watcher.note(declared.note)
-        known = dict(checksums)  # as far as they were asked for: now the parameters change
+        known = dict(checksums)  # only those computed so far: the parameters change from here on
         kind = IterativePruning if config.method == IMP else MaskTraining
         training = kind(config, compute, encoder, text, start)
 
@@ -119,7 +119,7 @@ class PreparedSearch:
             return {term: loss.mean for term, loss in losses.items()}
 
         watched_training = WatchedTraining(config, training, evaluate)
-        # Scores that were trained for another number of neurons are none to go on from.
+        # Scores that were trained for another number of neurons cannot be resumed from.
         inputs = {**run.identity, **(latency.identity if latency else {})}
         checkpoints = Checkpoints(run.path / CHECKPOINTS, inputs, compute.circumstances)
         return cls(
@@ -179,7 +179,7 @@ class PreparedSearch:
             yield line
 
     def _sparsities(self) -> dict[str, float]:
-        """Return part of the model → share of its zeros, of parts that have matrices."""
+        """Return ``embeddings`` and ``layers`` → share of zeros, where the part has matrices."""
         embeddings = self.encoder.embeddings
         sizes = {name: weight.numel() for name, weight in self.encoder.weights.items()}
         parts = {"embeddings": embeddings, "layers": sizes.keys() - embeddings}
@@ -190,7 +190,7 @@ class PreparedSearch:
         }
 
     def _parameter_counts(self) -> ParameterCounts | None:
-        """Return what a ticket of a pattern says of the size of the model."""
+        """Return the parameter counts of a ticket of a pattern; None for ``unstructured``."""
         if self.config.pattern == UNSTRUCTURED:
             return None
         shapes = {name: tuple(weight.shape) for name, weight in self.encoder.weights.items()}
@@ -198,14 +198,14 @@ class PreparedSearch:
         return ParameterCounts.of(base, shapes, self.keep, self.config.pattern)
 
     def _text(self) -> ScoredText:
-        """Return what the losses are taken on."""
+        """Return the text that the losses are taken on."""
         return self.held_out["losses"].scored(self.corpus.held_out_name)
 
     def follow(self, earlier: SearchResult) -> None:
         """Go on from the ticket of an earlier search by iterative magnitude pruning.
 
         Raises:
-            TicketError: It is not of this model.
+            TicketError: The ticket is not of this model.
         """
         assert isinstance(self.training, IterativePruning)
         weights = self.training.frozen | self.encoder.pooler
@@ -225,7 +225,7 @@ class PreparedSearch:
         )
 
     def train(self, watcher: Watcher[SearchPlan]) -> TrainingRun:
-        """Train if the method does; the first process keeps the log.
+        """Train, if the method does; the first process writes the log.
 
         Raises:
             DivergedError: The loss exploded or is no number; the message names the step and the
@@ -244,7 +244,7 @@ class PreparedSearch:
             self.latency.write(self.run.path)
 
     def finish(self, training: TrainingRun, watcher: Watcher[SearchPlan]) -> SearchResult:
-        """Evaluate and save: from now on the run is finished."""
+        """Evaluate, save the ticket, and mark the run as finished."""
         config = self.config
         initial = self.training.initial
         masks = (
@@ -283,7 +283,7 @@ class PreparedSearch:
             ticket = replace(ticket, metrics={**ticket.metrics, "latency": latency.to_dict()})
         ticket.save_pretrained(self.run.ticket)
         if config.keep_scores:
-            assert isinstance(self.training, MaskTraining)  # SearchConfig sees to it
+            assert isinstance(self.training, MaskTraining)  # checked in SearchConfig
             save_scores(self.run.path, self.training.folded.scores)
         result = SearchResult(
             ticket=self.run.ticket,

@@ -1,7 +1,7 @@
-"""The training of a search as it is looked after: evaluated on its way, and ended if it is no use.
+"""The training of a search with evaluations on the way, early stopping, and a check for divergence.
 
-A search evaluates its mask on held-out text after the steps that are asked for, ends when patience
-with these losses does, and gives up when the training loss explodes.
+The mask is evaluated on held-out text after the steps of ``eval_every`` and ``eval_steps``. The
+training stops when ``patience`` evaluations bring no lower loss, and fails when its loss explodes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tamtctl.training.loss_guard import LossGuard
 
 
 class WatchedTraining:
-    """A mask training that can be looked after; see `tamtctl.training.supervisor.Supervised`."""
+    """A training of a search; implements `tamtctl.training.supervisor.Supervised`."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class WatchedTraining:
         """Watch a training.
 
         Args:
-            config: When to evaluate, and how long to be patient.
+            config: The whole search; it says when to evaluate, and the patience.
             training: What is trained.
-            evaluate: Returns each term's held-out loss of what is trained, as it is now.
+            evaluate: Returns term → held-out loss of the current mask.
         """
         self._config, self._training, self._evaluate = config, training, evaluate
         self._guard = LossGuard()
@@ -68,7 +68,7 @@ class WatchedTraining:
         return step in self._config.eval_steps or (every is not None and step % every == 0)
 
     def judged(self, report: StepReport) -> StepReport:
-        """Evaluate, if it is time to; of several processes the first one does."""
+        """Return the report, with held-out losses if an evaluation is due."""
         self._step = report.step
         if not self.is_due(report.step):
             return report
@@ -77,7 +77,7 @@ class WatchedTraining:
         loss = sum(losses.values())
         if self._best_loss is None or loss < self._best_loss:
             self._best_loss, self._since_best = loss, 0
-        elif not report.is_last:  # then it ends in any case
+        elif not report.is_last:  # the last step ends the training anyway
             self._since_best += 1
         return replace(report, eval_losses=losses, is_last=report.is_last or self.stopped_early)
 
@@ -86,10 +86,10 @@ class WatchedTraining:
         self._guard.check(report)
 
     def state_dict(self) -> State:
-        """Return what is trained.
+        """Return the state of the training.
 
         Raises:
-            DivergedError: It is no longer numbers.
+            DivergedError: The state has infinite values or NaNs.
         """
         state = self._training.state_dict()
         tensors = (tensor for part in state.values() for tensor in part.values())
@@ -101,7 +101,7 @@ class WatchedTraining:
         return state
 
     def facts(self) -> dict[str, Any]:
-        """Return the losses that the next ones are compared with."""
+        """Return the losses that later ones are compared with, and the count of patience."""
         return {
             "first_loss": self._guard.first,
             "best_loss": self._best_loss,
@@ -109,7 +109,7 @@ class WatchedTraining:
         }
 
     def take_up(self, state: State, facts: Mapping[str, Any], report: StepReport) -> None:
-        """Go on from what was saved after a report."""
+        """Go on from a state that was saved after a report."""
         self._training.load_state_dict(state)
         self._guard.first, self._best_loss = facts["first_loss"], facts["best_loss"]
         self._since_best = facts["since_best"]

@@ -1,4 +1,4 @@
-"""What criteria know of a calibration text: one file and one row of `table` each."""
+"""Statistics of a calibration text, for criteria: one file and one row of `table` each."""
 
 from __future__ import annotations
 

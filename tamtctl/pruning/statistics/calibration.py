@@ -1,4 +1,4 @@
-"""The calibration text of a model, and the statistics that are gathered of it in one pass."""
+"""The calibration text of a model, and gathering its statistics in as few passes as possible."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from tamtctl.pruning.statistics.capture import Capture
 from tamtctl.pruning.statistics.gathering import BATCH, OfGradients, OfInputs
 from tamtctl.pruning.statistics.layout import Layout, run
 
-SEED = 0  # of order and noise: the same text gives the same statistics to every search
+SEED = 0  # for order and noise: every search gets the same statistics from the same text
 _TOKENS_AT_ONCE = 2048
-LEAST_BYTES = 2**28  # for statistics of inputs, or for every weight:
-BYTES_PER_WEIGHT = 8  # as much as the moments of Adam take
+LEAST_BYTES = 2**28  # memory for statistics of inputs in a pass: at least this much,
+BYTES_PER_WEIGHT = 8  # or this much for each weight, as Adam's moments take
 
 
 def rows_at_once(sequence_length: int) -> int:
-    """Return how many sequences go through the model at once: a power of 2, at most `BATCH`."""
+    """Return how many sequences go through the model at once: a power of 2, `BATCH` at most."""
     fitting = max(1, min(BATCH, _TOKENS_AT_ONCE // sequence_length))
     return 1 << (fitting.bit_length() - 1)
 
 
 def calibration_batches(batches: Iterable[Batch], tokens: int, rows: int | None) -> list[Batch]:
-    """Return the first batches that have so many tokens, and not more rows than there are.
+    """Return the first batches with at least ``tokens`` tokens in all, or with ``rows`` rows.
 
     Args:
-        batches: Training text without end, on the CPU.
-        tokens: How many are wanted.
-        rows: How many there are; None if nobody knows.
+        batches: Endless batches of the training text, on the CPU.
+        tokens: How many tokens are wanted.
+        rows: How many rows the text has, so that none comes twice; None if unknown.
     """
     chosen: list[Batch] = []
     for batch in batches:
@@ -60,19 +60,19 @@ def calibration_batches(batches: Iterable[Batch], tokens: int, rows: int | None)
 
 
 def uncalibrated(text: Sequences, sequence_length: int, count: int) -> IdArray:
-    """Return the numbers of sequences that a calibration reads last, if it comes to them at all.
+    """Return the indices of the sequences that a calibration reads last, if at all.
 
     Args:
         text: The training text.
-        sequence_length: Tokens of each, at most.
-        count: How many; of a short text a tenth, and one at least.
+        sequence_length: Most tokens of a sequence.
+        count: How many sequences; of a short text only a tenth, and at least one.
     """
     order = text.order(random_numbers(ORDER, SEED, 0), rows_at_once(sequence_length), head=0)
     return order[-min(count, max(1, len(text) // 10)) :]
 
 
 class Calibration:
-    """The statistics of a model on a calibration text: each is gathered, or read, once."""
+    """The statistics of a model on a calibration text, each gathered or read only once."""
 
     def __init__(
         self,
@@ -81,13 +81,15 @@ class Calibration:
         compute: Compute,
         beside: Sequence[str] = (),
     ) -> None:
-        """Prepare; nothing is run before a statistic is asked for.
+        """Prepare; the model runs only when a statistic is asked for.
 
         Args:
-            encoder: On its device, without dropout; with its head if a statistic needs one.
-            batches: The text, see `calibration_batches`.
-            compute: Where and in which precision.
-            beside: Statistics that another will ask for, which a pass gathers along.
+            encoder: The model on its device, without dropout; with its head if a statistic needs
+                it.
+            batches: The calibration text, see `calibration_batches`.
+            compute: Device and precision.
+            beside: Names of statistics that will be asked for later, and are gathered in the same
+                pass.
 
         Raises:
             UsageError: There is no such statistic.
@@ -99,16 +101,16 @@ class Calibration:
 
     @property
     def passes(self) -> frozenset[float]:
-        """The seconds of each pass over the text that what was asked for comes from."""
+        """Seconds of each pass over the text that gave a statistic which was asked for."""
         return frozenset(self._found[name].seconds for name in self._asked)
 
     def __getitem__(self, name: str) -> Mapping[str, Tensor]:
-        """Return name of a matrix → a statistic, on the CPU."""
+        """Return name of a matrix → value of a statistic, on the CPU."""
         self.gather([name])
         return self._found[name].values
 
     def gather(self, names: Collection[str]) -> None:
-        """Make sure that some statistics are there: what is missing is gathered in one pass.
+        """Make sure that statistics are available: gather those that are not, together.
 
         Raises:
             UsageError: There is no such statistic.
@@ -124,7 +126,7 @@ class Calibration:
         self._asked.update(names)
 
     def _unknown(self, names: Iterable[str]) -> list[Statistic]:
-        """Read what was kept of some statistics, and return those that have to be gathered."""
+        """Read statistics from the cache, and return those that have to be gathered."""
         missing = [STATISTICS.find(one) for one in dict.fromkeys(names) if one not in self._found]
         for row in missing:
             if (known := kept.read(self._file_of(row))) is not None:
@@ -155,7 +157,7 @@ class Calibration:
             for row, some in zip(rows, self._pass(layout, rows, names), strict=True):
                 found[row.name] |= {name: value.cpu() for name, value in some.items()}
         for row in wanted:
-            if not row.is_of_gradients:  # those with the same inputs have the same statistic
+            if not row.is_of_gradients:  # matrices with the same inputs share the statistic
                 own = found[row.name]
                 found[row.name] = {
                     name: own[leader] for name, leader in layout.leaders.items() if leader in own
@@ -165,7 +167,7 @@ class Calibration:
     def _pass(
         self, layout: Layout, rows: Sequence[Statistic], names: frozenset[str]
     ) -> list[dict[str, Tensor]]:
-        """Read the text once, and return what each statistic came to.
+        """Read the text once; return name → value for each statistic.
 
         Args:
             layout: Where the matrices are used.
@@ -210,7 +212,7 @@ class Calibration:
 
 
 def _passes(layout: Layout, wanted: Sequence[Statistic]) -> Iterator[frozenset[str]]:
-    """Yield the matrices whose inputs are followed in each pass: so many as there is memory for."""
+    """Yield the names of matrices whose inputs a pass follows: as many as there is memory for."""
     weights = sum(rows * columns for rows, columns in layout.shapes.values())
     budget = max(LEAST_BYTES, BYTES_PER_WEIGHT * weights)
     of_inputs = [row for row in wanted if not row.is_of_gradients]
@@ -228,7 +230,7 @@ def _cost(layout: Layout, rows: Iterable[Statistic], names: Iterable[str]) -> in
 
     Args:
         layout: Where the matrices are used.
-        rows: The statistics; those of gradients are of all matrices.
+        rows: The statistics; those of gradients always cover all matrices.
         names: The matrices whose inputs are followed.
     """
     return sum(
@@ -240,7 +242,7 @@ def _cost(layout: Layout, rows: Iterable[Statistic], names: Iterable[str]) -> in
 
 @contextmanager
 def _frozen(model: Any) -> Iterator[None]:
-    """Let no weight have a gradient of its own in this context."""
+    """Within this context, compute no gradients of weights."""
     trained = [p for p in cast(nn.Module, model).parameters() if p.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)

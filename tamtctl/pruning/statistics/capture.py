@@ -1,9 +1,9 @@
-"""What the layers of a model say while a batch goes through: inputs, and gradients by sequence.
+"""Capturing the inputs of a model's layers, and the gradients of their weights by sequence.
 
 The gradient of a linear layer's weight on one sequence is δᵀx, with its inputs x and the gradients
-δ of its outputs at the tokens of that sequence; where a layer is used several times, x and δ of all
-uses stand below each other. So one backward pass of a batch gives the gradient of every sequence,
-and the weights need none of their own.
+δ of its outputs at the tokens of that sequence; if a layer is used several times, x and δ of all
+uses are concatenated. So one backward pass of a batch gives the gradient of every sequence, and the
+weights need no gradient of their own.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.statistics.gathering import Inputs, OfGradients, OfInputs
 from tamtctl.pruning.statistics.layout import Layout, hooked
 
-_AT_ONCE = 2**22  # numbers of gradients that are held at once: 16 MB
+_AT_ONCE = 2**22  # numbers in the gradients that are held at once: 16 MB
 
 
 class Capture:
-    """Hands what the layers say to those that add it up."""
+    """Hands inputs and gradients of layers to the gatherers that add them up."""
 
     def __init__(self, encoder: Encoder, layout: Layout) -> None:
         self._encoder, self._layout = encoder, layout
@@ -37,15 +37,15 @@ class Capture:
         self._pending: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def add_inputs(self, names: frozenset[str], gatherer: OfInputs) -> None:
-        """Hand on the inputs of some matrices."""
+        """Give a gatherer the inputs of some matrices."""
         self._inputs.append((names, gatherer))
 
     @contextmanager
     def batch(self, batch: Batch, *, gradients: bool) -> Iterator[None]:
-        """Listen to one batch, which is run in this context.
+        """Capture one batch, which is run in this context.
 
         Args:
-            batch: On the device of the model.
+            batch: The batch, on the device of the model.
             gradients: Whether `backward` follows.
         """
         self._batch, self._uses, self._follows_gradients = batch, {}, gradients
@@ -54,16 +54,16 @@ class Capture:
         self._batch = None
 
     def backward(self, loss: Tensor, to: Sequence[OfGradients], *, again: bool) -> None:
-        """Hand on the gradients of a loss of this batch.
+        """Run the backward pass of a loss of this batch, and give its gradients to gatherers.
 
         Args:
-            loss: A sum over the sequences.
-            to: Who wants them.
+            loss: The loss, a sum over the sequences.
+            to: The gatherers.
             again: Whether another loss of the same batch follows.
         """
         self._gradients = to
         loss.backward(retain_graph=again)
-        for name in list(self._pending):  # of a use that the loss does not depend on
+        for name in list(self._pending):  # matrices with a use that the loss does not depend on
             self._hand_on(name)
 
     def _forward(
@@ -77,7 +77,7 @@ class Capture:
                 gatherer.see(name, inputs)
         if not self._follows_gradients:
             return output
-        if not output.requires_grad:  # where the frozen model begins; what follows may write it
+        if not output.requires_grad:  # at the first layers; cloned, since it may be written to
             output = output.detach().requires_grad_().clone()
         output.register_hook(partial(self._backward, name, given))
         return output
@@ -103,7 +103,7 @@ class Capture:
 
     @torch.no_grad()
     def _hand_on(self, name: str) -> None:
-        """Give away the gradients of a matrix, of all of its uses."""
+        """Give the gradients of a matrix, summed over all of its uses, to the gatherers."""
         assert self._batch is not None
         rows, uses = len(self._batch.input_ids), self._pending.pop(name)
         deltas = _together([delta.float() for _, delta in uses], rows)  # (B, S, out)
@@ -124,12 +124,12 @@ class Capture:
 
 
 def _together(uses: Sequence[Tensor], rows: int) -> Tensor:
-    """Return what is of the same sequence in one piece, shape (B, S, width)."""
+    """Return all uses concatenated by sequence, shape (B, S, width)."""
     return torch.cat([one.reshape(rows, -1, one.shape[-1]) for one in uses], 1)
 
 
 def _of_tables(tokens: Tensor, deltas: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Return the sum of δ of every token within each sequence, (rows, width), and which it is."""
+    """Return the sum of δ per token and sequence, (rows, width), and these tokens, (rows,)."""
     sequence = torch.arange(len(tokens), device=tokens.device).unsqueeze(1)
     pairs, place = (sequence * size + tokens).flatten().unique(return_inverse=True)
     sums = deltas.new_zeros(len(pairs), deltas.shape[-1])

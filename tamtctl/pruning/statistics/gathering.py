@@ -1,4 +1,4 @@
-"""What a statistic sees of a calibration text, batch by batch, and what it makes of it."""
+"""Gatherers: they take in inputs or gradients batch by batch, and return a statistic."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a matrix was multiplied with in one use of it, at every token that is no padding.
+    """The inputs of a matrix in one use of it, at every token that is not padding.
 
     Attributes:
-        values: Shape (N, in), float32; None for a table.
-        tokens: What was looked up in a table, shape (N,), int64; None for a linear layer.
-        times: How often these count: what does not depend on the sequence, such as the relative
-            positions of DeBERTa, is an input of each sequence of the batch.
+        values: Inputs of a linear layer, shape (N, in), float32; None for a table.
+        tokens: Tokens looked up in a table, shape (N,), int64; None for a linear layer.
+        times: How often they count. Inputs that are the same for every sequence, such as DeBERTa's
+            relative positions, count once for each sequence of the batch.
     """
 
     values: Tensor | None
@@ -28,32 +28,32 @@ class OfInputs(Protocol):
     """Adds up a statistic of the inputs."""
 
     def see(self, name: str, inputs: Inputs) -> None:
-        """Be given the inputs of one use of a matrix in one batch."""
+        """Take in the inputs of one use of a matrix in one batch."""
 
     def finish(self) -> dict[str, Tensor]:
         """Return name → statistic of every matrix that was seen; called once."""
 
 
 class OfGradients(Protocol):
-    """Adds up a statistic of the gradients of a loss by the weights."""
+    """Adds up a statistic of the gradients of a loss with respect to the weights."""
 
     def see(self, name: str, gradients: Tensor, tokens: Tensor | None) -> None:
-        """Be given gradients of some sequences of a batch, each summed over all uses of a matrix.
+        """Take in gradients of some sequences of a batch, each summed over all uses of a matrix.
 
         Args:
             name: The matrix.
-            gradients: One of each sequence: for a linear layer, shape (sequences, out, in); for a
-                table only the rows that are not zero, shape (rows, width).
-            tokens: The row of the table that each belongs to, shape (rows,); None for a linear
+            gradients: One gradient for each sequence: for a linear layer, shape (sequences, out,
+                in); for a table only the rows that are not zero, shape (rows, width).
+            tokens: For each of these rows its index in the table, shape (rows,); None for a linear
                 layer.
         """
 
     def end_batch(self) -> None:
-        """Be told that the next gradients are of the next `BATCH` sequences."""
+        """Note that a minibatch of `BATCH` sequences ends here."""
 
     def finish(self) -> dict[str, Tensor]:
         """Return name → statistic of every matrix that was seen; called once."""
 
 
-# Sequences whose gradient is one of a minibatch, whatever number of them goes through at once.
+# Sequences of a minibatch, however many of them go through the model at once.
 BATCH = 16

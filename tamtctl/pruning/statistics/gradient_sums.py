@@ -1,6 +1,6 @@
-"""Gradient sums: Σ g over the sequences, g of the log-likelihood of a sequence's own tokens.
+"""Gradient sums: Σ g over the sequences, g the gradient of a sequence's log-likelihood.
 
-The gradient of the whole calibration text, as one batch.
+This is the gradient of the whole calibration text as one batch. Shapes are those of the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Sums", "cost", "gatherer", "loss"]
 def gatherer(
     shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
 ) -> Sums:
-    """Return what adds up gradients."""
+    """Return a gatherer that adds up gradients."""
     return Sums(shapes, device)
 
 
@@ -45,7 +45,7 @@ class Sums:
             self.sums[name].add_(gradient)
 
     def end_batch(self) -> None:
-        """Nothing is of batches here."""
+        """Do nothing: minibatches make no difference to the sums."""
 
     def finish(self) -> dict[str, Tensor]:
         """Return name → sum."""

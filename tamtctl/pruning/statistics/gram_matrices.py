@@ -1,6 +1,6 @@
 """Gram matrices: XᵀX over the tokens, of the inputs X of a linear layer, shape (in, in).
 
-Of a table of word embeddings it is diagonal, and the diagonal alone is kept: the smoothed frequency
+For a table of word embeddings it is diagonal, and only the diagonal is kept: the smoothed frequency
 of every token, shape (V, 1), see `input_norms`.
 """
 
@@ -23,7 +23,7 @@ def cost(shape: tuple[int, ...], is_table: bool) -> int:
 def gatherer(
     shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
 ) -> Products:
-    """Return what adds up products of inputs."""
+    """Return a gatherer that adds up products of inputs."""
     return Products(shapes, device)
 
 
@@ -52,5 +52,5 @@ class Products:
             self.counts[name] = self.counts.get(name, 0) + counts
 
     def finish(self) -> dict[str, Tensor]:
-        """Return name → Gram matrix, or the diagonal of that of a table."""
+        """Return name → Gram matrix; for a table, only its diagonal."""
         return self.grams | {name: smoothed(counts) for name, counts in self.counts.items()}

@@ -1,9 +1,9 @@
-"""Input norms: Σ x_j² over the tokens, of every input j of a matrix.
+"""Input norms: Σ x_j² over the tokens, for every input j of a matrix.
 
-Shaped so that it goes with the weights: (1, in) of a linear layer, and (V, 1) of a table of word
-embeddings, whose input is 1 for the token that is looked up and 0 for all others. So the frequency
-of a token plays Σ x². It is smoothed as the Gram matrix is damped (see `curvatures`): tokens that
-the text lacks still have the order of their weights.
+The shape broadcasts over the weights: (1, in) for a linear layer, and (V, 1) for a table of word
+embeddings. The input of a table is 1 for the token that is looked up and 0 for all others, so that
+Σ x² is the frequency of the token. It is smoothed, as the Gram matrix is damped (see `curvatures`),
+so that tokens that are not in the text are still ranked by their weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def cost(shape: tuple[int, ...], is_table: bool) -> int:
 def gatherer(
     shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
 ) -> _Sums:
-    """Return what adds up squares."""
+    """Return a gatherer that adds up squares of inputs."""
     return _Sums(shapes, device)
 
 
@@ -50,5 +50,5 @@ class _Sums:
 
 
 def smoothed(counts: Tensor) -> Tensor:
-    """Return frequencies of tokens, shape (V,), such that none is 0, of shape (V, 1)."""
+    """Return counts of tokens, shape (V,), smoothed so that none is 0, in shape (V, 1)."""
     return (counts + SMOOTHING * counts.mean()).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Statistics that were gathered before: kept in the cache, under all that they follow from."""
+"""The cache of statistics, keyed by everything that a statistic depends on."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.tensor_files import write_tensors
 from tamtctl.pruning.statistics.table import Statistic
 
-_VERSION = 1  # raise it whenever the same batches would give other numbers to every statistic
-_FACTS = "facts"  # one key: several would stand in any order
+_VERSION = 1  # raise it whenever the same batches would give other values of all statistics
+_FACTS = "facts"  # a single key, since the order of several is not fixed
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A statistic, and what it took.
+    """A statistic, and the time that it took.
 
     Attributes:
-        values: Name of a matrix → values; what several have in common is one tensor.
-        seconds: How long the pass took that gathered it, which several may have in common.
+        values: Name of a matrix → values; matrices with equal values share one tensor.
+        seconds: Seconds of the pass that gathered it; several statistics may share a pass.
     """
 
     values: Mapping[str, Tensor]
@@ -37,7 +37,7 @@ class Kept:
 
 
 def digest_of(batches: Sequence[Batch]) -> str:
-    """Return the digest of a text as a model sees it: rows, length, order, noise and all."""
+    """Return the digest of batches as a model gets them, order and masked tokens included."""
     digest = hashlib.sha256()
     for batch in batches:
         for field in dataclasses.fields(batch):
@@ -48,14 +48,14 @@ def digest_of(batches: Sequence[Batch]) -> str:
 
 
 def file_of(row: Statistic, model: str, matrices: Sequence[str], text: str, on: Compute) -> Path:
-    """Return where a statistic is kept.
+    """Return the file in which a statistic is kept.
 
     Args:
         row: The statistic.
         model: Digest of the model.
-        matrices: Those that it is of.
+        matrices: Names of the matrices that it covers.
         text: Digest of the text.
-        on: Where it is gathered, and in which precision.
+        on: Device and precision.
     """
     facts = [
         _VERSION, row.name, row.version, model, list(matrices), text, on.device.type, on.precision
@@ -65,11 +65,11 @@ def file_of(row: Statistic, model: str, matrices: Sequence[str], text: str, on: 
 
 
 def write(file: Path, statistic: Kept) -> None:
-    """Keep a statistic; where the cache cannot be written, it is gathered again next time.
+    """Write a statistic to the cache; if that fails, it is gathered again next time.
 
     Args:
         file: What `file_of` returned.
-        statistic: The statistic; what several matrices have in common is kept once.
+        statistic: The statistic; a tensor that several matrices share is written once.
     """
     first: dict[int, str] = {}
     same = {name: first.setdefault(id(values), name) for name, values in statistic.values.items()}
@@ -82,7 +82,7 @@ def write(file: Path, statistic: Kept) -> None:
 
 
 def read(file: Path) -> Kept | None:
-    """Return a statistic; None if it is not there, or not as it was written."""
+    """Return a statistic; None if it is missing or damaged."""
     try:
         with safe_open(file, framework="pt") as content:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118

@@ -1,8 +1,8 @@
-"""Where the matrices of an encoder are used: found by running two sequences through it.
+"""The layout of an encoder: where its matrices are used, found by running two sequences.
 
-Everything is found by structure, as what can be masked is: a matrix is the weight of linear layers,
-or the table of word embeddings. A layer may be used several times, as in ALBERT, and several layers
-may have one input, as query, key and value have.
+A matrix is the weight of linear layers, or the table of word embeddings. A layer may be used
+several times, as in ALBERT, and several layers may have the same input, as query, key and value
+have.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Layout:
 
     Attributes:
         shapes: Name → shape of every matrix that is used, in module order.
-        tables: Those that tokens are looked up in.
-        leaders: Name → the first matrix with the very same inputs, itself if there is none.
-        is_of_tokens: Name → of each use, whether its inputs are those of every token of the batch;
-            else they are the same for every sequence.
+        tables: Names of the matrices that tokens are looked up in.
+        leaders: Name → the first matrix with the same inputs, which may be the matrix itself.
+        is_of_tokens: Name → for each use, whether it has an input for every token of the batch;
+            otherwise its inputs are the same for every sequence.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -39,15 +39,15 @@ class Layout:
 
     @property
     def has_common_inputs(self) -> bool:
-        """Whether a use has no sequence of its own: then its gradient is that of a whole batch."""
+        """Whether a use has the same inputs for all sequences: its gradient is then the batch's."""
         return not all(all(uses) for uses in self.is_of_tokens.values())
 
     @classmethod
     def of(cls, encoder: Encoder, batch: Batch) -> Layout:
         """Run the first two sequences of a batch, on the device of the model.
 
-        Tensors are compared by identity: they are all kept until the end, so that none takes the
-        place of another, and one that is written in between is another one.
+        Inputs are compared by identity and version. All of them are kept until the end, so that no
+        memory is reused, and a tensor that was written to in between counts as a different one.
         """
         few = batch.split(min(2, len(batch.input_ids)))[0]
         seen: dict[str, list[tuple[Tensor, int]]] = {}
@@ -78,7 +78,7 @@ class Layout:
 
 
 def run(encoder: Encoder, batch: Batch, *, with_head: bool = False, states: bool = False) -> Any:
-    """Run a batch through the encoder, and of its tokens the masked ones through the head.
+    """Run a batch through the encoder, and its masked positions through the head.
 
     Args:
         encoder: With a head if it is wanted.

@@ -1,7 +1,7 @@
-"""What the gradients of statistics are taken of: sums whose terms are of one sequence each.
+"""The losses whose gradients statistics are made of: sums with one summand for each sequence.
 
-Each is a sum over the sequences of a batch, not a mean, so that the gradient by what is computed of
-one sequence is the gradient of that sequence's own summand.
+A loss is a sum over the sequences of a batch, not a mean. So the gradient with respect to the
+activations of one sequence is that of the sequence's own summand.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def log_likelihood(output: Any, batch: Batch, number: int) -> Tensor:
     """Return −log p of the true tokens at all masked positions, summed.
 
     Args:
-        output: What the model made of the batch; its logits are of the masked positions alone.
+        output: The model's output for the batch, with logits at the masked positions alone.
         batch: The batch.
-        number: Which one it is, from 0.
+        number: Index of the batch, from 0.
     """
     logits = at_least_float32(output.logits).flatten(0, -2)  # (n, V)
     return F.cross_entropy(logits, batch.labels, reduction="sum")
@@ -34,7 +34,7 @@ def projected_states(output: Any, batch: Batch, number: int) -> Tensor:
     Args:
         output: What the model made of the batch.
         batch: The batch.
-        number: Which one it is, from 0: the signs follow from it.
+        number: Index of the batch, from 0, which seeds the signs.
     """
     generator = torch.Generator(batch.input_ids.device).manual_seed(number)
     total = torch.zeros((), device=batch.input_ids.device)

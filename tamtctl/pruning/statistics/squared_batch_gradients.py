@@ -1,4 +1,4 @@
-"""Squared batch gradients: E[g²] over minibatches, g of the log-likelihood of a whole minibatch."""
+"""Squared batch gradients: E[g²], g the gradient of the log-likelihood of a whole minibatch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["cost", "gatherer", "loss"]
 
 
 def cost(shape: tuple[int, ...], is_table: bool) -> int:
-    """Return the bytes of the squares, and of the gradient of a minibatch."""
+    """Return the bytes of the squares and of the gradient of a minibatch."""
     return 2 * 4 * shape[0] * shape[1]
 
 
 def gatherer(
     shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
 ) -> _BatchSquares:
-    """Return what adds up gradients within a minibatch, and then squares."""
+    """Return a gatherer that adds up gradients within a minibatch, and then their squares."""
     return _BatchSquares(shapes, device)
 
 
@@ -31,7 +31,7 @@ class _BatchSquares(Sums):
         self._squares: dict[str, Tensor] = {}
 
     def end_batch(self) -> None:
-        """Square the sums of the minibatch, and begin with the next."""
+        """Square the sums of the minibatch, and begin the next one."""
         for name, total in self.sums.items():
             if name not in self._squares:
                 self._squares[name] = torch.zeros_like(total)

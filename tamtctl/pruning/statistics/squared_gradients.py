@@ -1,7 +1,7 @@
-"""Squared gradients: E[g²] over the sequences, g of the log-likelihood of a sequence's own tokens.
+"""Squared gradients: E[g²] over the sequences, g the gradient of a sequence's log-likelihood.
 
 The diagonal of the empirical Fisher information: the labels are those of the text, and are not
-drawn from the model. The gradients are of each sequence by itself, for the square of a batch's sum
+drawn from the model. Each sequence's gradient is squared by itself, for the square of a batch's sum
 is something else.
 """
 
@@ -25,7 +25,7 @@ def cost(shape: tuple[int, ...], is_table: bool) -> int:
 def gatherer(
     shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
 ) -> Squares:
-    """Return what adds up squares."""
+    """Return a gatherer that adds up squares of gradients."""
     return Squares(shapes, device)
 
 
@@ -48,7 +48,7 @@ class Squares:
             self._sums[name].addcmul_(gradient, gradient)
 
     def end_batch(self) -> None:
-        """Nothing is of batches here."""
+        """Do nothing: minibatches make no difference to these sums."""
 
     def finish(self) -> dict[str, Tensor]:
         """Return name → sum of squares; a constant factor changes no order."""

@@ -1,4 +1,4 @@
-"""Squared state gradients: E[g²] over sequences, g of a random projection of the hidden states.
+"""Squared state gradients: E[g²] over sequences, g that of a random projection of hidden states.
 
 With u = h / ‖h‖ the normalised hidden states of every token and layer, and signs v drawn at random,
 the gradient g of Σ v·u has E[g²] = Σ (∂u/∂w)² over tokens, layers and dimensions: the diagonal of

@@ -4,9 +4,9 @@ A criterion names those that it needs, and one pass over the text gathers them f
 Imports nothing heavy. To add one: a file beside this one, and a row in `STATISTICS`; from another
 package or a script the same by `register`. The file defines
 
-    gatherer(shapes, tables, device) -> OfInputs | OfGradients     what adds up, see `gathering`
-    cost(shape, is_table) -> int                  bytes that it takes for a matrix while it does so
-    loss(output, batch, number) -> Tensor         of gradients alone, see `losses`
+    gatherer(shapes, tables, device) -> OfInputs | OfGradients     adds it up, see `gathering`
+    cost(shape, is_table) -> int                  bytes that the gatherer takes for a matrix
+    loss(output, batch, number) -> Tensor         for gradients only, see `losses`
 
 `input_norms` and `squared_gradients` are the shortest examples.
 """
@@ -30,10 +30,10 @@ class Statistic(Row):
     """A statistic, and what others have to know of it.
 
     Attributes:
-        is_of_gradients: Whether it takes a backward pass, and not the inputs of a layer alone.
-        needs_head: Whether its loss is taken of the masked-LM head's logits.
-        needs_noise: Whether the text has masked tokens for that.
-        version: Raise it whenever the same text would give other numbers.
+        is_of_gradients: Whether it takes gradients, from a backward pass; else it takes inputs.
+        needs_head: Whether its loss needs the logits of the masked-LM head.
+        needs_noise: Whether its loss needs text with masked tokens.
+        version: Raise it whenever the same text would give other values.
     """
 
     is_of_gradients: bool = False
@@ -47,11 +47,11 @@ class Statistic(Row):
         tables: frozenset[str],
         device: torch.device,
     ) -> OfInputs | OfGradients:
-        """Return what adds it up.
+        """Return the gatherer that adds the statistic up.
 
         Args:
-            shapes: Name → shape of every matrix that it is wanted of.
-            tables: Those that tokens are looked up in.
+            shapes: Name → shape of every matrix that the statistic is wanted for.
+            tables: Names of the matrices that tokens are looked up in.
             device: Where to add up.
         """
         return self.function("gatherer")(shapes, tables, device)  # type: ignore[no-any-return]
@@ -62,7 +62,7 @@ class Statistic(Row):
 
     @property
     def loss(self) -> Callable[..., torch.Tensor]:
-        """What its gradients are taken of."""
+        """The loss whose gradients it takes."""
         return self.function("loss")
 
 

@@ -1,7 +1,7 @@
-"""The method where weights are kept or pruned several at a time: one score per structure.
+"""Mask training for structures, whose weights are kept or pruned together: one score for each.
 
-All else is as in `tamtctl.pruning.trained.folded_weights`. The mask bit of a structure is that of
-each of its weights, so that its gradient is the sum of theirs:
+All else is as in `tamtctl.pruning.trained.folded_weights`. All weights of a structure u have its
+mask bit, so that its gradient is the sum of theirs:
 
     backward    dL/dS_u = Σ_{w in u} dL/d(w · m) · w        also for pruned structures
     select      m = 1[S_u among the k largest of its group]
@@ -23,7 +23,7 @@ from tamtctl.pruning.trained.initial_scores import KEPT_SCORE, Start
 
 
 class FoldedStructures(FoldedWeights):
-    """Scores of structures of frozen weights, folded into the parameters of a live model.
+    """Scores of structures, whose masks are folded into the parameters of a live model.
 
     Attributes:
         scores: Group → score of each of its structures, shape (structures,); see
@@ -42,9 +42,9 @@ class FoldedStructures(FoldedWeights):
 
         Args:
             parameters: Name → parameter of every matrix.
-            start: As of `FoldedWeights`; its scores are those of structures.
+            start: As for `FoldedWeights`, but with scores of structures.
             pattern: A pattern that is structured.
-            frozen_in: As of `FoldedWeights`.
+            frozen_in: As for `FoldedWeights`.
         """
         shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
         self._structures = find_pattern(pattern).structures(shapes)
@@ -56,7 +56,7 @@ class FoldedStructures(FoldedWeights):
     def _initial_scores(self, start: Start) -> dict[str, Tensor]:
         weight = next(iter(self.frozen.values()))
         sizes = sums(self._structures, {name: w.abs() for name, w in self.frozen.items()})
-        self._sizes = sizes  # of equal scores, that of the larger structure is kept
+        self._sizes = sizes  # breaks ties: the larger structure is kept
         self._counts = kept_of(self._structures, self.keep)
         if start.scores is None:
             kept = of_masks(self._structures, start.masks)
@@ -83,7 +83,7 @@ class FoldedStructures(FoldedWeights):
             scores.grad = None
 
     def select(self) -> None:
-        """Keep the largest scores of every group, exactly as many as before, and fold them in."""
+        """Select the largest scores of every group, as many as before, and fold the masks in."""
         for group, slices in self._structures.items():
             scores = self.scores[group]
             if bool(scores.isnan().any()):
@@ -102,12 +102,12 @@ def folded(
     frozen_in: Path | None = None,
     pattern: str,
 ) -> FoldedWeights:
-    """Return the scores of a pattern, one per weight or per structure, folded into parameters.
+    """Return the scores of a pattern, per weight or per structure, folded into parameters.
 
     Args:
         parameters: Name → parameter of every matrix.
-        start: A mask for every one of them, at least, how many weights it keeps, and scores.
-        frozen_in: A folder for the frozen weights to stay in; on a CPU only.
+        start: Masks for at least these matrices, how many weights they keep, and scores.
+        frozen_in: Folder for a file that holds the frozen weights; on a CPU only. None: in memory.
         pattern: Which sets of weights may be kept, a name on the shelf of patterns.
     """
     kind = FoldedStructures if find_pattern(pattern).is_structured else FoldedWeights

@@ -1,8 +1,8 @@
 """The method: learn a score per weight, keep the weights with the largest scores (TAMT, §3.2).
 
-The pre-trained weights W stay frozen. Each has a score S; a mask m keeps, in every matrix, exactly
-the weights whose scores are largest, and the model computes with W ⊙ m. Selection has no gradient,
-so the score takes the one of its mask bit (straight-through):
+The pre-trained weights W stay frozen. Each weight has a score S. In every matrix, the mask m keeps
+exactly the weights with the largest scores, and the model computes with W ⊙ m. Selection has no
+gradient, so a score takes the gradient of its mask bit (straight-through):
 
     forward     y = f(W ⊙ m)
     backward    dL/dS = dL/d(W ⊙ m) ⊙ W         also for pruned weights
@@ -10,8 +10,8 @@ so the score takes the one of its mask bit (straight-through):
     select      m = 1[S among the k largest of its matrix], k = n − ⌊n·sparsity⌋ if all are alike
 
 What makes it fast is *folding*: the model is an unmodified transformers model whose own
-parameters hold W ⊙ m. Forward and backward run on stock code at dense speed, and all that is
-special happens once per optimiser step, here.
+parameters hold W ⊙ m. Forward and backward run on stock code at dense speed; only this module's
+work, once per optimiser step, is special.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from tamtctl.pruning.trained.initial_scores import KEPT_SCORE, Start
 
 
 class FoldedWeights:
-    """Scores over frozen weights, folded into the parameters of a live model.
+    """Scores of frozen weights, whose masks are folded into the parameters of a live model.
 
-    After the backward pass the model's parameter is not read until the end of the step, where
-    W ⊙ m is written into it again. In between it holds the gradient of its scores, so that a step
-    needs no second buffer of the model's size.
+    Between the backward pass and the end of the step, where W ⊙ m is written into it again, a
+    parameter of the model is not read. In between its memory holds the gradient of its scores, so
+    that a step needs no second buffer of the model's size.
 
     Attributes:
         parameters: The model's own parameters; they hold W ⊙ m.
         frozen: W, the pre-trained weights; never written.
-        scores: S, what training updates. All three map name → tensor of the matrix's shape; but see
-            `tamtctl.pruning.trained.folded_structures`.
+        scores: S, which training updates. All three map name → tensor of the matrix's shape; for
+            scores of structures see `tamtctl.pruning.trained.folded_structures`.
         keep: Number of weights each matrix keeps; the same before and after every step.
     """
 
@@ -59,8 +59,8 @@ class FoldedWeights:
 
         Args:
             parameters: Name → parameter of every matrix.
-            start: A mask for every one of them, at least, and how many weights it keeps.
-            frozen_in: A folder for W to stay in, on disk instead of in memory; on a CPU only.
+            start: Masks for at least these matrices, how many weights they keep, and scores.
+            frozen_in: Folder for a file that holds W instead of memory; on a CPU only.
             pattern: Which sets of weights may be kept, a name on the shelf of patterns.
         """
         self.parameters = dict(parameters)
@@ -73,7 +73,7 @@ class FoldedWeights:
         self.scores = self._initial_scores(start)
         threshold = KEPT_SCORE / 2 if start.scores is None else 0.0
         self._cuts = {name: Cut(keep, threshold) for name, keep in self.keep.items()}
-        self._selected: dict[str, Tensor] = {}  # by a pattern that is no threshold's
+        self._selected: dict[str, Tensor] = {}  # name → mask, by patterns that follow no threshold
         self.select()
 
     def _initial_scores(self, start: Start) -> dict[str, Tensor]:
@@ -95,9 +95,9 @@ class FoldedWeights:
 
     @contextmanager
     def taking_gradients(self) -> Iterator[None]:
-        """Turn gradients into those of scores as a backward pass in this context makes them.
+        """Turn gradients into those of scores, as soon as a backward pass in this context has them.
 
-        Of a step with several backward passes it is for the last one.
+        If a step has several backward passes, use it for the last one only.
         """
         hooks = [
             parameter.register_post_accumulate_grad_hook(partial(self._take_gradient, name))
@@ -112,7 +112,7 @@ class FoldedWeights:
     def set_score_gradients(self) -> None:
         """Turn each parameter's gradient into its score's: dL/dS = dL/d(W ⊙ m) ⊙ W.
 
-        Until `select`, parameters hold the gradients of their scores.
+        Parameters then hold the gradients of their scores until `select`.
         """
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
@@ -122,7 +122,7 @@ class FoldedWeights:
     def _take_gradient(self, name: str, parameter: Tensor) -> None:
         place, weight, gradient = parameter.detach(), self.frozen[name], parameter.grad
         assert gradient is not None
-        if gradient.is_sparse:  # of an embedding: its rows that were looked up, some repeatedly
+        if gradient.is_sparse:  # an embedding's: only rows that were looked up, and some repeatedly
             rows, values = gradient._indices()[0], gradient._values()
             place.zero_().index_add_(0, rows, values * weight[rows])
         else:
@@ -138,7 +138,7 @@ class FoldedWeights:
                 self._fold(name)
 
     def select(self) -> None:
-        """Keep the largest scores of every matrix, exactly as many as before, and fold them in."""
+        """Select the largest scores of every matrix, as many as before, and fold the masks in."""
         if not self._pattern.is_followed:
             self._select_anew()
         for name, scores in self.scores.items():
@@ -154,7 +154,7 @@ class FoldedWeights:
         self._selected = self._pattern.select(self.scores, self.keep, sizes)
 
     def _is_cut(self, name: str) -> bool:
-        """Whether the mask follows from a threshold, on a CPU."""
+        """Whether the mask is kept as a threshold, which is so on a CPU."""
         return name not in self._selected and self.scores[name].device.type == "cpu"
 
     def _follow(self, name: str) -> None:
@@ -172,7 +172,8 @@ class FoldedWeights:
         if not self._is_cut(name):
             torch.mul(weight, self._mask(name), out=parameter)
             return
-        # The gradient of a rectifier, W where S > τ and 0 elsewhere, is the one fused kernel.
+        # W where S > τ, else 0: the backward of a rectifier is the only fused kernel that does
+        # this.
         cut = self._cuts[name]
         torch.ops.aten.threshold_backward.grad_input(
             weight, self.scores[name], cut.threshold, grad_input=parameter
@@ -188,7 +189,7 @@ class FoldedWeights:
         return keep_largest(scores, self.keep[name], among_equals=self.frozen[name].abs())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the masks follow from, name → tensor; the frozen weights are not part."""
+        """Return name → score, from which the masks follow; frozen weights are not included."""
         return dict(self.scores)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -199,7 +200,7 @@ class FoldedWeights:
 
 
 def not_numbers(name: str) -> DivergedError:
-    """Return the error about scores that can no longer be ranked."""
+    """Return the error for scores that are NaN and cannot be ranked."""
     return DivergedError(
         f"the scores of {name} are no longer numbers; "
         "try a lower --learning-rate, or --precision fp32"
@@ -211,7 +212,7 @@ def fold(
     frozen: Mapping[str, Tensor],
     masks: Mapping[str, Tensor],
 ) -> None:
-    """Write W ⊙ m into the parameters, in place: whoever holds a parameter sees the new weights."""
+    """Write W ⊙ m into the parameters in place, so that all holders see the new weights."""
     with torch.no_grad():
         for name, parameter in parameters.items():
             weight = frozen[name]
@@ -219,15 +220,15 @@ def fold(
 
 
 def mapped_copies(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
-    """Return copies of tensors on a CPU that are read from a file whenever they are needed.
+    """Return copies of CPU tensors that are mapped to a file on disk.
 
-    They are never to be written. Where memory is free the system keeps the file in it, and they are
-    as fast as any other tensor; where it is not, the file's pages give way. The file has no name
-    and is gone with the last copy.
+    Never write to them. While memory is free, the system caches the file in it, and they are as
+    fast as any other tensor; when it runs short, the system drops pages of the file. The file has
+    no name and disappears with the last copy.
 
     Args:
-        tensors: Name → tensor of a type that numpy knows.
-        folder: Where the file is to be, on a disk; it is made if need be.
+        tensors: Name → tensor on the CPU, of a type that numpy has.
+        folder: Folder of the file, on a disk; it is created if it does not exist.
 
     Raises:
         OSError: The file cannot be written.
@@ -240,7 +241,7 @@ def mapped_copies(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tens
             start = file.tell()
             values.tofile(file)
             file.flush()
-            # "c" would keep to itself what is written; torch warns of arrays that are read-only.
+            # Copy on write ("c") never changes the file; torch would warn of a read-only array.
             array = np.memmap(file, values.dtype, mode="c", offset=start, shape=values.shape)
             copies[name] = torch.from_numpy(array)
             file.seek(0, 2)

@@ -1,7 +1,8 @@
-"""The scores that a mask training starts at.
+"""The initial scores of a mask training.
 
 *Two values* are the paper's: a kept weight starts at 0.02, a pruned one at 0 (TAMT, appendix A).
-They forget how near a weight was to the threshold: which one changes sides first, noise decides.
+They forget how near a weight was to the threshold, so that noise decides which one changes sides
+first.
 
 *In nats*, a score is the logarithm of the importance c that a criterion gives to its weight,
 
@@ -9,21 +10,21 @@ They forget how near a weight was to the threshold: which one changes sides firs
 
 where τ is the threshold of the matrix, or of the output row if the criterion compares within rows:
 halfway, in logarithms, between the least important weight that is kept and the most important one
-that is pruned. So the initial mask is S₀ > 0, to the bit. A weight of no importance gets the
-smallest importance that another one of its matrix has.
+that is pruned. So the initial mask is exactly S₀ > 0. A weight of importance 0 counts as the
+smallest positive importance in its matrix.
 
-Scores are not clamped: a step moves a score by the learning rate at most, about, so that one beyond
-the reach of a training stays on its side wherever it stands. How far an order is spread does count.
-Of nano at sparsity 0.8, after 120 steps at a rate of 0.03, whose reach is 1.8, the held-out loss is
-4.80 from |w| and 5.46 from |w| to the power of 8, whose scores are eight times as far apart: an
-order as wide as that wants a higher rate.
+Scores are not clamped. A step moves a score by about the learning rate at most, so that a score
+beyond the reach of a training never changes sides, however far away it is. But the spread of the
+scores matters. For nano at sparsity 0.8, after 120 steps at a rate of 0.03 (a reach of 1.8), the
+held-out loss is 4.80 from |w| and 5.46 from |w|⁸, whose scores are eight times as far apart: such a
+wide spread needs a higher rate.
 
-A mask that is not the criterion's own, such as another ticket's, adds a margin M = 0.5 to the
-scores of what it keeps, and takes it from what it prunes. Where the two disagree, a score lies
-within M of the threshold, the nearer the more they do: the order of the criterion stays the same on
-both sides of the mask.
+If the initial mask is not the criterion's own, but a ticket's for example, a margin M = 0.5 is
+added to the scores of the weights that it keeps, and subtracted from those that it prunes. Where
+mask and criterion disagree, a score lies within M of the threshold, and the nearer the more they
+disagree. So on either side of the mask the order of the criterion is kept.
 
-    S → M + S  if S ≥ 0,  M² / (M − S)  else        of a kept weight; of a pruned one mirrored
+    S → M + S  if S ≥ 0,  M² / (M − S)  else        for a kept weight; mirrored for a pruned one
 """
 
 from __future__ import annotations
@@ -40,27 +41,27 @@ from tamtctl.pruning.one_shot import Ranking
 from tamtctl.pruning.patterns import UNSTRUCTURED, Pattern, find_pattern
 from tamtctl.pruning.patterns.structured import kept_of, of_masks, sums
 
-# Two values: the score of a kept weight; a pruned one starts at 0.
+# Two values: the initial score of a kept weight; that of a pruned one is 0.
 KEPT_SCORE = 0.02
-# In nats: how far a mask of another origin moves scores away from the threshold.
+# In nats: the margin M by which a mask that is not the criterion's moves scores.
 MARGIN = 0.5
-# In nats, between equally important weights on both sides of a threshold; any step is larger.
+# In nats: least distance of a score from the threshold, less than any step of training.
 _APART = 1e-9
-# Share by which scores of a pattern's mask differ that rounding made equal.
+# Share by which scores are moved apart that rounding made equal, in a pattern's mask.
 _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a search starts from.
+    """The start of a search: masks, counts and scores.
 
     Attributes:
-        masks: Name → initial mask of every matrix of the checkpoint: flips are counted from there.
-        keep: Name → how many weights each of them keeps.
-        scores: Name → initial score of every weight that is trained, in nats; of a structured
-            pattern group → that of its structures. None: two values.
-        cuts: The same as ``keep`` after each cut of iterative pruning.
-        calibration_seconds: How long criteria looked at text for it, now or before.
+        masks: Name → initial mask of every matrix of the checkpoint, from which flips are counted.
+        keep: Name → how many weights each matrix keeps.
+        scores: Name → initial score in nats of every weight whose mask is trained; for a structured
+            pattern, group → initial score of its structures. None: two values.
+        cuts: Counts like ``keep``, after each cut of iterative pruning.
+        calibration_seconds: Seconds in which statistics were gathered for it, now or when cached.
     """
 
     masks: dict[str, Tensor]
@@ -77,18 +78,18 @@ def scores_in_nats(
     weights: Mapping[str, Tensor],
     pattern: str,
 ) -> dict[str, Tensor]:
-    """Return name → S₀, in float32, whose masks are the initial ones; of structures by group.
+    """Return name → S₀ of every weight, or group → S₀ of its structures, for the initial masks.
 
     Args:
         ranking: How the criterion ranks the weights.
-        masks: Name → initial mask, of every matrix that gets scores.
-        keep: Name → how many weights are kept. Where a mask has another number, its scores are
-            shifted until so many are above 0.
+        masks: Name → initial mask of every matrix that gets scores.
+        keep: Name → how many weights are kept. If a mask keeps another number, its scores are
+            shifted so that this many are above 0.
         weights: Name → pre-trained weight.
         pattern: Which sets of weights may be kept, a name on the shelf of patterns.
 
     Raises:
-        UsageError: The criterion gives importances without a logarithm.
+        UsageError: The criterion gives importances that are negative or infinite.
     """
     row = find_pattern(pattern)
     if row.is_structured:
@@ -122,7 +123,7 @@ def _of_structures(
     weights: Mapping[str, Tensor],
     row: Pattern,
 ) -> dict[str, Tensor]:
-    """Return group → S₀ of its structures, whose importance is the sum of their weights'."""
+    """Return group → S₀ of its structures; a structure's importance is the sum of its weights'."""
     structures = row.structures({name: tuple(mask.shape) for name, mask in masks.items()})
     for name in masks:
         _check_importance(ranking.importance[name], name)
@@ -159,7 +160,7 @@ def _logarithms(importance: Tensor, weight: Tensor, name: str) -> Tensor:
     """Return log c in float64, on the device of the weight."""
     _check_importance(importance, name)
     importance = importance.to(weight.device)
-    if not bool(importance.any()):  # then all are equal, and the larger weight is kept
+    if not bool(importance.any()):  # all are 0: rank by magnitude instead
         importance = weight.abs()
     positive = importance[importance > 0]
     smallest = float(positive.min()) if len(positive) else 1.0
@@ -167,7 +168,7 @@ def _logarithms(importance: Tensor, weight: Tensor, name: str) -> Tensor:
 
 
 def _bounds(values: Tensor, mask: Tensor, *, by_row: bool) -> tuple[Tensor, Tensor]:
-    """Return the smallest value that is kept and the largest that is not, of all or of each row."""
+    """Return the smallest kept and the largest pruned value, of the matrix or of each row."""
     table = values.flatten(1) if by_row else values.reshape(1, -1)
     kept = mask.view_as(table)
     lowest = table.masked_fill(~kept, torch.inf).amin(1)
@@ -182,7 +183,7 @@ def _is_cut(values: Tensor, mask: Tensor, *, by_row: bool) -> bool:
 
 
 def _centred(values: Tensor, mask: Tensor, *, by_row: bool) -> Tensor:
-    """Shift values so that those which a mask keeps, the largest, are above 0 and others below."""
+    """Shift values so that those that the mask keeps, the largest, are above 0, others below."""
     lowest, highest = _bounds(values, mask, by_row=by_row)
     middle = (lowest + highest) / 2
     middle = torch.where(lowest.isinf(), highest, torch.where(highest.isinf(), lowest, middle))
@@ -196,7 +197,7 @@ def _told_apart(
     weights: Mapping[str, Tensor],
     row: Pattern,
 ) -> set[str]:
-    """Tell apart what rounding made equal; return all names if the masks are others even so."""
+    """Separate scores that rounding made equal; return all names if their masks still differ."""
     counts = {name: int(mask.sum()) for name, mask in masks.items()}
     sizes = {name: weights[name].abs() for name in masks}
     for name, chosen in row.select(scores, counts, sizes).items():
@@ -207,8 +208,8 @@ def _told_apart(
 
 
 def _with_margin(scores: Tensor, mask: Tensor) -> Tensor:
-    """Return scores of which those that a mask keeps are above 0; see the top of the module."""
+    """Return scores that are above 0 where the mask keeps; see the top of the module."""
     side = mask.to(scores.dtype) * 2 - 1
-    signed = scores * side  # positive where the criterion is of the same opinion
+    signed = scores * side  # positive where mask and criterion agree
     distance = torch.where(signed >= 0, MARGIN + signed, MARGIN**2 / (MARGIN - signed.clamp(max=0)))
     return side * distance

@@ -1,9 +1,9 @@
 """Iterative magnitude pruning: train all weights, prune the smallest, rewind, repeat (TAMT, §2).
 
-A tenth of the original weights of every matrix goes at a time, the first one before any training.
-Between two cuts the whole model is trained on masked language modelling. The trained weights only
-say what to prune next: what is left then goes back to its pre-trained values, and optimiser and
-schedule start over, so that all that a cut hands on is its mask.
+Each cut prunes a tenth of the original weights of every matrix; the first one precedes all
+training. Between two cuts the whole model is trained on masked language modelling. The trained
+weights only say what to prune next: afterwards the remaining weights are reset to their pre-trained
+values, and optimiser and schedule start over, so that a cut hands on nothing but its mask.
 
     train     W' ← Adam(W', dL/dW'), starting from W ⊙ m; pruned weights stay 0
     cut       m ← the largest |W'| among the weights in m, a tenth of all weights fewer
@@ -33,16 +33,16 @@ from tamtctl.training.loop import TrainingRun, every_tenth, linear_decay
 
 
 class IterativePruning:
-    """All that changes while a model is trained and pruned in turns, and what it is trained on.
+    """The state of a model that is trained and pruned in turns, and its training text.
 
     The masked-LM decoder, which no mask covers, trains as a matrix of its own.
 
     Attributes:
-        steps: The gradients of the objective, which is masked language modelling.
-        parameters: Name → the model's own matrix; while it is trained it holds W'.
+        steps: Computes the gradients of the objective, which is masked language modelling.
+        parameters: Name → the model's own matrix; during training it holds W'.
         frozen: Name → W, its pre-trained weights; never written.
         masks: Name → m, the mask of the last cut; True keeps.
-        initial: The masks that flips are counted from: those of magnitude.
+        initial: The masks of magnitude, which flips are counted from.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class IterativePruning:
 
         Args:
             config: The whole search.
-            compute: Where and in which precision.
+            compute: Device and precision.
             encoder: Loaded with its masked-LM head.
             text: What to train on.
-            start: The masks that flips are counted from, for every matrix at least, and how many
+            start: Masks that flips are counted from, for at least every matrix, and how many
                 weights are kept after each cut.
         """
         self.initial = PackedMasks.of(start.masks)
@@ -68,7 +68,7 @@ class IterativePruning:
         self.frozen = copies(self.parameters)
         self.steps = ObjectiveSteps(config, compute, encoder, text, self.frozen)
         self._config, self._device = config, compute.device
-        assert config.prune_every is not None  # SearchConfig sees to it
+        assert config.prune_every is not None  # checked in SearchConfig
         self._interval = config.prune_every
         self._cuts = start.cuts
         self._weights = _all_trainable(encoder.model, self.frozen)
@@ -89,7 +89,7 @@ class IterativePruning:
         is_due: Callable[[int], bool] = every_tenth,
         after: StepReport | None = None,
     ) -> TrainingRun:
-        """Train and cut until the sparsity is reached; then only the masks differ from before."""
+        """Train and cut until the sparsity is reached; afterwards all weights are rewound."""
         try:
             return self.steps.run(
                 update=self._update, flips=self.flips, report=report, is_due=is_due, after=after
@@ -98,7 +98,7 @@ class IterativePruning:
             self._rewind()
 
     def state_dict(self) -> State:
-        """Return all that the next step depends on, but the step's number."""
+        """Return everything that the next step depends on, except the step's number."""
         return {
             "weights": {str(i): weight for i, weight in enumerate(self._weights)},
             "masks": self.masks,
@@ -107,7 +107,7 @@ class IterativePruning:
 
     @torch.no_grad()
     def load_state_dict(self, state: State) -> None:
-        """Go on where `state_dict` was taken, with the same model and the same text."""
+        """Go on from a state that `state_dict` returned, with the same model and text."""
         for i, weight in enumerate(self._weights):
             weight.copy_(state["weights"][str(i)])
         self._keep_only({n: m.to(self._device) for n, m in state["masks"].items()})
@@ -118,7 +118,7 @@ class IterativePruning:
         return PackedMasks.of(self.masks).differences(self.initial)["all"]
 
     def seconds_per_step(self) -> float:
-        """Return the time of a step, from a probe of a few sequences."""
+        """Return the seconds of a step, estimated from a few sequences."""
         return self.steps.seconds_per_step(self._clear_gradients)
 
     def _update(self, step: int) -> float:
@@ -135,9 +135,9 @@ class IterativePruning:
         return learning_rate
 
     def _cut(self, keep: Mapping[str, int]) -> None:
-        """Prune the smallest of the weights that are left, and start over from the rest."""
+        """Prune the smallest of the remaining weights, and start over from the rest."""
         pattern = find_pattern(self._config.pattern)
-        # What is pruned comes before any weight that is left, be it 0 itself.
+        # Pruned weights rank below all remaining ones, even those that are 0.
         sizes = {
             name: parameter.detach().abs().where(self.masks[name], -torch.ones(()))
             for name, parameter in self.parameters.items()
@@ -150,7 +150,7 @@ class IterativePruning:
         self._start_over()
 
     def follow(self, masks: Mapping[str, Tensor]) -> None:
-        """Go on from the masks of a cut like the run that made it, if weights are rewound."""
+        """Go on from the masks of an earlier run's last cut; weights must be rewound at cuts."""
         self._keep_only({n: masks[n].to(self._device) for n in self.parameters})
         self._rewind()
         self._start_over()
@@ -161,19 +161,19 @@ class IterativePruning:
 
     def _keep_only(self, masks: Mapping[str, Tensor]) -> None:
         self.masks = dict(masks)
-        # As numbers: with booleans the product takes twenty times as long on a CPU.
+        # As floats: on a CPU, multiplying by booleans takes twenty times as long.
         self._kept = {n: mask.to(self.frozen[n].dtype) for n, mask in masks.items()}
 
     @torch.no_grad()
     def _rewind(self) -> None:
-        """Give every weight its pre-trained value again, and 0 to what is pruned."""
+        """Reset every weight to its pre-trained value, or to 0 if it is pruned."""
         fold(self.parameters, self.frozen, self.masks)
         for weight, pretrained in self._others:
             weight.copy_(pretrained)
 
     @property
     def decay_steps(self) -> int:
-        """Steps of an interval until the learning rate is 0; the interval may end before."""
+        """Steps until the learning rate of an interval is 0; the interval may be shorter."""
         return self.steps.decay_steps(self._interval)
 
     def _clear_gradients(self) -> None:
@@ -182,13 +182,13 @@ class IterativePruning:
 
 
 def _all_trainable(model: nn.Module, frozen: Mapping[str, Tensor]) -> list[nn.Parameter]:
-    """Let every parameter train; one that shares memory with a frozen weight gets its own."""
+    """Make every parameter trainable; one that shares memory with a frozen weight is copied."""
     held = {weight.data_ptr() for weight in frozen.values()}
     for parameter in model.parameters():
         parameter.requires_grad_(True)
         if parameter.data_ptr() in held:
             parameter.data = parameter.data.clone()
     for module in model.modules():
-        if isinstance(module, nn.Embedding):  # weights, other than scores, have dense gradients
+        if isinstance(module, nn.Embedding):  # weights need dense gradients
             module.sparse = False
     return list(model.parameters())

@@ -1,4 +1,4 @@
-"""The trained scores of a search: kept in its run, they give a ticket at any other sparsity."""
+"""The trained scores of a search, kept in its run folder to derive tickets of other sparsities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tamtctl.training.run_folder import SCORES
 
 
 def save_scores(run: Path, scores: Mapping[str, Tensor]) -> None:
-    """Write the scores of a training into a run's folder; the file is whole or not there."""
+    """Write the scores of a training into a run's folder, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in scores.items()}
     write_tensors(run / SCORES, tensors)
 
@@ -31,14 +31,14 @@ def masks_from_scores(
     """Return the masks that keep the largest scores of a search.
 
     Args:
-        run: The folder of the search.
+        run: The run folder of the search.
         weights: Name → pre-trained weight of every matrix that the search masked; among equal
-            scores the larger one is kept.
-        keep: Name → how many weights are kept, of every one of them at least.
+            scores the larger weight is kept.
+        keep: Name → how many weights are kept, for at least these matrices.
         pattern: Which sets of weights may be kept, a name on the shelf of patterns.
 
     Raises:
-        DamagedRunError: The run kept no scores of these weights.
+        DamagedRunError: The run has no readable scores, or scores of other matrices.
     """
     try:
         scores = load_file(run / SCORES)

@@ -1,4 +1,4 @@
-"""Training the mask of one encoder: scores, head and optimiser, and what a step does to them."""
+"""Training the mask of one encoder: scores, head and optimiser, and their update in each step."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tamtctl.training.loop import TrainingRun, every_tenth, linear_decay
 
 
 class MaskTraining:
-    """All that changes while a mask is trained, and what it is trained on.
+    """The state of a mask training, and its training text.
 
     Attributes:
-        steps: The gradients of the objective, and its head, which trains along.
+        steps: Computes the gradients of the objective; has the head, which trains along.
         folded: Scores and masks over the frozen weights; the encoder holds W ⊙ m.
         initial: The masks that the search starts from.
-        warning: The line that warns of steps too small or too few to change them; None: they
+        warning: A warning that the steps are too small or too few to change the mask; None if they
             suffice.
     """
 
@@ -49,11 +49,10 @@ class MaskTraining:
 
         Args:
             config: The whole search.
-            compute: Where and in which precision.
+            compute: Device and precision.
             encoder: Loaded with its head if the objective needs one.
             text: What to train on.
-            start: The initial mask of every matrix in ``encoder.matrices``, at least, and their
-                scores.
+            start: Initial masks, for at least every matrix in ``encoder.matrices``, and scores.
         """
         self.initial = PackedMasks.of(start.masks)
         frozen_in = cache_dir() if config.low_memory else None
@@ -70,7 +69,7 @@ class MaskTraining:
         scores, head = list(self.folded.scores.values()), list(self._head.values())
         rates = [1.0] * len(scores) + [config.head_rate / config.learning_rate] * len(head)
         self._optimizer = optimizer_of(config, [*scores, *head], rates)
-        # A pattern of another kind has no threshold that a score in nats is near to.
+        # Under other patterns, scores in nats have no common threshold to be near to.
         row = find_pattern(config.pattern)
         is_cut = row.is_followed or row.is_structured or start.scores is None
         self.warning = warn_of_reach(config, self.decay_steps, start.scores) if is_cut else None
@@ -86,8 +85,9 @@ class MaskTraining:
 
         Args:
             report: As in `tamtctl.training.loop.train`.
-            is_due: As there.
-            after: Go on after this report, where `state_dict` was taken.
+            is_due: As in `tamtctl.training.loop.train`.
+            after: Go on after this report, from whose step the loaded state is; None: from the
+                start.
         """
         return self.steps.run(
             update=self._update,
@@ -99,7 +99,7 @@ class MaskTraining:
         )
 
     def state_dict(self) -> State:
-        """Return all that the next step depends on, but the step's number."""
+        """Return everything that the next step depends on, except the step's number."""
         return {
             "folded": self.folded.state_dict(),
             "head": self._head,
@@ -107,7 +107,7 @@ class MaskTraining:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Go on where `state_dict` was taken, with the same model and the same text."""
+        """Go on from a state that `state_dict` returned, with the same model and text."""
         self.folded.load_state_dict(state["folded"])
         copy_into(self._head, state["head"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -119,7 +119,7 @@ class MaskTraining:
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """Name → mask as it is now; True keeps."""
+        """Name → current mask; True keeps."""
         return self.folded.masks
 
     def flips(self) -> float:
@@ -127,17 +127,17 @@ class MaskTraining:
         return PackedMasks.of(self.masks).differences(self.initial)["all"]
 
     def seconds_per_step(self) -> float:
-        """Return the time of a step, from a probe of a few sequences."""
+        """Return the seconds of a step, estimated from a few sequences."""
         return self.steps.seconds_per_step(self._clear_gradients, self.taking_gradients)
 
     @property
     def decay_steps(self) -> int:
-        """Steps until the learning rate is 0; the run may be cut before."""
+        """Steps until the learning rate is 0; the run may be shorter."""
         return self.steps.decay_steps(self._config.steps)
 
     def taking_gradients(self) -> AbstractContextManager[None]:
         """Return the context for the last backward pass of a step."""
-        # Several processes sum their gradients first.
+        # Several processes sum their gradients before they are turned into those of scores.
         return nullcontext() if world().size > 1 else self.folded.taking_gradients()
 
     def _update(self, step: int) -> float:

@@ -1,7 +1,7 @@
-"""Steps of a training on an objective: the batches, and the gradients that each leaves behind.
+"""Steps of a training on an objective: the batches, and the gradients of each.
 
-What is trained by these gradients is another's business: scores in mask training, the weights
-themselves in iterative magnitude pruning.
+The caller decides what the gradients train: scores in mask training, the weights themselves in all
+other trainings.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.training.loop import PaperAdamW, TrainingRun, dropout_seed, train
 
-_TIMED_TOKENS = 2048  # a probe large enough to be timed, small enough not to be waited for
+_TIMED_TOKENS = 2048  # large enough to be timed, small enough to be quick
 
 
 class ObjectiveSteps:
-    """The steps of a training, up to what moves by them.
+    """The steps of a training, without the update.
 
     Attributes:
-        objective: The loss, and the head that trains along.
-        text: What is trained on.
+        objective: The loss, with the masked-LM head.
+        text: The training text.
     """
 
     def __init__(
@@ -54,19 +54,19 @@ class ObjectiveSteps:
 
         Args:
             config: The whole search.
-            compute: Where and in which precision.
+            compute: Device and precision.
             encoder: Loaded with its head if the objective needs one.
-            text: What to train on.
+            text: The training text.
             frozen: Name → pre-trained weight of every matrix in ``encoder.matrices``.
-            teacher: Name → weight of the encoder with which it is the teacher; by default
-                ``frozen``, which is enough as long as nothing else is trained.
+            teacher: Name → weight of the encoder when it acts as the teacher; by default
+                ``frozen``, which suffices unless other weights are trained, too.
         """
         self.objective = Objective(encoder, config.objective, frozen, teacher)
         self.text = text
         self._config, self._compute, self._model = config, compute, encoder.model
         self._noise = Noise.of(encoder.tokenizer) if config.terms.need_noise else None
         self._pretrained_head = copies(self.objective.head)
-        self._step = 0  # of them are done
+        self._step = 0  # steps done
 
     def run(
         self,
@@ -79,16 +79,16 @@ class ObjectiveSteps:
         last_pass: Callable[[], AbstractContextManager[None]] = nullcontext,
         steps: int | None = None,
     ) -> TrainingRun:
-        """Train for the configured steps; the other arguments are those of the loop.
+        """Train for the configured steps.
 
         Args:
             update: Applies the gradients of a step, see `tamtctl.training.loop.train`.
-            flips: As there.
-            report: As there.
-            is_due: As there.
-            after: As there.
-            last_pass: Gives the context for the last backward pass of a step.
-            steps: How many, if not as configured.
+            flips: As in `tamtctl.training.loop.train`.
+            report: As in `tamtctl.training.loop.train`.
+            is_due: As in `tamtctl.training.loop.train`.
+            after: As in `tamtctl.training.loop.train`.
+            last_pass: Returns a context for the last backward pass of a step.
+            steps: Optimiser steps; None: as configured.
         """
         self._step = after.step if after else 0
 
@@ -117,7 +117,7 @@ class ObjectiveSteps:
         clear_gradients: Callable[[], None],
         last_pass: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> float:
-        """Time forward and backward of a few sequences, and scale to a batch of the usual size."""
+        """Return the seconds of a step, scaled up from forward and backward of a few sequences."""
         own = next(self.batches())
         rows = max(1, min(len(own.input_ids), _TIMED_TOKENS // own.input_ids.shape[1]))
         batch = own.split(rows)[0]
@@ -130,13 +130,13 @@ class ObjectiveSteps:
         return seconds * len(own.input_ids) / rows * self._usual_length(own) / _length(batch)
 
     def _usual_length(self, batch: Batch) -> float:
-        """Return the tokens of a sequence on average: in all of the text, if that is known."""
+        """Return the mean tokens of a sequence: of the whole text, unless it is streamed."""
         if isinstance(self.text, StreamedText):
             return _length(batch)
         return _length(batch) if self.text.lengths is None else float(self.text.lengths.mean())
 
     def decay_steps(self, steps: int) -> int:
-        """Return the steps until a learning rate is 0 that falls over so many, at least."""
+        """Return the steps until the learning rate is 0, at least ``steps``."""
         if not self._config.schedule_epochs or isinstance(self.text, StreamedText):
             return steps
         epoch = len(self.text) / self._config.batch_size
@@ -144,7 +144,7 @@ class ObjectiveSteps:
 
     @contextmanager
     def pretrained_head(self) -> Iterator[None]:
-        """Put the pre-trained head into the model for a while, as held-out losses are taken."""
+        """Put the pre-trained head into the model in this context, for held-out losses."""
         trained = copies(self.objective.head)
         copy_into(self.objective.head, self._pretrained_head)
         try:
@@ -153,7 +153,7 @@ class ObjectiveSteps:
             copy_into(self.objective.head, trained)
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the batches from the next step on, of several processes the slices of this one."""
+        """Yield the batches from the next step on; of several processes, only this one's slices."""
         return batches_of(self.text)(
             self._config.batch_size,
             self._config.seed,
@@ -166,10 +166,10 @@ class ObjectiveSteps:
     def backward(
         self, batch: Batch, last_pass: Callable[[], AbstractContextManager[None]]
     ) -> dict[str, Tensor]:
-        """Leave the gradients of a step behind; return its mean losses, still on the device.
+        """Compute the gradients of a step; return term → mean loss, still on the device.
 
         Args:
-            batch: On the CPU.
+            batch: The batch of the step, on the CPU.
             last_pass: Gives the context for the last backward pass.
 
         Every loss is summed and divided by the number of targets in the whole step: micro-batches
@@ -178,7 +178,7 @@ class ObjectiveSteps:
         """
         if not self._config.dropout:
             return self._backward_of_parts(batch, last_pass)
-        with random_numbers:  # keyed by the step, so that there is no state to be saved
+        with random_numbers:  # seeded by the step, so that no state has to be saved
             torch.manual_seed(dropout_seed(self._config.seed, self._step, world().rank))
             return self._backward_of_parts(batch, last_pass)
 
@@ -200,9 +200,9 @@ class ObjectiveSteps:
         return world().totals(means, device)
 
     def _others(self, parts: Sequence[Batch]) -> Sequence[tuple[Tensor, Tensor] | None]:
-        """Return for each micro-batch what the models make of the other rows of the step.
+        """Return for each micro-batch the embeddings of the other rows of the step, see `Outputs`.
 
-        Nothing where no term compares rows, or where a micro-batch is all of the step.
+        None if no term compares rows, or if one micro-batch is the whole step.
         """
         if not self._config.terms.compare_rows or (len(parts) == 1 and world().size == 1):
             return [None] * len(parts)
@@ -229,7 +229,7 @@ class ObjectiveSteps:
         targets: Mapping[str, int | Tensor],
         others: tuple[Tensor, Tensor] | None,
     ) -> dict[str, Tensor]:
-        """Return what a micro-batch contributes to the mean losses of its step."""
+        """Return term → contribution of a micro-batch to the mean loss of its step."""
         with self._compute.autocast():
             terms = self.objective.terms(part, dropout=self._config.dropout, others=others)
         counts = {term: torch.as_tensor(count).clamp(min=1) for term, count in targets.items()}
@@ -243,12 +243,12 @@ def _length(batch: Batch) -> float:
 def optimizer_of(
     config: SearchConfig, parameters: Sequence[Tensor], rates: Sequence[float] | None = None
 ) -> PaperAdamW:
-    """Return the optimiser that a search asks for, over what it trains.
+    """Return the optimiser of a search.
 
     Args:
         config: The whole search.
-        parameters: What it trains.
-        rates: As of `PaperAdamW`.
+        parameters: The tensors that it trains.
+        rates: As in `PaperAdamW`.
     """
     return PaperAdamW(
         parameters,

@@ -1,13 +1,13 @@
-"""How far a score can travel in a training: whether its mask can change is known beforehand.
+"""The reach of a training: how far a score can move, and so whether the mask can change at all.
 
-For a mask to change, a kept score must fall below a pruned one, so that one of the two moves by
-half of the difference, at least. Of two values all differences are `KEPT_SCORE`. In nats the
-smallest one counts, which in a large matrix is next to nothing: there it is the number of weights
-near the threshold that says whether a training can do much.
+For a mask to change, a kept score must fall below a pruned one, so that one of the two moves by at
+least half of the difference. With two-valued scores all differences are `KEPT_SCORE`. In nats the
+smallest difference counts, which in a large matrix is nearly 0; there the number of weights near
+the threshold says whether a training can do much.
 
-A step of Adam moves a score by its learning rate times |m| / √v of its moments. While the gradient
-stays the same that is 1. It is never more than what the Cauchy-Schwarz inequality gives for the two
-averages, which weigh the same gradients by powers of β₁ and β₂:
+A step of Adam moves a score by its learning rate times |m| / √v of its moments. Under a constant
+gradient this is 1. Both moments are averages of the same gradients, weighted by powers of β₁ and
+β₂, so that the Cauchy-Schwarz inequality bounds it:
 
     |m_t| / √v_t ≤ (1 − β₁) / √(1 − β₂) · √(Σ_{k<t} (β₁² / β₂)^k)
 """
@@ -24,14 +24,14 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.trained.initial_scores import KEPT_SCORE
 from tamtctl.training.loop import BETA1, BETA2, linear_decay
 
-_ROUNDING = 1.05  # moments in bfloat16 may make a step that much longer
-_FEW = 0.01  # of the weights: fewer within reach are worth a warning
+_ROUNDING = 1.05  # moments in bfloat16 may make a step longer by this factor
+_FEW = 0.01  # share of the weights; a smaller share within reach gets a warning
 
 
 def warn_of_reach(
     config: SearchConfig, decay_steps: int, scores: Mapping[str, Tensor] | None = None
 ) -> str | None:
-    """Return the line that warns of a training whose steps are too small or too few, if it is one.
+    """Return a warning if the steps of a mask training are too small or too few, else None.
 
     Args:
         config: The configuration of a mask training.
@@ -42,7 +42,7 @@ def warn_of_reach(
         [linear_decay(config.learning_rate, i, decay_steps) for i in range(config.steps)]
     )
     steady, most = step_sizes(config.steps, bias_correction=config.bias_correction)
-    # Decay shrinks all scores alike, and with them the difference between kept and pruned ones.
+    # Weight decay shrinks all scores by one factor, and so the differences between them.
     left = float(np.prod(1 - np.minimum(rates * config.weight_decay, 1)))
     usual, furthest = float(rates @ steady), float(rates @ most) * _ROUNDING
     unit = "" if scores is None else " nats"
@@ -67,7 +67,7 @@ def warn_of_reach(
 
 
 def _smallest_difference(scores: Mapping[str, Tensor]) -> float:
-    """Return by how much a kept score, above 0, and a pruned one of its matrix differ at least."""
+    """Return the smallest difference of a kept score (above 0) and a pruned one of its matrix."""
     differences = (
         float(one[one > 0].min() - one[one < 0].max())
         for one in scores.values()
@@ -84,7 +84,7 @@ def _share_within(scores: Mapping[str, Tensor], distance: float) -> float:
 def step_sizes(
     steps: int, *, bias_correction: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return |m| / √v of Adam at each step, under a steady gradient and at most, both (steps,)."""
+    """Return |m| / √v of Adam at each step: for a constant gradient, and at most; both (steps,)."""
     t = np.arange(1, steps + 1, dtype=np.float64)
     correction = np.sqrt(1 - BETA2**t) / (1 - BETA1**t)
     ratio = BETA1**2 / BETA2

@@ -1,8 +1,8 @@
-"""Ordinary training of a model's weights, without any mask: the ceiling of what a text can teach.
+"""Ordinary training of a model's weights without any mask: the most that a text can teach.
 
 A mask that is trained on a text learns that text, too, until its loss there is below that of the
-dense model. What can then be compared with it is not the dense model as it was pre-trained, but the
-dense model after as many steps on the same batches. As everywhere else, the pre-trained head stays.
+dense model. It should then be compared with the dense model after as many steps on the same
+batches, not with the pre-trained one. As everywhere else, the pre-trained head stays frozen.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class WeightTraining:
     def __init__(
         self, config: SearchConfig, compute: Compute, encoder: Encoder, text: Sequences
     ) -> None:
-        """Prepare an encoder that is on its device, and as it was loaded.
+        """Prepare an encoder that is on its device and has its pre-trained weights.
 
         Args:
-            config: The search whose batches and steps the training has.
-            compute: Where and in which precision.
+            config: The search whose batches are trained on.
+            compute: Device and precision.
             encoder: Loaded with its head if the objective needs one.
             text: The training text of the search.
         """
@@ -40,19 +40,19 @@ class WeightTraining:
         self._pretrained = copies(self._parameters)
 
     def objective(self, name: str) -> Objective:
-        """Return a loss of the weights as they are, whose teacher is the pre-trained model."""
+        """Return an objective of the current weights, whose teacher is the pre-trained model."""
         return Objective(self._encoder, name, self._matrices, self._pretrained)
 
     @contextmanager
     def trained(self, steps: int, rate: float) -> Iterator[None]:
-        """Train for some steps, and let the encoder have these weights in this context.
+        """Train for some steps; in this context the encoder has the trained weights.
 
         Args:
             steps: Optimiser steps.
-            rate: The rate of the first, which falls linearly to 0.
+            rate: Learning rate of the first step; it falls linearly to 0.
 
         Raises:
-            DivergedError: The loss is no number any more.
+            DivergedError: The loss is infinite or NaN.
         """
         config = self._config.filled_in(steps=steps)
         its = ObjectiveSteps(config, self._compute, self._encoder, self._text, self._matrices)

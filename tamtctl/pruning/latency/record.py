@@ -94,7 +94,7 @@ class FoundLatency:
             "backend": _BACKEND,
             **asdict(self.size),
             "head": self.head,
-            "neurons": self.neurons,
+            "kept": self.neurons,
             "of": self.of,
             "chosen": self.chosen.to_dict(),
         }
@@ -115,7 +115,7 @@ class FoundLatency:
                 target=values["target"],
                 size=Size(values["threads"], values["batch"], values["length"]),
                 head=values["head"],
-                neurons=values["neurons"],
+                neurons=values["kept"],
                 of=values["of"],
                 chosen=Interval(**values["chosen"]),
                 exported=None if exported is None else Interval(**exported),

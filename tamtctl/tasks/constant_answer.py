@@ -1,8 +1,8 @@
-"""What needs no model: the answer that the training set makes most likely, given to everything.
+"""The constant answer: one answer to every example, the one that is most often right.
 
-A metric means something only beside that of the most frequent class, of the mean label, or (of
-questions) of the most frequent answer; a training loss only beside the lowest that a constant
-prediction could have. What the constant answer is, the kind of the task says.
+It needs no model, so a model's metric is judged beside its metric, and a training loss beside the
+lowest loss of a constant prediction. The kind of the task decides what it is: the most frequent
+class, the mean label, or the most frequent answer to questions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ConstantAnswer:
 
     Attributes:
         value: The name of a class, a number, or the text of an answer.
-        split: The examples among which it is the most likely, ``training`` or ``dev``.
+        split: The examples that it was chosen on, ``training`` or ``dev``.
     """
 
     value: str | float
@@ -38,7 +38,7 @@ class ConstantAnswer:
         return cls(kind_of(task).constant(examples), split)
 
     def metrics(self, task: Task, sets: Mapping[str, Examples]) -> dict[str, float]:
-        """Return every metric of every set, by the very code that measures a model."""
+        """Return every metric of every set, by the code that measures models, too."""
         kind = kind_of(task)
         return {
             name + suffix: found

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-TRAIN = "train"  # the split of every task that is trained on
+TRAIN = "train"  # the name of the training split in every task
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,10 @@ class Examples:
     """Labelled examples, column by column.
 
     Attributes:
-        ids: A name for each, as the file has it, where it may repeat.
-        texts: One or two columns, each text as the task's kind has it: a string, or its words.
-        labels: What the task's kind makes of each label: a class id, a number, `Answers`, tags …
+        ids: The id of each in its file; ids may repeat.
+        texts: One or two columns; each text is a string or, for tagged words, a tuple of words.
+        labels: The label of each, of a type of the task's kind: a class id, a number, `Answers`,
+            tags …
     """
 
     ids: list[str]
@@ -44,10 +45,9 @@ class Examples:
         """Return ``limit`` random examples; a smaller subset is always part of a larger one.
 
         Args:
-            limit: How many.
-            of_each: Label → its class, None if it has none. The subset begins with an example of
-                every class, lest a rare one be lost; that changes no subset that would have them
-                all anyway.
+            limit: The number of examples.
+            of_each: Returns the class of a label, None if it has none. The subset then has at least
+                one example of every class; a subset that has them anyway stays the same.
         """
         order = np.random.Generator(np.random.Philox(key=0)).permutation(len(self)).tolist()
         first: dict[Hashable, int] = {}
@@ -59,7 +59,7 @@ class Examples:
         return self.take(sorted(order[:limit]))
 
     def take(self, rows: Sequence[int]) -> Examples:
-        """Return the examples of these rows, in their order."""
+        """Return the examples of these rows, in the order of ``rows``."""
         return Examples(
             [self.ids[i] for i in rows],
             tuple([column[i] for i in rows] for column in self.texts),
@@ -68,7 +68,7 @@ class Examples:
 
     @property
     def sha256(self) -> str:
-        """Fingerprint of texts and labels, whatever file they came from."""
+        """SHA-256 of texts and labels, which does not depend on the file they came from."""
         digest = hashlib.sha256()
         for row in zip(*self.texts, self.labels, strict=True):
             line = [_plain(value) for value in row]

@@ -1,10 +1,10 @@
-"""What ``evaluate`` measures on files of one's own without any fine-tuning, a row each.
+"""The shelf of measures: what ``evaluate`` measures on a user's files without fine-tuning.
 
-Imports nothing heavy. To add one: a file with
+Imports nothing heavy. To add a measure, add a file with
 
     measure(config, row, ticket, fine_tuned) -> Evaluation
 
-and a row in `MEASURES`; the settings that it takes are fields of `EvaluateConfig`.
+and a row to `MEASURES`; the settings that it takes are fields of `EvaluateConfig`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Measure(Row):
     """Something that is measured of a model, a ticket or a checkpoint.
 
     Attributes:
-        summary: What it is, in a few words.
-        needs: The settings of an evaluation that it cannot do without, and that are for it alone.
+        summary: A short description.
+        needs: Names of the settings that it needs and that no other measure takes.
     """
 
     summary: str
@@ -28,7 +28,7 @@ class Measure(Row):
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What these settings are called on the command line."""
+        """The command-line options of the settings in ``needs``."""
         return tuple("--" + name.replace("_", "-") for name in self.needs)
 
 

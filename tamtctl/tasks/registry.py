@@ -1,4 +1,4 @@
-"""Finding a task by its name: a benchmark on the shelf, or one of a user's own labelled files.
+"""Finding a task by its name, and making one for a user's own labelled files.
 
 Imports nothing heavy, so that the command line can list and check tasks before it loads torch.
 """
@@ -15,7 +15,7 @@ from tamtctl.tasks.task import Task
 
 
 class _Tasks(Mapping[str, Task]):
-    """The tasks of the benchmarks, those that were registered since included."""
+    """The tasks of all benchmarks, registered ones included."""
 
     def __getitem__(self, name: str) -> Task:
         return BENCHMARKS[name].task
@@ -35,7 +35,7 @@ def find_task(name: str, *others: str) -> Task:
 
     Args:
         name: A name in `TASKS`.
-        *others: Further names that the caller knows, only to suggest them.
+        *others: Further names that the error may suggest.
 
     Raises:
         UsageError: There is no such task; the message suggests the nearest.

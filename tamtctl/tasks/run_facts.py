@@ -1,6 +1,7 @@
-"""What a fine-tuned checkpoint says of itself in ``metrics.json``: read into types, or refused.
+"""Reading what a fine-tuned checkpoint records of itself in ``metrics.json``.
 
-The checkpoint may be a stranger's, and a run may have been copied or moved since it was made.
+Every value is checked, as the checkpoint may be from a stranger; and a run may have been copied or
+moved since it was made.
 """
 
 from __future__ import annotations
@@ -30,18 +31,19 @@ _SPLIT = re.compile(r"[\w.-]{1,64}")
 
 @dataclass(frozen=True)
 class RunFacts:
-    """How a checkpoint came about.
+    """How a checkpoint was made.
 
     Attributes:
-        task: What it was fine-tuned on, with the classes that it tells apart.
-        model: Name of the model it was made of, as that can be loaded from here; None if not said.
-        data_dir: The folder of the task's files, where it is now; None if there was none.
-        dev: The file of the dev examples, where it is now; None if there was none.
-        sparsity: Share of zeros in the masked matrices; None if not said.
+        task: The task that it was fine-tuned on, with its classes.
+        model: Name or folder of the model that it was made of, to load it by here; None if it is
+            not recorded.
+        data_dir: The present folder of the task's files; None if there was none.
+        dev: The present file of the dev examples; None if there was none.
+        sparsity: Share of zeros in the masked matrices; None if it is not recorded.
         dev_selected: Whether it was chosen by its metric on the dev set.
-        sha256: Split → fingerprint of its examples.
+        sha256: Split → SHA-256 of its examples.
         constant: The most frequent class or answer of its training set, or the mean label; None if
-            not said.
+            it is not recorded.
     """
 
     task: Task
@@ -58,7 +60,7 @@ class RunFacts:
         """Read the facts of the checkpoint in a folder; None if it has none.
 
         Raises:
-            ModelError: They are not what a run writes.
+            ModelError: The file is not one that a run writes.
         """
         file = folder / SEED_METRICS
         try:
@@ -88,10 +90,10 @@ class RunFacts:
 
 
 def places_of(paths: Mapping[str, str | None], folder: Path) -> dict[str, dict[str, str]]:
-    """Return what `RunFacts.read` finds files by, also when they moved together with the run.
+    """Return the places of files, by which `RunFacts.read` finds them even after a move of all.
 
     Args:
-        paths: Name → path as it was given; None where there is none.
+        paths: Name → path as the user gave it; None if there is none.
         folder: The checkpoint's folder.
     """
     places = {}
@@ -99,16 +101,16 @@ def places_of(paths: Mapping[str, str | None], folder: Path) -> dict[str, dict[s
         if path is None or not os.path.lexists(file := expanded(path)):
             continue
         there = {"absolute": str(file.absolute())}
-        with suppress(ValueError):  # on another drive
+        with suppress(ValueError):  # another drive has no relative path
             there["relative"] = os.path.relpath(file.resolve(), folder.resolve())
         places[name] = there
     return places
 
 
 def _place(files: Mapping[str, Any], name: str, folder: Path) -> str | None:
-    """Return where a file of the run is now: where it was from the run, or else where it was."""
+    """Return the present path of a file: relative to the run if that exists, else as recorded."""
     place = files.get(name)
-    if isinstance(place, str):  # of a version that wrote down but this
+    if isinstance(place, str):  # of a version that recorded only this
         return place
     if not isinstance(place, dict):
         return None
@@ -130,10 +132,10 @@ def _text(value: Any) -> str | None:
 
 
 def _task(values: Mapping[str, Any]) -> Task:
-    """Return the task that `dataclasses.asdict` wrote, each value of its own type.
+    """Return the task that `dataclasses.asdict` turned into ``values``.
 
     Raises:
-        Defect: A value is not.
+        Defect: A value is missing, of another type, or does not fit the others.
     """
     own = asdict(Task(name="", summary=""))
     known = {field.name for field in fields(Task)}
@@ -156,7 +158,7 @@ def _task(values: Mapping[str, Any]) -> Task:
 
 
 def _is_like(name: str, value: Any, default: Any) -> bool:
-    """Tell whether a value of the JSON has the type of a task's field."""
+    """Return whether a value of the JSON has the type of a task's field."""
     if name == "hub":
         return value is None or (isinstance(value, list) and len(value) == 2)
     if name == "label_range":

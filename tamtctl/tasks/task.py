@@ -1,4 +1,4 @@
-"""What a task is: the columns that are read, the labels, the metrics and the hyperparameters.
+"""The class `Task`: its columns, labels, metrics and hyperparameters.
 
 Imports nothing heavy.
 """
@@ -18,19 +18,19 @@ class Task:
     """One supervised task; hyperparameters are the paper's (TAMT, appendix A).
 
     Attributes:
-        name: What the user calls it.
-        summary: One line for ``--help``.
+        name: Its name on the command line.
+        summary: A line for the help.
         kind: The name of a row in `tamtctl.tasks.kinds.table.KINDS`.
-        columns: The text columns, one or two, as `datasets` names them.
-        label_column: The column of the label, as `datasets` names it.
+        columns: The text columns, one or two, with the names of the Hub's data set.
+        label_column: The column of the label, likewise.
         labels: Names of the classes, in the order of their ids; empty where there are none.
-        metrics: Names of the official metrics, the primary one first; the kind has their facts.
-        dev_splits: Suffix of a metric's name → the split as `datasets` names it.
-        hub: Dataset and configuration on the Hub; None where there is none.
-        folder: Name of the folder with its files, as GLUE's download has it.
-        other_names: Column in GLUE's files → its name here, where they differ.
+        metrics: Names of the official metrics, the primary one first; the kind describes them.
+        dev_splits: Suffix of a metric's name → the split, with its name on the Hub.
+        hub: Data set and configuration on the Hub; None if there is none.
+        folder: Name of the folder with its files, as in GLUE's download; None if there is none.
+        other_names: Column in GLUE's files → its name here, where the two differ.
         unnamed_columns: The columns of files that have no header line.
-        has_broken_rows: GLUE's own file has rows that lack columns; everybody leaves them out.
+        has_broken_rows: Whether GLUE's own file has rows that lack columns; these are left out.
         learning_rate: Peak rate.
         batch_size: Examples per optimiser step.
         epochs: Passes over the training set.
@@ -60,22 +60,26 @@ class Task:
     stride: int = 0
 
     def epochs_for(self, limit: int | None) -> int:
-        """Return the epochs for a training set cut to ``limit``: more for few shots."""
+        """Return the paper's epochs for a training set cut to ``limit``: more for few shots."""
         return max(self.epochs, FEW_SHOT_EPOCHS) if limit and limit <= FEW_SHOTS else self.epochs
 
     @property
     def primary_metric(self) -> str:
-        """The name of the metric that stands for the task where one number must do."""
+        """The name of the primary metric, with the suffix of the first dev split."""
         return self.metrics[0] + next(iter(self.dev_splits))
 
     @property
     def is_public(self) -> bool:
-        """Whether its files are the same for everybody, so that no label in them can change."""
+        """Whether its files are public, so that their labels are fixed."""
         return self.hub is not None or self.folder is not None
 
 
 def check_columns(texts: Sequence[str], label: str | None) -> None:
-    """Raise UsageError unless every column is another one."""
+    """Check that all columns differ.
+
+    Raises:
+        UsageError: A column is given twice.
+    """
     for number, column in enumerate(texts):
         if column in texts[:number]:
             raise UsageError(f"--text-column {column} is given twice; give each column once")

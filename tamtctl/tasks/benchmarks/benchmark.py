@@ -1,4 +1,4 @@
-"""What a benchmark is: a task that everybody knows, and where its examples come from.
+"""A benchmark: a public task, and where its examples come from.
 
 Imports nothing heavy.
 """
@@ -18,10 +18,10 @@ class MadeExamples:
     """Examples that a benchmark makes on this machine instead of reading them from files.
 
     Attributes:
-        source: What they are made of, for people.
-        labels: The classes that came of it.
-        digest: Identifies them by their content.
-        records: Split → place and columns of each.
+        source: The name of what they are made of, for messages.
+        labels: The names of the classes.
+        digest: A digest of their content.
+        records: Split → its records, each with its place and its columns.
     """
 
     source: str
@@ -32,16 +32,16 @@ class MadeExamples:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark(Row):
-    """A task that everybody knows.
+    """A public task.
 
     Attributes:
-        name: That of its task.
-        code: The module with the ``make()`` that returns `MadeExamples`; empty: the examples are
-            read from files.
+        name: The name of its task.
+        code: The module whose ``make()`` returns `MadeExamples`; empty if the examples are read
+            from files.
         task: Its columns, labels, metrics and hyperparameters; also where its files are: on the Hub
             (``hub``), or in a folder of that name (``folder``).
         zero_shot: The name under which ``evaluate`` correlates its labels with the cosine of
-            sentence embeddings, without any training; None: they are no similarities.
+            sentence embeddings, without training; None if labels are no similarities.
     """
 
     name: str = field(init=False)
@@ -50,9 +50,9 @@ class Benchmark(Row):
     zero_shot: str | None = None
 
     def __post_init__(self) -> None:
-        """Take the name of the task."""
+        """Set the name to that of the task."""
         object.__setattr__(self, "name", self.task.name)
 
     def made(self) -> MadeExamples | None:
-        """Return the examples that it makes, None if they are read from files."""
+        """Return the examples that its code makes, None if they are read from files."""
         return self.function("make")() if self.code else None

@@ -1,4 +1,4 @@
-"""The rows of GLUE (Wang et al., 2018), with the columns of its own files and of the Hub's."""
+"""The rows of GLUE (Wang et al., 2018), with the column names of its files and of the Hub."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""``python-docs-topic``: made from the documentation inside this Python, without any download.
+"""``python-docs-topic``: a task made from the documentation inside Python, without a download.
 
-The classes are the largest parts of the standard library, with so many paragraphs of each at most
-that a classifier that always says the same is right in a tenth of all cases. A stable fifth of the
-paragraphs is the dev split.
+The classes are the largest parts of the standard library. The number of paragraphs of each is
+limited, so that always naming the same class is right in a tenth of all cases. A stable fifth of
+the paragraphs is the dev split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TOPICS, _PARAGRAPHS, _WORDS = 10, 500, 8
 
 
 def make() -> MadeExamples:
-    """Return paragraphs, each with the part of the library that it documents."""
+    """Return paragraphs, each labelled with the part of the library that it documents."""
     part_of = _parts()
     sizes = Counter(part for part in part_of.values() if part and not part.startswith("_"))
     labels = tuple(sorted(sorted(sizes, key=lambda part: (-sizes[part], part))[:_TOPICS]))
@@ -46,7 +46,7 @@ def make() -> MadeExamples:
 
 
 def _parts() -> dict[str, str | None]:
-    """Return paragraph → the part of the library that has it, None if several have it."""
+    """Return paragraph → the part of the library that it is in, None if it is in several."""
     part_of: dict[str, str | None] = {}
     for page in python_docs.documents():
         part = re.split(r"[./]", page.name)[0]

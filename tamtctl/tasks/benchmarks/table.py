@@ -1,8 +1,8 @@
-"""The benchmarks, one row each: tasks that everybody knows, and where their examples come from.
+"""The benchmarks, one row each: public tasks, and where their examples come from.
 
-Imports nothing heavy. To add a benchmark of a kind that is there (`tamtctl.tasks.kinds.table`), add
-a row below; from another package, `register_benchmark(Benchmark(task=Task(...)))` before it is
-used. Then ``finetune``, ``evaluate`` and ``compare --tasks`` know it by its name.
+Imports nothing heavy. To add a benchmark of an existing kind (`tamtctl.tasks.kinds.table`), add a
+row below; another package calls `register_benchmark(Benchmark(task=Task(...)))` before it is used.
+Then ``finetune``, ``evaluate`` and ``compare --tasks`` know it by its name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tamtctl.tasks.task import Task
 
 
 class _Benchmarks(Shelf[Benchmark]):
-    """The shelf of benchmarks: each is of a kind and is measured by metrics of that kind."""
+    """The shelf of benchmarks: each is of a known kind and has metrics of that kind."""
 
     def register(self, row: Benchmark) -> Benchmark:
         task, about = row.task, f"the benchmark {row.name}"
@@ -95,16 +95,16 @@ def register_benchmark(row: Benchmark) -> Benchmark:
         row: The task, and where its examples come from.
 
     Raises:
-        UsageError: The name is bad or taken, or the row contradicts itself.
+        UsageError: The name is invalid or taken, or the row contradicts itself.
     """
     return BENCHMARKS.register(row)
 
 
 def zero_shot_tasks() -> dict[str, Task]:
-    """Return what ``evaluate`` measures without training: name → the task with the labels."""
+    """Return the benchmarks that ``evaluate`` measures without training: name → task."""
     return {row.zero_shot: row.task for row in BENCHMARKS.values() if row.zero_shot}
 
 
 def measured_without_training() -> tuple[str, ...]:
-    """Return all that ``evaluate`` measures without labels to train on: no task has such a name."""
+    """Return the names of all that ``evaluate`` measures without training; no task may have one."""
     return (*objectives(), *zero_shot_tasks(), *MEASURES)

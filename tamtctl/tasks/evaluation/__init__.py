@@ -1,1 +1,1 @@
-"""What a finished model or ticket is worth: metrics on tasks, losses on held-out text."""
+"""Evaluation of finished models and tickets: metrics on tasks, losses on held-out text."""

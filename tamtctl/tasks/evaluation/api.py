@@ -1,4 +1,4 @@
-"""Metrics of models and tickets: of checkpoints on tasks, of encoders on held-out text."""
+"""The functions `evaluate`, which scores tickets and models, and `label`, which predicts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
 
-_DEFAULT = "mlm"  # what is measured where neither the user nor a ticket says
+_DEFAULT = "mlm"  # what is measured if neither the user nor the ticket decides
 _ADVICE = "fine-tune again with --find-learning-rate, more --epochs or more examples"
 
 
@@ -42,11 +42,11 @@ def evaluate(config: EvaluateConfig, *, watcher: Watcher[Never] | None = None) -
     """Score a ticket, a model or a fine-tuned checkpoint.
 
     Args:
-        config: What to measure on what.
-        watcher: Is told how it goes; by default the reader of a notebook is.
+        config: What to measure, and on what.
+        watcher: Is told how it goes; by default, a notebook shows it and a script shows nothing.
 
     Raises:
-        TamtctlError: The request, the model, the ticket or the data are refused.
+        TamtctlError: The request, the model, the ticket or the data is refused.
 
     Example:
         >>> found = tamtctl.evaluate(asked)
@@ -75,15 +75,15 @@ def evaluate(config: EvaluateConfig, *, watcher: Watcher[Never] | None = None) -
 def label(
     config: EvaluateConfig, file: Path | str, *, watcher: Watcher[Never] | None = None
 ) -> Labelled:
-    """Let a fine-tuned checkpoint label text of one's own.
+    """Label a user's own text with a fine-tuned checkpoint.
 
     Args:
         config: Names the checkpoint, and the columns if they are not the task's.
         file: Lines of text, or a tsv, csv, jsonl or parquet file with these columns.
-        watcher: Is told how it goes; by default the reader of a notebook is.
+        watcher: Is told how it goes; by default, a notebook shows it and a script shows nothing.
 
     Raises:
-        TamtctlError: The checkpoint or the file are refused.
+        TamtctlError: The checkpoint or the file is refused.
 
     Example:
         >>> checkpoint = tamtctl.EvaluateConfig(name=tuned.checkpoint[0])
@@ -125,14 +125,14 @@ def label(
 
 
 def _text_notes(task: Task, file: Path) -> list[str]:
-    return reading_notes(task, file) if file.is_file() else []  # a pipe is read once
+    return reading_notes(task, file) if file.is_file() else []  # a pipe can be read only once
 
 
 def _find_ticket(name: str) -> Ticket | None:
-    """Return the ticket of a name, or None if a model may be called that."""
+    """Return the ticket of a name, or None if the name may be that of a model."""
     try:
         path = resolve_ticket(name).path
-    except (NoTicketError, HubError):  # what is wrong with a model of that name, loading it says
+    except (NoTicketError, HubError):  # loading it as a model names the problem
         return None
     is_model = (path / "config.json").exists() or (path / MODULES).exists()
     if not (path / METADATA_FILE).exists() and is_model:

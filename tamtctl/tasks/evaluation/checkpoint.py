@@ -1,4 +1,4 @@
-"""Checkpoints with the head of a task: what they were fine-tuned on, and what they say."""
+"""Checkpoints with the head of a task: what they were fine-tuned on, and their predictions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tamtctl.tasks.run_facts import SEED_METRICS, RunFacts
 from tamtctl.tasks.task import Task
 from tamtctl.ticket.ticket import Ticket
 
-# Kinds of tasks that an option may be for.
+# Groups of tasks that an option may be for, as errors name them.
 PUBLIC, OWN = "the tasks of GLUE and SQuAD", "tasks of your own"
 
 
@@ -43,8 +43,8 @@ class FineTuned:
 
     Attributes:
         name: Folder or Hub id.
-        task: With the classes that it tells apart.
-        facts: What its run wrote down; None if no run of ours made it.
+        task: The task, with the classes of the checkpoint.
+        facts: What its fine-tuning run recorded; None if it is from elsewhere.
     """
 
     name: str
@@ -56,7 +56,7 @@ class FineTuned:
         """Return the checkpoint of a fine-tuning run, or None if ``name`` is none.
 
         Raises:
-            ModelError: It is the run itself, or damaged.
+            ModelError: ``name`` is the folder of a whole run, or the checkpoint is damaged.
         """
         folder = expanded(name)
         if seeds := sorted(folder.glob(f"seed-*/{SEED_METRICS}")):
@@ -69,7 +69,7 @@ class FineTuned:
     def choose(
         cls, config: EvaluateConfig, found: FineTuned | None, ticket: Ticket | None
     ) -> FineTuned:
-        """Return the checkpoint, with the task that is asked for if no run of ours made it.
+        """Return the checkpoint; one without a run of ours gets the task that is asked for.
 
         Args:
             config: Names the checkpoint, and the task if it is asked for.
@@ -77,8 +77,9 @@ class FineTuned:
             ticket: The ticket of that name, if it is one.
 
         Raises:
-            UsageError: It is a ticket, or does not say its task and none is asked for.
-            ModelError: It was fine-tuned on another task.
+            UsageError: The name is that of a ticket; or the checkpoint does not state its task, and
+                none is asked for.
+            ModelError: The checkpoint was fine-tuned on another task.
         """
         name, asked = config.name, config.task
         if found and asked in (None, found.task.name):
@@ -101,7 +102,7 @@ class FineTuned:
 
     @property
     def kind(self) -> str:
-        """The row of its task in the table of options; a made benchmark has one of its own."""
+        """The kind by which `check_options` decides: ``PUBLIC``, ``OWN``, or a made benchmark."""
         name = self.task.name
         if name not in TASKS:
             return OWN
@@ -109,11 +110,16 @@ class FineTuned:
 
     @property
     def sparsity(self) -> float | None:
-        """Share of zeros in the masked matrices, if the run wrote it down."""
+        """Share of zeros in the masked matrices; None if the run did not record it."""
         return self.facts.sparsity if self.facts else None
 
     def data(self, config: EvaluateConfig) -> TaskData:
-        """Find the data to measure on: what is asked for, else what the run used."""
+        """Find the data to measure on: those asked for, else those of the run.
+
+        Raises:
+            ModelError: The task has other classes than the checkpoint.
+            TaskError: The data cannot be found.
+        """
         if self.task.name in TASKS:
             data_dir = config.data_dir or (self.facts and self.facts.data_dir)
             data = open_task(TASKS[self.task.name], Path(data_dir) if data_dir else None)
@@ -131,7 +137,7 @@ class FineTuned:
         return open_dev_file(task, expanded(config.dev or (self.facts and self.facts.dev) or ""))
 
     def change_of(self, split: str, examples: Examples, config: EvaluateConfig) -> str | None:
-        """Return a line if these are not the examples that the run was scored on."""
+        """Return a note if these are not the examples that the run was scored on."""
         known = self.facts.sha256.get(split) if self.facts else None
         is_other_on_purpose = config.dev or config.text_columns or config.label_column
         if known is None or is_other_on_purpose or known == examples.sha256:
@@ -148,7 +154,7 @@ class FineTuned:
         return ConstantAnswer.of(task, examples, DEV)
 
     def beside(self, task: Task, dev: Mapping[str, Examples]) -> list[KnownRun]:
-        """Return known runs of the checkpoint's setting, if these are the examples of its run."""
+        """Return the runs of `beside_checkpoint`; none if the examples are not those of its run."""
         known = self.facts.sha256 if self.facts else {}
         if any(known.get(task.dev_splits[s]) != one.sha256 for s, one in dev.items()):
             return []
@@ -157,7 +163,11 @@ class FineTuned:
         return beside_checkpoint(seed, task.primary_metric, folders=folders)
 
     def columns(self, config: EvaluateConfig) -> tuple[str, ...]:
-        """Return the columns to read texts from: those asked for, else the task's."""
+        """Return the columns to read texts from: those asked for, else the task's.
+
+        Raises:
+            UsageError: Their number is not that of the task's columns.
+        """
         own = self.task.columns
         columns = tuple(config.text_columns) or own
         if len(columns) != len(own):
@@ -177,7 +187,7 @@ class FineTuned:
         return LoadedCheckpoint(self.task, model, inputs, compute, config.batch_size, notes)
 
     def pipeline(self) -> SentencePipeline:
-        """Return how its sentence embeddings are made: as it says, else as its base model does."""
+        """Return its way of making sentence embeddings, else that of its base model."""
         own = SentencePipeline.of(self.name)
         base = self.facts.model if self.facts else None
         return own if own.is_own or base is None else SentencePipeline.of(base)
@@ -185,16 +195,16 @@ class FineTuned:
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A checkpoint that answers.
+    """A checkpoint that is loaded and ready to predict.
 
     Attributes:
-        task: What it is fine-tuned on.
-        model: On its device.
-        inputs: How it takes texts.
+        task: The task that it is fine-tuned on.
+        model: The model, on its device.
+        inputs: Turns texts into its inputs.
         compute: Device and precision.
-        batch_size: Examples at once.
-        notes: What a person should know of its head.
-        read: What it has read so far.
+        batch_size: Examples in a batch.
+        notes: Notes on its head.
+        read: The inputs of all examples so far.
     """
 
     task: Task
@@ -206,7 +216,7 @@ class LoadedCheckpoint:
     read: list[Features] = field(default_factory=list)
 
     def predict(self, examples: Examples) -> Predictions:
-        """Return what it says of each example."""
+        """Return a prediction for each example."""
         encoded = kind_of(self.task).encode(self.inputs, examples)
         self.read.append(encoded.features)
         return predict(
@@ -220,10 +230,10 @@ class LoadedCheckpoint:
 
     @property
     def cut(self) -> int:
-        """How many of the texts that it has read were too long and were cut."""
+        """How many of the texts so far were too long and were cut."""
         return sum(features.cut for features in self.read)
 
     def all_notes(self) -> tuple[str, ...]:
-        """Return what a person should know of its head and of what it has read."""
+        """Return notes on its head and on the texts so far."""
         advice = "fine-tune with --max-length {} to read more"
         return (*self.notes, *cut_notes(self.task, self.read, self.inputs.limits, advice))

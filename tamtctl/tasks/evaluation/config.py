@@ -1,4 +1,4 @@
-"""What an evaluation is told, each setting declared once; imports nothing heavy."""
+"""The settings of an evaluation, each declared once; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class EvaluateConfig(Config):
     task: str | None = setting(
         default=None,
         help="What to measure, one of {choices}. By default what a checkpoint was fine-tuned on, "
-        "else what a ticket was trained for, else mlm.\n\nThat is a loss on held-out text or a "
-        "sum such as mlm+kd, sentence embeddings without fine-tuning, passages found for your own "
-        "queries, or the task of a checkpoint.",
+        "else what a ticket was trained for, else mlm.\n\nIt is a loss on held-out text, or a sum "
+        "such as mlm+kd; sentence embeddings without fine-tuning; retrieval of passages for your "
+        "own queries; or the task of a checkpoint.",
         panel=METHOD,
         is_common=True,
         choices=lambda: (*measured_without_training(), *TASKS),
@@ -54,7 +54,7 @@ class EvaluateConfig(Config):
     data_dir: str | None = shared.data_dir()
     dev: str | None = setting(
         default=None,
-        help="Another labelled file for a task of your own.",
+        help="Another labelled file to measure on, for a task of your own.",
         panel=DATA,
         is_common=True,
     )
@@ -91,8 +91,8 @@ class EvaluateConfig(Config):
     )
     corpus: Sequence[str] = setting(
         default=(),
-        help="Text for a loss, named as in search: all of it counts but what the ticket was "
-        "trained on. By default the held-out tenth of python-docs.",
+        help="Text for a loss, named as in search. All of it is measured on, except what the "
+        "ticket was trained on. By default the held-out tenth of python-docs.",
         panel=DATA,
         is_common=True,
     )

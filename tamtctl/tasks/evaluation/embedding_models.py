@@ -1,4 +1,4 @@
-"""Models that embed texts: an encoder with its ticket folded in, and how it makes embeddings."""
+"""Loading models that embed texts: an encoder, pruned by its ticket, and its pooling."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load_embedding_model(
     A folder with an ONNX graph and no weights for torch is measured by ONNX Runtime.
 
     Raises:
-        ModelError: It cannot be loaded, or asks for what is not known here.
+        ModelError: The model cannot be loaded, or its pooling is not supported.
         TicketError: The ticket was found for other weights.
     """
     if not ticket and (graph := find_graph(config.name)):

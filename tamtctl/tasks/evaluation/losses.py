@@ -34,23 +34,23 @@ from tamtctl.ticket.texts import sequence_length_of
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.ticket.trained_on import TrainedOn
 
-_SEQUENCE_LENGTH = 128  # of a sequence, where no ticket says what it was trained on
-_BLOCKS = 512  # at most, spread over the text
+_SEQUENCE_LENGTH = 128  # tokens, if no ticket names a length
+_BLOCKS = 512  # sequences at most, spread over the text
 
 
 def evaluate_loss(
     config: EvaluateConfig, task: str, ticket: Ticket | None, fine_tuned: FineTuned | None
 ) -> Evaluation:
-    """Return losses on held-out text, with noise that depends on nothing but the text.
+    """Return losses on held-out text; the same text gets the same masked tokens for every model.
 
     Args:
-        config: What to measure on what.
-        task: A term, or terms with ``+`` between them.
+        config: What to measure, and on what.
+        task: A term of an objective, or several joined by ``+``.
         ticket: The ticket to measure; None for a model.
         fine_tuned: The checkpoint to measure, if it is one of a fine-tuning run.
 
     Raises:
-        TamtctlError: The options, the model, the ticket or the text are refused.
+        TamtctlError: The options, the model, the ticket or the text is refused.
     """
     check_options(config, task)
     check_model(config, task, ticket)
@@ -120,7 +120,11 @@ def evaluate_loss(
 
 
 def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | None) -> str | None:
-    """Return the dense model that an encoder is compared with, None if the task needs none."""
+    """Return the dense model that an encoder is compared with, None if no term needs one.
+
+    Raises:
+        UsageError: A term needs one, and neither --model nor the checkpoint names it.
+    """
     if not terms.need_teacher:
         return None
     used = (
@@ -136,7 +140,11 @@ def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | N
 
 
 def _teacher(dense: str, encoder: Encoder, device: torch.device) -> dict[str, Tensor]:
-    """Return the weights of a dense model as ones that the encoder can run on."""
+    """Return name → weight of a dense model, for the encoder to run with.
+
+    Raises:
+        ModelError: The encoder has other parameters or shapes.
+    """
     teacher = load_encoder(dense, with_head=False)
     weights = {name: p.detach().to(device) for name, p in teacher.base.named_parameters()}
     own = dict(encoder.base.named_parameters())
@@ -155,12 +163,16 @@ def _sequence_length(ticket: Ticket | None) -> int:
 
 
 def _rows(config: EvaluateConfig, ticket: Ticket | None, note: Callable[[str], None]) -> str:
-    """Return what the text is cut into where nobody says: as for the ticket, or for the model."""
+    """Return the default unit of text: that of the ticket's search, else the usual of the model."""
     return rows_of(ticket.search) if ticket else usual_rows(*id_of(config, None), note=note)
 
 
 def load_for(config: EvaluateConfig, ticket: Ticket | None, terms: Terms | None = None) -> Encoder:
-    """Load the encoder to measure; raises ModelError if it lacks the head that the terms need."""
+    """Load the encoder to measure.
+
+    Raises:
+        ModelError: It cannot be loaded, or lacks the masked-LM head that a term needs.
+    """
     name, revision = id_of(config, ticket)
     terms = terms or Terms()
     try:
@@ -194,7 +206,11 @@ def masks_of(ticket: Ticket, encoder: Encoder) -> Mapping[str, Tensor]:
 def _trained_head(
     config: EvaluateConfig, ticket: Ticket | None, encoder: Encoder
 ) -> Mapping[str, Tensor] | None:
-    """Return the head that was trained with the ticket, if that is asked for."""
+    """Return the head that was trained with the ticket, None if it is not asked for.
+
+    Raises:
+        UsageError: It is asked for, and there is none.
+    """
     if config.head != "ticket":
         return None
     if ticket is None or ticket.mlm_head is None:

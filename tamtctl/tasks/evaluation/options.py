@@ -1,4 +1,4 @@
-"""Which options of an evaluation go with what: none that decides what is measured is ignored."""
+"""Which options go with what is measured: one that would be ignored is refused."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.measures import MEASURES
 from tamtctl.ticket.ticket import Ticket
 
-PREDICT = "--predict"  # what an option may be for, besides tasks
+PREDICT = "--predict"  # named in errors as what an option is for, like a task
 
 
 def check_options(config: EvaluateConfig, kind: str) -> None:
-    """Refuse options that decide what is scored and would be ignored.
+    """Refuse options that do not apply to what is measured.
 
     Args:
-        config: What was asked for.
-        kind: What is measured: an objective, a benchmark, or a kind of task; see the table above.
+        config: The request.
+        kind: What is measured: an objective, a name of `measured_without_training`, a benchmark,
+            or one of ``PUBLIC``, ``OWN`` and ``PREDICT``.
 
     Raises:
-        UsageError: One is given; the message says what it is for.
+        UsageError: There is one; the message says what it is for.
     """
     losses = objectives()
     table: dict[str, tuple[object, tuple[str, ...]]] = {
@@ -50,7 +51,7 @@ def check_options(config: EvaluateConfig, kind: str) -> None:
 
 
 def check_model(config: EvaluateConfig, task: str, ticket: Ticket | None) -> None:
-    """Refuse ``--model`` where what is evaluated is a model itself, unless the two are compared."""
+    """Refuse ``--model`` if a model itself is evaluated, unless a term compares the two."""
     if not config.model or ticket or (task in objectives() and terms_of(task).need_teacher):
         return
     taught = needing("teacher", TERMS.values())
@@ -58,6 +59,6 @@ def check_model(config: EvaluateConfig, task: str, ticket: Ticket | None) -> Non
 
 
 def needing(what: str, terms: Iterable[Term]) -> str:
-    """Return which terms need something, for a message."""
+    """Return the names of the terms that need a ``head`` or a ``teacher``, for a message."""
     *others, last = (term.name for term in terms if getattr(term, f"needs_{what}"))
     return f"{', '.join(others)} and {last}" if others else last

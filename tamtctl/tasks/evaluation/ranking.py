@@ -1,6 +1,6 @@
-"""Recall and nDCG of passages ranked by similarity, and how sure their means over queries are.
+"""Recall and nDCG of passages ranked by similarity, and resamples of their means over queries.
 
-`torchmetrics` computes them; it is imported where it is used, since that takes seconds.
+`torchmetrics` computes them. Importing it takes seconds, so functions do it.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from torch import Tensor
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 
 RECALLS = (1, 10)
-_DEPTH = 10  # of nDCG
+_DEPTH = 10  # passages that nDCG looks at
 PRIMARY = f"ndcg@{_DEPTH}"
 METRICS = (*(f"recall@{k}" for k in RECALLS), PRIMARY)
-RESAMPLES = 1000  # give the ends of an interval
+RESAMPLES = 1000  # for the ends of an interval
 _QUERIES_AT_ONCE = 256
-_DIGITS = 6  # of a similarity that do not depend on which texts are computed together
+_DIGITS = 6  # decimals of a similarity that batching does not change
 
 
 def metrics_of_queries(
     queries: Tensor, passages: Tensor, relevant: Sequence[Mapping[int, int]]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return every metric of each query, (queries,).
+    """Return metric → its value for each query, shape (n,).
 
-    Of passages that are as similar to a query, recall counts those last that answer it, and nDCG
-    takes the mean over their orders: no metric gains by a model that cannot tell them apart.
+    Where passages are equally similar to a query, recall ranks those that answer it last, and nDCG
+    takes the mean over their orders: a model gains nothing by not telling passages apart.
 
     Args:
-        queries: Embeddings, shape (n, D); their products with those of passages rank these.
+        queries: Embeddings, shape (n, D); passages are ranked by their dot products with these.
         passages: Embeddings, shape (m, D).
-        relevant: For each query, place of a passage → how well it answers, at least 1.
+        relevant: For each query, index of a passage → its grade, at least 1.
     """
     found: dict[str, list[float]] = {name: [] for name in METRICS}
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
@@ -50,15 +50,15 @@ def _metrics_of(similarities: Tensor, answers: Mapping[int, int]) -> dict[str, f
     """Return the metrics of one query.
 
     Args:
-        similarities: To each passage, shape (m,).
-        answers: Place of a passage → how well it answers.
+        similarities: The similarity to each passage, shape (m,).
+        answers: Index of a passage → its grade, at least 1.
     """
     from torchmetrics.functional.retrieval import retrieval_normalized_dcg, retrieval_recall
 
     gains = torch.zeros(len(similarities), dtype=torch.int64)
     gains[list(answers)] = torch.tensor(list(answers.values()))
     depth = min(_DEPTH, len(similarities))
-    # What is behind the first ones and answers nothing is in no metric.
+    # Passages that are neither among the first nor relevant are in no metric.
     least = similarities.topk(depth).values[-1]
     seen = (similarities >= least) | (gains > 0)  # (m,)
     similarities, gains = similarities[seen], gains[seen]
@@ -74,15 +74,15 @@ def _metrics_of(similarities: Tensor, answers: Mapping[int, int]) -> dict[str, f
 def resampled_means(
     values: Mapping[str, NDArray[np.float64]], groups: Sequence[str]
 ) -> dict[str, NDArray[np.float64]] | None:
-    """Return the mean of every metric on resamples of the groups, (`RESAMPLES`,).
+    """Return metric → its mean over the queries of each resample, shape (`RESAMPLES`,).
 
-    Whole groups are drawn with replacement, for queries of one group are no independent sample. The
-    draws depend on nothing but the number of groups: any two models are measured on the same ones.
-    None where there are too few groups to tell.
+    Whole groups are drawn with replacement, as queries of one group are no independent sample. The
+    draws depend only on the number of groups, so that all models are measured on the same ones.
+    None if there are too few groups.
 
     Args:
         values: Metric → its value for each query, shape (n,).
-        groups: The group of each; an empty name is a group of its own.
+        groups: The group of each query; a query with an empty name is a group of its own.
     """
     names = [group or f"\0{i}" for i, group in enumerate(groups)]
     known, of = np.unique(names, return_inverse=True)

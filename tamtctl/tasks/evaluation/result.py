@@ -1,4 +1,4 @@
-"""What an evaluation found, and what a checkpoint says of one's own texts."""
+"""The result of an evaluation, and a checkpoint's predictions for a user's own texts."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from tamtctl.tasks.finetuning.known_runs import KnownRun
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(Shown):
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        name: What was evaluated, as asked for.
+        name: The ticket, model or checkpoint as the user named it.
         task: The task, objective or benchmark that it was measured on.
-        metric: Name of the primary metric, which ``score`` and ``standard_error`` are of.
-        score: The primary metric; a loss is a mean per target, in ``unit``.
-        standard_error: How far another held-out text or dev set of this size would move it; None
-            where there are too few sequences or examples to tell.
-        metrics: Every metric.
+        metric: Name of the primary metric; ``score`` and ``standard_error`` are its.
+        score: Value of the primary metric; a loss is a mean per target, in ``unit``.
+        standard_error: Standard error of the score over held-out texts or dev sets of this size;
+            None if there are too few sequences or examples.
+        metrics: Metric → its value.
         standard_errors: Metric → its standard error.
-        intervals: Metric → the ends of its 95 % bootstrap interval; empty where none was taken.
-        examples: Examples, sequences of text, or queries, that were scored.
+        intervals: Metric → the ends of its 95 % bootstrap interval; empty without a bootstrap.
+        examples: How many examples, sequences of text, or queries were scored.
         sparsity: Share of zeros in the masked matrices of a ticket; None if unknown.
-        data: What was read.
-        head: The masked-LM head, where there is one.
-        dev_selected: The checkpoint was chosen by its metric on the dev set, which is an oracle.
-        unit: The unit of a loss; None for metrics.
-        units: Metric that is a loss → its unit.
-        text: What a loss was taken on; None for metrics.
-        sequences: What that text is cut into; None for metrics.
+        data: The data that were read.
+        head: The masked-LM head that was used, ``pretrained`` or ``ticket``; None without one.
+        dev_selected: Whether the checkpoint was chosen by its metric on this dev set, so that
+            the score is too good.
+        unit: The unit of a loss; None for metrics of tasks.
+        units: Loss → its unit.
+        text: The text that a loss was measured on; None for metrics of tasks.
+        sequences: How that text was cut into sequences; None for metrics of tasks.
         embeddings: How sentence embeddings were made (``stsb-zero-shot``).
-        cut: Examples of which a text was too long and was cut.
-        notes: What a person should know before the metric is believed, a line each.
+        cut: How many examples had a text that was too long and was cut.
+        notes: Notes to read before the score is believed, a line each.
         constant_answer: The most frequent class or answer, or the mean label; None for a loss.
-        constant_split: The examples it was taken from, ``training`` or (if those are not known)
-            ``dev``.
-        constant_scores: Every metric if each example gets that answer.
-        beside: The dense model, or tickets, fine-tuned in the very same way under ``runs/``, as far
-            as they are scored on these examples.
+        constant_split: The examples that it was taken from: ``training`` or, if these are not
+            known, ``dev``.
+        constant_scores: Metric → its value if every example gets the constant answer.
+        beside: Runs under ``runs/`` of the dense model, or of other tickets, that were fine-tuned
+            in the same way and scored on these examples.
 
     Example:
         >>> found = tamtctl.evaluate(tamtctl.EvaluateConfig(name=tuned.checkpoint[0]))
@@ -97,17 +98,17 @@ class Evaluation(Shown):
 
 @dataclass(frozen=True, repr=False)
 class Labelled(Shown):
-    """One's own text with a checkpoint's predictions.
+    """A user's own texts with a checkpoint's predictions.
 
     Attributes:
-        task: What the checkpoint was fine-tuned on.
-        texts: One or two for each example, or its words.
-        predictions: A class, a number or an answer for each, or a tag for each of its words.
-        confidences: The probability of each class by name, the sum of an answer's logits, the
+        task: The task that the checkpoint was fine-tuned on.
+        texts: For each example, its one or two texts, or its words.
+        predictions: For each example, a class, a number or an answer, or a tag for each word.
+        confidences: For each example, class → probability, the sum of an answer's two logits, the
             probability of each tag, or None.
         cut: How many of the examples were too long and were cut.
-        notes: What a person should know of the predictions, a line each.
-        records: The object of each line, if the texts are those of a JSON lines file.
+        notes: Notes on the predictions, a line each.
+        records: The object of each line, if the texts are from a JSON lines file; else None.
 
     Example:
         >>> labelled = tamtctl.label(checkpoint, "my-text.txt")
@@ -126,7 +127,7 @@ class Labelled(Shown):
     def to_records(self) -> list[dict[str, Any]]:
         """Return an object for each text, with its ``prediction`` and ``confidence``.
 
-        The other fields are those that the line of a JSON lines file has, else the ``text``.
+        The other fields are those of the line in a JSON lines file; for other files, the ``text``.
         """
         texts = ({"text": one[0] if len(one) == 1 else list(one)} for one in self.texts)
         rows = zip(self.records or texts, self.predictions, self.confidences, strict=True)

@@ -1,4 +1,4 @@
-"""Retrieval without any training: passages ranked by the similarity of sentence embeddings."""
+"""Retrieval without training: passages are ranked by the similarity of sentence embeddings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tamtctl.tasks.evaluation.retrieval_files import Asked
 from tamtctl.tasks.measures import Measure
 from tamtctl.ticket.ticket import Ticket
 
-_MAX_LENGTH = 512  # tokens of a text, where neither the model nor its tokenizer says fewer
+_MAX_LENGTH = 512  # tokens of a text, unless the model or its tokenizer has a lower limit
 _PRODUCTS = (COSINE, "dot", "dot_product")
 _INTERVAL = (2.5, 97.5)  # per cent of resamples
 
@@ -29,16 +29,16 @@ _INTERVAL = (2.5, 97.5)  # per cent of resamples
 def measure(
     config: EvaluateConfig, row: Measure, ticket: Ticket | None, fine_tuned: FineTuned | None
 ) -> Evaluation:
-    """Rank passages for queries, all of them files of the user's.
+    """Rank the passages of a user's file for the queries of another one, and score the ranking.
 
     Args:
-        config: What to measure on what.
-        row: Which measure this is.
+        config: What to measure, and on what.
+        row: The row of this measure on its shelf.
         ticket: The ticket to measure; None for a model.
         fine_tuned: The checkpoint to measure, if it is one of a fine-tuning run.
 
     Raises:
-        TamtctlError: The options, the model, the ticket or the files are refused.
+        TamtctlError: The options, the model, the ticket or a file is refused.
     """
     check_options(config, row.name)
     check_model(config, row.name, ticket)
@@ -103,7 +103,7 @@ def _words(of_queries: SentencePipeline, of_passages: SentencePipeline) -> str:
 
 
 def _unused_prompts(pipeline: SentencePipeline) -> list[str]:
-    """Say which prompt might be meant for passages, and is not used by sentence-transformers."""
+    """Return notes on prompts that look meant for passages but that the library does not use."""
     names = [name for name in ("passage", "corpus") if pipeline.prompts.get(name)]
     if not names or "document" in pipeline.prompts:
         return []

@@ -1,9 +1,10 @@
-"""Queries, passages, and which answer which: three files as BEIR has them.
+"""Reading queries, passages and relevance: three files in the formats of BEIR.
 
-The formats are those of BEIR (Thakur et al., 2021, arXiv:2104.08663, §3): JSON lines with ``_id``
-and ``text`` for queries and passages, these with a ``title`` if they like, and a table between tabs
-with ``query-id``, ``corpus-id`` and ``score``, which is 0 for a passage that does not answer. A
-query may name its ``group``: questions on one article are no independent sample.
+Queries and passages are JSON lines with ``_id`` and ``text``; a passage may have a ``title``
+(Thakur et al., 2021, arXiv:2104.08663, §3). The relevance is a tab-separated table with
+``query-id``, ``corpus-id`` and ``score``, which is 0 for a passage that does not answer. A query
+may name its ``group``, which BEIR does not have: questions on one article are no independent
+sample.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ class Texts:
     """Queries or passages.
 
     Attributes:
-        name: Their file.
-        ids: Their names, none of them twice.
-        texts: One for each.
-        groups: What each belongs to; empty where a text says nothing.
+        name: The name of their file.
+        ids: Their ids, all different.
+        texts: The text of each.
+        groups: The group of each; empty if a text names none.
     """
 
     name: str
@@ -41,19 +42,19 @@ class Texts:
 
     @property
     def places(self) -> dict[str, int]:
-        """Return id → its place."""
+        """Return id → index."""
         return {name: place for place, name in enumerate(self.ids)}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked, and what is found among.
+    """The queries, the passages to search, and which passage answers which query.
 
     Attributes:
-        queries: Those that a passage answers.
-        passages: All of them.
-        relevant: For each query, place of a passage → how well it answers, at least 1.
-        left_out: How many queries are in the file, and named by no line of the table.
+        queries: The queries that some passage answers.
+        passages: All passages.
+        relevant: For each query, index of a passage → its grade, at least 1.
+        left_out: How many queries of the file are named in no line of the table.
     """
 
     queries: Texts
@@ -63,10 +64,10 @@ class Asked:
 
     @classmethod
     def read(cls, queries: Path, passages: Path, relevant: Path) -> Asked:
-        """Read the three files; a query that the table does not name is left out, as BEIR's are.
+        """Read the three files; a query that the table does not name is left out, as in BEIR.
 
         Raises:
-            TaskError: One is not what it should be; the message names the line.
+            TaskError: A file is not of its format; the message names the line.
         """
         all_queries = _read_texts(queries, "query")
         all_passages = _read_texts(passages, "passage")
@@ -101,7 +102,7 @@ def _read_texts(file: Path, what: str) -> Texts:
         lines[name] = place
         text = _text_of(record, "text", place)
         title = _text_of(record, "title", place, default="") if what == "passage" else ""
-        whole = f"{title} {text}".strip()  # as BEIR puts them together
+        whole = f"{title} {text}".strip()  # title and text joined as in BEIR
         if not whole:
             raise TaskError(f"{place}: the {what} {name!r} has no text; leave it out")
         found.ids.append(name)
@@ -135,7 +136,7 @@ def _text_of(record: Mapping[str, Any], key: str, place: str, *, default: str | 
 
 
 def _read_relevant(file: Path, queries: Texts, passages: Texts) -> dict[str, dict[int, int]]:
-    """Return query → place of a passage → how well it answers, of those that do."""
+    """Return query id → index of a passage → its grade, for passages that answer."""
     known, places = set(queries.ids), passages.places
     found: dict[str, dict[int, int]] = {}
     seen: dict[tuple[str, str], str] = {}
@@ -156,7 +157,7 @@ def _read_relevant(file: Path, queries: Texts, passages: Texts) -> dict[str, dic
 
 
 def _relevant_rows(file: Path) -> Iterator[tuple[str, str, str, int]]:
-    """Yield place, query, passage and score of each line behind the header."""
+    """Yield place, query id, passage id and score of each line after the header."""
     columns: list[str] = []
     for number, line in enumerate(read_lines(file), start=1):
         place, cells = f"{file}:{number}", line.split("\t")

@@ -1,4 +1,4 @@
-"""Similarity of sentences without any training: cosines of embeddings beside the labels."""
+"""Similarity of sentences without training: cosines of embeddings correlated with labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ from tamtctl.ticket.ticket import Ticket
 def evaluate_zero_shot(
     config: EvaluateConfig, name: str, ticket: Ticket | None, fine_tuned: FineTuned | None
 ) -> Evaluation:
-    """Correlate a benchmark's labels with the cosine of sentence embeddings, without training."""
+    """Correlate a benchmark's labels with the cosine of sentence embeddings.
+
+    Args:
+        config: What to measure, and on what.
+        name: A name of `zero_shot_tasks`.
+        ticket: The ticket to measure; None for a model.
+        fine_tuned: The checkpoint to measure, if it is one of a fine-tuning run.
+
+    Raises:
+        TamtctlError: The options, the model, the ticket or the data is refused.
+    """
     check_options(config, name)
     check_model(config, name, ticket)
     pruned = ticket or fine_tuned

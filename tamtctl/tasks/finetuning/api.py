@@ -1,4 +1,4 @@
-"""Fine-tuning as a function: a finished run is found, an interrupted one goes on."""
+"""The function `finetune`: a finished run is returned, an interrupted one goes on."""
 
 from __future__ import annotations
 
@@ -48,18 +48,17 @@ def finetune(
 ) -> FinetuneResult:
     """Fine-tune a ticket or a dense model on a task, and measure it (TAMT, §4.1).
 
-    A run that was interrupted goes on with the first seed that is not complete, from its last
-    checkpoint.
+    An interrupted run goes on with the first seed that is not complete, from its last checkpoint.
 
     Args:
-        config: What to fine-tune on what.
+        config: What to fine-tune, and on what.
         output_dir: The run's folder; by default one under ``runs/``.
         force: Redo a finished run.
         watcher: Is told how it goes.
 
     Raises:
-        TamtctlError: The request, the model, the ticket or the data are refused, or the loss
-            became NaN.
+        TamtctlError: The request, the model, the ticket or the data is refused, or the loss became
+            NaN.
 
     Example:
         >>> tuned = tamtctl.finetune(tuning)
@@ -85,20 +84,20 @@ def finetune(
     with ExitStack() as locks:
         world().on_first(lambda: locks.enter_context(run.locked()))
         locks.enter_context(promising(KEPT))
-        if done := world().on_first(earlier_result):  # while this process was loading
+        if done := world().on_first(earlier_result):  # finished meanwhile by another
             return done
         world().on_first(lambda: _start_run(run, force=force))
         return run_all(prepared, watcher)
 
 
 def _earlier_result(run: RunFolder, *, force: bool) -> FinetuneResult | None:
-    """Return what a finished run of this configuration came to, if its checkpoints are there."""
+    """Return the result of a finished run of this configuration, None without its checkpoints."""
     values = run.finished(force=force)
     if values is None:
         return None
     try:
         done = FinetuneResult.from_dict(values)
-    except (TypeError, KeyError, AttributeError) as error:  # or fields of another version
+    except (TypeError, KeyError, AttributeError) as error:  # of another version
         raise DamagedRunError(
             f"{str(run.path / RESULT)!r} is damaged; --force does the run again"
         ) from error
@@ -143,7 +142,7 @@ def _run_folder(
 
 
 def _start_run(run: RunFolder, *, force: bool) -> None:
-    """Create the run's folder; one that holds an unfinished run keeps the seeds that are done."""
+    """Create the run's folder; in that of an unfinished run, finished seeds are kept."""
     if force or not (run.path / CONFIG).exists():
         for seed in itertools.chain(run.path.glob("seed-*"), run.path.glob(".seed-*")):
             shutil.rmtree(seed)

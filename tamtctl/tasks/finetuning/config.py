@@ -1,4 +1,4 @@
-"""What a fine-tuning is told, each setting declared once; imports nothing heavy."""
+"""The settings of fine-tuning, each declared once; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _check_seeds(option: str, seeds: Sequence[int]) -> None:
 
 @configuration
 class FinetuneConfig(Config):
-    """Everything that determines a fine-tuning run; None leaves what the recipe or the task has.
+    """Everything that determines a fine-tuning run; None leaves a value to the recipe or the task.
 
     Example:
         >>> tuning = tamtctl.FinetuneConfig(
@@ -102,8 +102,9 @@ class FinetuneConfig(Config):
     )
     dev: str | None = setting(
         default=None,
-        help="The examples to measure it on; by default a held-out fifth of --train.\n\nIt is a "
-        "stable one of at most 5,000, of every class alike, duplicates together.",
+        help="Labelled examples to measure on; by default a held-out fifth of --train.\n\nThat "
+        "fifth is always the same, at most 5,000 examples, with the same share of every class; "
+        "duplicates stay together.",
         panel=DATA,
         is_common=True,
         check=given("not empty"),
@@ -161,7 +162,7 @@ class FinetuneConfig(Config):
     )
     max_length: int | None = setting(
         default=None,
-        help="Tokens per example, the rest is cut; by default the task's, or as many as the model "
+        help="Tokens per example; the rest is cut. By default the task's, or as many as the model "
         "and its tokenizer are made for.",
         panel=DATA,
         check=at_least(8),
@@ -191,8 +192,8 @@ class FinetuneConfig(Config):
     )
     seeds: Sequence[int] = setting(
         default=(1,),
-        help="Seeds, one run each, for example 1,2,3.\n\nThey are of the new head, the order and "
-        "dropout.",
+        help="Seeds, one run each, for example 1,2,3.\n\nA seed decides the new head, the order "
+        "of examples and dropout.",
         panel=RUN,
         is_common=True,
         check=_check_seeds,
@@ -222,17 +223,17 @@ class FinetuneConfig(Config):
 
     @property
     def has_own_files(self) -> bool:
-        """Whether the task is a user's own."""
+        """Whether the task is one of a user's own labelled files."""
         return bool(self.train or self.dev)
 
     @property
     def stops_on_held_out(self) -> bool:
-        """Whether a part of the training set says when to stop, and is not trained on."""
+        """Whether patience looks at a held-out part of the training set."""
         return self.patience is not None and self.select != "best"
 
     @property
     def wishes(self) -> Wishes:
-        """What is asked for of the training's rate and length."""
+        """The values that were asked for of rate, epochs and batch size."""
         return Wishes(
             recipe=self.recipe,
             learning_rate=self.learning_rate,
@@ -251,7 +252,11 @@ def _require_zeros_of_a_model(config: FinetuneConfig) -> None:
 
 
 def _require_own_files(config: FinetuneConfig) -> None:
-    """A task of one's own needs a file to train on, and a name that can be a folder's."""
+    """Check that a task of one's own has a training file and a name that can name a folder.
+
+    Raises:
+        UsageError: It lacks either.
+    """
     if not config.has_own_files:
         return
     if not re.fullmatch(r"[\w.-]{1,64}", config.task):

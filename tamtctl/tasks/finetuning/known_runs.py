@@ -1,7 +1,8 @@
-"""Finished runs of the same setting under ``runs/``: the dense model beside a ticket, and back.
+"""Finished runs of the same setting: for a ticket the dense model, for the dense model tickets.
 
-What makes a setting is compared by content: the examples to train and to measure on, the model's
-files, and every value that decides a metric but the ticket and the seed. Names count for nothing.
+A setting is everything that decides a metric, except the ticket and the seed: the examples to train
+and to measure on, the model's files, and the hyperparameters. It is compared by content; names do
+not matter.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from tamtctl.tasks.run_facts import MAX_FACTS_BYTES, SEED_METRICS
 from tamtctl.tasks.task import Task
 from tamtctl.training.run_folder import RESULT, RUNS
 
-SETTING = "setting"  # its name in ``metrics.json``
+SETTING = "setting"  # key of its digest in ``metrics.json``
 
-# These fields of a task say what it is called and where its examples are found.
+# Fields of a task that only name it or say where its examples are.
 _NAMES = frozenset(
     {"name", "summary", "columns", "label_column", "dev_splits", "hub", "folder", "other_names",
      "unnamed_columns", "has_broken_rows"}
 )  # fmt: skip
-# These settings are compared by content, or decide no metric.
+# Settings that are compared by content elsewhere, or decide no metric.
 _ELSEWHERE = frozenset(
     {"task", "ticket", "dense", "model", "data_dir", "train", "dev", "text_columns",
      "label_column", "label_kind", "limit", "epochs", "learning_rate", "batch_size", "max_length",
@@ -48,12 +49,12 @@ class KnownRun:
     """A finished run of the same setting with another ticket, or of the dense model.
 
     Attributes:
-        ticket: None for the dense model.
+        ticket: The name of the ticket; None for the dense model.
         sparsity: Share of zeros in the masked matrices.
         mean: Mean of the primary metric over the same seeds.
         std: Standard deviation over the seeds (n − 1); None for a single one.
         metrics: The mean of every metric.
-        run_folder: Where it is.
+        run_folder: The folder of the run.
     """
 
     ticket: str | None
@@ -76,13 +77,13 @@ def setting_of(
     """Return a digest of everything that decides a metric but the ticket and the seed.
 
     Args:
-        config: As asked for.
-        task: With the values that are used.
+        config: The request.
+        task: The task, with the values that are used.
         training: How the rate rises, and in which unit numbers are trained on.
         max_length: Tokens per example.
-        precision: That is used.
-        splits: Name → examples.
-        identity: The identity of the run.
+        precision: The precision that is used.
+        splits: Name of a split → its examples.
+        identity: The identity of the run, which has the digests of the model's files.
     """
     values = {
         "task": {name: v for name, v in asdict(task).items() if name not in _NAMES},
@@ -110,13 +111,13 @@ def runs_beside(
     is_dense: bool,
     folders: Iterable[Path] = (RUNS,),
 ) -> list[KnownRun]:
-    """Return the finished runs of a setting: beside a ticket the dense model, else tickets.
+    """Return the finished runs of a setting: those of the dense model for a ticket, or vice versa.
 
     Args:
-        setting: See `setting_of`.
-        metric: The primary one.
-        seeds: That a run must have.
-        is_dense: Whether they are for a run of the dense model.
+        setting: The digest by `setting_of`.
+        metric: The primary metric.
+        seeds: The seeds that a run must have.
+        is_dense: Whether to return tickets, for a run of the dense model.
         folders: Where runs are looked for.
     """
     wanted, found = sorted(seeds), {}
@@ -127,7 +128,7 @@ def runs_beside(
         try:
             known = _known(run, setting, metric, wanted)
         except _UNREADABLE:
-            continue  # of another version, damaged, or a stranger's
+            continue  # of another version, damaged, or no run of ours
         if known and (known.ticket is None) != is_dense:
             found[run] = known
     return sorted(found.values(), key=lambda run: (run.sparsity, run.run_folder))
@@ -139,9 +140,9 @@ def beside_checkpoint(
     """Return what `runs_beside` finds for a checkpoint of a run.
 
     Args:
-        seed: Its folder.
-        metric: The primary one.
-        seeds: The seeds of its run; None: its own alone.
+        seed: The folder of the checkpoint.
+        metric: The primary metric.
+        seeds: The seeds that a run must have; None: only the checkpoint's own.
         folders: Where runs are looked for besides ``runs/``.
     """
     try:

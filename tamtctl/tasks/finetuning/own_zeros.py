@@ -1,4 +1,4 @@
-"""The zeros that a model brings along, and whether fine-tuning without a ticket keeps them."""
+"""The zeros that a model already has, and whether fine-tuning without a ticket keeps them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tamtctl.tasks.run_facts import RunFacts
 KEPT: Literal["kept"] = "kept"
 TRAINED: Literal["trained"] = "trained"
 
-_PRUNED = 0.1  # of a model's weights: that many are zeros only in one that was pruned
+_PRUNED = 0.1  # share of zeros from which a model is taken for a pruned one
 _WORTH_A_WORD = 0.01
 
 
@@ -26,20 +26,20 @@ def zeros_to_keep(
 ) -> dict[str, Tensor]:
     """Decide on the zeros of a model that is fine-tuned without a ticket, and say so.
 
-    Unless asked otherwise they are kept in a checkpoint of a run of ours that kept them, and in
-    any other model of whose weights at least a tenth are zeros.
+    By default they are kept in a recovered checkpoint, in a fine-tuned one whose run kept them, and
+    in any other model at least a tenth of whose weights are zeros.
 
     Args:
-        model: As it was loaded.
-        name: What it was loaded by.
-        wanted: Whether the zeros are to be kept; None: as above.
+        model: The model as it was loaded.
+        name: The name that it was loaded by.
+        wanted: Whether the user asked to keep the zeros; None: the default above.
         note: Is told what is done with them.
 
     Returns:
         Name → mask of the pruned weights (True prunes) on the CPU; empty if they are trained.
 
     Raises:
-        ModelError: They are wanted, and there are none.
+        ModelError: They are to be kept, and there are none.
     """
     zeros = _zeros(model)
     share = share_of_zeros(model, zeros)
@@ -58,7 +58,7 @@ def zeros_to_keep(
 def what_becomes_of_zeros(
     model: PreTrainedModel, has_pruned: bool
 ) -> Literal["kept", "trained"] | None:
-    """Return what is done with a model's zeros; None if it has none to speak of."""
+    """Return what is done with a model's zeros; None if it has hardly any."""
     if has_pruned:
         return KEPT
     return TRAINED if share_of_zeros(model, _zeros(model)) >= _WORTH_A_WORD else None
@@ -71,19 +71,20 @@ def share_of_zeros(model: PreTrainedModel, zeros: dict[str, Tensor]) -> float:
 
 
 def is_fine_tuned(name: str) -> bool:
-    """Whether a folder is a checkpoint of a fine-tuning run of ours."""
+    """Return whether a folder is a checkpoint of a fine-tuning run of this program."""
     return RunFacts.read(expanded(name)) is not None
 
 
 def is_recovered(name: str) -> bool:
-    """Whether a folder is a checkpoint whose surviving weights were trained by a recovery."""
+    """Return whether a folder is a checkpoint that ``recover`` wrote."""
     return (expanded(name) / RECOVERY_FILE).is_file()
 
 
 def _was_pruned(name: str, share: float) -> bool:
-    """Whether a model was made with its zeros on purpose.
+    """Return whether a model is taken for a pruned one.
 
-    Where zeros were trained, those of words that no text held are still there.
+    A share of zeros is no proof for a fine-tuned one: a run that trained the zeros leaves those of
+    words that no text held.
     """
     if share and is_recovered(name):
         return True
@@ -94,10 +95,10 @@ def _was_pruned(name: str, share: float) -> bool:
 
 
 def _zeros(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return name → where a matrix is zero, of those that have zeros.
+    """Return name → mask of a matrix (True where it is zero), for maskable matrices with zeros.
 
-    A row of zeros in the table of words, as that of padding, was not pruned; where others were, it
-    counts like them.
+    Whole rows of zeros in the word embeddings, such as that of padding, do not count as pruned;
+    but if that matrix has other zeros, its mask has these rows, too.
     """
     table = base_encoder(model).get_input_embeddings().weight
     found = {}

@@ -1,4 +1,4 @@
-"""Everything that the seeds of a run share: loaded and checked before anything is written."""
+"""What the seeds of a run share, loaded and checked before anything is written."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class LoadedModel:
 
     Attributes:
         seed: Seed of its head.
-        model: With its pruned weights at zero.
-        pruned: Name → mask of its pruned weights.
+        model: The model, with its pruned weights at zero.
+        pruned: Name → mask of its pruned weights; True prunes.
     """
 
     seed: int
@@ -64,13 +64,13 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class _Tokenised:
-    """What the model reads of the examples of a run.
+    """The examples of a run as inputs of the model.
 
     Attributes:
-        features: Those of the training set.
-        apart: Those of the training set without what is held out.
+        features: The training set.
+        apart: The training set without the held-out part.
         dev: The sets to measure on.
-        held_out: What is held out of the training set; None if nothing is.
+        held_out: The held-out part of the training set; None if nothing is held out.
     """
 
     features: Features
@@ -88,37 +88,37 @@ class _Tokenised:
         dev = ScoredSets.of(task, inputs, compute, read.dev)
         if read.held_out is None:
             return cls(features, apart, dev, None)
-        # The metrics of what is held out are called as those of the first dev set.
+        # The held-out part takes the names of metrics from the first dev set.
         sets = {next(iter(read.dev)): read.held_out}
         return cls(features, apart, dev, ScoredSets.of(task, inputs, compute, sets))
 
     def standardise(self, scale: LabelScale) -> None:
-        """Let the labels that are trained on be standardised."""
+        """Standardise the labels that are trained on, in place."""
         for one in {id(one): one for one in (self.features, self.apart)}.values():
             one.labels = scale.standardised(one.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Everything the seeds share, loaded and checked."""
+    """What the seeds of a run share, loaded and checked."""
 
     config: FinetuneConfig
     start: StartingPoint
     task: Task
     run: RunFolder
     compute: Compute
-    tokenizer: PreTrainedTokenizerFast  # as it was loaded: using one changes what it saves
-    pipeline: PipelineFiles  # of the base model, as far as they hold of a new head
+    tokenizer: PreTrainedTokenizerFast  # kept unused, as using one changes what it saves
+    pipeline: PipelineFiles  # of the base model, those that still apply to a new head
     dev: ScoredSets
     held_out: ScoredSets | None  # of the training set
-    scale: LabelScale | None  # in which the labels are trained on
+    scale: LabelScale | None  # of the labels in training
     schedule: Schedule
     apart: Features  # of the training set without what is held out
     splits: dict[str, Examples]
     plan: FinetunePlan
     constant: ConstantAnswer
     facts: dict[str, Any]  # for each seed's metrics.json
-    unused: list[LoadedModel]  # what was loaded to be looked at, for the seed that begins with it
+    unused: list[LoadedModel]  # already loaded, for the seed that begins with it
 
     @classmethod
     def prepare(
@@ -222,7 +222,7 @@ class Prepared:
         ).with_setting()
 
     def with_setting(self) -> Prepared:
-        """Return the same with a digest of its setting among the facts."""
+        """Return a copy whose facts have the digest of its setting."""
         plan, precision = self.plan, self.compute.precision
         splits = {name: e for name, e in self.splits.items() if name != "held_out"}
         setting = setting_of(
@@ -232,7 +232,7 @@ class Prepared:
         return replace(self, facts=self.facts | {SETTING: setting})
 
     def with_rate(self, found: RateSearch) -> Prepared:
-        """Return the same with the learning rate that was found."""
+        """Return a copy with the learning rate that was found."""
         rate, before = found.learning_rate, self.plan.training
         task = replace(self.task, learning_rate=rate)
         origin = f"learning rate found, {before.origin}"
@@ -257,7 +257,14 @@ class Prepared:
         folder: Path,
         measure: Callable[[PreTrainedModel], dict[str, float]],
     ) -> SeedRun:
-        """Return a seed that is ready to train, whose checkpoints are in a folder."""
+        """Return a seed that is ready to train.
+
+        Args:
+            seed: The seed.
+            schedule: What to train on, and how.
+            folder: Where its checkpoints are saved.
+            measure: Returns every metric of a model on the set that chooses the best epoch.
+        """
         first = self.unused.pop() if self.unused else None
         if first is not None and first.seed == seed:
             model, pruned = first.model, first.pruned
@@ -287,13 +294,13 @@ def _with_values(task: Task, config: FinetuneConfig, training: TaskSchedule) -> 
 def _facts(
     run: RunFolder, start: Mapping[str, Any], plan: FinetunePlan, splits: Mapping[str, Examples]
 ) -> dict[str, Any]:
-    """Return what every seed's ``metrics.json`` says of how it came about."""
+    """Return what every seed's ``metrics.json`` records of how it was made."""
     paths = {"data_dir": run.config["data_dir"], "dev": run.config["dev"]}
-    if plan.model != "nano":  # whatever is called so here, that is the embedded one
+    if plan.model != "nano":  # the packaged model has no path
         paths["model"] = plan.model
     return {
         "config": run.config,
-        # The configuration has them as they were given, since it is the run's identity.
+        # The paths in the configuration stay as given, as they identify the run.
         "files": places_of(paths, seed_folder(run, plan.seeds[0])),
         "environment": env(),
         **start,

@@ -1,8 +1,8 @@
-"""Which learning rate to fine-tune with: a few are tried on a held-out part of the training set.
+"""The search for a learning rate: a few are tried on a held-out part of the training set.
 
 The rates are a tenth, a third, one, three and ten times the usual one. Each trains a fresh model on
-the rest of the training set for a fifth of the run's steps, at least 500, or for all of them where
-the run has fewer, and falls to 0 within them. The dev set is never looked at.
+the rest of the training set for a fifth of the run's steps, but at least 500, or all if the run has
+fewer. The rate falls to 0 within these steps. The dev set is not used.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from tamtctl.tasks.kinds.table import Metric, primary_metric
 from tamtctl.tasks.task import Task
 from tamtctl.training.run_folder import write_json
 
-FILE = "learning-rates.json"  # what was tried, in the run's folder
+FILE = "learning-rates.json"  # the results, in the run's folder
 _FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 _PART, _LEAST_STEPS = 5, 500
-_SURE = 1.96  # standard errors: two rates differ
+_SURE = 1.96  # standard errors by which two rates must differ
 
 
 @dataclass(frozen=True)
 class TriedRate:
-    """A learning rate and what it came to.
+    """A learning rate and its score.
 
     Attributes:
         learning_rate: Peak rate.
-        score: The primary metric on what was held out; None if the training diverged.
-        standard_error: How far other held-out examples would move it; None if there are too few.
+        score: The primary metric on the held-out examples; None if the training diverged.
+        standard_error: Its bootstrap standard error; None if there are too few examples.
     """
 
     learning_rate: float
@@ -48,15 +48,15 @@ class TriedRate:
 
 @dataclass(frozen=True)
 class RateSearch:
-    """What came of trying some rates.
+    """The result of trying some rates.
 
     Attributes:
-        learning_rate: The best.
-        metric: The metric that it is best by.
+        learning_rate: The best rate.
+        metric: The metric by which it is the best.
         examples: How many were held out of the training set.
-        steps: Optimiser steps of each.
-        tried: From the lowest to the highest.
-        remarks: How sure the choice is, a line each.
+        steps: Optimiser steps of each trial.
+        tried: The rates, from the lowest to the highest.
+        remarks: Notes on how sure the choice is, a line each.
     """
 
     learning_rate: float
@@ -68,12 +68,12 @@ class RateSearch:
 
     @property
     def where(self) -> str:
-        """The words that say what the metrics were measured on."""
+        """A phrase that names what the scores were measured on."""
         return f"{self.examples:,} held-out training examples, after {self.steps:,} steps"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> RateSearch | None:
-        """Return what `dataclasses.asdict` made of it."""
+        """Return the search that `dataclasses.asdict` turned into ``values``; None for None."""
         if values is None:
             return None
         own = {field.name: values[field.name] for field in fields(cls)}
@@ -89,36 +89,36 @@ def trial_steps(task: Task, examples: int, steps: int) -> int:
     """Return the optimiser steps of each trial.
 
     Args:
-        task: With its epochs and batch size.
-        examples: To train on in a trial.
-        steps: Steps of the run.
+        task: The task, with epochs and batch size of the run.
+        examples: How many a trial trains on.
+        steps: Optimiser steps of the run.
     """
     whole = task.epochs * math.ceil(examples / task.batch_size)
     return min(whole, max(_LEAST_STEPS, steps // _PART))
 
 
 class Trials:
-    """The rates of one run that have been tried, on the disk: what is done is not done again."""
+    """The trials of a run, stored in its folder, so that a finished trial is not repeated."""
 
     def __init__(self, run: Path, task: Task, held_out: ScoredSets) -> None:
-        """Know the trials of a run.
+        """Open the trials of a run.
 
         Args:
-            run: Its folder.
+            run: The folder of the run.
             task: Names the metric.
-            held_out: What is scored on.
+            held_out: The examples that rates are scored on.
         """
         self._run, self._task, self._held_out = run, task, held_out
 
     @staticmethod
     def forget(run: Path) -> None:
-        """Remove what was tried in a run's folder."""
+        """Remove all trials from a run's folder."""
         (run / FILE).unlink(missing_ok=True)
         for folder in run.glob(".rate-*.unfinished"):
             shutil.rmtree(folder)
 
     def folder(self, rate: float) -> Path:
-        """Return where a trial keeps its checkpoints."""
+        """Return the folder of a trial's checkpoints."""
         return self._run / f".rate-{rate:g}.unfinished"
 
     def knows(self, rate: float) -> bool:
@@ -126,11 +126,11 @@ class Trials:
         return f"{rate:g}" in self._read()
 
     def write(self, rate: float, said: Mapping[str, Predictions] | None) -> str:
-        """Write down what a rate came to, and return it in words.
+        """Store the score of a rate, and return it in words.
 
         Args:
             rate: The rate.
-            said: Predictions for what is held out, None if the training diverged.
+            said: Suffix → predictions for the held-out examples; None if the training diverged.
         """
         found: dict[str, Any] = {"score": None, "resampled": None}
         if said is not None:
@@ -151,13 +151,13 @@ class Trials:
         return f"{self._task.primary_metric} {tried.score:.4f}{sure}"
 
     def choose(self, rates: Sequence[float], usual: float, examples: int, steps: int) -> RateSearch:
-        """Return the best rate; of those that are as good, the one nearest to the usual.
+        """Return the best rate; of equally good ones, the one nearest to the usual rate.
 
         Args:
-            rates: All that were tried.
-            usual: What is trained with where nobody asks.
-            examples: That were held out.
-            steps: Steps of each trial.
+            rates: All rates that were tried, ascending.
+            usual: The rate that would be used without a search.
+            examples: How many examples were held out.
+            steps: Optimiser steps of each trial.
 
         Raises:
             DivergedError: The training diverged with every rate.
@@ -221,7 +221,7 @@ def _alike(
     found: Mapping[float, Any],
     examples: int,
 ) -> str | None:
-    """Return which rates cannot be told from the best: by a paired bootstrap over the examples."""
+    """Return a note on rates that a paired bootstrap cannot tell from the best, or None."""
     others = [rate for rate in rates if rate != best]
     if not others:
         return None

@@ -1,4 +1,4 @@
-"""What a fine-tuning run is about to do, and what came of it."""
+"""The plan of a fine-tuning run, and its result."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ class FinetunePlan:
     """What a fine-tuning run is about to do.
 
     Attributes:
-        task: With the values that will be used.
+        task: The task, with the values that will be used.
         training: Rate, epochs and warm-up, and where they are from.
-        model: What is loaded.
-        ticket: Its name; None for the dense model.
+        model: The model that is loaded.
+        ticket: The name of the ticket; None for the dense model.
         sparsity: Share of zeros in the masked matrices; 0 for the dense model.
-        zeros: ``kept``, those of the ticket or the model's own, or ``trained`` like all others;
-            None: there are none.
+        zeros: ``kept`` if the zeros of the ticket or the model stay, ``trained`` if they are
+            trained like other weights, None if there are none.
         data: Where the examples are from.
-        train_examples: How many there are to train on.
-        dev_examples: How many there are to measure on.
+        train_examples: How many examples are trained on.
+        dev_examples: How many examples are measured on.
         max_length: Tokens per example.
         epochs: Passes over the training set.
         steps: Optimiser steps of each seed.
-        seeds: One run each.
-        select: ``last`` or ``best``.
+        seeds: The seeds, each of which trains a model.
+        select: The epoch to report, ``last`` or ``best``.
         compute: Device and precision.
-        run_folder: Where the run will live.
+        run_folder: The folder of the run.
         labels: What the labels are taken for: the classes, or the range of the numbers.
-        notes: What a person should know before a metric is believed, a line each.
+        notes: Notes to read before a metric is believed, a line each.
         train_cut: How many of the examples to train on are too long and are cut.
         dev_cut: How many of the dev examples are too long and are cut.
-        has_made_dev: The dev examples are a part of the training set that is held out.
-        rates: The learning rates to try, if the best is to be found.
-        patience: Epochs without a better one after which training stops; None: never.
+        has_made_dev: Whether the dev examples are a held-out part of the training file.
+        rates: The learning rates to try; empty without a search for one.
+        patience: Epochs without a better metric after which training stops; None: never.
     """
 
     task: Task
@@ -84,11 +84,11 @@ class MetricOverSeeds:
     """One metric over the seeds.
 
     Attributes:
-        scores: Its value of each seed.
-        mean: Over the seeds.
-        std: Over the seeds, the sample's (n - 1); None for a single one.
-        standard_errors: How far another dev set of this size would move each value; None where
-            there are too few examples to tell.
+        scores: Its value for each seed.
+        mean: The mean of the values.
+        std: Their standard deviation (n - 1); None for a single seed.
+        standard_errors: The standard error of each value over dev sets of this size; None if there
+            are too few examples.
         constant: Its value for the constant answer; see `FinetuneResult`.
     """
 
@@ -108,55 +108,56 @@ class MetricOverSeeds:
 
     @property
     def standard_error(self) -> float | None:
-        """The mean of the seeds' standard errors, which all come from the same dev set."""
+        """The mean of the seeds' standard errors, as all seeds are scored on the same dev set."""
         known = [error for error in self.standard_errors if error is not None]
         return statistics.fmean(known) if known else None
 
 
 @dataclass(frozen=True, repr=False)
 class FinetuneResult(Shown):
-    """What fine-tuning came to.
+    """The result of fine-tuning.
 
     Attributes:
-        task: As asked for.
-        metric: Name of the primary metric, which ``scores``, ``mean`` and ``std`` are of.
-        scores: Its value of each seed.
-        mean: Over the seeds.
-        std: Over the seeds (n - 1); None for a single one.
-        metrics: Every metric over the seeds.
-        dev_selected: The metrics are of the epoch that is best on the dev set itself: an oracle.
-        seeds: In the order of ``scores``.
+        task: The name of the task.
+        metric: Name of the primary metric; ``scores``, ``mean`` and ``std`` are its.
+        scores: Its value for each seed.
+        mean: The mean of the scores.
+        std: Their standard deviation (n - 1); None for a single seed.
+        metrics: Metric → its values over the seeds.
+        dev_selected: Whether the epoch was chosen on the dev set itself, so that metrics are too
+            good.
+        seeds: The seeds, in the order of ``scores``.
         sparsity: Share of zeros in the masked matrices.
-        zeros: What became of them; as in `FinetunePlan`.
-        model: What was fine-tuned.
-        ticket: With which ticket; None for the dense model.
-        train_examples: How many there were to train on.
-        dev_examples: How many there were to measure on.
+        zeros: What became of them; see `FinetunePlan`.
+        model: The model that was fine-tuned.
+        ticket: The name of its ticket; None for the dense model.
+        train_examples: How many examples were trained on.
+        dev_examples: How many examples were measured on.
         epochs: Passes over the training set.
         steps: Optimiser steps of each seed.
         seconds: Seconds of each seed's training, without its scoring.
         checkpoint: The folder of each seed, ready for ``from_pretrained``.
         run_folder: The run's folder.
         resumed_from: How many seeds an interrupted run had already done.
-        already_done: Whether an earlier run had done it all.
+        already_done: Whether this is the result of an earlier run.
         labels: What the labels were taken for: the classes, or the range of the numbers.
-        notes: What a person should know before a metric is believed, a line each.
+        notes: Notes to read before a metric is believed, a line each.
         train_cut: How many of the examples to train on were too long and were cut.
-        dev_cut: The same of the dev examples.
-        has_made_dev: The dev examples are a part of the training set that was held out.
+        dev_cut: How many of the dev examples were too long and were cut.
+        has_made_dev: Whether the dev examples were a held-out part of the training file.
         training: Rate, epochs and warm-up, and where they are from.
-        standard_error: How far another dev set of this size would move the metric of a seed;
-            None where there are too few examples to tell.
+        standard_error: Standard error of a seed's score over dev sets of this size; None if there
+            are too few examples.
         constant_answer: The training set's most frequent class or answer, or mean label.
         constant_score: The primary metric on the dev set if every example gets that answer.
-        untrained: Which seeds learnt nothing, and how that is told; None if all learnt something.
-        beside: Finished runs of the same setting under ``runs/``: of the dense model beside a
-            ticket, of tickets beside the dense model.
-        rate_search: How the learning rate was found, if it was.
-        patience: Epochs without a better one after which training stops; None: never.
-        selected_on: What the reported epoch is the best on; None where it is the last.
-        epochs_done: By each seed; fewer than ``epochs`` where it stopped early.
-        reported_epochs: Seed by seed, the epoch (from 1) that the metrics are taken at.
+        untrained: A sentence on seeds that learnt nothing; None if all learnt something.
+        beside: Finished runs of the same setting under ``runs/``: for a ticket those of the dense
+            model, for the dense model those of tickets.
+        rate_search: How the learning rate was found; None if it was not searched for.
+        patience: Epochs without a better metric after which training stops; None: never.
+        selected_on: The examples on which the reported epoch is the best; None if it is the last.
+        epochs_done: The epochs of each seed; fewer than ``epochs`` if it stopped early.
+        reported_epochs: For each seed, the epoch (from 1) whose metrics are reported.
 
     Example:
         >>> tuned = tamtctl.finetune(tuning)
@@ -209,7 +210,7 @@ class FinetuneResult(Shown):
 
     @property
     def untrained_line(self) -> str | None:
-        """What to say of seeds that learnt nothing, and what to do."""
+        """A line on seeds that learnt nothing, with advice; None if all learnt something."""
         advice = ADVICE_BESIDES if self.rate_search else ADVICE
         return self.untrained and f"{self.untrained}; {advice}"
 

@@ -1,7 +1,7 @@
-"""From a ticket and a task to a fine-tuned model and its metrics (TAMT, §4.1).
+"""Fine-tuning a ticket on a task, seed by seed (TAMT, §4.1).
 
-The mask is applied to the pre-trained weights; the weights that are left and everything outside of
-the mask are trained.
+The mask is applied to the pre-trained weights. The weights that it keeps are trained, and so are
+all parameters that it does not cover.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ from tamtctl.training.run_log import Logging
 
 
 def run_all(prepared: Prepared, watcher: FinetuneWatcher) -> FinetuneResult:
-    """Run the seeds that are not complete yet, and put all together."""
+    """Train the seeds that are not complete yet, and return the result of all."""
     folders = {seed: seed_folder(prepared.run, seed) for seed in prepared.config.seeds}
     open_seeds = world().on_first(
         lambda: [seed for seed, folder in folders.items() if seed_facts(folder) is None]
     )
-    if prepared.plan.has_made_dev:  # for whoever evaluates a checkpoint of the run
+    if prepared.plan.has_made_dev:  # so that evaluate finds the examples later
         world().on_first(partial(_save_dev, prepared))
     watcher.plan(prepared.plan)
     for line in prepared.plan.notes:
@@ -61,13 +61,13 @@ def run_all(prepared: Prepared, watcher: FinetuneWatcher) -> FinetuneResult:
     this = prepared.with_rate(_find_rate(prepared, watcher)) if prepared.plan.rates else prepared
     for seed in open_seeds:
         watcher.status(f"seed {seed}")
-        with random_numbers:  # the head and dropout draw from them
+        with random_numbers:  # the head and dropout use them
             _run_seed(this, seed, folders[seed], watcher)
     return world().on_first(lambda: _result(this, folders, len(folders) - len(open_seeds)))
 
 
 def _find_rate(prepared: Prepared, watcher: FinetuneWatcher) -> RateSearch:
-    """Try the rates that have not been tried yet, and choose one."""
+    """Try the rates that have not been tried yet, and choose the best."""
     assert prepared.held_out is not None
     trials = Trials(prepared.run.path, prepared.task, prepared.held_out)
     steps = trial_steps(prepared.task, len(prepared.apart), prepared.plan.steps)
@@ -88,7 +88,7 @@ def _find_rate(prepared: Prepared, watcher: FinetuneWatcher) -> RateSearch:
 def _try_rate(
     prepared: Prepared, trials: Trials, rate: float, steps: int, watcher: FinetuneWatcher
 ) -> str:
-    """Train with a rate, and write down what it comes to on what is held out."""
+    """Train with a rate, store its score on the held-out examples, and return it in words."""
     seed, held_out, folder = prepared.config.seeds[0], prepared.held_out, trials.folder(rate)
     assert held_out is not None
     schedule = replace(
@@ -106,13 +106,13 @@ def _try_rate(
     try:
         seed_run.train(folder, watcher.progress, watcher.note, Logging())
         said = world().on_first(lambda: held_out.predict(seed_run.model, prepared.scale))
-    except DivergedError:  # with a rate that is too high, which is an answer, too
+    except DivergedError:  # the rate is too high, which is a result, too
         said = None
     return world().on_first(lambda: trials.write(rate, said))
 
 
 def _selected_on(prepared: Prepared) -> str | None:
-    """What the reported epoch is the best on; None where it is the last."""
+    """Return the examples on which the reported epoch is the best; None if it is the last."""
     if prepared.config.select == "best":
         return "the dev set"
     if prepared.held_out and prepared.config.stops_on_held_out:
@@ -126,7 +126,7 @@ def _save_dev(prepared: Prepared) -> None:
 
 
 def _result(prepared: Prepared, folders: Mapping[int, Path], done_before: int) -> FinetuneResult:
-    """Put the seeds together and write that the run is finished."""
+    """Return the result of all seeds, and mark the run as finished."""
     found = [facts for folder in folders.values() if (facts := seed_facts(folder))]
     metrics = {
         name: MetricOverSeeds.of(
@@ -177,13 +177,13 @@ def _result(prepared: Prepared, folders: Mapping[int, Path], done_before: int) -
         reported_epochs=[seed["reported_epoch"] or seed["epochs_done"] for seed in found],
     )
     prepared.run.finish(result.to_dict())
-    # Not written down, since such runs come and go.
+    # Not stored in the run, as other runs come and go.
     beside = beside_checkpoint(result.checkpoint[0], metric, result.seeds)
     return replace(result, beside=beside)
 
 
 def _run_seed(prepared: Prepared, seed: int, folder: Path, watcher: FinetuneWatcher) -> None:
-    """Fine-tune, measure and save one seed; its folder appears whole or not at all."""
+    """Fine-tune, measure and save one seed; its folder appears once it is complete."""
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     stops_on_held_out = prepared.held_out and prepared.config.stops_on_held_out
     judge = (stops_on_held_out and prepared.held_out) or prepared.dev
@@ -212,7 +212,7 @@ def _save_seed(
         prepared.scale.fold_into(seed_run.model)
     found = prepared.dev.predict(seed_run.model)
     config = seed_run.model.config
-    config.__dict__.pop(HEAD_SETTINGS, None)  # the head is another now
+    config.__dict__.pop(HEAD_SETTINGS, None)  # they describe the old head
     config.__dict__.update(kind_of(prepared.task).settings_for_others())
     save_model(seed_run.model, prepared.tokenizer, folder)
     prepared.pipeline.write(folder)
@@ -247,7 +247,7 @@ def _finding(
     errors: Mapping[str, float | None],
     loss: float | None,
 ) -> Finding | None:
-    """Return what is wrong with a seed, the plainest sign first."""
+    """Return the first sign that a seed learnt nothing, the plainest being tried first."""
     suffix, metric = next(iter(prepared.dev.sets)), prepared.task.primary_metric
     constant = prepared.facts["constant"]
     return (
@@ -265,6 +265,6 @@ def _finding(
 
 
 def _beside(prepared: Prepared, seed: int) -> list[KnownRun]:
-    """Return what the dense model, or tickets, have come to in this setting."""
+    """Return finished runs of the same setting with one seed; see `runs_beside`."""
     is_dense, metric = prepared.start.ticket is None, prepared.task.primary_metric
     return runs_beside(prepared.facts[SETTING], metric, [seed], is_dense=is_dense)

@@ -1,4 +1,4 @@
-"""The examples of a run: what is trained on, scored on and held out, and what to say of them."""
+"""The examples of a run: those to train on, to score on and to hold out, and notes on them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ class RunExamples:
     """The examples of a run.
 
     Attributes:
-        train: To train on.
-        dev: To measure on, by suffix.
-        notes: What is to be said of them.
-        held_out: A part of the training set to stop by or to find the rate on; None if unused.
-        apart: What is left of the training set without these.
+        train: The examples to train on.
+        dev: Suffix of a metric's name → the examples to measure on.
+        notes: Notes on the examples.
+        held_out: The part of the training set that patience or the search for a rate looks at;
+            None without either.
+        apart: The training set without the held-out part.
     """
 
     train: Examples
@@ -34,7 +35,11 @@ class RunExamples:
 
     @classmethod
     def of(cls, config: FinetuneConfig, data: TaskData) -> RunExamples:
-        """Read them; where there is but a training set, part of it is the dev set."""
+        """Read the examples; without a dev set, part of the training set becomes it.
+
+        Raises:
+            TaskError: The data cannot be read, or too few examples can be held out.
+        """
         train_set, notes, task = data.train(), [], data.task
         if not data.has_no_dev:
             dev_sets = data.dev()
@@ -65,7 +70,7 @@ class RunExamples:
 def label_notes(
     data: TaskData, task: Task, train_set: Examples, dev_sets: Mapping[str, Examples]
 ) -> list[str]:
-    """Return notes on the labels, and on texts to train on that are dev texts, too."""
+    """Return notes on the labels, and on texts that are in the training and the dev set."""
     splits = {"training": train_set} | {f"dev{suffix}": e for suffix, e in dev_sets.items()}
     notes: list[str] = []
     kind = kind_of(task)

@@ -1,9 +1,9 @@
-"""How fast and how long a model is fine-tuned by default: by its width and its examples.
+"""The default rate and epochs of fine-tuning, from the model's width and the number of examples.
 
-The smaller a model, the larger the steps that it needs: the peak rate falls with the square of the
-width (the hidden size). The fewer the examples, the more often they are seen, for a head that has
-to be learnt takes steps. ``tickets/README.md`` has the measurements behind the constants, all of
-them on parts held out of training sets.
+A smaller model needs larger steps: the peak rate falls with the square of the width (the hidden
+size). Fewer examples are seen more often, as a new head takes a number of steps to learn.
+``tickets/README.md`` has the measurements behind the constants, all of them on held-out parts of
+training sets.
 
 Imports nothing heavy.
 """
@@ -18,7 +18,7 @@ from tamtctl.tasks.task import Task
 
 TASK_RECIPES = ("auto", "paper")
 
-# The rate of a model of this width, and its limits.
+# The peak rate at this width, and the limits of the rate.
 WIDTH, RATE = 128, 1.5e-3
 LEAST_RATE, LARGEST_RATE = 1e-5, 2e-3
 LEAST_STEPS, MOST_EPOCHS = 400, 20
@@ -34,7 +34,8 @@ class TaskSchedule:
         epochs: Passes over the training set.
         batch_size: Examples per optimiser step.
         warm_up: Share of the steps in which the rate rises to its peak.
-        has_standard_labels: Numbers are trained on with mean 0 and deviation 1 (``regression``).
+        has_standard_labels: Whether labels are trained on with mean 0 and deviation 1
+            (``regression``).
         origin: Where the values are from, in a few words.
     """
 
@@ -47,25 +48,25 @@ class TaskSchedule:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a run is made of besides its inputs: the values, wherever they are from."""
+        """The values as part of a run's identity, whatever their origin."""
         values = {name: value for name, value in asdict(self).items() if name != "origin"}
         return {"rate and length of the training": json.dumps(values, sort_keys=True)}
 
     def warm_up_steps(self, steps: int) -> int:
-        """Return how many of the steps raise the rate."""
+        """Return how many of a run's ``steps`` raise the rate."""
         return int(self.warm_up * steps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What was asked for; None is left to the recipe.
+    """The values that were asked for; None leaves one to the recipe.
 
     Attributes:
         recipe: One of `TASK_RECIPES`.
         learning_rate: Peak rate.
         epochs: Passes over the training set.
         batch_size: Examples per optimiser step.
-        limit: Examples that the training set was cut to.
+        limit: Examples that the training set was cut to; None: it was not cut.
     """
 
     recipe: str = "auto"
@@ -76,13 +77,13 @@ class Wishes:
 
 
 def schedule_for(task: Task, width: int, examples: int, wishes: Wishes) -> TaskSchedule:
-    """Return the values to train with: what is asked for, and the recipe's where nothing is.
+    """Return the values to train with: those asked for, and the recipe's for the others.
 
     Args:
-        task: With the paper's values.
+        task: The task, with the paper's values.
         width: The model's hidden size.
-        examples: To train on.
-        wishes: What was asked for.
+        examples: How many examples are trained on.
+        wishes: The values that were asked for.
     """
     is_paper = wishes.recipe == "paper"
     batch_size = wishes.batch_size or task.batch_size
@@ -107,7 +108,7 @@ def rate_for(width: int) -> float:
 
 
 def epochs_for(task: Task, examples: int, batch_size: int) -> int:
-    """Return the passes over so many examples: the task's own, and more over few examples."""
+    """Return the number of epochs: that of the task, or more if there are few examples."""
     enough = math.ceil(LEAST_STEPS / math.ceil(examples / batch_size))
     return max(task.epochs, min(enough, MOST_EPOCHS))
 

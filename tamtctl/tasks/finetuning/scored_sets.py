@@ -1,4 +1,4 @@
-"""Sets of examples that a model is measured on while it is fine-tuned, and after."""
+"""Sets of examples that a model is measured on, during fine-tuning and after it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class ScoredSets:
-    """Examples, and what a model reads of them.
+    """Sets of examples, with the inputs of a model.
 
     Attributes:
-        task: Names the metrics.
-        compute: Where and in which precision.
+        task: The task, which names the metrics.
+        compute: Device and precision.
         sets: Suffix of a metric's name → examples.
-        encoded: What a model reads of each set.
+        encoded: Suffix → the inputs of a model for these examples.
     """
 
     task: Task
@@ -40,7 +40,7 @@ class ScoredSets:
     def of(
         cls, task: Task, inputs: TextInputs, compute: Compute, sets: Mapping[str, Examples]
     ) -> ScoredSets:
-        """Prepare to measure on examples."""
+        """Encode examples to measure on; see the attributes for ``sets``."""
         kind = kind_of(task)
         encoded = {suffix: kind.encode(inputs, examples) for suffix, examples in sets.items()}
         return cls(task, compute, sets, encoded)
@@ -50,17 +50,17 @@ class ScoredSets:
 
     @property
     def features(self) -> list[Features]:
-        """What a model reads of each set."""
+        """The inputs of a model for each set."""
         return [encoded.features for encoded in self.encoded.values()]
 
     def predict(
         self, model: PreTrainedModel, scale: LabelScale | None = None
     ) -> dict[str, Predictions]:
-        """Return what a model says of every set.
+        """Return suffix → predictions for that set.
 
         Args:
-            model: Its head says labels, unless a ``scale`` is to be undone.
-            scale: In which the model is trained.
+            model: The model.
+            scale: The scale of its outputs, which is undone; None if they are labels already.
         """
         return {
             suffix: predict(
@@ -76,7 +76,7 @@ class ScoredSets:
         }
 
     def metrics(self, found: Mapping[str, Predictions]) -> dict[str, float]:
-        """Return every metric of every set."""
+        """Return metric with suffix → its value, for every set."""
         return {
             name + suffix: value
             for suffix, predictions in found.items()
@@ -84,7 +84,7 @@ class ScoredSets:
         }
 
     def standard_errors(self, found: Mapping[str, Predictions]) -> dict[str, float | None]:
-        """Return how far another such set would move each metric; None if the set is too small."""
+        """Return metric with suffix → its standard error; None if the set is too small."""
         return {
             name + suffix: error
             for suffix, said in found.items()

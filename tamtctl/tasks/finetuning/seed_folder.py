@@ -1,4 +1,4 @@
-"""The folder of a seed: its facts and predictions, written whole or not at all."""
+"""The folder of a seed, which appears once it is complete: its facts and predictions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PREDICTIONS = "predictions.jsonl"
 
 
 def seed_folder(run: RunFolder, seed: int) -> Path:
-    """Return where a seed of a run is, once it is complete."""
+    """Return the folder that a seed of a run has once it is complete."""
     return run.path / f"seed-{seed}"
 
 
 def seed_facts(folder: Path) -> dict[str, Any] | None:
-    """Return what the folder of a seed says of it, None if it is not complete."""
+    """Return the facts in the folder of a seed, None if it is not complete."""
     file = folder / SEED_METRICS
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
@@ -41,7 +41,7 @@ def seed_facts(folder: Path) -> dict[str, Any] | None:
 
 
 def make_room(unfinished: Path, folder: Path) -> None:
-    """Prepare for a seed that is not complete, which may go on from a checkpoint."""
+    """Prepare the folders for a seed that is not complete; its checkpoints are kept."""
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.mkdir(exist_ok=True)
 
@@ -49,11 +49,11 @@ def make_room(unfinished: Path, folder: Path) -> None:
 def save_predictions(
     folder: Path, task: Task, found: Mapping[str, Predictions], sets: Mapping[str, Examples]
 ) -> None:
-    """Write what a model says of every dev example, one JSON object a line.
+    """Write the predictions for every dev example, one JSON object a line.
 
     Args:
         folder: The seed's folder.
-        task: What the model is fine-tuned on.
+        task: The task that the model is fine-tuned on.
         found: Suffix of a dev set's metrics → predictions.
         sets: Suffix → examples.
     """
@@ -69,7 +69,7 @@ def read_predictions(folder: Path, task: Task, split: str) -> tuple[list[Any], E
 
     Args:
         folder: The seed's folder.
-        task: What the model is fine-tuned on.
+        task: The task that the model is fine-tuned on.
         split: One of the task's dev splits.
     """
     lines = (folder / _PREDICTIONS).read_text(encoding="utf-8").splitlines()
@@ -81,7 +81,7 @@ def read_predictions(folder: Path, task: Task, split: str) -> tuple[list[Any], E
 
 
 def _rows(task: Task, predictions: Predictions, examples: Examples) -> list[dict[str, Any]]:
-    """Return one JSON object per example: what was predicted, and what was to be."""
+    """Return a JSON object for each example: the prediction and the label."""
     kind = kind_of(task)
     rows = zip(
         examples.ids, predictions.values, predictions.confidences, examples.labels, strict=True

@@ -1,4 +1,4 @@
-"""One seed of fine-tuning: a model that is trained, epoch by epoch, through interruptions."""
+"""One seed of fine-tuning: it trains a model and can go on after an interruption."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Schedule:
     """What every seed of a run is trained on, and how.
 
     Attributes:
-        task: With the learning rate, batch size and epochs to use.
+        task: The task, with the learning rate, batch size and epochs to use.
         features: The training set.
         steps: Optimiser steps.
-        warm_up_steps: So many first ones raise the rate to its peak.
-        compute: Where and in which precision.
-        select_best: Report the best epoch instead of the last.
-        patience: Stop after so many epochs without a better one; None: never.
-        checkpoint_every: Steps between two checkpoints; None: five minutes.
+        warm_up_steps: How many of the first steps raise the rate to its peak.
+        compute: Device and precision.
+        select_best: Whether the best epoch is reported instead of the last.
+        patience: Epochs without a better metric after which training stops; None: never.
+        checkpoint_every: Steps between two checkpoints; None: one every five minutes.
     """
 
     task: Task
@@ -53,7 +53,7 @@ class Schedule:
     patience: int | None = None
 
     def ends_epoch(self, step: int) -> bool:
-        """Tell whether an epoch is done after a step (from 1)."""
+        """Return whether an epoch ends with a step (from 1)."""
         return step % (self.steps // self.task.epochs) == 0
 
 
@@ -61,13 +61,13 @@ class SeedRun:
     """One seed: a model that is trained, with its pruned weights at zero.
 
     Attributes:
-        model: What is trained.
-        checkpoints: Where it saves, and goes on from.
-        epoch_metrics: If the best epoch is reported, every metric after each; of several processes
-            the first one knows them.
+        model: The model.
+        checkpoints: The checkpoints that it saves and goes on from.
+        epoch_metrics: If the best epoch is reported, metric → value after each epoch; only the
+            first process has them.
         seconds: Seconds of training, without scoring.
-        steps_done: Once it is trained.
-        smooth_loss: The training loss, a moving average over about a tenth of the steps.
+        steps_done: The steps that were taken, once training has ended.
+        smooth_loss: Moving average of the training loss over about a tenth of the steps.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class SeedRun:
         """Prepare to train.
 
         Args:
-            schedule: What to train on.
-            model: With its pruned weights at zero, on its device.
+            schedule: What to train on, and how.
+            model: The model on its device, with its pruned weights at zero.
             pruned: Name → boolean mask of a matrix; True prunes.
-            seed: Seed of the head, the order and dropout.
-            checkpoints: Where it saves, and goes on from.
-            measure: Returns every metric of a model on what the best epoch is chosen by.
+            seed: Seed of the head, the order of examples and dropout.
+            checkpoints: The checkpoints to save and to go on from.
+            measure: Returns every metric of a model on the set that chooses the best epoch.
         """
         self.model = model
         self.epoch_metrics: list[dict[str, float]] = []
@@ -106,11 +106,11 @@ class SeedRun:
         self._scoring_seconds = 0.0
         self.checkpoints = checkpoints
         self._supervisor = Supervisor(self, checkpoints, schedule.checkpoint_every)
-        torch.manual_seed(seed * world().size + world().rank)  # of dropout, each its own
+        torch.manual_seed(seed * world().size + world().rank)  # dropout differs by process
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch (from 1) that is reported, the first of those that are as good; None: all."""
+        """The best epoch (from 1), the first of equally good ones; None if none was measured."""
         task = self._schedule.task
         ranks = [
             primary_metric(task).rank(metrics[task.primary_metric])
@@ -120,7 +120,7 @@ class SeedRun:
 
     @property
     def has_waited(self) -> bool:
-        """Whether so many epochs have brought nothing better that patience is at its end."""
+        """Whether the last epochs without a better metric are as many as patience allows."""
         patience, best = self._schedule.patience, self.best_epoch
         return (
             patience is not None
@@ -131,8 +131,8 @@ class SeedRun:
     def resume(self, note: Callable[[str], None]) -> None:
         """Go on from the last checkpoint, if there is one.
 
-        A single process gets the very result of an uninterrupted run, of several each goes on with
-        another dropout.
+        A single process ends with the same result as an uninterrupted run. Several processes go on
+        with other random numbers for dropout.
         """
         self._supervisor.resume(note)
 
@@ -143,13 +143,13 @@ class SeedRun:
         note: Callable[[str], None],
         logging: Logging,
     ) -> None:
-        """Train to the last step, or as patience says; for the best epoch, measure after every one.
+        """Train to the last step, or until patience ends; measure each epoch if the best is chosen.
 
         Args:
-            folder: For the log, which the first process keeps.
-            progress: Is told every report.
-            note: Is told a line of what a person should know.
-            logging: Where else it is logged.
+            folder: The folder of the log, which the first process writes.
+            progress: Is given every report.
+            note: Is given lines for the user.
+            logging: The other loggers.
         """
         after_step = self._supervisor.step
         if not world().is_first:
@@ -189,11 +189,11 @@ class SeedRun:
         )
 
     def is_due(self, step: int) -> bool:
-        """Tell whether patience may end the training after a step (from 1)."""
+        """Return whether patience may end the training after a step (from 1)."""
         return self._schedule.patience is not None and self._schedule.ends_epoch(step)
 
     def judged(self, report: StepReport) -> StepReport:
-        """Let a report be the last one if patience is at its end, which all processes do."""
+        """Return the report, marked as the last if patience ends; all processes agree on that."""
         is_over = self.is_due(report.step) and world().on_first(lambda: self.has_waited)
         return replace(report, is_last=report.is_last or is_over)
 
@@ -209,11 +209,11 @@ class SeedRun:
         }
 
     def facts(self) -> dict[str, Any]:
-        """Return the metrics of the epochs that are done, and what measuring them took."""
+        """Return the metrics of the finished epochs, and the seconds that measuring them took."""
         return {"epoch_scores": self.epoch_metrics, "scoring_seconds": self._scoring_seconds}
 
     def take_up(self, state: State, facts: Mapping[str, Any], report: StepReport) -> None:
-        """Go on from what was saved after a report."""
+        """Restore what was saved after a report."""
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(state["model"][name])
@@ -228,7 +228,7 @@ class SeedRun:
             torch.manual_seed(dropout_seed(self._seed, report.step, world().rank))
 
     def select(self) -> None:
-        """Give the model the weights of the checkpoint to report."""
+        """Give the model the weights of the epoch to report."""
         if self._best:
             self.model.load_state_dict(self._best)
 
@@ -248,16 +248,16 @@ class SeedRun:
         return totals
 
     def _smooth(self, step: int) -> None:
-        """Let the loss of a step (from 0) count; it stays on the device, which is not waited for.
+        """Add the loss of a step (from 0) to the moving average, without waiting for the device.
 
-        At first all steps count alike, so that the average does not lag behind.
+        The first steps have equal weights, so that the average does not lag behind.
         """
         share = max(1 / (step + 1), 1 / max(10, self._schedule.steps / 10))
         before = self._step_loss if self.smooth_loss is None else self.smooth_loss
         self.smooth_loss = before + share * (self._step_loss - before)
 
     def _loss_of_share(self, batch: TaskBatch) -> Tensor:
-        """Return what a batch contributes to the mean loss of its step."""
+        """Return the contribution of a batch to the mean loss of its step."""
         with self._schedule.compute.autocast():
             return self._kind.loss(self.model, batch) * batch.share
 

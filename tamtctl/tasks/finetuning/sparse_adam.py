@@ -1,7 +1,7 @@
-"""The optimiser of fine-tuning: what is pruned stays exactly zero.
+"""The optimiser of fine-tuning, under which pruned weights stay exactly zero.
 
-The gradient of a pruned weight is set to zero before it is clipped, so that Adam, which decays
-nothing here, never moves it.
+Gradients of pruned weights are set to zero before clipping. Adam runs without weight decay, so it
+never moves these weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tamtctl.training.loop import PaperAdamW, warmed_up
 
 
 class SparseTraining:
-    """AdamW on a masked model: linear warm-up and decay, clipping at 1.0, no step for the pruned.
+    """AdamW on a masked model: linear warm-up and decay, clipping at 1.0, pruned weights fixed.
 
     Attributes:
         learning_rate: Peak rate.
@@ -33,16 +33,16 @@ class SparseTraining:
         """Prepare to train every parameter of ``model``.
 
         Args:
-            model: With its pruned weights at zero, on its device.
+            model: The model on its device, with its pruned weights at zero.
             pruned: Name → boolean mask of a matrix; True prunes.
             learning_rate: Peak rate.
-            steps: After how many the rate has fallen to 0.
-            warm_up_steps: So many first steps raise the rate to the peak, each by as much.
+            steps: The number of steps after which the rate is 0.
+            warm_up_steps: How many of the first steps raise the rate linearly to the peak.
         """
         self.learning_rate, self._steps = learning_rate, steps
         self._warm_up_steps = warm_up_steps
         matrices = maskable_matrices(model)
-        # As numbers: with booleans this is twenty times slower on a CPU.
+        # As floats, since booleans are twenty times slower on a CPU.
         self._kept = [
             (parameter := matrices[name], (~mask).to(parameter.device, parameter.dtype))
             for name, mask in pruned.items()
@@ -59,7 +59,7 @@ class SparseTraining:
         )
 
     def step(self, step: int) -> float:
-        """Apply the gradients of step ``step`` (from 0), forget them, return the learning rate."""
+        """Apply and clear the gradients of a step (from 0), and return its learning rate."""
         for parameter, kept in self._kept:
             if parameter.grad is not None:
                 parameter.grad.mul_(kept)
@@ -70,9 +70,9 @@ class SparseTraining:
         return learning_rate
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the next step depends on besides the model: name → tensor."""
+        """Return name → tensor of the optimiser's state, all that the next step needs."""
         return self._optimizer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Restore a state that `state_dict` returned."""
         self._optimizer.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Where fine-tuning starts: at a pre-trained model with a ticket applied, or at the dense one."""
+"""What fine-tuning starts from: a pre-trained model with a ticket applied, or the dense one."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ from tamtctl.ticket.shelf import locate_base, resolve_ticket
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import RUNS, TICKET
 
-_DEFAULT_SPARSITY = 0.7  # of the packaged ticket that is taken where there is no other
+_DEFAULT_SPARSITY = 0.7  # of the packaged ticket that is the default
 
 
 def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
     """Return the configuration with a ticket or a model, and a line that says which and why.
 
-    Without either it is the newest ticket of the runs below the working directory, else the
-    packaged one whose sparsity is nearest to 0.7; with ``dense``, the model that it is for.
+    The default ticket is the newest one under ``runs/``, else the packaged one whose sparsity is
+    nearest to 0.7; with a ``model``, only its tickets count. With ``dense``, the default is the
+    base model of that ticket.
 
     Raises:
-        TamtctlError: There is none at hand.
+        TamtctlError: No ticket is at hand.
     """
     if config.ticket:
         return config, f"ticket {config.ticket}"
@@ -50,7 +51,7 @@ def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
         return config, f"model {config.model}, without a ticket"
     if config.model and is_recovered(config.model):
         return config, f"model {config.model}, a recovered checkpoint"
-    known = world().on_first(known_tickets)  # where every process would look at its own disk
+    known = world().on_first(known_tickets)  # processes may have different disks
     wanted = config.model and public_model(config.model)[0]
     tickets = [t for t in known if wanted is None or t.base_model in (wanted, config.model)]
     under_runs = [t for t in tickets if t.path.parent.parent == RUNS]
@@ -77,7 +78,7 @@ def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
 
 
 def _model_of(line: TicketLine) -> str:
-    """Return where the model is that a ticket of a listing is for."""
+    """Return the name or folder of a listed ticket's base model."""
     base = TicketReader(line.path).read_metadata().base_model
     return locate_base(base, Places.read(line.path, base.fingerprint))[0]
 
@@ -89,10 +90,10 @@ class StartingPoint:
     Attributes:
         model: ``nano``, a folder or a Hub id.
         revision: The commit that the ticket is for; None for the newest.
-        ticket: Decoded; None for the dense model.
-        digest: SHA-256 of the ticket's metadata, which hold the checksums of all the rest.
-        short_name: The part of the run's folder that names the ticket or the model.
-        keep_zeros: Whether zeros that the model brings along are kept; None: as
+        ticket: The ticket, decoded; None for the dense model.
+        digest: SHA-256 of the ticket's metadata file, which has the checksums of its other files.
+        short_name: The part of the run folder's name that stands for the ticket or the model.
+        keep_zeros: Whether the model's own zeros are kept; None:
             `tamtctl.tasks.finetuning.own_zeros` decides.
     """
 
@@ -105,7 +106,7 @@ class StartingPoint:
 
     @classmethod
     def of(cls, config: FinetuneConfig) -> StartingPoint:
-        """Find what a configuration names, and verify the ticket."""
+        """Find the model and ticket of a configuration, and verify the ticket."""
         if config.ticket is None:
             assert config.model is not None
             short_name = f"dense-{Path(config.model).name}"
@@ -127,10 +128,10 @@ class StartingPoint:
 
     @property
     def width(self) -> int:
-        """The hidden size of the model, of which only the configuration is read.
+        """The hidden size of the model, read from its configuration file.
 
         Raises:
-            ModelError: It does not say.
+            ModelError: The configuration has none.
         """
         config = load_config(self.model, self.revision)
         width = getattr(config.get_text_config(), "hidden_size", None)
@@ -151,13 +152,13 @@ class StartingPoint:
         Args:
             task: The task.
             seed: Seed of the head, if it is new.
-            scale: In which the labels are trained on; None: as they are.
-            note: Is told what a person should know of the head.
+            scale: The scale of the labels in training; None: they are not scaled.
+            note: Is given notes on the head.
 
         Returns:
             The model, and name → mask of its pruned weights (True prunes) on the CPU.
         """
-        torch.manual_seed(seed)  # of what the checkpoint lacks: the head
+        torch.manual_seed(seed)  # for the head, if the checkpoint lacks it
         model, _ = load_for_training(task, self.model, self.revision, scale=scale, note=note)
         if self.ticket is None:
             return model, zeros_to_keep(model, self.model, self.keep_zeros, note)
@@ -176,7 +177,7 @@ class StartingPoint:
         """Return ``model`` and ``ticket`` as plain JSON values.
 
         Args:
-            model: As `load` returned it.
+            model: The model that `load` returned.
         """
         if self.ticket:
             base = self.ticket.base_model.fingerprint
@@ -190,9 +191,10 @@ class StartingPoint:
 
 
 def _decoded(ticket: Ticket, model: str | None) -> Ticket:
-    """Return a ticket with masks of its own, whose stored ones take the pre-trained weights.
+    """Return a ticket of the delta encoding with its masks decoded, for which it needs its base.
 
-    A model that was trained with the ticket before does not hold them, but the ticket's base does.
+    A ``model`` that was trained after pruning no longer holds the pre-trained weights; then they
+    are taken from the ticket's own base model.
     """
     try:
         return ticket.decode(load_base(ticket, model).weights)

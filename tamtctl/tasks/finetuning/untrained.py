@@ -1,9 +1,9 @@
-"""Runs that learnt nothing: how they are told, and the line that says so.
+"""Runs that learnt nothing: how they are detected, and the sentence that reports them.
 
 A seed did not train if it gives every dev example the same answer, or if its training loss at the
-end is still above 0.95 of the constant answer's (``constant_loss`` of the task's kind). It shows
-nothing learnt if its metric is no better than the constant answer's, or better by no more than its
-standard error. "At the end" is a moving average over a tenth of the steps.
+end is still above 0.95 of the constant answer's (``constant_loss`` of the task's kind). It learnt
+nothing that shows if its metric is not better than the constant answer's by more than its standard
+error. The loss at the end is a moving average over a tenth of the steps.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.table import Metric
 from tamtctl.tasks.task import Task
 
-HARDLY_MOVED = 0.95  # of the constant answer's loss
-_NAMED = 3  # seeds whose reasons are given
+HARDLY_MOVED = 0.95  # share of the constant answer's loss
+_NAMED = 3  # seeds whose reasons are given, at most
 _UNTRAINED, _SHOWS_NOTHING = "did not train", "did no better than a constant answer"
 
 ADVICE = "try --find-learning-rate, more --epochs, or more examples"
-ADVICE_BESIDES = "try more --epochs, or more examples"  # where the rate was looked for
+ADVICE_BESIDES = "try more --epochs, or more examples"  # after a search for the rate
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a seed.
+    """A sign that a seed learnt nothing.
 
     Attributes:
-        is_untrained: It did not train; else it only did no better than a constant answer.
+        is_untrained: Whether it did not train at all; else it is no better than a constant answer.
         why: A clause whose subject is the seed.
     """
 
@@ -43,7 +43,7 @@ class Finding:
 
 
 def same_answer(task: Task, values: list[Any], examples: Examples) -> Finding | None:
-    """Return a finding if all predictions are one and the same."""
+    """Return a finding if all predictions are the same; None if not."""
     kind = kind_of(task)
     if len(examples) < 2 or not kind.are_alike(values, examples):
         return None
@@ -53,10 +53,10 @@ def same_answer(task: Task, values: list[Any], examples: Examples) -> Finding | 
 
 
 def loss_hardly_moved(loss: float | None, constant: float) -> Finding | None:
-    """Return a finding if the training loss ended about where a constant answer's is.
+    """Return a finding if the training loss ended near that of a constant answer.
 
     Args:
-        loss: At the end; None if it is not known.
+        loss: The training loss at the end; None if it is not known.
         constant: The loss of the constant answer; 0 if all labels are the same.
     """
     if loss is None or constant <= 0 or loss < HARDLY_MOVED * constant:
@@ -74,15 +74,15 @@ def no_better(
     answer: ConstantAnswer,
     constant: float,
 ) -> Finding | None:
-    """Return a finding if a metric is the constant answer's, as far as can be told.
+    """Return a finding if a metric is no better than the constant answer's, within its error.
 
     Args:
-        metric: Which one.
-        name: What it is called on this dev set.
-        value: What the model has.
-        error: Its standard error; None if there are too few examples to tell.
+        metric: The metric.
+        name: Its name on this dev set.
+        value: Its value for the model.
+        error: The standard error of that; None if there are too few examples.
         answer: The constant answer.
-        constant: What that has.
+        constant: The metric's value for the constant answer.
     """
     if metric.gain(value, constant) > (error or 0):
         return None
@@ -95,10 +95,10 @@ def no_better(
 
 
 def sentence(findings: Sequence[tuple[int, Finding | None]]) -> str | None:
-    """Return what a run's seeds have come to, None if all of them learnt something.
+    """Return a sentence on the seeds that learnt nothing, None if all learnt something.
 
     Args:
-        findings: Seed, and what is wrong with it.
+        findings: Each seed with its finding; None if it learnt something.
     """
     found = [(seed, finding) for seed, finding in findings if finding]
     if not found:

@@ -1,8 +1,8 @@
-"""What every kind of task defines; a kind derives from `TaskKind` and overrides what differs.
+"""The base class of kinds of task, `TaskKind`; a kind overrides what differs.
 
 Lifecycle of a task in a fine-tuning run::
 
-    text, label      the cells of a record → texts and a label; class names are of training
+    text, label      the cells of a record → texts and a label
     head, load       the encoder under a head (`tamtctl.tasks.kinds.loading`)
     encode           examples → padded batches, with what predictions need of them
     loss             a batch → what is trained on
@@ -33,16 +33,16 @@ from tamtctl.tasks.kinds.plain_labels import plain_label
 from tamtctl.tasks.kinds.table import KINDS, Kind
 from tamtctl.tasks.task import Task
 
-Record = tuple[str, Mapping[str, Any]]  # where it is from, for messages, and its columns
+Record = tuple[str, Mapping[str, Any]]  # its place, for messages; column → cell
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of each example.
+    """A model's predictions, one for each example.
 
     Attributes:
-        values: What the kind predicts: a class id, a number, an answer's text …
-        confidences: How sure the model is, in the kind's own way; None where it does not say.
+        values: Of a type of the kind: a class id, a number, an answer's text …
+        confidences: How sure the model is of each, in a form of the kind; None if it has none.
     """
 
     values: list[Any]
@@ -55,7 +55,7 @@ class TaskKind(ABC):
     Attributes:
         task: The task.
         has_own_ids: Whether an example keeps the ``id`` of its record.
-        drawn: What is drawn for a standard error, as people call it; see `units`.
+        drawn: The name of the units that are resampled for a standard error; see `units`.
     """
 
     has_own_ids = False
@@ -72,14 +72,14 @@ class TaskKind(ABC):
     # --- texts and labels --------------------------------------------------------------------
 
     def text(self, place: str, value: Any) -> str | tuple[str, ...]:
-        """Return the cell of a text as a text, or as the words of one.
+        """Return the text in a cell, as a string or as a tuple of words.
 
         Args:
             place: Where the cell is from, for messages.
             value: The cell, which is not missing.
 
         Raises:
-            TaskError: It is none.
+            TaskError: The cell holds no text.
         """
         if not isinstance(value, str):
             raise TaskError(f"{place} is not a string but {value!r}")
@@ -91,11 +91,11 @@ class TaskKind(ABC):
 
         Args:
             place: Where the record is from, for messages.
-            value: The cell; neither missing nor blank.
+            value: The cell of the label; neither missing nor blank.
             texts: The record's texts.
 
         Raises:
-            TaskError: It is none.
+            TaskError: The cell holds no label of the task.
         """
 
     @property
@@ -104,16 +104,16 @@ class TaskKind(ABC):
         """A placeholder for the label of a text that is yet to be labelled."""
 
     def own_value(self, place: str, value: Any) -> Any:
-        """Return the cell of a label in a user's own file, before the classes are known.
+        """Return the label in a cell of a user's own file, before the classes are known.
 
         Raises:
-            TaskError: It can be no label.
+            TaskError: The cell cannot be a label of this kind.
         """
         return plain_label(place, value)
 
     @classmethod
     def looks_like(cls, values: Sequence[Any]) -> bool:
-        """Tell whether labels of a user's own file, of no named kind, are taken for this one."""
+        """Return whether labels of a user's file, whose kind is not given, look like this kind."""
         return False
 
     def with_labels_of(self, file: Path, values: Sequence[Any]) -> Task:
@@ -124,7 +124,7 @@ class TaskKind(ABC):
             values: All its labels, as they are in the file.
 
         Raises:
-            TaskError: They are no classes.
+            TaskError: The labels make no classes.
         """
         return self.task
 
@@ -132,35 +132,33 @@ class TaskKind(ABC):
         """Yield the records of a file whose suffix is among the row's ``own_suffixes``.
 
         Args:
-            file: Plain or compressed; of texts to be labelled, the task's label column is ``""``.
+            file: The file, plain or compressed; if its texts are to be labelled, the label column
+                of the task is ``""``.
 
         Raises:
-            TaskError: It is something else; the message names the line.
+            TaskError: The file has another format; the message names the line.
         """
         raise NotImplementedError
 
     def is_own_format(self, file: Path, suffix: str) -> bool:
-        """Tell whether texts to be labelled are read by `own_records`; else each line is a text."""
+        """Return whether `own_records` reads a file to be labelled; else each line is a text."""
         return suffix in self.row.own_suffixes
 
     def own_label_notes(self, values: Sequence[Any], *, is_guessed: bool) -> list[str]:
-        """Return what a person should know of the labels of their own file.
+        """Return notes on the labels of a user's own file.
 
         Args:
-            values: As they are in the file.
-            is_guessed: Whether nobody named the kind.
+            values: The labels as they are in the file.
+            is_guessed: Whether the kind was guessed from the labels.
         """
         return []
 
     def label_notes(self, examples: Examples, where: str) -> list[str]:
-        """Return what a person should know of the labels of a split, which ``where`` names."""
+        """Return notes on the labels of a split, whose name is ``where``."""
         return []
 
     def obstacle(self, examples: Examples) -> str | None:
-        """Return why the primary metric is not defined on these dev examples, None if it is.
-
-        A metric of 0 would be made up.
-        """
+        """Return why the primary metric is not defined on these dev examples, None if it is."""
         metric, labels = self.row.metric(self.task.metrics[0]), examples.labels
         if not metric.needs_different_labels or any(label != labels[0] for label in labels):
             return None
@@ -174,34 +172,34 @@ class TaskKind(ABC):
         """Return what the labels are taken for: the classes, or the range of the numbers."""
 
     def class_of(self, label: Any) -> Hashable:
-        """Return a label's class, which no part of a split may lack; None: there are no classes."""
+        """Return the class of a label, which every part of a split has; None without classes."""
         return None
 
     def kept_together(self, texts: Sequence[list[Any]]) -> Sequence[list[str]]:
-        """Return the texts that must stay in one part when examples are split if they are equal.
+        """Return the columns by which a split keeps examples together: those that are equal there.
 
         Args:
-            texts: The examples' columns; of a pair, the order makes no difference.
+            texts: The columns of the examples; the two texts of a pair may be in either order.
         """
         return texts
 
     def scale_of(self, labels: Iterable[Any]) -> LabelScale | None:
-        """Return the scale that labels are trained in; None: as they are."""
+        """Return the scale of the labels in training; None: they are not scaled."""
         return None
 
     # --- the model ---------------------------------------------------------------------------
 
     def head(self) -> dict[str, Any]:
-        """Return what a checkpoint's configuration says of the head; empty: nothing."""
+        """Return the settings of the head in a checkpoint's configuration."""
         return {}
 
     def settings_for_others(self) -> dict[str, Any]:
-        """Return what a saved checkpoint's configuration says for other libraries, besides."""
+        """Return further settings of a saved checkpoint's configuration, for other libraries."""
         return {}
 
     @abstractmethod
     def encode(self, inputs: TextInputs, examples: Examples) -> Encoded:
-        """Return what a model reads of examples, and is trained on."""
+        """Return examples as inputs of a model, with the labels that it is trained on."""
 
     @abstractmethod
     def loss(self, model: PreTrainedModel, batch: TaskBatch) -> Tensor:
@@ -216,23 +214,23 @@ class TaskKind(ABC):
         outputs: Iterable[tuple[TaskBatch, Any]],
         scale: LabelScale | None,
     ) -> Predictions:
-        """Return what the model says of each example, in their order.
+        """Return the predictions for the examples, in their order.
 
         Args:
-            model: Without dropout.
-            encoded: What it reads of the examples.
-            examples: To predict.
-            outputs: Batches of the features and what the model says of them, each once, in any
-                order; the model runs as they are asked for.
-            scale: In which the model was trained, if its head does not undo it yet.
+            model: The model, in evaluation mode.
+            encoded: The examples as `encode` returned them.
+            examples: The examples.
+            outputs: Pairs of a batch and the model's output for it, in any order; iterating runs
+                the model.
+            scale: The scale of the labels in training, if the head's outputs are still in it.
         """
 
     def cut_note(self, parts: Sequence[Features], more: str) -> str | None:
-        """Return the kind's own note on texts that are cut; None: the general one holds.
+        """Return the kind's own note on texts that are cut; None: the general one is used.
 
         Args:
-            parts: What is read.
-            more: How to read more, in a few words.
+            parts: The inputs of the model.
+            more: A phrase on how to read more tokens.
         """
         return None
 
@@ -240,26 +238,27 @@ class TaskKind(ABC):
 
     @abstractmethod
     def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
-        """Return every metric of the task.
+        """Return metric → its value, for every metric of the task.
 
         Args:
             predictions: One for each example.
-            examples: What was to be predicted.
+            examples: The examples with their labels.
         """
 
     def units(self, examples: Examples) -> int:
-        """Return how many units there are to draw from: examples that do not hang together."""
+        """Return the number of independent units that are resampled: examples or groups of them."""
         return len(examples)
 
     def resampled_metrics(
         self, predictions: Sequence[Any], examples: Examples, draws: Sequence[NDArray[np.int64]]
     ) -> dict[str, NDArray[np.float64]]:
-        """Return every metric on resamples of the examples, (resamples,).
+        """Return metric → its value on each resample of the examples, shape (resamples,).
 
         Args:
             predictions: One for each example.
-            examples: What was to be predicted.
-            draws: The units of each resample, which are the rows unless `units` says otherwise.
+            examples: The examples with their labels.
+            draws: For each resample, the indices of its units; these are the rows of examples
+                unless the kind overrides `units`.
         """
         found = [
             self.metrics([predictions[i] for i in rows], examples.take(rows))
@@ -271,37 +270,37 @@ class TaskKind(ABC):
 
     @abstractmethod
     def constant(self, examples: Examples) -> str | float:
-        """Return the one answer to every example that is most often right, as people read it."""
+        """Return the constant answer: a class name, a number or a text."""
 
     def constant_predictions(self, value: str | float, examples: Examples) -> list[Any]:
         """Return a constant answer as a prediction for each example."""
         return [self.prediction_from_json(value)] * len(examples)
 
     def known_constant(self, value: Any) -> str | float | None:
-        """Return a constant answer that a stranger's file names, None if it is none."""
+        """Return the constant answer in an untrusted file, None if the value is not one."""
         return value if isinstance(value, str) else None
 
     @abstractmethod
     def constant_loss(self, features: Features) -> float:
-        """Return the lowest training loss of a model that says the same of every example.
+        """Return the lowest training loss of a model that predicts the same for every example.
 
         Args:
-            features: The training set, with the labels as they are trained on.
+            features: The training set, with the labels that are trained on.
         """
 
     def are_alike(self, predictions: Sequence[Any], examples: Examples) -> bool:
-        """Tell whether predictions are one and the same, as far as the kind can tell."""
+        """Return whether all predictions are the same, or almost so for numbers."""
         return all(value == predictions[0] for value in predictions)
 
     def shared_answer(self, predictions: Sequence[Any]) -> str | float:
-        """Return what predictions that are alike say, as people read it."""
+        """Return the answer that all predictions share: a class name, a number or a text."""
         value = self.prediction_to_json(predictions[0])
         return value if isinstance(value, str | float) else str(value)
 
     # --- predictions.jsonl, --predict --------------------------------------------------------
 
     def prediction_to_json(self, value: Any) -> Any:
-        """Return a prediction as people read it: the name of a class, a number, a text."""
+        """Return a prediction as a JSON value: the name of a class, a number, a text."""
         return value
 
     def prediction_from_json(self, value: Any) -> Any:
@@ -309,15 +308,15 @@ class TaskKind(ABC):
         return value
 
     def confidence_to_json(self, confidence: Any) -> Any:
-        """Return a confidence as people read it."""
+        """Return a confidence as a JSON value."""
         return confidence
 
     def label_to_json(self, label: Any) -> Any:
-        """Return a label as people read it."""
+        """Return a label as a JSON value."""
         return self.prediction_to_json(label)
 
     def label_to_cell(self, label: Any) -> Any:
-        """Return a label as a file of one's own has it."""
+        """Return a label as the cell of a user's own file."""
         return self.label_to_json(label)
 
     def label_from_json(self, value: Any) -> Any:
@@ -327,12 +326,12 @@ class TaskKind(ABC):
     # --- shared ------------------------------------------------------------------------------
 
     def advice(self, own: str) -> str:
-        """Return what to do about a label that does not fit; ``own`` says it of one's own files."""
+        """Return advice on a label that does not fit; ``own`` is that for a user's own files."""
         return f"check that the file is one of {self.task.name}" if self.task.is_public else own
 
 
 def kind_of(task: Task) -> TaskKind:
-    """Return how the examples of a task are read, trained and measured."""
+    """Return the `TaskKind` of a task."""
     return code_of(task.kind)(task)
 
 
@@ -340,7 +339,7 @@ def code_of(kind: str) -> type[TaskKind]:
     """Return the class of a kind on the shelf.
 
     Raises:
-        UsageError: Its file defines none.
+        UsageError: Its module defines no class ``Code``.
     """
     found = KINDS[kind].function("Code")
     if not (isinstance(found, type) and issubclass(found, TaskKind)):

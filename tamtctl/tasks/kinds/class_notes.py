@@ -1,6 +1,6 @@
-"""What a person should know of labels that are taken for classes, a line each.
+"""Notes on labels that are taken for classes, a line each.
 
-None of this stops a run: labels may be what they seem. But what they were taken for is said.
+A note never stops a run, as the labels may be right; it says what they were taken for.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 from tamtctl.tasks.examples import Examples
 
-_SHOWN = 10  # classes, at most
-_NEARLY_ALL = 0.75  # of the labels are numbers: then perhaps all of them should be
-_MANY_NUMBERS = 20  # classes that are whole numbers: then perhaps they are measurements
-_NO_LABEL = ("-1", "-100")  # what datasets write where there is no gold label
+_SHOWN = 10  # classes that a note names, at most
+_NEARLY_ALL = 0.75  # share of numbers from which the other labels may be mistakes
+_MANY_NUMBERS = 20  # whole numbers as classes from which they may be measurements
+_NO_LABEL = ("-1", "-100")  # what data sets write for a missing label
 _MISSING = frozenset({"n/a", "na", "nan", "none", "null", "?", "-", "unknown", "<na>", "#n/a"})
 _SEPARATORS = ";|,"
 
@@ -25,8 +25,8 @@ def own_class_notes(values: Sequence[Any], *, is_guessed: bool) -> list[str]:
     """Return notes on the labels of a file that are taken for classes.
 
     Args:
-        values: As they are in the file.
-        is_guessed: Whether nobody asked for classes.
+        values: The labels as they are in the file.
+        is_guessed: Whether the kind was guessed from the labels.
     """
     counts = Counter(str(value) for value in values)
     names = sorted(counts)
@@ -55,7 +55,7 @@ def missing_class_notes(labels: Sequence[str], examples: Examples, where: str) -
     Args:
         labels: The classes.
         examples: The examples of the split, with class ids.
-        where: What the split is called.
+        where: The name of the split.
     """
     there = set(examples.labels)
     missing = [label for i, label in enumerate(labels) if i not in there]
@@ -69,12 +69,12 @@ def missing_class_notes(labels: Sequence[str], examples: Examples, where: str) -
 
 
 def times(count: int) -> str:
-    """Return how often something is there, in words."""
+    """Return a count in words, such as once."""
     return "once" if count == 1 else f"{count:,} times"
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the first few names, with commas between them."""
+    """Return the first few names, joined by commas."""
     shown = [n if n == n.strip() and n.isprintable() else repr(n) for n in names[:_SHOWN]]
     return ", ".join(shown) + (", …" if len(names) > _SHOWN else "")
 
@@ -100,7 +100,7 @@ def _numbers_among_names(counts: Counter[str], total: int) -> list[str]:
 
 
 def _twins(names: Sequence[str]) -> list[str]:
-    """Return a note for every group of classes that are spelt differently and may be one."""
+    """Return a note for every group of classes that may be one class in different spellings."""
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[_plainly(name)].append(name)
@@ -119,7 +119,7 @@ def _plainly(name: str) -> str:
 
 
 def _several_in_one(names: Sequence[str]) -> list[str]:
-    """Return a note where labels look as if there were several in a cell, or a decimal comma."""
+    """Return a note if labels look like several in one cell, or have a decimal comma."""
     lists = [name for name in names if re.fullmatch(r"\[.*\]|\(.*,.*\)|\{.*\}", name.strip())]
     for mark in _SEPARATORS:
         parts = {name: [p.strip() for p in name.split(mark) if p.strip()] for name in names}

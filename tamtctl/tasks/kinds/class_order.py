@@ -1,7 +1,7 @@
-"""The last layer of a task's head, and which of its rows is which class.
+"""The last layer of a task's head, and which of its rows stands for which class.
 
-A checkpoint names its classes in ``id2label``, in an order of its own. A head that is used, or
-trained on, gets its rows in the order of the task, so that names and rows agree.
+A checkpoint names its classes in ``id2label``, in an order of its own. The rows of a head that is
+used or trained further are put in the order of the task's classes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ UNNAMED = "the checkpoint does not name its classes; they are taken in the task'
 
 @dataclass(frozen=True)
 class ClassOrder:
-    """Where a checkpoint has the classes of a task.
+    """The order of a task's classes in a checkpoint.
 
     Attributes:
-        rows: Class of the task → its row in the checkpoint's head.
-        are_named: Whether the checkpoint names its classes; else its order is taken for the task's.
+        rows: For each class of the task, its row in the checkpoint's head.
+        are_named: Whether the checkpoint names its classes; else the task's order is assumed.
     """
 
     rows: tuple[int, ...]
@@ -36,12 +36,12 @@ class ClassOrder:
 
     @classmethod
     def of(cls, config: PreTrainedConfig, labels: Sequence[str]) -> ClassOrder | None:
-        """Return the order of a task's classes in a checkpoint, None if its classes are others."""
+        """Return the order of a task's classes in a checkpoint, None if it has other classes."""
         names = class_names(config)
         ids = [int(i) for i in config.id2label or {}]
         if len(names) != len(labels) or sorted(ids) != list(range(len(ids))):
             return None
-        for spelt in (str, _plainly):  # as they are, else whatever the case
+        for spelt in (str, _plainly):  # exactly, else without regard to case
             own, wanted = [spelt(name) for name in names], [spelt(label) for label in labels]
             if set(own) == set(wanted) and len(set(own)) == len(own):
                 return cls(tuple(own.index(label) for label in wanted), are_named=True)
@@ -51,10 +51,9 @@ class ClassOrder:
 
 
 def class_names(config: PreTrainedConfig) -> list[str]:
-    """Return the classes of a checkpoint, by their ids.
+    """Return the names of a checkpoint's classes, in the order of their ids.
 
-    By default they are called LABEL_0 and so on; then those of ``label2id`` count, if they have
-    names.
+    If ``id2label`` has only the default names LABEL_0 and so on, ``label2id`` may have better ones.
     """
     names = [str(label) for _, label in sorted((config.id2label or {}).items())]
     if all(re.fullmatch(r"label_\d+", name.lower()) for name in names):
@@ -69,7 +68,7 @@ def _plainly(name: str) -> str:
 
 
 def disagreement(config: PreTrainedConfig) -> list[str]:
-    """Return a note on a checkpoint that says in two ways which row of its head is which class."""
+    """Return a note if a checkpoint's ``id2label`` and ``label2id`` contradict each other."""
     rows = {str(label): int(i) for i, label in (config.id2label or {}).items()}
     others = {str(label): int(i) for label, i in (config.label2id or {}).items()}
     if rows.keys() != others.keys() or rows == others:
@@ -78,10 +77,10 @@ def disagreement(config: PreTrainedConfig) -> list[str]:
 
 
 def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
-    """Return name and module of the linear layer that gives a model's output.
+    """Return name and module of the linear layer that computes a model's output.
 
     Raises:
-        ModelError: Its head ends in something else.
+        ModelError: The head does not end in a linear layer.
     """
     prefix, base = model.base_model_prefix + ".", base_encoder(model)
     linear = [
@@ -98,7 +97,7 @@ def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
 
 
 def reorder(model: PreTrainedModel, order: ClassOrder, labels: Sequence[str]) -> None:
-    """Put the rows of a head in the order of the task's classes, and name them so."""
+    """Put the rows of a head in the order of the task's classes, and name the classes."""
     _, layer = output_layer(model)
     rows = list(order.rows)
     with torch.no_grad():

@@ -26,7 +26,7 @@ from tamtctl.tasks.kinds.plain_labels import plain_label
 from tamtctl.tasks.task import Task
 
 _MAX_CLASSES = 1000
-_MOST_NAMED = 20  # classes, in a message
+_MOST_NAMED = 20  # classes that a message names, at most
 
 
 class Code(TaskKind):
@@ -34,11 +34,11 @@ class Code(TaskKind):
 
     @property
     def no_label(self) -> int:
-        """The id of any class."""
+        """The id of the first class, as any class will do."""
         return 0
 
     def label(self, place: str, value: Any, texts: tuple[Any, ...]) -> int:
-        """Return a class id; GLUE's files hold names or ids, a user's own are names throughout."""
+        """Return a class id; GLUE's files hold names or ids, a user's own files only names."""
         name, labels = str(plain_label(place, value)), self.task.labels
         if name in labels:
             return labels.index(name)
@@ -63,7 +63,7 @@ class Code(TaskKind):
                 "use --label-kind regression for numbers, or another --label-column"
             )
         are_numbers = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
-        # Also of names that are the same number, such as 1 and 01, the order is never the set's.
+        # The name decides between equal numbers such as 1 and 01, so that the order is fixed.
         order = sorted(names, key=lambda name: (int(name) if are_numbers else 0, name))
         return replace(self.task, labels=tuple(order))
 
@@ -84,7 +84,7 @@ class Code(TaskKind):
         return label
 
     def head(self) -> dict[str, Any]:
-        """Return the names of the classes, and that one of them is chosen."""
+        """Return the names of the classes, and that each text has one."""
         return {
             "id2label": dict(enumerate(self.task.labels)),
             "label2id": {label: i for i, label in enumerate(self.task.labels)},
@@ -135,12 +135,12 @@ class Code(TaskKind):
         return {name: float(functions[name](predicted, wanted)) for name in self.task.metrics}
 
     def constant(self, examples: Examples) -> str:
-        """Return the most frequent class; of several that are as frequent, the task's first."""
+        """Return the most frequent class; of equally frequent ones, the task's first."""
         counts: Counter[int] = Counter(examples.labels)
         return self.task.labels[min(counts, key=lambda label: (-counts[label], label))]
 
     def known_constant(self, value: Any) -> str | None:
-        """Return a class of the task."""
+        """Return the value if it is a class of the task, else None."""
         return value if isinstance(value, str) and value in self.task.labels else None
 
     def constant_loss(self, features: Features) -> float:
@@ -161,6 +161,6 @@ class Code(TaskKind):
 
 
 def _accuracy(counts: Tensor) -> Tensor:
-    """Divide in float64: torchmetrics does so in float32, and its 19 of 40 are no 0.475."""
+    """Return the accuracy, divided in float64: in float32, torchmetrics' 19 / 40 is not 0.475."""
     right, examples = counts[0], counts[-1]
     return right.double() / examples

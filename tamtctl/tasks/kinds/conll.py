@@ -1,7 +1,7 @@
-"""Sentences in CoNLL's columns: a word a line, its tag in the last column, a blank line between.
+"""Reading CoNLL files: a word a line, its tag in the last column, a blank line after a sentence.
 
-What stands between columns is a tab in lines that have one, else spaces. ``-DOCSTART-`` lines, and
-lines with ``# `` before a sentence that are no row of the table, are no words.
+Columns are separated by tabs in lines that have one, else by spaces. ``-DOCSTART-`` lines are
+skipped, and so are comments: lines before a sentence that begin with ``# `` and are no row.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class TaggedSentence:
 
     Attributes:
         line: The number of its first line, from 1.
-        words: In order.
-        tags: What the last column has for each, where there are two columns or more.
+        words: Its words, in order.
+        tags: The last column of each word, if there are two columns or more.
     """
 
     line: int
@@ -37,11 +37,11 @@ def read_columns(file: Path, *, with_tags: bool) -> Iterator[TaggedSentence]:
     """Yield the sentences of a file in CoNLL's columns.
 
     Args:
-        file: Plain or compressed.
-        with_tags: Whether there must be tags.
+        file: The file, plain or compressed.
+        with_tags: Whether every word must have a tag.
 
     Raises:
-        TaskError: A line has other columns than the first one; the message names it.
+        TaskError: A line has another number of columns than the first; the message names it.
     """
     wanted, sentence = 0, TaggedSentence(0)
     for number, line in enumerate(read_lines(file), start=1):
@@ -62,14 +62,14 @@ def read_columns(file: Path, *, with_tags: bool) -> Iterator[TaggedSentence]:
 
 
 def ends_in_tags(file: Path, tags: frozenset[str]) -> bool:
-    """Tell whether every line of a text that is not blank ends in a column with one of the tags."""
+    """Return whether the last column of every line that is not blank is one of the tags."""
     rows = [cells for line in read_lines(file) if any(cells := _cells(line))]
     rows = [cells for cells in rows if cells[0] != _DOCUMENT]
     return bool(rows) and all(len(cells) > 1 and cells[-1] in tags for cells in rows)
 
 
 def _cells(line: str) -> list[str]:
-    """Return the columns of a line; of white space, only tabs and spaces stand between them."""
+    """Return the columns of a line; only tabs and spaces separate them, no other white space."""
     if "\t" in line:
         return [cell.strip(" \r") for cell in line.rstrip(" \r").split("\t")]
     return re.split(" +", line.strip(" \r"))
@@ -89,7 +89,7 @@ def _check(file: Path, number: int, cells: list[str], wanted: int, *, with_tags:
 
 
 def _checked(file: Path, sentence: TaggedSentence) -> TaggedSentence:
-    """Refuse words that are their own numbers, as CoNLL-U and others have in the first column."""
+    """Return the sentence; refuse one whose first column numbers the words, as in CoNLL-U."""
     words = sentence.words
     if len(words) > 2 and words == [str(i) for i in range(1, len(words) + 1)]:
         raise TaskError(

@@ -1,4 +1,4 @@
-"""The unit in which numbers are trained on, and how a head says them in their own."""
+"""The scale in which numbers are trained on, and folding it into a head."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from transformers import PreTrainedModel
 from tamtctl.foundations.errors import TaskError
 from tamtctl.tasks.kinds.class_order import output_layer
 
-# Labels that vary so little, for their size or at all, that float32 blurs them; or that it cannot
-# hold.
+# Least deviation of labels as a share of the largest one, and at all, that float32 can tell apart;
+# and the largest label that it can hold.
 _LEAST_DEVIATION, _LEAST_DIFFERENCE, LARGEST_LABEL = 1e-5, 1e-30, 1e30
-# So many standard deviations a head's constant may be off: further, it says other numbers.
+# A head whose bias is more standard deviations off the labels is one for other numbers.
 _FARTHEST_START = 3.0
 
 
 @dataclass(frozen=True)
 class LabelScale:
-    """Mean and standard deviation of the training labels, which a model is trained without.
+    """Mean and standard deviation of the training labels, for training on standardised labels.
 
     Attributes:
-        mean: Is subtracted from a label, in the label's unit.
-        deviation: A label is then divided by it, in the label's unit.
+        mean: The mean, in the unit of the labels.
+        deviation: The standard deviation (n), in the unit of the labels; 1 if all are equal.
     """
 
     mean: float
@@ -38,7 +38,7 @@ class LabelScale:
         """Return the scale of the training labels.
 
         Raises:
-            TaskError: They are too large or too small for a model's numbers, or too much alike.
+            TaskError: The labels are too large for float32, or too much alike.
         """
         values = torch.tensor(list(labels), dtype=torch.float64)
         mean, deviation = float(values.mean()), float(values.std(correction=0))
@@ -58,14 +58,14 @@ class LabelScale:
         return ((labels.double() - self.mean) / self.deviation).float()
 
     def fold_into(self, model: PreTrainedModel) -> None:
-        """Let a model that was trained on standardised labels say the labels themselves."""
+        """Change a head that was trained on standardised labels so that it outputs the labels."""
         _, layer = output_layer(model)
         with torch.no_grad():
             layer.weight.mul_(self.deviation)
             layer.bias.copy_(layer.bias.double() * self.deviation + self.mean)
 
     def take_out_of(self, model: PreTrainedModel) -> bool:
-        """Undo `fold_into`, unless the head says numbers far from the labels; return whether."""
+        """Undo `fold_into` and return True; False if the head's numbers are far from the labels."""
         _, layer = output_layer(model)
         start = (layer.bias.double() - self.mean) / self.deviation
         if float(start.detach().abs().max()) > _FARTHEST_START:
@@ -77,9 +77,9 @@ class LabelScale:
 
 
 def exact_output(model: PreTrainedModel) -> RemovableHandle:
-    """Let a model's last layer compute in float32, until the handle is removed.
+    """Make a model's last layer compute in float32, until the handle is removed.
 
-    In half precision a year or a price would be rounded to the next ten or hundred.
+    In half precision, a year or a price would be rounded to tens or hundreds.
     """
     _, layer = output_layer(model)
 

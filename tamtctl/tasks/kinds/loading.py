@@ -1,4 +1,4 @@
-"""Loading an encoder under the head of a task: the checkpoint's own where it fits, or a new one."""
+"""Loading an encoder with the head of a task: the checkpoint's own if it fits, else a new one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.table import KINDS
 from tamtctl.tasks.task import Task
 
-# What a head's outputs are to transformers, in words.
+# ``problem_type`` of a configuration → what the head's outputs are, in words.
 _MEANINGS = {
     "single_label_classification": "one class of several",
     "multi_label_classification": "any number of classes at once",
@@ -40,20 +40,20 @@ def load_for_training(
     scale: LabelScale | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> tuple[PreTrainedModel, set[str]]:
-    """Load an encoder under a head for the task: the checkpoint's own if it is one, else a new one.
+    """Load an encoder with a head for the task: the checkpoint's own if it fits, else a new one.
 
     Args:
         task: The task.
         name: ``nano``, a folder or a Hub id.
         revision: Branch, tag or commit on the Hub.
-        scale: In which the labels are trained on, of tasks of numbers; None: as they are.
-        note: Is told what a person should know of the head.
+        scale: The scale of numeric labels in training; None: they are not scaled.
+        note: Is given notes on the head.
 
     Returns:
         The model, and the names of its parameters that are random.
 
     Raises:
-        ModelError: It cannot be loaded.
+        ModelError: The model cannot be loaded.
     """
     config = load_config(name, revision)
     auto, head = _auto(task), kind_of(task).head()
@@ -95,18 +95,18 @@ def load_fine_tuned(
     revision: str | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> PreTrainedModel:
-    """Load a checkpoint that has been fine-tuned on a task of the kind and the classes of ``task``.
+    """Load a checkpoint that was fine-tuned on a task of the kind and the classes of ``task``.
 
-    The rows of its head are in the order of the task's classes, whatever the checkpoint's is.
+    The rows of its head are put in the order of the task's classes.
 
     Args:
         task: The task.
         name: A folder or a Hub id.
         revision: Branch, tag or commit on the Hub.
-        note: Is told what a person should know of the head.
+        note: Is given notes on the head.
 
     Raises:
-        ModelError: It cannot be loaded, or has another head, or none.
+        ModelError: The checkpoint cannot be loaded, or has another head, or none.
     """
     config = load_config(name, revision)
     head = kind_of(task).head()
@@ -143,12 +143,12 @@ def load_fine_tuned(
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:
-    """Return names with commas between them, the first few of many."""
+    """Return names joined by commas, at most the first ``most``."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def _auto(task: Task) -> Any:
-    """Return transformers' class that loads any encoder under the head of a task."""
+    """Return the Auto class of transformers for the head of a task."""
     return getattr(transformers, f"AutoModel{KINDS[task.kind].head}")
 
 
@@ -157,10 +157,10 @@ def _has_head_of(task: Task, config: PreTrainedConfig) -> bool:
 
 
 def _what(task: Task, config: PreTrainedConfig, is_of_numbers: bool) -> str:
-    """Return what a checkpoint's head tells apart, in words."""
+    """Return what a checkpoint's head predicts, in words."""
     if not _has_head_of(task, config):
         return f"another kind of task ({(config.architectures or ['?'])[0]})"
-    is_choice = config.problem_type == "single_label_classification"  # then of these classes:
+    is_choice = config.problem_type == "single_label_classification"  # then the classes are named
     if not is_choice and (other := _other_use(task, config)):
         return other
     if config.num_labels == 1 and class_names(config) == ["LABEL_0"]:
@@ -169,7 +169,7 @@ def _what(task: Task, config: PreTrainedConfig, is_of_numbers: bool) -> str:
 
 
 def _other_use(task: Task, config: PreTrainedConfig) -> str | None:
-    """Return what the outputs of a head mean, where that is not what the task asks."""
+    """Return what the outputs of a head mean, if not what the task needs; else None."""
     meaning = config.problem_type
     if not meaning or meaning == kind_of(task).head().get("problem_type"):
         return None
@@ -177,6 +177,6 @@ def _other_use(task: Task, config: PreTrainedConfig) -> str | None:
 
 
 def _is_of_another_kind(task: Task, config: PreTrainedConfig) -> bool:
-    """Tell whether a checkpoint has the head of another kind on the shelf."""
+    """Return whether a checkpoint has the head of another kind of task."""
     others = {kind.head for kind in KINDS.values()} - {KINDS[task.kind].head}
     return (config.architectures or [""])[0].endswith(tuple(others))

@@ -1,6 +1,6 @@
-"""Metrics of predictions, and how sure they are: the same for every kind of task.
+"""Metrics of predictions with their standard errors, for every kind of task.
 
-`torchmetrics` is imported where it is used: that takes seconds, which a run should not begin with.
+Importing `torchmetrics` takes seconds, so the functions that use it do it.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.task import Task
 
-MIN_EXAMPLES = 30  # fewer do not tell how sure a metric is: it has no standard error
+MIN_EXAMPLES = 30  # with fewer, a metric has no standard error
 RESAMPLES = 200  # give a standard error to within 5 %
 
 
 def metrics(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
-    """Return every metric of a task.
+    """Return metric → its value, for every metric of a task.
 
     Args:
         task: Names the metrics; its kind computes them.
         predictions: One for each example.
-        examples: What was to be predicted.
+        examples: The examples with their labels.
 
     Raises:
-        UsageError: The kind does not compute a metric that its row promises.
+        UsageError: The kind does not compute a metric that its row lists.
     """
     found = kind_of(task).metrics(predictions, examples)
     if missing := [name for name in task.metrics if name not in found]:
@@ -43,10 +43,10 @@ def metrics(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[
 def standard_errors(
     task: Task, predictions: Sequence[Any], examples: Examples
 ) -> dict[str, float | None]:
-    """Return the standard error of every metric: what another dev set of this size would change.
+    """Return metric → its standard error over dev sets of this size.
 
-    It is the bootstrap's, over fixed resamples, for most metrics are no means over examples. It is
-    None where there are too few examples to tell.
+    It is a bootstrap over fixed resamples, as most metrics are no means over examples. It is None
+    with fewer than `MIN_EXAMPLES` units.
     """
     if kind_of(task).units(examples) < MIN_EXAMPLES:
         return dict.fromkeys(task.metrics)
@@ -57,12 +57,10 @@ def standard_errors(
 def resampled_metrics(
     task: Task, predictions: Sequence[Any], examples: Examples, resamples: int = RESAMPLES
 ) -> dict[str, NDArray[np.float64]]:
-    """Return every metric on resamples of the examples, (resamples,), drawn with replacement.
+    """Return metric → its value on each resample of the examples, shape (resamples,).
 
-    Where examples hang together, what is drawn is the kind's units of them.
-
-    The resamples depend on nothing but their number and that of the examples: any two checkpoints
-    are measured on the same ones.
+    The units of the kind (examples, or groups of them) are drawn with replacement. The draws depend
+    only on the numbers of resamples and units, so that all checkpoints are measured on the same.
     """
     generator = np.random.Generator(np.random.Philox(key=0))
     kind = kind_of(task)
@@ -72,15 +70,15 @@ def resampled_metrics(
 
 
 def correlation(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Let the correlation with a constant be 0: it is undefined, and torchmetrics makes one up.
+    """Return the function with 0 as the correlation with a constant, which is undefined.
 
-    A model that always says the same is the usual failure, for which scikit-learn gives 0. Labels
-    that are all the same occur in resamples only.
+    The usual case is a failed model that always predicts the same; scikit-learn has 0 for it, too,
+    and torchmetrics an arbitrary number. Labels that are all equal occur in resamples only.
     """
 
     def found(predicted: Tensor, wanted: Tensor) -> Tensor:
         is_constant = (predicted == predicted[0]).all() or (wanted == wanted[0]).all()
-        with warnings.catch_warnings():  # of predictions that hardly vary, which a run says itself
+        with warnings.catch_warnings():  # that predictions hardly vary, which a run reports itself
             warnings.simplefilter("ignore", UserWarning)
             return torch.zeros(()) if is_constant else function(predicted, wanted)
 
@@ -88,7 +86,7 @@ def correlation(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tenso
 
 
 def label_entropy(labels: Tensor) -> float:
-    """Return the entropy of a column of labels, (n,), in nats."""
+    """Return the entropy of labels, shape (n,), in nats."""
     _, counts = torch.unique(labels, return_counts=True)
     shares = counts.double() / counts.sum()
     return max(0.0, -float((shares * shares.log()).sum()))

@@ -15,11 +15,11 @@ def plain_label(place: str, value: Any) -> Any:
     """Return a cell that is a name or a number.
 
     Args:
-        place: Where it is from, for messages.
+        place: Where the cell is from, for messages.
         value: The cell.
 
     Raises:
-        TaskError: It is neither.
+        TaskError: The cell is neither, or a number that is not finite.
     """
     is_infinite = isinstance(value, float) and not np.isfinite(value)  # or NaN
     if is_infinite or not isinstance(value, str | Number):
@@ -31,7 +31,7 @@ def plain_label(place: str, value: Any) -> Any:
 
 
 def as_number(value: Any) -> float:
-    """Return the number that a cell holds or spells, NaN if it is none."""
+    """Return the number in a cell, also one written as text; NaN if there is none."""
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Asking a model for predictions, batch by batch."""
+"""Running a model on examples, batch by batch, for its predictions."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def predict(
     autocast: Autocast,
     scale: LabelScale | None = None,
 ) -> Predictions:
-    """Return what a model says of each example, in their order, without dropout.
+    """Return a model's predictions for examples, in their order, without dropout.
 
     Args:
-        task: What the model is fine-tuned on.
-        model: On its device.
-        examples: To predict.
-        encoded: What the kind made of the examples.
-        batch_size: Examples at once.
-        autocast: For the forward pass.
-        scale: In which the model was trained, if its head does not undo it yet.
+        task: The task that the model is fine-tuned on.
+        model: The model, on its device.
+        examples: The examples.
+        encoded: The examples as the kind encoded them.
+        batch_size: Examples in a batch.
+        autocast: The precision context of the forward pass.
+        scale: The scale of the labels in training, if the head's outputs are still in it.
 
     Raises:
         DivergedError: The model's outputs are NaN or infinite.

@@ -23,8 +23,8 @@ from tamtctl.tasks.kinds.label_scale import LARGEST_LABEL, LabelScale, exact_out
 from tamtctl.tasks.kinds.metrics import correlation
 from tamtctl.tasks.kinds.plain_labels import as_number, plain_label
 
-_ENOUGH_OTHERS, _FAR = 8, 20.0  # labels; times their deviation that a label brings it to
-_ALIKE = 100  # predictions that vary so many times less than the labels are the same number
+_ENOUGH_OTHERS, _FAR = 8, 20.0  # other labels; growth of the deviation by one label
+_ALIKE = 100  # times less deviation than the labels have makes predictions the same
 
 
 class Code(TaskKind):
@@ -32,7 +32,7 @@ class Code(TaskKind):
 
     @property
     def no_label(self) -> float:
-        """Any number."""
+        """0, as any number will do."""
         return 0.0
 
     def label(self, place: str, value: Any, texts: tuple[Any, ...]) -> float:
@@ -50,7 +50,7 @@ class Code(TaskKind):
 
     @classmethod
     def looks_like(cls, values: Sequence[Any]) -> bool:
-        """Tell whether all labels are numbers, and not all of them whole."""
+        """Return whether all labels are numbers, and not all of them whole."""
         try:
             numbers = [float(value) for value in values if not isinstance(value, bool)]
         except (TypeError, ValueError):
@@ -58,7 +58,7 @@ class Code(TaskKind):
         return any(not number.is_integer() for number in numbers)
 
     def label_notes(self, examples: Examples, where: str) -> list[str]:
-        """Return notes on labels that are hardly numbers on one scale."""
+        """Return notes on labels that may not be numbers on one scale."""
         return number_notes(examples.labels, where)
 
     def label_summary(self, examples: Examples) -> str:
@@ -70,7 +70,7 @@ class Code(TaskKind):
         return LabelScale.of(labels)
 
     def head(self) -> dict[str, Any]:
-        """Return that there is a single output."""
+        """Return the settings of a head with a single output."""
         return {"num_labels": 1, "problem_type": "regression"}
 
     def encode(self, inputs: TextInputs, examples: Examples) -> Encoded:
@@ -117,7 +117,7 @@ class Code(TaskKind):
         return statistics.fmean(examples.labels)
 
     def known_constant(self, value: Any) -> float | None:
-        """Return a number that could be a label."""
+        """Return the value as a number if it could be a label, else None."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return float(value) if is_number and abs(value) < LARGEST_LABEL else None
 
@@ -126,7 +126,7 @@ class Code(TaskKind):
         return float(features.labels.double().var(correction=0))
 
     def are_alike(self, predictions: Sequence[Any], examples: Examples) -> bool:
-        """Tell whether the numbers vary by less than a hundredth of the labels' deviation."""
+        """Return whether predictions deviate by less than a hundredth of the labels' deviation."""
         wanted = statistics.pstdev(examples.labels)
         return bool(statistics.pstdev(predictions) < max(wanted, 1e-30) / _ALIKE)
 
@@ -136,7 +136,7 @@ def number_notes(labels: Sequence[float], where: str) -> list[str]:
 
     Args:
         labels: The labels of a split.
-        where: What the split is called.
+        where: The name of the split.
     """
     if len(set(labels)) == 1:
         return [f"every {where} label is {labels[0]:g}"]
@@ -153,7 +153,7 @@ def number_notes(labels: Sequence[float], where: str) -> list[str]:
 
 
 def _far_note(labels: Sequence[float], where: str) -> list[str]:
-    """Return a note on a single label that is so far from the others that it decides the scale."""
+    """Return a note on a single label that is so far off that the others look alike."""
     values = np.array(labels)
     farthest = int(np.abs(values - np.median(values)).argmax())
     others = np.delete(values, farthest)

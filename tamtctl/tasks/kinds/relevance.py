@@ -1,12 +1,12 @@
 """Relevance: how well a passage answers a query, from a pair of texts (a reranker).
 
-The model has a single output, and its sigmoid is trained on the grade as a share of the highest one
-(Nogueira and Cho 2019, with one logit instead of two), as a ``CrossEncoder`` of
-sentence-transformers has it, which loads the checkpoint. A regression on pairs differs: its output
-is the label itself, in the label's unit, and a sigmoid of that means nothing.
+The model has a single output. Its sigmoid is trained on the grade as a share of the highest grade
+(Nogueira and Cho 2019, with one logit instead of two). A ``CrossEncoder`` of sentence-transformers
+works like this, too, and loads the checkpoint. In a regression on pairs the output is the label
+itself, so a sigmoid of it would mean nothing.
 
-Metrics are of the order of each query's passages; they are means over the queries whose passages
-have different grades, and queries are what is resampled for their standard errors.
+Metrics judge the order of each query's passages. They are means over the queries whose passages
+have different grades; for standard errors, queries are resampled.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.plain_labels import as_number, plain_label
 from tamtctl.tasks.task import Task
 
-_TOP = 10  # passages of a query that count
-_ALIKE = 1e-3  # scores between 0 and 1 that are not further apart are the same
+_TOP = 10  # passages of a query that metrics look at
+_ALIKE = 1e-3  # predictions between 0 and 1 that differ by less are the same
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Judgement:
     """How relevant a passage is to its query.
 
     Attributes:
-        grade: From 0 to the task's highest.
-        query: Its text: passages of one query are ranked among each other.
+        grade: From 0 to the highest grade of the task.
+        query: The text of the query; passages are ranked within each query.
     """
 
     grade: float
@@ -54,13 +54,13 @@ class Judgement:
 
 
 class Code(TaskKind):
-    """A score between 0 and 1 for each pair, from a sequence classifier with a single output."""
+    """A relevance between 0 and 1 for each pair, from a sequence classifier with one output."""
 
     drawn = "queries"
 
     @property
     def no_label(self) -> Judgement:
-        """Not relevant to any query."""
+        """Grade 0 for no query."""
         return Judgement(0.0, "")
 
     @property
@@ -78,7 +78,7 @@ class Code(TaskKind):
         return Judgement(grade, texts[0])
 
     def own_value(self, place: str, value: Any) -> float:
-        """Return a grade, whatever the highest is."""
+        """Return a grade, before the highest one is known."""
         grade = as_number(plain_label(place, value))
         if not 0 <= grade < math.inf:
             raise TaskError(
@@ -97,13 +97,13 @@ class Code(TaskKind):
         return replace(self.task, label_range=(0.0, max(grades)))
 
     def obstacle(self, examples: Examples) -> str | None:
-        """Return a clause if no query has passages that can be put in order."""
+        """Return a clause if no query has passages of different grades, else None."""
         if any(map(_can_be_ordered, _queries(examples.labels).values())):
             return None
         return "no dev query has passages of different grades, and the metrics are of their order"
 
     def label_notes(self, examples: Examples, where: str) -> list[str]:
-        """Return a note on queries that do not count."""
+        """Return a note on queries that metrics leave out, as all grades are the same."""
         queries = list(_queries(examples.labels).values())
         alike = sum(not _can_be_ordered(grades) for grades in queries)
         if where.startswith("training") or not alike:
@@ -122,18 +122,18 @@ class Code(TaskKind):
         return label.grade
 
     def kept_together(self, texts: Sequence[list[Any]]) -> Sequence[list[str]]:
-        """Return the queries: passages of one must not be parted."""
+        """Return the queries: a split keeps the passages of one together."""
         return texts[:1]
 
     def head(self) -> dict[str, Any]:
-        """Return that there is a single output, whose sigmoid is the score."""
+        """Return the settings of a head with a single output, whose sigmoid is the relevance."""
         return {
             "num_labels": 1,
-            "problem_type": "multi_label_classification",  # transformers: a sigmoid of each output
+            "problem_type": "multi_label_classification",  # a sigmoid of each output
         }
 
     def settings_for_others(self) -> dict[str, Any]:
-        """Return how a ``CrossEncoder`` makes a score of the output."""
+        """Return the settings by which a ``CrossEncoder`` applies the sigmoid."""
         return {HEAD_SETTINGS: {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}
 
     def encode(self, inputs: TextInputs, examples: Examples) -> Encoded:
@@ -154,8 +154,8 @@ class Code(TaskKind):
         outputs: Iterable[tuple[TaskBatch, Any]],
         scale: LabelScale | None,
     ) -> Predictions:
-        """Return the score of each pair, without a confidence."""
-        scores = torch.empty(len(examples), dtype=torch.float64)  # sigmoids near 1 differ, too
+        """Return the relevance of each pair, without a confidence."""
+        scores = torch.empty(len(examples), dtype=torch.float64)  # tells sigmoids near 1 apart
         for batch, output in outputs:
             scores[batch.rows] = output.logits.squeeze(1).double().sigmoid().cpu()
         return Predictions(scores.tolist(), [None] * len(examples))
@@ -163,27 +163,27 @@ class Code(TaskKind):
     def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
         """Return nDCG@10 and the reciprocal rank within 10: means over queries, by `torchmetrics`.
 
-        Equal scores of a query are ranked as an average over their orders in nDCG, and with the
-        least relevant first in the reciprocal rank.
+        Where passages of a query have equal predictions, nDCG takes the mean over their orders, and
+        the reciprocal rank puts the least relevant first.
         """
         table = self._of_each_query(predictions, examples)
         return {name: _mean(values) for name, values in table.items()}
 
     def units(self, examples: Examples) -> int:
-        """Return how many queries have an order to find."""
+        """Return the number of queries whose passages have different grades."""
         return sum(map(_can_be_ordered, _queries(examples.labels).values()))
 
     def resampled_metrics(
         self, predictions: Sequence[Any], examples: Examples, draws: Sequence[NDArray[np.int64]]
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the means over the queries of each resample."""
+        """Return the metrics as means over the queries of each resample."""
         table = self._of_each_query(predictions, examples)
         return {n: np.array([_mean(v[rows]) for rows in draws]) for n, v in table.items()}
 
     def _of_each_query(
         self, predictions: Sequence[Any], examples: Examples
     ) -> dict[str, NDArray[np.float64]]:
-        """Return every metric of each query that has an order to find, (queries,)."""
+        """Return metric → its value for each query with different grades, shape (queries,)."""
         from torchmetrics.functional import retrieval
 
         found: dict[str, list[float]] = {name: [] for name in ("ndcg@10", "mrr@10")}
@@ -192,7 +192,7 @@ class Code(TaskKind):
             if not _can_be_ordered(grades):
                 continue
             gains = torch.from_numpy(grades.copy())
-            # torchmetrics computes in float32, in which scores near 1 would be equal.
+            # Ranks, as torchmetrics computes in float32, in which values near 1 would be equal.
             places = torch.from_numpy(np.unique(scores, return_inverse=True)[1]).float()
             worst = torch.from_numpy(np.lexsort((-grades, scores)).argsort() + 1.0)
             ndcg = retrieval.retrieval_normalized_dcg(places, gains, _TOP)
@@ -207,7 +207,7 @@ class Code(TaskKind):
         return statistics.fmean(label.grade for label in examples.labels) / self._highest
 
     def known_constant(self, value: Any) -> float | None:
-        """Return a score."""
+        """Return the value as a number if it is one from 0 to 1, else None."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return float(value) if is_number and 0 <= value <= 1 else None
 
@@ -217,7 +217,7 @@ class Code(TaskKind):
         return float(F.binary_cross_entropy(mean, mean))
 
     def are_alike(self, predictions: Sequence[Any], examples: Examples) -> bool:
-        """Tell whether no two scores differ by more than a thousandth."""
+        """Return whether all predictions differ by less than a thousandth."""
         return bool(max(predictions) - min(predictions) < _ALIKE)
 
     def label_to_json(self, label: Judgement) -> dict[str, Any]:
@@ -232,7 +232,7 @@ class Code(TaskKind):
 def _queries(
     labels: Sequence[Judgement], scores: Sequence[float] | None = None
 ) -> Mapping[str, list[Any]]:
-    """Return query → the grades of its passages, or pairs of grade and score, in their order."""
+    """Return query → grades of its passages, or with ``scores`` pairs of grade and prediction."""
     found: defaultdict[str, list[Any]] = defaultdict(list)
     for number, label in enumerate(labels):
         found[label.query].append((label.grade, scores[number]) if scores else label.grade)
@@ -244,5 +244,5 @@ def _can_be_ordered(grades: Sequence[float] | NDArray[np.float64]) -> bool:
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Return the mean, 0 if there is nothing, as of correlations with a constant."""
+    """Return the mean; 0 if there are no values, like the correlation with a constant."""
     return float(values.mean()) if len(values) else 0.0

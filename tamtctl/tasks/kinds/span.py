@@ -27,7 +27,7 @@ from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.metrics import label_entropy
 from tamtctl.tasks.kinds.windows import Windows, span_windows
 
-# SQuAD's n-best search: so many starts and ends of each window, and so many tokens at most.
+# SQuAD's n-best search: starts and ends tried in each window, and tokens of an answer at most.
 _N_BEST, _LONGEST_ANSWER = 20, 30
 
 
@@ -42,7 +42,7 @@ class Code(TaskKind):
         return Answers((), ())
 
     def label(self, place: str, value: Any, texts: tuple[Any, ...]) -> Answers:
-        """Return the accepted answers, each of which stands in the context, the second text."""
+        """Return the accepted answers, each of which must be in the context (the second text)."""
         try:
             answers = tuple(str(text) for text in value["text"])
             starts = tuple(int(start) for start in value["answer_start"])
@@ -67,15 +67,15 @@ class Code(TaskKind):
         return read_articles(file)
 
     def label_summary(self, examples: Examples) -> str:
-        """Return that labels are answers cut from the context."""
+        """Return the phrase that labels are answers cut from the context."""
         return "answers in the text"
 
     def kept_together(self, texts: Sequence[list[Any]]) -> Sequence[list[str]]:
-        """Return the contexts: questions on one of them must not be parted."""
+        """Return the contexts: a split keeps the questions on one together."""
         return texts[1:]
 
     def encode(self, inputs: TextInputs, examples: Examples) -> Windows:
-        """Return the windows of the questions' contexts."""
+        """Return the questions with the windows of their contexts."""
         questions, contexts = examples.texts
         windows = span_windows(
             questions,
@@ -104,9 +104,9 @@ class Code(TaskKind):
         outputs: Iterable[tuple[TaskBatch, Any]],
         scale: LabelScale | None,
     ) -> Predictions:
-        """Return the best span of all windows of each question, cut from the context as it stands.
+        """Return the text of the best span in all windows of each question, and its logits' sum.
 
-        A context without any token has an empty answer, and no confidence.
+        For a context without any token the answer is empty, and the confidence None.
         """
         assert isinstance(encoded, Windows)
         _, contexts = examples.texts
@@ -127,7 +127,7 @@ class Code(TaskKind):
         return Predictions([text for text, _ in best], [total for _, total in best])
 
     def cut_note(self, parts: Sequence[Features], more: str) -> str:
-        """Return how many questions are cut; contexts are read whole, in windows."""
+        """Return a note on how many questions are cut; contexts are read whole, in windows."""
         cut = sum(features.cut for features in parts)
         are = "questions are" if cut > 1 else "question is"
         return f"{cut:,} {are} longer than what is read of a question, and cut"
@@ -135,7 +135,7 @@ class Code(TaskKind):
     def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
         """Return ``f1`` and ``exact_match`` of SQuAD v1.1: the best over the accepted answers.
 
-        Question and answer belong together by their place: the ids of a file may repeat.
+        Predictions and examples are matched by position, as the ids of a file may repeat.
         """
         from torchmetrics.functional.text import squad
 
@@ -153,7 +153,7 @@ class Code(TaskKind):
     def resampled_metrics(
         self, predictions: Sequence[Any], examples: Examples, draws: Sequence[NDArray[np.int64]]
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the means over each resample: computing the metrics anew would be too slow."""
+        """Return the means over each resample of the examples' metrics, each computed once."""
         each = [self.metrics([p], examples.take([i])) for i, p in enumerate(predictions)]
         table = {name: np.array([one[name] for one in each]) for name in self.task.metrics}
         return {name: np.array([v[rows].mean() for rows in draws]) for name, v in table.items()}
@@ -166,7 +166,7 @@ class Code(TaskKind):
         return min(texts, key=lambda text: (-texts[text], text))
 
     def constant_loss(self, features: Features) -> float:
-        """Return the entropy of the places at which answers begin and end: their mean, in nats."""
+        """Return the mean of the entropies of the first and the last tokens of answers, in nats."""
         first, last = features.labels.unbind(1)  # (n,)
         return (label_entropy(first) + label_entropy(last)) / 2
 
@@ -175,7 +175,7 @@ class Code(TaskKind):
         return list(label.texts)
 
     def label_from_json(self, value: Any) -> Answers:
-        """Return answers whose places are not known, which metrics do not need."""
+        """Return answers without their positions, which metrics do not need."""
         return Answers(tuple(value), (0,) * len(value))
 
 
@@ -186,7 +186,7 @@ def read_articles(file: Path) -> Iterator[Record]:
         file: JSON, plain or compressed: articles, their paragraphs, and the questions on each.
 
     Raises:
-        TaskError: It is something else.
+        TaskError: The file has another format.
     """
     try:
         with reading(file), file.open("rb") as raw, open_binary(file, raw) as binary:
@@ -195,7 +195,7 @@ def read_articles(file: Path) -> Iterator[Record]:
         for article in articles:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
-                    answers = question.get("answers", [])  # of one to be answered there is none
+                    answers = question.get("answers", [])  # a question to be answered has none
                     record = {
                         "id": question.get("id"),
                         "context": paragraph["context"],
@@ -216,13 +216,13 @@ def read_articles(file: Path) -> Iterator[Record]:
 def best_span(starts: Tensor, ends: Tensor, offsets: NDArray[np.int32]) -> tuple[int, int, float]:
     """Return first token, last token and sum of the two logits of a window's best span.
 
-    Of the 20 best starts and ends, pairs that lie in the context, in order, and span at most 30
-    tokens are candidates; the one with the largest sum is best.
+    Candidates are pairs of the 20 best starts and ends that lie in the context, are in order and
+    span at most 30 tokens. The pair with the largest sum is the best.
 
     Args:
         starts: Logit of each token as a start, shape (T',) with T' ≥ T.
         ends: Logit of each token as an end, shape (T',).
-        offsets: Characters of each token, (0, 0) outside of the context, shape (T, 2).
+        offsets: First and last character of each token, (0, 0) outside the context, shape (T, 2).
     """
     outside = torch.from_numpy(offsets[:, 1] == 0)  # (T,)
     count = min(_N_BEST, int((~outside).sum()))

@@ -1,10 +1,10 @@
-"""The kinds of task, one row each, with the metrics of every kind.
+"""The shelf of kinds of task, one row each, with their metrics.
 
 Imports nothing heavy. To add a kind of task:
 
 1. Write a module with a class ``Code`` that derives from `tamtctl.tasks.kinds.base.TaskKind`: how a
    label is read, what the model reads, its loss, its predictions and its metrics.
-2. Add a row below; from another package, `register_kind(Kind(...))` before it is used.
+2. Add a row below; another package calls `register_kind(Kind(...))` before the kind is used.
 
 A `tamtctl.tasks.task.Task` of the kind is a row in `tamtctl.tasks.benchmarks.table`. Users' own
 labelled files can be of the kind with ``--label-kind`` if the row names ``own_metrics``.
@@ -20,17 +20,17 @@ from tamtctl.foundations.shelves import Row, Shelf
 from tamtctl.tasks.task import Task
 
 TABLES = (".tsv", ".jsonl", ".csv", ".parquet")  # files whose cells hold texts and labels
-NESTED = (".jsonl", ".parquet")  # of these, the ones in which a label may have parts
+NESTED = (".jsonl", ".parquet")  # those of them in which a label may be a list
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How well a model does a task, as one number.
+    """A metric of a task.
 
     Attributes:
-        name: As files and tables have it.
+        name: Its name in files and tables.
         higher_is_better: Its direction, the same for every kind that has a metric of this name.
-        needs_different_labels: It is not defined where all labels are the same.
+        needs_different_labels: Whether it is undefined if all labels are the same.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Metric:
     needs_different_labels: bool = False
 
     def rank(self, value: float) -> float:
-        """Return a number that is the higher, the better a value is."""
+        """Return the value, negated if lower is better, so that the best has the highest rank."""
         return value if self.higher_is_better else -value
 
     def gain(self, value: float, other: float) -> float:
@@ -51,17 +51,17 @@ class Kind(Row):
     """A kind of task.
 
     Attributes:
-        name: What ``--label-kind`` and ``metrics.json`` call it.
-        code: The module with its ``Code``.
+        name: Its name for ``--label-kind`` and in ``metrics.json``.
+        code: The module that defines its class ``Code``.
         summary: What a label is, in a few words.
-        head: How transformers calls a model with its head: what follows the family's name.
-        metrics: All that a task of the kind can be measured by.
-        own_metrics: Names of those of a user's own labelled files, the primary one first; empty:
-            own files cannot be of this kind.
-        columns: How many text columns its own files may have.
-        suffixes: The tables that its labels can be read from.
-        own_suffixes: Files that its code reads itself (``own_records``), besides.
-        other_names: Column as its files usually call it → as a task of one's own does by default.
+        head: The end of the class names in transformers of models with its head.
+        metrics: All metrics that a task of the kind can have.
+        own_metrics: Names of the metrics for a user's own labelled files, the primary one first;
+            empty if these cannot be of this kind.
+        columns: How many text columns a user's files may have.
+        suffixes: Suffixes of the tables that its labels can be read from.
+        own_suffixes: Suffixes of further files, which its code reads itself (``own_records``).
+        other_names: Usual name of a column in its files → default name in a user's own task.
     """
 
     summary: str
@@ -79,7 +79,7 @@ class Kind(Row):
 
 
 class _Kinds(Shelf[Kind]):
-    """The shelf of kinds: a metric's name has one direction, whatever kind has it."""
+    """The shelf of kinds; metrics of one name have the same direction in all of them."""
 
     def register(self, row: Kind) -> Kind:
         names = [metric.name for metric in row.metrics]
@@ -167,7 +167,7 @@ def register_kind(kind: Kind) -> Kind:
         kind: The row; its code is imported when it is used.
 
     Raises:
-        UsageError: The name is bad or taken, or the row contradicts itself.
+        UsageError: The name is invalid or taken, or the row contradicts itself.
     """
     return KINDS.register(kind)
 
@@ -178,12 +178,12 @@ def own_kinds() -> dict[str, Kind]:
 
 
 def usual_kind() -> str:
-    """Return the kind that labels are taken for unless they look like another."""
+    """Return the default kind, for labels that look like no other."""
     return next(iter(own_kinds()))
 
 
 def kind_of_files(suffixes: Sequence[str]) -> str | None:
-    """Return the kind that a user's own files are of, by their suffixes; None: they are tables."""
+    """Return the kind that files of these suffixes must be of; None if they are tables."""
     for name, kind in own_kinds().items():
         if any(suffix in kind.own_suffixes and suffix not in TABLES for suffix in suffixes):
             return name
@@ -191,7 +191,7 @@ def kind_of_files(suffixes: Sequence[str]) -> str | None:
 
 
 def direction(name: str) -> str:
-    """Return ``, lower is better`` for a metric of which that is so, and nothing for others.
+    """Return ``, lower is better`` for such a metric, an empty text for others.
 
     Args:
         name: The name of a metric, with the suffix of its dev split.
@@ -204,5 +204,5 @@ def direction(name: str) -> str:
 
 
 def primary_metric(task: Task) -> Metric:
-    """Return the metric that stands for a task where one number must do."""
+    """Return the primary metric of a task, which is its first one."""
     return KINDS[task.kind].metric(task.metrics[0])

@@ -1,4 +1,4 @@
-"""Words as a model reads them: the first token of each stands for the word."""
+"""Tagged words as inputs of a model: the first token of a word carries its tag."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tamtctl.data.padding import IdArray, pad_id
 from tamtctl.foundations.working import counted
 from tamtctl.models.text_inputs import TextInputs
 
-IGNORED = -100  # the label of a token that no loss is taken of, as transformers has it
+IGNORED = -100  # the label of tokens without a loss, as in transformers
 
 
 class WordFeatures(Features):
@@ -31,11 +31,11 @@ class WordFeatures(Features):
 
 @dataclass(frozen=True)
 class TaggedWords(Encoded):
-    """Sentences as a model reads them.
+    """Sentences as inputs of a model.
 
     Attributes:
-        firsts: For each sentence, where the first token of every word is, (words,); −1 for a word
-            that is cut off, or that the tokenizer makes nothing of.
+        firsts: For each sentence, the index of the first token of every word, shape (words,); −1
+            for a word that is cut off or has no token.
     """
 
     firsts: list[IdArray]
@@ -44,20 +44,20 @@ class TaggedWords(Encoded):
 def tagged_words(
     sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]], inputs: TextInputs
 ) -> TaggedWords:
-    """Return what a model reads of sentences.
+    """Return sentences as inputs of a model.
 
-    The words are read with a space between them, as the text that the model was trained on, and
-    tokens are assigned to words by their characters: that serves tokenizers of every family.
+    The words are joined by spaces, like the text that the model was trained on, and tokens are
+    assigned to words by their characters. This works with tokenizers of every family.
 
     Args:
-        sentences: Their words.
-        tags: The tag's id of each word, or none of any where they are not known.
-        inputs: How the model takes texts.
+        sentences: The words of each sentence.
+        tags: The id of each word's tag; empty for a sentence whose tags are not known.
+        inputs: Turns texts into inputs of the model.
     """
     ids: list[list[int]] = []
     types: list[list[int]] = []
     firsts: list[IdArray] = []
-    cut: dict[int, int] = {}  # row → its tokens, were it not cut
+    cut: dict[int, int] = {}  # row → tokens that it would have uncut
     texts = [" ".join(words) for words in sentences]
     starts = range(0, len(texts), TEXTS_AT_ONCE)
     for start in counted(starts, "tokenising", len(starts)):
@@ -97,13 +97,13 @@ def tagged_words(
 def first_tokens(
     words: Sequence[str], spans: NDArray[np.int64], is_text: NDArray[np.bool_]
 ) -> IdArray:
-    """Return which token begins each word of a text, (words,); −1 where none does.
+    """Return the index of the first token of each word, shape (words,); −1 without a token.
 
     Args:
-        words: The text is made of them, with a space between any two.
-        spans: First and last character of each token in the text, (T, 2); some tokenizers count
-            the space before a word to it.
-        is_text: Which tokens are of the text, (T,).
+        words: The words, which the text joins by spaces.
+        spans: First and last character of each token in the text, shape (T, 2); with some
+            tokenizers a token includes the space before it.
+        is_text: Which tokens are of the text, and not special, shape (T,).
     """
     found = np.full(len(words), -1, np.int64)
     ends = np.cumsum([len(word) + 1 for word in words]) - 1  # (words,)

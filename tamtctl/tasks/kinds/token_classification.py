@@ -1,8 +1,8 @@
 """Token classification: a tag for every word of a sentence, such as names of people and places.
 
-Tags may be BIO (either kind), BIOES, BILOU or BMES, or without prefix (IO). The first token of a
-word carries its tag, and the others none (Devlin et al. 2019, §5.3). Metrics are of whole spans, by
-`seqeval`: a span is right if its type and both of its ends are.
+Tags may be BIO (either kind), BIOES, BILOU or BMES, or have no prefix (IO). Only the first token of
+a word carries its tag (Devlin et al. 2019, §5.3). Metrics count whole spans, by `seqeval`: a span
+is right if its type and both of its ends are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OUTSIDE = "O"  # the tag of a word that is in no span
 
 _MOST_TAGS = 1000
 _PREFIXED = re.compile(r"([BIESLUM])-(.+)", re.DOTALL)
-_SAME_PREFIX = {"L": "E", "U": "S", "M": "I"}  # of BILOU and BMES → of BIOES, which seqeval knows
+_SAME_PREFIX = {"L": "E", "U": "S", "M": "I"}  # BILOU, BMES → BIOES, which seqeval knows
 
 Tags = tuple[str, ...]
 
@@ -47,11 +47,11 @@ class Code(TaskKind):
 
     @property
     def no_label(self) -> Tags:
-        """No tag of any word."""
+        """No tags."""
         return ()
 
     def text(self, place: str, value: Any) -> Tags:
-        """Return the words of a list; of a string, what stands between white space."""
+        """Return the words of a list, or of a string split at white space."""
         if isinstance(value, str):
             return tuple(value.split())
         if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
@@ -59,7 +59,7 @@ class Code(TaskKind):
         raise TaskError(f"{place} is neither a string nor a list of words but {value!r}")
 
     def label(self, place: str, value: Any, texts: tuple[Any, ...]) -> Tags:
-        """Return a tag for each word; one that no training sentence has is a tag, too."""
+        """Return a tag for each word; tags that are not in the training set are accepted, too."""
         tags, (words,) = self.own_value(place, value), texts
         if len(tags) != len(words):
             raise TaskError(
@@ -83,7 +83,7 @@ class Code(TaskKind):
 
     @classmethod
     def looks_like(cls, values: Sequence[Any]) -> bool:
-        """Tell whether labels are lists, in which O or prefixes are found, and none is empty."""
+        """Return whether labels are lists, none of them empty, in which O or prefixes occur."""
         if not all(isinstance(tags, list) and tags for tags in values):
             return False
         found = set(map(str, itertools.chain.from_iterable(values)))
@@ -110,14 +110,14 @@ class Code(TaskKind):
             yield f"{file}:{sentence.line}", {column: sentence.words, label: sentence.tags}
 
     def is_own_format(self, file: Path, suffix: str) -> bool:
-        """Tell whether a file has CoNLL's columns; of a text, whether all its lines end in tags."""
+        """Return whether a file has CoNLL's columns; for .txt, if all lines end in known tags."""
         is_own = super().is_own_format(file, suffix)
         if suffix != ".txt":
             return is_own
         return file.is_file() and ends_in_tags(file, frozenset({OUTSIDE, *self.task.labels}))
 
     def own_label_notes(self, values: Sequence[Any], *, is_guessed: bool) -> list[str]:
-        """Return notes on tags that make one span of what may be several."""
+        """Return notes on tags that may merge several spans into one."""
         found = set(itertools.chain.from_iterable(values))
         plain = sorted(tag for tag in found if tag != OUTSIDE and not _PREFIXED.fullmatch(tag))
         notes = []
@@ -151,7 +151,7 @@ class Code(TaskKind):
         return f"{len(self.task.labels)} tags of {listed(types)}"
 
     def kept_together(self, texts: Sequence[list[Any]]) -> Sequence[list[str]]:
-        """Return the sentences as strings."""
+        """Return the sentences as strings: a split keeps equal ones together."""
         return [[" ".join(words) for words in column] for column in texts]
 
     def head(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Code(TaskKind):
         }
 
     def encode(self, inputs: TextInputs, examples: Examples) -> TaggedWords:
-        """Return sentences with the ids of their tags at the first token of each word."""
+        """Return sentences as inputs, with the ids of tags at the first token of each word."""
         (sentences,) = examples.texts
         ids = {tag: i for i, tag in enumerate(self.task.labels)}
         tags = [[ids.get(tag, IGNORED) for tag in own] for own in examples.labels]
@@ -188,7 +188,7 @@ class Code(TaskKind):
     ) -> Predictions:
         """Return the most probable tag of each word, and its probability.
 
-        A word that is not read has the tag O, and no probability.
+        A word that is cut off has the tag O, and no probability.
         """
         assert isinstance(encoded, TaggedWords)
         found: list[Tags] = [()] * len(examples)
@@ -204,7 +204,7 @@ class Code(TaskKind):
         return Predictions(found, sure)
 
     def cut_note(self, parts: Sequence[Features], more: str) -> str:
-        """Return how many words are cut off, and what becomes of them."""
+        """Return a note on how many words are cut off, and how they are scored."""
         words = sum(part.cut_words for part in parts if isinstance(part, WordFeatures))
         cut = sum(part.cut for part in parts)
         sentences = "sentence is" if cut == 1 else "sentences are"
@@ -215,7 +215,7 @@ class Code(TaskKind):
         )
 
     def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
-        """Return the metrics of all spans together, and the share of words with the right tag."""
+        """Return the metrics over all spans together, and the share of words with the right tag."""
         from seqeval import metrics as seqeval
 
         spans = {
@@ -233,7 +233,7 @@ class Code(TaskKind):
     def resampled_metrics(
         self, predictions: Sequence[Any], examples: Examples, draws: Sequence[NDArray[np.int64]]
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the metrics of each resample from counts: seqeval would take minutes for them."""
+        """Return the metrics of each resample from counts, as seqeval would take minutes."""
         pairs = zip(examples.labels, predictions, strict=True)
         counts = np.array([_counts(wanted, said) for wanted, said in pairs])  # (n, 5)
         sums = np.array([counts[rows].sum(0) for rows in draws], float)  # (resamples, 5)
@@ -246,16 +246,16 @@ class Code(TaskKind):
         }
 
     def constant(self, examples: Examples) -> str:
-        """Return the most frequent tag; of several that are as frequent, the first."""
+        """Return the most frequent tag; of equally frequent ones, the first."""
         counts: Counter[str] = Counter(itertools.chain.from_iterable(examples.labels))
         return min(counts, key=lambda tag: (-counts[tag], tag))
 
     def constant_predictions(self, value: str | float, examples: Examples) -> list[Tags]:
-        """Return the tag for each word."""
+        """Return the constant tag for each word."""
         return [(str(value),) * len(tags) for tags in examples.labels]
 
     def known_constant(self, value: Any) -> str | None:
-        """Return a tag of the task."""
+        """Return the value if it is a tag of the task, else None."""
         return value if isinstance(value, str) and value in self.task.labels else None
 
     def constant_loss(self, features: Features) -> float:
@@ -263,7 +263,7 @@ class Code(TaskKind):
         return label_entropy(features.labels[features.labels != IGNORED])
 
     def are_alike(self, predictions: Sequence[Any], examples: Examples) -> bool:
-        """Tell whether all words of all sentences have the same tag."""
+        """Return whether all words of all sentences have the same tag."""
         return len(set(itertools.chain.from_iterable(predictions))) == 1
 
     def shared_answer(self, predictions: Sequence[Any]) -> str:
@@ -280,7 +280,7 @@ class Code(TaskKind):
 
 
 def _known(tags: Tags) -> list[str]:
-    """Return tags as seqeval knows them, which would take the first letter of any for a prefix."""
+    """Return tags in BIOES form; seqeval takes the first letter of any other for a prefix."""
     return [OUTSIDE if tag == OUTSIDE else f"{_prefix(tag)}-{_span_type(tag)}" for tag in tags]
 
 
@@ -290,13 +290,13 @@ def _prefix(tag: str) -> str:
 
 
 def _span_type(tag: str) -> str:
-    """Return the type of the spans that a tag is of, nothing for O."""
+    """Return the type of span in a tag, empty for O."""
     match = _PREFIXED.fullmatch(tag)
     return match[2] if match else "" if tag == OUTSIDE else tag
 
 
 def _counts(wanted: Tags, said: Tags) -> tuple[int, int, int, int, int]:
-    """Return the spans of a sentence, those predicted and those right, words, and right words."""
+    """Return five counts: spans, predicted spans, right spans, words, and rightly tagged words."""
     from seqeval.metrics.sequence_labeling import get_entities
 
     there, found = (set(get_entities(_known(tags))) for tags in (wanted, said))

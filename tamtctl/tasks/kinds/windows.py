@@ -1,4 +1,4 @@
-"""Questions with overlapping windows of their contexts, as BERT reads them."""
+"""Questions with overlapping windows of their contexts, as inputs of a model (as in BERT)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Windows(Encoded):
     """Questions with the windows of their contexts; a long context has several.
 
     Attributes:
-        features: Question and window; the labels are the first and last token of the first
-            accepted answer, shape (windows, 2), or (0, 0) where the window does not hold it.
-        examples: Which question each window is of, shape (windows,).
-        offsets: First and last character in the context of each token of each window, or (0, 0)
-            for tokens that are not of the context.
+        features: Question and window. The labels, shape (windows, 2), are the first and last token
+            of the first accepted answer, or (0, 0) if it is not in the window.
+        examples: The index of each window's question, shape (windows,).
+        offsets: For each window, the first and last character of its tokens in the context, or
+            (0, 0) for tokens outside the context, shape (T, 2).
     """
 
     examples: IdArray
@@ -48,11 +48,11 @@ def span_windows(
     """Cut contexts into overlapping windows that follow the question (BERT's ``doc_stride``).
 
     Args:
-        questions: Read up to their 64th token.
+        questions: The questions; each is cut after its 64th token.
         contexts: One for each question.
-        answers: One for each question; empty where it is not known.
-        tokenizer: Fast.
-        max_length: Tokens of question, window and special tokens.
+        answers: One for each question; empty if it is not known.
+        tokenizer: A fast tokenizer.
+        max_length: Tokens of question, window and special tokens together.
         stride: Tokens from the start of one window to the next.
         takes_types: Whether the model takes ``token_type_ids``.
 
@@ -66,7 +66,7 @@ def span_windows(
     labels: list[tuple[int, int]] = []
     owners: list[int] = []
     offsets: list[NDArray[np.int32]] = []
-    # The tokenizer wants the overlap of windows, which depends on the length of the question.
+    # Questions of equal length go together, as the overlap of windows depends on it.
     for size in counted(sorted(set(sizes)), "tokenising", len(set(sizes))):
         room = max_length - specials - size
         if room < 8:
@@ -127,7 +127,7 @@ def _shortened(
 
 
 def _span_label(spans: NDArray[np.int32], answers: Answers) -> tuple[int, int]:
-    """Return the first and last token of the first answer, or (0, 0) if it is not wholly there."""
+    """Return the first and last token of the first answer, (0, 0) if it is not all in a window."""
     if not answers.starts:
         return 0, 0
     start, end = answers.starts[0], answers.starts[0] + len(answers.texts[0])

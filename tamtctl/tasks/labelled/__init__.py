@@ -1,1 +1,1 @@
-"""Labelled examples, from wherever they come."""
+"""Labelled examples: finding, reading and splitting them."""

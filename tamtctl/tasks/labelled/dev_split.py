@@ -1,8 +1,9 @@
-"""A part of labelled examples that is held out of training: which ones, by what they say.
+"""Holding examples out of a training set, by hashes of their texts.
 
-A fifth, at most 5,000 of them, and of every class alike. Which ones depends on the texts alone, not
-on their order: those whose hashes are smallest. Examples of one and the same text (of a pair in
-either order, of questions on one paragraph) stay together, lest what is scored be known by heart.
+A fifth is held out, at most 5,000 examples, with the same share of every class. The texts with the
+smallest hashes are taken, so that the order of the examples does not matter. Examples that share a
+text (a pair in either order, or the paragraph of questions) stay together, so that no text that is
+scored on was trained on.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tamtctl.tasks.task import Task
 DEV_FILE = "dev.jsonl"  # the held-out examples of a run, in its folder
 
 _ONE_IN, _MOST = 5, 5_000
-_FEWEST = 10  # different texts, of which two can be held out
+_FEWEST = 10  # different texts that a split needs
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class DevSplit:
     """Examples in two parts.
 
     Attributes:
-        rest: To train on.
-        held_out: To measure on.
+        rest: The examples to train on.
+        held_out: The examples to measure on.
     """
 
     rest: Examples
@@ -44,13 +45,13 @@ class DevSplit:
         """Hold some examples out.
 
         Args:
-            task: Says what a duplicate is, and whether there are classes.
+            task: Its kind decides which examples are duplicates, and whether there are classes.
             examples: The training set.
-            name: What they are called, for a refusal.
-            advice: What to do where there are too few.
+            name: The name of the examples, for an error.
+            advice: What to do if there are too few, for an error.
 
         Raises:
-            TaskError: There are too few different texts, or there is none that can be spared.
+            TaskError: There are too few different texts, or only one of each class.
         """
         groups: defaultdict[bytes, list[int]] = defaultdict(list)
         for row, digest in enumerate(_digests(task, examples)):
@@ -72,23 +73,23 @@ class DevSplit:
 
 
 def _digests(task: Task, examples: Examples) -> Iterator[bytes]:
-    """Yield a digest for each example, the same for those that must not be parted."""
+    """Yield a digest for each example, the same for examples that stay together."""
     for texts in zip(*kind_of(task).kept_together(examples.texts), strict=True):
         plain = sorted(" ".join(text.split()).casefold() for text in texts)
         yield hashlib.sha256(json.dumps(plain).encode()).digest()
 
 
 def _chosen(task: Task, examples: Examples, groups: dict[bytes, list[int]]) -> Iterator[int]:
-    """Yield the rows to hold out: of every class its share, at least a text, but never all."""
+    """Yield the rows to hold out: a share of every class, at least one text, but never all."""
     share = min(1 / _ONE_IN, _MOST / len(examples))
     class_of = kind_of(task).class_of
     by_class: defaultdict[Any, list[bytes]] = defaultdict(list)
     for digest, rows in groups.items():
-        # A text that stands there with several labels counts for the first class of them.
+        # A text with several labels counts for the first of their classes.
         classes: set[Any] = {class_of(examples.labels[row]) for row in rows}
         by_class[min(classes) if len(classes) > 1 else classes.pop()].append(digest)
     for digests in by_class.values():
-        if len(digests) == 1:  # what there is but once is trained on
+        if len(digests) == 1:  # the only text of a class is trained on
             continue
         sizes = {digest: len(groups[digest]) for digest in sorted(digests)}
         wanted, found = max(1, round(share * sum(sizes.values()))), 0
@@ -96,17 +97,17 @@ def _chosen(task: Task, examples: Examples, groups: dict[bytes, list[int]]) -> I
             if found + size <= wanted:
                 found += size
                 yield from groups[digest]
-        if not found:  # each of them is there many times: then the rarest one
+        if not found:  # each has many copies: take the one with the fewest
             yield from groups[min(sizes, key=lambda digest: (sizes[digest], digest))]
 
 
 def save_examples(path: Path, task: Task, examples: Examples) -> None:
-    """Write examples of a task of one's own to a file that can be scored on later.
+    """Write examples of a user's own task to a file that can be scored on later.
 
     Args:
-        path: A jsonl file.
+        path: The jsonl file to write.
         task: Names the columns and the classes.
-        examples: To write.
+        examples: The examples.
     """
     columns = (*task.columns, task.label_column)
     labels = map(kind_of(task).label_to_cell, examples.labels)

@@ -1,4 +1,4 @@
-"""Labelled files, record by record: tables, JSON lines, parquet, and what a kind of task reads."""
+"""Reading labelled files as records: tables, JSON lines, parquet, and formats of a kind."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tamtctl.tasks.task import Task
 _Row = tuple[int, list[str]]  # the number of its line in a file, and its cells
 
 
-BLANK: Mapping[str, Any] = MappingProxyType({})  # the record of a line that holds nothing
+BLANK: Mapping[str, Any] = MappingProxyType({})  # the record of a blank line
 
 
 def records_of(task: Task, file: Path, *, with_blank: bool = False) -> Iterator[Record]:
     """Yield the records of a file, each with its place; a record may lack what the task needs.
 
     Args:
-        task: Says which columns are read.
-        file: A file of a kind that `suffix_of` tells.
-        with_blank: Yield `BLANK` for a blank line, which is no example otherwise.
+        task: Names the columns, and may read further formats.
+        file: The file; its suffix (`suffix_of`) decides how it is read.
+        with_blank: Yield `BLANK` for a blank line instead of leaving it out.
 
     Raises:
         TaskError: The file is not what its suffix says; the message names the line.
@@ -46,12 +46,12 @@ def records_of(task: Task, file: Path, *, with_blank: bool = False) -> Iterator[
 
 
 def suffix_of(file: Path) -> str:
-    """Return the suffix that says what a file is, be it compressed or not."""
+    """Return the suffix of a file's format, without .gz or .xz."""
     return Path(file.name.lower().removesuffix(".xz").removesuffix(".gz")).suffix
 
 
 def reading_notes(task: Task, file: Path) -> list[str]:
-    """Return what a person should know of how a file of their own is read."""
+    """Return notes on how a user's file is read."""
     suffix = suffix_of(file)
     is_table = suffix == ".tsv" and suffix not in kind_of(task).row.own_suffixes
     if not is_table or _own_tsv_rows(file)[1]:
@@ -72,7 +72,7 @@ def _json_lines(file: Path, *, with_blank: bool) -> Iterator[Record]:
 
 
 def _tsv_records(task: Task, file: Path, *, with_blank: bool) -> Iterator[Record]:
-    """Read a TSV: in GLUE's own a quote is a quote, and only line feeds end lines."""
+    """Read a TSV; in GLUE's own files quotes are text, and only line feeds end lines."""
     is_glues_own = task.is_public
     return _table_records(
         task,
@@ -91,10 +91,11 @@ def _plain_rows(lines: Iterable[str]) -> Iterator[_Row]:
 
 
 def _own_tsv_rows(file: Path) -> tuple[list[_Row], bool]:
-    """Return the rows of a user's TSV, and whether its quotes, if any, are understood.
+    """Return the rows of a user's TSV, and False if its quotes had to be read as text.
 
-    They are, where the whole file reads as pandas and R write it: with cells in quotes that double
-    a quote, or put a backslash before it. Else all quotes are text, as in GLUE's files.
+    Quotes are interpreted if that makes a table of the whole file, as pandas and R write it: cells
+    in quotes, with quotes in them doubled or after a backslash. Else quotes are text, as in GLUE's
+    files.
     """
     lines = list(read_lines_with_ends(file))
     plain = list(_plain_rows(line.rstrip("\r\n") for line in lines))
@@ -108,7 +109,7 @@ def _own_tsv_rows(file: Path) -> tuple[list[_Row], bool]:
 
 
 def read_lines_with_ends(file: Path) -> Iterator[str]:
-    """Yield lines with their ends; a carriage return ends a line in a file without line feeds."""
+    """Yield lines with their line ends; carriage returns count in a file without line feeds."""
     lines = read_whole_lines(file)
     first = next(lines, "")
     yield from [first] if first.endswith("\n") else io.StringIO(first, newline="")
@@ -116,7 +117,7 @@ def read_lines_with_ends(file: Path) -> Iterator[str]:
 
 
 def _quoted_rows(lines: Iterable[str]) -> list[_Row]:
-    """Return the rows between tabs by the rules of CSV; none if the lines break them."""
+    """Return the rows of tab-separated lines by the rules of CSV; none if a line breaks them."""
     reader, rows = csv.reader(lines, delimiter="\t", strict=True), []
     try:
         with fields_of_any_length():
@@ -130,12 +131,12 @@ def _quoted_rows(lines: Iterable[str]) -> list[_Row]:
 
 
 def _is_table(rows: Sequence[_Row]) -> bool:
-    """Return whether all rows have as many cells, those without any left aside."""
+    """Return whether all rows that are not blank have the same number of cells."""
     return len({len(cells) for _, cells in rows if not _is_blank(cells)}) <= 1
 
 
 def _has_breaks(rows: Sequence[_Row]) -> bool:
-    """Return whether a cell of a table holds what would end it without quotes."""
+    """Return whether a cell holds a tab or a line end, which would end it without quotes."""
     return any(
         len(cells) > 1 and any("\n" in cell or "\t" in cell for cell in cells) for _, cells in rows
     )
@@ -160,9 +161,10 @@ def _table_records(
     is_glues_own: bool = False,
     with_blank: bool = False,
 ) -> Iterator[Record]:
-    """Name the cells of every row by the header, which is the first row unless there are columns.
+    """Yield a record for every row; without ``columns``, the first row names the cells.
 
-    Of GLUE's own rows everybody drops the cells that have no name, and the rows that are broken.
+    In GLUE's own files, cells beyond the named ones are dropped, and so are broken rows, as all
+    readers of GLUE do.
     """
     for number, cells in rows:
         if not columns:
@@ -183,8 +185,8 @@ def _table_records(
 
 
 def _check_header(task: Task, file: Path, columns: Sequence[str]) -> None:
-    """Refuse a header that has a name twice, unless nobody reads these columns."""
-    used = {*task.columns, task.label_column, *task.other_names} - {""}  # "": there is no label
+    """Refuse a header that names a column twice that is read, or has other separators."""
+    used = {*task.columns, task.label_column, *task.other_names} - {""}  # "" if there is no label
     for name in columns:
         if name in used and (count := columns.count(name)) > 1:
             raise TaskError(f"{file} has {count} columns {name!r}; rename all but the one to read")

@@ -1,4 +1,4 @@
-"""The folder of a task's files: which file is which split, and their records."""
+"""The folder of a task's files: which file holds which split, and their records."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MOST_EXAMPLES = 10_000_000
 
 
 def open_folder(task: Task, data_dir: Path) -> TaskData:
-    """Find the files of a task in a folder, or in its own folder within.
+    """Find the files of a task in a folder, or in the folder of its name in there.
 
     Args:
         task: Names its folder and its splits.
-        data_dir: A folder of its files, or GLUE's folder of all tasks.
+        data_dir: The folder with its files, or one with a folder for each task, as of GLUE.
 
     Raises:
-        TaskError: There are no such files.
+        TaskError: The folder has no such files.
     """
     data_dir = expanded(data_dir)
     if not data_dir.is_dir():
@@ -62,7 +62,7 @@ def _files(task: Task, folder: Path) -> dict[str, list[Path]]:
 
 
 def _split_files(task: Task, folder: Path, split: str) -> list[Path]:
-    """Return the file of a split, or its parts as the Hub stores them."""
+    """Return the file of a split, or the several files in which the Hub stores it."""
     for stem in _stems(split):
         for suffix in _own_suffixes(task):
             if found := sorted(folder.glob(f"{stem}*{suffix}")):
@@ -104,19 +104,19 @@ def split_records(task: Task, files: Mapping[str, list[Path]], split: str) -> It
     """Yield the records of a split.
 
     Args:
-        task: Says which columns are read.
+        task: Names the columns.
         files: Split → its files.
-        split: Which one.
+        split: The name of the split.
 
     Raises:
-        TaskError: There is no such split, it cannot be read, or it has none or too many records.
+        TaskError: The split has no file, cannot be read, or has no or too many records.
     """
     if split not in files:
         raise _no_split(task, split, next(iter(files.values()))[0].parent)
     number = 0
     records = itertools.chain.from_iterable(records_of(task, file) for file in files[split])
     for number, record in enumerate(records, start=1):
-        if number > MOST_EXAMPLES:  # they are held in memory, as are their tokens
+        if number > MOST_EXAMPLES:  # examples and their tokens are held in memory
             raise TaskError(
                 f"{record[0]}: there are more than {MOST_EXAMPLES:,} examples; give a part of them"
             )
@@ -134,7 +134,7 @@ def _no_examples(files: Sequence[Path]) -> TaskError:
 
 
 def files_digest(files: Iterable[Path]) -> str:
-    """Return what identifies files by their content."""
+    """Return a digest of the content of files."""
     digest = hashlib.sha256()
     for file in files:
         with reading(file):

@@ -1,4 +1,4 @@
-"""Datasets of the Hub: the commit that is read, and its records."""
+"""Labelled data sets on the Hub: the commit that is read, and its records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def open_dataset(task: Task) -> TaskData:
     """Find the dataset of a task on the Hub.
 
     Raises:
-        TaskError: It has none, or the Hub cannot be asked.
+        TaskError: The task has none, or the Hub cannot be reached.
     """
     if task.hub is None:
         raise TaskError(f"{task.name} is not on the Hub; give its files with --data-dir")
@@ -30,9 +30,9 @@ def open_dataset(task: Task) -> TaskData:
 
 
 def _hub_commit(dataset: str, config: str | None) -> str:
-    """Return the commit of a dataset; fails at once where `datasets` would try for long.
+    """Return the newest commit of a data set; `datasets` itself would retry for long.
 
-    Without an answer of the Hub it is the newest of those that `datasets` has on this disk.
+    If the Hub does not answer, it is the newest commit in the cache of `datasets`.
     """
     import datasets
 
@@ -67,7 +67,7 @@ def _hub_errors(dataset: str, config: str | None) -> Iterator[None]:
     instead = f"give its files with --data-dir, or use the task {made}, which needs none"
     try:
         yield
-    except Exception as error:  # a dataset can fail in as many ways as there are formats
+    except Exception as error:  # the errors depend on the format of the data set
         reason = HubRequests(dataset, kind="dataset").explained(error)
         if isinstance(reason, UnreachableError):
             line = f"no network to the Hub to fetch {name}; {instead} ({reason})"

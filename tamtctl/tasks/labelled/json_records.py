@@ -1,4 +1,4 @@
-"""The objects of a JSON lines file whose texts are labelled, to be given back with the labels."""
+"""The objects of a JSON lines file whose texts are labelled, for output with the labels."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ JSON_LINES = ".jsonl"
 
 
 def json_records(task: Task, file: Path, texts: int) -> list[dict[str, Any]] | None:
-    """Return the object of every line, an empty one of a blank line; None: it is another file.
+    """Return the object of every line, empty for a blank line; None for other formats.
 
     Args:
-        task: What the texts are labelled for.
+        task: The task that the texts are labelled for.
         file: The file, plain or compressed.
-        texts: How many texts were read of it.
+        texts: How many texts were read from it.
 
     Raises:
-        TaskError: It holds another number of lines now.
+        TaskError: The file has another number of lines now.
     """
     if suffix_of(file) != JSON_LINES:
         return None

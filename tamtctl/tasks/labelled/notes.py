@@ -1,6 +1,6 @@
-"""What a person should know of a task's examples before a metric is believed, a line each.
+"""Notes on a task's examples, to be read before a metric is believed, a line each.
 
-None of this stops a run. What there is to say of the labels, their kind says.
+A note never stops a run. Notes on the labels come from the kind of the task.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tamtctl.tasks.task import Task
 
 
 def few_note(task: Task, examples: Examples, where: str) -> list[str]:
-    """Return a note where there are too few examples to say how sure a metric is."""
+    """Return a note if there are too few examples for a standard error."""
     kind = kind_of(task)
     if (units := kind.units(examples)) >= MIN_EXAMPLES:
         return []
@@ -26,7 +26,7 @@ def few_note(task: Task, examples: Examples, where: str) -> list[str]:
 
 
 def overlap_note(train: Examples, dev: Examples) -> list[str]:
-    """Return a note on dev examples whose texts are among those that are trained on."""
+    """Return a note on dev examples whose texts are in the training set, too."""
     seen = set(zip(*train.texts, strict=True))
     shared = sum(row in seen for row in zip(*dev.texts, strict=True))
     if not shared:
@@ -45,8 +45,8 @@ def cut_notes(
 
     Args:
         task: Its kind may have a note of its own.
-        parts: What is read.
-        limits: Tokens that are read, and that the model can take.
+        parts: The inputs of the model.
+        limits: Tokens of a text that are read, and the most that the model can take.
         advice: How to read more tokens, with ``{}`` for their number.
     """
     cut = sum(features.cut for features in parts)

@@ -24,11 +24,12 @@ from tamtctl.tasks.task import Task
 
 
 def open_task(task: Task, data_dir: Path | None = None) -> TaskData:
-    """Find the data of a task; only local files are looked at yet.
+    """Find the data of a task, without reading the examples yet.
 
     Args:
         task: One of `tamtctl.tasks.registry.TASKS`.
-        data_dir: A folder of its files, or GLUE's folder of all tasks; None: the Hub.
+        data_dir: The folder with its files, or one with a folder for each task, as of GLUE; None:
+            the Hub.
 
     Raises:
         TaskError: The folder has no such files, or the Hub has none.
@@ -56,17 +57,17 @@ def open_own_task(
     """Find the data of a user's own task, and its labels.
 
     Args:
-        name: What the user calls it.
-        train: A tsv, csv, jsonl or parquet file.
-        dev: Another one; None: there is none, and a part of the training set stands for it.
-        text_columns: One or two columns.
+        name: The name that the user gives it.
+        train: A tsv, csv, jsonl or parquet file, or one of a format of the kind.
+        dev: Another such file; None: a part of the training set will be held out.
+        text_columns: The one or two columns of text.
         label_column: The column of the label.
-        kind: A name in `tamtctl.tasks.kinds.table.own_kinds`; None: the first that the training
-            labels look like (regression, if they are numbers, not all of them whole), else the
-            usual one.
+        kind: A name in `tamtctl.tasks.kinds.table.own_kinds`; None: the first kind that the
+            training labels look like (regression if all are numbers, not all whole), else the
+            default one.
 
     Raises:
-        TaskError: A file cannot be read, a column is missing, or there is but one label.
+        TaskError: A file cannot be read, a column is missing, or all labels are the same.
     """
     files = [train, dev] if dev else [train]
     said = kind or kind_of_files([suffix_of(file) for file in files])
@@ -99,7 +100,7 @@ def open_own_task(
 def _own_labels(
     train: Path, text_columns: Sequence[str], label_column: str, kind: str | None
 ) -> Iterator[tuple[str, Any]]:
-    """Yield place and cell of each label of a training file, whatever kind they will be of."""
+    """Yield place and cell of each label of a training file, before their kind is known."""
     task = own_task("own", tuple(text_columns), label_column, kind or usual_kind())
     if kind is None:
         names = {name: own for row in own_kinds().values() for name, own in row.other_names.items()}
@@ -109,10 +110,10 @@ def _own_labels(
 
 
 def open_dev_file(task: Task, dev: Path) -> TaskData:
-    """Find one labelled file of a task of which all else is known, its labels included.
+    """Find a labelled file to measure on, for a task whose labels are known.
 
     Raises:
-        TaskError: There is no such file, or it is of a kind that cannot be read.
+        TaskError: There is no such file, or its format cannot be read.
     """
     _check_file(dev, task.kind, "give a labelled file with --dev")
     return _of_files(replace(task, dev_splits={"": "validation"}), {"validation": dev})
@@ -125,7 +126,7 @@ def _check_columns(kind: str, columns: Sequence[str]) -> None:
 
 
 def _check_file(file: Path, kind: str | None, advice: str) -> None:
-    """Refuse a file that is not there, or that a kind of task does not read; None: any kind."""
+    """Refuse a file that does not exist, or that the kind (None: any kind) cannot read."""
     if not file.is_file():
         raise TaskError(f"no file {str(file)!r}; {advice}")
     row = KINDS[kind] if kind else None

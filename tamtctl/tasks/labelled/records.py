@@ -1,7 +1,7 @@
-"""The data of a task: records from whatever source, and the examples that become of them.
+"""The data of a task: records from files or the Hub, and the examples made of them.
 
-A *record* is a mapping from column to value. Nothing is read before it is asked for: the dev split
-may be all there is.
+A *record* is a mapping from column to value. A split is read only when it is asked for, as there
+may be no other than the dev split.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ class TaskData:
     """Where the examples of a task come from.
 
     Attributes:
-        task: The task; the labels of a user's own are those of its training split.
-        name: What it is read from, for people.
-        digest: Identifies local files by their content, other sources by their name.
+        task: The task; a user's own has the labels of its training split.
+        name: The name of the source, for messages.
+        digest: Digest of the content of local files; the name of other sources.
         records: Reads the records of a split, ``train`` or one of ``task.dev_splits``.
         commit: The commit of a Hub dataset; None for local files.
-        labels: Those of a user's own training split, as they are in the file.
-        notes: What a person should know of how the files are read.
-        has_guessed_kind: Whether nobody said if the labels are classes or numbers.
-        has_no_dev: There is but a training split.
+        labels: The labels of a user's own training split, as they are in the file.
+        notes: Notes on how the files are read.
+        has_guessed_kind: Whether the kind was guessed from the labels.
+        has_no_dev: Whether there is only a training split.
     """
 
     task: Task
@@ -45,7 +45,7 @@ class TaskData:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What the data are, by content or by their commit on the Hub, and their classes."""
+        """What identifies the data: their content or commit on the Hub, and their classes."""
         name, labels = self.task.name, self.task.labels
         classes = {f"classes of {name}": json.dumps(labels)} if labels else {}
         return {f"data of {name}": self.commit or self.digest} | classes
@@ -54,12 +54,12 @@ class TaskData:
         """Read the training split.
 
         Raises:
-            TaskError: It cannot be read, is empty, or an example does not fit the task.
+            TaskError: The split cannot be read, is empty, or an example does not fit the task.
         """
         return self._examples(TRAIN)
 
     def dev(self) -> dict[str, Examples]:
-        """Read the dev splits, by the suffix that their metrics get.
+        """Read the dev splits: suffix of a metric's name → examples.
 
         Raises:
             TaskError: As in `train`; or the primary metric is not defined on the examples.
@@ -73,10 +73,10 @@ class TaskData:
         """Refuse examples on which the primary metric is not defined.
 
         Args:
-            examples: To measure on.
+            examples: The examples to measure on.
 
         Raises:
-            TaskError: The task's kind says so.
+            TaskError: The metric is not defined, by `TaskKind.obstacle`.
         """
         if obstacle := kind_of(self.task).obstacle(examples):
             raise TaskError(f"{self.name}: {obstacle}; give more dev examples")
@@ -104,7 +104,7 @@ def _example(
 
 
 def cell_of(task: Task, place: str, record: Mapping[str, Any], column: str) -> Any:
-    """Return what a record has in a column of a task, by whatever name its files call it.
+    """Return the value of a record in a column of a task, also under its other names.
 
     Args:
         task: Names the columns.
@@ -113,7 +113,7 @@ def cell_of(task: Task, place: str, record: Mapping[str, Any], column: str) -> A
         column: The column, as the task calls it.
 
     Raises:
-        TaskError: There is no such column, or nothing in it.
+        TaskError: The record has no such column, or no value in it.
     """
     name = name_of(task, record, column)
     if name is not None:
@@ -131,7 +131,7 @@ def cell_of(task: Task, place: str, record: Mapping[str, Any], column: str) -> A
 
 
 def name_of(task: Task, record: Mapping[str, Any], column: str) -> str | None:
-    """Return by what name a record has a column of a task; None if it has not."""
+    """Return the name under which a record has a column of a task, None if it lacks it."""
     names = (column, *(other for other, own in task.other_names.items() if own == column))
     return next((name for name in names if name in record), None)
 
@@ -139,7 +139,11 @@ def name_of(task: Task, record: Mapping[str, Any], column: str) -> str | None:
 def text_of(
     task: Task, place: str, record: Mapping[str, Any], column: str
 ) -> str | tuple[str, ...]:
-    """Return the text of a record in a column; raises TaskError as `cell_of`, or if it is none."""
+    """Return the text of a record in a column, as the task's kind reads it.
+
+    Raises:
+        TaskError: As by `cell_of`, or the cell holds no text.
+    """
     value = cell_of(task, place, record, column)
     text = kind_of(task).text(f"{place}, column {column!r},", value)
     try:

@@ -1,4 +1,4 @@
-"""Texts of one's own that a checkpoint is to label."""
+"""Reading a user's own texts that a checkpoint is to label."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def read_texts(
 ) -> list[tuple[Any, ...]]:
     """Read text to label: the lines of a text file, or columns of a tsv, csv, jsonl or parquet.
 
-    Every line or row is one text, in order; of one that is blank or null, the text is empty. A
-    kind of task may have files of its own.
+    Every line or row is one text, in order; a blank or null one is an empty text. A kind of task
+    may read further formats.
 
     Args:
-        file: Any of these kinds; a text file serves a single column.
+        file: A file of one of these formats; a text file has a single column.
         columns: The columns to read.
-        task: What the texts are labelled for; None: a usual one.
+        task: The task that the texts are labelled for; None: a task with these columns.
 
     Raises:
         TaskError: The file cannot be read, lacks a column, or is empty.
     """
-    if not file.exists() or file.is_dir():  # a pipe will do
+    if not file.exists() or file.is_dir():  # not is_file, as it may be a pipe
         raise TaskError(f"no file {str(file)!r} to label")
     task = task or own_task("text", tuple(columns), "", usual_kind())
     task, suffix = replace(task, columns=tuple(columns), label_column=""), suffix_of(file)

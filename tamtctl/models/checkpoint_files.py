@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint on disk: of a folder, those that transformers would load from it.
+"""Finding and reading the tensors of a checkpoint on disk, as transformers would load them.
 
 No file is unpickled: ``torch.load`` reads tensors only (``weights_only=True``).
 """
@@ -25,7 +25,7 @@ from transformers.utils import (
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.untrusted import reason
 
-MASK_FILE = "mask.pt"  # of the paper's code and of BERT-Tickets
+MASK_FILE = "mask.pt"  # file name in the paper's code and in BERT-Tickets
 # In the order in which transformers looks for them.
 WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 _LOOK_LIKE_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "adapter_model.*", "*.index.json")
@@ -33,7 +33,7 @@ _SHARD = re.compile(r".*-\d+-of-\d+\.\w+")
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _MAX_INDEX_BYTES = 64 * 2**20
 _LONGEST_NAME = 200
-_DEEPEST = 8  # mappings within mappings: of a training state, the model's is not far down
+_DEEPEST = 8  # deepest nesting of mappings, enough for the model inside a training state
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class CheckpointFiles:
     """Which files hold a checkpoint.
 
     Attributes:
-        chosen: What stands for the whole: a file of tensors, or the index of several.
+        chosen: The file that was found: a file of tensors, or the index of several.
         shards: The files of tensors.
         left_out: Names of other files beside them that look like weights, and are not read.
     """
@@ -52,10 +52,10 @@ class CheckpointFiles:
 
     @classmethod
     def find(cls, path: Path) -> CheckpointFiles:
-        """Find the files of a checkpoint, or take the one that is named.
+        """Find the files of a checkpoint in a folder, or take a single file.
 
         Raises:
-            TicketError: There are none, or it is not certain which are meant.
+            TicketError: There are none, or it is ambiguous which are meant.
         """
         if path.is_dir():
             return cls._in_folder(path)
@@ -87,11 +87,11 @@ class CheckpointFiles:
         return cls(chosen, shards, _others(folder, [chosen, *shards]))
 
     def read(self) -> dict[str, Tensor]:
-        """Return name → tensor of all files.
+        """Return name → tensor, of all files.
 
         Raises:
-            TicketError: One cannot be read, a tensor is in two of them, or one that the index names
-                is in none.
+            TicketError: A file cannot be read, two files hold the same tensor, or none holds one
+                that the index names.
         """
         tensors: dict[str, Tensor] = {}
         for file in self.shards:
@@ -112,10 +112,10 @@ class CheckpointFiles:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of one file by name; those of a mapping within it as ``outer.inner``.
+    """Return name → tensor of one file; tensors in nested mappings are named ``outer.inner``.
 
     Raises:
-        TicketError: It cannot be read, or holds no tensors by name.
+        TicketError: The file cannot be read without running code, or holds no named tensors.
     """
     refuse_lfs_pointer(path)
     try:
@@ -137,7 +137,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is what git leaves in place of a large one where git-lfs is missing."""
+    """Whether a file is a pointer that git leaves in place of a large file without git-lfs."""
     try:
         with path.open("rb") as file:
             return path.is_file() and file.read(len(_LFS_POINTER)) == _LFS_POINTER
@@ -163,7 +163,7 @@ def _flat(content: Mapping[object, object], depth: int = 0) -> Iterator[tuple[st
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Return name of a tensor → file, of an index that may come from anybody."""
+    """Return name of a tensor → file, from an index that is not trusted."""
     refuse_lfs_pointer(index)
     try:
         if index.stat().st_size > _MAX_INDEX_BYTES:
@@ -200,7 +200,7 @@ def _others(folder: Path, read: list[Path]) -> tuple[str, ...]:
 
 
 def _nothing_in(folder: Path) -> str:
-    """Say why a folder holds no checkpoint, and what to give."""
+    """Return the message that says why a folder holds no checkpoint, and what to give."""
     others = _others(folder, [])
     start = f"folder {str(folder)!r} holds none of {', '.join(WEIGHTS)} and {MASK_FILE}"
     if any(name.startswith("adapter_model.") for name in others):
@@ -213,5 +213,5 @@ def _nothing_in(folder: Path) -> str:
 
 
 def _shown(name: str) -> str:
-    """Return a name that a file brought as a message shows it: whole, for it is to be found."""
+    """Return a tensor's name for a message, in ASCII and not shortened unless very long."""
     return ascii(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")

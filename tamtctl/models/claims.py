@@ -1,7 +1,7 @@
-"""What a model's files claim, held against what they hold, before memory is spent on it.
+"""Checks of a model's files for claims that would take too much memory or time to load.
 
-A configuration of a few bytes can ask for a billion layers, and a tokenizer for text that grows a
-thousandfold. A folder may come from anybody, so that both are looked at first.
+A configuration of a few bytes can ask for a billion layers, and a tokenizer can make a text a
+thousand times longer. A folder may come from a stranger, so both are checked before loading.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _MAX_CONFIG_BYTES = 2**24
 _MAX_TOKENIZER_BYTES = 2**28
 _MOST_LAYERS = 10_000
 _MOST_LABELS = 1_000_000
-_MOST_GROWTH = 1000  # of a text by what a tokenizer replaces in it
-_NEW_WEIGHTS = 2**22  # of a head that the checkpoint does not have
-_MOST_WEIGHTS = 2**36  # of a model whose files are not known yet
+_MOST_GROWTH = 1000  # factor by which a tokenizer's replacements may lengthen a text
+_NEW_WEIGHTS = 2**22  # of a new head, which the checkpoint does not hold
+_MOST_WEIGHTS = 2**36  # of a model on the Hub, whose files are not here yet
 
-# Configuration classes make a list of so many entries, or a dictionary, as soon as they are made.
+# Last word of a key → largest value: configuration classes build a list or dictionary of this size.
 _LISTED = {"layers": _MOST_LAYERS, "layer": _MOST_LAYERS, "labels": _MOST_LABELS}
 
 
@@ -35,7 +35,7 @@ def check_configuration(name: str, file: Path) -> None:
     """Refuse a configuration that would fill the memory as soon as it is read.
 
     Raises:
-        ModelError: It is too large, or asks for more layers or classes than any encoder has.
+        ModelError: The file is too large, or asks for more layers or classes than any encoder has.
     """
     for key, value in _numbers(_read(name, file, _MAX_CONFIG_BYTES)):
         most = _LISTED.get(key.rpartition("_")[2], math.inf)
@@ -47,10 +47,10 @@ def check_configuration(name: str, file: Path) -> None:
 
 
 def check_tokenizer(name: str, file: Path) -> None:
-    """Refuse a tokenizer whose replacements would let a text grow without measure.
+    """Refuse a tokenizer whose replacements could make a text too long for the memory.
 
     Raises:
-        ModelError: It is too large, or does so.
+        ModelError: The file is too large, or its replacements lengthen a text too much.
     """
     if not file.is_file():
         return
@@ -73,9 +73,9 @@ def stored_bytes(folder: Path) -> int:
 
 @contextmanager
 def no_more_weights_than(name: str, folder: Path | None) -> Iterator[None]:
-    """Stop the making of a model that has more weights than its folder has bytes for them.
+    """Within this context, refuse to build a model with more weights than its folder has bytes.
 
-    transformers makes a model without memory for its weights, and then loads them.
+    transformers builds a model without memory for its weights before it loads them.
     """
     limit = _MOST_WEIGHTS if folder is None else stored_bytes(folder) + _NEW_WEIGHTS
     made = 0
@@ -101,7 +101,7 @@ def no_more_weights_than(name: str, folder: Path | None) -> Iterator[None]:
 
 
 def _read(name: str, file: Path, limit: int) -> dict[str, Any]:
-    """Return a JSON object; whatever else is wrong with it, its own reader says."""
+    """Return a JSON object; empty if it is not valid JSON, which its own reader reports later."""
     try:
         document = json.loads(read_regular(file, limit))
     except OSError as error:
@@ -130,7 +130,7 @@ def _steps(normalizer: Any) -> Iterator[dict[str, Any]]:
 
 
 def _growth(step: dict[str, Any]) -> float:
-    """Return how much longer a step can make a text, for each of its characters."""
+    """Return the largest factor by which a step can lengthen a text."""
     if step.get("type") != "Replace":
         return 1.0
     pattern, content = step.get("pattern"), str(step.get("content", ""))

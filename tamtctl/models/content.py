@@ -1,4 +1,4 @@
-"""What a model is by its content: all that its outputs depend on, in one digest."""
+"""A digest of a model's content: everything that its outputs depend on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tamtctl.models.loading import NO_PART_OF_A_MODEL
 
 
 def content_digest(encoder: Encoder, *, with_head: bool = True) -> str:
-    """Return the SHA-256 of all that losses depend on in a model and its tokenizer.
+    """Return the hex SHA-256 of everything in a model and its tokenizer that losses depend on.
 
-    A pooler that the checkpoint lacks is a random one, and no part of the model.
+    A pooler that the checkpoint lacks is random, and not included.
 
     Args:
         encoder: The model.
-        with_head: Whether the head that it was loaded with is a part of it. Without, the digest is
-            of what hidden states depend on, and the same whether a head was loaded or not.
+        with_head: Whether to include the head that it was loaded with. Without, the digest covers
+            what hidden states depend on, and is the same whether a head was loaded or not.
     """
     model = encoder.model if with_head else encoder.base
     left_out = frozenset() if with_head and encoder.pooler else encoder.unreached

@@ -1,4 +1,4 @@
-"""Whose weights a local folder holds: a Hub id that its user declares, compared where it can be."""
+"""The Hub id that a user declares for a local model, checked against the Hub's cache."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from tamtctl.foundations.public_names import split_base_model
 
 @dataclass(frozen=True)
 class DeclaredBase:
-    """A model of the Hub whose weights a ticket is said to be of.
+    """A model on the Hub that a user declares to be a ticket's base model.
 
     Attributes:
         id: Its Hub id.
-        revision: Its commit, or what was declared; None for neither.
-        is_checked: Whether the weights were compared with those in the Hub's cache.
+        revision: Its commit if it was checked, else the declared revision; None if there is
+            neither.
+        is_checked: Whether the weights equal those in the Hub's cache; False: it has none.
     """
 
     id: str
@@ -28,14 +29,15 @@ class DeclaredBase:
 
     @classmethod
     def of(cls, declared: str, sha256: Mapping[str, str]) -> DeclaredBase:
-        """Compare what is declared with the weights at hand; the network is not used.
+        """Compare the declared model with the weights at hand, without using the network.
 
         Args:
             declared: ``org/name``, or ``org/name@revision``.
-            sha256: Matrix → checksum of its weight, see `tamtctl.models.encoder.fingerprint`.
+            sha256: Name of a matrix → SHA-256 of its weight, see
+                `tamtctl.models.encoder.fingerprint`.
 
         Raises:
-            UsageError: It is no Hub id.
+            UsageError: The declared name is not a Hub id.
             TicketError: The model of that name in the Hub's cache has other weights.
         """
         from tamtctl.models.encoder import sha256_of_weight
@@ -50,7 +52,7 @@ class DeclaredBase:
         snapshot = Path(found).parent
         try:
             theirs = load_encoder(str(snapshot), with_head=False).weights
-        except ModelError:  # the cache holds but a part of it
+        except ModelError:  # the cache holds only a part of the model
             return cls(name, revision, False)
         for matrix, checksum in sha256.items():
             if matrix not in theirs or sha256_of_weight(theirs[matrix]) != checksum:

@@ -1,4 +1,4 @@
-"""An encoder as mask training sees it: which of its matrices can be masked, and its fingerprint.
+"""An encoder for mask training: which of its matrices can be masked, and its fingerprint.
 
 Everything is found by structure, so that any encoder of `transformers` works: a *maskable matrix*
 is the weight of an ``nn.Linear`` or of the input word embeddings inside ``model.base_model``. Names
@@ -23,7 +23,7 @@ from transformers import (
 from tamtctl.foundations.errors import UsageError
 from tamtctl.models.fingerprints import combined_fingerprint, sha256_of_array
 
-# What the tables of absolute positions are called in transformers.
+# Names of the tables of absolute positions in transformers.
 _POSITION_TABLES = frozenset({"position_embeddings", "embed_positions"})
 
 
@@ -36,12 +36,12 @@ class Encoder:
         revision: The Hub commit it was loaded from; None for a folder.
         model: A ``…ForMaskedLM`` if loaded with its head, else the bare encoder; in eval mode.
         tokenizer: Its fast tokenizer.
-        matrices: Name → parameter of the maskable matrices that an objective on tokens reaches;
-            they live in ``model`` and stand in module order.
-        pooler: Name → weight of the pooler, which no token's hidden state depends on. Empty if the
-            checkpoint has none: the random one that transformers then makes is ignored.
-        unreached: Names of all parameters of ``base`` that no hidden state depends on, those of
-            such a random pooler included.
+        matrices: Name → parameter of the maskable matrices that hidden states depend on; they
+            belong to ``model``, and are in module order.
+        pooler: Name → weight of the pooler, which no hidden state depends on. Empty if the
+            checkpoint has none; the random pooler that transformers then makes is ignored.
+        unreached: Names of all parameters of ``base`` that no hidden state depends on, including
+            those of a random pooler.
     """
 
     id: str
@@ -59,9 +59,9 @@ class Encoder:
 
     @property
     def is_of_masked_text(self) -> bool:
-        """Whether it was pre-trained to fill in masked tokens, and so knows what the mask token is.
+        """Whether it was pre-trained to fill in masked tokens, and so has learnt the mask token.
 
-        Its checkpoint says so, whether its head was loaded or not.
+        This follows from its configuration, whether its head was loaded or not.
         """
         named = self.model.config.architectures or ()
         ends = ("ForMaskedLM", "ForPreTraining")
@@ -69,12 +69,12 @@ class Encoder:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """Every maskable matrix of the checkpoint (detached, not copied), the pooler last."""
+        """Name → weight of every maskable matrix of the checkpoint, not copied; pooler last."""
         return {n: p.detach() for n, p in self.matrices.items()} | self.pooler
 
     @property
     def embeddings(self) -> frozenset[str]:
-        """The maskable matrices that words are looked up in."""
+        """Names of the maskable matrices that words are looked up in."""
         return embedding_names(self.base) & self.matrices.keys()
 
 
@@ -84,7 +84,7 @@ def base_encoder(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def maskable_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:
-    """Return name → parameter of every matrix a mask may cover, each shared one once (TAMT, §3.1).
+    """Return name → parameter of every matrix that a mask may cover; tied ones once (TAMT, §3.1).
 
     These are the weights of all linear layers of the base encoder and its input word embeddings;
     not position embeddings, convolutions, LayerNorms, biases, or anything in a head.
@@ -96,7 +96,7 @@ def maskable_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:
 
 
 def embedding_names(model: PreTrainedModel) -> frozenset[str]:
-    """Return the maskable matrices of a model that words are looked up in."""
+    """Return the names of a model's maskable matrices that words are looked up in."""
     table = base_encoder(model).get_input_embeddings().weight
     return frozenset(name for name, p in maskable_matrices(model).items() if p is table)
 
@@ -104,15 +104,15 @@ def embedding_names(model: PreTrainedModel) -> frozenset[str]:
 def max_sequence_length(model: PreTrainedModel) -> int:
     """Return how many tokens an encoder can take at once, special tokens included.
 
-    A table of absolute positions is found by its name; without one (relative and rotary positions)
-    the configuration counts, and without that there is no limit.
+    The limit is the smaller of the configuration's and that of the table of absolute positions,
+    which is found by its name. If there is neither, the result is `sys.maxsize`.
     """
     configured = getattr(model.config, "max_position_embeddings", None)
     limits = [int(configured)] if configured and configured > 0 else []
     for name, module in base_encoder(model).named_modules():
         if name.rpartition(".")[2] in _POSITION_TABLES and hasattr(module, "weight"):
             padding = getattr(module, "padding_idx", None)
-            # RoBERTa's kin count from behind the padding's position.
+            # RoBERTa and its relatives count positions from after the padding's.
             skipped = 0 if padding is None else int(padding) + 1
             limits.append(int(module.weight.shape[0]) - skipped)
     return min(limits, default=sys.maxsize)
@@ -122,13 +122,13 @@ def check_length(length: int, model: PreTrainedModel, *, told: str, remedy: str 
     """Refuse texts that are longer than a model can take.
 
     Args:
-        length: Tokens of each.
-        model: With any head.
-        told: How the length was told, as an error begins.
-        remedy: What to give instead, up to the number that is possible.
+        length: Tokens of a text.
+        model: The model, with any head.
+        told: What set the length, such as ``--sequence-length``; an error begins with it.
+        remedy: Words of the error between the problem and "at most" with the limit.
 
     Raises:
-        UsageError: They are too long.
+        UsageError: The length is above the model's limit.
     """
     if length > (longest := max_sequence_length(model)):
         raise UsageError(
@@ -155,12 +155,12 @@ def fingerprint(
 
 
 class Checksums(dict[str, str]):
-    """Name → SHA-256 of a weight that nobody writes, computed when it is first asked for."""
+    """Name → SHA-256 of a weight that does not change, computed when it is first asked for."""
 
     def __init__(
         self, weights: Mapping[str, Tensor], known: Mapping[str, str] | None = None
     ) -> None:
-        """Know weights.
+        """Prepare; nothing is hashed yet.
 
         Args:
             weights: Name → weight.
@@ -170,7 +170,7 @@ class Checksums(dict[str, str]):
         self._weights = weights
 
     def __missing__(self, name: str) -> str:
-        """Return the checksum of a weight that was not asked for before, and keep it."""
+        """Compute, keep and return the checksum of a weight."""
         self[name] = sha256_of_weight(self._weights[name])
         return self[name]
 

@@ -1,4 +1,4 @@
-"""Single files of a model, in its folder or on the Hub, and what sentence-transformers adds."""
+"""Single files of a model, in its folder or on the Hub, also those of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import leads_out, read_regular
 
-MODULES = "modules.json"  # of a model of sentence-transformers, what it consists of
+MODULES = "modules.json"  # lists the modules of a model of sentence-transformers
 MAIN_CONFIG = "config_sentence_transformers.json"
-TRANSFORMER_CONFIGS = (  # how texts are prepared; the first one that is there counts
+TRANSFORMER_CONFIGS = (  # how texts are prepared; the first file that exists counts
     "sentence_bert_config.json",
     *(
         f"sentence_{family}_config.json"
@@ -22,7 +22,7 @@ TRANSFORMER_CONFIGS = (  # how texts are prepared; the first one that is there c
     ),
 )
 
-# The modules that hold an encoder of transformers; the oldest bear the name of its family.
+# Classes of modules with an encoder of transformers; the oldest are named after its family.
 ENCODER_KINDS = frozenset(
     {
         "Transformer", "MLMTransformer", "BERT", "RoBERTa", "DistilBERT", "ALBERT", "CamemBERT",
@@ -40,9 +40,9 @@ class ModelFiles:
     """The files of a model.
 
     Attributes:
-        name: As the user gave it.
-        folder: Where they are; None: on the Hub.
-        revision: Branch, tag or commit there.
+        name: The model's name, as the user gave it.
+        folder: The folder of the files; None: they are on the Hub.
+        revision: Branch, tag or commit on the Hub.
     """
 
     name: str
@@ -53,8 +53,8 @@ class ModelFiles:
     def of(cls, name: str, revision: str | None = None) -> ModelFiles:
         """Find the files of ``nano``, a folder or a Hub id.
 
-        An older model of sentence-transformers has its encoder in a folder of its own, and the
-        files that describe it in the folder above, which is found from either.
+        An older model of sentence-transformers has its encoder in a subfolder, and the files that
+        describe it in the folder above. ``name`` may be either of the two folders.
         """
         folder = nano_path() if name == "nano" else expanded(name)
         if not folder.is_dir():
@@ -65,19 +65,19 @@ class ModelFiles:
         return cls(name, folder)
 
     def are_unknown(self, file: str) -> bool:
-        """Return whether it cannot be told if the model has a file: the Hub cannot be reached."""
+        """Return whether it is unknown if the model has a file, since the Hub cannot be reached."""
         if self.folder is not None:
             return False
         from huggingface_hub import try_to_load_from_cache
 
         if self.path(file) is not None:
             return False
-        # The cache remembers what the Hub was asked for in vain.
+        # The cache also records files that the Hub does not have.
         cached = try_to_load_from_cache(self.name, file, revision=self.revision)
         return cached is None
 
     def path(self, file: str) -> Path | None:
-        """Return where a file is, None if there is none."""
+        """Return the path of a file; None if there is none."""
         parts = PurePosixPath(file)
         if parts.is_absolute() or ".." in parts.parts:
             raise ModelError(f"model {self.name!r} names a file outside of itself: {file!r}")
@@ -96,10 +96,10 @@ class ModelFiles:
         return None if found is None else Path(found)
 
     def modules(self) -> list[dict[str, Any]] | None:
-        """Return what sentence-transformers makes embeddings with, None if nothing is said of it.
+        """Return the entries of ``modules.json``; None if there is no such file.
 
         Raises:
-            ModelError: It is no list of modules.
+            ModelError: The file is no list of modules.
         """
         if (modules := self.json(MODULES)) is None:
             return None
@@ -111,10 +111,10 @@ class ModelFiles:
         return cast(list[dict[str, Any]], modules)
 
     def json(self, file: str) -> Any:
-        """Return what a JSON file holds, None if there is none.
+        """Return the content of a JSON file; None if there is no such file.
 
         Raises:
-            ModelError: It is not JSON.
+            ModelError: The file is not JSON.
         """
         if (path := self.path(file)) is None:
             return None
@@ -125,12 +125,12 @@ class ModelFiles:
 
 
 def torch_weights(folder: Path) -> set[Path]:
-    """Return the files at the top of a model's folder that transformers loads its weights from."""
+    """Return the weight files at the top of a model's folder that transformers loads."""
     return {path for pattern in _TORCH_WEIGHTS for path in folder.glob(pattern)}
 
 
 def module_kind(module: Mapping[str, Any]) -> str | None:
-    """Return the class of a module of sentence-transformers, None for another package's."""
+    """Return the class name of a module of sentence-transformers; None for other packages."""
     package, _, kind = str(module["type"]).rpartition(".")
     return kind if package.split(".")[0] == _PACKAGE else None
 
@@ -138,8 +138,9 @@ def module_kind(module: Mapping[str, Any]) -> str | None:
 def encoder_folder(folder: Path) -> Path | None:
     """Return the folder inside a model of sentence-transformers that holds its encoder.
 
-    None if the encoder is at the top: there its ``config.json`` names a ``model_type``. One without
-    that is the first versions' of sentence-transformers, who put their version number there.
+    None if the encoder is at the top, where its ``config.json`` then names a ``model_type``. A
+    ``config.json`` without one is that of the first versions of sentence-transformers, which wrote
+    their version number into it.
     """
     try:
         name = _own_folder(json.loads(read_regular(folder / MODULES, _LONGEST_JSON)))
@@ -159,10 +160,10 @@ def _is_encoder(folder: Path) -> bool:
 
 
 def encoder_on_hub(name: str) -> str | None:
-    """Return the folder in which a model on the Hub has its encoder, if it has one of its own."""
+    """Return the subfolder with the encoder of a model on the Hub; None if it has none."""
     try:
         return _own_folder(ModelFiles(name, None).json(MODULES))
-    except Exception:  # this is asked on the way to another error, which must be told
+    except Exception:  # the caller is about to raise another error, which must not be lost
         return None
 
 

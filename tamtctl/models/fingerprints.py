@@ -1,4 +1,4 @@
-"""Checksums of pre-trained weights, by which a ticket knows the model that it is a part of.
+"""Checksums of pre-trained weights, by which a ticket recognises its base model.
 
 Imports nothing heavy, so that a ticket can be verified without torch.
 """

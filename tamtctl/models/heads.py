@@ -1,4 +1,4 @@
-"""Which head of transformers a checkpoint has; loading it with that head or another one."""
+"""Loading a checkpoint with its own head, found from its files, or with another one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADS = {
     "question-answering": AutoModelForQuestionAnswering,
     "multiple-choice": AutoModelForMultipleChoice,
 }
-# What the class that a configuration names ends in, for the heads of tasks.
+# Ending of the class that a configuration names → head of a task.
 _ENDINGS = {
     "ForSequenceClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
@@ -44,10 +44,10 @@ class HeadedModel:
 
     Attributes:
         head: One of `HEADS`.
-        why: How that was chosen, in a few words.
-        network: In float32.
-        missing: Its parameters that the checkpoint lacks and that are random.
-        unused: Tensors of the checkpoint that this head does not have.
+        why: Why this head was chosen, in a few words.
+        network: The model, in float32.
+        missing: Names of its parameters that the checkpoint lacks, and that are random.
+        unused: Names of the checkpoint's tensors that the model does not use.
     """
 
     head: str
@@ -58,11 +58,11 @@ class HeadedModel:
 
     @classmethod
     def with_head(cls, head: str, why: str, name: str, revision: str | None = None) -> HeadedModel:
-        """Load a model with a head, whether the checkpoint has it or not.
+        """Load a model with a head, which may be new unless it is the masked-LM head.
 
         Raises:
-            ModelError: It cannot be loaded, lacks weights of the encoder itself, or lacks a
-                masked-LM head that is asked for.
+            ModelError: The model cannot be loaded, or lacks weights of the encoder or of the
+                masked-LM head.
         """
         network, missing, unused = load_with_head(HEADS[head], name, revision=revision)
         if head == NONE and (lost := sorted(n for n in missing if "pooler." not in n)):
@@ -79,10 +79,10 @@ class HeadedModel:
 
     @classmethod
     def as_it_is(cls, name: str, revision: str | None = None) -> HeadedModel:
-        """Load a model with the head that its checkpoint has whole, the bare encoder if none.
+        """Load a model with the head whose weights its checkpoint has, else as the bare encoder.
 
         Raises:
-            ModelError: It cannot be loaded, or lacks weights of the encoder itself.
+            ModelError: The model cannot be loaded, or lacks weights of the encoder.
         """
         config = load_config(name, revision)
         named = str((config.architectures or [""])[0])
@@ -117,6 +117,6 @@ def _labels(head: str, config: PreTrainedConfig) -> str:
 
 
 def _computes_with_embeddings(network: PreTrainedModel) -> bool:
-    """Whether a masked-LM head has no decoder of its own: masking would mask it, too."""
+    """Whether a masked-LM head computes with the word embeddings, which a mask would change."""
     decoder: Any = network.get_output_embeddings()
     return decoder is not None and len(decoder.weight) != network.config.vocab_size

@@ -1,4 +1,4 @@
-"""Under which licence a model is, as the card beside its weights says."""
+"""The licence of a model, read from the card beside its weights."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ CARD = "README.md"
 MOST_BYTES = 2**21
 _NAME = r"[A-Za-z0-9][\w.+-]{0,63}"
 _LINE = re.compile(rf"license:[ \t]*(['\"]?)(?P<licence>{_NAME})\1[ \t]*", re.ASCII)
-# What the Hub calls a licence that a card does not name.
+# The Hub's names for a licence that a card does not name.
 _UNTOLD = ("unknown", "other")
 
 
 def licence_of(name: str, revision: str | None = None) -> str | None:
-    """Return the licence of a model that is on this machine, as the Hub names licences.
+    """Return the licence of a model on this machine, in the Hub's names of licences.
 
     Args:
         name: ``nano``, a folder, or a Hub id, whose card is looked for in the Hub's cache.
         revision: Its commit, branch or tag on the Hub.
 
     Returns:
-        Such as ``apache-2.0``; None if no card here says one.
+        A name such as ``apache-2.0``; None if no card on this machine names one.
     """
     folder = nano_path() if name == "nano" else expanded(name)
     if os.path.isdir(folder):  # noqa: PTH112, Path.is_dir raises for a name that is too long
@@ -36,13 +36,13 @@ def licence_of(name: str, revision: str | None = None) -> str | None:
 
 
 def known_licence(told: object) -> str | None:
-    """Return a licence as somebody else tells it; None if that is none, or not known."""
+    """Return a licence told by others, in lower case; None if it is no name of a licence."""
     is_name = isinstance(told, str) and re.fullmatch(_NAME, told, re.ASCII)
     return str(told).lower() if is_name and str(told).lower() not in _UNTOLD else None
 
 
 def _told_in(folder: Path) -> str | None:
-    """Return the licence in the first lines of a card, which stand between two of ``---``."""
+    """Return the licence in the front matter of a card, between two lines of ``---``."""
     try:
         if leads_out(folder, CARD):
             return None

@@ -1,4 +1,4 @@
-"""Loading a checkpoint: its encoder with or without a head, its configuration, its tokenizer."""
+"""Loading a checkpoint: its encoder with or without a head, its configuration and its tokenizer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.models.files import CONFIG_FILE, TOKENIZER_FILE
 from tamtctl.models.sources import not_reachable, reach, source_of
 
-# What transformers writes into a configuration that changes nothing about the model.
+# Keys of a configuration that do not change the model.
 NO_PART_OF_A_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
@@ -51,8 +51,9 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
         revision: Branch, tag or commit on the Hub.
 
     Raises:
-        ModelError: Not found, no network, not an encoder, no weights, or no fast tokenizer.
-        NoHeadError: With ``with_head``, a checkpoint without a masked-LM head.
+        ModelError: The model is not found, the network is down, or it is not an encoder, has no
+            weights or has no fast tokenizer.
+        NoHeadError: ``with_head`` is set, and the checkpoint has no masked-LM head.
     """
     source = source_of(name)
     config = load_config(name, revision)
@@ -90,7 +91,7 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
 
 
 def _check_finite(name: str, model: PreTrainedModel) -> None:
-    """Refuse weights with which no loss can be taken."""
+    """Refuse a model with infinite or NaN weights."""
     for parameter_name, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise ModelError(
@@ -104,7 +105,7 @@ def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     """Load only the configuration of an encoder.
 
     Raises:
-        ModelError: Not found, no network, or not an encoder.
+        ModelError: The model is not found, the network is down, or it is not an encoder.
     """
     config = cast(
         PreTrainedConfig, _load(AutoConfig.from_pretrained, name, source_of(name), revision)
@@ -127,7 +128,7 @@ def load_with_task_head(
 
     Returns:
         The model, and the names of its parameters that the checkpoint lacks. With
-        ``ignore_mismatched_sizes`` a head of another size is random, and not lacking.
+        ``ignore_mismatched_sizes`` a head of another size is random, and not among them.
 
     Raises:
         ModelError: It cannot be loaded, or lacks weights of the encoder itself.
@@ -140,7 +141,7 @@ def load_with_task_head(
 def load_with_head(
     auto: Any, name: str, *, revision: str | None = None, **head: Any
 ) -> tuple[PreTrainedModel, set[str], set[str]]:
-    """Load as `load_with_task_head`, and return also which tensors of the checkpoint are unused."""
+    """Do as `load_with_task_head`, and also return the checkpoint's unused tensors by name."""
     model, loading = _load_weights(auto, name, source_of(name), revision, **head)
     prefix = model.base_model_prefix + "."
     misshapen = {str(key[0]) for key in loading["mismatched_keys"]}  # (name, its shapes)
@@ -160,9 +161,9 @@ def load_with_head(
 
 @loads
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
-    """Load only the tokenizer of a model; raises ModelError like `load_encoder`."""
+    """Load only the tokenizer of a model; raises ModelError as `load_encoder` does."""
     tokenizer = _load(AutoTokenizer.from_pretrained, name, source_of(name), revision)
-    # Without a tokenizer's files transformers makes one up that knows nothing but special tokens.
+    # If a tokenizer's files are missing, transformers makes one with only special tokens.
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(
             f"model {name!r} has no fast tokenizer; save one beside it (tokenizer.json)"
@@ -180,23 +181,23 @@ def save_model(
     """Write a checkpoint that ``from_pretrained`` loads.
 
     Args:
-        model: Its class is written down, too.
-        tokenizer: The model's.
-        folder: Where to; it must exist.
-        state: What to save of the model; by default everything.
+        model: The model, whose class is written into the configuration.
+        tokenizer: The model's tokenizer.
+        folder: The folder to write to; it must exist.
+        state: Name → tensor of what to save of the model; by default everything.
     """
     forget_code(model, tokenizer)
     model.save_pretrained(folder, state_dict=None if state is None else dict(state))
     tokenizer.save_pretrained(folder)
     for file in folder.glob("*.safetensors"):
-        give_usual_rights(file)  # safetensors keeps it from other users
+        give_usual_rights(file)  # safetensors makes it readable for its owner alone
 
 
 def forget_code(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Remove the names of a model's own Python code, which a checkpoint does not bring along.
+    """Remove a model's references to Python code of its own, which is never copied.
 
     Returns:
-        Whether they did.
+        Whether there were any.
     """
     told: Any = tokenizer
     named = hasattr(model.config, "auto_map") or "auto_map" in told.init_kwargs
@@ -209,7 +210,7 @@ def forget_code(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> b
 def _load(
     from_pretrained: Any, name: str, source: str, revision: str | None, **options: Any
 ) -> Any:
-    """Call a ``from_pretrained`` and turn what can go wrong in it into one line."""
+    """Call a ``from_pretrained``; turn whatever goes wrong in it into a ModelError of one line."""
     folder = Path(source) if Path(source).is_dir() else None
     if folder is None:
         check_hub_cache()
@@ -218,7 +219,7 @@ def _load(
     check_tokenizer(name, config.with_name(TOKENIZER_FILE))
     try:
         with _without_report(), quiet_panics(), no_more_weights_than(name, folder):
-            # Without it, transformers asks on standard input whether to run a stranger's code.
+            # By default, transformers would ask on standard input whether to run a stranger's code.
             return from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except ModuleNotFoundError as error:
         needed = f"model {name!r} needs the Python package {error.name!r}"
@@ -238,7 +239,7 @@ def _load(
 
 @contextmanager
 def _without_report() -> Iterator[None]:
-    """Keep transformers from warning of missing weights: which may be missing, we decide."""
+    """Keep transformers from warning of missing weights, which are checked here."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -270,7 +271,7 @@ def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
         if "no file named" in str(error):
             return f"model folder {name!r} has no weights; it needs model.safetensors"
         for file in sorted(folder.glob("*.safetensors")):
-            if not os.access(file, os.R_OK):  # of which safetensors says that there is none
+            if not os.access(file, os.R_OK):  # safetensors reports such a file as missing
                 return f"model folder {name!r} cannot be loaded: no permission to read {file}"
         return f"model folder {name!r} cannot be loaded: {_first_line(error)}"
     if hub_error := HubRequests(name, revision).explained(error):
@@ -279,9 +280,9 @@ def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
 
 
 def _shortage(name: str, error: Exception) -> str | None:
-    """Say what a tokenizer takes that is but a model of sentencepiece; None if it is another.
+    """Return the message for a tokenizer that is only a sentencepiece file; None for other errors.
 
-    Without the packages transformers takes the file for one of tiktoken.
+    Without these packages, transformers takes the file for one of tiktoken.
     """
     words = f"{error} {getattr(error, 'name', '')}".lower()
     if not re.search("sentencepiece|tiktoken|protobuf", words):
@@ -300,7 +301,7 @@ def _shortage(name: str, error: Exception) -> str | None:
 def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # not even what it would be in
+    except ModuleNotFoundError:  # its parent package is missing, too
         return False
 
 
@@ -340,7 +341,7 @@ def _load_weights(
 
 
 def _names_without_hidden_state(model: PreTrainedModel, config: PreTrainedConfig) -> set[str]:
-    """Return the matrices that the token-level encoder lacks: the pooler, where there is one."""
+    """Return the names of matrices that a masked-LM model lacks: the pooler's, if any."""
     with torch.device("meta"):
         token_level = AutoModelForMaskedLM.from_config(config, trust_remote_code=False)
     return maskable_matrices(model).keys() - maskable_matrices(token_level).keys()

@@ -1,7 +1,7 @@
 """The files that tell sentence-transformers how to use an encoder, for an exported checkpoint.
 
-``modules.json`` lists what follows the encoder; beside it stand the settings of each module, the
-prompts and the length limit. Only data of known modules is taken over: JSON objects and tensors,
+``modules.json`` lists the modules after the encoder; other files have the settings of each module,
+the prompts and the length limit. Only data of known modules is copied: JSON objects and tensors,
 all of them read before anything is written. Code is never copied, and no link is followed out of
 the model's folder.
 """
@@ -32,24 +32,24 @@ from tamtctl.models.files import (
 )
 
 SENTENCE, CROSS = "SentenceTransformer", "CrossEncoder"
-HEAD_SETTINGS = "sentence_transformers"  # in config.json, of a CrossEncoder's own head
+HEAD_SETTINGS = "sentence_transformers"  # key in config.json, of a CrossEncoder's head
 _LOADERS = (SENTENCE, "SparseEncoder", CROSS, "MultiVectorEncoder")
 
-# What the encoder's module asks of transformers → the head that this takes; None: any will do.
+# Task for which the encoder's module is loaded → head that this needs; None: any head.
 _TASK_HEADS = {
     "feature-extraction": None,
     "fill-mask": "masked-lm",
     "sequence-classification": "sequence-classification",
 }
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_MOST_BYTES = 2**28  # of a module's weights
+_MOST_BYTES = 2**28  # of the weights of one module
 _TRANSFORMER = "sentence_transformers.models.Transformer"
 _USUAL_NAMES = ("Transformer", "MLMTransformer")
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a module has in its folder."""
+    """The files of a kind of module."""
 
     config: str = "config.json"
     needs_config: bool = True
@@ -74,15 +74,16 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class PipelineFiles:
-    """What is put beside an exported model of sentence-transformers; other models have nothing.
+    """The files that go beside an exported model of sentence-transformers; none for other models.
 
     Attributes:
-        loader: The class of sentence-transformers that loads it; empty if there is nothing.
-        kinds: The modules, in order.
-        head: The head that the encoder's module takes; None: any, since it reads hidden states.
+        loader: The class of sentence-transformers that loads the model; empty if there are no
+            files.
+        kinds: The classes of the modules, in order.
+        head: The head that the encoder's module needs; None: any, since it reads hidden states.
         documents: Name → content of the JSON files.
         tensors: Name → tensors of the safetensors files.
-        left_out: Why nothing is taken over although the model says how it is used; else empty.
+        left_out: Why nothing is copied although the model has a ``modules.json``; else empty.
     """
 
     loader: str = ""
@@ -94,14 +95,14 @@ class PipelineFiles:
 
     @classmethod
     def of(cls, name: str, revision: str | None = None) -> PipelineFiles:
-        """Read what a model says of its use.
+        """Read the files of a model.
 
         Args:
             name: ``nano``, a folder or a Hub id.
             revision: Branch, tag or commit on the Hub.
 
         Raises:
-            ModelError: Its files are damaged, are not all there, or lead out of its folder.
+            ModelError: A file is damaged, missing, or leads out of the model's folder.
         """
         files = ModelFiles.of(name, revision)
         if files.are_unknown(MODULES):
@@ -118,14 +119,14 @@ class PipelineFiles:
 
     @classmethod
     def of_a_part(cls, name: str, revision: str | None = None) -> PipelineFiles:
-        """Return the files that go with the encoder under a new head; damaged ones are left out."""
+        """Return the files for the encoder with a new head; without files if they are damaged."""
         try:
             return cls.of(name, revision).for_head("new")
         except ModelError as error:
             return cls(left_out=f"{error}: {MODULES} is left out of the checkpoints")
 
     def for_head(self, head: str) -> PipelineFiles:
-        """Return the files that go with a checkpoint that has this head; there may be none."""
+        """Return the files for a checkpoint with this head, or none if it does not fit."""
         if not self.loader or self.head in (None, head):
             return self
         return PipelineFiles(
@@ -134,10 +135,10 @@ class PipelineFiles:
         )
 
     def write(self, folder: Path) -> None:
-        """Put the files into the folder of a checkpoint.
+        """Write the files into the folder of a checkpoint.
 
         Raises:
-            ModelError: One would take the place of a file of the checkpoint.
+            ModelError: A file would overwrite one of the checkpoint's.
         """
         for name in (*self.documents, *self.tensors):
             inner = [folder / parent for parent in PurePosixPath(name).parents][:-1]
@@ -156,7 +157,7 @@ class PipelineFiles:
 
 
 class _Reading:
-    """What is read of a model whose modules are known."""
+    """Reads the files of a model whose modules are all known."""
 
     def __init__(self, files: ModelFiles, modules: list[dict[str, Any]]) -> None:
         self._files = files
@@ -186,7 +187,7 @@ class _Reading:
         )
 
     def _read_encoder(self, module: Mapping[str, Any]) -> str:
-        """Return what the encoder is loaded for; its files come to the top, where it is itself."""
+        """Return the task that the encoder is loaded for; its settings go to the top folder."""
         prefix = f"{module['path']}/" if module["path"] else ""
         usual = "fill-mask" if module_kind(module) == "MLMTransformer" else "feature-extraction"
         for name in TRANSFORMER_CONFIGS:
@@ -220,7 +221,7 @@ class _Reading:
             raise ModelError(f"model {self._files.name!r}: {error}") from error
 
     def _take(self, file: str, target: str) -> dict[str, Any] | None:
-        """Take a JSON object over; return it, None if there is none."""
+        """Add a JSON object to the copied files, and return it; None if there is none."""
         _refuse_link(self._files, file)
         found = self._files.json(file)
         if found is not None and not isinstance(found, dict):
@@ -239,7 +240,7 @@ class _Reading:
 
 
 def _obstacle(files: ModelFiles, modules: list[dict[str, Any]]) -> str | None:
-    """Return why a model's pipeline is none that can be taken over, None if it is one."""
+    """Return why a model's pipeline cannot be copied; None if it can."""
     for number, module in enumerate(modules):
         kind = module_kind(module)
         if kind is None:
@@ -260,7 +261,7 @@ def _obstacle(files: ModelFiles, modules: list[dict[str, Any]]) -> str | None:
 
 
 def _encoder(folder: Path, own: str) -> Path:
-    """Return where the encoder of a model of this name is loaded from."""
+    """Return the folder from which a model's encoder is loaded."""
     inner = folder / own
     return (inner if (inner / "config.json").is_file() else folder).resolve()
 
@@ -276,10 +277,10 @@ def _entry(module: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _moved(encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entry of the encoder, which a checkpoint has at the top of its folder."""
+    """Return the encoder's entry in ``modules.json``, its path changed to the top of the folder."""
     entry = _entry(encoder) | {"path": ""}
     if module_kind(encoder) not in _USUAL_NAMES:
-        entry["type"] = _TRANSFORMER  # the names of families are known to old versions alone
+        entry["type"] = _TRANSFORMER  # only old versions know classes named after families
     return entry
 
 
@@ -290,7 +291,7 @@ def _loader(main: Mapping[str, Any], kinds: tuple[str, ...]) -> str:
 
 
 def _refuse_link(files: ModelFiles, file: str) -> None:
-    """Refuse a file behind a link that leads out of the model: it might be anybody's."""
+    """Refuse a file behind a link that leads out of the model: it may be private."""
     if files.folder is not None and leads_out(files.folder, file):
         raise ModelError(
             f"model {files.name!r}: {file} is a link that leads out of the model's folder; put "

@@ -1,4 +1,4 @@
-"""Pooling: one vector for a text, of the hidden states of its tokens."""
+"""Pooling: turning the hidden states of a text's tokens into one vector."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from torch import Tensor
 
 
 def pool(states: Tensor, attended: Tensor, modes: tuple[str, ...], skipped: int = 0) -> Tensor:
-    """Return the pooled states of each text, those of several modes side by side.
+    """Return the pooled states of each text, (B, H · modes): those of all modes side by side.
 
     Args:
         states: Hidden states, shape (B, T, H); padding is on the right.
         attended: 1 for tokens and 0 for padding, shape (B, T).
-        modes: ``cls``, ``mean`` and so on.
-        skipped: So many tokens at the start of each text are left out.
+        modes: ``cls``, ``max``, ``mean``, ``mean_sqrt_len_tokens``, ``weightedmean``,
+            ``lasttoken``.
+        skipped: Number of tokens at the start of each text to leave out.
     """
     own = attended.clone()
     own[:, :skipped] = 0

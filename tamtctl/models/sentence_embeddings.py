@@ -1,8 +1,9 @@
-"""Sentence embeddings as the makers of a model meant them: pooled, projected and normalised.
+"""Sentence embeddings as a model's files describe them: pooled, projected and normalised.
 
-A model of `sentence-transformers` says in ``modules.json`` what follows the encoder: how its last
-hidden states are pooled, dense layers, normalisation; and beside it, how a text is prepared. Any
-other model gets the mean of its tokens. What cannot be honoured is refused by name.
+A model of `sentence-transformers` lists in ``modules.json`` what follows the encoder: pooling of
+its last hidden states, dense layers, normalisation. Other files say how a text is prepared. For any
+other model, the mean of the tokens is taken. Modules and settings that are not supported are
+refused by name.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tamtctl.models.pooling import pool
 from tamtctl.models.sentence_modules import Step, module_settings, module_step
 from tamtctl.models.text_inputs import TextInputs
 
-# The names of old and of new files → ours, in the order in which several are put together.
+# Flag in older files → mode, in the order in which several modes are concatenated.
 _FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -44,26 +45,27 @@ _FLAGS = {
 }
 _MODES = frozenset(_FLAGS.values())
 _TOKENS = "token_embeddings"
-COSINE = "cosine"  # how embeddings are compared where a model says nothing
+COSINE = "cosine"  # the default similarity
 
 
 @dataclass(frozen=True)
 class SentencePipeline:
-    """What becomes of a text before and after the encoder.
+    """The processing of a text before and after the encoder.
 
     Attributes:
-        modes: How the token states are pooled; several are put side by side.
-        steps: What follows, in order.
-        prompt: Stands before every text, unless it is a query or a passage.
-        prompts: Name → prompt of all that the model has.
-        similarity: How two embeddings are compared, as sentence-transformers calls it.
+        modes: How hidden states are pooled, see `tamtctl.models.pooling.pool`; several are
+            concatenated.
+        steps: The modules after the pooling, in order.
+        prompt: Text that is put before every text; `for_queries` and `for_passages` change it.
+        prompts: Name → prompt, of all prompts that the model has.
+        similarity: How two embeddings are compared, in sentence-transformers' names.
         pools_prompt: Whether the prompt's tokens are pooled, too.
-        lower_case: Whether texts are put in lower case.
-        truncated: How many numbers of an embedding are kept; None: all.
-        max_length: Tokens of a text; None: as many as tokenizer and model take.
-        is_own: Whether the model says all this, and is not just given the mean.
-        summary: All of it but the prompt, in a few words.
-        note: What a person should know of how it was found; empty if nothing.
+        lower_case: Whether texts are converted to lower case.
+        truncated: Number of leading dimensions of an embedding that are kept; None: all.
+        max_length: Most tokens of a text; None: as many as tokenizer and model take.
+        is_own: Whether the model's files say all this; else it is the default, the mean.
+        summary: The pipeline in a few words, without the prompt.
+        note: A line that a person should read about how it was found; else empty.
     """
 
     modes: tuple[str, ...] = ("mean",)
@@ -81,14 +83,14 @@ class SentencePipeline:
 
     @classmethod
     def of(cls, name: str, revision: str | None = None) -> SentencePipeline:
-        """Read the pipeline of a model; one that has none gets the mean of its tokens.
+        """Read the pipeline of a model; without one, it is the mean of the tokens.
 
         Args:
             name: ``nano``, a folder or a Hub id.
             revision: Branch, tag or commit on the Hub.
 
         Raises:
-            ModelError: Its files are damaged, or ask for what is not known here.
+            ModelError: The files are damaged, or have a module or setting that is not known here.
         """
         files = ModelFiles.of(name, revision)
         if files.are_unknown(MODULES):
@@ -101,7 +103,7 @@ class SentencePipeline:
 
     @classmethod
     def known(cls, name: str, revision: str | None = None) -> SentencePipeline | None:
-        """Return a model's own pipeline, None if it has none or one that is not known here."""
+        """Return a model's own pipeline; None if it has none, or one that is not known here."""
         try:
             found = cls.of(name, revision)
         except ModelError:
@@ -116,13 +118,13 @@ class SentencePipeline:
         batch_size: int,
         compute: Compute,
     ) -> tuple[Tensor, frozenset[int]]:
-        """Return the embedding of each text, (n, H), and which texts were too long and are cut.
+        """Return the embedding of each text, (n, H'), and the indices of texts that were cut.
 
         Args:
-            inputs: How the model takes texts; its length counts for models without a pipeline.
+            inputs: How the model takes texts; its length holds for models without a pipeline.
             model: The bare encoder, on its device.
-            texts: To embed.
-            batch_size: Texts at once.
+            texts: The texts to embed.
+            batch_size: Texts in a batch.
             compute: Device and precision.
         """
         tokenizer = inputs.tokenizer
@@ -146,23 +148,23 @@ class SentencePipeline:
 
     @property
     def words(self) -> str:
-        """All of it in a few words."""
+        """The pipeline in a few words, with its prompt."""
         return f"prompt {self.prompt!r}, {self.summary}" if self.prompt else self.summary
 
     def for_queries(self) -> SentencePipeline:
-        """Return how queries are embedded: with the prompt that the model has for them."""
+        """Return the pipeline for queries, with the model's prompt for them if it has one."""
         return replace(self, prompt=self.prompts.get("query", ""))
 
     def for_passages(self) -> SentencePipeline:
-        """Return how passages are embedded: with the prompt that the model has for documents.
+        """Return the pipeline for passages, with the model's prompt for documents if it has one.
 
-        By its documentation sentence-transformers falls back on a prompt for passages; as of 6.2 it
-        does not, for it gives every model an empty one for documents.
+        The documentation of sentence-transformers says that it falls back on a prompt for passages.
+        Up to version 6.2 it does not, since every model gets an empty prompt for documents.
         """
         return replace(self, prompt=self.prompts.get("document", ""))
 
     def embeddings(self, states: Tensor, attended: Tensor, skipped: int = 0) -> Tensor:
-        """Return the embedding of each text, (B, H'), differentiable by the states.
+        """Return the embedding of each text, (B, H'), differentiable with respect to the states.
 
         Args:
             states: Last hidden states, shape (B, T, H), in float32 at least.
@@ -176,7 +178,7 @@ class SentencePipeline:
 
     @property
     def digest(self) -> str:
-        """What embeddings depend on besides the hidden states, in hex."""
+        """Hex digest of everything that embeddings depend on, besides the hidden states."""
         steps = [(step.words, step.digest) for step in self.steps]
         told = json.dumps([self.modes, steps, self.truncated])
         return hashlib.sha256(told.encode()).hexdigest()
@@ -189,7 +191,7 @@ class SentencePipeline:
     def _prompt_tokens(
         self, tokenizer: PreTrainedTokenizerFast, lower: Callable[[str], str]
     ) -> int:
-        """Return how many tokens the prompt has, without the special one that ends a text."""
+        """Return the number of the prompt's tokens, without a special token at its end."""
         if not self.prompt:
             return 0
         ids = tokenizer(lower(self.prompt))["input_ids"]
@@ -258,7 +260,7 @@ def _modes(files: ModelFiles, pooling: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _prepared(files: ModelFiles, folder: str) -> dict[str, Any]:
-    """Return how texts are prepared; what would change the token states is refused."""
+    """Return the settings for preparing texts; refuse those that would change the hidden states."""
     prefix = f"{folder}/" if folder else ""
     for name in TRANSFORMER_CONFIGS:
         if files.path(prefix + name):
@@ -292,7 +294,7 @@ def _truncated(files: ModelFiles, values: Mapping[str, Any]) -> int | None:
 
 
 def _prompts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return name → prompt of those that are texts."""
+    """Return name → prompt, of all prompts that are strings."""
     prompts = values.get("prompts")
     found = prompts if isinstance(prompts, dict) else {}
     return {name: prompt for name, prompt in found.items() if isinstance(prompt, str)}

@@ -1,4 +1,4 @@
-"""What follows the pooling in a model of sentence-transformers: dense layers and normalisation."""
+"""The modules after the pooling of a sentence-transformers model: dense layers, normalisation."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Step:
-    """A module behind the pooling.
+    """A module after the pooling.
 
     Attributes:
-        words: Its name for people.
-        apply: From embeddings of shape (n, H) to such of shape (n, H').
-        digest: What it depends on, in hex; empty if on nothing.
+        words: A description for people.
+        apply: Maps embeddings of shape (n, H) to embeddings of shape (n, H').
+        digest: Hex digest of its weights and settings; empty if it has none.
     """
 
     words: str
@@ -45,12 +45,12 @@ def module_settings(files: ModelFiles, file: str, default: Any = None) -> dict[s
     """Return the settings that a JSON file of a model holds.
 
     Args:
-        files: The model's.
-        file: Its name.
-        default: What holds if there is none; None: it must be there.
+        files: The model's files.
+        file: Name of the JSON file.
+        default: The settings if there is no such file; None: the file must exist.
 
     Raises:
-        ModelError: It is missing, or no JSON object.
+        ModelError: The file is missing, or no JSON object.
     """
     found = files.json(file)
     found = default if found is None else found
@@ -61,10 +61,10 @@ def module_settings(files: ModelFiles, file: str, default: Any = None) -> dict[s
 
 
 def module_step(files: ModelFiles, kind: str, folder: str) -> Step:
-    """Return a module behind the pooling.
+    """Return a module after the pooling.
 
     Raises:
-        ModelError: It is not known here, or damaged.
+        ModelError: The module is not known here, or damaged.
     """
     values = module_settings(
         files, f"{folder}/config.json", default={} if kind == "Normalize" else None

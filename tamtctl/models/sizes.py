@@ -1,4 +1,4 @@
-"""At what size a model is run where its time is taken; imports nothing heavy."""
+"""The size of the runs that time a model; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Size:
-    """How a model is run: texts at once, tokens of each, CPU threads."""
+    """How a model is run: CPU threads, texts in a batch, tokens of each text."""
 
     threads: int
     batch: int
@@ -15,10 +15,10 @@ class Size:
 
     @property
     def tokens(self) -> int:
-        """Tokens of a run."""
+        """Tokens in a batch."""
         return self.batch * self.length
 
     def __str__(self) -> str:
-        """Return it in a few words."""
+        """Return the size in a few words."""
         threads = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
         return f"{self.batch} × {self.length}, {threads}"

@@ -18,20 +18,20 @@ from tamtctl.models.files import CONFIG_FILE, encoder_folder, encoder_on_hub, na
 
 
 def model_folder(name: str) -> Path | None:
-    """Return the folder of a local model, None for one on the Hub.
+    """Return the folder of a local model; None for one on the Hub.
 
     Raises:
-        ModelError: It is a file, or a folder that holds no model.
+        ModelError: The name is that of a file, or of a folder that holds no model.
     """
     source = Path(source_of(name))
     return source if name == "nano" or source.is_dir() else None
 
 
 def source_of(name: str) -> str:
-    """Return what transformers loads a model by: the path of a folder, or a Hub id.
+    """Return the name that transformers loads a model by: the path of a folder, or a Hub id.
 
     Raises:
-        ModelError: It is neither.
+        ModelError: The name is that of a file, or of a folder that holds no model.
     """
     if name == "nano":
         return str(nano_path())
@@ -58,18 +58,18 @@ def source_of(name: str) -> str:
 
 @lru_cache
 def reach(name: str, revision: str | None) -> Path:
-    """Return the configuration file of a model on the Hub, fetched if need be.
+    """Return the path of a Hub model's configuration file, after fetching it if necessary.
 
-    It is asked for here because transformers does not tell what the Hub answers. If the Hub does
-    not answer, the copy in the cache is taken.
+    It is fetched here because transformers does not report what the Hub answers. If the Hub does
+    not answer, the copy in the cache is used.
 
     Args:
         name: A Hub id.
         revision: Branch, tag or commit; None for ``main``.
 
     Raises:
-        ModelError: The name is no Hub id, the Hub refuses it, or there is neither an answer nor a
-            copy.
+        ModelError: The name is no Hub id, the Hub refuses it, or the Hub does not answer and the
+            cache has no copy.
     """
     try:
         validate_repo_id(name)
@@ -92,7 +92,7 @@ def reach(name: str, revision: str | None) -> Path:
             raise ModelError(_no_configuration(name)) from error
 
     try:
-        try:  # which fails at once where fetching a file would be tried for minutes
+        try:  # fails at once without a network, where a download would be retried for minutes
             hub.ask(lambda: hub.api.model_info(name, revision=revision, timeout=TIMEOUT))
         except UnreachableError:
             found = try_to_load_from_cache(name, CONFIG_FILE, revision=revision)
@@ -114,5 +114,5 @@ def _no_configuration(name: str) -> str:
 
 
 def not_reachable(name: str, why: object) -> str:
-    """Say that there is no such folder, and why the Hub does not have it."""
+    """Return the message that a model is no folder, and why the Hub does not give it."""
     return f"model {name!r} is neither a folder nor reachable on the Hub: {why}"

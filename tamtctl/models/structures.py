@@ -1,11 +1,12 @@
-"""Structures of weights that a mask keeps or prunes as a whole: blocks of a matrix, neurons.
+"""Structures: sets of weights that a mask keeps or prunes as a whole, such as blocks and neurons.
 
-Found by the names and shapes of matrices alone, so that whoever has nothing but a ticket finds the
-same ones as the search that made it. Imports nothing heavy.
+They are found from the names and shapes of matrices alone, so that a reader of a ticket finds the
+same structures as the search that made it. Imports nothing heavy.
 
-A group of structures is told as the shapes to view its matrices in. Two axes of the view of a
-matrix of R × C weights say where a block of r × c lies, (R/r, r, C/c, c), and one axis of the
-second matrix of a feed-forward network says which neuron a column is of, (H, I).
+Structures are described by a view of each matrix, in which some axes number the structures. For
+blocks of r × c, a matrix of R × C weights is viewed as (R/r, r, C/c, c), and axes 0 and 2 number
+the blocks. The second matrix of a feed-forward network is viewed as it is, (H, I), and axis 1
+numbers the neurons.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from dataclasses import dataclass
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_LAYER = re.compile(r"(.*\.\d+)\..+")  # up to the last number in a name
-_ATTENTION = "att"  # is in the name of every attention module of transformers
-_MOST_HALVES = 2  # of a first matrix: what is gated, and its gate
+_LAYER = re.compile(r"(.*\.\d+)\..+")  # the layer: everything up to the last number in a name
+_ATTENTION = "att"  # part of the name of every attention module in transformers
+_MOST_HALVES = 2  # rows of a first matrix for each neuron: the gated one and its gate
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Slices:
     Attributes:
         matrix: Its name.
         shape: Its own shape.
-        view: The shape to view it in.
-        axes: The axes of the view that number the structures: what has the same place on them is of
-            one structure.
+        view: The shape of its view.
+        axes: The axes of the view that number the structures: weights with the same indices on
+            these axes belong to one structure.
     """
 
     matrix: str
@@ -47,7 +48,7 @@ class Slices:
 
     @property
     def weights_each(self) -> int:
-        """Weights of the matrix in each structure."""
+        """Number of the matrix's weights in each structure."""
         return math.prod(self.view) // self.count
 
     @property
@@ -56,15 +57,16 @@ class Slices:
         return tuple(axis for axis in range(len(self.view)) if axis not in self.axes)
 
 
-# Name of a group → how its matrices lie in its structures; a matrix is in one group at most.
+# Group, whose structures compete with each other → slices of its matrices; a matrix is in one group
+# at most.
 Structures = Mapping[str, tuple[Slices, ...]]
 
 
 def blocks(shapes: Shapes, rows: int, columns: int) -> dict[str, tuple[Slices, ...]]:
-    """Return the blocks of R × C weights that every matrix is made of, each matrix a group.
+    """Return group → blocks of ``rows`` × ``columns`` weights; every matrix is a group of its own.
 
     Raises:
-        ValueError: A matrix is not made of such blocks; the message says which.
+        ValueError: A matrix cannot be cut into such blocks; the message names it.
     """
     found: dict[str, tuple[Slices, ...]] = {}
     for name, shape in shapes.items():
@@ -83,10 +85,10 @@ class FeedForward:
     """The matrices of one feed-forward network: from hidden states to neurons, and back.
 
     Attributes:
-        firsts: Name → how many times each neuron has a row of it: twice where one half of the rows
-            gates the other.
-        second: The matrix that has a column for each neuron.
-        neurons: How many there are.
+        firsts: Name of each first matrix → rows of it for each neuron: 2 if one half of the rows
+            gates the other half, else 1.
+        second: Name of the matrix that has a column for each neuron.
+        neurons: Number of neurons.
     """
 
     firsts: Mapping[str, int]
@@ -95,13 +97,14 @@ class FeedForward:
 
 
 def feed_forwards(shapes: Shapes) -> dict[str, FeedForward]:
-    """Return name of a layer → its feed-forward network, of every layer that has one.
+    """Return layer → its feed-forward network, of every layer that has one.
 
-    They are the matrices of a layer that are no attention's: one that leads back to the hidden
-    states, of shape (H, I), and one or two that come from there, (I, H) or with gates (2I, H).
+    The network consists of the layer's matrices outside attention: one that leads back to the
+    hidden states, of shape (H, I), and one or two that come from them, (I, H) or with gates (2I,
+    H).
 
     Raises:
-        ValueError: Those of a layer are something else, or can be told apart in several ways.
+        ValueError: The matrices of a layer have other shapes, or fit in several ways.
     """
     layers: dict[str, list[str]] = {}
     for name in shapes:
@@ -112,8 +115,8 @@ def feed_forwards(shapes: Shapes) -> dict[str, FeedForward]:
     for layer, names in layers.items():
         few = names if len(names) <= 1 + _MOST_HALVES else []
         ways = [one for second in few if (one := _leading_back(second, few, shapes))]
-        # Square matrices fit both ways: the one that leads back comes last, in a model and in
-        # the alphabet.
+        # Square matrices fit both ways: the one that leads back comes last, in module order and in
+        # alphabetical order.
         if len(names) == len(ways) == 2:
             ways = ways[-1:]
         if len(ways) != 1:
@@ -123,7 +126,7 @@ def feed_forwards(shapes: Shapes) -> dict[str, FeedForward]:
 
 
 def _leading_back(second: str, names: Sequence[str], shapes: Shapes) -> FeedForward | None:
-    """Return the feed-forward network whose second matrix is this one, if all others lead to it."""
+    """Return the feed-forward network with this second matrix; None if the others do not fit."""
     hidden, neurons = shapes[second]
     firsts = {}
     for name in names:
@@ -138,12 +141,12 @@ def _leading_back(second: str, names: Sequence[str], shapes: Shapes) -> FeedForw
 
 
 def neurons(shapes: Shapes) -> dict[str, tuple[Slices, ...]]:
-    """Return the neurons of every feed-forward network: rows of the firsts, columns of the second.
+    """Return layer → neurons: rows of the first matrices, columns of the second.
 
-    The bias of a neuron needs no mask: its column of the second matrix is zero.
+    A pruned neuron's bias needs no mask, since its column of the second matrix is zero.
 
     Raises:
-        ValueError: There is no feed-forward network, or a layer's cannot be told.
+        ValueError: There is no feed-forward network, or a layer's is ambiguous.
     """
     found = {}
     for layer, network in feed_forwards(shapes).items():
@@ -159,11 +162,11 @@ def neurons(shapes: Shapes) -> dict[str, tuple[Slices, ...]]:
 
 
 def is_in_layer(name: str) -> bool:
-    """Whether a parameter is one of a layer, which are numbered."""
+    """Whether a parameter's name is that of a numbered layer."""
     return _LAYER.fullmatch(name) is not None
 
 
 def matrices_of(structures: Structures) -> list[str]:
-    """Return the matrices that have structures."""
+    """Return the names of the matrices that have structures."""
     groups = structures.values()
     return [slices.matrix for slices in itertools.chain.from_iterable(groups)]

@@ -1,4 +1,4 @@
-"""How a model takes texts: so many tokens at most, with or without a type for each."""
+"""How a model takes texts: its length limit, and whether it takes token types."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class TextInputs:
     """How a model takes texts.
 
     Attributes:
-        tokenizer: The model's.
-        max_length: Tokens per example or window.
-        takes_types: Whether the model takes ``token_type_ids``, which tell two texts apart.
-        longest: Tokens that the model can take at most.
-        vocabulary: How many tokens the model knows.
+        tokenizer: The model's tokenizer.
+        max_length: Most tokens per example or window that are read.
+        takes_types: Whether the model takes ``token_type_ids``, which distinguish two texts.
+        longest: Most tokens that the model can take.
+        vocabulary: Number of tokens that the model knows.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -44,15 +44,15 @@ class TextInputs:
         """Return how a model takes texts.
 
         Args:
-            model: Loaded with any head.
-            tokenizer: The model's.
-            usual: Tokens per example unless the model can take fewer, or the tokenizer is meant
-                for fewer.
-            max_length: Tokens per example that are asked for; None: the usual.
+            model: The model, with any head.
+            tokenizer: The model's tokenizer.
+            usual: Default tokens per example; fewer if the model or its tokenizer is limited to
+                fewer.
+            max_length: Tokens per example that the user asks for; None: the default.
 
         Raises:
             UsageError: The model cannot take ``max_length`` tokens.
-            ModelError: Tokens that were added to the tokenizer are none of the model's.
+            ModelError: The tokenizer has added tokens that the model does not know.
         """
         longest = max_sequence_length(model)
         if max_length is not None:
@@ -80,7 +80,7 @@ class TextInputs:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """Tokens of an example that are read, and those that the model can take."""
+        """Most tokens of an example that are read, and most that the model can take."""
         return self.max_length, self.longest
 
     def features(
@@ -90,15 +90,15 @@ class TextInputs:
         *,
         max_length: int | None = None,
     ) -> Features:
-        """Return what the model reads of texts.
+        """Return the model's inputs for texts, with their labels.
 
         Args:
             texts: One or two columns of n texts.
-            labels: One for each, (n,) or (n, …).
-            max_length: Tokens per text, if other than usual.
+            labels: One label for each example, shape (n,) or (n, …).
+            max_length: Most tokens per example; None: ``max_length`` of the instance.
 
         Raises:
-            ModelError: A token is none of the model's.
+            ModelError: The model does not know a token.
         """
         found = text_features(
             texts,

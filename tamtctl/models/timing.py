@@ -1,7 +1,7 @@
-"""Timing models in turns, so that what else the machine does hits all of them alike.
+"""Timing models in turns, so that other work on the machine slows all of them alike.
 
-In each round every model runs once, in an order that is drawn anew. A ratio to the dense model is
-the median of the rounds' ratios: of two runs that lie side by side.
+In each round every model runs once, in a new random order. A ratio to the dense model is the median
+over rounds of the ratio of two runs in the same round.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from tamtctl.foundations.estimates import Interval
 from tamtctl.models.sizes import Size
 
 _RESAMPLES = 2_000
-_FEWEST_ROUNDS = 8  # of which an interval says something
-_WARM_UP = 2  # runs of each before it is timed
-_MOST_THREADS = 4  # times the cores
+_FEWEST_ROUNDS = 8  # fewer give no interval
+_WARM_UP = 2  # runs of each model before it is timed
+_MOST_THREADS = 4  # threads for each core
 
-Seconds = NDArray[np.float64]  # of each round
+Seconds = NDArray[np.float64]  # seconds of each round, shape (rounds,)
 Run = Callable[[Mapping[str, Tensor]], object]
 
 
 @dataclass(frozen=True)
 class Latency:
-    """How long a model takes at one size.
+    """How long a run of a model takes, at one size.
 
     Attributes:
         median: Seconds of a run.
         quarter: A quarter of the runs took no longer.
         three_quarters: Three quarters of the runs took no longer.
-        ratio: To the dense model's, in the same rounds; None for itself, or if there is none.
+        ratio: Ratio to the dense model's time in the same rounds; None without a dense model, and
+            for the dense model itself.
     """
 
     median: float
@@ -48,12 +49,12 @@ class Latency:
 
     @property
     def spread(self) -> float:
-        """Half of the runs lie so far apart, as a share of the median."""
+        """Interquartile range of the runs, as a share of the median."""
         return (self.three_quarters - self.quarter) / self.median
 
 
 def run_of(network: nn.Module) -> Run:
-    """Return what runs a model of transformers, with any head, on texts."""
+    """Return a function that runs a model of transformers, with any head, on texts."""
     network.eval()
 
     def run(values: Mapping[str, Tensor]) -> object:
@@ -74,14 +75,14 @@ def random_texts(size: Size, words: int, generator: torch.Generator) -> Mapping[
 
 
 def check_threads(option: str, threads: int) -> None:
-    """Raise UsageError if so many threads are more than this machine can do with."""
+    """Raise UsageError if this is more threads than the machine can use."""
     if threads > _MOST_THREADS * (os.cpu_count() or 1):
         raise UsageError(f"--{option} {threads} is more than this machine can do with")
 
 
 @contextmanager
 def threads_as_before() -> Iterator[None]:
-    """Leave torch's threads as they were."""
+    """Restore torch's number of threads after this context."""
     before = torch.get_num_threads()
     try:
         yield
@@ -95,10 +96,10 @@ def timed_in_turns(
     """Return the seconds of each round for each of several models.
 
     Args:
-        runs: What is timed.
-        rounds: How often each is.
-        seed: Of the turns.
-        tick: Is told of every run.
+        runs: Functions that run a model once.
+        rounds: How often each model is timed.
+        seed: Seed of the order in each round.
+        tick: Is called with 1 after every run.
     """
     for run in runs:
         for _ in range(_WARM_UP):
@@ -115,12 +116,13 @@ def timed_in_turns(
 
 
 def latency(seconds: Seconds, dense: Seconds | None, seed: int) -> Latency:
-    """Return what the rounds say of a model.
+    """Return the latency of a model from the times of its rounds.
 
     Args:
-        seconds: Of each round.
-        dense: Of the dense model in the same rounds; None if it is the model itself, or not there.
-        seed: Of the interval.
+        seconds: Seconds of each round.
+        dense: Seconds of the dense model in the same rounds; None if there is none, or if it is the
+            model itself.
+        seed: Seed of the interval's bootstrap.
     """
     quarter, median, three_quarters = map(float, np.percentile(seconds, (25, 50, 75)))
     ratio = None if dense is None else _ratio(seconds / dense, seed)

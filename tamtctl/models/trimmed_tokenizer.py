@@ -1,10 +1,10 @@
-"""A tokenizer without the tokens that a text does not use, which cuts that text as before.
+"""A tokenizer without the tokens that a text does not use; it cuts that text as before.
 
-Kept are the tokens that are used, special and added ones, and every single character or byte, so
-that any other text can still be cut. Byte pair encoding also needs the tokens that a kept one is
-merged of, in whatever way. Then nothing that is left out could have been used: WordPiece takes the
-longest match, byte pairs are merged in the same order, and the best cut of a unigram model stays
-the best (Kudo, 2018, arXiv:1804.10959).
+It keeps the tokens that are used, special and added tokens, and every single character or byte, so
+that any other text can still be cut. Byte pair encoding also needs all tokens from which a kept one
+can be merged. The text is then cut as before: WordPiece takes the longest match, byte pairs are
+merged in the same order, and the best cut of a unigram model stays the best (Kudo, 2018,
+arXiv:1804.10959).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 TOKENIZER_FILE, _SETTINGS_FILE = "tokenizer.json", "tokenizer_config.json"
-_BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # how a vocabulary of characters spells the other bytes
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # byte fallback: the spelling of bytes that no token covers
 _WORD_START = "▁"  # of SentencePiece
 
 
@@ -29,7 +29,7 @@ class TrimmedTokenizer:
     """A tokenizer with fewer tokens.
 
     Attributes:
-        tokenizer: It cuts the text that it was trimmed for as the original does.
+        tokenizer: The trimmed tokenizer.
         kept: The original id of each token that is left, in the order of the new ids.
     """
 
@@ -38,11 +38,11 @@ class TrimmedTokenizer:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast, used: Iterable[int]) -> TrimmedTokenizer:
-        """Leave out what is not used.
+        """Leave out the tokens that are not used.
 
         Args:
             tokenizer: The original.
-            used: Ids that must stay.
+            used: Original ids of the tokens that must stay.
         """
         with tempfile.TemporaryDirectory() as room:
             folder = Path(room)
@@ -62,7 +62,7 @@ class TrimmedTokenizer:
 
 
 def _needed(told: Mapping[str, Any], used: frozenset[int]) -> set[int]:
-    """Return the ids that have to stay, of a ``tokenizer.json``."""
+    """Return the ids in a ``tokenizer.json`` that have to stay."""
     model = told["model"]
     vocabulary = _vocabulary(model)
     needed = {one["id"] for one in told["added_tokens"]}
@@ -120,7 +120,7 @@ def _merged(pair: tuple[str, str], model: Mapping[str, Any]) -> str:
 
 
 def _renumber(told: dict[str, Any], new: Mapping[int, int]) -> None:
-    """Leave out of a ``tokenizer.json`` what has no new id, and give the rest theirs."""
+    """Remove tokens without a new id from a ``tokenizer.json``; renumber the others."""
     model = told["model"]
     if model["type"] == "Unigram":
         model["vocab"] = [model["vocab"][old] for old in new if old < len(model["vocab"])]
@@ -143,7 +143,7 @@ def _is_left(pair: tuple[str, str], model: Mapping[str, Any]) -> bool:
 
 
 def _renumber_template(processor: dict[str, Any], new: Mapping[int, int]) -> None:
-    """Give the special tokens that are put around a text their new ids."""
+    """Renumber the special tokens that a post-processor adds to a text, in place."""
     for part in processor.get("processors", ()):
         _renumber_template(part, new)
     for end in ("sep", "cls"):

@@ -1,7 +1,7 @@
-"""What a text is cut into for a model where nobody says: what the model reads when it is used.
+"""The default unit of text (``--rows``) of a model: the one that it reads in use.
 
-An encoder of sentence-transformers embeds sentences. Trained and measured on blocks that run over
-their ends, a mask keeps what nobody asks of it.
+An encoder of sentence-transformers embeds sentences. A mask that was trained and measured on blocks
+across sentences would keep what such an encoder does not need.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tamtctl.models.files import CONFIG_FILE, MODULES, ModelFiles
 
 
 def embeds_sentences(name: str) -> bool:
-    """Tell whether a model is known to be one of sentence-transformers.
+    """Return whether a model is known to be one of sentence-transformers.
 
     Args:
         name: ``nano``, a folder or a Hub id.
@@ -25,12 +25,12 @@ def embeds_sentences(name: str) -> bool:
 def usual_rows(
     name: str, revision: str | None = None, *, note: Callable[[str], None] = lambda _: None
 ) -> str:
-    """Return the name of the unit, as in `tamtctl.data.units.UNITS`.
+    """Return the default unit of a model, a name in `tamtctl.data.units.UNITS`.
 
     Args:
         name: ``nano``, a folder or a Hub id.
         revision: Branch, tag or commit on the Hub.
-        note: Is told a line if the Hub could not be asked.
+        note: Is given a line for people if the Hub could not be asked.
     """
     files = ModelFiles.of(name, revision)
     if files.folder is not None:
@@ -46,11 +46,11 @@ def usual_rows(
 
 @cache  # a sweep asks for every run
 def _on_hub(files: ModelFiles) -> bool | None:
-    """Tell whether a model on the Hub is a sentence encoder; None if it cannot be told."""
+    """Return whether a model on the Hub is a sentence encoder; None if unknown."""
     try:
         if files.path(MODULES) is not None:
             return True
         is_there = files.path(CONFIG_FILE) is not None
-    except OSError:  # there is no such model, as loading it says
+    except OSError:  # no such model; loading it raises the error
         return False
     return None if is_there and files.are_unknown(MODULES) else False

@@ -1,7 +1,7 @@
-"""The vocabulary of a tokenizer in the form that its model brought it in, for other tools.
+"""Copying a model's original vocabulary files, such as ``vocab.txt``, for other tools.
 
-A checkpoint is written with ``tokenizer.json``, which transformers reads; others want the
-``vocab.txt`` or the ``spm.model`` that the tokenizer was made of.
+A checkpoint is written with ``tokenizer.json``, which transformers reads. Other tools need the
+``vocab.txt`` or ``spm.model`` that the tokenizer was made from.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _MOST_BYTES = 2**28
 def copy_vocabulary(
     name: str, revision: str | None, tokenizer: PreTrainedTokenizerFast, folder: Path
 ) -> None:
-    """Put a model's vocabulary files beside a checkpoint; one behind a link is not followed.
+    """Copy a model's vocabulary files into a checkpoint's folder, except links out of its folder.
 
     Args:
         name: ``nano``, a folder or a Hub id.
         revision: Branch, tag or commit on the Hub.
-        tokenizer: The model's, whose class knows how these files are called.
-        folder: The checkpoint's, with its own ``tokenizer.json``.
+        tokenizer: The model's tokenizer, whose class knows the names of these files.
+        folder: The checkpoint's folder; files that it already has stay.
 
     Raises:
-        ModelError: One cannot be read.
+        ModelError: A file cannot be read.
     """
     files = ModelFiles(name, model_folder(name), revision)
     for file in sorted(set(tokenizer.vocab_files_names.values())):

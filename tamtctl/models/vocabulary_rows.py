@@ -1,4 +1,4 @@
-"""The rows of a model that belong to tokens: of its embedding, and of a masked-LM decoder."""
+"""Trimming a model's rows that belong to tokens: of its word embeddings and masked-LM decoder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tamtctl.models.encoder import base_encoder
 
 
 def keep_rows(network: PreTrainedModel, kept: Sequence[int]) -> None:
-    """Leave the rows of some tokens in a model, in place; its configuration says how many.
+    """Keep only the rows of some tokens in a model, in place, and update its configuration.
 
     Args:
-        network: The model, with any head; what is tied stays tied.
-        kept: The original id of each token that is left, ascending.
+        network: The model, with any head; tied parameters stay tied.
+        kept: The original id of each kept token, ascending.
 
     Raises:
-        ModelError: It counts positions from the id of padding, which would change.
+        ModelError: The model counts positions from the id of padding, which would change.
     """
     table = cast(nn.Embedding, network.get_input_embeddings())
     size = table.num_embeddings
@@ -30,7 +30,7 @@ def keep_rows(network: PreTrainedModel, kept: Sequence[int]) -> None:
     rows = torch.tensor(kept)
     encoder = set(cast(nn.Module, base_encoder(network)).modules())
     ends = {table, network.get_output_embeddings()}
-    cut: dict[int, nn.Parameter] = {}  # what is tied stays one
+    cut: dict[int, nn.Parameter] = {}  # by id, so that tied ones stay tied
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             is_bias = name == "bias" and module not in encoder and len(parameter) == size
@@ -50,7 +50,7 @@ def keep_rows(network: PreTrainedModel, kept: Sequence[int]) -> None:
 
 
 def _check_padding(network: PreTrainedModel, table: nn.Embedding, new: dict[int, int]) -> None:
-    """Refuse to move the padding of models whose positions begin after it, as RoBERTa's do."""
+    """Refuse to change the id of padding if positions begin after it, as RoBERTa's do."""
     for module in network.modules():
         padding = getattr(module, "padding_idx", None)
         if module is not table and isinstance(padding, int) and new.get(padding) != padding:
@@ -61,7 +61,7 @@ def _check_padding(network: PreTrainedModel, table: nn.Embedding, new: dict[int,
 
 
 def _renumber(config: Any, new: dict[int, int]) -> None:
-    """Give the special tokens of a configuration their new ids; None where the token is gone."""
+    """Renumber the special tokens of a configuration; a removed one becomes None."""
     for name, value in list(config.to_dict().items()):
         if not name.endswith("_token_id") or value is None:
             continue

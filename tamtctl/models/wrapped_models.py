@@ -1,8 +1,8 @@
-"""The transformers models inside of what people train, however it is wrapped.
+"""Finding the transformers models inside a wrapped model.
 
-A model is seldom given bare: `torch.compile`, data parallelism, sentence-transformers and modules
-of one's own wrap it, and a pipeline holds it. Where the weights themselves are another form of
-those of the checkpoint (sharded, quantised, with adapters), no mask fits, and the class is named.
+Models are wrapped by `torch.compile`, data parallelism, sentence-transformers or a user's own
+modules, or held by a pipeline. If the weights differ in form from the checkpoint's (sharded,
+quantised, with adapters), no mask fits, and an error names the class.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from transformers import Pipeline, PreTrainedModel
 from tamtctl.foundations.errors import TicketError
 from tamtctl.models.encoder import base_encoder
 
-# Class → what to do instead. By name, since none of the libraries need be installed.
+# Name of a class → reason and remedy; by name, since the libraries may not be installed.
 _BEFORE = "apply the ticket to the model before it is wrapped"
 _NOT_THE_WEIGHTS = {
     "FullyShardedDataParallel": f"which holds shards of the weights; {_BEFORE}",
@@ -25,7 +25,7 @@ _NOT_THE_WEIGHTS = {
 
 
 def models_inside(model: object) -> list[PreTrainedModel]:
-    """Return the transformers models of which a model, or what holds one, consists.
+    """Return the transformers models inside a model, or inside an object that holds one.
 
     Args:
         model: A transformers model; one wrapped by `torch.compile`, DistributedDataParallel or
@@ -33,10 +33,10 @@ def models_inside(model: object) -> list[PreTrainedModel]:
             with transformers models inside; a pipeline of transformers.
 
     Returns:
-        The outermost ones, each once: several for a SentenceTransformer with a Router.
+        The outermost models, each once; a SentenceTransformer with a Router has several.
 
     Raises:
-        TicketError: There is none, or its weights are sharded or stand beside adapters.
+        TicketError: There is none, or its weights are sharded or have adapters.
     """
     if isinstance(model, Pipeline):
         model = model.model
@@ -52,25 +52,25 @@ def models_inside(model: object) -> list[PreTrainedModel]:
 
 
 def is_data_parallel(model: object) -> bool:
-    """Whether several processes train this model, each with the gradients of all."""
+    """Whether a DistributedDataParallel is in the model: several processes share its gradients."""
     return isinstance(model, nn.Module) and any(
         isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()
     )
 
 
 def layer_at(model: PreTrainedModel, name: str) -> str | None:
-    """Return the class of the layer that stands where a plain one with a matrix was, or None.
+    """Return the class name of the layer in place of a plain Linear or Embedding; None if plain.
 
     Args:
-        model: With layers that may be quantised or have adapters.
-        name: Name of the matrix, in the base encoder.
+        model: A model whose layers may be quantised or have adapters.
+        name: Name of the layer's matrix, in the base encoder.
     """
     layer: object = base_encoder(model)
     for part in name.split(".")[:-1]:
         layer = getattr(layer, part, None)
     if not isinstance(layer, nn.Module) or isinstance(layer, nn.Linear | nn.Embedding):
         return None
-    has_weight = hasattr(layer, "weight") or hasattr(layer, "base_layer")  # as peft calls it
+    has_weight = hasattr(layer, "weight") or hasattr(layer, "base_layer")  # base_layer: peft
     return type(layer).__name__ if has_weight else None
 
 

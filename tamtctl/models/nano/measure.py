@@ -1,9 +1,9 @@
-"""Measure what ``nano`` has learned: its loss on held-out text, and how much of it is context.
+"""Measure what ``nano`` has learned: its loss on held-out text, with and without word order.
 
     python -m tamtctl.models.nano.measure --valid valid.txt.xz
 
 The second number is the loss with the unmasked tokens of each sequence in random order and the
-targets in their places: what a model that only counts words would score.
+targets in their places: that of a model that only counts words.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ log = logging.getLogger("tamtctl.nano")
 def target_loss(model: BertForMaskedLM, batch: Batch) -> Tensor:
     """Return the mean cross entropy at the masked positions, a scalar.
 
-    The head is computed at these positions only: logits of all would be T / n times the work.
+    The head is computed at these positions only, since logits for all tokens would be more work.
     """
     states = model.bert(batch.input_ids).last_hidden_state.flatten(0, 1)  # (B * T, H)
     return F.cross_entropy(model.cls(states[batch.masked]), batch.labels)
 
 
 def talk_plainly() -> None:
-    """Send messages of this package to stderr as they are, and of transformers only errors."""
+    """Log this package's messages to stderr as they are, and only errors of transformers."""
     logging.basicConfig(format="%(message)s", force=True)
     logging.getLogger("tamtctl").setLevel(logging.INFO)
     transformers_logging.disable_progress_bar()
@@ -59,14 +59,14 @@ def held_out_loss(
     limit: int | None = None,
     permuted: bool = False,
 ) -> float:
-    """Return the masked-LM loss in nats per target, under noise that never changes.
+    """Return the masked-LM loss in nats per target, always with the same noise.
 
     Args:
-        model: In float32, on any device.
-        tokenizer: The model's.
+        model: The model, in float32, on any device.
+        tokenizer: The model's tokenizer.
         stream: Held-out token ids, shape (tokens,).
         length: Tokens in a sequence, [CLS] and [SEP] included.
-        limit: At most so many sequences, spread evenly over the text.
+        limit: Most sequences to measure, spread evenly over the text; None: all.
         permuted: Whether to shuffle the unmasked tokens of each sequence.
     """
     blocks = Blocks.of(stream, length, tokenizer)

@@ -1,4 +1,4 @@
-"""Pre-training nano: samples, a schedule in units of work, and a run that can be continued."""
+"""Pre-training nano: samples, a schedule, and a run that can be continued."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ START = "start"
 STOP = "stop"
 WEIGHTS = "model.safetensors"
 
-SHORT = 32  # tokens in a sequence of the short phase, in which attention costs little
-LONGEST_STEP = 60.0  # seconds: a process that was suspended must not find its time spent
+SHORT = 32  # tokens in a sequence of the first, short phase, in which attention is cheap
+LONGEST_STEP = 60.0  # most seconds counted for a step: a suspended process keeps its budget
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws noised batches; a batch depends on nothing but its key.
+    """Draws batches with masked tokens; a batch depends only on its key.
 
     Attributes:
-        wikipedia: Token ids, shape (tokens,).
+        wikipedia: Token ids of Wikipedia, shape (tokens,).
         python_docs: Token ids of the documentation, shape (tokens,).
-        tokenizer: The one that made both.
+        tokenizer: The tokenizer of both streams.
         docs_share: Share of windows from the documentation.
         masked_share: Share of tokens that are targets.
     """
@@ -67,12 +67,13 @@ class Sampler:
         for stream, chosen in ((self.python_docs, is_docs), (self.wikipedia, ~is_docs)):
             starts = random.integers(len(stream) - length + 1, size=chosen.sum())
             ids[chosen] = stream[starts[:, None] + np.arange(length)]
-        # Half of the windows with the special tokens, so that the model is at home with both.
+        # Half of the windows have [CLS] and [SEP], so that the model learns text with and without.
         framed = random.random(rows) < 0.5
         ids[framed, 0], ids[framed, -1] = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         draws = random.random(ids.shape)
         draws[framed, 0] = draws[framed, -1] = 1.0  # never a target
-        # As many targets in every batch: the mean over batches is then that over targets.
+        # Every batch has the same number of targets, so that the mean over batches is that over
+        # targets.
         count = max(1, round(self.masked_share * ids.size))
         masked = np.sort(np.argpartition(draws, count, axis=None)[:count])  # (n,)
         labels = ids.ravel()[masked]
@@ -86,7 +87,7 @@ class Sampler:
 
 @dataclass
 class Schedule:
-    """Warm-up, plateau, linear decay; "work" is tokens, or seconds if the budget is in time."""
+    """Warm-up, plateau, linear decay over "work": tokens, or seconds if the budget is in time."""
 
     peak: float
     warm_up: float
@@ -94,13 +95,13 @@ class Schedule:
     end: float
 
     def learning_rate(self, work: float) -> float:
-        """Return the learning rate after so much work."""
+        """Return the learning rate after some work."""
         rising = min(1.0, (work + 1) / (self.warm_up + 1))
         falling = max(0.0, (self.end - work) / (self.end - self.decay_from))
         return self.peak * min(rising, falling, 1.0)
 
     def cool_down(self, work: float, more: float) -> None:
-        """End after ``more`` work at the latest, decaying from the present learning rate on."""
+        """End after at most ``more`` work, decaying from the present learning rate."""
         if work + more < self.end:
             self.peak, self.warm_up = self.learning_rate(work), 0.0
             self.decay_from, self.end = work, work + more
@@ -128,7 +129,7 @@ class Run:
             torch.manual_seed(options.seed)
             self.tokenizer = train_vocabulary(options.wikipedia)
             self.model = new_model(len(self.tokenizer))
-        # At these sizes plain matrix products beat the fused kernel on a CPU.
+        # At this size plain matrix products are faster than the fused kernel on a CPU.
         self.model.set_attn_implementation("eager" if self.device.type == "cpu" else "sdpa")
         self.model.to(self.device)  # type: ignore[arg-type]  # a decorator hides the signature
         self.parameters = list(self.model.parameters())
@@ -148,7 +149,7 @@ class Run:
 
     @property
     def work(self) -> float:
-        """What has been done, in the unit of the schedule."""
+        """The work done so far, in the unit of the schedule."""
         return self.tokens if self.options.tokens else self.seconds
 
     def train(self, corpora: dict[str, Corpus]) -> None:
@@ -185,15 +186,15 @@ class Run:
         self._finish()
 
     def stop(self, *_: int | FrameType | None) -> None:
-        """Ask for an early end; it is a signal handler, so it only sets a flag."""
+        """Request an early end; as a signal handler, it only sets a flag."""
         self.is_stopping = True
 
     def _train_step(self, sampler: Sampler, pool: ThreadPoolExecutor) -> Tensor:
         """Take one optimiser step; return the loss.
 
-        Each worker has its own sequences and one thread. Workers wait for each other once per
-        step, where the threads of a single worker would in every matrix product: on a busy
-        machine that is twice as fast.
+        Each worker has its own sequences and one thread. Workers wait for each other once per step,
+        whereas threads inside one worker would wait in every matrix product. On a busy machine this
+        is twice as fast.
         """
         options = self.options
         is_short = self.work < options.short_share * self.budget
@@ -219,7 +220,7 @@ class Run:
         return torch.stack(losses).mean()
 
     def _check_stop(self) -> None:
-        """Go to the decay phase, once, if a signal or the file ``stop`` asks for it."""
+        """Begin the decay phase if a signal or the file ``stop`` requests it."""
         if not self.is_stopping and not (self.output / STOP).exists():
             return
         (self.output / STOP).unlink(missing_ok=True)
@@ -277,7 +278,7 @@ class Run:
             "tokens": self.tokens,
             "seconds": self.seconds,
         }
-        # A signal within torch.save would come out as the RuntimeError of its unfinished archive.
+        # A signal inside torch.save would surface as a RuntimeError about an unfinished archive.
         with DeferredSignals(), replacing_file(self.output / CHECKPOINT) as file:
             torch.save(state, file)
 
@@ -286,7 +287,7 @@ class Run:
         final = self.output / "final"
         self.model.half()
         save_model(self.model, self.tokenizer, final)
-        # The weights come last: a folder that has them is complete.
+        # The weights are moved last, so that a folder with weights is complete.
         for file in sorted(final.iterdir(), key=lambda file: file.name == WEIGHTS):
             file.replace(self.output / file.name)
         final.rmdir()
@@ -302,7 +303,7 @@ COSMETIC = {
 
 
 def keep_freed_memory() -> None:
-    """Have glibc reuse freed memory: asking the kernel anew in every step costs a third of it."""
+    """Make glibc reuse freed memory; asking the kernel anew costs a third of every step's time."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8

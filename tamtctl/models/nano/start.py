@@ -1,4 +1,4 @@
-"""What pre-training starts from: a vocabulary and a model from nothing, or weights in a folder."""
+"""The start of pre-training: a new vocabulary and model, or weights in a folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tamtctl.foundations.errors import ModelError
 from tamtctl.models.loading import load_encoder
 
 VOCABULARY_SIZE = 8192
-VOCABULARY_TEXT = 40_000_000  # characters of Wikipedia that the vocabulary is trained on
+VOCABULARY_TEXT = 40_000_000  # most characters of Wikipedia that the vocabulary is trained on
 LONGEST_SEQUENCE = 512
 
 INITIALISATION = 0.08  # from BERT's 0.02 a model this small stays a bag-of-words model for hours
@@ -56,8 +56,8 @@ def _vocabulary_texts(wikipedia: Sequence[str]) -> Iterator[str]:
 def new_model(vocabulary_size: int) -> BertForMaskedLM:
     """Build a 4 x 128 BERT whose first heads attend to fixed offsets.
 
-    The signal that the order of words matters is there from the first step on; a stock
-    initialisation has to find it, which takes such a model most of its training.
+    So word order matters from the first step on. With a standard initialisation, so small a model
+    spends most of its training on discovering it.
     """
     config = BertConfig(
         vocab_size=vocabulary_size,
@@ -79,7 +79,7 @@ def new_model(vocabulary_size: int) -> BertForMaskedLM:
     embeddings = model.bert.embeddings
     looked_at = slice(config.hidden_size // config.num_attention_heads)
     with torch.no_grad():
-        # The RMS of a sine is 1/sqrt(2): so positions weigh as much as words.
+        # The RMS of a sine is 1/sqrt(2); this factor gives positions the weight of words.
         embeddings.position_embeddings.weight.copy_(waves * INITIALISATION * math.sqrt(2))
         embeddings.word_embeddings.weight[:, looked_at] *= QUIET
         embeddings.token_type_embeddings.weight[:, looked_at] *= QUIET
@@ -99,8 +99,8 @@ def _look_at_offsets(
 
     Args:
         query: Weight of the queries, shape (heads * D, H), overwritten.
-        key: The same of the keys.
-        offsets: One for each head.
+        key: Weight of the keys, of the same shape, overwritten.
+        offsets: The offset of each head.
         frequencies: Radians per position of the pairs, shape (H/2,).
     """
     size = len(query) // len(offsets)  # D
@@ -124,7 +124,7 @@ def load_bert(name: str) -> tuple[BertForMaskedLM, PreTrainedTokenizerBase]:
         name: ``nano``, a folder (``vocab.txt`` alone is a tokenizer), or a Hub id.
 
     Raises:
-        ModelError: There is none, or its tokenizer does not fit it.
+        ModelError: There is no such model, it is not a BERT, or its tokenizer does not fit it.
     """
     encoder = load_encoder(name, with_head=True)
     model, tokenizer = encoder.model, encoder.tokenizer

@@ -1,1 +1,1 @@
-"""Models as ONNX graphs: writing, quantising, checking and running them."""
+"""Models as ONNX graphs: writing, quantising, checking and running."""

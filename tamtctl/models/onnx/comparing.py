@@ -1,4 +1,4 @@
-"""What an ONNX file gives beside what the model gave that it was written from."""
+"""Comparing the outputs of an ONNX file with those of the model that it was written from."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tamtctl.models.encoder import max_sequence_length
 from tamtctl.models.onnx.graph import Called
 from tamtctl.models.onnx.session import OnnxModel
 
-_SHAPES = ((2, 7), (1, 1), (1, 12), (5, 3), (3, 64))  # texts, tokens of the longest
+_SHAPES = ((2, 7), (1, 1), (1, 12), (5, 3), (3, 64))  # number of texts, tokens of the longest
 _SEED = 1
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two models' outputs are from each other, on tokens that are no padding.
+    """The difference of two models' outputs, on tokens that are not padding.
 
     Attributes:
-        largest: The largest difference of two numbers, as a share of the largest of them all if
-            that is above 1.
-        relative: Root of the mean squared difference, as a share of that of the outputs.
+        largest: The largest absolute difference of two numbers, divided by the largest absolute
+            output if that is above 1.
+        relative: Root mean square of the differences, divided by that of the outputs.
     """
 
     largest: float
@@ -32,7 +32,7 @@ class Difference:
 
 
 def difference(model: Called, written: OnnxModel) -> Difference:
-    """Compare a model with its graph on random texts of several numbers and lengths."""
+    """Compare a model with its graph on random batches of several shapes."""
     generator = torch.Generator().manual_seed(_SEED)
     largest = highest = squares = of_all = 0.0
     longest = max_sequence_length(model.network)
@@ -57,7 +57,7 @@ def difference(model: Called, written: OnnxModel) -> Difference:
 def _inputs(
     model: Called, texts: int, length: int, generator: torch.Generator
 ) -> Mapping[str, Tensor]:
-    """Return name → (B, T) of random texts, of which all but the first are padded."""
+    """Return name → input of random texts, (B, T); all but the first may be padded."""
     words = model.network.config.vocab_size
     ids = torch.randint(words, (texts, length), generator=generator)
     lengths = torch.randint(1, length + 1, (texts, 1), generator=generator)

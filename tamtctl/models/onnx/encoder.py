@@ -1,4 +1,4 @@
-"""An ONNX graph in the place of a model that embeds texts, to be measured like one."""
+"""An ONNX graph in place of a model that embeds texts, so that it is measured like one."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from tamtctl.models.onnx.session import OnnxModel, onnx_files
 
 
 class GraphModel(nn.Module):
-    """An ONNX graph that is called as an encoder of transformers is; it has no parameters."""
+    """An ONNX graph that is called like an encoder of transformers; it has no parameters."""
 
     def __init__(self, name: str, graph: OnnxModel) -> None:
         """Wrap a graph.
 
         Args:
-            name: The folder that says what the encoder is.
-            graph: Which gives the last hidden states.
+            name: The model's folder, with the encoder's configuration.
+            graph: The graph, which returns the last hidden states.
         """
         super().__init__()
         self.config = load_config(name)
         self._graph = graph
-        self._skeleton = (skeleton_of(self.config),)  # in a tuple: it is no part of the model
+        self._skeleton = (skeleton_of(self.config),)  # in a tuple: no submodule
 
     @property
     def base_model(self) -> PreTrainedModel:
-        """The encoder's layers and their shapes, without numbers."""
+        """The encoder on the meta device: layers and shapes, without values."""
         return self._skeleton[0]
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the table of words, of which there is the shape alone."""
+        """Return the word embeddings, which have a shape but no values."""
         return self.base_model.get_input_embeddings()
 
     def forward(
@@ -50,7 +50,7 @@ class GraphModel(nn.Module):
         token_type_ids: Tensor | None = None,
         return_dict: bool = True,
     ) -> SimpleNamespace:
-        """Return the last hidden states, (B, T, H), of tokens, each (B, T)."""
+        """Return the last hidden states, (B, T, H); all inputs are (B, T)."""
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         values = {
             "input_ids": input_ids,
@@ -62,16 +62,16 @@ class GraphModel(nn.Module):
 
 
 def skeleton_of(config: PreTrainedConfig) -> PreTrainedModel:
-    """Return the encoder of a configuration: its layers and their shapes, without numbers."""
+    """Return the encoder of a configuration on the meta device: shapes without values."""
     with torch.device("meta"):
         return cast(PreTrainedModel, AutoModel.from_config(config, trust_remote_code=False))
 
 
 def find_graph(name: str) -> Path | None:
-    """Return the ONNX file of a folder that has no weights for torch; None for any other model.
+    """Return the ONNX file of a folder without torch weights; None for any other model.
 
     Raises:
-        ModelError: There are several.
+        ModelError: The folder has several ONNX files.
     """
     folder = ModelFiles.of(name).folder
     if folder is None or torch_weights(folder):
@@ -86,7 +86,7 @@ def load_graph(name: str, file: Path, threads: int | None = None) -> Encoder:
     """Return an ONNX graph as an encoder that embeds texts.
 
     Raises:
-        ModelError: It gives no hidden states, or cannot be run.
+        ModelError: The graph returns no hidden states, or cannot be run.
     """
     graph = OnnxModel(file, threads)
     if graph.outputs != OUTPUTS[NONE]:

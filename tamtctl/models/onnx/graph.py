@@ -1,8 +1,8 @@
 """Writing a model as an ONNX graph that takes any number of texts of any length.
 
-The graph takes what the tokenizer gives, ``input_ids``, ``attention_mask`` and, where the model
-tells two texts apart, ``token_type_ids``, all (B, T) in int64. It gives what the head does:
-``logits``, ``start_logits`` and ``end_logits``, or ``last_hidden_state`` (B, T, H).
+The graph takes the tokenizer's ``input_ids``, ``attention_mask`` and, if the model distinguishes
+two texts, ``token_type_ids``, all (B, T) in int64. It returns the outputs of the head: ``logits``,
+``start_logits`` and ``end_logits``, or ``last_hidden_state`` (B, T, H).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.heads import MASKED_LM, NONE
 
-# What the graph of a head gives, by the names in transformers.
+# Head → outputs of its graph, as transformers names them.
 OUTPUTS = {
     MASKED_LM: ("logits",),
     NONE: ("last_hidden_state",),
@@ -29,20 +29,20 @@ OUTPUTS = {
     "token-classification": ("logits",),
     "question-answering": ("start_logits", "end_logits"),
 }
-_MOST_BYTES = 2**31  # of a protobuf
-_EXAMPLE = (2, 7)  # any size but 1, which would be taken for the only one
+_MOST_BYTES = 2**31  # limit of a protobuf
+_EXAMPLE = (2, 7)  # not 1, which the exporter would take for a fixed size
 
 
 class Called(nn.Module):
-    """A model called as its graph is, with tensors in a fixed order."""
+    """A model that is called like its graph, with tensors in a fixed order."""
 
     def __init__(self, network: PreTrainedModel, head: str, inputs: tuple[str, ...]) -> None:
         """Wrap a model.
 
         Args:
-            network: In eval mode.
+            network: The model, in eval mode.
             head: One of `OUTPUTS`.
-            inputs: Names of what it is called with.
+            inputs: Names of its inputs, in order.
         """
         super().__init__()
         self.network, self.inputs, self.outputs = network, inputs, OUTPUTS[head]
@@ -55,15 +55,15 @@ class Called(nn.Module):
 
 
 def called(network: PreTrainedModel, head: str, *, takes_types: bool) -> Called:
-    """Return a model as it can be written.
+    """Return a model in the form that can be written as a graph.
 
     Args:
-        network: In float32, on the CPU.
+        network: The model, in float32, on the CPU.
         head: The name of its head.
         takes_types: Whether it takes ``token_type_ids``.
 
     Raises:
-        ModelError: Its head, or its size, cannot be written.
+        ModelError: The head is not supported, or the model is larger than 2 GB.
     """
     if head not in OUTPUTS:
         raise ModelError(
@@ -82,8 +82,8 @@ def write_graph(model: Called, file: Path) -> None:
     """Write a model as an ONNX file, its weights inside.
 
     Args:
-        model: See `called`.
-        file: Where to.
+        model: What `called` returned.
+        file: The file to write.
 
     Raises:
         ModelError: torch cannot write this architecture; the message names it.
@@ -104,7 +104,7 @@ def write_graph(model: Called, file: Path) -> None:
                 external_data=False,
                 verbose=False,
             )
-    except Exception as error:  # whatever an architecture meets in torch's exporter
+    except Exception as error:  # torch's exporter raises anything
         kind = type(model.network).__name__
         why = " ".join(str(error).split())[:200]
         raise ModelError(f"torch cannot write {kind} as an ONNX graph: {why}") from error
@@ -112,7 +112,7 @@ def write_graph(model: Called, file: Path) -> None:
 
 
 def _forget_makers(file: Path) -> None:
-    """Remove the lines of code that each operator comes from: they name folders of this machine."""
+    """Remove the source lines of operators, since they name folders of this machine."""
     import onnx
 
     model = onnx.load(str(file))
@@ -132,7 +132,7 @@ def _forget_makers(file: Path) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep the exporter's notes, which are for its makers, off the screen."""
+    """Keep the exporter's notes, meant for its developers, off the screen."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Whether what ONNX takes is installed; imports nothing heavy."""
+"""Checks that the packages for ONNX are installed; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ TO_RUN = ("onnx", "onnxruntime")
 
 
 def check_installed(packages: tuple[str, ...], what: str) -> None:
-    """Refuse what takes packages that are not there.
+    """Refuse a request if packages that it needs are missing.
 
     Args:
-        packages: Their names.
-        what: What takes them.
+        packages: Names of the packages.
+        what: What needs them; an error begins with it.
 
     Raises:
-        UsageError: One is missing.
+        UsageError: A package is missing.
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:

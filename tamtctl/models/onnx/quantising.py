@@ -1,7 +1,7 @@
-"""Dynamic quantisation of an ONNX graph: weights in 8 bits, activations as they come.
+"""Dynamic quantisation of an ONNX graph: weights in advance, activations while it runs, to 8 bits.
 
-Weights keep 7 of the 8 bits: sums of products of 8-bit numbers overflow in the 16 bits that
-processors without VNNI instructions have for them, where the same file would give other results.
+Weights use only 7 of the 8 bits. On processors without VNNI instructions, sums of products of 8-bit
+numbers overflow 16 bits, and the same file would give other results there.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from pathlib import Path
 
 from tamtctl.foundations.errors import ModelError
 
-INT8_FILE = "model_qint8_avx2.onnx"  # as sentence-transformers names such files
+INT8_FILE = "model_qint8_avx2.onnx"  # the name that sentence-transformers gives such files
 _QUANTISED = frozenset({"MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger"})
 
 
 def quantise(source: Path, target: Path) -> int:
-    """Write a graph with quantised weights; return how many of its products are quantised.
+    """Write a graph with quantised weights; return the number of quantised matrix products.
 
     Raises:
-        ModelError: It has no product of a matrix of weights.
+        ModelError: The graph has no product with a matrix of weights.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # it proposes a preparation that needs symbolic shapes
+    root.setLevel(logging.ERROR)  # it would suggest a preprocessing that needs symbolic shapes
     try:
         quantize_dynamic(
             source,

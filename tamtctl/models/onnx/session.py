@@ -1,4 +1,4 @@
-"""Running an ONNX file by ONNX Runtime, on processors, after a look into it."""
+"""Running an ONNX file with ONNX Runtime on the CPU, after checking its content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tamtctl.foundations.plain_files import leads_out
 from tamtctl.models.onnx.packages import TO_RUN, check_installed
 from tamtctl.models.onnx.strangers import read_checked
 
-FOLDER = "onnx"  # in a model's folder, where sentence-transformers looks
+FOLDER = "onnx"  # subfolder of a model in which sentence-transformers looks for ONNX files
 _ERRORS_ONLY = 3
 
 
@@ -22,20 +22,20 @@ class OnnxModel:
     """An ONNX file that is ready to run.
 
     Attributes:
-        file: Where it is.
-        inputs: The names of what it takes.
-        outputs: The names of what it gives.
+        file: Its path.
+        inputs: Names of its inputs.
+        outputs: Names of its outputs.
     """
 
     def __init__(self, file: Path, threads: int | None = None) -> None:
         """Open a file.
 
         Args:
-            file: The file; a stranger's is looked into first.
-            threads: How many it runs on; by default all cores.
+            file: The file, which is checked before it is run.
+            threads: CPU threads to run on; by default all cores.
 
         Raises:
-            ModelError: It is refused, or the runtime cannot run it.
+            ModelError: The check refuses the file, or the runtime cannot run it.
             UsageError: The runtime is not installed.
         """
         check_installed(TO_RUN, f"an ONNX file ({file.name})")
@@ -46,7 +46,7 @@ class OnnxModel:
         options.log_severity_level = _ERRORS_ONLY
         options.intra_op_num_threads = threads or 0
         options.inter_op_num_threads = 1
-        # What was looked into is what is run: the file is not read again, its weights beside it.
+        # The checked bytes are run, without reading the file again; external weights lie beside it.
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(file.parent.resolve())
         )
@@ -54,7 +54,7 @@ class OnnxModel:
             self._session: Any = onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # of the runtime, each with a class of its own
+        except Exception as error:  # the runtime's errors have no common class
             raise ModelError(
                 f"ONNX Runtime cannot run {str(file)!r}: {' '.join(str(error).split())[:200]}"
             ) from error
@@ -63,20 +63,20 @@ class OnnxModel:
         self.outputs = tuple(one.name for one in self._session.get_outputs())
 
     def __call__(self, values: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Return the outputs for inputs of shape (B, T).
+        """Return the outputs, in the order of ``outputs``, for inputs of shape (B, T).
 
         Args:
-            values: Name → tensor of everything in ``inputs``; others are left out.
+            values: Name → tensor, of at least all ``inputs``; others are ignored.
         """
         given = {name: values[name].numpy() for name in self.inputs}
         return tuple(map(torch.from_numpy, self._session.run(None, given)))
 
 
 def onnx_files(folder: Path) -> list[Path]:
-    """Return the ONNX files of a model's folder, where sentence-transformers looks for them.
+    """Return the ONNX files of a model's folder, at the top and in ``onnx``.
 
     Raises:
-        ModelError: One is a link out of the folder.
+        ModelError: A file is a link that leads out of the folder.
     """
     files = sorted([*folder.glob(f"{FOLDER}/*.onnx"), *folder.glob("*.onnx")])
     for file in files:

@@ -1,8 +1,9 @@
-"""Looking into an ONNX file before it is run: it may be a stranger's.
+"""Checking an ONNX file before it is run, since it may come from a stranger.
 
-The runtime would read weights from whatever file a tensor names, and run operators of libraries
-that a process has loaded. So the file is parsed first, without its data, and is refused if it names
-a file outside its own folder or an operator that is none of ONNX or of the runtime itself.
+The runtime would read weights from any file that a tensor names, and run operators of any library
+that the process has loaded. So the file is parsed first, without external data, and is refused if
+it names a file outside its own folder, or an operator that belongs neither to ONNX nor to the
+runtime.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from tamtctl.foundations.plain_files import leads_out, read_regular
 from tamtctl.foundations.untrusted import show
 
 _MOST_BYTES = 2**31
-# Where operators may come from: ONNX itself, and what the runtime brings along.
+# Domains of allowed operators: those of ONNX and of the runtime itself.
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-_READS_FILES = frozenset({"EPContext"})  # of the runtime's own operators
+_READS_FILES = frozenset({"EPContext"})  # operators of the runtime that read files
 _EXTERNAL = 1  # TensorProto.EXTERNAL
 
 
@@ -26,7 +27,7 @@ def read_checked(file: Path) -> bytes:
     """Return the content of an ONNX file that reads nothing outside its folder.
 
     Raises:
-        ModelError: It is no ONNX file, names a file elsewhere, or has operators of other makers.
+        ModelError: It is no ONNX file, names a file outside its folder, or has custom operators.
     """
     from onnx import ModelProto
 
@@ -37,7 +38,7 @@ def read_checked(file: Path) -> bytes:
     model = ModelProto()
     try:
         model.ParseFromString(content)
-    except Exception as error:  # of protobuf, whose classes differ between its versions
+    except Exception as error:  # protobuf's error classes differ between versions
         raise ModelError(f"{str(file)!r} is no ONNX file") from error
     if not model.graph.node:
         raise ModelError(f"{str(file)!r} is no ONNX file: it has no operators")
@@ -92,11 +93,11 @@ def _nodes(model: Any) -> Iterator[Any]:
 def _attributes(graph: Any) -> Iterator[Any]:
     for node in graph.node:
         yield from node.attribute
-    yield from getattr(graph, "attribute_proto", ())  # of a function: defaults
+    yield from getattr(graph, "attribute_proto", ())  # default attributes of functions
 
 
 def _tensors(model: Any) -> Iterator[Any]:
-    """Yield every tensor in which data can be."""
+    """Yield every tensor that can hold data."""
 
     def sparse(tensors: Iterable[Any]) -> Iterator[Any]:
         for tensor in tensors:

@@ -1,1 +1,1 @@
-"""The loop that search and fine-tuning share, and what looks after it."""
+"""The loop that search and fine-tuning share, with its checkpoints, logs and run folders."""

@@ -1,8 +1,8 @@
-"""Checkpoints: all that a training needs to go on, in files that are whole or are not used.
+"""Checkpoints: files with everything that a training needs to go on; damaged ones are never used.
 
-A checkpoint is one safetensors file, ``step-<step>-<checksum>.safetensors``, whose header holds
-the facts that are no tensors. It gets its name once it is on the disk, and the name says what its
-content must hash to, so that nothing but a whole checkpoint is ever loaded.
+A checkpoint is one safetensors file, ``step-<step>-<checksum>.safetensors``; its header has the
+values that are not tensors. It gets its name only once it is on the disk, and the name contains the
+checksum of its content, so that only whole checkpoints are loaded.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from tamtctl.foundations.files import give_usual_rights, put_in_place, unfinishe
 from tamtctl.foundations.inputs import changed_inputs
 
 FORMAT_VERSION = 1
-_SECONDS = 300.0  # between two checkpoints, unless it is said otherwise
-KEPT = 2  # the last one, and the one before in case that is damaged
+_SECONDS = 300.0  # between two checkpoints, by default
+KEPT = 2  # the last checkpoint, and the one before it in case the last is damaged
 
-# Part of what is trained → name → tensor; an empty part may be missing after loading.
+# Part of the state → name → tensor; an empty part may be missing after loading.
 State = Mapping[str, Mapping[str, Tensor]]
 
-_UNFINISHED = ".step-"  # what the temporary name of a checkpoint begins with
+_UNFINISHED = ".step-"  # prefix of a checkpoint's temporary name
 _NAME = re.compile(r"step-\d{8,}-(?P<checksum>[0-9a-f]{16})\.safetensors")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved after a step.
+    """A checkpoint that was loaded.
 
     Attributes:
         path: Its file.
-        state: On the CPU.
-        facts: Plain JSON values.
+        state: The tensors, on the CPU.
+        facts: The other values, as plain JSON.
     """
 
     path: Path
@@ -58,19 +58,19 @@ class Checkpoints:
     """The last checkpoints of one run.
 
     Attributes:
-        folder: Where they are; it need not exist.
+        folder: The folder of the checkpoints; it need not exist.
     """
 
     def __init__(
         self, folder: Path, inputs: Mapping[str, str], circumstances: Mapping[str, str | int]
     ) -> None:
-        """Know the checkpoints in a folder.
+        """Manage the checkpoints in a folder; nothing is read or written yet.
 
         Args:
-            folder: The run's own folder.
-            inputs: The identity of the run; it goes on from no other.
-            circumstances: Versions, device and threads that the last bits of the result depend on;
-                if they differ when it goes on, the user is told.
+            folder: The folder of the checkpoints.
+            inputs: The run's identity; checkpoints with another identity are refused.
+            circumstances: Device, threads and the like, on which the last bits of the result
+                depend; if they have changed when a run goes on, the user gets a note.
         """
         self.folder = folder
         self._inputs = dict(inputs)
@@ -81,16 +81,16 @@ class Checkpoints:
         }
 
     def paths(self) -> list[Path]:
-        """Return the files, oldest first."""
+        """Return the files of the checkpoints, oldest first."""
         if not self.folder.is_dir():
             return []
         return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
 
     def save(self, step: int, state: State, facts: Mapping[str, Any]) -> Path:
-        """Write a checkpoint, then forget all but the last two.
+        """Write a checkpoint, then remove all but the last two.
 
         Raises:
-            TamtctlError: It cannot be written; those before are intact.
+            TamtctlError: The checkpoint cannot be written; earlier ones are intact.
         """
         header = {
             "format_version": FORMAT_VERSION,
@@ -117,15 +117,15 @@ class Checkpoints:
         return path
 
     def newest(self, note: Callable[[str], None]) -> Checkpoint | None:
-        """Return the last checkpoint that is intact; name and remove those that are not.
+        """Return the last intact checkpoint, or None; damaged ones are removed, with a note.
 
-        What a process that was killed has left half-written goes, too.
+        Half-written files of a killed process are removed, too.
 
         Args:
             note: Is told a line of what a person should know.
 
         Raises:
-            TamtctlError: It is of another format, or (ChangedInputsError) of other inputs.
+            TamtctlError: The checkpoint has another format; or other inputs (ChangedInputsError).
         """
         for leftover in self.folder.glob(f"{_UNFINISHED}*"):
             leftover.unlink()
@@ -142,7 +142,7 @@ class Checkpoints:
         return None
 
     def remove(self) -> None:
-        """Remove all of them."""
+        """Remove all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _check(self, path: Path, header: Mapping[str, Any], note: Callable[[str], None]) -> None:
@@ -174,7 +174,7 @@ class Checkpoints:
 
 
 class Timetable:
-    """When to save: every so many steps, or every five minutes."""
+    """When to save a checkpoint: after a number of steps, or every five minutes."""
 
     def __init__(self, every: int | None) -> None:
         self._every = every
@@ -187,7 +187,7 @@ class Timetable:
         return time.monotonic() - self._saved_at >= _SECONDS
 
     def saved(self) -> None:
-        """Start counting the minutes anew."""
+        """Note that a checkpoint was saved: the minutes are counted from now."""
         self._saved_at = time.monotonic()
 
 
@@ -197,7 +197,7 @@ def _checksum(file: Path) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], State]:
-    """Return header and state of a checkpoint whose content is what its name promises."""
+    """Return header and state of a checkpoint, after verifying the checksum in its name."""
     found = _NAME.fullmatch(path.name)
     if not found or found["checksum"] != _checksum(path):
         raise ValueError("its content does not match its checksum")
@@ -206,6 +206,6 @@ def _read(path: Path) -> tuple[dict[str, Any], State]:
         state: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
         for key in opened.keys():  # noqa: SIM118, it is no mapping
             part, _, name = key.partition("/")
-            # Else it would live in the file, which goes when there are newer ones.
+            # A copy, since the file is removed once there are newer ones.
             state[part][name] = opened.get_tensor(key).clone()
     return header, state

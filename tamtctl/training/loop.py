@@ -19,17 +19,17 @@ from tamtctl.foundations.errors import DivergedError
 from tamtctl.foundations.watching import StepReport
 from tamtctl.foundations.working import work
 
-BETA1, BETA2 = 0.9, 0.999  # of Adam, as in the paper
-_WARM_UP_STEPS = 5  # left out of the measured speed
-_PIECE = 2**20  # weights updated together in little memory: they stay in the processor's cache
+BETA1, BETA2 = 0.9, 0.999  # Adam's, as in the paper
+_WARM_UP_STEPS = 5  # first steps that are left out of the measured speed
+_PIECE = 2**20  # weights updated at once with low memory, few enough for the processor's cache
 
 
 class HasTokens(Protocol):
-    """What the loop needs to know of a batch: its size."""
+    """A batch of known size, which is all that the loop needs to know of it."""
 
     @property
     def tokens(self) -> int:
-        """How many tokens are in it; padding is none."""
+        """Number of tokens, without padding."""
 
 
 AnyBatch = TypeVar("AnyBatch", bound=HasTokens)
@@ -37,7 +37,7 @@ AnyBatch = TypeVar("AnyBatch", bound=HasTokens)
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a finished run took: steps done, their seconds, and tokens of text per second."""
+    """A finished training: steps done, seconds, and tokens of text per second without padding."""
 
     steps: int
     seconds: float
@@ -47,10 +47,10 @@ class TrainingRun:
 class PaperAdamW:
     """The paper's Adam over scores and head, on torch's fused AdamW.
 
-    The paper's AdamW adds epsilon outside the bias correction, which torch's does not offer: the
-    gradients of scores are so small that this moves a tenth of them. Scaling torch's epsilon at
-    every step gives the same update. Without bias correction (the paper's KD) the learning rate is
-    scaled too, and the decay back.
+    The paper's AdamW adds epsilon outside the bias correction, torch's inside. Gradients of scores
+    are so small that this makes a difference for a tenth of them. Scaling torch's epsilon at every
+    step gives the paper's update. Without bias correction (the paper's KD), the learning rate is
+    scaled, too, and the weight decay inversely.
     """
 
     def __init__(
@@ -65,18 +65,18 @@ class PaperAdamW:
         low_memory: bool = False,
         rates: Sequence[float] | None = None,
     ) -> None:
-        """Take charge of parameters.
+        """Prepare to update parameters.
 
         Args:
-            parameters: What is updated in place.
-            epsilon: As in the paper's formula.
-            weight_decay: Decoupled.
+            parameters: Tensors that are updated in place, by their ``grad``.
+            epsilon: Adam's epsilon, as in the paper's formula.
+            weight_decay: Decoupled weight decay.
             bias_correction: Whether the moments are corrected for their bias.
-            clip: ``global`` norm, or ``per-tensor``.
+            clip: Which norm is clipped: ``global``, of all gradients, or ``per-tensor``.
             max_grad_norm: The norm to clip to.
-            low_memory: Keep first moments in bfloat16, on a CPU. The second ones stay as they are:
-                a step changes them by a thousandth, which bfloat16 would round away.
-            rates: What the learning rate is multiplied by, for each parameter; None: 1 for all.
+            low_memory: Keep first moments in bfloat16, on a CPU. Second moments stay in float32: a
+                step changes them by a thousandth, which bfloat16 would round away.
+            rates: Factor of the learning rate for each parameter; None: 1 for all.
         """
         self._parameters = list(parameters)
         self._rates = [1.0] * len(self._parameters) if rates is None else list(rates)
@@ -88,7 +88,7 @@ class PaperAdamW:
         self._step = 0
 
     def step(self, learning_rate: float) -> None:
-        """Clip the gradients and update."""
+        """Clip the gradients, and update the parameters."""
         self._step += 1
         divisor = self._clipped()
         first = 1 - BETA1**self._step
@@ -115,7 +115,7 @@ class PaperAdamW:
                     self._update_at_once(update, rate)
 
     def _clipped(self) -> Tensor | None:
-        """Clip the gradients, or return what the kernel shall divide them by: it spares a pass."""
+        """Clip the gradients, or return their divisor for the kernel, which saves a pass."""
         if self._clip == "per-tensor":
             for parameter in self._parameters:
                 torch.nn.utils.clip_grad_norm_(parameter, self._max_grad_norm)
@@ -133,7 +133,7 @@ class PaperAdamW:
         update(parameters, gradients, firsts, seconds, state_steps=list(steps))
 
     def _update_in_pieces(self, update: Callable[..., None], rate: float) -> None:
-        """The kernel wants moments in float32: so they are, a piece at a time."""
+        """Update piece by piece, with the first moments of a piece in float32 for the kernel."""
         for tensors in self._with_gradients(rate):
             for piece in zip(*(t.view(-1).split(_PIECE) for t in tensors), strict=True):
                 parameter, gradient, stored, second = piece
@@ -143,7 +143,7 @@ class PaperAdamW:
                 stored.copy_(first)
 
     def _with_gradients(self, rate: float) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Yield every parameter of a rate with a gradient, the gradient, and its two moments."""
+        """Yield parameter, gradient, first and second moment, for parameters of this rate."""
         first_type = torch.bfloat16 if self._low_memory else None
         for i, parameter in enumerate(self._parameters):
             if parameter.grad is None or self._rates[i] != rate:
@@ -154,14 +154,14 @@ class PaperAdamW:
             yield parameter, parameter.grad, *self._moments[i]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return all that the next step depends on, but the parameters: name → tensor."""
+        """Return name → tensor of everything the next step depends on, besides the parameters."""
         state = {"step": torch.tensor(self._step)}
         for i, (first, second) in self._moments.items():
             state |= {f"{i}.exp_avg": first, f"{i}.exp_avg_sq": second}
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where `state_dict` was taken, with the same parameters."""
+        """Go on from a state that `state_dict` returned, with the same parameters."""
         self._step = int(state["step"])
         for i, parameter in enumerate(self._parameters):
             if f"{i}.exp_avg" in state:
@@ -176,9 +176,9 @@ def linear_decay(peak: float, step: int, steps: int) -> float:
 
 
 def warmed_up(peak: float, step: int, steps: int, warm_up_steps: int) -> float:
-    """Return the learning rate of a step (from 0): up to the peak in equal parts, then linear to 0.
+    """Return the learning rate of a step (from 0): rising linearly to the peak, then falling to 0.
 
-    Without warm-up it is `linear_decay`'s.
+    Without warm-up steps it equals `linear_decay`.
     """
     if step < warm_up_steps:
         return peak * (step + 1) / warm_up_steps
@@ -186,12 +186,12 @@ def warmed_up(peak: float, step: int, steps: int, warm_up_steps: int) -> float:
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:
-    """Return a seed of a process's own for a step: torch's generator on a CPU takes 32 bits."""
+    """Return a seed for one step of one process, in 32 bits as torch's CPU generator takes."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 
 def every_tenth(step: int) -> bool:
-    """Tell whether the step is one to report on: between reports nothing waits for the device."""
+    """Return whether to report on a step; between reports nothing waits for the device."""
     return step % 10 == 0
 
 
@@ -211,14 +211,14 @@ def train(
 
     Args:
         steps: Optimiser steps.
-        batches: At least as many batches, on their device, from the first step to be done.
-        backward: Leaves the step's gradients behind and returns each term's mean loss.
+        batches: At least as many batches, beginning with that of the first step to do.
+        backward: Computes the gradients of a batch, and returns term → mean loss.
         update: Applies the gradients of step ``i`` (from 0) and returns its learning rate.
         flips: Measures the share of flipped mask bits.
-        report: Is called after each step that is due and after the last one, when all losses up
-            to there are known to be finite; what it returns says whether to stop.
-        is_due: Tells, after step ``i`` (from 1), whether to report.
-        max_seconds: Stop after the step in which so much time has passed.
+        report: Is called after each step that is due and after the last one, with all losses so far
+            known to be finite; a true result stops the training.
+        is_due: Returns whether to report after step ``i`` (from 1).
+        max_seconds: Stop after the step in which this time is over.
         after: Go on after this report of an earlier process.
 
     Raises:
@@ -236,7 +236,7 @@ def train(
         for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
             losses = backward(batch)
             if all(loss.device.type == "cpu" for loss in losses.values()):
-                _mean_terms([losses], step)  # on a GPU, looking would wait: there, at reports
+                _mean_terms([losses], step)  # a GPU would have to wait: there, at reports
             pending.append(losses)
             learning_rate = update(step - 1)
             advance(1)

@@ -5,25 +5,25 @@ from __future__ import annotations
 from tamtctl.foundations.errors import DivergedError
 from tamtctl.foundations.watching import StepReport
 
-_EXPLODED = 10.0  # times the first loss, if that was not below 1
+_EXPLODED = 10.0  # times the first loss, or times 1 if that is larger
 
 
 class LossGuard:
     """Compares every loss of a training with the first one.
 
     Attributes:
-        first: The first loss; None as long as there was none.
+        first: The first loss; None before there was one.
     """
 
     def __init__(self) -> None:
-        """Know no loss yet."""
+        """Start without a loss to compare with."""
         self.first: float | None = None
 
     def check(self, report: StepReport) -> None:
-        """Look at a report.
+        """Check the loss of a report.
 
         Raises:
-            DivergedError: The loss has exploded.
+            DivergedError: The loss is more than ten times the first one, or 10 if that was below 1.
         """
         if self.first is None:
             self.first = report.loss

@@ -1,8 +1,8 @@
 """Run folders: where a command keeps its configuration, its progress and its result.
 
-A run's folder is named by the hash of its configuration. What the run is made of, by content,
-stands in ``identity.json``: the same request is the same run only as long as that is so.
-``result.json`` is written last, so its presence is what makes a run finished.
+A run's folder is named by the hash of its configuration. ``identity.json`` has digests of the run's
+inputs: the same request finds the run again only as long as they are the same. ``result.json`` is
+written last; a run is finished if it exists.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CONFIG, RESULT, METRICS, TICKET = "config.json", "result.json", "metrics.jsonl",
 IDENTITY = "identity.json"
 CHECKPOINTS, TENSORBOARD, SCORES = "checkpoints", "tensorboard", "scores.safetensors"
 _LOCK = ".lock"
-_MAX_BYTES = 2**28  # of a JSON file of a run
+_MAX_BYTES = 2**28  # of a run's JSON file
 _REMEDY = "make it anew in its place with --force, or keep it and choose another --output-dir"
 
 
@@ -39,9 +39,9 @@ class RunFolder:
     """The folder of one run.
 
     Attributes:
-        path: Where it is; it need not exist before `start`.
+        path: The path of the folder; it need not exist before `start`.
         config: The run's configuration, as plain JSON values.
-        identity: Name → digest of everything that its result is made of.
+        identity: Name → digest, of every input that the result depends on.
     """
 
     path: Path
@@ -50,25 +50,26 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """What it is called, without where it is."""
+        """The folder's name, without its path."""
         return self.path.absolute().name
 
     @property
     def ticket(self) -> Path:
-        """Where the run's ticket goes."""
+        """The folder of the run's ticket."""
         return self.path / TICKET
 
     def finished(self, *, force: bool = False) -> dict[str, Any] | None:
-        """Return the result of a finished run of this very configuration, or None to go ahead.
+        """Return the result of a finished run of this configuration; None if there is work to do.
 
-        Nothing is written, so that a command can ask before it does any work.
+        Nothing is written, so that a command can call it before any work.
 
         Args:
-            force: Redo a finished run, and one that is made of something else.
+            force: Ignore a finished run, and one of other inputs, and return None.
 
         Raises:
-            UsageError: The folder holds something else, or cannot be written.
-            ChangedInputsError: Its run was made of something else than there is now.
+            UsageError: The folder holds something else.
+            ChangedInputsError: The run's inputs have changed since.
+            TamtctlError: The folder cannot be written.
         """
         if not self.path.exists():
             self._check_writable()
@@ -77,7 +78,7 @@ class RunFolder:
             raise UsageError(f"output folder {str(self.path)!r} is a file; choose another")
         self._refuse_odd_entries()
         if all(_may_be_left(entry.name) for entry in self.path.iterdir()):
-            self._check_writable()  # empty, but for what a process killed early may leave
+            self._check_writable()  # empty, except for files that a process killed early may leave
             return None
         if _request(_read(self.path / CONFIG)) != _request(self.config):
             raise UsageError(
@@ -92,10 +93,10 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Create the folder, and keep other processes from running the same in it.
+        """Create the folder, and lock out other processes within this context.
 
         Raises:
-            TamtctlError: Another one is at it.
+            TamtctlError: Another process has locked it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -109,17 +110,17 @@ class RunFolder:
             yield
 
     def start(self, *, after_step: int = 0) -> None:
-        """Create the folder, or prepare the one of an earlier attempt, and write the configuration.
+        """Create the folder, or clean up that of an earlier attempt, and write the configuration.
 
         Args:
-            after_step: The step that the run goes on after: what was written later goes.
+            after_step: The step that the run goes on after; later metrics are removed.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / RESULT).unlink(missing_ok=True)
         for name in (CONFIG, IDENTITY, RESULT, METRICS, TICKET, SCORES):
-            for leftover in self.path.glob(f".{name}[-.]*"):  # of a process killed while it wrote
+            for leftover in self.path.glob(f".{name}[-.]*"):  # a process was killed while writing
                 _remove(leftover)
-        write_json(self.path / IDENTITY, dict(self.identity))  # first: no configuration without it
+        write_json(self.path / IDENTITY, dict(self.identity))  # before the configuration
         write_json(self.path / CONFIG, self.config)
         _remove(self.ticket)
         (self.path / SCORES).unlink(missing_ok=True)
@@ -130,7 +131,7 @@ class RunFolder:
             _remove(self.path / TENSORBOARD)
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Write the result: from now on the run is finished."""
+        """Write the result, which marks the run as finished."""
         write_json(self.path / RESULT, result)
 
     def _refuse_odd_entries(self) -> None:
@@ -175,14 +176,14 @@ class RunFolder:
 
 
 def _request(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return what was asked for, without the digests: what content changed, the identity says."""
+    """Return a configuration without digests, since changed content is found by the identity."""
     if config is None:
         return None
     return {name: value for name, value in config.items() if not name.endswith("_sha256")}
 
 
 def _may_be_left(name: str) -> bool:
-    """Tell whether a file is one that a process leaves which was killed before it began."""
+    """Return whether a process killed before its start may have left a file of this name."""
     return name in (_LOCK, IDENTITY) or any(
         fnmatch.fnmatchcase(name, pattern)
         for pattern in (f".{CONFIG}-*", f".{IDENTITY}-*", ".*.probe")
@@ -190,12 +191,12 @@ def _may_be_left(name: str) -> bool:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON file so that a crash leaves the old one or the new one."""
+    """Write a JSON file atomically: a crash leaves either the old or the new one."""
     write_whole(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
 
 
 def truncate_metrics(folder: Path, last_step: int) -> None:
-    """Forget the steps that will be taken again, and the line that a crash may have cut."""
+    """Remove the lines of steps after ``last_step``, and a line that a crash cut off."""
     path = folder / METRICS
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -213,7 +214,7 @@ def _remove(path: Path) -> None:
 
 
 def _step(line: str) -> float:
-    """Return the step of a line of metrics; of one that a crash has damaged, one past them all."""
+    """Return the step of a line of metrics; infinity if the line is damaged."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError, RecursionError):

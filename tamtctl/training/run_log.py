@@ -1,4 +1,4 @@
-"""What is written of a run step by step: ``metrics.jsonl`` always, elsewhere what is asked for."""
+"""The log of a run, step by step: always ``metrics.jsonl``, and a logger if one is asked for."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from tamtctl.training.loggers import LOGGERS
 from tamtctl.training.loggers.logged import Log, LoggedRun, public_configuration
 from tamtctl.training.run_folder import METRICS, write_json
 
-_LOGGED = "logged.json"  # which run of a logger it is, and how far that has got
+_LOGGED = "logged.json"  # the logger's id of the run, and the last step that it has
 
 
 def check_log_to(log_to: str | None) -> None:
-    """Raise UsageError if what a run shall log to is not installed."""
+    """Raise UsageError if the logger of a run is not installed."""
     if log_to and importlib.util.find_spec(package := LOGGERS.find(log_to).package) is None:
         raise UsageError(f"--log-to {log_to} needs a package: pip install {package}")
 
 
 @dataclass(frozen=True)
 class Logging:
-    """Where else a run is logged, and what of it is told there.
+    """The logger of a run, and what it is told about the run.
 
     Attributes:
-        log_to: A name on the shelf of loggers; None if the run has its own files alone.
-        name: What a logger calls the run.
-        configuration: What the run was told; of paths in it a logger gets the last part.
+        log_to: A name on the shelf of loggers; None for the run's own files alone.
+        name: The run's name for the logger.
+        configuration: The run's configuration; the logger gets only the last part of paths.
     """
 
     log_to: str | None = None
@@ -42,7 +42,7 @@ class Logging:
 
 
 class RunLog:
-    """Writes each report of a run, as soon as it is made."""
+    """Writes each report of a run at once."""
 
     def __init__(
         self,
@@ -54,13 +54,13 @@ class RunLog:
         """Open the files of a run that is about to take the step after ``after_step``.
 
         Args:
-            folder: The run's.
-            after_step: The last step that was done before.
-            logging: Where else it is logged.
-            note: Is told if a logger cannot be reached any more.
+            folder: The run's folder.
+            after_step: The last step of the checkpoint that the run goes on from; 0 for a new run.
+            logging: The logger, if any.
+            note: Is given a line if the logger fails during the run.
 
         Raises:
-            UsageError: The logger cannot be reached.
+            UsageError: The logger cannot be opened.
         """
         self._folder, self._note = folder, note
         self._log: Log | None = None
@@ -116,7 +116,7 @@ class RunLog:
         return log
 
     def _tell(self, what: Callable[[Log], None]) -> None:
-        """Tell the logger; where that fails, the run goes on without it."""
+        """Call the logger; if it fails, the run goes on without it."""
         if self._log is None:
             return
         try:
@@ -129,14 +129,14 @@ class RunLog:
             )
 
     def _keep(self, step: int) -> None:
-        """Keep which run the logger has, and up to which step."""
+        """Write down the logger's id of the run, and the last step that it has."""
         if self._log is not None and not self._row.forgets:
             value = {"logger": self._row.name, "id": self._log.id, "step": step}
             write_json(self._folder / _LOGGED, value)
 
 
 def _known(folder: Path, logger: str) -> dict[str, Any]:
-    """Return what `RunLog` kept of this run, if it was logged to the same logger before."""
+    """Return what `RunLog` wrote down for the same logger; empty if there is nothing."""
     try:
         known = json.loads((folder / _LOGGED).read_text(encoding="utf-8"))
         is_same = known["logger"] == logger and isinstance(known["id"], str)

@@ -1,4 +1,4 @@
-"""Looking after a training: it is taken up where it was left, saved on its way, and stopped."""
+"""Supervising a training: resuming it, saving checkpoints on the way, and stopping on a signal."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Note = Callable[[str], None]
 
 
 class Supervised(Protocol):
-    """A training that can be looked after.
+    """A training that a `Supervisor` can run.
 
-    Its state, its facts and the last report are all that its next step depends on.
+    Its next step depends only on its state, its facts and the last report.
     """
 
     def run(
@@ -34,10 +34,10 @@ class Supervised(Protocol):
         """Train to the end; the arguments are those of `tamtctl.training.loop.train`."""
 
     def is_due(self, step: int) -> bool:
-        """Tell whether the training itself has something to report after a step (from 1)."""
+        """Return whether the training itself wants a report after a step (from 1)."""
 
     def judged(self, report: StepReport) -> StepReport:
-        """Return a report with what the training makes of it: it may be the last one."""
+        """Return the report with the training's own additions; it may make it the last one."""
 
     def state_dict(self) -> State:
         """Return the tensors to save."""
@@ -46,27 +46,27 @@ class Supervised(Protocol):
         """Return the plain JSON values to save."""
 
     def take_up(self, state: State, facts: Mapping[str, Any], report: StepReport) -> None:
-        """Go on from what was saved after a report."""
+        """Go on from a state and facts that were saved after a report."""
 
 
 class Supervisor:
-    """Lets a training run to its end, through interruptions and over several processes.
+    """Runs a training to its end, through interruptions and in several processes.
 
-    Whatever it does happens between two steps and leaves no trace in what is trained.
+    It acts only between two steps, and does not change the result of the training.
 
     Attributes:
-        checkpoints: Where it saves.
+        checkpoints: The checkpoints of the run.
     """
 
     def __init__(
         self, training: Supervised, checkpoints: Checkpoints, checkpoint_every: int | None
     ) -> None:
-        """Look after a training.
+        """Supervise a training.
 
         Args:
-            training: What is trained, and saved.
-            checkpoints: Where to.
-            checkpoint_every: Steps between two checkpoints; None: five minutes.
+            training: The training.
+            checkpoints: The checkpoints to resume from and to write.
+            checkpoint_every: Steps between two checkpoints; None: every five minutes.
         """
         self.checkpoints = checkpoints
         self._training = training
@@ -75,14 +75,14 @@ class Supervisor:
 
     @property
     def step(self) -> int:
-        """Steps that `resume` found done and saved."""
+        """The step of the checkpoint that `resume` found; 0 if there was none."""
         return self._last.step if self._last else 0
 
     def resume(self, note: Note) -> None:
         """Go on from the last checkpoint, if there is one.
 
         Raises:
-            TamtctlError: There is one, but not of this model and this text.
+            TamtctlError: The checkpoint is of another format, or of other inputs.
         """
         checkpoint = world().on_first(lambda: self.checkpoints.newest(note))
         if checkpoint is None:
@@ -93,7 +93,7 @@ class Supervisor:
         note(f"going on from step {last.step} of {last.steps}, saved in {checkpoint.path}")
 
     def follow(self, report: StepReport) -> None:
-        """Go on after the last report of another run, which the training has been set to."""
+        """Go on after the last report of another run, whose state the training already has."""
         self._last = report
 
     def run_in(
@@ -103,13 +103,13 @@ class Supervisor:
         check_loss: Callable[[StepReport], None],
         watcher: Watcher[Any],
     ) -> TrainingRun:
-        """Train to the end, as the whole of a run; of several processes the first keeps the log.
+        """Train to the end and log the run; of several processes, only the first one logs.
 
         Args:
-            folder: The run's, which has been started.
-            log_to: Where else it is logged.
+            folder: The run's folder, after its `start`.
+            log_to: The logger besides ``metrics.jsonl``, if any.
             check_loss: Raises DivergedError if the training loss has exploded.
-            watcher: Is told every report, before anything is saved.
+            watcher: Is told of every report, before a checkpoint is saved.
 
         Raises:
             DivergedError: The loss exploded or is no number; the message names the step and the
@@ -136,13 +136,13 @@ class Supervisor:
     ) -> TrainingRun:
         """Train to the end.
 
-        A signal to stop is obeyed after the step that is under way, once that is saved. Of several
-        processes the first one saves; the others train until it stops.
+        A signal to stop takes effect once the current step is done and saved. Of several processes,
+        the first one saves, and the others train until it stops.
 
         Args:
-            log: Takes every report.
-            progress: Is told every report, before anything is saved.
-            note: Is told a line of what a person should know.
+            log: Gets every report; None in all processes but the first.
+            progress: Is called with every report, before a checkpoint is saved.
+            note: Is given lines for people.
         """
         self._timetable.saved()
         is_first = world().is_first
@@ -163,7 +163,8 @@ class Supervisor:
                 if not is_first:
                     return report.is_last
                 is_asked_to_stop = signals.number is not None
-                # What is finished is saved, too: what follows the training may be interrupted.
+                # The last step is saved, too, since the evaluation after the training may be
+                # interrupted.
                 if is_asked_to_stop or report.is_last or self._timetable.is_due(report.step):
                     self._save(report)
                 if is_asked_to_stop:

@@ -1,4 +1,4 @@
-"""Where a run is logged besides its own ``metrics.jsonl``: one file and one row of `table` each."""
+"""Loggers, which get a run's metrics, too: one file and one row of `table` each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a logger gets of a run, and what it gives back."""
+"""What a logger gets of a run, and the log that it returns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from tamtctl.foundations.public_names import public
 
-PROJECT = "tamtctl"  # where runs are together, unless the logger's own settings say otherwise
+PROJECT = "tamtctl"  # the project of all runs, unless the logger's own settings name another
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class LoggedRun:
     """A run that is logged.
 
     Attributes:
-        folder: Its folder, for what a logger keeps on this machine.
-        name: What everybody may call it.
-        configuration: What it was told, with names instead of paths.
-        after_step: The step that it goes on after; 0 at its start.
-        id: What the logger called the run when it began; None at its start.
+        folder: The run's folder, for files that a logger keeps on this machine.
+        name: The run's name, without its path.
+        configuration: The run's configuration, with names instead of paths.
+        after_step: The last step of the checkpoint that the run goes on from; 0 for a new run.
+        id: The logger's id of the run when it began; None for a new run.
     """
 
     folder: Path
@@ -35,7 +35,7 @@ class Log(Protocol):
     """The log of a run, while it is open.
 
     Attributes:
-        id: What the logger calls the run, so that it is found again.
+        id: The logger's id of the run, by which it is found again.
     """
 
     id: str
@@ -44,11 +44,11 @@ class Log(Protocol):
         """Log the metrics of a step, name → value."""
 
     def close(self) -> None:
-        """Send what is left, and end."""
+        """Send what is left, and close the log."""
 
 
 def public_configuration(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration in which every path is its last part; see `public`."""
+    """Return a configuration with every path reduced to its last part; see `public`."""
     return {name: _public(value) for name, value in configuration.items()}
 
 

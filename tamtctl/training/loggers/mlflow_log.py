@@ -1,7 +1,7 @@
-"""MLflow: a run of the experiment ``tamtctl``, or of the one that ``MLFLOW_EXPERIMENT_NAME`` says.
+"""MLflow: a run of the experiment ``tamtctl``, or of the one that ``MLFLOW_EXPERIMENT_NAME`` names.
 
-Asked through its client, which adds nothing: its fluent interface would send the user's name, the
-path of the program and the commit of the working directory.
+It uses MLflow's client, which sends nothing else. The fluent interface would also send the user's
+name, the path of the program and the commit of the working directory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The setting of where a run is logged, which several commands have."""
+"""The setting ``--log-to``, which several commands have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tamtctl.training.loggers.table import LOGGERS
 
 
 def log_to() -> Any:
-    """Return the setting; it makes no other run."""
+    """Return the setting; it does not change a run's name."""
     return setting(
         default=None,
         help="Where to log besides metrics.jsonl: {choices}.",

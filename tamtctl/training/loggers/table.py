@@ -1,8 +1,8 @@
-"""The shelf of loggers: programs in which people look at their runs.
+"""The shelf of loggers: programs that show the metrics of runs.
 
-Each is asked through its own library, which finds its account and its place as it always does: by
-its own environment variables and settings. It gets a run's name, configuration and metrics, with
-names instead of paths; nothing of the machine, of the code or of git leaves with them.
+Each is used through its own library, which finds account and project by its own environment
+variables and settings. It gets a run's name, configuration and metrics, with names instead of
+paths, and nothing about the machine, the code or git.
 
 Imports nothing heavy. To add one: a file beside this one, and a row in `LOGGERS`; from another
 package or a script the same by `register`. The file defines
@@ -19,12 +19,12 @@ from tamtctl.foundations.shelves import Row, Shelf
 
 @dataclass(frozen=True, kw_only=True)
 class Logger(Row):
-    """A program that shows runs.
+    """A program that shows the metrics of runs.
 
     Attributes:
-        package: What has to be installed; the module and the package index call it alike.
-        forgets: Whether it can drop the steps after the one that a run goes on from. To others, a
-            step that was sent is not sent again.
+        package: The package to install; its module has the same name.
+        forgets: Whether it can drop the steps after the one that a run goes on from. Other loggers
+            do not get a step twice.
     """
 
     package: str

@@ -25,5 +25,5 @@ class _Events:
 
 
 def open_log(run: LoggedRun) -> _Events:
-    """Open the event files; what was logged after the step that a run goes on from is dropped."""
+    """Open the event files; steps after the one that the run goes on from are dropped."""
     return _Events(run)

@@ -1,4 +1,4 @@
-"""Trackio: a run of the project ``tamtctl``, on this machine or where ``TRACKIO_SPACE_ID`` says."""
+"""Trackio: a run of the project ``tamtctl``, here or in the Space ``TRACKIO_SPACE_ID``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trackio
 
 from tamtctl.training.loggers.logged import PROJECT, LoggedRun
 
-_USER = "_Username"  # of the Hub, which trackio adds to a configuration
+_USER = "_Username"  # the user's name on the Hub, which trackio adds to a configuration
 
 
 class _Run:

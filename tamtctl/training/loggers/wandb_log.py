@@ -1,4 +1,4 @@
-"""Weights & Biases: a run of the project ``tamtctl``, or of the one that ``WANDB_PROJECT`` says."""
+"""Weights & Biases: a run of the project ``tamtctl``, or of the one named by ``WANDB_PROJECT``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import wandb
 
 from tamtctl.training.loggers.logged import PROJECT, LoggedRun
 
-# What would be sent of the machine, of the code and of what is printed.
+# Settings that keep the machine, the code and the printed output from being sent.
 _NOTHING_ELSE: dict[str, Any] = {
     "console": "off",
     "disable_code": True,

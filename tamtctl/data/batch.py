@@ -1,4 +1,4 @@
-"""A batch of rows of tokens as a model takes it."""
+"""A batch of rows of tokens, in the form that a model takes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from tamtctl.data.padding import attended
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as a model takes it; clean text has no targets.
+    """A batch of B rows of T tokens; clean text has no targets.
 
     Attributes:
         input_ids: Shape (B, T), int64.
         masked: Flat positions ``b * T + t`` of the targets, ascending, shape (n,), int64; never
             padding.
-        labels: The true ids at these positions, shape (n,), int64.
-        attention_mask: 1 at tokens and 0 at the padding behind them, shape (B, T), int64. None:
-            there is no padding, and the model needs no mask.
-        attended: Flat positions of the tokens that are no padding, ascending, shape (m,), int64;
-            follows from the mask, and is kept so that a GPU need not be waited for.
+        labels: The true token ids at these positions, shape (n,), int64.
+        attention_mask: 1 at tokens and 0 at the padding after them, shape (B, T), int64. None:
+            there is no padding.
+        attended: Flat positions of the tokens, without padding, ascending, shape (m,), int64. It
+            follows from the mask, and is computed once on the CPU so that a GPU is never waited
+            for.
     """
 
     input_ids: Tensor
@@ -41,21 +42,21 @@ class Batch:
             object.__setattr__(self, "attended", attended)
 
     def padded_behind(self, lengths: NDArray[np.int64]) -> Batch:
-        """Return the batch with what is behind the first tokens of each row marked as padding.
+        """Return the batch with the end of each row marked as padding.
 
         Args:
-            lengths: How many tokens each row has, shape (B,).
+            lengths: Number of tokens in each row, shape (B,).
         """
         mask = torch.from_numpy(attended(lengths).astype(np.int64))  # (B, T)
         return replace(self, attention_mask=mask)
 
     @property
     def tokens(self) -> int:
-        """How many of the positions are no padding."""
+        """Number of tokens, without padding."""
         return self.input_ids.numel() if self.attended is None else len(self.attended)
 
     def at_tokens(self, values: Tensor) -> Tensor:
-        """Return those of the values of all positions, (B * T, …), that are not at padding."""
+        """Return the values at tokens, (m, …), of values at all positions, (B * T, …)."""
         return values if self.attended is None else values[self.attended]
 
     def to(self, device: torch.device | str) -> Batch:
@@ -63,7 +64,7 @@ class Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """Return the batch in memory that a GPU reads by itself."""
+        """Return the batch in pinned memory, from which a GPU copies asynchronously."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -78,7 +79,7 @@ class Batch:
     def split(self, rows: int) -> list[Batch]:
         """Cut into micro-batches of at most so many rows; the targets go with their rows.
 
-        A micro-batch is as long as its longest row.
+        Padding beyond the longest row of a micro-batch is removed.
         """
         if rows >= len(self.input_ids):
             return [self]
@@ -110,11 +111,11 @@ class Batch:
 
 
 def clean(rows: NDArray[np.int64], lengths: NDArray[np.int64] | None = None) -> Batch:
-    """Return rows of tokens as a batch without noise, as knowledge distillation takes it.
+    """Return rows of tokens as a batch without noise or targets, as for knowledge distillation.
 
     Args:
         rows: Token ids, shape (B, T).
-        lengths: The tokens of each row, shape (B,); None: nothing is padded.
+        lengths: Number of tokens in each row, shape (B,); None: nothing is padded.
     """
     nothing = torch.empty(0, dtype=torch.int64)
     batch = Batch(torch.from_numpy(rows), masked=nothing, labels=nothing)

@@ -1,7 +1,7 @@
-"""From sequences to batches: their order in training, and what evaluation asks.
+"""From sequences to batches, for training and for evaluation.
 
-Nothing here has a state: batch, order and noise follow from (seed, step) alone. A run can resume
-at any step, and any number of ranks sees the same examples with the same noise.
+Nothing here has a state: batches, order and noise follow from seed and step alone. So a run can
+resume at any step, and any number of ranks together gets the same examples with the same noise.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def training_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """Yield batch after batch without end, each epoch in an order of its own.
+    """Yield endless batches, in a new order for each epoch.
 
-    An epoch that ends within a batch is followed by the next one in the same batch, so that every
-    batch is full. Starting at a step gives what a run from step 0 would see there.
+    If an epoch ends within a batch, the next epoch fills it up, so that every batch is full. A
+    start step gives the same batches that a run from step 0 gets there.
 
     Args:
         text: The training text.
@@ -44,8 +44,8 @@ def training_batches(
         seed: Seed of order and noise, in [0, 2**63).
         noise: None for clean text.
         start_step: The first step, from 0.
-        rank: Which slice of the global batch is wanted.
-        world_size: Into how many slices the global batch is cut.
+        rank: Index of the wanted slice of the global batch.
+        world_size: Number of slices of the global batch.
 
     """
     count = len(text)
@@ -79,7 +79,7 @@ def batch_of(
 
     Args:
         text: The text.
-        indices: Which of its sequences, shape (B,).
+        indices: Indices of the sequences, shape (B,).
         noise: None for clean text.
         seed: The seed of the noise.
         epochs: The epoch of each sequence, shape (B,) or one for all.
@@ -92,7 +92,7 @@ def batch_of(
 
 
 def prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yield the same batches; each is made by another thread while the one before is in use."""
+    """Yield the same batches, each made by another thread while the one before is used."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         upcoming = thread.submit(next, batches, None)
         while (batch := upcoming.result()) is not None:
@@ -103,18 +103,18 @@ def prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
 def evaluation_batches(
     text: Sequences, batch_size: int, *, noise: Noise | None, limit: int | None = None
 ) -> Iterator[Batch]:
-    """Yield the sequences once, with noise that never changes.
+    """Yield the sequences once, always with the same noise.
 
     Sequence i always has the same masked tokens, whatever the batch size, the limit or the seed of
-    training: any two tickets evaluated on the same text are asked the same questions. Blocks come
-    as they stand in the text, rows of varying length from the longest to the shortest. The last
-    batch may be smaller.
+    training, so that any two tickets are evaluated on the same targets. Blocks come in the order of
+    the text, rows of varying length from the longest to the shortest. The last batch may be
+    smaller.
 
     Args:
         text: The held-out text.
         batch_size: Sequences in a batch.
         noise: None for clean text.
-        limit: At most so many sequences, spread evenly over the text.
+        limit: Most sequences to yield, spread evenly over the text; None: all.
     """
     count = len(text) if limit is None else min(limit, len(text))
     chosen = np.arange(count) * len(text) // count

@@ -1,7 +1,7 @@
-"""From text to token streams on disk: one stream to train on and one held out.
+"""From text to token streams on disk: one stream for training, and one held out.
 
-Streams are written once per corpus, tokenizer and options, and memory-mapped ever after, so that
-neither text nor tokens need to fit in memory. `tamtctl.data.text.sources` reads documents,
+Streams are written once for each corpus, tokenizer and options, and memory-mapped afterwards, so
+that neither text nor tokens need to fit in memory. `tamtctl.data.text.sources` reads documents,
 `tamtctl.data.tokenization` turns lines into ids, and `tamtctl.data.batches` cuts streams into
 blocks and noised batches.
 """
@@ -42,8 +42,8 @@ from tamtctl.foundations.errors import CorpusError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_MOST_DIGESTS = 100  # of a ticket's texts
-_MANY_UNKNOWN = 0.05  # share of unknown tokens above which a text is hardly the model's
+_MOST_DIGESTS = 100  # most digests of texts that a ticket lists
+_MANY_UNKNOWN = 0.05  # share of unknown tokens above which there is a note
 
 TokenStream = NDArray[np.unsignedinteger[Any]]
 Choice = Callable[[Sequence[Source]], Sequence[bool]]
@@ -54,20 +54,20 @@ class Corpus:
     """A tokenised corpus, memory-mapped.
 
     Attributes:
-        name: What the user called it.
+        name: The user's name for it; several names are joined by commas.
         fingerprint: SHA-256 of content, tokenizer and options: equal fingerprints, equal streams.
-        train: Token ids to train on, shape (tokens,), read-only.
-        held_out: Token ids to evaluate on, shape (tokens,), read-only.
-        train_ends: Where each row of the training text ends, shape (rows,); None of packed text.
-        held_out_ends: The same of the held-out text.
-        train_unknown: Share of the training tokens that the model does not know.
-        held_out_unknown: The same of the held-out tokens.
+        train: Token ids of the training text, shape (tokens,), read-only.
+        held_out: Token ids of the held-out text, shape (tokens,), read-only.
+        train_ends: Where each row of the training text ends, shape (rows,); None for packed text.
+        held_out_ends: Where each row of the held-out text ends, likewise.
+        train_unknown: Share of unknown tokens in the training text.
+        held_out_unknown: Share of unknown tokens in the held-out text.
         rows: What the text is cut into, a name in `tamtctl.data.units.UNITS`.
-        documents: Number of documents in both.
-        tokens: Number of tokens in both.
-        held_out_name: What a person is told of the held-out text.
-        digests: Digests of the sources that are trained on; one of all, if they are very many.
-        notes: Lines that a person should know: of unknown tokens, of what was not read.
+        documents: Number of documents in both texts.
+        tokens: Number of tokens in both texts.
+        held_out_name: A description of the held-out text for people.
+        digests: Digests of the sources; a single digest if there are more than 100.
+        notes: Lines that a person should read: on unknown tokens, skipped files and the like.
     """
 
     name: str
@@ -88,22 +88,22 @@ class Corpus:
     def training_text(
         self, sequence_length: int, tokenizer: PreTrainedTokenizerBase, *, name: str
     ) -> Blocks | Rows:
-        """Return what is trained on as sequences of at most this many tokens.
+        """Return the training text as sequences of at most ``sequence_length`` tokens.
 
         Args:
-            sequence_length: Tokens of each, special tokens included.
-            tokenizer: What the corpus was tokenised with.
-            name: What an error calls the text.
+            sequence_length: Most tokens of a sequence, special tokens included.
+            tokenizer: The tokenizer that the corpus was tokenised with.
+            name: The text's name in errors.
 
         Raises:
-            CorpusError: It is too short.
+            CorpusError: The text is too short.
         """
         return _sequences(self.train, self.train_ends, sequence_length, tokenizer, name)
 
     def held_out_text(
         self, sequence_length: int, tokenizer: PreTrainedTokenizerBase, *, name: str
     ) -> Blocks | Rows:
-        """Return the held-out text in the same way."""
+        """Return the held-out text as sequences; see `training_text`."""
         return _sequences(self.held_out, self.held_out_ends, sequence_length, tokenizer, name)
 
 
@@ -131,9 +131,9 @@ def load_corpus(
 ) -> Corpus:
     """Tokenise a corpus, or find it in the cache.
 
-    Documents are tokenised line by line without special tokens. Held out are, in this order of
-    preference: all of ``held_out``; the split ``validation`` of a Hub dataset; one document in
-    ten, chosen by a hash of the document, so that the split depends neither on the order of the
+    Documents are tokenised line by line without special tokens. The held-out text is the first of
+    these that exists: all of ``held_out``; the split ``validation`` of a Hub dataset; one document
+    in ten, chosen by a hash of the document, so that the split depends neither on the order of
     documents nor on file names.
 
     Args:
@@ -141,14 +141,14 @@ def load_corpus(
         tokenizer: A fast tokenizer.
         rows: What the text is cut into, a name in `tamtctl.data.units.UNITS`.
         held_out: Text to evaluate on, named as ``source`` is.
-        whole: Tells of several sources which are evaluated on as a whole, instead of a part.
+        whole: Returns for each opened source whether all of it is held out, instead of a part.
         text_column: The column of records that holds the text; see
             `tamtctl.data.text.sources.open_source`.
-        max_tokens: Stop reading when there are so many training tokens, or held-out ones.
+        max_tokens: Most tokens to write of each side of the split.
 
     Raises:
-        CorpusError: A source cannot be read or cut, a split is empty or wholly unknown to the
-            tokenizer, or the cache cannot be written.
+        CorpusError: A source cannot be read or cut, one side of the split is empty or has only
+            unknown tokens, or the cache cannot be written.
         ModelError: The tokenizer is not a fast one.
     """
     encoder = LineTokenizer(tokenizer)
@@ -206,18 +206,18 @@ def load_corpus(
 
 
 def _unknown(metadata: Mapping[str, Any], name: str) -> float:
-    """Return which share of the tokens of a stream the model does not know."""
+    """Return the share of unknown tokens in a stream."""
     return float(metadata["unknown"][name] / max(metadata["tokens"][name], 1))
 
 
 def _mapped(file: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if not file.stat().st_size:  # of a text that is held out as a whole; such cannot be mapped
+    if not file.stat().st_size:  # the text is held out as a whole; an empty file cannot be mapped
         return np.empty(0, dtype)
     return np.memmap(file, dtype=dtype, mode="r")
 
 
 def digests_of(sources: Sequence[Source]) -> tuple[str, ...]:
-    """Return what tells texts apart: a digest of each, of very many texts one of all."""
+    """Return the digests of sources, sorted; a single one for all if there are more than 100."""
     digests = sorted(source.digest for source in sources)
     if len(digests) <= _MOST_DIGESTS:
         return tuple(digests)
@@ -225,7 +225,7 @@ def digests_of(sources: Sequence[Source]) -> tuple[str, ...]:
 
 
 def _held_out_name(name: str, sources: Sequence[Source]) -> str:
-    """Return what to call the part of the sources that is held out."""
+    """Return a name for the part of the sources that is held out."""
     if all(source.is_whole for source in sources):
         return name
     if any(source.is_whole for source in sources):
@@ -264,7 +264,7 @@ def _fingerprint(
 def _note_of_unknown(
     name: str, tokens: Mapping[str, int], unknown: Mapping[str, int]
 ) -> Iterator[str]:
-    """Yield a line where much of a text is unknown to the tokenizer; refuse one that all is."""
+    """Yield a note if much of a text is unknown to the tokenizer; refuse a text of which all is."""
     parts = {TRAIN_FILE: "to train on", HELD_OUT_FILE: "held out"}
     for part in parts:
         if (count := tokens[part]) and unknown[part] == count:

@@ -1,4 +1,4 @@
-"""Writing a corpus into the cache: documents to the one side of the split or the other."""
+"""Writing a corpus into the cache, each document to one side of the split."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_corpus(
         )
         advance = stack.enter_context(work("tokenising", unit="tokens"))
         written = 0
-        # What is held out by its hash is not trained on.
+        # A split by hash has no overlap to look for.
         apart_is_first = held_out is not None or any(s.held_out is not None for s in sources)
         repeats = Repeats()
         symbols = Symbols(encoder.entries)
@@ -84,9 +84,9 @@ def _split(
     train: StreamWriter,
     kept_apart: StreamWriter,
 ) -> Iterator[tuple[bool, Document]]:
-    """Yield every document with whether it is held out, until its stream is full.
+    """Yield (is held out, document) for every document, until the stream of its side is full.
 
-    Those of texts that are held out as a whole come first, so that what is trained on can be
+    Documents of texts that are held out as a whole come first, so that training documents can be
     compared with them.
     """
     for source in held_out or ():

@@ -1,4 +1,4 @@
-"""The noise of masked language modelling, and the random numbers that data are made with."""
+"""The noise of masked language modelling, and the random numbers for order and noise."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ MASKED_SHARE = 0.15
 _MASK_BELOW = 0.8 * MASKED_SHARE
 _RANDOM_BELOW = 0.9 * MASKED_SHARE
 
-NOISE, ORDER = 0, 1  # two kinds of random numbers that share seeds
+NOISE, ORDER = 0, 1  # kinds of random numbers, independent under the same seed
 
 
 def random_numbers(kind: int, seed: int, epoch: int, example: int = 0) -> np.random.Generator:
-    """Counter-based random numbers (Philox): each example has its own, whoever asks for them."""
-    # The two low words count the numbers drawn; the two high ones tell examples and kinds apart.
+    """Return counter-based random numbers (Philox) that depend on nothing but the arguments."""
+    # The counter's two low words count the drawn numbers; the two high ones hold example and kind.
     key, counter = np.array([seed, epoch], np.uint64), np.array([0, 0, example, kind], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """The noise of masked language modelling for one vocabulary.
+    """The noise of masked language modelling, for one vocabulary.
 
     Attributes:
         mask_id: The id of the mask token.
-        vocabulary_size: Random tokens are drawn from all ids below, as in the field.
-        is_special: Which ids are never targets, shape (ids,), bool.
+        vocabulary_size: Random tokens are drawn from all ids below this, as is usual.
+        is_special: True for ids that are never targets, shape (ids,), bool.
     """
 
     mask_id: int
@@ -71,18 +71,18 @@ class Noise:
         epochs: ArrayLike,
         lengths: IdArray | None = None,
     ) -> Batch:
-        """Return rows of shape (B, T) with noise that depends on nothing but its arguments.
+        """Return rows as a batch with noise that depends on nothing but the arguments.
 
-        The noise of a row is keyed by (seed, epoch, index): it does not change with the other rows
-        of the batch, nor with its padding, the device or the rank.
+        The noise of a row is keyed by (seed, epoch, index). It does not depend on the other rows of
+        the batch, its padding, the device or the rank.
 
         Args:
             rows: Token ids, shape (B, T).
             indices: The index of each row in its text, shape (B,).
-            seed: At least 0.
+            seed: The seed of the noise, at least 0.
             epochs: The epoch of each row, shape (B,) or one for all.
-            lengths: The tokens of each row, shape (B,); what is behind them is padding and never
-                a target. None: nothing is padded.
+            lengths: Number of tokens in each row, shape (B,); the rest is padding and never a
+                target. None: nothing is padded.
         """
         uniform = np.ones(rows.shape)  # (B, T)
         keys = zip(np.broadcast_to(epochs, len(rows)).tolist(), indices.tolist(), strict=True)
@@ -92,8 +92,8 @@ class Noise:
         masked = np.flatnonzero((uniform < MASKED_SHARE) & ~self.is_special[rows])  # (n,)
         labels = rows.ravel()[masked]
         draws = uniform.ravel()[masked]  # uniform in [0, 0.15)
-        # The same draw is used again: if it fell into the interval for a random token, it is
-        # uniform there, so it also picks the token.
+        # The same draw is used again: within the interval for random tokens it is uniform, so its
+        # position there picks the token.
         random_ids = (draws - _MASK_BELOW) / (_RANDOM_BELOW - _MASK_BELOW) * self.vocabulary_size
         random_ids = random_ids.clip(0, self.vocabulary_size - 1).astype(np.int64)
         input_ids = rows.copy()

@@ -1,4 +1,4 @@
-"""From texts to padded batches: tokens of varying length, grouped so that little is padding."""
+"""From texts to padded batches, grouped by length so that little is padding."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ TEXTS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class TaskBatch:
-    """Examples of similar length, padded to the longest.
+    """A batch of examples of similar length, padded to the longest.
 
     Attributes:
-        rows: Which features they are, shape (B,).
-        inputs: What the model is called with: ``input_ids``, ``attention_mask`` and, where the
-            model takes them, ``token_type_ids``, each of shape (B, T).
+        rows: Index of each example in its `Features`, shape (B,).
+        inputs: Keyword arguments of the model: ``input_ids``, ``attention_mask`` and, if the model
+            takes them, ``token_type_ids``, each of shape (B, T).
         labels: Class ids or numbers of shape (B,), start and end tokens of shape (B, 2), or tags of
             shape (B, T') with T' ≥ T.
-        tokens: How many of the positions are no padding.
-        share: How much of its step it is: below 1 where several processes take slices.
+        tokens: Number of tokens, without padding.
+        share: Its share of the examples of the step, below 1 if several processes take slices.
     """
 
     rows: Tensor
@@ -53,13 +53,13 @@ class TaskBatch:
 
 
 class Features:
-    """Tokenised texts of varying length, end to end in flat arrays.
+    """Tokenised examples of varying length, concatenated in flat arrays.
 
     Attributes:
-        lengths: Tokens of each, shape (n,).
-        labels: Shape (n,) or (n, …); zeros where there are none.
-        cut_rows: Which of the texts were too long and are cut.
-        longest: Tokens of the longest text before it was cut.
+        lengths: Tokens of each example, shape (n,).
+        labels: Label of each example, shape (n,) or (n, …); zeros if there are none.
+        cut_rows: Indices of examples that were too long and are cut.
+        longest: Tokens of the longest example before it was cut.
     """
 
     def __init__(
@@ -90,16 +90,16 @@ class Features:
 
     @property
     def cut(self) -> int:
-        """How many of the texts were too long and are cut."""
+        """Number of examples that were too long and are cut."""
         return len(self.cut_rows)
 
     @property
     def largest_id(self) -> int:
-        """The largest token id of all."""
+        """The largest token id."""
         return int(self._flat["input_ids"].max(initial=0))
 
     def batch(self, rows: IdArray) -> TaskBatch:
-        """Return the features of these rows, padded."""
+        """Return the examples with these indices as a padded batch."""
         lengths, starts = self.lengths[rows], self._starts[rows]  # (B,)
         inputs = {
             name: torch.from_numpy(gathered(flat, starts, lengths, self._pads[name]))
@@ -118,11 +118,11 @@ class Features:
         rank: int = 0,
         world_size: int = 1,
     ) -> Iterator[TaskBatch]:
-        """Yield epoch after epoch without end, each in an order of its own.
+        """Yield endless batches, in a new order for each epoch.
 
-        Every example occurs once in an epoch; the last batch of an epoch may be smaller. Each rank
-        gets its slice of the batch; where none is left for it, one example that counts for nothing.
-        Starting at a step gives what a run from step 0 would see there.
+        Every example occurs once in an epoch, and one batch of an epoch may be smaller. Each rank
+        gets its slice of a batch; a rank whose slice is empty gets one example with share 0. A
+        start step gives the same batches that a run from step 0 gets there.
         """
         first_epoch, skipped = divmod(start_step, math.ceil(len(self) / batch_size))
         for epoch in itertools.count(first_epoch):
@@ -140,7 +140,7 @@ class Features:
             skipped = 0
 
     def evaluation_batches(self, batch_size: int) -> Iterator[TaskBatch]:
-        """Yield everything once, longest first, so that memory runs out at once or never."""
+        """Yield every example once, longest first, so that memory runs out at once or never."""
         order = np.argsort(-self.lengths, kind="stable")
         starts = range(0, len(order), batch_size)
         for start in counted(starts, "evaluating", len(starts)):
@@ -149,10 +149,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a model reads of examples.
+    """The examples of a task in the form that a model reads.
 
     Attributes:
-        features: Its inputs.
+        features: The inputs of the model.
     """
 
     features: Features
@@ -166,20 +166,21 @@ def text_features(
     max_length: int,
     takes_types: bool,
 ) -> Features:
-    """Tokenise single texts or pairs; of too long a pair the longer text is cut first.
+    """Tokenise single texts or pairs; if a pair is too long, its longer text is cut first.
 
-    A text without any token, which an empty one is to some tokenizers, gets a single one.
+    Some tokenizers make no token of an empty text; such a text gets a single special token.
 
     Args:
         texts: One or two columns of n texts.
-        labels: Shape (n,).
-        tokenizer: Fast.
-        max_length: Tokens per example, special tokens included.
-        takes_types: Whether the model tells the texts of a pair apart by ``token_type_ids``.
+        labels: Label of each example, shape (n,) or (n, …).
+        tokenizer: A fast tokenizer.
+        max_length: Most tokens of an example, special tokens included.
+        takes_types: Whether the model takes ``token_type_ids``, which distinguish the texts of a
+            pair.
     """
     ids: list[list[int]] = []
     types: list[list[int]] = []
-    whole: dict[int, int] = {}  # row → tokens of those that may have been cut
+    whole: dict[int, int] = {}  # row → uncut tokens, for rows that may have been cut
     starts = range(0, len(texts[0]), TEXTS_AT_ONCE)
     for start in counted(starts, "tokenising", len(starts)):
         part = [list(column[start : start + TEXTS_AT_ONCE]) for column in texts]
@@ -207,7 +208,7 @@ def text_features(
 
 
 def whole_lengths(texts: list[list[str]], tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Return how many tokens texts or pairs, in one or two columns, have if nothing is cut."""
+    """Return the number of tokens of each text or pair, given in one or two columns, uncut."""
     if not texts[0]:
         return []
     return list(
@@ -218,12 +219,12 @@ def whole_lengths(texts: list[list[str]], tokenizer: PreTrainedTokenizerFast) ->
 def fill_empty(
     ids: list[list[int]], types: list[list[int]], tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """Give what has no token one that says nothing: no model can read a text of none.
+    """Give texts without tokens one special token, since no model can read an empty text.
 
     Args:
         ids: Token ids of each text; changed in place.
-        types: The token types beside them; empty where the model takes none.
-        tokenizer: Whose special tokens are looked through.
+        types: Token types of each text, changed in place; empty if the model takes none.
+        tokenizer: The tokenizer, for its special tokens.
     """
     blank = next(
         (

@@ -1,4 +1,4 @@
-"""Rows of varying length in one batch: padded, and grouped so that little of it is padding."""
+"""Padding rows of varying length, and ordering them so that little is padding."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tamtctl.foundations.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Batches are cut from so many shuffled batches' worth of examples, sorted by length.
+# Examples are sorted by length within groups of this many batches.
 _GROUP = 50
 
 IdArray = NDArray[np.int64]
 
 
 def sorted_in_groups(order: IdArray, lengths: IdArray, batch_size: int) -> IdArray:
-    """Return an order in which groups of several batches are sorted, the longest rows first.
+    """Return an order that is sorted within groups of several batches, longest rows first.
 
     Args:
-        order: Rows that are shuffled, shape (n,).
-        lengths: Tokens of every row that there is.
+        order: Shuffled indices of rows, shape (n,).
+        lengths: Tokens of every row of the text.
         batch_size: Rows in a batch.
     """
     groups = [
@@ -36,7 +36,7 @@ def sorted_in_groups(order: IdArray, lengths: IdArray, batch_size: int) -> IdArr
 
 
 def attended(lengths: IdArray) -> NDArray[np.bool_]:
-    """Return where rows of these lengths have a token, padded to the longest, shape (B, T)."""
+    """Return True at tokens and False at padding, (B, T), for rows of these lengths, (B,)."""
     mask: NDArray[np.bool_] = np.arange(lengths.max()) < lengths[:, None]
     return mask
 
@@ -44,13 +44,13 @@ def attended(lengths: IdArray) -> NDArray[np.bool_]:
 def gathered(
     flat: NDArray[np.integer[Any]], starts: IdArray, lengths: IdArray, padding: int
 ) -> IdArray:
-    """Return rows out of one flat array, padded to the longest of them, shape (B, T).
+    """Return rows from one flat array, padded to the longest of them, shape (B, T).
 
     Args:
-        flat: All rows end to end, shape (tokens,).
-        starts: Where each of them starts, shape (B,).
-        lengths: How long each is, shape (B,); none is empty.
-        padding: What stands behind the shorter ones.
+        flat: All rows, concatenated, shape (tokens,).
+        starts: Where each wanted row starts, shape (B,).
+        lengths: Length of each wanted row, shape (B,), at least 1.
+        padding: The id that fills up shorter rows.
     """
     is_token = attended(lengths)  # (B, T)
     places = starts[:, None] + np.where(is_token, np.arange(is_token.shape[1]), 0)
@@ -59,10 +59,10 @@ def gathered(
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the id of the token that padding is made of.
+    """Return the id of the padding token.
 
     Raises:
-        ModelError: The tokenizer has none.
+        ModelError: The tokenizer has no padding token.
     """
     if tokenizer.pad_token_id is None:
         raise ModelError("the tokenizer has no padding token; add one to its files")

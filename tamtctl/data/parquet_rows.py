@@ -1,7 +1,8 @@
-"""Parquet files row by row: a value that stands once in the file stands once in memory.
+"""Reading Parquet files row by row, with values that are stored once held in memory once.
 
-A column of few values is stored as a dictionary: a file of some kilobytes can repeat a megabyte of
-text a million times. Rows that are read at once, or values that are copied, would fill the memory.
+A column of few distinct values is stored as a dictionary, so that a file of some kilobytes can
+repeat a megabyte of text a million times. Reading all rows at once, or copying values, would fill
+the memory.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from tamtctl.foundations.errors import TamtctlError
 
 _ROWS_AT_ONCE = 1024
 _BYTES_AT_ONCE = 2**24
-_LARGE = 2**28  # bytes of a column in one group of rows
-_BEST_RATIO = 200  # to which real text is compressed; its repetitions are in the dictionary
+_LARGE = 2**28  # bytes of a column in one row group
+_BEST_RATIO = 200  # highest compression ratio of real text, beyond what the dictionary saves
 
 
 @contextmanager
 def open_parquet(path: Path, error: type[TamtctlError]) -> Iterator[pq.ParquetFile]:
-    """Open a file of whatever name, and check what its columns claim to unpack to.
+    """Open a file, whatever its name, and check the unpacked size that its columns claim.
 
     Args:
         path: The file.
-        error: What to raise.
+        error: The class of error to raise.
 
     Raises:
-        TamtctlError: As told, here or in the block: the file is not readable as Parquet.
+        TamtctlError: As ``error``, here or inside the block: the file is not readable as Parquet.
     """
     try:
         with path.open("rb") as raw:
@@ -46,7 +47,7 @@ def open_parquet(path: Path, error: type[TamtctlError]) -> Iterator[pq.ParquetFi
 
 
 def holds_strings(kind: Any) -> bool:
-    """Tell whether a column of this type holds strings."""
+    """Return whether a column of this type holds strings."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return kind in (pa.string(), pa.large_string(), pa.string_view())
@@ -55,7 +56,7 @@ def holds_strings(kind: Any) -> bool:
 def rows_of(
     file: pq.ParquetFile, columns: Sequence[str] | None = None
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows, with all columns or some of them."""
+    """Yield column → value for each row, of all columns or of some."""
     for batch in file.iter_batches(batch_size=_batch_size(file), columns=columns):
         values = [_values(column) for column in batch.columns]
         for row in zip(*values, strict=True) if values else ((),) * len(batch):
@@ -63,7 +64,7 @@ def rows_of(
 
 
 def _values(column: Any) -> Iterator[Any]:
-    """Yield a column's values; what is repeated is the same object."""
+    """Yield a column's values; repeated ones are the same object."""
     if not pa.types.is_dictionary(column.type):
         yield from (value.as_py() for value in column)
         return
@@ -75,7 +76,7 @@ def _values(column: Any) -> Iterator[Any]:
 
 
 def _batch_size(file: pq.ParquetFile) -> int:
-    """Return how many rows to read at once: few where they are long."""
+    """Return how many rows to read at once: fewer if they are long."""
     groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
     longest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
     return max(1, min(_ROWS_AT_ONCE, int(_BYTES_AT_ONCE / max(longest, 1))))

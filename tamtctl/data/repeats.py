@@ -1,8 +1,8 @@
-"""How much of a held-out text is also trained on, and how much of it is repeated.
+"""Measuring how much of a held-out text is also trained on, and how much of it is repeated.
 
-Both make its loss look like more than it is: what was trained on tells nothing of other text, and
-what stands there twice counts as two sequences, though it is one. Counted are characters of lines,
-for lines are what is tokenised: two files may hold the same ones in different documents.
+Both make its loss look better or more certain than it is: text that was trained on says nothing
+about other text, and repeated text counts as several sequences. The shares are of characters, by
+whole lines, since two files may hold the same lines in different documents.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 
 from tamtctl.data.text.documents import Document
 
-_MUCH = 0.05  # share of a text below which nothing is said: titles and the like are often repeated
-_MOST_LINES = 2_000_000  # of a held-out text that are remembered, at some hundred bytes each
+_MUCH = 0.05  # share below which there is no note: titles and the like often recur
+_MOST_LINES = 2_000_000  # lines of a held-out text that are remembered, at some hundred bytes each
 
 TRAINED_ON, SAID_TWICE = "trained_on", "said_twice"
 
 
 @dataclass
 class Repeats:
-    """Looks at the documents of a held-out text, and then at those that are trained on."""
+    """Gets the documents of a held-out text, and then those of the training text."""
 
     _held_out: dict[int, int] = field(default_factory=dict)  # hash of a line → its characters
     _characters: int = 0
@@ -28,7 +28,7 @@ class Repeats:
     _said_twice: int = 0
 
     def hold_out(self, document: Document) -> None:
-        """Remember the lines of a document that is held out."""
+        """Remember the lines of a held-out document."""
         for line in document.lines:
             key = hash(line)
             if key not in self._held_out and len(self._held_out) >= _MOST_LINES:
@@ -39,26 +39,26 @@ class Repeats:
             self._held_out[key] = self._held_out.get(key, 0) + len(line)
 
     def train_on(self, document: Document) -> None:
-        """Look for the lines of a document that is trained on, after all that are held out."""
+        """Look up the lines of a training document, after all held-out documents."""
         if not self._held_out:
             return
         for line in document.lines:
             self._trained_on += self._held_out.pop(hash(line), 0)
 
     def shares(self) -> dict[str, float]:
-        """Return which shares of the held-out text are trained on, and are said twice."""
+        """Return the shares of the held-out text that are trained on, and that are repeated."""
         of = max(self._characters, 1)
         return {TRAINED_ON: self._trained_on / of, SAID_TWICE: self._said_twice / of}
 
 
 def overlap(shares: Mapping[str, float]) -> str:
-    """Return what the name of a held-out text is followed by if much of it is trained on."""
+    """Return a suffix for the name of a held-out text of which much is trained on; else empty."""
     share = shares[TRAINED_ON]
     return f", {_percent(share)} of it trained on, too" if share >= _MUCH else ""
 
 
 def notes_on(shares: Mapping[str, float], name: str) -> Iterator[str]:
-    """Yield what a person should know of a held-out text called so."""
+    """Yield notes for people on a held-out text of this name."""
     if (share := shares[TRAINED_ON]) >= _MUCH:
         yield (
             f"{_percent(share)} of the held-out text of {name} is trained on, too: its losses are "

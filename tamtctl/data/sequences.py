@@ -1,4 +1,4 @@
-"""A text as the sequences that a model reads: packed blocks of one length, or a row for each unit.
+"""A text as sequences for a model: packed blocks of one length, or a row for each unit.
 
 Both have the same interface, `Sequences`, and so the same batches (`tamtctl.data.batches`).
 """
@@ -23,41 +23,41 @@ if TYPE_CHECKING:
 
 
 class Sequences(Protocol):
-    """A text whose sequences have numbers, and an order for each epoch."""
+    """A text of indexed sequences, with an order for each epoch."""
 
     @property
     def lengths(self) -> IdArray | None:
-        """Tokens of each sequence, special ones included, shape (n,); None: all have the same."""
+        """Tokens of each sequence, special ones included, shape (n,); None: all are equal."""
 
     def __len__(self) -> int:
-        """How many sequences there are."""
+        """Return the number of sequences."""
 
     def rows(self, indices: IdArray) -> IdArray:
-        """Return the sequences with these numbers, padded to the longest of them, (B, T)."""
+        """Return the sequences with these indices, padded to the longest of them, (B, T)."""
 
     def facts(self, rows: str, unknown: float) -> SequenceFacts:
         """Return what a person is told of the text.
 
         Args:
             rows: What a sequence is, a name in `tamtctl.data.units.UNITS`.
-            unknown: Share of the tokens that the tokenizer does not know.
+            unknown: Share of unknown tokens in the text.
         """
 
     def order(self, random: np.random.Generator, batch_size: int, head: int) -> IdArray:
-        """Return all numbers in a random order, shape (n,).
+        """Return all indices in a random order, shape (n,).
 
         Args:
-            random: The order follows from it.
+            random: The random numbers that the order is drawn with.
             batch_size: Sequences in a batch.
-            head: So many of them, at first, fill up a batch that is begun.
+            head: Number of first indices that fill up a batch begun in the epoch before.
         """
 
 
 class Blocks:
-    """A token stream cut into blocks of one length, each within the tokenizer's special tokens.
+    """A token stream cut into blocks of one length, each between the tokenizer's special tokens.
 
-    Block i is ``prefix + stream[i * n : (i + 1) * n] + suffix`` with n the sequence length less
-    the special tokens. The ragged tail is dropped, so that there is never any padding.
+    Block i is ``prefix + stream[i * n : (i + 1) * n] + suffix`` with n the sequence length minus
+    the special tokens. The incomplete last block is dropped, so that there is no padding.
     """
 
     lengths = None
@@ -128,15 +128,15 @@ class Blocks:
         yield from self.rows(indices)
 
     def order(self, random: np.random.Generator, batch_size: int, head: int) -> IdArray:
-        """Return all indices, shuffled: every batch is as good as another."""
+        """Return all indices, shuffled; all blocks have the same length."""
         return random.permutation(len(self))
 
 
 class Rows:
-    """A token stream of which every line, sentence or document is a sequence of its own.
+    """A token stream in which every line, sentence or document is a sequence of its own.
 
-    Row i is ``prefix + stream[ends[i - 1] : ends[i]] + suffix``, cut at the sequence length. What
-    is cut off is read by nobody: the rest of a sentence is no sentence.
+    Row i is ``prefix + stream[ends[i - 1] : ends[i]] + suffix``, cut at the sequence length. The
+    rest of a row that is cut is not used, for it is no whole sentence.
     """
 
     def __init__(
@@ -150,19 +150,19 @@ class Rows:
         pad_id: int,
         name: str = "the text",
     ) -> None:
-        """Take a stream and where its units end.
+        """Take a stream and the ends of its units.
 
         Args:
             stream: Token ids, shape (tokens,).
-            ends: Where each unit ends in the stream, ascending, shape (n,); none is empty.
+            ends: Where each unit ends in the stream, strictly ascending, shape (n,).
             sequence_length: Tokens of a row at most, special tokens included.
-            prefix_ids: What the tokenizer puts before a text.
-            suffix_ids: What it puts behind.
-            pad_id: What fills up the shorter rows of a batch.
-            name: What an error calls the text.
+            prefix_ids: Ids that the tokenizer puts before a text.
+            suffix_ids: Ids that the tokenizer puts after a text.
+            pad_id: The id that fills up shorter rows of a batch.
+            name: The text's name in errors.
 
         Raises:
-            CorpusError: There is no unit.
+            CorpusError: There are no units.
             UsageError: The special tokens take up all of the sequence length.
         """
         self._prefix, self._suffix = np.asarray(prefix_ids, np.int64), np.asarray(suffix_ids)
@@ -218,33 +218,33 @@ class Rows:
         return rows
 
     def each(self, indices: IdArray) -> Iterator[IdArray]:
-        """Yield the rows with these indices as they are, each of shape (its length,)."""
+        """Yield the rows with these indices without padding, each of shape (its length,)."""
         for index in indices.tolist():
             yield self.rows(np.array([index]))[0]
 
     def order(self, random: np.random.Generator, batch_size: int, head: int) -> IdArray:
-        """Return all indices such that the rows of a batch are of about the same length.
+        """Return all indices in an order that gives batches of rows of similar length.
 
-        What fills up a begun batch and what begins another at the end stays as it is shuffled. The
-        batches between are sorted by length within groups of several, and then shuffled.
+        The first ``head`` indices and an incomplete last batch stay shuffled. The whole batches
+        between them are sorted by length within groups of several batches, and then shuffled.
         """
         order = random.permutation(len(self))
         whole = order[min(head, len(order)) :]
-        whole = whole[: len(whole) - len(whole) % batch_size]  # a view: all batches that are full
+        whole = whole[: len(whole) - len(whole) % batch_size]  # a view of all whole batches
         batches = sorted_in_groups(whole, self.lengths, batch_size).reshape(-1, batch_size)
         whole[:] = batches[random.permutation(len(batches))].ravel()
         return order
 
 
 class Chosen:
-    """Some sequences of a text, as a text of its own."""
+    """A selection of a text's sequences, as a text of its own."""
 
     def __init__(self, text: Sequences, indices: IdArray) -> None:
-        """Choose.
+        """Select sequences.
 
         Args:
             text: The whole text.
-            indices: The numbers of the sequences, shape (n,).
+            indices: Indices of the selected sequences, shape (n,).
         """
         self._text, self._indices = text, indices
         self.lengths = None if text.lengths is None else text.lengths[indices]
@@ -253,22 +253,22 @@ class Chosen:
         return len(self._indices)
 
     def rows(self, indices: IdArray) -> IdArray:
-        """Return some of those chosen, padded to the longest of them, shape (B, T)."""
+        """Return some of the selected sequences, padded to the longest of them, (B, T)."""
         return self._text.rows(self._indices[indices])
 
     def facts(self, rows: str, unknown: float) -> SequenceFacts:
-        """Return what a person is told of the whole text, but how many sequences these are."""
+        """Return the facts of the whole text, with the number and mean length of this selection."""
         whole = self._text.facts(rows, unknown)
         mean = whole.mean_length if self.lengths is None else float(self.lengths.mean())
         return replace(whole, count=len(self), mean_length=mean)
 
     def order(self, random: np.random.Generator, batch_size: int, head: int) -> IdArray:
-        """Return all numbers, shuffled."""
+        """Return all indices, shuffled."""
         return random.permutation(len(self))
 
 
 def _room(sequence_length: int, prefix: IdArray, suffix: IdArray) -> int:
-    """Return how many tokens of text are in a sequence of this length, at most."""
+    """Return how many tokens of text fit into a sequence of this length."""
     room = sequence_length - len(prefix) - len(suffix)
     if room < 1:
         raise UsageError(
@@ -281,13 +281,13 @@ def _room(sequence_length: int, prefix: IdArray, suffix: IdArray) -> int:
 def special_tokens_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Return the ids that the tokenizer puts before and after a text, e.g. [CLS] and [SEP].
 
-    The tokenizer itself marks what it adds, so that it does not matter what becomes of the text.
+    The tokenizer marks the tokens that it adds, so that any text will do.
     """
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
     texts = itertools.chain(["a", "A", "1", "."], backend.get_vocab(with_added_tokens=False))
-    for text in texts:  # some tokenizers leave out what they do not know
+    for text in texts:  # some tokenizers make no tokens of unknown characters
         encoding = backend.encode(text)
         added = encoding.special_tokens_mask
         if 0 in added:

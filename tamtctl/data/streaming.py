@@ -1,10 +1,10 @@
-"""Text that is read from the Hub while it is trained on, for corpora too large for a disk.
+"""Streaming text from the Hub during training, for corpora too large for a disk.
 
-Documents come in an order shuffled by seed and epoch within a buffer, each process has a share of
-them, and about a megabyte of text at a time is tokenised and cut into sequences, which are shuffled
-once more. All of this follows from seed, epoch and number of processes; a training that is resumed
-reads its share again up to where it was. Held-out documents are left out by the rule that
-`tamtctl.data.corpus.load_corpus` finds them by.
+Documents are shuffled within a buffer, and each process gets a share of them. About a megabyte of
+text at a time is tokenised and cut into sequences, which are shuffled again. All of this follows
+from seed, epoch and number of processes; a resumed training reads its share again up to where it
+was. Held-out documents are left out by the same rule by which `tamtctl.data.corpus.load_corpus`
+finds them.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from tamtctl.foundations.errors import CorpusError, UsageError
 
 @dataclass(frozen=True)
 class StreamedText:
-    """One text that is too large to be kept.
+    """A text that is read while it is trained on, and not kept.
 
     Attributes:
-        source: Can be read in shares.
+        source: The source, which can be read in shares.
         tokenizer: A fast one.
         sequence_length: Tokens of a sequence at most, special tokens included.
-        leaves_out_held_out: Whether documents are held out by their hash.
+        leaves_out_held_out: Whether to leave out documents that are held out by their hash.
         unit: What a sequence is.
     """
 
@@ -61,19 +61,19 @@ class StreamedText:
         has_held_out: bool,
         rows: str = BLOCKS,
     ) -> StreamedText:
-        """Find a text that can be streamed.
+        """Open a text that can be streamed.
 
         Args:
             name: A Hub dataset ``id[:config]``.
             tokenizer: A fast one.
             sequence_length: Tokens of a sequence at most, special tokens included.
             text_column: See `tamtctl.data.text.sources.open_source`.
-            has_held_out: Another text is evaluated on.
+            has_held_out: Whether another text is held out, so that no document has to be left out.
             rows: What a sequence is, a name in `tamtctl.data.units.UNITS`.
 
         Raises:
-            CorpusError: It cannot be read.
-            UsageError: It is no Hub dataset.
+            CorpusError: The dataset cannot be read.
+            UsageError: The name is not that of a Hub dataset.
         """
         source, *others = open_source(name, text_column)
         if others or source.share is None:
@@ -91,13 +91,13 @@ class StreamedText:
         rank: int = 0,
         world_size: int = 1,
     ) -> Iterator[Batch]:
-        """Yield batch after batch without end; see `tamtctl.data.batches.training_batches`.
+        """Yield endless batches; see `tamtctl.data.batches.training_batches`.
 
-        What a rank sees depends on the number of ranks. The noise of a sequence is keyed by
+        The sequences of a rank depend on the number of ranks. The noise of a sequence is keyed by
         its number in this run.
 
         Raises:
-            CorpusError: The text cannot be read, or a share of it has no sequence.
+            CorpusError: The text cannot be read, or a rank's share has no whole sequence.
         """
         own = (rank + 1) * batch_size // world_size - rank * batch_size // world_size
         sequences = itertools.islice(
@@ -122,8 +122,8 @@ class StreamedText:
     def _sequences(
         self, seed: int, rank: int, world_size: int, batch_size: int
     ) -> Iterator[IdArray]:
-        """Yield the sequences of a share without end, each of shape (its length,)."""
-        assert self.source.share is not None  # `open` sees to it
+        """Yield the sequences of a share endlessly, each of shape (its length,)."""
+        assert self.source.share is not None  # checked in `open`
         done = 0
         for epoch in itertools.count():
             documents = self.source.share(seed, epoch, rank, world_size)
@@ -145,7 +145,7 @@ class StreamedText:
                 )
 
     def _pieces(self, documents: Iterable[Document]) -> Iterator[Blocks | Rows | None]:
-        """Yield about a megabyte of text at a time; None if there is no whole sequence in it."""
+        """Yield about a megabyte of text at a time; None if it has no whole sequence."""
         encoder = LineTokenizer(self.tokenizer)
         around = special_tokens_around(self.tokenizer)
         length = self.sequence_length - sum(map(len, around))
@@ -176,9 +176,9 @@ class StreamedText:
 
 
 def batches_of(text: Sequences | StreamedText) -> Callable[..., Iterator[Batch]]:
-    """Return what makes training batches of a text, whether it is streamed or on the disk.
+    """Return the function that makes training batches of a text, streamed or not.
 
-    Its arguments are those of `tamtctl.data.batches.training_batches` behind the text.
+    It takes the arguments of `tamtctl.data.batches.training_batches` after ``text``.
     """
     return (
         text.training_batches if isinstance(text, StreamedText) else partial(training_batches, text)

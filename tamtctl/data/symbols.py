@@ -1,7 +1,7 @@
-"""Noticing text whose lines are sequences of characters or atoms, as molecules and proteins are.
+"""Recognising text whose lines are sequences of symbols, such as molecules and proteins.
 
-Such a line is a whole of its own: nothing in it tells of the next one, and a model that was
-pre-trained on single ones reads several in a row as something that it has never seen.
+Such lines are independent of each other. A model that was pre-trained on single lines has never
+seen several in one sequence, so that blocks do not suit it.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 
 from tamtctl.data.text.documents import Document
 
-_MOST_SYMBOLS = 1024  # entries of a vocabulary of characters, amino acids or atoms
-_FEWEST_TOKENS = 8  # of a line that is a sequence
-_WORDS, _LONGEST = 1.5, 3.0  # in a line without spaces; characters of a symbol: C, [C@@H]
-_TOKENS, _LONGEST_APART = 1.1, 1.5  # of a word where symbols stand between spaces; as above
+_MOST_SYMBOLS = 1024  # largest vocabulary of characters, amino acids or atoms
+_FEWEST_TOKENS = 8  # fewest tokens, on average, of a line that is a sequence
+_WORDS, _LONGEST = 1.5, 3.0  # without spaces: words of a line, characters of a symbol ([C@@H])
+_TOKENS, _LONGEST_APART = 1.1, 1.5  # with spaces: tokens of a word, characters of a symbol
 
 
 @dataclass
 class Symbols:
-    """Looks at the lines of a text, if a tokenizer's vocabulary is one of symbols.
+    """Counts lines, words and characters of a text, if the vocabulary may be one of symbols.
 
     Attributes:
         entries: The size of the vocabulary.
-        lines: How many lines were looked at,
-        words: their parts between spaces,
-        characters: and the characters of these.
+        lines: Number of lines.
+        words: Number of their parts between spaces.
+        characters: Number of characters in these parts.
     """
 
     entries: int
@@ -33,7 +33,7 @@ class Symbols:
     characters: int = 0
 
     def look_at(self, document: Document) -> None:
-        """Look at the lines of a document."""
+        """Count the lines of a document."""
         if self.entries > _MOST_SYMBOLS:
             return
         for line in document.lines:
@@ -43,10 +43,10 @@ class Symbols:
             self.characters += sum(map(len, words))
 
     def are_sequences(self, tokens: int) -> bool:
-        """Tell whether the lines are sequences of symbols.
+        """Return whether the lines are sequences of symbols.
 
         Args:
-            tokens: How many tokens the lines have.
+            tokens: Number of tokens in all lines.
         """
         if self.lines < 2 or tokens < _FEWEST_TOKENS * self.lines:
             return False

@@ -1,4 +1,4 @@
-"""Token streams on disk: written once, whole or not at all."""
+"""Token streams on disk, written atomically."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METADATA_FILE = "corpus.json"
 TRAIN_FILE = "train.bin"
 HELD_OUT_FILE = "held_out.bin"
 
-ENDS_TYPE = np.dtype("<i8")  # of where rows end in a stream
+ENDS_TYPE = np.dtype("<i8")  # type of the positions where rows end in a stream
 
 CHARACTERS_AT_ONCE = 2**20
 
@@ -34,10 +34,10 @@ class StreamWriter:
     """Appends documents to one stream, encoding about a megabyte of text at a time.
 
     Attributes:
-        documents: How many were added.
-        tokens: How many were written.
-        unknown: How many of them the tokenizer does not know.
-        rows: How many rows they are; None where the text is packed.
+        documents: Number of documents added.
+        tokens: Number of tokens written.
+        unknown: Number of unknown tokens among them.
+        rows: Number of rows written; None for packed text.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class StreamWriter:
         ends: BinaryIO | None = None,
         max_tokens: int | None = None,
     ) -> None:
-        """Write into open files.
+        """Prepare to write into open files.
 
         Args:
-            file: Takes the tokens.
-            encoder: Makes them.
-            unit: What a row is.
-            ends: Takes where each row ends; None: the text is packed.
-            max_tokens: No more than so many are written.
+            file: The file for token ids.
+            encoder: Turns lines into token ids.
+            unit: How documents are cut into rows.
+            ends: The file for the ends of rows; None for packed text.
+            max_tokens: Most tokens to write; None: all.
         """
         self.documents = 0
         self.tokens = 0
@@ -76,7 +76,7 @@ class StreamWriter:
         unit: Unit,
         max_tokens: int | None,
     ) -> Iterator[Self]:
-        """Open the files of a stream in a folder, and write into them."""
+        """Open the files of a stream in a folder, and yield a writer for them."""
         with ExitStack() as files:
             file = files.enter_context((folder / name).open("wb"))
             ends = None
@@ -86,11 +86,11 @@ class StreamWriter:
 
     @property
     def is_full(self) -> bool:
-        """Whether as many tokens as were asked for are written."""
+        """Whether ``max_tokens`` tokens are written."""
         return self._max_tokens is not None and self.tokens >= self._max_tokens
 
     def add(self, document: Document) -> bool:
-        """Append the document; return whether tokens were written."""
+        """Add a document; return whether tokens were written to the file."""
         self.documents += 1
         self._waiting.add(document, self._unit)
         if self._waiting.characters < CHARACTERS_AT_ONCE:
@@ -99,7 +99,7 @@ class StreamWriter:
         return True
 
     def flush(self) -> None:
-        """Write what was added so far."""
+        """Write all documents added so far."""
         ids, ends = self._waiting.encoded(self._encoder)
         if self._max_tokens is not None:
             ids = ids[: self._max_tokens - self.tokens]
@@ -115,10 +115,10 @@ class StreamWriter:
 
 
 class Waiting:
-    """Documents that are encoded together.
+    """Documents that wait to be encoded together.
 
     Attributes:
-        characters: How many they have.
+        characters: Number of characters in them.
     """
 
     def __init__(self) -> None:
@@ -139,9 +139,9 @@ class Waiting:
     def encoded(
         self, encoder: LineTokenizer
     ) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]:
-        """Return the tokens of all, and where each row ends in them; rows without any are no rows.
+        """Return the tokens of all documents, and where each row ends.
 
-        Of packed text there are no rows.
+        Rows without tokens are dropped; packed text has no rows.
         """
         if not self._lines_of_rows:
             return encoder.encode(self._lines), np.empty(0, np.int64)
@@ -151,13 +151,13 @@ class Waiting:
 
 
 def ends_file(folder: Path, name: str) -> Path:
-    """Return where the ends of the rows of a stream are."""
+    """Return the path of the file with a stream's ends of rows."""
     return (folder / name).with_suffix(".ends")
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill under a temporary name; it appears whole or not at all."""
+    """Yield a temporary folder to fill; it appears under its name only when it is complete."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with unfinished(folder.parent, _UNFINISHED, is_folder=True) as new:
@@ -180,14 +180,14 @@ def _move_into_place(new: Path, folder: Path) -> None:
             raise
         if is_intact(folder):  # another process was faster
             return
-        # A damaged one must go first, since only empty folders can be replaced.
+        # A damaged folder is moved away first, since only empty folders can be replaced.
         folder.replace(new / "damaged")
         shutil.rmtree(new / "damaged")
         new.replace(folder)
 
 
 def is_intact(folder: Path) -> bool:
-    """Tell whether a folder holds all that was written of a corpus."""
+    """Return whether a folder holds all files of a corpus in full length."""
     try:
         metadata = json.loads((folder / METADATA_FILE).read_text())
         itemsize = np.dtype(metadata["dtype"]).itemsize

@@ -1,9 +1,9 @@
-"""Text to token ids: equal to the tokenizer's own, several times faster where that is provable.
+"""Turning text into the tokenizer's own ids, several times faster where that is provably equal.
 
-Where a tokenizer splits on white space, equal chunks between spaces have equal ids, so that each
-distinct chunk needs to be tokenised once. That holds if nothing in the tokenizer sees across a
-space: the normalizer works character by character, the pre-tokenizer drops the space, no added
-token contains one. Any other tokenizer gets the text line by line.
+If a tokenizer splits on white space, equal chunks between spaces have equal ids, so that each
+distinct chunk needs to be tokenised only once. This holds if nothing in the tokenizer works across
+a space: the normalizer works character by character, the pre-tokenizer drops the space, and no
+added token contains one. Any other tokenizer gets the text line by line.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tamtctl.foundations.errors import ModelError
 
-# None of these lets characters on one side of a space change what becomes of the other side:
-# U+0020 neither composes nor decomposes, and no combining mark moves past it.
+# With none of these do characters on one side of a space affect the other side: U+0020 neither
+# composes nor decomposes, and no combining mark moves past it.
 _LOCAL_NORMALIZERS = frozenset(
     {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"}
 )
@@ -33,11 +33,11 @@ _SPLITS_ON_WHITE_SPACE = frozenset({_BERT, "Whitespace", "WhitespaceSplit"})
 _LOCAL_PRE_TOKENIZERS = _SPLITS_ON_WHITE_SPACE | {"Digits", "Punctuation"}
 _LOCAL_MODELS = frozenset({"WordPiece", "WordLevel"})
 
-# Bounds the memory of the chunk cache to about 100 MB: characters held, each chunk counted with
-# a constant for its two objects.
+# Bounds the memory of the chunk cache to about 100 MB: number of characters, with a constant for
+# the two objects of each chunk.
 _CACHE_SIZE = 2**24
 _CHUNK_OVERHEAD = 32
-_GROUP = 1024  # chunks encoded at once; more than one group, for more than one thread
+_GROUP = 1024  # chunks in a group; several groups are encoded in several threads
 
 
 class LineTokenizer:
@@ -50,8 +50,8 @@ class LineTokenizer:
         dtype: Little-endian uint16, or uint32 for vocabularies of more than 65,535 entries.
         entries: The size of the vocabulary.
         digest: SHA-256 of everything in the tokenizer that the ids depend on.
-        caches_chunks: Whether chunks between spaces are tokenised once each.
-        unknown_ids: What the tokenizer writes where it knows no token; empty if it always knows.
+        caches_chunks: Whether each distinct chunk between spaces is tokenised only once.
+        unknown_ids: Ids that stand for unknown text; empty if the tokenizer has none.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -60,8 +60,8 @@ class LineTokenizer:
                 f"{type(tokenizer).__name__} has no fast tokenizer; "
                 "convert it to a tokenizer.json first"
             )
-        # A copy, because truncation and padding are a state of the tokenizer that its other
-        # users may set at any time.
+        # A copy, because truncation and padding are part of the tokenizer's state, which other
+        # users may change at any time.
         self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -74,7 +74,7 @@ class LineTokenizer:
         self.dtype = np.dtype("<u2" if self.entries <= 65_535 else "<u4")
         description = json.loads(serialised)
         self.caches_chunks = _is_local_to_chunks(description, self._backend)
-        # BERT's pre-tokenizer makes every ASCII sign a piece of its own.
+        # BERT's pre-tokenizer splits off every ASCII punctuation mark.
         self._isolates_signs = description["pre_tokenizer"] == {"type": _BERT}
         self._added_token = _pattern(_contents(description, self._backend))
         self._ids_of_chunk: dict[str, bytes] = {}
@@ -82,11 +82,11 @@ class LineTokenizer:
         self.unknown_ids = _unknown_ids(tokenizer, description["model"])
 
     def count_unknown(self, ids: NDArray[np.unsignedinteger[Any]]) -> int:
-        """Return how many of these tokens stand for text that the tokenizer does not know."""
+        """Return how many of these ids stand for unknown text."""
         return int(np.isin(ids, list(self.unknown_ids)).sum()) if self.unknown_ids else 0
 
     def encode(self, lines: Sequence[str]) -> NDArray[np.unsignedinteger[Any]]:
-        """Return the token ids of the lines one after the other, shape (tokens,)."""
+        """Return the token ids of all lines, concatenated, shape (tokens,)."""
         if self.caches_chunks:
             chunks = " ".join(lines).split(" ")
             known = self._known(chunks)
@@ -98,7 +98,7 @@ class LineTokenizer:
     def encode_each(
         self, lines: Sequence[str]
     ) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]:
-        """Return what `encode` does, and how many of the ids are each line's, shape (lines,)."""
+        """Return the ids as `encode` does, and the number of ids of each line, shape (lines,)."""
         if not self.caches_chunks:
             encodings = self._backend.encode_batch_fast(list(lines), add_special_tokens=False)
             counts = np.fromiter((len(one.ids) for one in encodings), np.int64, len(lines))
@@ -110,7 +110,7 @@ class LineTokenizer:
         return np.frombuffer(b"".join(each), self.dtype), counts
 
     def _known(self, chunks: list[str]) -> dict[str, bytes]:
-        """Return chunk → ids of at least these, as bytes; those that are new are tokenised."""
+        """Return chunk → ids as bytes, for at least these chunks; new ones are tokenised."""
         known = self._ids_of_chunk
         if self._cached_size > _CACHE_SIZE:
             known.clear()
@@ -125,7 +125,7 @@ class LineTokenizer:
         return known
 
     def _parts(self, chunk: str) -> list[str]:
-        """Cut a chunk where the pre-tokenizer surely does: ``(word),`` consists of known parts."""
+        """Cut a chunk where the pre-tokenizer certainly does: ``(word),`` has four parts."""
         if self._isolates_signs and chunk.isascii() and chunk.isprintable():
             if self._added_token and self._added_token.search(chunk):
                 return [chunk]
@@ -133,9 +133,9 @@ class LineTokenizer:
         return [chunk]
 
     def _learn(self, chunks: list[str]) -> None:
-        """Encode chunks that are not in the cache."""
-        # As the words of a pre-tokenised input, chunks are encoded each on its own, just as
-        # separate inputs are, but cheaper. (The fast variant does not tell the words apart.)
+        """Encode chunks that are not in the cache, and add them."""
+        # As words of a pre-tokenised input, chunks are encoded one by one, like separate inputs but
+        # cheaper. (The fast variant does not return which word a token belongs to.)
         groups = [chunks[i : i + _GROUP] for i in range(0, len(chunks), _GROUP)]
         encodings = self._backend.encode_batch(
             groups, is_pretokenized=True, add_special_tokens=False
@@ -150,7 +150,7 @@ class LineTokenizer:
 
 
 def _unknown_ids(tokenizer: PreTrainedTokenizerBase, model: dict[str, Any]) -> frozenset[int]:
-    """Return the ids of unknown text: the tokenizer's own, and those of the model inside it."""
+    """Return the ids of unknown text: those of the tokenizer and of the model inside it."""
     inside = model.get("unk_token")
     found = (
         tokenizer.unk_token_id,
@@ -161,7 +161,7 @@ def _unknown_ids(tokenizer: PreTrainedTokenizerBase, model: dict[str, Any]) -> f
 
 
 def _is_local_to_chunks(tokenizer: dict[str, Any], backend: Tokenizer) -> bool:
-    """Decide from the serialised tokenizer whether the ids of a line are those of its chunks."""
+    """Return whether the ids of a line are those of its chunks, by the serialised tokenizer."""
     normalizers = _members(tokenizer["normalizer"], "normalizers")
     pre_tokenizers = _members(tokenizer["pre_tokenizer"], "pretokenizers")
     model = tokenizer["model"]
@@ -169,7 +169,7 @@ def _is_local_to_chunks(tokenizer: dict[str, Any], backend: Tokenizer) -> bool:
     return (
         _LOCAL_NORMALIZERS.issuperset(normalizers)
         and _LOCAL_PRE_TOKENIZERS.issuperset(pre_tokenizers)
-        # The first one must split, since the others may keep a space as a piece of its own.
+        # The first one must split on white space, since others may keep a space as a piece.
         and pre_tokenizers[:1] != []
         and pre_tokenizers[0] in _SPLITS_ON_WHITE_SPACE
         and (model["type"] in _LOCAL_MODELS or is_local_bpe)
@@ -178,7 +178,7 @@ def _is_local_to_chunks(tokenizer: dict[str, Any], backend: Tokenizer) -> bool:
 
 
 def _members(component: dict[str, Any] | None, members: str) -> list[str]:
-    """Return the types of a component, those inside its sequences included."""
+    """Return the types of a component, including those inside sequences."""
     if component is None:
         return []
     if component["type"] != "Sequence":
@@ -187,7 +187,7 @@ def _members(component: dict[str, Any] | None, members: str) -> list[str]:
 
 
 def _contents(tokenizer: dict[str, Any], backend: Tokenizer) -> list[str]:
-    """Return what the added tokens match, in the text as it is and in normalized text."""
+    """Return the strings that added tokens match, in plain and in normalized text."""
     contents = []
     for token in tokenizer["added_tokens"]:
         contents.append(token["content"])
@@ -197,6 +197,6 @@ def _contents(tokenizer: dict[str, Any], backend: Tokenizer) -> list[str]:
 
 
 def _pattern(contents: list[str]) -> re.Pattern[str] | None:
-    """Match whatever may contain one of these, in upper or lower case."""
+    """Return a pattern that finds any of these strings, in any case; None without strings."""
     alternatives = "|".join(re.escape(content) for content in contents)
     return re.compile(alternatives, re.IGNORECASE) if alternatives else None

@@ -1,8 +1,8 @@
-"""What a text is cut into: packed blocks, or a row for every line, sentence or document.
+"""Units of text: packed blocks, or a row for every line, sentence or document.
 
-Packed blocks waste nothing, and suit a model that was pre-trained on them. Where each line is a
-sequence of its own (a molecule, a protein), or where sentences are what a model embeds, a block
-that runs over their ends shows the model what it never sees in use.
+Packed blocks waste no space, and suit a model that was pre-trained on them. If each line is a
+sequence of its own (a molecule, a protein), or if a model embeds sentences, a block across lines or
+sentences is an input that the model never gets in use.
 
 Imports nothing heavy, so that the command line can make an option of them.
 """
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 BLOCKS, LINES, SENTENCES, DOCUMENTS = "blocks", "lines", "sentences", "documents"
 
 _SPLITTER = "sentencex"
-# Its rules for English are those that it has for any other language without rules of its own; where
-# a sentence ends in another script is in them, too.
+# The splitter's rules for English also hold for languages without rules of their own, and include
+# the sentence ends of other scripts.
 _LANGUAGE = "en"
-_SHORTEST_WRAPPED = 40  # characters of a line that somebody may have broken to fit a page
+_SHORTEST_WRAPPED = 40  # fewest characters of a line that may have been wrapped to fit a page
 _ENDS_OF_SENTENCES = (".", "!", "?", ":", ";", "…")
 
 Lines = Sequence[str]
@@ -34,14 +34,14 @@ Lines = Sequence[str]
 
 @dataclass(frozen=True)
 class Unit:
-    """A way to cut a text.
+    """A way to cut a text into sequences.
 
     Attributes:
-        name: What the command line knows it by; the plural of the noun.
+        name: Its name on the command line, the plural of the noun.
         noun: What one row is.
-        summary: What there is to know of it.
-        rows: Cuts a document into rows, each of one or more lines; None: the text is packed.
-        package: The package whose rules decide, if one does.
+        summary: A short description for help texts.
+        rows: Cuts a document into rows, each of one or more lines; None for packed text.
+        package: The package that does the cutting, if any.
     """
 
     name: str
@@ -52,15 +52,15 @@ class Unit:
 
     @property
     def is_packed(self) -> bool:
-        """Whether sequences run over the ends of lines and documents."""
+        """Whether sequences run across the ends of lines and documents."""
         return self.rows is None
 
     @property
     def made_by(self) -> str | None:
-        """The package whose rules decide, with its version; None if there is none.
+        """The package that does the cutting, with its version; None if there is none.
 
         Raises:
-            CorpusError: It is not installed.
+            CorpusError: The package is not installed.
         """
         if self.package is None:
             return None
@@ -86,9 +86,9 @@ def _sentences(document: Document) -> Iterator[Lines]:
 
 
 def _unwrapped(lines: Lines) -> Iterator[str]:
-    """Put lines together that were broken to fit a page, in the middle of a sentence.
+    """Join lines that were wrapped in the middle of a sentence to fit a page.
 
-    Such a line is long and ends no sentence, and the next one starts in lower case.
+    A wrapped line is long and does not end a sentence, and the next line starts in lower case.
     """
     whole = ""
     for line in lines:
@@ -128,7 +128,7 @@ UNITS: Mapping[str, Unit] = {
 
 
 def rows_setting(by_default: str, **facts: Any) -> Any:
-    """Return the setting of the unit; what it is by default differs from one command to another."""
+    """Return the setting ``--rows``, whose default differs between commands."""
     return setting(
         default=None,
         help=f"What the text is cut into: {{summaries}}. By default {by_default}.",
@@ -140,9 +140,9 @@ def rows_setting(by_default: str, **facts: Any) -> Any:
 
 
 def rows_of(search: Mapping[str, Any]) -> str:
-    """Return what a search cut its text into, by what a ticket keeps of it.
+    """Return the unit of a search's text, from the settings that a ticket keeps.
 
-    Blocks are not written down: there was nothing else when there were no settings of it.
+    Blocks are not written down, since they were the only unit before there was a setting.
     """
     rows = search.get("rows")
     return rows if isinstance(rows, str) and rows in UNITS else BLOCKS

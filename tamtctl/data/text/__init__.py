@@ -1,1 +1,1 @@
-"""Every source of text that a user can name, read as a stream of documents."""
+"""Sources of text that a user can name, read as streams of documents."""

@@ -1,4 +1,4 @@
-"""Finding the column of records that holds the text, or refusing where several could."""
+"""Finding the column of records that holds the text, or refusing if several could."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from tamtctl.foundations.errors import CorpusError
 
-Record = tuple[str, Mapping[str, Any]]  # the place that it is from, and its values by column
+Record = tuple[str, Mapping[str, Any]]  # its place in the text, and column → value
 
-_MANY = 1000  # records that decide,
-_MANY_CHARACTERS = 2**24  # or fewer where they are long: they are held in memory
+_MANY = 1000  # records on which the choice is made,
+_MANY_CHARACTERS = 2**24  # or fewer if they are long, since they are held in memory
 
 
 @dataclass
 class _Column:
-    """What some records hold in one column: characters of strings, and of strings within values."""
+    """Counts of a column's characters: in plain strings, and in strings inside other values."""
 
     plain: int = 0
     nested: int = 0
@@ -34,10 +34,10 @@ class Sample:
     """The first records of a text.
 
     Attributes:
-        records: Each with the place it is from.
-        is_all: No others follow.
-        declared: Columns that are strings by the schema, where there is one.
-        columns: All columns, in the order in which they turn up.
+        records: The records, each with its place in the text.
+        is_all: Whether these are all records.
+        declared: Columns that the schema declares as strings; empty without a schema.
+        columns: Column → its counts, in the order in which columns first appear.
     """
 
     records: Sequence[Record]
@@ -62,10 +62,10 @@ class Sample:
         return cls(taken, len(taken) < _MANY, frozenset(declared), columns)
 
     def text_column(self, wanted: str | None) -> str:
-        """Return the column of the text: the one that is wanted, else ``text``, else the only one.
+        """Return the column of the text: ``wanted``, else ``text``, else the only one of strings.
 
         Raises:
-            CorpusError: It is not there, or several would do.
+            CorpusError: There is no such column, or several could be meant.
         """
         place = self.records[0][0]
         if wanted is not None:
@@ -103,7 +103,7 @@ class Sample:
 
 
 def _characters(value: object) -> int:
-    """Return how much text is in a value, at whatever depth."""
+    """Return the number of characters of text in a value, at any depth."""
     count, values = 0, [value]
     while values:
         one = values.pop()
@@ -117,5 +117,5 @@ def _characters(value: object) -> int:
 
 
 def listed(columns: Iterable[str]) -> str:
-    """Return names of columns for a message."""
+    """Return the names of columns for a message."""
     return ", ".join(map(repr, columns)) or "no columns at all"

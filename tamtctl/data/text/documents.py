@@ -1,4 +1,4 @@
-"""What every source of text is: documents, a digest, and which of them are held out."""
+"""Documents and sources of text, and the rule that says which documents are held out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PYTHON_DOCS = "python-docs"
 
 
 class Document(NamedTuple):
-    """A text of one or more lines, and the key whose hash says on which side of the split it is."""
+    """A text of one or more lines, and the key whose hash decides whether it is held out."""
 
     key: str
     text: str
@@ -25,18 +25,18 @@ class Document(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """One text that can be read again and again.
+    """A text that can be read repeatedly.
 
     Attributes:
-        name: What the user called it.
+        name: The user's name for it.
         digest: Identifies the content: equal digests, equal documents.
         documents: Reads the documents from the start.
-        held_out: Reads the held-out documents, where the source brings its own.
-        share: Reads one of several shares of the documents (seed, epoch, number of the share from
-            0, number of shares), in an order that seed and epoch shuffle; where a source can.
-        notes: Lines that a person should know of what is not read.
-        is_whole: All of it is held out.
-        skipped: Counts, while documents are read, the records that lack the column asked for.
+        held_out: Reads the held-out documents of a source that has its own; else None.
+        share: Called with seed, epoch, index of a share and number of shares, reads this share of
+            the documents, shuffled by seed and epoch; None if the source cannot.
+        notes: Lines that a person should read about files that are not read.
+        is_whole: Whether all of it is held out.
+        skipped: Column → number of records without it, counted while documents are read.
     """
 
     name: str
@@ -62,10 +62,10 @@ class Source:
 
 
 def holds_text(line: str) -> bool:
-    """Tell whether there is more in a line than spaces."""
+    """Return whether a line has more than white space."""
     return bool(line) and not line.isspace()
 
 
 def is_held_out(key: str) -> bool:
-    """Tell whether the document with this key is in the tenth that is held out."""
+    """Return whether the document with this key is in the held-out tenth."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10 == 0

@@ -25,20 +25,20 @@ TEXT_SUFFIXES = frozenset({"", ".txt", ".text", ".md", ".raw", ".tokens"})
 KINDS = ".txt, .md, .jsonl, .csv (plain, .gz or .xz) or .parquet"
 KINDS_IN_FOLDERS = ".txt, .md, .jsonl (plain, .gz or .xz) or .parquet"
 
-# Plain text that never ends (one line, or no blank line) must not fill the memory: a longer line
-# is cut at a space and a longer block between two lines.
+# Bytes of the longest document. Endless lines or blocks must not fill the memory: a longer line is
+# cut at a space, a longer block between two lines.
 LONGEST_DOCUMENT = 2**20
 
-STRINGS = ("string", "large_string", "string_view")  # as the types of a dataset's columns
+STRINGS = ("string", "large_string", "string_view")  # types of columns in Hub datasets
 
 
 def is_file_name(path: Path) -> bool:
-    """Tell whether a path looks like that of a file with text."""
+    """Return whether a path looks like that of a file with text."""
     return bool(path.suffix) and _kind(path) is not None
 
 
 def _kind(path: Path) -> str | None:
-    """Return ``text``, ``jsonl``, ``csv`` or ``parquet``, or None for a file of another kind."""
+    """Return ``text``, ``jsonl``, ``csv`` or ``parquet``; None for a file of another kind."""
     name = path.name.lower()
     if name.endswith(".parquet"):
         return "parquet"
@@ -49,7 +49,7 @@ def _kind(path: Path) -> str | None:
 
 
 def text_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
-    """Return the file itself, or all readable files below a folder, and what to know of others."""
+    """Return the file, or all readable files below a folder, and notes on files left out."""
     if path.is_file():
         if _kind(path) is None:
             raise CorpusError(f"{path} is of no kind that can be read: use {KINDS}")
@@ -57,7 +57,7 @@ def text_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
     if not path.is_dir():
         what = "a link to nothing" if path.is_symlink() else "neither a file nor a folder"
         raise CorpusError(f"{path} is {what}")
-    # Tables that lie beside texts are rarely texts; one is read where it is named itself.
+    # CSV files in a folder of texts are rarely texts; one is read only if it is named itself.
     files, left_out = files_below(path, lambda file: _kind(file) not in (None, "csv"))
     if not files:
         raise CorpusError(
@@ -68,10 +68,10 @@ def text_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
 
 
 def text_of_file(path: Path, text_column: str | None) -> Source:
-    """Return the text of one file.
+    """Return the source of one file.
 
     Raises:
-        CorpusError: It cannot be read.
+        CorpusError: The file cannot be read.
     """
     kind = _kind(path)
     with reading(path):
@@ -88,7 +88,7 @@ def text_of_file(path: Path, text_column: str | None) -> Source:
 
 
 def _text_documents(path: Path) -> Iterator[Document]:
-    """Blocks between blank lines if the first megabyte has such blocks, else lines."""
+    """Yield blocks between blank lines if the first megabyte has several, else lines."""
     lines = read_lines(path, LONGEST_DOCUMENT)
     head, size = [], 0
     for line in lines:
@@ -129,7 +129,7 @@ def _jsonl_documents(
 
 
 def _csv_documents(path: Path, text_column: str | None) -> Iterator[Document]:
-    """A row is a document; columns of numbers, which CSV writes as text, are no text."""
+    """Yield a document for each row; columns of numbers do not count as text."""
     typed = (
         (place, {name: None if is_number(cell) else cell for name, cell in row.items()})
         for place, row in read_csv(path)
@@ -156,7 +156,7 @@ def _parquet_column(file: pq.ParquetFile, text_column: str | None, place: str) -
 
     types = {field.name: field.type for field in file.schema_arrow}
     first: Iterator[Mapping[str, Any]] = iter([dict.fromkeys(types)])
-    if text_column is None:  # numbers and pictures are not looked at
+    if text_column is None:  # columns of numbers or images are not read
         wanted = [name for name, kind in types.items() if _may_hold_text(kind)]
         first = itertools.chain(first, rows_of(file, wanted))
     declared = [name for name, kind in types.items() if holds_strings(kind)]
@@ -175,12 +175,12 @@ def _may_hold_text(kind: Any) -> bool:
 def record_documents(
     records: Iterable[Record], column: str, skipped: Counter[str] | None
 ) -> Iterator[Document]:
-    """Turn records, each with the place it is from, into documents.
+    """Yield the documents of records, which come with their place in the text.
 
     Args:
         records: The records.
-        column: Which holds the text.
-        skipped: Counts the records that lack it; None: they are refused.
+        column: The column that holds the text.
+        skipped: Counts records without this column, which are skipped; None: they are refused.
     """
     for place, record in records:
         if column not in record:

@@ -1,4 +1,4 @@
-"""The files of a folder of text: links are followed, and what is left out is named."""
+"""Finding the files of a folder of text; links are followed, and files left out are named."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tamtctl.foundations.errors import CorpusError
 
-_NAMED = 3  # of many files that are left out
+_NAMED = 3  # most names of left-out files in a note
 
 _UNREAD, _HIDDEN = "of kinds that are not read", "hidden"
 _DANGLING, _AGAIN = "links to nothing", "links to what is read already"
@@ -19,10 +19,10 @@ def files_below(folder: Path, is_readable: Callable[[Path], bool]) -> tuple[list
 
     Args:
         folder: Where to look.
-        is_readable: Tells a file of a kind that can be read, by its name.
+        is_readable: Returns whether a file is of a readable kind, by its name.
 
     Returns:
-        The files, sorted, and a line that names what was left out, None if nothing was.
+        The files, sorted, and a line that names files left out; None if there are none.
 
     Raises:
         CorpusError: A folder cannot be read.
@@ -39,7 +39,7 @@ class _Walk:
         self._left: dict[str, list[str]] = {}
 
     def files(self) -> Iterator[Path]:
-        """Yield what can be read; links come last, so that what is here goes by its own name."""
+        """Yield readable files; links come last, so that a file here keeps its own name."""
         links: list[Path] = []
         folders = [self._folder]
         self._is_new(self._folder)
@@ -61,7 +61,7 @@ class _Walk:
                     yield entry
 
     def left_out(self) -> str | None:
-        """Return the line that names what is not read."""
+        """Return a line that names files left out; None if there are none."""
         if not self._left:
             return None
         parts = []
@@ -72,7 +72,7 @@ class _Walk:
         return f"left out of the folder {str(self._folder)!r}: {'; '.join(parts)}"
 
     def _is_wanted(self, path: Path) -> bool:
-        """Tell whether an entry of a folder is to be read, and keep in mind why not."""
+        """Return whether to read an entry of a folder; if not, remember why."""
         why = None
         if path.name.startswith("."):
             why = _HIDDEN
@@ -90,7 +90,7 @@ class _Walk:
         self._left.setdefault(why, []).append(str(path.relative_to(self._folder)))
 
     def _is_new(self, path: Path) -> bool:
-        """Tell whether a file or folder, whatever it is called, has not been met before."""
+        """Return whether a file or folder is new, by its inode; if not, remember it as left out."""
         status = path.stat()
         place = status.st_dev, status.st_ino
         if place in self._seen:

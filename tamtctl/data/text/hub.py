@@ -1,4 +1,4 @@
-"""Text in datasets on the Hub, streamed at one commit."""
+"""Text in datasets on the Hub, streamed from one commit."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tamtctl.foundations.hub_commits import dataset_commit
 if TYPE_CHECKING:
     import datasets
 
-# Documents of a stream that are held in memory to draw the next one from.
+# Size of the shuffle buffer, in documents.
 _SHUFFLED_TOGETHER = 10_000
 
 HUB_ID = re.compile(r"(?P<id>\w[\w.-]*(/[\w.-]+)?)(:(?P<config>\S+))?")
 
 
 def hub_dataset(name: str, repo_id: str, config: str | None, text_column: str | None) -> Source:
-    """Return the text of a dataset.
+    """Return the source of a dataset.
 
     Raises:
-        CorpusError: It cannot be reached, or has no training split.
+        CorpusError: The dataset cannot be reached, or has no training split.
     """
     import datasets
 
@@ -38,7 +38,7 @@ def hub_dataset(name: str, repo_id: str, config: str | None, text_column: str | 
     if "train" not in splits:
         raise CorpusError(f"the dataset {name} has no split 'train', but {listed(splits)}")
 
-    @cache  # every share, and what is held out, has the column of the whole
+    @cache  # all shares and the held-out split use the same column
     def column() -> str:
         return _dataset_column(name, splits["train"], text_column)
 
@@ -64,7 +64,7 @@ def _dataset_column(name: str, dataset: datasets.IterableDataset, text_column: s
 
 
 def current_commit(repo_id: str) -> str:
-    """Return the commit of a dataset that the Hub names now."""
+    """Return the current commit of a dataset on the Hub."""
     from tamtctl.foundations.hub_requests import HubRequests
 
     return HubRequests(repo_id, kind="dataset").ask(lambda: dataset_commit(repo_id))
@@ -90,7 +90,7 @@ def _dataset_share(
     share: int,
     shares: int,
 ) -> Iterator[Document]:
-    """Read a share: of the files, where they can be shared evenly, else of the rows."""
+    """Read a share: some of the files, if they can be shared evenly, else some of the rows."""
     from datasets.distributed import split_dataset_by_node
 
     shuffled = dataset.shuffle(seed=seed, buffer_size=_SHUFFLED_TOGETHER)
@@ -100,7 +100,7 @@ def _dataset_share(
 
 @contextmanager
 def hub_errors(name: str, *, is_found: bool = False) -> Iterator[None]:
-    """Whatever goes wrong out there becomes one line that says what to use instead."""
+    """Turn every error of the Hub within this context into a CorpusError of one line."""
     from tamtctl.foundations.hub_requests import HubRequests, MissingRepoError, UnreachableError
 
     instead = f"use {PYTHON_DOCS} or a local file"

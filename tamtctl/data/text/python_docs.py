@@ -1,7 +1,7 @@
 """The embedded corpus ``python-docs``: the documentation inside the user's Python installation.
 
-The help topics (``pydoc_data``) and the docstrings of the standard library are read as source
-text with ``ast``: nothing is imported, nothing is downloaded, nothing is shipped.
+The help topics (``pydoc_data``) and the docstrings of the standard library are parsed with ``ast``:
+nothing is imported or downloaded, and the package contains none of this text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tamtctl.foundations.working import counted
 HARVEST_VERSION = 1
 """Raised whenever the same Python would yield another text, so that old caches are not read."""
 
-# Tests, bundled copies of other projects and applications: little prose, or not the library's own.
+# Tests, applications and bundled copies of other projects have little prose, or others' prose.
 _SKIPPED_FOLDERS = {
     "__pycache__", "_bundled", "_vendor", "dist-packages", "idlelib", "idle_test", "lib-dynload",
     "lib2to3", "site-packages", "test", "tests", "turtledemo",
@@ -42,7 +42,7 @@ class Document:
     Attributes:
         name: The module's dotted path (``asyncio.queues``) or ``topics/`` and the topic's name.
             The part before the first dot or slash says where in the standard library it belongs.
-        text: Paragraphs, one a line, in the order of the source.
+        text: Paragraphs, one per line, in the order of the source.
     """
 
     name: str
@@ -93,7 +93,7 @@ def harvest(library: Path) -> list[Document]:
 
 
 def _sources(library: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name and the texts of every module, and of every help topic."""
+    """Yield name and texts of every module and of every help topic."""
     files = list(_files(library))
     for path in counted(files, "reading module", len(files)):
         parts = path.relative_to(library).with_suffix("").parts
@@ -114,10 +114,10 @@ def _files(library: Path) -> Iterator[Path]:
 
 def _parse(path: Path) -> ast.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in a docstring are none of our business
+        warnings.simplefilter("ignore")  # invalid escapes in a docstring do not matter here
         try:
             return ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError):  # not Python (a template, say): it has no docstrings
+        except (SyntaxError, ValueError):  # not Python, but a template for example
             return ast.Module([], [])
 
 

@@ -1,4 +1,4 @@
-"""Lines and records of files that anybody may have written: decoded, bounded, packed or not."""
+"""Reading lines and records of untrusted files, plain or compressed, with bounded memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tamtctl.data.text.documents import holds_text
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.working import work
 
-LONGEST_LINE = 2**26  # bytes of a record, which cannot be cut
+LONGEST_LINE = 2**26  # most bytes of a record, since a record cannot be cut
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what can go wrong while a file is read into a CorpusError."""
+    """Turn errors of reading a file within this context into a CorpusError."""
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
@@ -30,7 +30,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def open_binary(path: Path, raw: BinaryIO) -> BinaryIO:
-    """Return an open file for reading its bytes, unpacked if it is gz or xz."""
+    """Return a file object that reads the bytes of an open file, unpacked if it is gz or xz."""
     suffix = path.suffix.lower()
     if suffix == ".gz":
         return cast("BinaryIO", gzip.open(raw, "rb"))
@@ -40,13 +40,13 @@ def open_binary(path: Path, raw: BinaryIO) -> BinaryIO:
 
 
 def read_lines(path: Path, longest: int = -1) -> Iterator[str]:
-    """Read lines without their ends; lines of more than ``longest`` bytes are cut at a space."""
+    """Yield lines without line ends; lines of more than ``longest`` bytes are cut at a space."""
     for line in read_whole_lines(path, longest):
         yield line.removesuffix("\n").removesuffix("\r")
 
 
 def read_whole_lines(path: Path, longest: int = -1) -> Iterator[str]:
-    """Read lines with their ends, otherwise as `read_lines` does."""
+    """Yield lines with line ends, otherwise as `read_lines` does."""
     offset, rest = 0, b""
     with (
         reading(path),
@@ -69,7 +69,7 @@ def read_whole_lines(path: Path, longest: int = -1) -> Iterator[str]:
 
 @contextmanager
 def _position(path: Path, packed: BinaryIO) -> Iterator[Callable[[], None]]:
-    """Tell how much of a file is read; yields what is to be called every now and then."""
+    """Report progress through a file; yields a function to be called now and then."""
     size = path.stat().st_size if path.is_file() else None  # a pipe has none
     told = 0
     with work(f"reading {path.name}", size, unit="B") as advance:
@@ -84,7 +84,7 @@ def _position(path: Path, packed: BinaryIO) -> Iterator[Callable[[], None]]:
 
 
 def _last_character(raw: bytes) -> int:
-    """Return where the last character starts, so that no character is cut in two."""
+    """Return where the last character starts, so that a cut does not split a character."""
     starts = (i for i in range(len(raw) - 1, len(raw) - 5, -1) if raw[i] & 0xC0 != 0x80)
     return next(starts, len(raw))
 
@@ -102,13 +102,13 @@ def _decode(raw: bytes, path: Path, offset: int) -> str:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield every record of a JSON-lines file with the place it is from, ``file:line``."""
+    """Yield (``file:line``, record) for every record of a JSON-lines file."""
     for number, line in enumerate(read_lines(path), start=1):
         yield from read_json_record(f"{path}:{number}", line)
 
 
 def read_json_record(place: str, line: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the record of a line with its place, nothing if the line is blank."""
+    """Yield (place, record) for one line; nothing if the line is blank."""
     if not holds_text(line):
         return
     try:

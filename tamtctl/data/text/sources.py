@@ -1,4 +1,4 @@
-"""Text sources: everything a user can name as a corpus, read as a stream of documents.
+"""Text sources: everything that a user can name as a corpus, read as a stream of documents.
 
 A *document* is the unit of the split into training and held-out text: a page of the Python
 documentation, a record of a JSON-lines file, CSV file, Parquet file or Hub dataset, and in a plain
@@ -21,16 +21,16 @@ from tamtctl.foundations.paths import expanded
 
 
 def open_source(source: str, text_column: str | None = None) -> list[Source]:
-    """Find the text that ``source`` names; nothing but digests is computed yet.
+    """Find the text that ``source`` names; only digests are computed yet.
 
     Args:
         source: ``python-docs``, a file, a folder of files, or a Hub dataset ``id[:config]``.
-        text_column: Where the records of JSON-lines, Parquet and Hub datasets hold their text;
-            records that lack it are skipped and counted. By default ``text``, else the only column
-            of strings, as the first thousand records have them.
+        text_column: The column that holds the text of records; records of JSON lines and Hub
+            datasets without it are skipped and counted. By default ``text``, else the only column
+            of strings in the first thousand records.
 
     Raises:
-        CorpusError: Nothing readable is called that.
+        CorpusError: There is nothing readable of this name.
     """
     if source == PYTHON_DOCS:
         return [_python_docs()]
@@ -46,12 +46,12 @@ def open_source(source: str, text_column: str | None = None) -> list[Source]:
 
 
 def source_digest(source: str) -> str:
-    """Return what the text that ``source`` names hashes to, without reading it as text.
+    """Return a digest of the text that ``source`` names, without decoding it.
 
     Files count by their content, a Hub dataset by its commit.
 
     Raises:
-        CorpusError: Nothing readable is called that.
+        CorpusError: There is nothing readable of this name.
     """
     path = expanded(source)
     if source == PYTHON_DOCS or (source.strip() and os.path.lexists(path)):

@@ -1,4 +1,4 @@
-"""CSV files row by row, whatever stands in their cells."""
+"""Reading CSV files row by row, with cells of any content and length."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 from tamtctl.data.text.reading import read_lines, read_whole_lines
 from tamtctl.foundations.errors import CorpusError, TamtctlError
 
-# What may stand between columns where a file's suffix says otherwise.
+# Other separators that a file may have than its suffix says.
 MARKS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
 
 def csv_lines(file: Path) -> Iterator[str]:
-    """Yield lines as the csv module wants them: with their ends, a carriage return being one."""
+    """Yield lines for the csv module: with line ends, of which a carriage return is one."""
     for line in read_whole_lines(file):
         yield from io.StringIO(line, newline="")
 
 
 @contextmanager
 def fields_of_any_length() -> Iterator[None]:
-    """Lift the csv module's limit, which is one for the whole process, while a row is read."""
+    """Lift the csv module's limit of cell length, which is global, within this context."""
     limit = csv.field_size_limit(2**31 - 1)  # the largest that every platform takes
     try:
         yield
@@ -32,11 +32,11 @@ def fields_of_any_length() -> Iterator[None]:
 
 
 def csv_rows(file: Path, error_type: type[TamtctlError]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of its first line, and the cells, of every row of a CSV file.
+    """Yield (number of its first line, cells) for every row of a CSV file.
 
     Args:
-        file: Plain or compressed.
-        error_type: What is raised where it is no CSV.
+        file: The file, plain or compressed.
+        error_type: The class of error to raise if the file is no CSV.
     """
     rows = csv.reader(csv_lines(file), strict=True)
     while True:
@@ -58,12 +58,12 @@ def csv_rows(file: Path, error_type: type[TamtctlError]) -> Iterator[tuple[int, 
 
 
 def read_csv(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Yield every row of a CSV file as a record, with the place it is from, ``file:line``.
+    """Yield (``file:line``, record) for every row of a CSV file.
 
-    The first row names the columns; blank rows are no records.
+    The first row names the columns; blank rows are skipped.
 
     Raises:
-        CorpusError: It is no CSV, or has rows of different lengths.
+        CorpusError: The file is no CSV, or has rows of different lengths.
     """
     columns: list[str] = []
     for number, cells in csv_rows(file, CorpusError):
@@ -93,12 +93,12 @@ def _check_header(file: Path, columns: list[str]) -> None:
 
 
 def other_mark(file: Path, mark: str, usual: str = "commas") -> str:
-    """Return what is wrong with a table that has a mark between its columns, and not the usual."""
+    """Return the message for a table that has another separator than the usual one."""
     return f"{file} has its columns between {MARKS[mark]}; write it with {usual} between them"
 
 
 def is_number(cell: str) -> bool:
-    """Tell whether a cell holds a number, or nothing: such are no text."""
+    """Return whether a cell is a number or empty, and so no text."""
     try:
         float(cell or 0)
     except ValueError:

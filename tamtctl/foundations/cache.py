@@ -1,4 +1,4 @@
-"""Where derived data is kept between runs, and that it stays while somebody uses it."""
+"""The cache of derived data, and a lock that keeps it from being cleared while it is used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tamtctl.foundations.errors import TamtctlError
 from tamtctl.foundations.locks import shared
 from tamtctl.foundations.paths import expanded
 
-# Folder in the cache → what is kept there. Nothing else in the cache is ours.
+# Folder in the cache → what it holds. Everything else in the cache belongs to others.
 CACHES: Mapping[str, str] = {
     "corpora": "texts as tokens",
     "statistics": "what criteria learnt of a text",
@@ -20,11 +20,11 @@ CACHES: Mapping[str, str] = {
     "digests": "checksums of large files",
     "commits": "the commits of models and datasets of the Hub",
 }
-IN_USE = ".in-use"  # the file that is locked
+IN_USE = ".in-use"  # lock file of the cache
 
 
 def check_hub_cache() -> None:
-    """Raise TamtctlError if the Hub's libraries would keep what they fetch in a folder called ~."""
+    """Raise TamtctlError if the Hub's libraries would cache files in a folder named "~"."""
     from huggingface_hub import constants  # which takes long, and tables of help name the caches
 
     if constants.HF_HUB_CACHE.startswith("~"):
@@ -37,8 +37,8 @@ def check_hub_cache() -> None:
 def cache_dir() -> Path:
     """Return the cache folder: ``TAMTCTL_CACHE``, else ``tamtctl`` in the user's cache folder.
 
-    Like the Hugging Face libraries, the default is ``~/.cache`` (or ``XDG_CACHE_HOME``) on every
-    platform. The folder need not exist yet.
+    As in the Hugging Face libraries, the user's cache folder is ``XDG_CACHE_HOME`` or ``~/.cache``
+    on every platform. The folder need not exist yet.
 
     Raises:
         TamtctlError: There is no home folder, and no other is named.
@@ -49,7 +49,7 @@ def cache_dir() -> Path:
         return expanded(configured) / "tamtctl"
     try:
         return Path.home() / ".cache" / "tamtctl"
-    except (RuntimeError, KeyError) as error:  # an id without a name, as in many containers
+    except (RuntimeError, KeyError) as error:  # a user id without a name, as in many containers
         raise TamtctlError(
             "there is no home folder to keep caches in; set TAMTCTL_CACHE (or HOME) to a folder "
             "that you can write to"
@@ -68,9 +68,9 @@ def cache_folder(name: str) -> Path:
 
 @contextmanager
 def cache_in_use() -> Iterator[None]:
-    """Keep the cache as it is for the length of the block: nobody clears it; many may use it.
+    """Within this context nobody can clear the cache; several processes may use it.
 
-    Where the cache cannot be written there is no lock, and nothing that could be cleared.
+    If the cache cannot be written, there is no lock, and nothing to clear.
     """
     with ExitStack() as stack:
         with suppress(OSError, TamtctlError):

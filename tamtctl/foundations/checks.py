@@ -1,4 +1,4 @@
-"""What a value must be: checks that end in one line which names the option."""
+"""Checks of values; each raises a UsageError of one line that names the option."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 from tamtctl.foundations.errors import UsageError
 
-# Gets the name of an option, without dashes, and a value; raises UsageError.
+# Takes the name of an option, without dashes, and a value; raises UsageError if it is refused.
 Check = Callable[[str, Any], object]
 
 
 def require(option: str, condition: bool, wanted: str, value: object) -> None:
-    """Raise UsageError, which says what is ``wanted``, unless a condition holds.
+    """Raise UsageError with what is ``wanted``, unless a condition holds.
 
     Args:
         option: The option's name, without its dashes.
-        condition: Whether the value is good.
-        wanted: What it must be.
-        value: What it is.
+        condition: Whether the value is accepted.
+        wanted: What the value must be, in words.
+        value: The value, for the message.
     """
     if not condition:
         raise UsageError(f"--{option} must be {wanted}, got {value!r}")
@@ -39,10 +39,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     Args:
         name: The wrong name.
-        known: The names that there are.
+        known: The valid names.
 
     Returns:
-        ``; did you mean NEAREST?``, or nothing if no known name is near.
+        ``; did you mean NEAREST?``, or an empty text if no known name is near.
     """
     near = nearest(name, known)
     return f"; did you mean {near}?" if near else ""
@@ -53,11 +53,11 @@ def nearest(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
 
     Args:
         name: The wrong name.
-        known: The names that there are.
-        least: Likeness that a name must have, from 0 to 1; see `difflib.get_close_matches`.
+        known: The valid names.
+        least: Least similarity of the name, from 0 to 1; see `difflib.get_close_matches`.
 
     Returns:
-        The name; None if none is as like as that.
+        The name; None if none is that similar.
     """
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=least)), None)
 
@@ -70,7 +70,7 @@ def positive(option: str, value: float) -> None:
 
 
 def at_least(least: int) -> Check:
-    """Return the check that a number is finite, and not below the ``least``."""
+    """Return a check that a number is finite and at least ``least``."""
 
     def check(option: str, value: float) -> None:
         require(option, math.isfinite(value) and value >= least, f"at least {least}", value)
@@ -79,12 +79,12 @@ def at_least(least: int) -> Check:
 
 
 def seed_number(option: str, value: int) -> None:
-    """Raise UsageError unless ``value`` is a number that random generators can start from."""
+    """Raise UsageError unless ``value`` is a valid seed of random generators."""
     require(option, 0 <= value < 2**32, "in [0, 2**32)", value)
 
 
 def given(wanted: str) -> Check:
-    """Return the check that there is a value: a text or several values that are not empty."""
+    """Return a check that a text, or a sequence of values, is not empty."""
 
     def check(option: str, value: Sequence[object]) -> None:
         require(option, bool(value), wanted, value)
@@ -93,7 +93,7 @@ def given(wanted: str) -> Check:
 
 
 def each(check_one: Check) -> Check:
-    """Return the check of several values by the check of one."""
+    """Return a check that applies the check of one value to each of several."""
 
     def check(option: str, values: Iterable[object]) -> None:
         for value in values:
@@ -103,5 +103,5 @@ def each(check_one: Check) -> Check:
 
 
 def different(option: str, values: Sequence[object]) -> None:
-    """Raise UsageError if a value is among the values twice."""
+    """Raise UsageError if a value occurs twice."""
     require(option, len(set(values)) == len(values), "different", values)

@@ -1,4 +1,4 @@
-"""Sizes of folders, and emptying them; no link is followed, not even the folder itself."""
+"""Measuring and emptying folders, without following links, not even the folder itself."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is in a folder.
+    """The number and size of a folder's files.
 
     Attributes:
-        files: Files in it and below, and links, which count as what they are and not as what they
-            lead to.
+        files: Files in it and below it; a link counts as one file, whatever it leads to.
         bytes: Their size.
     """
 
@@ -26,22 +25,22 @@ class Amount:
 
 
 def amount_in(folder: Path) -> Amount:
-    """Return how much is in a folder; nothing if it is none, or a link."""
+    """Return the amount in a folder; 0 if the path is no folder, or a link."""
     if folder.is_symlink():
         return Amount()
     found = Amount()
-    for parent, folders, files in os.walk(folder):  # which follows no links
+    for parent, folders, files in os.walk(folder):  # follows no links
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         for name in (*files, *links):
             try:
                 found += Amount(1, (Path(parent) / name).lstat().st_size)
-            except FileNotFoundError:  # it went while we looked
+            except FileNotFoundError:  # it was removed meanwhile
                 continue
     return found
 
 
 def empty(folder: Path) -> None:
-    """Remove all that is in a folder; of a link the link alone.
+    """Remove everything in a folder; of links, only the links themselves.
 
     Raises:
         OSError: Something cannot be removed, or the folder is a link.
@@ -53,6 +52,6 @@ def empty(folder: Path) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)  # which removes links and follows none
+                shutil.rmtree(entry.path)  # removes links and follows none
             else:
                 Path(entry.path).unlink(missing_ok=True)

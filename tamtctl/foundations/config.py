@@ -1,7 +1,8 @@
-"""A setting, declared once: name, type, default, help, panel and check stand in one field.
+"""Settings, each declared once: a field has its name, type, default, help, panel and check.
 
-A configuration is a frozen dataclass of such fields. All else is made from them: the options of the
-command line, what a recipe file may hold, what ``help(…)`` says, what names a run's folder.
+A configuration is a frozen dataclass of such fields. Everything else is derived from them: the
+options of the command line, the keys of recipe files, the text of ``help(…)``, the hash in the name
+of a run's folder.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from tamtctl.foundations.checks import Check, did_you_mean, one_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.setting_types import SettingType
 
-# The parts of a command's help, in the order in which they are shown.
+# The headings in a command's help, in order.
 PANELS = ("Data", "Method", "Training", "Run", "Output")
 DATA, METHOD, TRAINING, RUN, OUTPUT = PANELS
 
-NEVER: Any = object()  # no value at which a setting is left out
-# No default, but a recipe has a value. A type checker, which cannot know, takes it for a default.
+NEVER: Any = object()  # for `Facts.before`: the setting is never left out
+# The setting has no default, but every recipe has a value. To type checkers it looks like a
+# default.
 FROM_RECIPE: Any = MISSING
 
 Names = Iterable[str] | Callable[[], Iterable[str]]
@@ -35,16 +37,17 @@ _Class = TypeVar("_Class", bound=type)
 
 @dataclass(frozen=True, kw_only=True)
 class Typed:
-    """How a setting is typed in a shell, where that does not follow from its name and its type.
+    """How a setting is typed in a shell, as far as its name and type do not say it.
 
     Attributes:
-        name: The option's name, without its dashes, if it is not the setting's.
-        is_argument: It is typed without a name.
-        may_be_missing: An argument without a default may be left out: the command sees to it.
-        between_commas: Several values are one text, ``1,2,3``; else the option is given repeatedly.
-        can_be_denied: There is a ``--no-…`` as well.
-        least: The parser itself refuses a smaller number.
-        metavar: What stands for the value in the help.
+        name: The option's name, without dashes; None: the setting's name.
+        is_argument: Whether it is a positional argument.
+        may_be_missing: Whether an argument without a default may be left out, which the command
+            handles.
+        between_commas: Whether several values are typed as ``1,2,3``; else the option is repeated.
+        can_be_denied: Whether there is a ``--no-…`` option, too.
+        least: Smallest number that the parser accepts; None: any.
+        metavar: Placeholder of the value in the help.
     """
 
     name: str | None = None
@@ -58,27 +61,27 @@ class Typed:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a field says of its setting besides name, type and default.
+    """Facts that a field declares about its setting, besides name, type and default.
 
     Attributes:
-        help: What the setting is, in a sentence or two. ``{choices}`` stands for the names of
-            ``choices`` that are no sums of others, ``{summaries}`` for each with the ``summary`` of
-            its row. Only the first paragraph stands on the one screen of ``-h``.
-        panel: The part of a command's help in which it stands, one of `PANELS`.
-        more: What only a reader of ``help(…)`` wants to know besides.
-        is_common: It is one of the few that ``-h`` shows at once; ``-h --all`` shows the others.
-        check: What its value must pass, unless that is None.
-        choices: The names that it may have; a table or function is asked whenever they are needed.
-        is_open: Other values than the ``choices`` are good, too.
-        proposed: Further names that a shell completes, such as those of the tickets at hand.
-        completed: What a shell completes instead of the ``choices``, where some of these only say
-            what names look like.
-        typed: How it is typed; None: only the library and recipe files can give it.
-        names_run: Whether another value makes another run; else it is left out of `Config.to_dict`.
-        before: The value that the code had before there was the setting, which is left out of
-            `Config.to_dict` at this value alone: so a run made by that code keeps its name. Never
-            the default, which may change. `NEVER`: it is always told.
-        none_is: What stands in `Config.to_dict` for None.
+        help: What the setting is, in a sentence or two. ``{choices}`` is replaced by the names of
+            ``choices`` without sums such as ``a+b``, ``{summaries}`` by each name with the
+            ``summary`` of its row. ``-h`` shows only the first paragraph.
+        panel: Its heading in a command's help, one of `PANELS`.
+        more: Further text that only ``-h --all`` and ``help(…)`` show.
+        is_common: Whether ``-h`` shows it; ``-h --all`` shows all settings.
+        check: Check that a value must pass, unless it is None.
+        choices: The allowed names; a table or function is evaluated whenever they are needed.
+        is_open: Whether values other than ``choices`` are allowed, too.
+        proposed: Further names that a shell completes, such as those of local tickets.
+        completed: Names that a shell completes instead of ``choices``, if some of these are
+            patterns such as ``n:m``.
+        typed: How it is typed; None: it can be set only in the library and in recipe files.
+        names_run: Whether another value is another run; else `Config.to_dict` leaves it out.
+        before: The value that the code used before the setting existed. At this value
+            `Config.to_dict` leaves the setting out, so that older runs keep their names. It stays
+            even if the default changes. `NEVER`: the setting is never left out.
+        none_is: The value that stands for None in `Config.to_dict`.
     """
 
     help: str
@@ -98,13 +101,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class Setting:
-    """All that is known of a setting.
+    """A setting of a configuration.
 
     Attributes:
         name: The field's name.
-        kind: The type that it declares.
-        default: Its value if none is given; `dataclasses.MISSING`: one must be given.
-        facts: What its field says of it.
+        kind: Its declared type.
+        default: Its default; `dataclasses.MISSING`: a value must be given.
+        facts: The other facts that its field declares.
     """
 
     name: str
@@ -114,28 +117,28 @@ class Setting:
 
     @property
     def said(self) -> str:
-        """What a message calls it, without dashes in front."""
+        """Its name in messages, without dashes in front."""
         return self.name.replace("_", "-")
 
     @property
     def option(self) -> str:
-        """What it is called in a shell, without dashes in front."""
+        """Its name in a shell, without dashes in front."""
         return (self.facts.typed and self.facts.typed.name) or self.said
 
     @property
     def parameter(self) -> str:
-        """The option's name as a parameter in Python, which the library takes, too."""
+        """The option's name as a Python parameter, which the library accepts, too."""
         return self.option.replace("-", "_")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that it may have, as they are known now."""
+        """The allowed names, as they are now."""
         choices = self.facts.choices
         return tuple(choices() if callable(choices) else choices)
 
     @property
     def help(self) -> str:
-        """What it is, with the names that are known now."""
+        """The help text, with the allowed names as they are now."""
         simple = (name for name in self.names if "+" not in name)
         text = self.facts.help.replace("{choices}", ", ".join(simple))
         if "{summaries}" in text:
@@ -147,10 +150,10 @@ class Setting:
         return text
 
     def settled(self, value: Any) -> Any:
-        """Return a value as the declared type.
+        """Return a value converted to the declared type.
 
         Raises:
-            UsageError: It is of another type; the message names the setting.
+            UsageError: The value has another type; the message names the setting.
         """
         return self.kind.settled(self.name, value)
 
@@ -158,7 +161,7 @@ class Setting:
         """Check a value of the declared type.
 
         Raises:
-            UsageError: It is out of range or unknown; the message names the setting.
+            UsageError: The value is out of range or unknown; the message names the setting.
         """
         if value is None:
             return
@@ -169,12 +172,12 @@ class Setting:
             self.facts.check(self.said, value)
 
     def is_as_before(self, value: Any) -> bool:
-        """Whether a value is what the code did before there was the setting."""
+        """Whether a value is the one that the code used before the setting existed."""
         return self.facts.before is not NEVER and bool(value == self.facts.before)
 
 
 def setting(*, default: Any = MISSING, **facts: Any) -> Any:
-    """Return a field of a configuration; the ``facts`` are those of `Facts`."""
+    """Return a field of a configuration; ``facts`` are the attributes of `Facts`."""
     told = Facts(**facts)
     return field(default=default, metadata={Facts: told})
 
@@ -183,7 +186,7 @@ _KNOWN: dict[type, Mapping[str, Setting]] = {}
 
 
 def settings_of(kind: type[Config]) -> Mapping[str, Setting]:
-    """Return name → setting of a configuration, in the order of its fields."""
+    """Return name → setting of a configuration class, in the order of its fields."""
     if kind not in _KNOWN:
         found = {}
         for one in fields(kind):
@@ -201,7 +204,7 @@ def find_setting(kind: type[Config], name: str, told_by: str) -> Setting:
     Args:
         kind: The configuration.
         name: The setting's name.
-        told_by: What the message says before it.
+        told_by: Words of the message before the name.
 
     Raises:
         UsageError: There is no such setting; the message suggests the nearest.
@@ -213,7 +216,7 @@ def find_setting(kind: type[Config], name: str, told_by: str) -> Setting:
 
 
 class _Reference:
-    """What ``help(…)`` shows of a configuration: what its class says, and every setting."""
+    """The documentation of a configuration class: its own docstring, and every setting."""
 
     def __init__(self, beginning: str) -> None:
         self.beginning = inspect.cleandoc(beginning)
@@ -234,13 +237,13 @@ def configuration(kind: _Class) -> _Class:
     """Make a class of settings a frozen dataclass whose documentation lists them."""
     dataclass(frozen=True, kw_only=True)(kind)
     _take_options(kind)
-    # A descriptor: the names that a setting may have are those that are known when it is asked for.
+    # A descriptor, so that allowed names are those known when the documentation is read.
     kind.__doc__ = _Reference(kind.__doc__ or "")  # type: ignore[assignment]
     return kind
 
 
 def _take_options(kind: type) -> None:
-    """Let the constructor take a setting by the name of its option, where that is another one."""
+    """Let the constructor accept a setting by its option's name, too, if that differs."""
     by_fields = vars(kind)["__init__"]
 
     @functools.wraps(by_fields)
@@ -256,11 +259,11 @@ def _take_options(kind: type) -> None:
 
 
 def show_settings(kind: type[Config], method: str) -> None:
-    """Let ``help(…)`` of a class method show the settings that it takes as ``**changes``.
+    """Make ``help(…)`` of a class method show the settings that it takes as ``**changes``.
 
     Args:
         kind: The configuration that has the method.
-        method: Its name. Every setting may be None there, and is by default.
+        method: Name of the method. In its signature every setting is None by default.
     """
     function = vars(kind)[method].__func__
     own = inspect.signature(function)
@@ -281,10 +284,10 @@ def show_settings(kind: type[Config], method: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Settings that are given their types and checked when they are made."""
+    """A set of settings, converted to their types and checked when it is made."""
 
     def __post_init__(self) -> None:
-        """Give every value its type, and check it.
+        """Convert every value to its type, and check it.
 
         Raises:
             UsageError: A value is out of range or unknown; the message names the option.
@@ -297,12 +300,12 @@ class Config:
         self._check_together()
 
     def _check_together(self) -> None:
-        """Check what the values must be to each other, and settle what follows from them."""
+        """Check that the values go together, and fill in values that follow from others."""
 
     def filled_in(self, **values: Any) -> Self:
-        """Return a copy in which settings that were left open have the values that they come to.
+        """Return a copy with the given values filled in for settings that were left open.
 
-        Each is checked by itself; what settings must be to each other is not checked again.
+        Each value is checked by itself; whether settings go together is not checked again.
 
         Args:
             **values: Name of a setting → its value.
@@ -320,7 +323,7 @@ class Config:
         object.__setattr__(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what determines the result as plain JSON values."""
+        """Return the settings that determine the result, as plain JSON values."""
         told = {}
         for name, one in settings_of(type(self)).items():
             value = getattr(self, name)
@@ -337,7 +340,7 @@ class Config:
 
     @classmethod
     def settled(cls, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return values for some settings as the types that they declare.
+        """Return name → value, with values converted to the types of their settings.
 
         Raises:
             UsageError: There is no such setting, or a value is of another type.

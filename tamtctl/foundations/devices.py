@@ -1,4 +1,4 @@
-"""Where and in which precision to compute."""
+"""The device and precision of a computation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import UsageError
 
-_MOST_THREADS = 16  # for each processor: thousands of idle ones end the process
+_MOST_THREADS = 16  # for each processor; thousands of idle threads would crash the process
 
-Autocast = Callable[[], AbstractContextManager[object]]  # makes the context of a forward pass
+Autocast = Callable[[], AbstractContextManager[object]]  # returns the context for a forward pass
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Compute:
 
     @classmethod
     def choose(cls, device: str, precision: str, threads: int | None = None) -> Self:
-        """Resolve ``auto``: cuda, then mps, then cpu; bf16 on GPUs that compute in it.
+        """Resolve ``auto``: cuda, else mps, else cpu; bf16 on GPUs that support it.
 
-        A CPU computes in fp32 unless it is asked for bf16, so that the same command has the same
-        result, but for rounding, on every CPU.
+        On a CPU ``auto`` is always fp32, so that a command gives the same result on every CPU,
+        except for rounding.
 
         Args:
             device: A name in `tamtctl.foundations.shared_settings.DEVICES`.
@@ -43,7 +43,7 @@ class Compute:
             threads: CPU threads for the whole process; None leaves torch's choice.
 
         Raises:
-            UsageError: There is no such device here, or far fewer processors than threads.
+            UsageError: The machine has no such device, or far fewer processors than threads.
         """
         if threads:
             if threads > (most := _MOST_THREADS * (os.cpu_count() or 1)):
@@ -68,7 +68,7 @@ class Compute:
 
     @property
     def circumstances(self) -> dict[str, str | int]:
-        """What the last bits of a training depend on."""
+        """What the last bits of a training's result depend on."""
         return {
             "device": self.device.type,
             "precision": self.precision,
@@ -84,25 +84,25 @@ class Compute:
         return states
 
     def set_random_state(self, states: Mapping[str, torch.Tensor]) -> None:
-        """Go on with the random numbers where `random_state` was taken."""
+        """Restore the states that `random_state` returned."""
         torch.set_rng_state(states["cpu"])
         if self.device.type in states and self.device.type != "cpu":
             torch.get_device_module(self.device).set_rng_state(states[self.device.type])
 
     def check_compiler(self) -> None:
-        """Compile a function of one line.
+        """Test the compiler on a function of one line.
 
         Raises:
             UsageError: ``torch.compile`` does not work here.
         """
         try:
             torch.compile(_one_more)(torch.zeros(1, device=self.device))
-        except Exception as error:  # what goes wrong depends on the compilers that are there
+        except Exception as error:  # the errors depend on the installed compilers
             reason = str(error).strip().partition("\n")[0]
             raise UsageError(f"--compile does not work here: {reason}") from error
 
     def synchronize(self) -> None:
-        """Wait until the device has done what it was given, so that it can be timed."""
+        """Wait until the device has finished, so that its work can be timed."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -121,14 +121,14 @@ def _choose_device(name: str) -> torch.device:
 
 
 def precision_hint(device: str, precision: str) -> str:
-    """Return what to say of a faster precision: without units for it, bf16 is slow on a CPU."""
+    """Return a hint at bf16 if it is faster here: a CPU needs special units for it; else empty."""
     has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     is_slower = device == "cpu" and precision == "fp32" and has_units
     return " (--precision bf16 is faster here)" if is_slower else ""
 
 
 def _own_gpu() -> torch.device:
-    """Return the GPU of this process, from now on its default one."""
+    """Make the GPU of this process its default one, and return it."""
     number, count = world().local_rank, torch.cuda.device_count()
     if number >= count:
         raise UsageError(

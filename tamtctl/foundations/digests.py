@@ -1,4 +1,4 @@
-"""The SHA-256 of files, remembered as long as a file is the same one and was not touched."""
+"""The SHA-256 of files, cached until a file changes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.working import work
 
-_REMEMBERED_FROM = 2**20  # bytes: smaller files are read sooner than looked up
-_SETTLED_NS = 2 * 10**9  # a file changed just now may change again within one tick of its clock
-_AT_ONCE = 2**22  # bytes that are hashed together
+_REMEMBERED_FROM = 2**20  # bytes; smaller files are hashed faster than looked up
+_SETTLED_NS = 2 * 10**9  # a file that changed just now may change again with the same time stamp
+_AT_ONCE = 2**22  # bytes read at once
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
 def file_sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file's content.
 
-    That of a large file is kept in the cache under everything that changes when the file does:
-    device, inode, size, and the times of the last change of content and of metadata.
+    For a large file it is cached. The key is everything that changes with the file: path, device,
+    inode, size, and the times of the last change of content and of metadata.
 
     Raises:
         OSError: The file cannot be read.
@@ -56,7 +56,7 @@ def _read_and_hash(path: Path) -> str:
 
 
 def _remember(kept: Path, digest: str) -> None:
-    """Keep a digest; where the cache cannot be written, the file is read again next time."""
+    """Write a digest to the cache; if that fails, the file is read again next time."""
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, digest.encode("ascii"))

@@ -1,10 +1,10 @@
-"""Several processes on one job: which one this is, and what they tell each other.
+"""Several processes on one job: the rank of this one, and communication between them.
 
-``torchrun`` starts the processes, the command line joins them (`joined`), and everything else asks
-`world()`, which is a world of one where nobody joined. Training is data parallel: every process
-holds the whole model and takes its slice of every batch. Its loss is a sum divided by the number of
-targets of the *whole* step, so gradients are summed, not averaged: slices differ in their numbers
-of masked tokens. The first process alone writes and is heard.
+``torchrun`` starts the processes, the command line joins them (`joined`), and everything else calls
+`world()`, which is a world of one process unless it was joined. Training is data parallel: every
+process holds the whole model and takes its slice of every batch. Its loss is a sum divided by the
+number of targets of the *whole* step, so gradients are summed, not averaged: slices differ in their
+numbers of masked tokens. Only the first process writes and prints.
 """
 
 # DDP reads the annotations of its hook, so they must not be strings (no `annotations` import).
@@ -27,10 +27,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tamtctl.foundations.errors import TamtctlError, UsageError
 
-# In training the others are a step away; a corpus may be read, or a model evaluated, for hours.
+# In training, processes wait a step for each other; for a corpus or an evaluation, perhaps hours.
 _STEP_TIMEOUT = timedelta(minutes=30)
 _WAIT_TIMEOUT = timedelta(days=1)
-# So long another process leaves it to the first one to say what went wrong.
+# How long other processes wait for the first one to report an error.
 _SPEAKS_FIRST = timedelta(seconds=5)
 _REPORTED = "reported"
 
@@ -42,9 +42,10 @@ class World:
     """The processes of a job, seen from one of them.
 
     Attributes:
-        rank: Which one this is, from 0.
-        size: How many there are.
-        local_rank: Which one on its machine, from 0: it computes on the GPU of this number.
+        rank: Rank of this process, from 0.
+        size: Number of processes.
+        local_rank: Rank of this process on its machine, from 0, which is also the number of its
+            GPU.
     """
 
     rank: int = 0
@@ -53,11 +54,11 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes and is heard."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     def check_batch(self, batch_size: int) -> None:
-        """Raise UsageError unless every process gets a part of a batch."""
+        """Raise UsageError if there are more processes than sequences in a batch."""
         if batch_size < self.size:
             raise UsageError(
                 f"a batch of {batch_size} cannot be shared by {self.size} processes; "
@@ -65,7 +66,7 @@ class World:
             )
 
     def on_first(self, work: Callable[[], T]) -> T:
-        """Do something in the first process; all get its value, or raise its error."""
+        """Call a function in the first process; all return its value, or raise its error."""
         if self.size == 1:
             return work()
         outcome: list[tuple[Any, Exception | None]] = [(None, None)]
@@ -78,10 +79,10 @@ class World:
         return value  # type: ignore[no-any-return]
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Do something in every process: in the first, in the first of each machine, in the rest.
+        """Call a function in every process: first in the first, then in the first of each machine.
 
-        What one of them fetches or writes to a cache is there for those that come after. An error
-        in one of them is raised in all.
+        The rest comes last, so that files that one process fetches or caches are there for the
+        next. An error in one process is raised in all.
         """
         if self.size == 1:
             return work()
@@ -97,7 +98,7 @@ class World:
         return outcome[0]  # type: ignore[no-any-return]
 
     def any(self, flag: bool) -> bool:
-        """Tell whether the flag is set in any process."""
+        """Return whether the flag is set in any process."""
         if self.size == 1:
             return flag
         flags = torch.tensor(int(flag))
@@ -105,10 +106,10 @@ class World:
         return bool(flags)
 
     def totals(self, values: Mapping[str, Tensor | int], device: torch.device) -> dict[str, Any]:
-        """Return the sums of every process's values, on the device: nothing waits for them there.
+        """Return name → sum over all processes, as tensors on the device, without waiting for it.
 
         Args:
-            values: Name → scalar, all of one type; the same names in every process.
+            values: Name → scalar, all of one type, with the same names in every process.
             device: Where the processes compute.
         """
         if self.size == 1:
@@ -118,10 +119,11 @@ class World:
         return dict(zip(values, stacked.unbind(), strict=True))
 
     def gathered(self, rows: Tensor) -> tuple[Tensor, int]:
-        """Return the rows of all processes, (n, …), and where those of this one start.
+        """Return the rows of all processes, (n, …), and the index of this process's first row.
 
         Args:
-            rows: Those of this process, (m, …), without gradient; m may differ from the others'.
+            rows: The rows of this process, (m, …), without gradient; m may differ between
+                processes.
         """
         if self.size == 1:
             return rows, 0
@@ -141,15 +143,15 @@ class World:
         *,
         some_unused: bool = False,
     ) -> Callable[..., T]:
-        """Return the function, made such that backward leaves the sum of all processes' gradients.
+        """Return the function, wrapped so that backward sums gradients over all processes.
 
         Communication overlaps with the backward pass. All processes start with the first one's
         parameters.
 
         Args:
             function: A forward pass; every process must call it, and backward, equally often.
-            parameters: What it is differentiated by, on their device.
-            some_unused: Its result does not depend on all of them, but always on the same ones.
+            parameters: The parameters with gradients, on their device.
+            some_unused: Whether its result depends on only some of them, always the same ones.
         """
         if self.size == 1:
             return function
@@ -161,7 +163,7 @@ class World:
 
 
 class _Function(nn.Module):
-    """A function as the module that DDP wants: with the trained parameters, and nothing else."""
+    """A function as a module for DDP, with only the trained parameters."""
 
     def __init__(self, function: Callable[..., Any], parameters: Sequence[nn.Parameter]) -> None:
         super().__init__()
@@ -173,7 +175,7 @@ class _Function(nn.Module):
 
 
 _world = World()
-_waiting_group: dist.ProcessGroup | None = None  # for words between CPUs, at any pace
+_waiting_group: dist.ProcessGroup | None = None  # for messages between CPUs, with a long timeout
 _store: Store | None = None
 
 
@@ -184,10 +186,10 @@ def world() -> World:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """Join the processes that ``torchrun`` started with this one; torch reads its environment.
+    """Join the processes that ``torchrun`` started together; torch reads its environment variables.
 
-    After an error nothing is taken down: another process may be in the middle of a word with this
-    one, and this one is about to end.
+    After an error the connection is left open: another process may be communicating with this one,
+    which is about to end anyway.
     """
     global _world, _waiting_group, _store  # as global as the process group itself
     _store, rank, size = next(rendezvous("env://"))
@@ -207,12 +209,12 @@ def joined() -> Iterator[World]:
 
 
 def is_joined() -> bool:
-    """Whether this process has met the others; what is wrong may be seen before."""
+    """Whether this process has connected to the others; errors may occur before that."""
     return _store is not None
 
 
 def may_report() -> bool:
-    """Tell whether this process is the one that says why all of them end.
+    """Return whether this process is the one that reports why all of them end.
 
     An error in the request occurs in every process; the first one reports it. An error that occurs
     in one process alone is reported by that one.
@@ -221,17 +223,17 @@ def may_report() -> bool:
         return True
     try:
         if not _world.is_first:
-            with suppress(dist.DistStoreError):  # the first one has nothing to say
+            with suppress(dist.DistStoreError):  # the first process reported nothing
                 _store.wait([_REPORTED], _SPEAKS_FIRST)
         return bool(_store.add(_REPORTED, 1) == 1)
-    except dist.DistError:  # whoever kept the store has ended
+    except dist.DistError:  # the process that kept the store has ended
         return _world.is_first
 
 
 def without_sum(function: Callable[..., Any]) -> AbstractContextManager[None]:
-    """Return the context of all forward and backward passes of a step but its last one.
+    """Return the context for all but the last forward and backward pass of a step.
 
-    In it, what `World.parallel` made keeps the gradients to itself.
+    Within it, a function of `World.parallel` does not sum gradients over processes.
     """
     if isinstance(function, DistributedDataParallel):
         return function.no_sync()
@@ -239,7 +241,7 @@ def without_sum(function: Callable[..., Any]) -> AbstractContextManager[None]:
 
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """Return a value or an error that another process can raise, too."""
+    """Call a function; return its value, or an error that other processes can raise, too."""
     try:
         return work(), None
     except (TamtctlError, OSError) as error:
@@ -247,7 +249,7 @@ def _attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
 
 
 def _sum_of_gradients(_: None, bucket: GradBucket) -> torch.futures.Future[Tensor]:
-    """What DDP does with a bucket of gradients; by itself it would average them."""
+    """Sum a bucket of gradients; the hook replaces DDP's average."""
     reduced = dist.all_reduce(bucket.buffer(), async_op=True)
     assert reduced is not None
     future: torch.futures.Future[Tensor] = reduced.get_future().then(lambda sums: sums.value()[0])

@@ -1,4 +1,4 @@
-"""What a bug report needs to know of the machine."""
+"""Facts about the machine for bug reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def env() -> dict[str, str]:
     """Return what a bug report needs: versions, device, threads, caches.
 
     Returns:
-        Name → value, all short texts; nothing secret is among them.
+        Name → value, all of them short texts without secrets.
 
     Example:
         >>> tamtctl.env()["tamtctl"] == tamtctl.__version__
@@ -37,7 +37,7 @@ def env() -> dict[str, str]:
 
 
 def published_env() -> dict[str, str]:
-    """Return what numbers may depend on, but not where things lie on this machine."""
+    """Return what results may depend on, without paths on this machine."""
     return _machine() | _versions()
 
 

@@ -1,4 +1,4 @@
-"""The errors a user can meet: each is one line that says what is wrong, where, and what to do.
+"""The errors that users can meet: one line that says what is wrong, where, and what to do.
 
     TamtctlError          exit code 1
     ├── UsageError        exit code 2
@@ -13,7 +13,7 @@
     ├── DamagedRunError
     └── ChangedInputsError
 
-`explain` turns errors of other libraries into such lines, breakdowns of their Rust parts included.
+`explain` turns errors of other libraries, including panics of Rust code, into such lines.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from contextlib import contextmanager
 
 
 class TamtctlError(Exception):
-    """Something failed for a reason the user can act on; the message is the whole story.
+    """Something failed for a reason that the user can act on; the message is complete.
 
     The command line prints it as one line and exits with ``exit_code``.
 
@@ -54,7 +54,7 @@ class TicketError(TamtctlError):
 
 
 class NoTicketError(TicketError):
-    """Nothing that is called so is a ticket at all; it may be a model."""
+    """The name is not that of a ticket; it may be a model's."""
 
 
 class HubError(TamtctlError):
@@ -74,7 +74,7 @@ class ModelError(TamtctlError):
 
 
 class DivergedError(TamtctlError):
-    """A training has lost its way: its loss exploded or is no number."""
+    """A training diverged: its loss exploded, or is infinite or NaN."""
 
 
 class DamagedRunError(TamtctlError):
@@ -82,14 +82,14 @@ class DamagedRunError(TamtctlError):
 
 
 class ChangedInputsError(TamtctlError):
-    """A run was made of something else than there is now under the same names.
+    """The inputs of a run have changed since, under the same names.
 
     Attributes:
-        what: What changed, without a remedy.
+        what: What changed, without the remedy.
     """
 
     def __init__(self, what: str, remedy: str) -> None:
-        """Say what changed, and what to do."""
+        """Make the message from what changed and what to do."""
         super().__init__(f"{what}; {remedy}")
         self.what = what
 
@@ -99,9 +99,9 @@ class NoHeadError(ModelError):
 
 
 def explain(error: BaseException) -> str | None:
-    """Return one line for a foreign error that a user can meet anywhere, or None if it is ours.
+    """Return one line for an error of another library or the system; None for other errors.
 
-    The command line uses it as its last resort before calling an error a bug.
+    The command line uses it last, before it calls an error a bug.
     """
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
         return "no folder for temporary files can be written; set TMPDIR to one"
@@ -129,7 +129,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def _os_error_number(error: BaseException) -> int | None:
-    """Return the operating system's number; libraries in Rust, as safetensors, have it as text."""
+    """Return the number of a system error; Rust libraries such as safetensors have it as text."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = re.search(r"\(os error (\d+)\)", str(error))
@@ -140,7 +140,7 @@ def _shortened(path: str) -> str:
     return path if len(path) <= _LONGEST_PATH else f"{path[: _LONGEST_PATH - 40]}…{path[-39:]}"
 
 
-_LONGEST_PATH = 200  # characters that a message shows
+_LONGEST_PATH = 200  # most characters of a path in a message
 
 _PERMISSION = "name a file or folder that you may read, and write if it is for output"
 
@@ -163,16 +163,16 @@ _OS_ERRORS: dict[int | None, tuple[str, str]] = {
 
 
 def is_panic(error: BaseException) -> bool:
-    """Tell whether an exception is one of Rust, which derives from BaseException alone."""
+    """Return whether an exception is a panic of Rust code, which is no subclass of Exception."""
     return type(error).__name__ == "PanicException"
 
 
 @contextmanager
 def quiet_panics() -> Iterator[None]:
-    """Keep what Rust writes to standard error when it panics; anything else still gets there.
+    """Suppress what Rust code writes to standard error when it panics, and nothing else.
 
-    It writes to the descriptor itself, past ``sys.stderr``. Whoever catches the panic says what
-    happened, in one line.
+    Rust writes to the file descriptor, past ``sys.stderr``. The code that catches the panic reports
+    it in one line.
     """
     try:
         original = os.dup(2)

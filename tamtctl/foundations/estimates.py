@@ -1,4 +1,4 @@
-"""An estimate with its interval, and numbers as tables and JSON have them."""
+"""An estimate with its interval, and the format of numbers in tables and JSON."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Interval:
 
     Attributes:
         value: The estimate.
-        low: The lower bound; None where there is no interval.
-        high: The upper bound.
-        why_none: Why there is no interval: ``too few to tell (2 sequences; 8 are needed)``.
+        low: The lower bound; None if there is no interval.
+        high: The upper bound; None if there is no interval.
+        why_none: Why there is no interval, such as ``too few to tell (2 sequences; 8 are needed)``.
     """
 
     value: float
@@ -25,7 +25,7 @@ class Interval:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the interval leaves 0 out; one without any width says nothing."""
+        """Whether the interval excludes 0; an interval of no width does not count."""
         if self.low is None or self.high is None:
             return False
         are_numbers = all(map(math.isfinite, (self.value, self.low, self.high)))
@@ -33,21 +33,21 @@ class Interval:
 
     @property
     def brackets(self) -> str:
-        """The bounds, or why there are none, as a table shows them."""
+        """The bounds for a table, or why there are none."""
         if self.low is None or self.high is None:
             return self.why_none or "–"
         return f"[{thousandths(self.low)}, {thousandths(self.high)}]"
 
     @property
     def brackets_of_size(self) -> str:
-        """The bounds of its size, where the interval leaves 0 out: those of −0.2 are positive."""
+        """The bounds of the absolute value, for an interval that excludes 0."""
         assert self.low is not None
         assert self.high is not None
         low, high = sorted((abs(self.low), abs(self.high)))
         return f"[{thousandths(low)}, {thousandths(high)}]"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; what is no number is null."""
+        """Return plain JSON values; infinity and NaN become null."""
         return {
             "value": number_or_none(self.value),
             "low": number_or_none(self.low),
@@ -62,5 +62,5 @@ def thousandths(value: float) -> str:
 
 
 def number_or_none(value: float | None) -> float | None:
-    """Return a value as JSON can hold it: what is no number is null."""
+    """Return a value for JSON; infinity and NaN become None."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,8 +1,8 @@
-"""Writing so that a crash leaves the old file or the new one, with the rights of any other.
+"""Writing files atomically, with usual permissions: a crash leaves the old file or the new one.
 
-What is written whole or not at all is made under a temporary name (`unfinished`) and gets its own
-once it is on the disk. What makes temporary files keeps them from other users; what we leave has
-the rights that ``open`` would have given it, as the umask and the folder say.
+A file is written under a temporary name (`unfinished`) and renamed once it is on the disk.
+Libraries make temporary files private; here, files get the permissions that ``open`` would have
+given them, by umask and folder.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tamtctl.foundations.locks import abandoned, new_held
 
 @contextmanager
 def unfinished(parent: Path, prefix: str, *, is_folder: bool) -> Iterator[Path]:
-    """Yield a new file or folder that is gone at the end, unless it has another name by then.
+    """Yield a new file or folder that is removed at the end, unless it was renamed.
 
-    What processes that were killed have left of the same kind goes first.
+    Leftovers of killed processes with the same prefix are removed first.
 
     Args:
-        parent: Where it is made.
-        prefix: What its temporary name begins with; no other kind of thing there has the same.
+        parent: Folder in which it is made.
+        prefix: Start of its temporary name, which no other kind of file there has.
         is_folder: Whether it is a folder.
     """
     for leftover in abandoned(parent, prefix):
@@ -40,7 +40,7 @@ def unfinished(parent: Path, prefix: str, *, is_folder: bool) -> Iterator[Path]:
 
 
 def put_in_place(file: Path, path: Path) -> None:
-    """Let a file that is written take its name, which may be another's, once it is on the disk."""
+    """Flush a written file to the disk, then rename it, replacing an older file."""
     with file.open("r+b") as written:
         os.fsync(written.fileno())
     file.replace(path)
@@ -48,7 +48,7 @@ def put_in_place(file: Path, path: Path) -> None:
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a new file beside ``path`` that takes its name, whole, if the block ends well."""
+    """Yield a new file that replaces ``path`` atomically if the block ends without an error."""
     with unfinished(path.parent, f".{path.name}-", is_folder=False) as new:
         with new.open("wb") as file:
             yield file
@@ -56,18 +56,18 @@ def replacing_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is whole or, if it fails, what it was before."""
+    """Write a file atomically; if that fails, the old one stays."""
     with replacing_file(path) as file:
         file.write(content)
 
 
 def give_usual_rights(file: Path) -> None:
-    """Let a file that a library has made have the rights that ``open`` would have given it."""
+    """Give a file that a library made the permissions that ``open`` would have given it."""
     file.chmod(_usual_mode(file.parent))
 
 
 def check_folder_writable(folder: Path) -> None:
-    """Raise OSError unless files can be made in a folder; some tell only when it is tried."""
+    """Raise OSError unless files can be made in a folder, by making one."""
     _usual_mode(folder)
 
 

@@ -1,7 +1,7 @@
-"""Writing a folder so that a crash leaves the old one or the new one, never half of it.
+"""Writing folders atomically: a crash leaves the old folder or the new one, never half of it.
 
-While it is written it stands beside its place as ``.NAME.new-…``, and the one that it replaces as
-``.NAME.old-…``. What a process that was killed has left of these goes with the next write there.
+A folder is written beside its final place as ``.NAME.new-…``; the folder that it replaces becomes
+``.NAME.old-…``. The next write removes what a killed process left of these.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from tamtctl.foundations.untrusted import reason
 def replacing(
     folder: Path | str, marker: str | None = None, own_files: Collection[str] = ()
 ) -> Iterator[Path]:
-    """Yield a new folder beside ``folder`` that takes its name if the block ends well.
+    """Yield a new folder that replaces ``folder`` if the block ends without an error.
 
     Args:
-        folder: May exist if it is empty, or if it holds the file ``marker`` and may be replaced.
-        marker: The file by which a folder to be replaced is known; None if none may be.
-        own_files: What a replaced folder loses; its other files move along.
+        folder: The final folder; it may exist if it is empty or holds the file ``marker``.
+        marker: File that marks a folder that may be replaced; None: only an empty one.
+        own_files: Files that are removed with a replaced folder; its other files are moved to the
+            new one.
 
     Raises:
         TicketError: The folder holds something else, is a link to a folder that would be replaced,
@@ -48,9 +49,9 @@ def replacing(
 
 
 def check_target(folder: Path | str, marker: str | None = None) -> Path:
-    """Return where `replacing` would write, after the same checks; nothing stays written.
+    """Return the folder that `replacing` would write, after the same checks.
 
-    The folder that a shell stands in is not replaced: the shell would be left in one without name.
+    The working directory is not replaced, since the shell would be left in a removed folder.
 
     Raises:
         TicketError: The folder holds something else, or cannot be written.
@@ -75,7 +76,7 @@ def check_target(folder: Path | str, marker: str | None = None) -> Path:
 
 
 def nearest_folder(path: Path) -> Path:
-    """Return the folder itself if it is there, else the nearest of those that it would be in."""
+    """Return the path if it exists, else its nearest existing parent."""
     for candidate in (path, *path.parents):
         if os.path.lexists(candidate):
             return candidate
@@ -83,7 +84,7 @@ def nearest_folder(path: Path) -> Path:
 
 
 def write_to_disk(path: Path, content: bytes) -> None:
-    """Write a file that is whole once its folder has its final name, even if the power fails."""
+    """Write a file and flush it to the disk, so that it survives a power failure."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -96,7 +97,7 @@ def _swap(new: Path, folder: Path, own_files: Collection[str]) -> None:
         return
     old = folder.with_name(f".{folder.name}.old-{secrets.token_hex(4)}")
     with ExitStack() as stack:
-        with suppress(BlockingIOError):  # somebody else replaces it, too, and the last one wins
+        with suppress(BlockingIOError):  # another process replaces it, too; the last one wins
             stack.enter_context(held(folder))
         folder.rename(old)
         try:
@@ -116,13 +117,13 @@ def _move_along(old: Path, folder: Path, own_files: Collection[str]) -> None:
 
 
 def _sweep(folder: Path, own_files: Collection[str]) -> None:
-    """Finish what processes that were killed while they wrote this folder have left."""
+    """Finish or undo what processes killed while they wrote this folder left behind."""
     if not folder.parent.is_dir():
         return
     for old in abandoned(folder.parent, f".{folder.name}.old-"):
         if folder.exists():
             _move_along(old, folder, own_files)
-        else:  # killed between the two renames: the old one is whole
+        else:  # killed between the two renames: the old folder is complete
             old.rename(folder)
 
 
@@ -137,12 +138,12 @@ def _refuse_other_content(folder: Path, marker: str | None) -> None:
 
 
 def folder_size(folder: Path) -> int:
-    """Return the bytes of the files in a folder."""
+    """Return the total bytes of the files directly in a folder."""
     return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
 
 def size(count: int) -> str:
-    """Return a number of bytes for people, in powers of 1,000 as the Hub shows it."""
+    """Return a number of bytes for people, in powers of 1,000 as on the Hub."""
     value, unit = float(count), "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if value < 1000:

@@ -1,4 +1,4 @@
-"""The current commit of a dataset on the Hub, by which a run knows its data."""
+"""The current commit of a dataset on the Hub, by which a run identifies its data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.files import write_whole
 
-_ASKED_AGAIN_AFTER = 60.0  # seconds: the runs of a sweep share one answer
+_ASKED_AGAIN_AFTER = 60.0  # seconds, so that the runs of a sweep share one answer
 
 _answers: dict[str, tuple[float, str]] = {}
 
@@ -18,16 +18,16 @@ _answers: dict[str, tuple[float, str]] = {}
 def dataset_commit(repo_id: str) -> str:
     """Return the commit of a dataset's main branch.
 
-    Where the Hub gives no answer, it is the commit that it named last: the data that were fetched
-    then are the ones at hand now.
+    If the Hub does not answer, the last known commit is returned, since the data fetched then are
+    the data in the cache now.
 
     Raises:
         huggingface_hub.errors.HfHubHTTPError: The Hub refuses.
-        ConnectionError: The Hub gives no answer, and never did.
+        ConnectionError: The Hub does not answer, and no commit is known from before.
     """
     from huggingface_hub import HfApi, errors
 
-    # Its HTTP library's base class, which it imports for the purpose but does not list.
+    # The base class of its HTTP library's errors, which it exports without listing it.
     http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
     asked, commit = _answers.get(repo_id, (0.0, ""))
     if commit and time.monotonic() - asked < _ASKED_AGAIN_AFTER:

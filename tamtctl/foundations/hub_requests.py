@@ -1,7 +1,7 @@
-"""Asking the Hub: with a time limit, again where that may help, and each failure as one line.
+"""Requests to the Hub, with time limits, retries, and errors of one line.
 
-Whoever asks, we or a library for us, `HubRequests.explained` finds the reason in what was raised:
-that the token is refused, that the Hub is busy, that its name cannot be resolved, and so on.
+Whether this package or a library made the request, `HubRequests.explained` finds the reason in the
+error: a refused token, a busy Hub, a name that cannot be resolved, and so on.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from tamtctl.foundations.untrusted import reason
 
 TIMEOUT = 20.0  # seconds without a connection, or without a byte of the answer
 TRIES = 3
-_LONGEST_WAIT = 30.0  # seconds that the Hub may ask for; it is told to the user if it is more
+_LONGEST_WAIT = 30.0  # most seconds that a retry waits when the Hub asks for it
 _PRINTABLE = set(map(chr, range(ord("!"), ord("~") + 1)))  # what an HTTP header can carry
 
-# How the HTTP library calls a connection that was there and broke: asking again may help. Which
-# library it is depends on the version of huggingface_hub.
+# Names of the HTTP library's errors for a broken connection, where a retry may help. The library
+# depends on the version of huggingface_hub.
 _BROKE_OFF = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError"}
 _TOO_SLOW = {"ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout"}
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class UnreachableError(HubError):
-    """The Hub does not answer, or offline mode is on: a copy in the cache may do."""
+    """The Hub does not answer, or offline mode is on; a cached copy may be usable."""
 
 
 class MissingRepoError(HubError):
@@ -55,7 +55,7 @@ class MissingRevisionError(HubError):
 
 
 def limit_requests() -> None:
-    """Give the client of huggingface_hub, which others use, too, a time limit if it has none."""
+    """Give huggingface_hub's client, which other libraries share, a time limit if it has none."""
     client: Any = huggingface_hub.get_session()
     limits = client.timeout.as_dict()
     if None in limits.values():
@@ -76,7 +76,7 @@ class HubRequests:
     ) -> None:
         self.repo, self.revision = repo, revision
         self._kind = kind
-        self.writes = False  # what is forbidden is told with another remedy
+        self.writes = False  # changes the remedy in errors about missing permissions
         self.token = token or huggingface_hub.get_token()
         if self.token and not _PRINTABLE.issuperset(self.token):
             raise UsageError("the token holds characters that no token has; copy it again")
@@ -84,7 +84,7 @@ class HubRequests:
         self.endpoint = self.api.endpoint
 
     def ask(self, request: Callable[[], T], tries: int = TRIES) -> T:
-        """Make a request, again after a while if the Hub is busy or the connection broke."""
+        """Make a request, with retries if the Hub is busy or the connection breaks."""
         limit_requests()
         for attempt in range(1, tries + 1):
             with self.one_line():
@@ -106,7 +106,7 @@ class HubRequests:
             raise self._explained(error) from error
         except OSError as error:
             if error.errno is not None:
-                raise  # of the disk, not of the Hub
+                raise  # an error of the disk, not of the Hub
             raise HubError(
                 f"the download from {self.repo} broke off ({self.safe(error)}); try again"
             ) from error
@@ -114,7 +114,7 @@ class HubRequests:
             raise self._strange(error) from error
 
     def explained(self, error: BaseException) -> HubError | None:
-        """Return the Hub's part in what a library raised, None if it has none."""
+        """Return the Hub's error behind an error of a library; None if the Hub is not the cause."""
         for cause in causes(error):
             match cause:
                 case HubError():
@@ -158,7 +158,7 @@ class HubRequests:
         return f"{self.endpoint}/{kind}{self.repo}"
 
     def _unreachable(self, error: BaseException) -> HubError:
-        """Say why there is no answer: too slow, an unknown name, a wrong certificate."""
+        """Return the error for a missing answer: too slow, unknown name, bad certificate."""
         kinds = list(causes(error))
         why, remedy = self.safe(error), "check the network and HF_ENDPOINT"
         if any(isinstance(cause, ssl.SSLError) for cause in kinds):
@@ -234,7 +234,7 @@ class HubRequests:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came from, the error itself first."""
+    """Yield an error, then its causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -243,12 +243,12 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def broke_off(error: BaseException) -> bool:
-    """Whether a connection that was there broke, so that asking again may help."""
+    """Whether an established connection broke, so that a retry may help."""
     return isinstance(error, HTTPError) and type(error).__name__ in _BROKE_OFF
 
 
 def _seconds_to_wait(error: BaseException, attempt: int) -> float | None:
-    """Return how long to wait before asking again, or None if that would not help."""
+    """Return the seconds to wait before a retry; None if a retry would not help."""
     for cause in causes(error):
         if isinstance(cause, HfHubHTTPError):
             status = cause.response.status_code

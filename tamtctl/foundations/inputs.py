@@ -1,7 +1,8 @@
-"""What a run was made of, compared with what is there now: which inputs and files changed.
+"""Comparing the inputs of a run with the present ones, to name changed inputs and files.
 
-The digest of an input of several files may be followed by those of the files. These say which one
-changed; what counts is the digest of all, so that a file that only has another name is no change.
+The digest of an input with several files may be followed by those of the files, which tell what
+changed. Only the input's own digest decides whether there is a change, so that a renamed file is
+none.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ import json
 from collections.abc import Mapping
 
 _FILES = " of "
-_MOST_FILES = 100  # that are listed; of more only the digest of all is kept
+_MOST_FILES = 100  # most files whose digests are listed
 _MOST_NAMED = 3
 _DIGITS = 16
 
 
 def with_files(digest: str, files: Mapping[str, str]) -> str:
-    """Return the digest of an input, followed by the beginnings of those of its files."""
+    """Return the digest of an input, followed by the first digits of its files' digests."""
     if not 1 < len(files) <= _MOST_FILES:
         return digest
     return digest + _FILES + json.dumps({name: d[:_DIGITS] for name, d in files.items()})
 
 
 def changed_inputs(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """Return the names of the inputs that two identities do not share, with the files if known."""
+    """Return the names of inputs that differ between two identities, with changed files."""
     pairs = {name: (before.get(name), now.get(name)) for name in sorted({**before, **now})}
     split = {name: (_split(one), _split(other)) for name, (one, other) in pairs.items()}
     return [
@@ -42,7 +43,7 @@ def _named(before: Mapping[str, object], now: Mapping[str, object]) -> str:
 
 
 def _split(value: object) -> tuple[object, Mapping[str, object]]:
-    """Return the digest of all, and those of the files if they are there."""
+    """Return the digest of an input, and name → digest of its files if listed."""
     if not isinstance(value, str):
         return value, {}
     digest, _, files = value.partition(_FILES + "{")

@@ -8,24 +8,24 @@ from collections.abc import Mapping
 from tamtctl.foundations.errors import UsageError
 
 _REMEDY = "unset WORLD_SIZE, or start with torchrun"
-# What torch needs to know besides the number of processes.
+# Environment variables that torch needs besides the number of processes.
 _NUMBERS, _ADDRESS = ("RANK", "LOCAL_RANK", "MASTER_PORT"), "MASTER_ADDR"
 
 
 def world_size(environment: Mapping[str, str] = os.environ) -> int:
-    """Return the number of processes that the environment speaks of, 1 where it is no number.
+    """Return the number of processes by the environment; 1 if it has none or no number.
 
-    It may be left over from another job; see `check_launch`.
+    The variable may be left over from another job; see `check_launch`.
     """
     given = environment.get("WORLD_SIZE", "")
     return int(given) if given.isascii() and given.isdecimal() else 1
 
 
 def check_launch(environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse an environment that speaks of several processes, but not as ``torchrun`` does.
+    """Refuse an environment with several processes that is not one of ``torchrun``.
 
     Raises:
-        UsageError: A variable is missing or is not what it should be; the message names it.
+        UsageError: A variable is missing or invalid; the message names it.
     """
     given = environment.get("WORLD_SIZE", "")
     if given and not (given.isascii() and given.isdecimal() and int(given)):

@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them, however it ends."""
+"""File locks, which the system releases when the process that holds them ends."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-_TAG = "[0-9a-f]" * 8  # as `new_held` makes them
+_TAG = "[0-9a-f]" * 8  # random end of the names that `new_held` makes
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold a lock, a file that is there only for this, for the length of the block.
+    """Hold an exclusive lock on a lock file within this context; the file is removed afterwards.
 
-    Where the system or the file system has no such locks, nothing is locked.
+    If the system or the file system has no locks, nothing is locked.
 
     Yields:
-        Whether this process now has the lock, so that no other one can.
+        Whether this process now has the lock.
 
     Raises:
         BlockingIOError: Another process has it.
@@ -34,7 +34,7 @@ def locked(path: Path) -> Iterator[bool]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         is_locked = _try_to_lock(descriptor)
-        # Who had it before may have removed the file meanwhile, and a third one made a new file.
+        # The previous holder may have removed the file, and a third process made a new one.
         if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
             raise BlockingIOError
         try:
@@ -47,10 +47,10 @@ def locked(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
-    """Hold a lock that several processes may hold at once; wait for whoever has it `alone`.
+    """Hold a shared lock within this context; wait while another process holds it `alone`.
 
     Raises:
-        OSError: The file, which stays, cannot be made.
+        OSError: The lock file, which is kept, cannot be made.
     """
     if sys.platform == "win32":
         yield
@@ -66,11 +66,11 @@ def shared(path: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold a lock that nobody else holds, not even as one of several.
+    """Hold a lock within this context that no other process holds, not even `shared`.
 
     Raises:
-        BlockingIOError: Somebody does.
-        OSError: The file, which stays, cannot be made.
+        BlockingIOError: Another process holds it.
+        OSError: The lock file, which is kept, cannot be made.
     """
     if sys.platform == "win32":
         yield
@@ -85,15 +85,15 @@ def alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Lock a file or folder that is there, itself, for the length of the block.
+    """Hold an exclusive lock on an existing file or folder itself within this context.
 
-    The lock moves along when it is renamed, and needs no file beside it that could be left over.
+    The lock survives renaming, and needs no lock file that could be left over.
 
     Yields:
-        Whether this process now has the lock, so that no other one can.
+        Whether this process now has the lock.
 
     Raises:
-        BlockingIOError: Another process has it, or it was removed or exchanged just now.
+        BlockingIOError: Another process has the lock, or the file was just removed or replaced.
     """
     if sys.platform == "win32":
         yield False
@@ -117,9 +117,9 @@ def held(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def new_held(parent: Path, prefix: str, *, is_folder: bool) -> Iterator[Path]:
-    """Make a file or folder of a new name, which `abandoned` passes over for so long.
+    """Yield a new, locked file or folder, which `abandoned` skips within this context.
 
-    What is still there under this name in the end is left to the caller.
+    Removing or renaming it is left to the caller.
     """
     with ExitStack() as stack:
         for _ in range(100):
@@ -131,7 +131,7 @@ def new_held(parent: Path, prefix: str, *, is_folder: bool) -> Iterator[Path]:
             try:
                 stack.enter_context(held(path))
                 break
-            except BlockingIOError:  # somebody took it for a leftover in this very moment
+            except BlockingIOError:  # another process took it for a leftover before it was locked
                 continue
         else:
             raise BlockingIOError
@@ -139,16 +139,16 @@ def new_held(parent: Path, prefix: str, *, is_folder: bool) -> Iterator[Path]:
 
 
 def abandoned(parent: Path, prefix: str) -> Iterator[Path]:
-    """Yield what processes that ended have left of `new_held`; it is held meanwhile.
+    """Yield files or folders of `new_held` whose processes have ended, each locked meanwhile.
 
-    Where nothing can be locked it is not known who is at work, and nothing is yielded.
+    Without locks it is unknown which processes are alive, so nothing is yielded.
     """
     for path in sorted(parent.glob(f"{glob.escape(prefix)}{_TAG}")):
         try:
             with held(path) as is_held:
                 if is_held:
                     yield path
-        except OSError:  # at work, gone, or not ours
+        except OSError:  # in use, gone, or another user's
             continue
 
 

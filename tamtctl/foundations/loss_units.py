@@ -1,13 +1,13 @@
-"""The text that a held-out loss was taken on: said wherever a loss is shown.
+"""Descriptions of the text that a held-out loss was taken on, shown beside every loss.
 
-Imports nothing heavy, so that the command line can say it without torch.
+Imports nothing heavy, so that the command line can show it without torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Fewer sequences do not tell how sure a mean is: no standard error and no claim is made of them.
+# With fewer sequences there is no standard error, interval or winner.
 MIN_SEQUENCES = 8
 
 
@@ -16,11 +16,11 @@ class ScoredText:
     """The text that a loss was taken on.
 
     Attributes:
-        name: What the user called it, and which part of it.
-        sequences: So many were scored,
-        of: of so many that the text holds.
-        sequence_length: Tokens of each, special tokens included; at most where they are rows.
-        rows: What each of them is, such as ``lines``; None: all are equally long.
+        name: The user's name for it, and the part of it.
+        sequences: Number of sequences that were scored.
+        of: Number of sequences in the whole text.
+        sequence_length: Tokens of each sequence, special tokens included; of rows, the most.
+        rows: What a sequence is, such as ``lines``; None: packed blocks of equal length.
     """
 
     name: str
@@ -37,7 +37,7 @@ class ScoredText:
 
     @property
     def too_few(self) -> str | None:
-        """The line that says that there are too few sequences to tell, if there are."""
+        """A line that says that there are too few sequences for a standard error; else None."""
         if self.sequences >= MIN_SEQUENCES:
             return None
         return (
@@ -48,15 +48,15 @@ class ScoredText:
 
 @dataclass(frozen=True)
 class SequenceFacts:
-    """A text as it is cut into sequences.
+    """Facts about a text that is cut into sequences.
 
     Attributes:
-        rows: What each of them is, such as ``blocks`` or ``lines``.
-        count: How many there are.
-        mean_length: Tokens of one on average, special tokens included.
-        longest: Tokens of one at most.
-        unknown: Share of the tokens that the model does not know.
-        cut: Share of the tokens that are behind the end of a row that was too long.
+        rows: What a sequence is, such as ``blocks`` or ``lines``.
+        count: Number of sequences.
+        mean_length: Mean tokens of a sequence, special tokens included.
+        longest: Most tokens of a sequence.
+        unknown: Share of unknown tokens.
+        cut: Share of tokens that are cut off rows that are too long.
     """
 
     rows: str
@@ -78,12 +78,12 @@ class SequenceFacts:
 
 
 def extent(count: int, length: int, rows: str | None) -> str:
-    """Return what so many sequences are: what follows their number.
+    """Return the words that follow a number of sequences.
 
     Args:
-        count: How many.
-        length: Tokens of each; at most where they are rows.
-        rows: What each of them is; None: all are equally long.
+        count: Number of sequences.
+        length: Tokens of each sequence; of rows, the most.
+        rows: What a sequence is; None: packed blocks of equal length.
     """
     if rows is None:
         return f"sequence{'' if count == 1 else 's'} × {length} tokens"

@@ -1,8 +1,8 @@
-"""Masks in numpy, so that they are read and told from weights without torch.
+"""Masks in numpy, so that they can be read and compared without torch.
 
-As bits, eight weights are a byte, row-major, least significant bit first, 1 = kept; the unused high
-bits of the last byte, *spare bits*, are zero. Which values are the largest numpy's partition tells
-in a tenth of the time that torch takes.
+Packed as bits, eight weights make a byte: row-major, least significant bit first, 1 = kept. The
+unused high bits of the last byte, the *spare bits*, are zero. To find the largest values, numpy's
+partition takes a tenth of torch's time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def count_kept(packed: NDArray[np.uint8]) -> int:
 
 
 def has_spare_bits_set(packed: NDArray[np.uint8], numel: int) -> bool:
-    """Return whether a bit behind the last of ``numel`` weights is set."""
+    """Return whether a bit after the last of ``numel`` weights is set."""
     used = numel % 8
     return used != 0 and int(packed[-1]) >> used != 0
 
@@ -45,7 +45,7 @@ def has_spare_bits_set(packed: NDArray[np.uint8], numel: int) -> bool:
 def keep_count(numel: int, sparsity: float) -> int:
     """Return how many of ``numel`` weights a sparsity keeps: numel − ⌊numel · sparsity⌋.
 
-    The product is taken in decimal: in binary, 100 · 0.29 would prune 28.
+    The product is computed in decimal, since in binary 100 · 0.29 would prune 28.
     """
     return numel - int(numel * Decimal(repr(float(sparsity))))
 
@@ -53,7 +53,7 @@ def keep_count(numel: int, sparsity: float) -> int:
 def largest(
     values: NDArray[Any], keep: int, among_equals: NDArray[Any] | None = None
 ) -> NDArray[np.bool_]:
-    """Return which of the values, of shape (n,), are the ``keep`` largest, exactly so many.
+    """Return the mask, shape (n,), of exactly ``keep`` largest values, of shape (n,).
 
     Among equal values the larger ``among_equals`` is kept, and then the lower index.
     """

@@ -1,8 +1,8 @@
-"""What a process has only once, in torch and transformers: one thread at a time may use it.
+"""A lock for global state of torch and transformers, which one thread at a time may use.
 
-Loading a model replaces functions of torch and settings of transformers for a while, and draws from
-the process's random numbers, as dropout does. Threads that did so at once got wrong models, or
-numbers that no run gets again; so they wait for each other.
+Loading a model temporarily replaces functions of torch and settings of transformers, and draws from
+the process's random numbers, as dropout does. Threads that did so at the same time would get wrong
+models, or random numbers that are not reproducible.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Whoever loads a model, or draws random numbers that no other thread may draw, holds it.
+# Held while a model is loaded or saved, or while reproducible random numbers are drawn.
 random_numbers = threading.RLock()
 
 
 def loads(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a function that loads or saves a model be run by one thread at a time."""
+    """Decorate a function that loads or saves a model, so that one thread at a time runs it."""
 
     @wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> T:

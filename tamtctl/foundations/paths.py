@@ -1,6 +1,6 @@
-"""Paths as a user writes them: ``~`` for a home folder, relative to a working directory.
+"""Paths as users write them: with ``~`` for a home folder, relative to the working directory.
 
-Whatever is wrong with one is told in one line, before it is used.
+An error in a path is reported in one line, before the path is used.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from tamtctl.foundations.errors import TamtctlError, UsageError
 
-_LONGEST_NAME = 80  # bytes of a folder's name that say what it is of; file systems take 255 in all
+_LONGEST_NAME = 80  # most bytes of the descriptive part of a folder's name, of 255 in all
 
 
 def expanded(path: Path | str) -> Path:
-    """Return a path with the home folder that its ``~`` or ``~user`` stands for.
+    """Return a path with ``~`` or ``~user`` replaced by the home folder.
 
-    A file that really is called so comes first.
+    An existing file whose name begins with ``~`` comes first.
 
     Raises:
-        UsageError: There is no such user, or nobody knows where the home folder is.
+        UsageError: There is no such user, or the home folder is unknown.
     """
     text = os.fspath(path)
     home = os.path.expanduser(text)  # noqa: PTH111, Path.expanduser raises where nobody is at home
@@ -35,7 +35,7 @@ def expanded(path: Path | str) -> Path:
 
 
 def folder_name(name: str) -> str:
-    """Return what a folder may be called after a model or a ticket: printable, and not too long."""
+    """Return a folder's name made from that of a model or ticket: printable and not too long."""
     plain = "".join(c if c.isprintable() else "_" for c in name)
     return plain.encode()[:_LONGEST_NAME].decode(errors="ignore")
 
@@ -51,5 +51,5 @@ def check_working_directory() -> None:
 
 
 def exists(path: Path) -> bool:
-    """Whether a path exists; unlike ``Path.exists``, False for what cannot be looked at."""
+    """Whether a path exists; unlike ``Path.exists``, False if it cannot be accessed."""
     return os.path.exists(path)  # noqa: PTH110

@@ -1,6 +1,6 @@
-"""Reading files that somebody else may have put there: no pipe is waited for, no device opened.
+"""Reading files that a stranger may have made, without waiting for pipes or opening devices.
 
-A ticket, a model or a run may come in an archive from anybody, with links and special files in it.
+A ticket, a model or a run may come in a stranger's archive, with links and special files.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
-BLOBS, SNAPSHOTS = "blobs", "snapshots"  # as the Hub's cache calls them
+BLOBS, SNAPSHOTS = "blobs", "snapshots"  # names of folders in the Hub's cache
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file to read its bytes; a link to one will do.
+    """Open a regular file, or a link to one, to read its bytes.
 
     Raises:
-        OSError: There is none, it may not be read, or it is a pipe, a socket or a device.
+        OSError: The file does not exist, cannot be read, or is a pipe, a socket or a device.
     """
     _refuse_special(path, os.stat(path).st_mode)  # noqa: PTH116, of a Path it is the same
-    # Should it be exchanged now, a pipe would still not be waited for.
+    # If the file is replaced by a pipe right now, opening it still does not wait.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         _refuse_special(path, os.fstat(descriptor).st_mode)
@@ -35,10 +35,10 @@ def read_regular(path: Path, limit: int) -> bytes:
     """Return the content of a regular file, of at most ``limit`` bytes.
 
     Raises:
-        OSError: As `open_regular`, or it is larger.
+        OSError: As for `open_regular`, or the file is larger.
     """
     with open_regular(path) as file:
-        # No more than there is: to read means to have so much memory first.
+        # Not more than the file has, since read() allocates that much memory first.
         content = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
@@ -55,9 +55,9 @@ def is_special(path: Path) -> bool:
 
 
 def leads_out(folder: Path, name: str) -> bool:
-    """Whether a name in a folder is a link, or lies behind one, that leads out of it.
+    """Whether a name in a folder is, or lies behind, a link that leads out of the folder.
 
-    The links of the Hub's cache, from a snapshot to the blobs beside it, do not.
+    Links of the Hub's cache, from a snapshot to its blobs, do not count.
     """
     target, home = Path(os.path.realpath(folder / name)), Path(os.path.realpath(folder))
     if target.is_relative_to(home):

@@ -1,8 +1,8 @@
-"""Text of strangers made safe to show: one function for each place that text can end up in.
+"""Making untrusted text safe to show: one function for each kind of output.
 
 Names of tickets, tensors and files, values of metadata, and messages of libraries that quote them
-may hold anything: escape sequences, characters that reverse the line or take no room, markup.
-Whoever shows text calls one of these, whatever it is and wherever it came from.
+may contain anything: escape sequences, characters that reverse the line or have no width, markup.
+All code that shows text calls one of these, wherever the text came from.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import html
 import re
 from collections.abc import Iterable
 
-LONGEST_LINE, LONGEST_CELL = 4000, 300  # characters that are shown
+LONGEST_LINE, LONGEST_CELL = 4000, 300  # most characters that are shown
 
-# What begins markup; an underscore between two letters or digits does not.
+# Characters that begin markup; an underscore between letters or digits does not.
 _MARKDOWN = re.compile(r"[\\`*\[\]|#~!]|(?<![^\W_])_|_(?![^\W_])")
-# What LaTeX takes for a command, and signs that its usual fonts and encodings lack.
+# Characters that are commands in LaTeX, and some that its usual fonts and encodings lack.
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
@@ -25,15 +25,15 @@ _LATEX = {
     "…": r"\dots{}", "→": r"$\to$", "≤": r"$\leq$", "≥": r"$\geq$", "·": r"$\cdot$",
     "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}", "’": r"\textquoteright{}",
 }  # fmt: skip
-# Letters beyond ASCII that its usual fonts have are those below U+0180, without these.
+# Letters beyond ASCII that LaTeX's usual fonts have: those below U+0180, except these.
 _LATEX_LETTERS = set(map(chr, range(0xA1, 0x180))) - set("«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def line(text: str, longest: int | None = LONGEST_LINE) -> str:
-    """Return text as one line that commands no terminal: what does not print is escaped.
+    """Return text as one line without control of the terminal: unprintable characters are escaped.
 
-    Of a longer text the middle is left out; with None, nothing ever is.
+    The middle of a text longer than ``longest`` is left out; None: never.
     """
     if longest is not None and len(text) > longest:
         text = f"{text[: longest - longest // 3 - 1]}…{text[-(longest // 3) :]}"
@@ -53,13 +53,13 @@ def html_text(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return text for Markdown, in which it has no markup."""
+    """Return text for Markdown, with markup escaped."""
     escaped = _MARKDOWN.sub(r"\\\g<0>", line(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def markdown_code(text: str) -> str:
-    """Return text as inline code of Markdown, also within a table; code cannot be empty there."""
+    """Return text as inline code of Markdown, also within a table; blank text becomes empty."""
     shown = cell(text).replace("`", "ˋ").replace("|", "¦")
     return f"`{shown}`" if shown.strip() else ""
 
@@ -79,7 +79,7 @@ def markdown_table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str
 def latex(text: str) -> str:
     """Return text for LaTeX, in a cell or a paragraph: no command, comment, ligature or option.
 
-    pdflatex stops at a letter that its fonts lack: of that there is the number, as <U+6F22>.
+    pdflatex stops at letters that its fonts lack, so they become numbers such as <U+6F22>.
     """
     plain = "".join(map(_latex_sign, line(text)))
     return re.sub(r"(?<=[-,])(?=[-,])", "{}", plain)

@@ -1,9 +1,9 @@
-"""What a ticket calls its model and its texts: names for everybody, and paths for this machine.
+"""Public names of models and texts in a ticket, and their private paths on this machine.
 
-A ticket is published, and where things lie on its maker's disk is nobody's business. So
-``ticket.json`` names a local folder or file by its last part alone, and a folder of the Hub's cache
-by the id and the commit that it holds. Where they were is kept in ``local.json`` beside it, which
-is no part of the format and never sent: with it a ticket finds its model again on this machine.
+A ticket may be published, and must not show paths of its maker's disk. So ``ticket.json`` names a
+local folder or file by its last part alone, and a folder of the Hub's cache by its id and commit.
+The paths are kept in ``local.json`` beside it, which is not part of the format and never sent; with
+it, a ticket finds its model again on this machine.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tamtctl.foundations.errors import UsageError
 
 LOCAL_FILE = "local.json"
 
-# These settings of a search may be paths.
+# Settings of a search that may be paths: single ones, and several.
 _ONE, _SEVERAL = ("model", "init", "from_scores"), ("corpus", "held_out", "check_corpus")
-_NAMES = ("nano", "python-docs")  # of what comes with tamtctl, never a path
+_NAMES = ("nano", "python-docs")  # model and corpus that come with tamtctl, never paths
 
 _MAX_LOCAL_BYTES = 2**20
 _SNAPSHOT = re.compile(r"models--(?P<repo>[^/\\]+)[/\\]snapshots[/\\](?P<commit>[0-9a-f]{40})")
@@ -31,12 +31,12 @@ _SNAPSHOT = re.compile(r"models--(?P<repo>[^/\\]+)[/\\]snapshots[/\\](?P<commit>
 
 @dataclass(frozen=True)
 class Places:
-    """Where on this machine is what a ticket calls by public names.
+    """The paths on this machine behind the public names in a ticket.
 
     Attributes:
-        model: The folder of the base model; None if it has a name for everybody.
-        texts: Field of the search → its files, folders and Hub ids as they were given; only fields
-            in which there is a path.
+        model: The folder of the base model; None if it has a public name.
+        texts: Setting of the search → its files, folders and Hub ids as given; only settings with
+            at least one path.
     """
 
     model: str | None = None
@@ -53,10 +53,10 @@ class Places:
 
     @classmethod
     def read(cls, folder: Path, fingerprint: str) -> Places:
-        """Return what lies beside a ticket; nothing if that is no file of ours for this ticket.
+        """Return the places in ``local.json`` beside a ticket; empty if it is not this ticket's.
 
         Args:
-            folder: The ticket's.
+            folder: The ticket's folder.
             fingerprint: Fingerprint of its base model.
         """
         try:
@@ -65,7 +65,7 @@ class Places:
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_LOCAL_BYTES:
                 return cls()
             values = json.loads(path.read_text(encoding="utf-8"))
-            if values["fingerprint"] != fingerprint:  # of a ticket that was here before
+            if values["fingerprint"] != fingerprint:  # written for an earlier ticket in this folder
                 return cls()
             model, texts = values.get("model"), values.get("texts", {})
             return cls(
@@ -76,10 +76,10 @@ class Places:
             return cls()
 
     def to_json(self, folder: Path, fingerprint: str) -> str | None:
-        """Return the text of the file that goes beside a ticket; None if there is nothing to say.
+        """Return the content of ``local.json`` beside a ticket; None if there are no paths.
 
-        Relative paths are kept relative to the ticket, so that a project that is moved as a whole
-        uses its own files, and as they were, for a ticket that is copied out of its project.
+        A relative path is written in two forms: relative to the ticket, for a project that is moved
+        as a whole, and absolute, for a ticket that is copied out of its project.
         """
         if self.model is None and not self.texts:
             return None
@@ -94,10 +94,10 @@ class Places:
 
 
 def public_model(name: str) -> tuple[str, str | None]:
-    """Return what everybody may call a model, and its commit if the name tells.
+    """Return the public name of a model, and its commit if the name contains it.
 
-    ``nano`` and Hub ids are what they are; a snapshot in the Hub's cache is the repository at its
-    commit; any other folder is known by its last part.
+    ``nano`` and Hub ids stay as they are; a snapshot in the Hub's cache becomes its repository and
+    commit; any other folder is named by its last part.
     """
     if not _is_path(name):
         return name, None
@@ -108,11 +108,11 @@ def public_model(name: str) -> tuple[str, str | None]:
 
 
 def public(source: str) -> str:
-    """Return what everybody may call a text or a ticket: of a path its last part."""
+    """Return the public name of a text or a ticket: the last part of a path."""
     if not _is_path(source):
         return source
     folder, name = os.path.split(os.path.abspath(_expanded(source)))  # noqa: PTH100
-    return _last_part(folder if name == "ticket" else name)  # of a run, which has the better name
+    return _last_part(folder if name == "ticket" else name)  # the run's name is better
 
 
 def public_search(search: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,10 +129,10 @@ def public_search(search: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def texts_of(search: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Return the texts that a search was given; what is not as a search writes it is not said.
+    """Return the texts that a search was given; empty if the record is not as a search writes it.
 
     Args:
-        search: A record of it, which may be a stranger's.
+        search: A record of the search, which is not trusted.
         name: ``corpus``, ``held_out`` or ``check_corpus``.
     """
     value = search.get(name)
@@ -147,7 +147,7 @@ def split_base_model(declared: str) -> tuple[str, str | None]:
     """Return id and revision of ``org/name`` or ``org/name@revision``.
 
     Raises:
-        UsageError: It is not of that form.
+        UsageError: The name is not of that form.
     """
     match = re.fullmatch(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(\w[\w./-]*))?", declared, re.ASCII)
     if not match or len(match[1]) > 96:
@@ -159,7 +159,7 @@ def split_base_model(declared: str) -> tuple[str, str | None]:
 
 
 def _is_path(name: str) -> bool:
-    """Whether a name is a path: there is something of that name, or it can be nothing else."""
+    """Whether a name is a path: it exists, or it cannot be anything else."""
     if name in _NAMES:
         return False
     if os.path.exists(_expanded(name)):  # noqa: PTH110, Path.exists raises for what is too long
@@ -181,7 +181,7 @@ def _last_part(path: str) -> str:
 
 
 def _from(path: str, folder: Path) -> str | dict[str, str]:
-    """Return a path as it is to be read from a ticket's folder."""
+    """Return a path as it is written into ``local.json`` in a ticket's folder."""
     if not os.path.exists(_expanded(path)):  # noqa: PTH110, a Hub id beside files
         return path
     absolute = os.path.abspath(_expanded(path))  # noqa: PTH100
@@ -195,9 +195,9 @@ def _from(path: str, folder: Path) -> str | dict[str, str]:
 
 
 def _found(place: object, folder: Path) -> str:
-    """Return a path that `_from` wrote for use from the working directory.
+    """Return a path that `_from` wrote, for use from the working directory.
 
-    Where it was from the ticket comes first, then where it was.
+    The form relative to the ticket comes first, then the absolute one.
     """
     if isinstance(place, dict):
         moved = _from_here(str(place["relative"]), folder)

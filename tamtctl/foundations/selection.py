@@ -1,7 +1,7 @@
-"""Which weights of a matrix to keep: the largest values, in a number that is exact.
+"""Selecting exactly so many largest values of a matrix, as a mask.
 
-Equal values are the normal case: the scores of a vocabulary row that never occurs never move. Among
-equals the larger |w| is kept, and then the lower flat index.
+Equal values are common, since the scores of words that never occur in the text never change. Among
+equal values the larger |w| is kept, and then the lower flat index.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 from tamtctl.foundations.masks import keep_count as keep_count
 from tamtctl.foundations.masks import largest
 
-_BLOCK = 2**18  # values looked at together: what is made of them stays in the processor's cache
-_MOST_RANKED = 1 / 64  # share of a matrix that may fall into the window and be sorted
-_NARROWEST, _WIDEST = 1e-6, 1.0  # of windows that are tried; beyond, everything is ranked
+_BLOCK = 2**18  # values processed at once, few enough for the processor's cache
+_MOST_RANKED = 1 / 64  # largest share of a matrix that may lie in the window and be ranked
+_NARROWEST, _WIDEST = 1e-6, 1.0  # half-widths of windows; beyond, everything is ranked
 
 
 def keep_largest(values: Tensor, keep: int, among_equals: Tensor | None = None) -> Tensor:
@@ -35,15 +35,15 @@ def keep_largest(values: Tensor, keep: int, among_equals: Tensor | None = None) 
 
 
 def keep_largest_in_rows(values: Tensor, keep: int, among_equals: Tensor | None = None) -> Tensor:
-    """Return the mask of exactly ``keep`` values that keeps as many of each row, or one more.
+    """Return the mask of exactly ``keep`` values, with equal numbers in all rows, or one more.
 
-    Rows keep their largest values. Those that keep one more are the rows whose next value is the
-    largest; of equal rows the earlier ones.
+    Each row keeps its largest values. The rows that keep one more are those whose next value is the
+    largest, the earlier ones on a tie.
 
     Args:
         values: Shape (R, C).
-        keep: How many values are kept in all.
-        among_equals: As of `keep_largest`.
+        keep: Number of values that are kept in all.
+        among_equals: As for `keep_largest`, shape (R, C).
     """
     table = values.numpy(force=True)
     ranks = None if among_equals is None else among_equals.numpy(force=True)
@@ -60,13 +60,14 @@ def keep_largest_in_rows(values: Tensor, keep: int, among_equals: Tensor | None 
 
 
 def keep_largest_on_device(values: Tensor, keep: int, among_equals: Tensor | None = None) -> Tensor:
-    """Return what `keep_largest` does without looking at a number: no GPU is waited for."""
+    """Return what `keep_largest` does, computed on the device without waiting for it."""
     if keep in (0, values.numel()):
         return torch.full_like(values, keep > 0, dtype=torch.bool)
     rank = values.flatten()  # (n,)
     above, equal = _split_at_kth_largest(rank, keep)
     if among_equals is not None:
-        # The values above come first and those below last, so that the k-th is among the equals.
+        # Values above come first and values below last, so that the k-th largest is among the equal
+        # ones.
         rank = (
             among_equals.flatten()
             .masked_fill(above, torch.inf)
@@ -78,7 +79,7 @@ def keep_largest_on_device(values: Tensor, keep: int, among_equals: Tensor | Non
 
 
 def _split_at_kth_largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return which values, of shape (n,), are above the k-th largest, and which equal it."""
+    """Return two masks, (n,): values above the k-th largest, and values equal to it."""
     if k <= len(values) // 2:
         kth = values.topk(k, sorted=False).values.amin()
     else:
@@ -89,27 +90,27 @@ def _split_at_kth_largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 class Cut:
     """Follows the exact threshold of one matrix from step to step, on a CPU.
 
-    From one step to the next a threshold hardly moves. What is above a narrow window around the
-    last one is kept, what is below is not, and only the few values within have to be ranked. Where
-    the window turns out too narrow it is widened, in the end to everything: the kept values are
+    From one step to the next a threshold hardly moves. Values above a narrow window around the last
+    threshold are kept, values below it are not, and only the few values within are ranked. If the
+    window is too narrow, it is widened, in the end to everything, so that the kept values are
     always those of `keep_largest`.
 
     Attributes:
-        keep: How many values are kept.
-        threshold: Those above it are kept.
-        kept_equals: Flat indices of those equal to it that are kept all the same.
+        keep: Number of values that are kept.
+        threshold: Values above it are kept.
+        kept_equals: Flat indices of values equal to it that are kept, too.
     """
 
     def __init__(self, keep: int, threshold: float) -> None:
         self.keep, self.threshold = keep, threshold
         self.kept_equals = np.empty(0, np.int64)
-        self._reach = 0.0  # of the window, to either side
+        self._reach = 0.0  # half-width of the window
 
     def follow(self, values: Tensor, weights: Tensor) -> None:
-        """Find the threshold of the new values; among equals the larger |w| is kept.
+        """Find the threshold of the new values; among equal values the larger |w| is kept.
 
         Raises:
-            ValueError: Fewer values than have to be kept are numbers.
+            ValueError: Too many values are NaN.
         """
         flat = values.numpy().ravel()  # (n,)
         reach = self._reach
@@ -132,7 +133,7 @@ class Cut:
         self.threshold = float(threshold)
 
     def mask(self, values: Tensor) -> Tensor:
-        """Return which of the values last followed are kept."""
+        """Return the mask of the values that `follow` was last called with."""
         mask = values > self.threshold
         mask.view(-1)[self.kept_equals] = True
         return mask
@@ -141,9 +142,9 @@ class Cut:
 def _count_above_and_find_within(
     values: NDArray[Any], low: Any, high: Any
 ) -> tuple[int, NDArray[np.int64]]:
-    """Return how many values are above ``high``, and the indices of those in (low, high].
+    """Return the number of values above ``high``, and the indices of those in (low, high].
 
-    One thread is as fast as several: half of the work is done under Python's lock.
+    One thread is as fast as several, since half of the work holds Python's lock.
     """
     count, within = 0, []
     for start in range(0, values.size, _BLOCK):

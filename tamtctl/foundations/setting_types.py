@@ -1,10 +1,10 @@
-"""The type that a setting declares: what a user gives becomes one, or a line says which it must be.
+"""The declared types of settings, and converting a user's values to them.
 
-Several values are declared as a ``Sequence``, so that a type checker lets lists through, and one
-text by itself; they are kept as a tuple.
+Several values are declared as a ``Sequence``, so that type checkers accept lists and single texts,
+and are stored as a tuple.
 
-The command line gives every value its type; a notebook may give a path where a text is meant, or
-one text where there may be several, and both mean what they say.
+The command line converts values itself. In a notebook, a path may be given for a text, and a single
+text for several.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class SettingType:
     """The type that a setting declares, such as ``Sequence[str]`` or ``int | None``.
 
     Attributes:
-        declared: As it is kept.
-        one: ``str``, ``int``, ``float`` or ``bool``, or that of each of several values; None: a
+        declared: The type of the stored value, as text.
+        one: ``str``, ``int``, ``float`` or ``bool``, of the value or of each of several; None: a
             type that only tamtctl makes.
-        is_several: It is a tuple of such values, declared as a ``Sequence``.
-        may_be_none: It may be left out.
-        further: Types that only tamtctl makes, beside the one that a user gives.
+        is_several: Whether the value is a tuple, declared as a ``Sequence``.
+        may_be_none: Whether it may be None.
+        further: Names of further types that only tamtctl makes.
     """
 
     declared: str
@@ -48,7 +48,7 @@ class SettingType:
 
     @classmethod
     def of(cls, declared: str | type) -> Self:
-        """Return the type of a field: what `dataclasses.Field.type` is, a text or a type."""
+        """Return the type of a field from `dataclasses.Field.type`, a text or a type."""
         text = declared.__name__ if type(declared) is type else str(declared)
         parts = [part.strip() for part in text.split("|")]
         several = next((m[1] for m in map(_SEVERAL.match, parts) if m), None)
@@ -59,18 +59,18 @@ class SettingType:
 
     @property
     def type_of_one(self) -> type:
-        """The type of one value, as Python knows it."""
+        """The Python type of one value."""
         return _TYPES[self.one or "str"]
 
     def settled(self, name: str, value: Any) -> Any:
-        """Return a value as this type.
+        """Return a value converted to this type.
 
         Args:
             name: The setting's name, for the message.
-            value: What was given.
+            value: The user's value.
 
         Raises:
-            UsageError: It is of another type.
+            UsageError: The value has another type.
         """
         if value is None and self.may_be_none:
             return None
@@ -101,9 +101,9 @@ class SettingType:
 
 
 def _as_written(value: Real) -> float:
-    """Return a number as its maker wrote it: 0.7 of a single precision is 0.7, not 0.69999999.
+    """Return a number of numpy as it is printed: 0.7 in float32 becomes 0.7, not 0.69999999.
 
-    A sparsity a little below would keep one weight more in a matrix.
+    A sparsity that is slightly smaller could keep one more weight in a matrix.
     """
     is_of_numpy = hasattr(value, "dtype") and not isinstance(value, float)
     return float(str(value)) if is_of_numpy else float(value)

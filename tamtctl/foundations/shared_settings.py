@@ -12,7 +12,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def precision(**facts: Any) -> Any:
-    """Return the setting of the number format; ``facts`` differ from one command to another."""
+    """Return the setting of the number format; ``facts`` differ between commands."""
     told = {"default": "auto", "by_default": "auto takes bf16 where it is fast"} | facts
     return setting(
         help=f"Format of the numbers, one of {{choices}}; {told.pop('by_default')}.",
@@ -23,7 +23,7 @@ def precision(**facts: Any) -> Any:
 
 
 def device(**facts: Any) -> Any:
-    """Return the setting of the device; ``facts`` differ from one command to another."""
+    """Return the setting of the device; ``facts`` differ between commands."""
     told = {"default": "auto", "by_default": "auto takes cuda, then mps, then cpu"} | facts
     return setting(
         help=f"Where to compute, one of {{choices}}; {told.pop('by_default')}.",
@@ -46,7 +46,7 @@ def threads(check: Check = positive, by_default: str = "torch's choice") -> Any:
 
 
 def batch_size(default: int) -> Any:
-    """Return the setting of how many sequences a step is taken on."""
+    """Return the setting of the number of sequences per step."""
     return setting(
         default=default,
         help="Sequences per optimiser step.",
@@ -57,7 +57,7 @@ def batch_size(default: int) -> Any:
 
 
 def micro_batch_size() -> Any:
-    """Return the setting of how many of these sequences are in memory at once."""
+    """Return the setting of the number of sequences per forward pass."""
     return setting(
         default=None,
         help="Sequences per forward pass (gradient accumulation); by default the whole batch.",

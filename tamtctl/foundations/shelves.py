@@ -1,8 +1,7 @@
-"""A shelf: a light table of the things that a user can name, open for one more.
+"""Shelves: light, extensible tables of things that users can name, such as criteria.
 
-A row holds every fact that another part of the package asks for, as plain values. Its code is a
-module that is imported when it is first used, so that a table loads nothing heavy and help texts
-know every name at once.
+A row holds all facts that other code needs, as plain values. Its code is a module that is imported
+only when it is used, so that tables load nothing heavy and help texts can list every name.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Row:
     """Something on a shelf.
 
     Attributes:
-        name: What the command line knows it by.
+        name: Its name on the command line.
         code: The dotted name of the module that defines its functions, or any object that has them.
     """
 
@@ -33,10 +32,10 @@ class Row:
     code: str | object
 
     def function(self, name: str) -> Callable[..., Any]:
-        """Return one of the functions that the code of a row defines.
+        """Return one of the functions that the row's code defines.
 
         Raises:
-            UsageError: The module cannot be imported, or does not define it.
+            UsageError: The module cannot be imported, or does not define the function.
         """
         code = self.code
         if isinstance(code, str):
@@ -59,10 +58,10 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
     """Name → row, in the order of help texts and tables.
 
     Args:
-        kind: What one row is, as an error names it.
-        rows: Those that come with the package.
-        names: What a name looks like.
-        reserved: Names that mean something else where a row is named.
+        kind: Word for a row in errors.
+        rows: Rows that come with the package.
+        names: Regular expression of valid names.
+        reserved: Regular expression of names that have another meaning on the command line.
     """
 
     def __init__(
@@ -88,10 +87,10 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
         return len(self._rows)
 
     def register(self, row: RowT) -> RowT:
-        """Put one more row on the shelf, for as long as the process lives.
+        """Put one more row on the shelf, until the process ends.
 
         Raises:
-            UsageError: The name is taken, or cannot be typed where a row is named.
+            UsageError: The name is taken, reserved or invalid.
         """
         name = row.name
         if name in self._rows:
@@ -115,7 +114,7 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
 
     @contextmanager
     def holding(self, row: RowT) -> Iterator[RowT]:
-        """Put a row on the shelf for a while, as a test does."""
+        """Put a row on the shelf within this context, for tests."""
         self.register(row)
         try:
             yield row
@@ -126,7 +125,7 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
         """Return the row of a name.
 
         Raises:
-            UsageError: There is none; the message names those that there are, and the nearest.
+            UsageError: There is no such row; the message lists the names and suggests the nearest.
         """
         if name in self._rows:
             return self._rows[name]

@@ -1,7 +1,7 @@
-"""Results that say at a prompt and in a notebook what the command line prints of them.
+"""Results that show themselves at a prompt and in a notebook as the command line prints them.
 
-How a result looks is the business of the command line's views, which stand above every result. So
-they are asked for by name when something is shown: a program that shows nothing loads none of them.
+The command line's views, in a wing above, format every result. They are imported by name when a
+result is shown, so that a program that shows nothing does not load them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ _VIEWS = "tamtctl.cli.notebook"
 
 
 class Shown:
-    """A result with one way to look, for a prompt and for a notebook."""
+    """A result that shows itself at a prompt and in a notebook."""
 
     def __repr__(self) -> str:
-        """Return a text of one screen."""
+        """Return the text for a prompt, of one screen at most."""
         return str(_views().as_text(self))
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return the HTML for a notebook."""
         return str(_views().as_html(self))
 
 

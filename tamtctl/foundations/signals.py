@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: answered at once, and delivered when what must not be cut short is done."""
+"""Ctrl-C and SIGTERM: a message at once, and the interruption after work that must be completed."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _STOPPING = "stopping; nothing is lost"
 _AT_ONCE = "stopping without saving"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PATIENCE = 3.0  # seconds that a second signal leaves to the main thread
+_PATIENCE = 3.0  # seconds that the main thread gets to end after a second signal
 
-_promises: list[str] = []  # what happens to a first signal now; the last one holds
+_promises: list[str] = []  # messages about the effect of a first signal; the last one is valid
 
 
 @contextmanager
 def promising(promise: str) -> Iterator[None]:
-    """Let a first Ctrl-C in this context be answered with these words."""
+    """Within this context, answer a first Ctrl-C with this message."""
     _promises.append(promise)
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        if not _voice.is_answering:  # else what was promised is still to be said
+        if not _voice.is_answering:  # else the listening thread still has to print the message
             _promises.remove(promise)
         raise
     except BaseException:
@@ -41,11 +41,11 @@ def promising(promise: str) -> Iterator[None]:
 
 
 class Answering:
-    """Answers signals within a ``with`` block at once, whatever the main thread is busy with.
+    """Prints a message at once when a signal comes within a ``with`` block.
 
-    A handler of Python's waits until the operation under way is done, which may take as long as a
-    step. So a thread of its own waits for the signals, says what will happen, and ends the process
-    if the main thread does not obey a second one.
+    A Python signal handler waits until the current operation is done, which may take as long as a
+    step. So a separate thread waits for signals, prints what will happen, and ends the process if
+    the main thread does not react to a second one.
 
     """
 
@@ -53,7 +53,7 @@ class Answering:
         """Prepare to answer.
 
         Args:
-            are_repeated: As in `DeferredSignals`: then only the first one is answered.
+            are_repeated: As in `DeferredSignals`; then only the first signal is answered.
         """
         self._are_repeated = are_repeated
         self._pipe: tuple[int, int] | None = None
@@ -62,7 +62,7 @@ class Answering:
         self._count = 0
 
     def __enter__(self) -> Self:
-        """Start to answer, if this is the main thread."""
+        """Start answering, if this is the main thread."""
         if threading.current_thread() is threading.main_thread():
             _promises.clear()
             _voice.is_answering = True
@@ -74,14 +74,14 @@ class Answering:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop to answer."""
+        """Stop answering."""
         if self._pipe is None:
             return
         self._ended.set()
         signal.set_wakeup_fd(self._previous)
-        os.write(self._pipe[1], b"\0")  # no signal's number
+        os.write(self._pipe[1], b"\0")  # ends the thread: 0 is no signal
         self._thread.join(_PATIENCE)
-        if not self._thread.is_alive():  # else it still says something
+        if not self._thread.is_alive():  # else it is still printing
             for end in self._pipe:
                 os.close(end)
         self._pipe = None
@@ -105,7 +105,7 @@ class Answering:
             threading.Thread(target=self._insist, args=[number], daemon=True).start()
 
     def _insist(self, number: int) -> None:
-        """End the process if it does not end by itself: an operation may take minutes more."""
+        """End the process if it does not end by itself, since an operation may take minutes."""
         if not self._ended.wait(_PATIENCE):
             _voice.leave()
             os.write(2, b"error: " + _WORDS[number] + b"\n")
@@ -123,7 +123,7 @@ def _print(line: str) -> None:
 
 @dataclass
 class _Voice:
-    """How answers are given: whether anybody listens for signals, and where lines go."""
+    """How messages are shown: whether a thread answers signals, and where lines go."""
 
     is_answering: bool = False
     say: Callable[[str], None] = _print
@@ -136,35 +136,35 @@ _voice = _Voice()
 def answer_by(
     say: Callable[[str], None] | None = None, leave: Callable[[], None] | None = None
 ) -> None:
-    """Set how the person is spoken to, from any thread, and how a terminal is put right."""
+    """Set the functions that print a line, from any thread, and that restore the terminal."""
     _voice.say = say or _voice.say
     _voice.leave = leave or _voice.leave
 
 
 def _say(line: str) -> None:
-    with suppress(OSError, ValueError):  # nobody reads it
+    with suppress(OSError, ValueError):  # standard error is closed
         _voice.say(line)
 
 
 class DeferredSignals:
-    """Hold SIGINT and SIGTERM back within a ``with`` block; a second one is delivered at once.
+    """Defer SIGINT and SIGTERM within a ``with`` block; a second signal is delivered at once.
 
-    Signals that are ignored stay ignored, and outside the main thread nothing is held back, since
-    signals go elsewhere.
+    Ignored signals stay ignored. Outside the main thread nothing is deferred, since it gets no
+    signals.
 
     Attributes:
-        number: Number of the signal that is held back, if one is.
+        number: Number of the deferred signal; None if there is none.
     """
 
     def __init__(
         self, *, are_repeated: bool = False, say: Callable[[str], None] | None = None
     ) -> None:
-        """Prepare to hold back.
+        """Prepare to defer signals.
 
         Args:
-            are_repeated: A second signal may be the first one again, as where ``torchrun`` passes
-                on what its processes have got from the terminal as well: it is held back, too.
-            say: Tells a person what a first one does, where nobody is `Answering`.
+            are_repeated: Whether a second signal may be a copy of the first, as ``torchrun`` passes
+                on signals that its processes also get from the terminal. It is then deferred, too.
+            say: Prints the effect of a first signal, unless a thread is `Answering`.
         """
         self._are_repeated = are_repeated
         self._say = say
@@ -172,7 +172,7 @@ class DeferredSignals:
         self._previous: dict[int, Callable[[int, FrameType | None], Any] | int] = {}
 
     def __enter__(self) -> Self:
-        """Start to hold back."""
+        """Start deferring."""
         if threading.current_thread() is threading.main_thread():
             _promises.append(SAVING)
             for number in _SIGNALS:
@@ -188,7 +188,7 @@ class DeferredSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Deliver what is held back, unless an error is on its way already."""
+        """Deliver the deferred signal, unless the block ended with an error."""
         if threading.current_thread() is threading.main_thread():
             _promises.remove(SAVING)
         self._restore()
@@ -196,11 +196,11 @@ class DeferredSignals:
             self.deliver()
 
     def deliver(self) -> None:
-        """Call the handler that was installed before; it normally raises."""
+        """Call the previous handler with the deferred signal; it normally raises."""
         self._restore()
         if self.number is not None:
             number, self.number = self.number, None
-            # Raised anew, the signal would be taken for a second one by who answers.
+            # Raising it again would look like a second signal to `Answering`.
             handler = signal.getsignal(number)
             if callable(handler):
                 handler(number, None)

@@ -1,4 +1,4 @@
-"""Files of tensors that are whole or not there."""
+"""Writing safetensors files atomically."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tamtctl.foundations.files import give_usual_rights, put_in_place, unfinishe
 def write_tensors(
     file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a safetensors file, or let it be what it was before.
+    """Write a safetensors file; if that fails, an older one stays.
 
     Args:
-        file: Its folder must exist.
+        file: The file, whose folder must exist.
         tensors: Name → tensor, contiguous and on the CPU.
-        metadata: What its header holds besides.
+        metadata: Further text values in its header.
 
     Raises:
-        OSError: It cannot be written.
-        SafetensorError: The same, as safetensors says it.
+        OSError: The file cannot be written.
+        SafetensorError: safetensors cannot write the file.
     """
     with unfinished(file.parent, f".{file.name}-", is_folder=False) as new:
         save_file(dict(tensors), new, metadata=metadata)

@@ -1,4 +1,4 @@
-"""A configuration as one would type it: what a report says of how it was made."""
+"""A configuration as a command line, with which a report says how it was made."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tamtctl.foundations.public_names import public
 
 
 def typed_command(command: str, config: Config) -> str:
-    """Return the command line that asks for a configuration, without the paths of this machine.
+    """Return the command line of a configuration, without paths of this machine.
 
     Args:
         command: The name of the command.
-        config: What it is told; what has its default is left out.
+        config: The configuration; settings with their default are left out.
     """
     words = ["tamtctl", command]
     for name, one in settings_of(type(config)).items():
@@ -43,7 +43,7 @@ def _words(one: Setting, value: Any) -> Iterator[str]:
 
 
 def _told(value: Any) -> str:
-    """Return a value as it is typed; of a path the last part, of a recipe file its name."""
+    """Return a value as it is typed: the last part of a path elsewhere, the name of a recipe."""
     if isinstance(value, float):
         return f"{value:g}"
     text = str(getattr(value, "name", value))

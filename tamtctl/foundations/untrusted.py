@@ -1,6 +1,6 @@
-"""Values from files that anybody may have written: parsed, typed and bounded, or refused.
+"""Parsing untrusted files: values are checked for type and size, or refused.
 
-Whatever such a file holds, the only exception is `Defect`, with one line that is safe to print.
+Whatever a file holds, the only exception is `Defect`, with one line that is safe to print.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from safetensors import SafetensorError, deserialize
 
 from tamtctl.foundations.errors import TicketError
 
-# Limits that no real ticket comes near.
+# Limits far above any real ticket.
 MAX_WEIGHTS = 2**34
 MAX_JSON_DEPTH = 32
 
-_LONGEST_SHOWN = 200  # characters of a value in an error
+_LONGEST_SHOWN = 200  # most characters of a value in an error
 MAX_NAME_LENGTH = 256
 
 _NAME = re.compile(r"[A-Za-z0-9]\w*(\.\w+)*", re.ASCII)
@@ -31,11 +31,11 @@ _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Defect(TicketError):  # noqa: N818, an error is what it becomes once the folder is known
-    """What is wrong with a ticket, before it is known which folder it is in."""
+    """A defect of a ticket, raised where its folder is not known yet."""
 
 
 class Fields:
-    """A JSON object whose values are fetched by type; a wrong one is a defect that says where."""
+    """A JSON object with typed access; a missing or wrong value raises `Defect` with its place."""
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self._values = values
@@ -50,7 +50,7 @@ class Fields:
         return Fields(self.plain(name), f"{self._where}: {show_name(name)}")
 
     def plain(self, name: str) -> dict[str, Any]:
-        """Return a nested object as it is."""
+        """Return a nested object as a dictionary."""
         return dict(self._get(name, "an object", lambda value: isinstance(value, dict)))
 
     def text(self, name: str) -> str:
@@ -102,8 +102,9 @@ def parse_json_object(content: bytes, where: str) -> dict[str, Any]:
     """Parse a JSON object from an unknown source.
 
     Raises:
-        TicketError: Not UTF-8, not JSON, not an object; or a duplicate key, NaN, infinity, half a
-            surrogate pair, a huge integer or deep nesting, which readers understand differently.
+        TicketError: The content is not UTF-8, not JSON or not an object; or has a duplicate key,
+            NaN, infinity, half a surrogate pair, a huge integer or deep nesting, on which JSON
+            readers differ.
     """
     try:
         document = json.loads(
@@ -156,7 +157,7 @@ class RawTensor:
     """A tensor as a safetensors file holds it.
 
     Attributes:
-        dtype: As the file calls it: ``U8``, ``F32``, ``BF16``, …
+        dtype: The type's name in the file, such as ``U8``, ``F32`` or ``BF16``.
         shape: The shape of the tensor.
         data: Its bytes, little-endian and in row-major order.
     """
@@ -167,20 +168,20 @@ class RawTensor:
 
 
 def parse_safetensors(content: bytes, where: str, header_limit: int) -> dict[str, RawTensor]:
-    """Parse a safetensors file; its reader checks all lengths against the content.
+    """Parse a safetensors file; the library checks all lengths against the content.
 
     Args:
         content: The whole file.
         where: Its name, for errors.
-        header_limit: Bytes that the names and offsets of its tensors may take.
+        header_limit: Most bytes of its header, which has names and offsets of tensors.
 
     Raises:
-        TicketError: It is damaged.
+        TicketError: The file is damaged.
     """
     if (header := int.from_bytes(content[:8], "little")) > header_limit:
         raise Defect(f"{where} is damaged: a header of {header} bytes, more than {header_limit}")
     try:
-        # The reader has no order.
+        # The library returns tensors in no fixed order.
         found = sorted(deserialize(content))  # type: ignore[no-untyped-call]
     except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise Defect(f"{where} is damaged: {reason(error)}") from error
@@ -207,7 +208,7 @@ def _is_line(value: Any) -> bool:
 
 
 def _is_integer(value: Any, least: int, most: int) -> bool:
-    # To Python, a bool is an int.
+    # In Python, a bool is an int.
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
@@ -231,19 +232,19 @@ def _is_time(value: Any) -> bool:
 
 
 def show(value: Any) -> str:
-    """Return a short form of an untrusted value that stays on one line."""
+    """Return a short form of an untrusted value, on one line of ASCII."""
     text = reprlib.repr(value).encode("ascii", "backslashreplace").decode()
-    # A line of an error; reprlib limits each level of a value, and not the whole.
+    # reprlib limits each level of a value, not the whole text.
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 
 def show_name(name: str) -> str:
-    """Return a name as it is if it is plain, else as `show` does."""
+    """Return a plain name as it is, any other as `show` does."""
     return name if _NAME.fullmatch(name) else show(name)
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of a foreign message, which may quote an untrusted file."""
+    """Return the first line of another library's message, made printable."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     line = (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,6 +1,6 @@
-"""Who watches a call of the library, and what a watcher is told.
+"""Watchers of calls of the library, and the reports that they get.
 
-A call that names nobody is watched by the reader of a notebook, elsewhere by no one.
+A call without a watcher shows progress bars in a notebook, and nothing elsewhere.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ Plan = TypeVar("Plan", contravariant=True)
 
 @dataclass(frozen=True)
 class StepReport:
-    """What is known of a run after a step.
+    """The state of a run after a step.
 
     Attributes:
         step: Optimiser steps done, from 1.
         steps: Steps of the whole run.
-        terms: Mean loss of each term since the last report.
-        learning_rate: The rate of this step.
-        flips: Share of the mask that differs from the initial one.
-        tokens_per_second: Tokens per second, without padding, since the start but the first steps;
-            of all processes, their slices taken to be as large as this one's.
-        seconds: Since the start, without what lay between an interruption and going on.
-        is_last: No step follows.
-        eval_losses: Term → its loss on held-out text, if it was evaluated after this step.
+        terms: Term → mean loss since the last report.
+        learning_rate: Learning rate of this step.
+        flips: Share of mask bits that differ from the initial mask.
+        tokens_per_second: Tokens per second since the start, without padding and the first five
+            steps; this process's number times the number of processes.
+        seconds: Seconds of training since the start, without the time between an interruption and
+            going on.
+        is_last: Whether no step follows.
+        eval_losses: Term → loss on held-out text; empty if there was no evaluation after this step.
     """
 
     step: int
@@ -51,48 +52,48 @@ class StepReport:
 
 
 class Watcher(Protocol[Plan]):
-    """Who wants to know how a call is going that may take long.
+    """Is told about the progress of a call that may take long.
 
-    ``Watcher[SearchPlan]`` is for a search; whoever can be told of any plan is for every call.
+    ``Watcher[SearchPlan]`` is for a search; a watcher that takes any plan is for every call.
     """
 
     def status(self, message: str) -> None:
-        """Be told what is being done now, where it may take long."""
+        """Get a line about what is being done now."""
 
     def note(self, message: str) -> None:
-        """Be told a line that a person should know."""
+        """Get a line that a person should read."""
 
     def plan(self, plan: Plan) -> None:
-        """Be told what will be done, before it is."""
+        """Get the plan, before the work begins."""
 
     def progress(self, report: StepReport) -> None:
-        """Be told of a step."""
+        """Get a report."""
 
 
 class Silent:
-    """A watcher who says nothing: ``search(config, watcher=Silent())`` in a notebook.
+    """A watcher that shows nothing: ``search(config, watcher=Silent())`` in a notebook.
 
     Example:
         >>> result = tamtctl.search(config, watcher=tamtctl.Silent())
     """
 
     def status(self, message: str) -> None:
-        """Be told what is being done now, where it may take long."""
+        """Ignore the line."""
 
     def note(self, message: str) -> None:
-        """Be told a line that a person should know."""
+        """Ignore the line."""
 
     def plan(self, plan: object) -> None:
-        """Be told what a search or a fine-tuning will do, before it is done."""
+        """Ignore the plan."""
 
     def progress(self, report: StepReport) -> None:
-        """Be told of a step."""
+        """Ignore the report."""
 
 
 class ProgressBars(Silent):
-    """A watcher with the bars of ``tqdm.auto``: those of a notebook, or of a terminal.
+    """A watcher that shows bars of ``tqdm.auto``, in a notebook or a terminal.
 
-    In a notebook a call without a watcher has these; in a script, give ``watcher=ProgressBars()``.
+    In a notebook it is the default watcher; in a script, give ``watcher=ProgressBars()``.
 
     Example:
         >>> result = tamtctl.search(config, watcher=tamtctl.ProgressBars())
@@ -110,7 +111,7 @@ class ProgressBars(Silent):
         self._tqdm.write(printable.line(message), file=sys.stderr)
 
     def progress(self, report: StepReport) -> None:
-        """Say the loss behind the outermost bar."""
+        """Show the loss behind the outermost bar."""
         text = f"loss {report.loss:.3f}"
         if report.eval_losses:
             text += f", held-out loss {sum(report.eval_losses.values()):.3f}"
@@ -118,7 +119,7 @@ class ProgressBars(Silent):
             self._bars[0].bar.set_postfix_str(text, refresh=False)
 
     def begin(self, what: str, total: int | None, done: int, unit: str) -> Work:
-        """Show work that begins; its bar vanishes at its end, unless a loss stands behind it."""
+        """Show a bar for new work; at the end it vanishes, unless it counts training steps."""
         bar = self._tqdm(
             desc=printable.line(what),
             total=total,
@@ -133,13 +134,13 @@ class ProgressBars(Silent):
         return self._bars[-1]
 
     def close(self) -> None:
-        """End what is shown; also after an error."""
+        """Close all bars, also after an error."""
         for bar in reversed([*self._bars]):
             bar.end()
 
 
 class _Bar:
-    """Work that has a bar."""
+    """Work that is shown by a bar."""
 
     def __init__(self, bar: Any, bars: list[_Bar]) -> None:
         self.bar, self._bars = bar, bars
@@ -156,12 +157,12 @@ class _Bar:
 
 
 def default_watcher() -> Silent:
-    """Return bars if this is a notebook, whose reader sees no terminal, else nobody."""
+    """Return progress bars in a notebook, where no terminal is seen, else a silent watcher."""
     return ProgressBars() if is_notebook() else Silent()
 
 
 def is_notebook() -> bool:
-    """Tell whether the code runs in a Jupyter kernel."""
+    """Return whether the code runs in a Jupyter kernel."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and hasattr(shell, "kernel")

@@ -1,7 +1,7 @@
-"""Progress of long work, told to whoever watches the call.
+"""Reporting the progress of long work to the watcher of a call.
 
-Whoever loops over much wraps the loop in `counted`, or counts in the context of `work`; whoever
-shows progress listens (`heard_by`). Without a listener nothing is told and nothing is shown.
+A long loop is wrapped in `counted`, or counts within the context `work`; code that shows progress
+listens (`heard_by`). Without a listener nothing is reported.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ P = ParamSpec("P")
 
 
 class Work(Protocol):
-    """Work that is under way, seen from whoever does it."""
+    """Work in progress, as the code that does it sees it."""
 
     def advance(self, count: int = 1) -> None:
-        """Tell that so many more units are done."""
+        """Report that so many more units are done."""
 
     def end(self) -> None:
-        """Tell that the work is over, done or not."""
+        """Report that the work has ended, complete or not."""
 
 
 @runtime_checkable
 class Listener(Protocol):
-    """Who shows work that is under way; works may lie within each other."""
+    """Shows work in progress, which may be nested."""
 
     def begin(self, what: str, total: int | None, done: int, unit: str) -> Work:
-        """Be told that work begins; see `work`."""
+        """Show work that begins; the arguments are those of `work`."""
 
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -42,7 +42,7 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def heard_by(listener: object) -> Iterator[None]:
-    """Let work in this context be heard, if ``listener`` is a `Listener`."""
+    """Report work in this context to ``listener``, if it is a `Listener`."""
     if not isinstance(listener, Listener):
         yield
         return
@@ -57,13 +57,13 @@ def heard_by(listener: object) -> Iterator[None]:
 def work(
     what: str, total: int | None = None, *, done: int = 0, unit: str = ""
 ) -> Iterator[Callable[[int], None]]:
-    """Tell of work in this context; yields what is to be called with the units just done.
+    """Report work in this context; yield a function to call with the number of units just done.
 
     Args:
-        what: A few words that a count can follow.
-        total: Units of the whole; None if that is not known.
-        done: Units that were done before.
-        unit: What is counted: ``B`` for bytes, else a word, or nothing.
+        what: A few words about the work, which a count can follow.
+        total: Units of the whole work; None if unknown.
+        done: Units that are already done.
+        unit: The unit: ``B`` for bytes, a word, or empty.
     """
     listener = _listener.get()
     if listener is None:
@@ -77,7 +77,7 @@ def work(
 
 
 def counted(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items, and tell after each that it is done."""
+    """Yield the items, and report each when it is done."""
     with work(what, total) as advance:
         for item in items:
             yield item
@@ -85,12 +85,12 @@ def counted(items: Iterable[T], what: str, total: int | None = None) -> Iterator
 
 
 def watched(default: Callable[[], object]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator: the ``watcher`` of a function hears of the work within.
+    """Return a decorator that reports the work within a function to its ``watcher``.
 
-    Meanwhile nobody clears the cache, which all such work uses.
+    It also keeps the cache, which such work uses, from being cleared.
 
     Args:
-        default: Makes the watcher of a call that has none; its ``close`` is called at the end.
+        default: Makes the watcher of a call without one; its ``close`` is called at the end.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

@@ -23,7 +23,7 @@ def push(
     ticket: TicketArgument,
     repo: Annotated[str, typer.Argument(help="Where to: org/name.")],
     private: Annotated[
-        bool, typer.Option("--private", help="Make the repository private if it is new.")
+        bool, typer.Option("--private", help="Make the new repository private.")
     ] = False,
     revision: Annotated[
         str | None, typer.Option(help="Branch; created if it does not exist.")

@@ -1,1 +1,1 @@
-"""The artefact: the binary mask of an encoder, with what it is and where it comes from."""
+"""The ticket: a binary mask of an encoder with its metadata; its format, use and exchange."""

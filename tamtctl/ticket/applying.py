@@ -1,4 +1,4 @@
-"""A ticket meets a model: finding the one it is for, zeroing what it prunes, keeping the zeros."""
+"""Applying a ticket: finding its model, setting pruned weights to zero, keeping the zeros."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def apply(
     keep: bool = False,
     pruned: Mapping[str, Tensor] | None = None,
 ) -> Applied:
-    """Do what `Ticket.apply` says.
+    """Apply a ticket to a model; see `Ticket.apply`.
 
     Args:
-        ticket: To apply.
+        ticket: The ticket.
         model: See `Ticket.apply`.
         keep: See `Ticket.apply`.
-        pruned: Name → the ticket's mask, decoded before; True prunes. By default each is decoded.
+        pruned: Name → mask of the ticket (True prunes), if the masks are decoded already.
     """
     found, matrices = _model_for(ticket, model, ticket.check_weights)
     missing = tuple(name for name in ticket.parameters if name not in matrices)
@@ -56,13 +56,13 @@ def apply(
 
 
 def keep(ticket: StoredTicket, model: object) -> KeptZeros:
-    """Do what `Ticket.keep` says."""
+    """Keep the zeros of a model; see `Ticket.keep`."""
     found, matrices = _model_for(ticket, model, lambda weights: _check_zeros(ticket, weights))
     return keep_masked(found, {n: ticket.mask(n) for n in ticket.parameters if n in matrices})
 
 
 def is_applied(ticket: StoredTicket, model: object) -> bool:
-    """Do what `Ticket.is_applied_to` says."""
+    """Return whether the pruned weights of a model are zero; see `Ticket.is_applied_to`."""
     try:
         _model_for(ticket, model, lambda weights: _check_zeros(ticket, weights))
     except _NotAppliedError:
@@ -73,12 +73,15 @@ def is_applied(ticket: StoredTicket, model: object) -> bool:
 def _model_for(
     ticket: StoredTicket, model: object, check: Callable[[Mapping[str, Tensor]], object]
 ) -> tuple[PreTrainedModel, _Matrices]:
-    """Return the transformers model that is meant, and its maskable matrices.
+    """Return the transformers model that a ticket is for, and its maskable matrices.
 
     Args:
-        ticket: What is to be applied to it.
-        model: A transformers model, or whatever holds one or several.
+        ticket: The ticket.
+        model: A transformers model, or an object with one or several inside.
         check: Raises TicketError for matrices that are not the ticket's.
+
+    Raises:
+        TicketError: No model passes the check, or several do.
     """
     found = models_inside(model)
     if len(found) == 1:
@@ -94,7 +97,7 @@ def _the_one_of(
     ticket: StoredTicket,
     check: Callable[[Mapping[str, Tensor]], object],
 ) -> tuple[PreTrainedModel, _Matrices]:
-    """Return the one of several models that a check accepts."""
+    """Return the one of several models that passes a check, and its maskable matrices."""
     fitting, refusals = [], []
     for model in models:
         try:
@@ -118,7 +121,7 @@ def _the_one_of(
 
 
 def _matrices_of(model: PreTrainedModel, ticket: StoredTicket) -> _Matrices:
-    """Return the maskable matrices of a model, of which those of the ticket hold plain weights."""
+    """Return the maskable matrices of a model; those of the ticket must be plain weights."""
     try:
         matrices = maskable_matrices(model)
     except (AttributeError, NotImplementedError) as error:
@@ -151,7 +154,7 @@ def _check_zeros(ticket: StoredTicket, matrices: Mapping[str, Tensor]) -> None:
     """Check that the pruned weights of a model, in whatever precision, are zero.
 
     Raises:
-        TicketError: They are not, or it is another model.
+        TicketError: A pruned weight is not zero, or the model lacks a matrix of the ticket.
     """
     ticket.check_shapes(matrices)
     for name in ticket.parameters:
@@ -168,8 +171,8 @@ def _check_zeros(ticket: StoredTicket, matrices: Mapping[str, Tensor]) -> None:
 def _untie(model: PreTrainedModel, masked: _Matrices, *, is_data_parallel: bool) -> tuple[str, ...]:
     """Give a decoder that is tied to masked word embeddings a dense copy of its own.
 
-    Returns the names of all parameters that were untied: the config only knows all or none, so a
-    tied bias must get its own copy too, or it would be lost in saving.
+    Returns the names of all parameters that were untied. The configuration can untie only all of
+    them, so a tied bias gets a copy of its own, too; else saving would lose it.
     """
     embeddings = cast(Tensor, base_encoder(model).get_input_embeddings().weight)
     if not any(parameter is embeddings for parameter in masked.values()):
@@ -198,9 +201,10 @@ def _untie(model: PreTrainedModel, masked: _Matrices, *, is_data_parallel: bool)
 
 
 def _refuse_decoder_without_weights(model: PreTrainedModel, vocabulary: int) -> None:
-    """Refuse a head that multiplies with the word embeddings themselves: it cannot stay dense.
+    """Refuse a head that computes with the word embeddings themselves, as it cannot stay dense.
 
-    Such is deberta-v2's with ``legacy=False``: its "output embeddings" are no vocabulary matrix.
+    An example is that of deberta-v2 with ``legacy=False``, whose "output embeddings" are no matrix
+    over the vocabulary.
     """
     decoder = model.get_output_embeddings()
     if decoder is not None and len(cast(Tensor, decoder.weight)) != vocabulary:
@@ -212,16 +216,15 @@ def _refuse_decoder_without_weights(model: PreTrainedModel, vocabulary: int) -> 
 
 @dataclass(frozen=True)
 class Applied:
-    """What applying a ticket did to a model.
+    """The result of applying a ticket to a model.
 
     Attributes:
         applied: Names of the matrices whose pruned weights are now zero.
-        skipped: Matrices of the ticket that the model does not have: the pooler's, if any.
+        skipped: Matrices of the ticket that the model lacks; only the pooler's may be among them.
         unmasked: Maskable matrices of the model that the ticket does not cover, left as they were.
-        untied: Parameters that shared memory with another one and now have a copy of their own: the
-            masked-LM decoder, which stays dense.
-        kept: With ``keep=True``, the zeros that stay whatever trains the model; its `release` lets
-            them go.
+        untied: Parameters of the masked-LM decoder that shared memory with the embeddings and now
+            have a copy of their own, which stays dense.
+        kept: With ``keep=True``, the zeros that stay in training, until its `release`; else None.
     """
 
     applied: tuple[str, ...]

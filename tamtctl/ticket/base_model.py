@@ -1,4 +1,4 @@
-"""The model that a ticket is for: loading it, and encoding masks with its weights."""
+"""Loading the base model of a ticket, and encoding masks with its weights."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def load_base(ticket: StoredTicket, model: str | None = None) -> Encoder:
 
     Args:
         ticket: Names the model and its revision.
-        model: Folder or Hub id that the same checkpoint is loaded from instead.
+        model: Folder or Hub id to load the same checkpoint from instead.
 
     Raises:
-        ModelError: It cannot be loaded.
+        ModelError: The model cannot be loaded.
     """
     from tamtctl.models.loading import load_encoder
 
@@ -34,16 +34,16 @@ def load_base(ticket: StoredTicket, model: str | None = None) -> Encoder:
 
 
 def recode(ticket: _Ticket, encoding: str, model: str | None = None) -> _Ticket:
-    """Return a ticket in another encoding, with the base model's weights if that takes them.
+    """Return a ticket in another encoding; the base model is loaded if that needs its weights.
 
     Args:
         ticket: The ticket.
         encoding: ``bits``, ``zstd`` or ``delta``.
-        model: Where its base model is, if not where the ticket says.
+        model: Folder or Hub id of the base model, if not where the ticket says.
 
     Raises:
-        ModelError: They are needed and cannot be loaded.
-        TicketError: There is no such encoding, or they are not the weights of the ticket.
+        ModelError: The weights are needed and cannot be loaded.
+        TicketError: There is no such encoding, or the weights are not those of the ticket.
     """
     weights: dict[str, Tensor] | None = None
     if encoding != ticket.encoding and "delta" in (encoding, ticket.encoding):
@@ -52,9 +52,9 @@ def recode(ticket: _Ticket, encoding: str, model: str | None = None) -> _Ticket:
 
 
 def with_masks(ticket: _Ticket) -> _Ticket:
-    """Return a ticket whose masks can be looked at one by one; see `recode`.
+    """Return a ticket not encoded as ``delta``, so that its masks can be read; see `recode`.
 
-    Torch is used only where the base model's weights are not at hand as safetensors.
+    Torch is used only if the base model's weights are not on this machine as safetensors.
     """
     if ticket.encoding != "delta":
         return ticket

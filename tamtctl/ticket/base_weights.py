@@ -1,7 +1,7 @@
-"""The weights that a ticket's masks belong to, read from safetensors without torch.
+"""The weights of a ticket's base model, read from safetensors without torch.
 
-For looking at a ticket it takes only the matrices that it names, one at a time. Each is compared
-with the checksum that the ticket states, so that it does not matter how a checkpoint calls them.
+Only the matrices that the ticket names are read, one at a time. Each is compared with the checksum
+in the ticket, so that a checkpoint may have them under other names.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class UnknownWeightsError(ModelError):
 
 
 class BaseWeights:
-    """The matrices of a ticket's base model, read and verified when they are asked for.
+    """The matrices of a ticket's base model, each read and verified on request.
 
     Args:
-        ticket: Says which model it is, and where.
+        ticket: Names the model.
 
     Raises:
         UnknownWeightsError: The model is not on this machine, or not as safetensors.
@@ -46,14 +46,14 @@ class BaseWeights:
     def __init__(self, ticket: StoredTicket) -> None:
         self.model = ticket.base_model.id
         files = _files_of(ticket)
-        self._file_of: dict[str, tuple[str, Path]] = {}  # last parts of a name → name, file
+        self._file_of: dict[str, tuple[str, Path]] = {}  # end of a name → whole name, file
         for file in files:
             with _opened(self.model, file) as content:
                 for name in sorted(content.keys(), key=len):
                     self._add(name, file)
 
     def _add(self, name: str, file: Path) -> None:
-        """Know a tensor by its name, and by what is left of it without a model's prefix."""
+        """Register a tensor under its name, and under the name without any prefix of it."""
         parts = name.split(".")
         for start in range(max(1, len(parts) - 1)):
             self._file_of.setdefault(".".join(parts[start:]), (name, file))
@@ -62,11 +62,11 @@ class BaseWeights:
         """Return one matrix in float32.
 
         Args:
-            name: As the ticket calls it.
-            entry: What the ticket says of it.
+            name: Its name in the ticket.
+            entry: Its shape and checksum in the ticket.
 
         Raises:
-            UnknownWeightsError: It is not there, or is not the one of the ticket.
+            UnknownWeightsError: The matrix is missing, or has another shape or checksum.
         """
         if name not in self._file_of:
             raise UnknownWeightsError(f"the copy of {self.model} here has no {name}")
@@ -92,7 +92,7 @@ def _opened(model: str, file: Path) -> Iterator[Any]:
 
 
 def _files_of(ticket: StoredTicket) -> list[Path]:
-    """Return the files of a ticket's base model."""
+    """Return the safetensors files of a ticket's base model."""
     absent = f"it takes the weights of {ticket.base_model.id}, which are not on this machine"
     try:
         name, revision = ticket.find_base()

@@ -1,7 +1,7 @@
-"""What tamtctl keeps besides its runs, how large that is, and clearing it.
+"""What tamtctl keeps besides its runs: its caches, their sizes, and clearing them.
 
-Whatever is cleared is made or fetched again when it is needed. Nothing is cleared while any process
-works with it, and no link is followed.
+What is cleared is made or fetched again when it is needed. Nothing is cleared while a process works
+with it, and links are not followed.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tamtctl.foundations.untrusted import reason
 from tamtctl.ticket.format.metadata import TICKET_FILES
 from tamtctl.ticket.hub.cache import pulled_tickets
 
-PULLED = "tickets"  # those of the Hub, which are in its own cache
+PULLED = "tickets"  # tickets from the Hub, which are in its own cache
 _IN_A_TICKETS_REPOSITORY = {*TICKET_FILES, ".gitattributes"}
 
 
 @dataclass(frozen=True)
 class Cached:
-    """One kind of things that are kept.
+    """One cache.
 
     Attributes:
-        name: What it is cleared by.
-        about: What it is.
-        folder: Where it is.
-        files: How many files there are.
-        bytes: Their size.
+        name: Its name, for `clear_cache`.
+        about: A description.
+        folder: Its folder.
+        files: Number of its files.
+        bytes: Size of its files.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Cached:
 
 @dataclass(frozen=True, repr=False)
 class CacheContents(Shown):
-    """What is kept, or was or would be cleared.
+    """The caches that there are, or that were or would be cleared.
 
     Attributes:
-        caches: By kind, also those that are empty.
-        cleared: Whether it was cleared.
-        notes: What was left, and why.
+        caches: The caches, empty ones included.
+        cleared: Whether they were cleared.
+        notes: What was not cleared, and why.
     """
 
     caches: tuple[Cached, ...]
@@ -65,7 +65,7 @@ class CacheContents(Shown):
 
     @property
     def bytes(self) -> int:
-        """The size of all."""
+        """Size of all caches together."""
         return sum(one.bytes for one in self.caches)
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,10 +79,10 @@ class CacheContents(Shown):
 
 
 def cache_contents() -> CacheContents:
-    """Return what is kept besides runs, and how large it is.
+    """Return the caches, and how large they are.
 
     Raises:
-        TamtctlError: There is no home folder, and no other is named.
+        TamtctlError: There is no home folder, and no other folder is configured.
 
     Example:
         >>> [one.name for one in tamtctl.cache_contents().caches][:2]
@@ -92,16 +92,16 @@ def cache_contents() -> CacheContents:
 
 
 def clear_cache(names: str | Sequence[str] = (), *, dry_run: bool = False) -> CacheContents:
-    """Clear what is kept, and return what that was.
+    """Clear caches, and return what they held.
 
     Args:
-        names: One or several kinds of `cache_contents`; by default all but ``tickets``, which only
-            the Hub has.
+        names: One or several names in `cache_contents`; by default all but ``tickets``, as these
+            could only be fetched again.
         dry_run: Only return what would be cleared.
 
     Raises:
-        UsageError: There is no such kind.
-        TamtctlError: A process is at work with it, or something cannot be removed.
+        UsageError: There is no such cache.
+        TamtctlError: A process works with a cache, or something cannot be removed.
 
     Example:
         >>> tamtctl.clear_cache(["statistics", "losses"], dry_run=True).cleared
@@ -142,7 +142,7 @@ def _cached(name: str) -> Cached:
 
 
 def _folders(name: str) -> list[Path]:
-    """Return the folders of a kind, those that are there and no links."""
+    """Return the existing folders of a cache, without links."""
     found = _storages() if name == PULLED else [cache_folder(name)]
     return [
         folder
@@ -165,11 +165,11 @@ def _left(one: Cached) -> Iterator[str]:
 
 
 def _storages() -> list[Path]:
-    """Return the folders of the repositories that pulled tickets are of."""
+    """Return the folders of the repositories from which tickets were pulled."""
     return list(dict.fromkeys(folder.parent.parent for folder in pulled_tickets().values()))
 
 
 def _is_ticket(storage: Path) -> bool:
-    """Whether nothing was fetched of a repository but files of tickets."""
+    """Return whether a repository's folder holds only files of tickets."""
     found = {path.name for path in storage.glob(f"{SNAPSHOTS}/*/*")}
     return found <= _IN_A_TICKETS_REPOSITORY

@@ -1,6 +1,6 @@
-"""The card of a checkpoint that was made of a ticket: whose weights it holds, and their licence.
+"""The card of an exported checkpoint: whose weights it holds, and their licence.
 
-Where the licence of the base model is not known there is no card, since it would say nothing.
+It is written only if the licence of the base model is known.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def write_card(ticket: TicketMetadata, base: str, revision: str | None, folder: 
     """Write the card of a checkpoint, if the licence of its base model is known.
 
     Args:
-        ticket: What was pruned.
-        base: Where the base model is: ``nano``, a folder or a Hub id.
+        ticket: The ticket that was exported.
+        base: The base model: ``nano``, a folder or a Hub id.
         revision: Its commit on the Hub.
-        folder: The checkpoint's.
+        folder: The checkpoint's folder.
     """
     licence = licence_of(base, revision)
     if licence is None:
@@ -44,6 +44,6 @@ def write_card(ticket: TicketMetadata, base: str, revision: str | None, folder: 
 
 
 def copy_card(checkpoint: Path, folder: Path) -> None:
-    """Copy the card of a checkpoint to another form of it, if it says a licence."""
+    """Copy the card of a checkpoint to another folder, if it names a licence."""
     if licence_of(str(checkpoint)) is not None:
         (folder / CARD).write_bytes(read_regular(checkpoint / CARD, MOST_BYTES))

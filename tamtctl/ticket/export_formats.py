@@ -1,4 +1,4 @@
-"""Exporting a ticket or a checkpoint in the format and precision that are asked for.
+"""The function `export`: a ticket or a checkpoint in any format and precision.
 
 Imports nothing heavy, so that a wrong request is refused at once.
 """
@@ -40,33 +40,33 @@ def export(
     trim_vocabulary: str | Sequence[str] | None = None,
     token: str | None = None,
 ) -> ExportResult | OnnxExport:
-    """Write what a ticket leaves of its base model, as other tools load it.
+    """Write the base model with a ticket's zeros, as other tools load it.
 
-    It is what the base model is: a sentence encoder keeps its pooling and all else that
+    It stays the kind of model that it is: a sentence encoder keeps its pooling and all else that
     sentence-transformers reads, a classifier its head. A masked-LM decoder stays dense, as in
     training. The checkpoint is as large as the dense one, and zeros spread over a matrix do not by
-    themselves make it faster. An ONNX graph stands in ``onnx/``, where sentence-transformers looks
-    for it, and was run beside torch after it was written.
+    themselves make it faster; only a ticket of whole neurons makes it smaller. An ONNX graph is in
+    ``onnx/``, where sentence-transformers looks for it, and is compared with torch after writing.
 
     Args:
-        ticket: A folder or the name of a ticket. For ``onnx`` the folder of any checkpoint will do,
-            such as one that was recovered or fine-tuned.
+        ticket: A ticket: its folder, packaged name or Hub id. For ``onnx``, also the folder of any
+            checkpoint, such as a recovered or fine-tuned one.
         output_dir: The checkpoint's folder; new or empty.
-        head: One of `tamtctl.models.heads.HEADS`; what the base model lacks of it is random. None:
-            the one that the base model has whole, or none if it has none.
-        model: Where the ticket's base model is, if not where the ticket says; folder or Hub id.
+        head: One of `tamtctl.models.heads.HEADS`; parameters that the base model lacks are random.
+            None: the head that the base model has complete, or none.
+        model: Folder or Hub id of the ticket's base model, if not where the ticket says.
         trained_head: Use the masked-LM head that was trained with the mask.
-        format: One of `FORMATS`; None: what the base model is.
+        format: One of `FORMATS`; None: that of the base model.
         precision: ``fp32``, or ``int8`` for ``onnx``: the runtime's dynamic quantisation.
-        trim_vocabulary: A corpus, or several, named as for a search: the tokens that nine tenths of
-            it do not use are left out, and what that costs is measured on the last tenth. Single
-            characters stay, so that any text can be read.
+        trim_vocabulary: A corpus, or several, named as for a search. Tokens that nine tenths of it
+            do not use are left out, and what that costs is measured on the last tenth. Tokens
+            of single characters stay, so that any text can be read.
         token: For a private ticket on the Hub.
 
     Raises:
-        UsageError: No such head, format or precision, or packages are missing.
+        UsageError: There is no such head, format or precision, or a package is missing.
         TicketError: The ticket is missing, not valid, or not of this model; its trained head is
-            none of this model; or the folder is not empty.
+            of another model; or the output folder is not empty.
         ModelError: The base model cannot be loaded, its files are damaged, it lacks the masked-LM
             head that is asked for, its vocabulary cannot be trimmed, or it cannot be written in
             this format.
@@ -122,7 +122,7 @@ def export(
 
 
 def is_checkpoint(name: Path | str) -> bool:
-    """Whether a name is the folder of a model, and not of a ticket."""
+    """Return whether a name is the folder of a model, and not of a ticket."""
     folder = expanded(name)
     if not folder.is_dir() or (folder / METADATA_FILE).exists():
         return False
@@ -144,7 +144,7 @@ def _as_graph(
 
 
 def _check_sentence_encoder(ticket: Path, model: Path | str | None) -> None:
-    """Refuse a base model that sentence-transformers would have to guess the use of."""
+    """Refuse a base model without ``modules.json``, for which the library would guess a pooling."""
     from tamtctl.ticket.ticket import Ticket
 
     name, revision = Ticket.load(ticket).find_base(model)

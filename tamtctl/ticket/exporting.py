@@ -1,4 +1,4 @@
-"""From a ticket to a plain checkpoint whose pruned weights are zero, for any other tool."""
+"""Exporting a ticket as a plain checkpoint whose pruned weights are zero."""
 
 from __future__ import annotations
 
@@ -41,32 +41,32 @@ from tamtctl.ticket.ticket import Ticket
 from tamtctl.ticket.trained_weights import put_weights
 from tamtctl.ticket.trimmed_vocabulary import TrimmedVocabulary, trim_vocabulary
 
-# The same weights in other forms are nothing that is left out.
+# Files of weights are not named as left out, as the checkpoint has the weights.
 _WEIGHTS = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".index.json")
 
 
 @dataclass(frozen=True, repr=False)
 class ExportResult(Shown):
-    """What an export wrote.
+    """The result of an export.
 
     Attributes:
         path: The checkpoint's folder.
         model_class: The class of transformers that loads it.
         head: One of `HEADS`.
-        head_reason: Why this one, in a few words.
-        load: A line of Python that loads the folder as what it is.
+        head_reason: A phrase on why it is this head.
+        load: A line of Python that loads the folder.
         modules: The modules of sentence-transformers that it keeps; empty for other models.
         bytes: Size of its files.
-        zeros: Number of pruned weights.
-        weights: Number of weights in the masked matrices.
-        parameters: Number of all weights.
-        new: Parameters that the base model lacks and that are random until they are trained.
-        skipped: Matrices of the ticket that this class does not have.
-        unused: Tensors of the base model that this class does not have.
-        left_out: Files of the base model's folder that are not taken over.
-        notes: What a person should know of the checkpoint, a line each.
-        checked: What it was found to give when it was loaded again.
-        vocabulary: What trimming left of the vocabulary; None if it is whole.
+        zeros: Number of pruned weights in the checkpoint.
+        weights: Number of weights in its masked matrices.
+        parameters: Number of all its weights.
+        new: Names of parameters that the base model lacks and that are random.
+        skipped: Matrices of the ticket that the class lacks.
+        unused: Tensors of the base model that the class lacks.
+        left_out: Files of the base model's folder that were not copied.
+        notes: Notes on the checkpoint, a line each.
+        checked: What was compared after loading it again: its outputs, and embeddings if any.
+        vocabulary: The result of trimming the vocabulary; None if it is whole.
     """
 
     path: Path
@@ -90,7 +90,7 @@ class ExportResult(Shown):
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         values = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
-        if self.vocabulary is None:  # which is told only where it was asked for
+        if self.vocabulary is None:  # a field only where trimming was asked for
             del values["vocabulary"]
         return values | {"path": str(self.path)}
 
@@ -109,29 +109,29 @@ def export(
 ) -> ExportResult:
     """Write a checkpoint of the base model with zeros where the ticket prunes.
 
-    A ticket of whole neurons gives a checkpoint without the pruned ones, which is smaller. In all
-    else it is what the base model is: a sentence encoder keeps its pooling and all else that
+    For a ticket of whole neurons, the pruned ones are cut out and the checkpoint is smaller. For
+    any other ticket it is as large as the dense one, and zeros spread over a matrix do not by
+    themselves make it faster. A sentence encoder keeps its pooling and all else that
     sentence-transformers reads, a classifier its head. A masked-LM decoder stays dense, as in
-    training. Of any other ticket the checkpoint is as large as the dense one, and zeros spread over
-    a matrix do not by themselves make it faster.
+    training.
 
     Args:
-        ticket: A folder or the name of a ticket.
+        ticket: A ticket: its folder, packaged name or Hub id.
         output_dir: The checkpoint's folder; new or empty.
-        head: One of `HEADS`; what the base model lacks of it is random. None: the one that the
-            base model has whole, or none if it has none.
-        model: Where the ticket's base model is, if not where the ticket says; folder or Hub id.
+        head: One of `HEADS`; parameters that the base model lacks are random. None: the head that
+            the base model has complete, or none.
+        model: Folder or Hub id of the ticket's base model, if not where the ticket says.
         trained_head: Use the masked-LM head that was trained with the mask.
-        weights: Name in the base encoder → weight that was trained after pruning and takes the
-            place of the base model's, zero where the ticket prunes.
-        is_plain: Leave out what sentence-transformers reads.
+        weights: Name in the base encoder → weight that was trained after pruning, to be written
+            instead of the base model's; zero where the ticket prunes.
+        is_plain: Leave out the files of sentence-transformers.
         trim_to: A corpus, or several; tokens that it does not use are left out.
         token: For a private ticket on the Hub.
 
     Raises:
-        UsageError: No such head.
+        UsageError: There is no such head.
         TicketError: The ticket is missing, not valid, or not of this model; its trained head or
-            the trained weights are none of this model; or the folder is not empty.
+            the trained weights are of another model; or the output folder is not empty.
         ModelError: The base model cannot be loaded, its files are damaged, it lacks the masked-LM
             head that is asked for, or its vocabulary cannot be trimmed.
         CorpusError: The corpus cannot be read.
@@ -141,12 +141,12 @@ def export(
     loaded = Ticket.load(resolve_ticket(ticket, token=token).path)
     trained = _trained_head(loaded, head) if trained_head else None
     name, revision = loaded.find_base(model)
-    with replacing(output_dir) as new:  # fails now if it is not free
+    with replacing(output_dir) as new:  # raises before any work if it is not free
         base = _load(name, revision, head, trained is not None)
         network = base.network.eval()
         if trained is not None:  # before a tied bias gets a copy of its own
             put_head(trained, head_parameters(network), network)
-        if is_sliced(loaded.pattern) or trim_to:  # masks are needed when weights are others, too
+        if is_sliced(loaded.pattern) or trim_to:  # masks are needed after the weights have changed
             loaded = loaded.encode("bits", maskable_matrices(network))
         applied = loaded.apply(network)
         if weights is not None:
@@ -171,7 +171,7 @@ def export(
             )
             if table in zeros:
                 zeros[table] = int((~loaded.masks[table][list(trimmed.kept)]).sum())
-        # A random pooler is no part of the encoder; a random head is there to be trained.
+        # A random pooler is left out; a random head is written, as it will be trained.
         left_out = base.missing if base.head == NONE else frozenset[str]()
         embeddings = SentencePipeline.known(name, revision) if pipeline.loader else None
         expected = Outputs.of(base.head, network, tokenizer, embeddings)
@@ -225,9 +225,9 @@ def _save(
     state: Mapping[str, Tensor],
     config: PreTrainedConfig,
 ) -> None:
-    """Write the checkpoint, in half precision if the base model is in it and nothing is lost.
+    """Write the checkpoint, in the base model's half precision if that loses nothing.
 
-    Tools load a model in the precision that its configuration says.
+    Tools load a model in the precision that its configuration names.
     """
     half = getattr(config, "dtype", None)
     if half not in (torch.float16, torch.bfloat16):
@@ -235,20 +235,20 @@ def _save(
         return
     alone = {
         _place(t): t.to(half) if t.dtype == torch.float32 else t for t in state.values()
-    }  # what is tied stays one
+    }  # tied tensors stay tied
     halved = {n: alone[_place(t)] for n, t in state.items()}
     if not all(torch.equal(halved[name].to(t.dtype), t) for name, t in state.items()):
-        save_model(network, tokenizer, folder, state)  # a head of its own is in float32
+        save_model(network, tokenizer, folder, state)  # for example a new head, in float32
         return
     save_model(network, tokenizer, folder, halved)
     values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    values["dtype"] = str(half).removeprefix("torch.")  # the model itself was in float32
+    values["dtype"] = str(half).removeprefix("torch.")  # as the loaded model is in float32
     text = json.dumps(values, indent=2, sort_keys=True)
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def _place(tensor: Tensor) -> tuple[int, torch.Size]:
-    """Return what only tensors that share their memory have in common."""
+    """Return a key that is equal only for tensors that share memory."""
     return tensor.data_ptr(), tensor.shape
 
 
@@ -261,7 +261,7 @@ def _trained_head(ticket: Ticket, head: str | None) -> Mapping[str, Tensor]:
 
 
 def _loading(path: Path, pipeline: PipelineFiles, base: HeadedModel) -> str:
-    """Return the call by which a user gets the model as what it is."""
+    """Return a line of Python that loads the folder with the right class."""
     if pipeline.loader:
         return f"{pipeline.loader}({str(path)!r})"
     is_own = base.head == "sequence-classification" and not base.missing
@@ -271,11 +271,11 @@ def _loading(path: Path, pipeline: PipelineFiles, base: HeadedModel) -> str:
 
 
 def _left_out(name: str, written: set[str]) -> tuple[str, ...]:
-    """Return what a base model's folder has at its top that the checkpoint does not have."""
+    """Return the entries of a base model's folder that the checkpoint lacks, without weights."""
     folder = ModelFiles.of(name).folder
     if folder is None or name == "nano":
         return ()
-    encoder = model_folder(name)  # which older models of sentence-transformers have further down
+    encoder = model_folder(name)  # a subfolder in older models of sentence-transformers
     kept = {Path(file).parts[0] for file in written} | {"" if encoder is None else encoder.name}
     others = (file.name for file in folder.iterdir() if file.name not in kept)
     return tuple(sorted(n for n in others if not n.startswith(".") and not n.endswith(_WEIGHTS)))

@@ -1,8 +1,8 @@
 """Where a ticket's masks differ from the magnitude masks: its *flips*, by matrix.
 
-Every trained mask starts near the magnitude mask and leaves most of it as it was, so that the flips
-are what a search has found. A ticket stored as ``delta`` consists of them; of the others it takes
-the pre-trained weights.
+A trained mask starts near the magnitude mask and keeps most of it, so the flips are what a search
+has found. A ticket stored as ``delta`` consists of its flips; for other encodings, finding them
+needs the pre-trained weights.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tamtctl.ticket.ticket import Ticket
 
 @dataclass(frozen=True)
 class Flips:
-    """How much of a ticket's masks differs from the magnitude masks that keep as many weights.
+    """The number of flips: positions in which masks differ from equally sparse magnitude masks.
 
     Attributes:
-        counts: Name → differing positions; empty if they are not known.
-        sizes: Name → weights of every matrix that is counted.
-        chance: Share that would differ if the masks had nothing to do with the weights.
-        unknown: Why they are not known, if so.
+        counts: Name → number of flips; empty if they are not known.
+        sizes: Name → number of weights of every masked matrix.
+        chance: Share of flips that masks independent of the weights would have.
+        unknown: Why the flips are not known; None if they are.
     """
 
     counts: Mapping[str, int]
@@ -45,7 +45,7 @@ class Flips:
 
     @property
     def layers(self) -> dict[str, float]:
-        """Return layer → share of its weights that differ; ``-`` is what is outside the layers."""
+        """Return layer → share of its weights that differ; ``-`` stands for outside the layers."""
         return in_order(self._by(layer_of))
 
     @property
@@ -72,12 +72,12 @@ class Flips:
 
 
 def flips_of(ticket: Ticket) -> Flips:
-    """Count what differs, from the ticket alone or with its base model's weights on this machine.
+    """Count the flips, from the ticket alone or with its base model's weights on this machine.
 
     Neither torch nor the network is used.
     """
     sizes = {name: entry.numel for name, entry in ticket.parameters.items()}
-    # Both keep k of n weights. By chance, the other prunes (1 - k/n) of those that one keeps.
+    # Both masks keep k of n weights. By chance, one prunes a share 1 - k/n of the other's k.
     chance = sum(2 * e.kept * (1 - e.kept / e.numel) for e in ticket.parameters.values())
     chance /= ticket.total
     if ticket.encoding == "delta":
@@ -101,12 +101,11 @@ def _differing(ticket: Ticket, name: str, weight: NDArray[np.float32]) -> Mask:
 
 @dataclass(frozen=True)
 class SharedFlips:
-    """How alike the flips of two tickets are, on average over the matrices that both flip in.
+    """How alike the flips of two tickets are, averaged over the matrices with any flip.
 
     Attributes:
         jaccard: Positions that both flip, as a share of those that either flips.
-        chance: The Jaccard similarity that as many flips have where chance spreads them over the
-            matrices.
+        chance: The Jaccard similarity of as many flips at random positions of the matrices.
     """
 
     jaccard: float
@@ -149,7 +148,7 @@ def shared_flips(tickets: Sequence[Ticket]) -> dict[tuple[int, int], SharedFlips
 def _alike(
     flips: Mapping[int, tuple[str, Mask]],
 ) -> Iterator[tuple[tuple[int, int], tuple[float, float]]]:
-    """Yield two tickets, and how alike their flips in one matrix are, beside chance."""
+    """Yield two tickets, and the similarity of their flips in one matrix with that by chance."""
     for a, b in itertools.combinations(flips, 2):
         (weight_a, flips_a), (weight_b, flips_b) = flips[a], flips[b]
         if weight_a != weight_b:

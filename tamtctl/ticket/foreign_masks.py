@@ -1,7 +1,7 @@
-"""The masks in files of other programs, under the names that the encoder gives its matrices.
+"""Finding masks in files of other programs, under the encoder's own names of its matrices.
 
-Read are masks by themselves, weights pruned by ``torch.nn.utils.prune``, and weights that are zero
-where the base model's are not.
+The files may hold masks alone, weights pruned by ``torch.nn.utils.prune``, or weights that are zero
+where those of the base model are not.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tamtctl.foundations.untrusted import show
 from tamtctl.models.encoder import Encoder
 
 _MASK, _WEIGHT, _ORIGINAL = ".weight_mask", ".weight", ".weight_orig"
-_ALIKE = 0.5  # cosine of kept weights and the model's; of two models it is 0, of one above 0.9
+_ALIKE = 0.5  # cosine of kept weights and the model's: near 0 for another model, near 1 for its own
 
-# The kinds of content, as they are told to the user.
+# The kinds of content, as messages call them.
 MASKS, PRUNED, ZEROS = "masks", "torch.nn.utils.prune", "zeros of a checkpoint"
 
 
@@ -29,11 +29,11 @@ class ForeignMasks:
 
     Attributes:
         masks: Name of the matrix → boolean mask; True keeps.
-        kind: What was read: masks, a pruned checkpoint, or the zeros of one.
-        prefix: What the names of the matrices begin with in the source.
+        kind: The kind of content: ``MASKS``, ``PRUNED`` or ``ZEROS``.
+        prefix: The first part of the encoder's parameter names in the source.
         other_prefixes: Prefixes of further encoders in the source.
         ignored: How many tensors of the source belong to no maskable matrix.
-        remark: A doubt whether the source is made of this model; None if there is none.
+        remark: A doubt that the source was made from this model; None if there is none.
     """
 
     masks: dict[str, Tensor]
@@ -52,11 +52,11 @@ def find_masks(
     Args:
         tensors: Name → tensor of the source.
         encoder: The model that the masks belong to.
-        source: What the source is called, for messages.
-        prefix: What the names of the encoder's tensors begin with; None: as they do.
+        source: The name of the source, for messages.
+        prefix: The first part of the encoder's parameter names; None: it is found.
 
     Raises:
-        UsageError: It is not known which of several encoders is meant.
+        UsageError: The source holds several encoders, and the prefix does not choose one.
         TicketError: The source holds no masks for this model.
     """
     weights = encoder.weights
@@ -87,7 +87,7 @@ def find_masks(
     elif odd := next((name for name, mask in found.items() if not _is_binary(mask)), None):
         raise TicketError(f"{source!r}: the mask of {odd} holds more than zeros and ones")
     if kind == ZEROS:
-        # Where the base model has a zero of its own, as in the row of padding, none was pruned.
+        # Zeros that the base model has, too, as in the row of padding, were not pruned.
         masks = {n: (t != 0) | (weights[n] == 0) for n, t in found.items()}
         masks = {n: mask for n, mask in masks.items() if not bool(mask.all())}
         if not masks:
@@ -113,10 +113,10 @@ def find_masks(
 
 
 def _doubt(kept: Mapping[str, Tensor], masks: Mapping[str, Tensor], encoder: Encoder) -> str | None:
-    """Return a line where the weights that a checkpoint kept are hardly those of the model.
+    """Return a remark if the kept weights of a checkpoint are hardly those of the model, else None.
 
-    Another model of the same size has matrices of the same shapes, and the masks of one mean
-    nothing to the other. What was trained on after pruning is still close to where it began.
+    Another model of the same size has matrices of the same shapes, but masks for one are useless
+    for the other. Weights that were trained after pruning are still close to the original ones.
     """
     if not kept:
         return None
@@ -134,9 +134,9 @@ def _doubt(kept: Mapping[str, Tensor], masks: Mapping[str, Tensor], encoder: Enc
 def _copies(
     tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> dict[str, dict[str, Tensor]]:
-    """Return prefix → tensors under the names that the base encoder gives its matrices.
+    """Return prefix → name in the base encoder → tensor.
 
-    A model with a head, or wrapped by some program, calls them so with one prefix for all; a
+    In a model with a head, or wrapped by another program, all names have the same prefix; a file of
     training state may hold several models.
     """
     prefixes = {
@@ -152,13 +152,13 @@ def _copies(
 
 
 def _only(copies: Mapping[str, Mapping[str, Tensor]], source: str) -> str:
-    """Return the prefix of the one encoder there is.
+    """Return the prefix of the only encoder.
 
-    Copies that prune the same are one; what has other matrices than the largest is none, but the
-    pooler of some head.
+    Copies with the same zeros count as one encoder. A copy that shares no matrix with the largest
+    one is no encoder but, for example, the pooler of a head.
 
     Raises:
-        UsageError: There are several that differ.
+        UsageError: Several encoders differ.
     """
     largest = max(copies, key=lambda prefix: len(copies[prefix]))
     rivals = [
@@ -179,7 +179,11 @@ def _only(copies: Mapping[str, Mapping[str, Tensor]], source: str) -> str:
 
 
 def _named(copies: Mapping[str, object], wanted: str, source: str) -> str:
-    """Return the prefix that a user names, with or without its last dot or its later parts."""
+    """Return the prefix that a user names, also if its last dot or its last parts are missing.
+
+    Raises:
+        UsageError: No prefix or several prefixes fit.
+    """
     exact = [prefix for prefix in copies if prefix.removesuffix(".") == wanted.removesuffix(".")]
     begun = [p for p in copies if wanted and p.startswith(wanted.removesuffix(".") + ".")]
     if len(found := exact or begun) != 1:

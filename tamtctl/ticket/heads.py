@@ -1,8 +1,8 @@
-"""The masked-LM head that a ticket may hold, and whether it belongs to its model.
+"""The masked-LM head that a ticket may hold, and the check that it fits a model.
 
-A head is what a ``…ForMaskedLM`` has beside the encoder, without the decoder's matrix, which stays
-the pre-trained one: a transform and biases. A ticket may come from anybody, so that nothing is
-copied into a model before `fitting_head` has found the very names and shapes of its own head.
+A head is what a ``…ForMaskedLM`` has beside the encoder: a transform and biases, without the matrix
+of the decoder, which stays the pre-trained one. A ticket may come from anybody, so nothing is
+copied into a model before `fitting_head` has compared names and shapes with those of its own head.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 def head_parameters(model: Any) -> dict[str, nn.Parameter]:
     """Return name → parameter of a model's masked-LM head, each shared one once.
 
-    The decoder's matrix is none of them, whether it is tied to the word embeddings or not.
+    The matrix of the decoder is left out, whether it is tied to the word embeddings or not.
     """
     encoder = {id(p) for p in model.base_model.parameters()}
     decoder = model.get_output_embeddings()
@@ -36,15 +36,15 @@ def head_parameters(model: Any) -> dict[str, nn.Parameter]:
 def fitting_head(
     head: Mapping[str, Tensor], own: Mapping[str, nn.Parameter], model: object
 ) -> dict[str, Tensor]:
-    """Return a ticket's head once it is known to be a whole one of a model's class.
+    """Return a ticket's head, name → tensor, after checking that it fits a model.
 
     Args:
-        head: The ticket's.
-        own: The model's; see `head_parameters`.
-        model: Whose class is named if it does not fit.
+        head: The head of the ticket.
+        own: The head of the model; see `head_parameters`.
+        model: The model, whose class an error names.
 
     Raises:
-        TicketError: A name or a shape is not the model's.
+        TicketError: A name or a shape differs from those of the model.
     """
     kind = type(model).__name__
     check_numbers(raw_head(head))
@@ -76,13 +76,13 @@ def put_head(head: Mapping[str, Tensor], own: Mapping[str, nn.Parameter], model:
 
 
 def raw_head(tensors: Mapping[str, Tensor]) -> dict[str, RawTensor]:
-    """Return a head's tensors as its file would hold them, to be checked as those of strangers."""
+    """Return a head's tensors as its file would hold them, for the checks that readers make."""
     return {name: _raw(tensor.detach().cpu().contiguous()) for name, tensor in tensors.items()}
 
 
 def _raw(tensor: Tensor) -> RawTensor:
     dtype = _NAMES.get(tensor.dtype)
-    if dtype is None:  # no head is made of such, and its values are not looked at
+    if dtype is None:  # no dtype of a head; it is refused without its values
         return RawTensor(str(tensor.dtype), tuple(tensor.shape), bytearray())
     content = tensor.reshape(-1).view(torch.uint8).numpy()
     return RawTensor(dtype, tuple(tensor.shape), content.data)

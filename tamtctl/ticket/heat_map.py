@@ -1,4 +1,4 @@
-"""The figure of `tamtctl inspect`: layer by matrix, one panel per ticket and comparison."""
+"""The figure of `tamtctl inspect`: heat maps by layer and type of matrix."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ FORMATS = (".png", ".svg")
 def figure(
     tickets: Path | str | Sequence[Path | str], figure: Path | str, *, token: str | None = None
 ) -> Path:
-    """Draw sparsity, flips and, of several tickets, their overlap, by layer and matrix.
+    """Draw the sparsity, flips and overlap of tickets by layer and type of matrix.
 
     Args:
-        tickets: Folder, packaged name or Hub id of one or several.
+        tickets: Folder, packaged name or Hub id of one ticket or several.
         figure: The file to write, which ends in one of `FORMATS`; replaced if it exists.
         token: For private tickets on the Hub.
 
@@ -39,7 +39,7 @@ def figure(
         The file.
 
     Raises:
-        UsageError: The file cannot be written, or is to be of another format.
+        UsageError: The file cannot be written, or its ending is none of `FORMATS`.
         TicketError: A ticket is missing or not valid, or two have no matrix in common.
 
     Example:
@@ -56,7 +56,7 @@ def figure(
 
 
 def check_figure(path: Path) -> None:
-    """Raise an error now if the figure could not be drawn or written at the end.
+    """Check, before any work, that a figure can be written.
 
     Raises:
         UsageError: The name ends in no known format, or its folder does not exist.
@@ -80,14 +80,14 @@ def save_heat_map(
     comparisons: Sequence[Similarity],
     flips: Sequence[Flips] = (),
 ) -> None:
-    """Draw each ticket's sparsity and flips, and the Jaccard similarity of every two, by layer.
+    """Draw each ticket's sparsity and flips, and the Jaccard similarity of every two, as heat maps.
 
     Args:
-        path: Ends in one of `FORMATS`; replaced if it exists.
+        path: The file to write, with one of the endings `FORMATS`; replaced if it exists.
         names: Names of the tickets.
-        tickets: What to draw.
-        comparisons: How alike every two of them are.
-        flips: The flips of each ticket; those that are not known are not drawn.
+        tickets: The tickets.
+        comparisons: The similarities of every two of them.
+        flips: The flips of each ticket; unknown ones are not drawn.
     """
     panels: list[tuple[str, Mapping[str, float], float]] = [
         (f"{name}: sparsity", {n: 1 - e.kept / e.numel for n, e in ticket.parameters.items()}, 1.0)
@@ -109,7 +109,7 @@ def save_heat_map(
 
 
 def _drawn(panels: Sequence[tuple[str, Mapping[str, float], float]]) -> Figure:
-    """Draw panels: a title, what is known by matrix, and what has the last of the colours."""
+    """Draw panels, each from a title, name → value of a matrix, and the end of the colour scale."""
     from matplotlib.figure import Figure
 
     grids = [(title, most, *_grid(values)) for title, values, most in panels]
@@ -129,7 +129,7 @@ def _drawn(panels: Sequence[tuple[str, Mapping[str, float], float]]) -> Figure:
 
 
 def _grid(values: Mapping[str, float]) -> tuple[NDArray[np.float64], list[str], list[str]]:
-    """Return values by layer and type, (layers, types), with NaN where there is no such matrix."""
+    """Return values, (layers, types), NaN without such a matrix, and names of layers and types."""
     places = {name: place_of(name) for name in values}
     layers = sorted(
         {place.layer for place in places.values()}, key=lambda n: -1 if n is None else n

@@ -1,7 +1,7 @@
-"""From masks of other programs to a ticket.
+"""Making tickets of the masks of other programs.
 
-Read are ``mask.pt`` of the paper's code and of BERT-Tickets, checkpoints made with
-``torch.nn.utils.prune``, and any checkpoint that holds zeros where the base model does not.
+Sources are ``mask.pt`` of the paper's code and of BERT-Tickets, checkpoints made with
+``torch.nn.utils.prune``, and any checkpoint with zeros where the base model has none.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from tamtctl.ticket.hub.card import as_published
 from tamtctl.ticket.hub.names import DECLARED
 from tamtctl.ticket.ticket import Ticket
 
-TICKET = "ticket"  # the kind of content where it is none of another program
+TICKET = "ticket"  # the kind of content of a source that is a ticket
 
 
 @dataclass(frozen=True, repr=False)
 class ImportResult(Shown):
-    """What an import made.
+    """The result of an import.
 
     Attributes:
-        ticket: The ticket's folder.
-        kind: What was read: masks, a pruned checkpoint, the zeros of one, or a ticket.
+        ticket: The folder of the new ticket.
+        kind: The kind of content: masks, a pruned checkpoint, the zeros of one, or a ticket.
         sparsity: Share of zeros in the masked matrices.
-        matrices: How many are masked.
+        matrices: Number of masked matrices.
         dense: Maskable matrices of the model that the source does not mask.
         ignored: How many tensors of the source belong to no maskable matrix.
-        prefix: What the names of the matrices begin with in the source.
+        prefix: The first part of the encoder's parameter names in the source.
         other_prefixes: Prefixes of further encoders in the source: copies with the same zeros, or
             those that were not chosen.
-        file: The file in the folder that was read, or the index of several.
-        not_read: Other files in it that look like weights.
-        base_model: What is known of the base model that was declared.
-        remark: A doubt whether the source is made of this model; None if there is none.
-        encoding: How the masks are stored.
+        file: The file of the source folder that was read, or the index of several.
+        not_read: Other files of the folder that look like weights.
+        base_model: A remark on the base model that was declared; None without one.
+        remark: A doubt that the source was made from this model; None if there is none.
+        encoding: The encoding of the masks.
         bytes: Size of the stored masks.
     """
 
@@ -89,21 +89,21 @@ def import_ticket(
     encoding: str = "bits",
     base_model: str | None = None,
 ) -> ImportResult:
-    """Make a ticket of masks that another program made, or of a ticket in another encoding.
+    """Make a ticket of another program's masks, or recode a ticket.
 
     Args:
         source: A ``.pt``, ``.bin`` or ``.safetensors`` file, or a checkpoint's or ticket's folder.
-        output_dir: The ticket's folder; new, empty, or a ticket, which is replaced.
-        model: The pre-trained model that the masks belong to; a ticket knows its own.
-        revision: Its branch, tag or commit on the Hub.
+        output_dir: The folder of the new ticket; new, empty, or a ticket, which is replaced.
+        model: The pre-trained model that the masks belong to; not needed for a ticket.
+        revision: Branch, tag or commit of the model on the Hub.
         method: How the masks were found, for the record.
-        prefix: What the names of the encoder's tensors begin with, where the source holds several.
+        prefix: The first part of the encoder's parameter names, if the source holds several.
         encoding: ``bits``, ``zstd`` or ``delta``.
         base_model: Hub id ``org/name[@revision]`` of the model that the folder ``model`` holds.
 
     Raises:
-        UsageError: The model is needed and not given, or which of several encoders is meant.
-        ModelError: It cannot be loaded.
+        UsageError: The model is missing, or the prefix that chooses one of several encoders is.
+        ModelError: The model cannot be loaded.
         TicketError: The source cannot be read, or holds no masks for this model.
 
     Example:
@@ -162,7 +162,7 @@ def import_ticket(
 def _recoded(
     path: Path, output_dir: Path, encoding: str, model: str | None, base_model: str | None
 ) -> ImportResult:
-    """Make a ticket of a ticket: in another encoding, or of a base model that is now named."""
+    """Make a ticket of a ticket, with another encoding or with a declared base model."""
     ticket = Ticket.load(path)
     declared = None
     if base_model is not None:
@@ -195,7 +195,7 @@ def _result(
 
 
 def _sparsity(masks: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the sparsity that was aimed at, as far as one can tell, and how it is spread."""
+    """Return target sparsity and allocation of masks, guessed from the numbers of kept weights."""
     total = sum(mask.numel() for mask in masks.values())
     measured = 1 - sum(int(mask.sum()) for mask in masks.values()) / total
     aimed = round(measured, 3)

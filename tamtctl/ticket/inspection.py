@@ -1,4 +1,4 @@
-"""Looking into tickets: what one holds, whether it is intact, and how alike several are."""
+"""Inspecting tickets: what one holds, whether it is intact, and how alike several are."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tamtctl.ticket.ticket import Ticket
 
 @dataclass(frozen=True, repr=False)
 class Inspection(Shown):
-    """What is known of one ticket folder.
+    """The result of inspecting one ticket folder.
 
     Attributes:
-        path: Its folder.
-        kind: How its name was found: ``path``, ``packaged`` or ``hub``.
-        checks: What verifying it found.
-        ticket: None if it is not valid.
-        flips: Where its masks differ from the magnitude masks; None if it is not valid.
+        path: The folder.
+        kind: The kind of its name: ``path``, ``packaged`` or ``hub``.
+        checks: The checks that were made.
+        ticket: The ticket; None if it is not valid.
+        flips: The flips of its masks; None if it is not valid.
         bytes: Size of its files.
     """
 
@@ -41,12 +41,12 @@ class Inspection(Shown):
 
     @property
     def is_valid(self) -> bool:
-        """Whether no check failed."""
+        """Whether the ticket is valid: no check failed."""
         return self.ticket is not None
 
     @property
     def problem(self) -> str:
-        """What is wrong with an invalid ticket."""
+        """What is wrong with an invalid ticket, in one line."""
         return next(check.detail for check in self.checks if check.passed is False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Inspection(Shown):
 
 
 def inspect_ticket(name: str, *, token: str | None = None) -> Inspection:
-    """Return what is known of a ticket; a damaged one is described, not refused.
+    """Inspect a ticket; a damaged one is described, not refused.
 
     Args:
         name: Folder, packaged name or Hub id.
@@ -94,11 +94,11 @@ class TicketComparison(Shown):
     """Several tickets side by side.
 
     Attributes:
-        names: As they were asked for.
-        inspections: What is known of each; all are valid.
-        similarities: Those of every two of them.
-        shared_flips: Positions of two tickets in ``names`` → how alike their flips are; without
-            those that are not known.
+        names: The tickets as the user named them.
+        inspections: The inspection of each; all are valid.
+        similarities: The similarity of every two tickets.
+        shared_flips: Indices of two tickets in ``names`` → how alike their flips are, for tickets
+            whose flips are known.
     """
 
     names: list[str]
@@ -113,7 +113,7 @@ class TicketComparison(Shown):
 
     @property
     def flips(self) -> list[Flips]:
-        """Where the masks of each differ from the magnitude masks."""
+        """The flips of each ticket."""
         return [inspection.flips for inspection in self.inspections if inspection.flips]
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def compare_masks(names: Sequence[str], *, token: str | None = None) -> TicketCo
         token: For private tickets on the Hub.
 
     Raises:
-        TicketError: One is missing or not valid, or two have no matrix in common.
+        TicketError: A ticket is missing or not valid, or two have no matrix in common.
         ModelError: A ticket is encoded as ``delta`` and its base model cannot be loaded.
 
     Example:

@@ -1,4 +1,4 @@
-"""A callback that keeps a ticket's zeros for people who train with the Trainer of transformers."""
+"""A callback that keeps a ticket's zeros in the Trainer of transformers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class KeepZeros(TrainerCallback):
     """Applies a ticket when a Trainer is made, and keeps its zeros as long as the model lives.
 
     The model may hold the pre-trained weights, or be a checkpoint to which the ticket was applied
-    before. Resuming, the best model at the end, and `SentenceTransformerTrainer` are fine;
+    before. Resuming, loading the best model at the end, and `SentenceTransformerTrainer` work, too.
     ``tamtctl.kept_zeros(model).release()`` lets the zeros go.
 
     Example:
@@ -29,8 +29,8 @@ class KeepZeros(TrainerCallback):
         """Load the ticket.
 
         Args:
-            ticket: A ticket, or the path, name or Hub id of one; None keeps the zeros that the
-                model holds by itself, as an exported checkpoint does.
+            ticket: A ticket, or its folder, packaged name or Hub id; None: the zeros that the model
+                already holds are kept, as those of an exported checkpoint.
 
         Raises:
             TicketError: There is no such ticket, or it is damaged.
@@ -65,14 +65,14 @@ class KeepZeros(TrainerCallback):
         model: nn.Module | None = None,
         **others: Any,
     ) -> None:
-        """Apply the ticket if that has not happened to this model yet.
+        """Apply the ticket if it was not yet applied to this model.
 
-        That is so where the callback was added to a finished Trainer, and where every training
-        makes a model of its own (``model_init``).
+        This happens if the callback was added to an existing Trainer, or if every training makes a
+        new model (``model_init``).
 
         Raises:
-            TamtctlError: The ticket is not for this model, or there are no zeros; or the Trainer
-                has made an optimiser that would miss parameters of the model.
+            TamtctlError: The ticket is not for this model, or there are no zeros; or the Trainer's
+                optimiser exists already and would miss parameters that were untied.
         """
         if model is None or kept_zeros(model):
             return
@@ -83,13 +83,13 @@ class KeepZeros(TrainerCallback):
             )
 
     def _keep(self, model: nn.Module) -> tuple[str, ...]:
-        """Keep the zeros, unless that is done; return what was untied."""
+        """Keep the zeros if that was not done yet; return the names of untied parameters."""
         if kept_zeros(model):
             return ()
         if self._ticket is None:
             keep_zeros(model)
             return ()
-        # Masks that are a difference to the pre-trained weights are known with these alone.
+        # Delta masks need the pre-trained weights, so they cannot be checked in trained ones.
         if self._ticket.encoding != "delta" and self._ticket.is_applied_to(model):
             self._ticket.keep(model)
             return ()

@@ -1,15 +1,15 @@
-"""Pruned weights stay zero, whatever loop and whatever optimiser train the model.
+"""Keeping pruned weights at zero, in any training loop and with any optimiser.
 
-`KeptZeros` hangs on a model's encoder by hooks, and changes neither its parameters nor its class:
+`KeptZeros` uses hooks on a model's encoder, and changes neither its parameters nor its class:
 
-- a pruned weight has no gradient, so that it counts in no norm, no moment and no scaling;
-- after the step of any `torch.optim.Optimizer` what it wrote into pruned weights is gone, also of
-  one that mixes the gradients of a matrix (Muon) or goes on with moments of before;
-- before a forward pass and before a state dict is taken, and after one is loaded, it looks again,
-  whoever wrote into the weights or put other parameters in their place.
+- the gradients of pruned weights are set to zero, so that they count in no norm or moment;
+- after the step of any `torch.optim.Optimizer`, pruned weights are set to zero again, for
+  optimisers that mix the gradients of a matrix (Muon) or have moments from before;
+- before a forward pass, before a state dict is taken and after one is loaded, they are set to zero
+  again if anything else has changed or replaced the parameters.
 
-The last of these is also how a copy (`copy.deepcopy`, `torch.save`) keeps its own zeros. Keys and
-files of a state dict are those of the plain model.
+By the last of these, a copy (`copy.deepcopy`, `torch.save`) keeps its own zeros, too. A state dict
+has the keys of the plain model.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from tamtctl.ticket.stencils import Bound, Stencil
 
 
 class KeptZeros:
-    """The pruned weights of a model, which stay zero until they are let go.
+    """The pruned weights of a model, which stay zero until `release`.
 
-    Made by `Ticket.apply` with ``keep=True``, `Ticket.keep` and `keep_zeros`; `kept_zeros` returns
+    `Ticket.apply` with ``keep=True``, `Ticket.keep` and `keep_zeros` make it; `kept_zeros` returns
     that of a model.
 
     Attributes:
-        is_kept: False once they are let go.
+        is_kept: Whether the zeros are kept; False after `release`.
 
     Example:
         >>> kept = tamtctl.kept_zeros(model)  # to which a ticket was applied with keep=True
@@ -46,7 +46,7 @@ class KeptZeros:
     """
 
     def __init__(self, encoder: nn.Module, masks: Mapping[str, Tensor]) -> None:
-        """Keep zeros where masks prune, and set what is there to zero.
+        """Set pruned weights to zero, and keep them there.
 
         Args:
             encoder: The base encoder.
@@ -66,19 +66,19 @@ class KeptZeros:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The matrices, by their names in the base encoder."""
+        """Names of the matrices in the base encoder."""
         return tuple(self._stencils)
 
     @property
     def zeros(self) -> int:
-        """How many weights are pruned."""
+        """Number of pruned weights."""
         return sum(stencil.pruned for stencil in self._stencils.values())
 
     def lost(self) -> tuple[str, ...]:
         """Return the matrices in which a pruned weight is not zero at this moment.
 
-        An optimiser that is no `torch.optim.Optimizer` can leave some after its step; they are
-        zero again at the next forward pass, and in every state dict.
+        An optimiser that is no `torch.optim.Optimizer` can leave some after its step. They are set
+        to zero at the next forward pass, and before a state dict is taken.
         """
         return tuple(
             name
@@ -87,7 +87,7 @@ class KeptZeros:
         )
 
     def has_masks(self, masks: Mapping[str, Tensor]) -> bool:
-        """Whether these are the masks whose zeros are kept."""
+        """Return whether the zeros of these very masks are kept."""
         return masks.keys() == self._stencils.keys() and all(
             self._stencils[name].equals(mask) for name, mask in masks.items()
         )
@@ -112,7 +112,7 @@ class KeptZeros:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy takes over: it finds its own parameters."""
+        """Return the state without the bound parameters; a copy binds its own."""
         return self.__dict__ | {"_bound": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -121,12 +121,12 @@ class KeptZeros:
             _watch_optimizers(self)
 
     def _before_forward(self, encoder: nn.Module, inputs: object) -> None:
-        if torch.compiler.is_compiling() or torch._C._get_tracing_state():  # no part of the graph
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state():  # not in a graph
             return
-        if getattr(encoder, "_is_replica", False):  # of DataParallel, made of the model each time
+        if getattr(encoder, "_is_replica", False):  # DataParallel's, made anew each time
             return
-        # What writes past autograd (`.data`) leaves no trace; in training it is always looked for,
-        # and when training has ended, as an average of the weights may have come in.
+        # A write past autograd (`.data`) cannot be detected. So weights are always set during
+        # training, and once after it, as averaged weights may have been copied in.
         has_gradients = torch.is_grad_enabled()
         self._restore_all(encoder, only_changed=not (has_gradients or self._had_gradients))
         self._had_gradients = has_gradients
@@ -138,7 +138,7 @@ class KeptZeros:
         self._restore_all(encoder)
 
     def _after_step(self, held: set[int]) -> None:
-        """Restore after an optimiser's step.
+        """Set pruned weights to zero again after an optimiser's step.
 
         Args:
             held: The identities of the optimiser's parameters.
@@ -156,16 +156,16 @@ class KeptZeros:
                 self._restore(name, bound)
 
     def _restore(self, name: str, bound: Bound) -> None:
-        if bound.parameter.shape != self._stencils[name].shape:  # a table got more rows
+        if bound.parameter.shape != self._stencils[name].shape:  # embeddings with new rows
             bound.release()
             self._fit(name, bound.parameter)
             bound.follow(self._stencils[name])
         bound.restore(self._stencils[name])
 
     def _follow(self, encoder: nn.Module, name: str) -> Bound | None:
-        """Return the parameter that a name stands for now, with its gradient hook."""
+        """Return the present parameter of a name, with its gradient hook; None without one."""
         bound, found = self._bound.get(name), _attribute(encoder, name)
-        # Anything else stands there for a moment (`torch.func.functional_call`).
+        # Other objects are there only for a moment (`torch.func.functional_call`).
         if isinstance(found, nn.Parameter) and (bound is None or found is not bound.parameter):
             if bound:
                 bound.release()
@@ -176,7 +176,7 @@ class KeptZeros:
         return bound
 
     def _fit(self, name: str, parameter: nn.Parameter) -> None:
-        """Make the stencil fit a new parameter, or refuse that."""
+        """Adapt the stencil to a new parameter, or refuse a parameter that it cannot fit."""
         if type(parameter.data) is not Tensor:
             raise _cannot_keep(name, f"it is a {type(parameter.data).__name__} now")
         if parameter.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
@@ -192,13 +192,13 @@ class KeptZeros:
 def keep_zeros(model: object) -> KeptZeros:
     """Keep the zeros that a sparse model holds now, in the matrices that a ticket could mask.
 
-    For a checkpoint whose ticket is not at hand; what keeps a ticket's zeros is its own `keep`.
+    This is for a checkpoint without its ticket; with the ticket, use `Ticket.keep`.
 
     Args:
         model: As for `Ticket.apply`.
 
     Raises:
-        ModelError: It holds no zeros.
+        ModelError: The model holds no zeros.
         TicketError: It is no transformers model; the message names its class.
 
     Example:
@@ -233,7 +233,7 @@ def kept_zeros(model: object) -> KeptZeros | None:
 
 
 def keep_masked(model: nn.Module, masks: Mapping[str, Tensor]) -> KeptZeros:
-    """Keep zeros where masks prune; those kept before are let go.
+    """Keep zeros where masks prune; zeros that the model kept before are released.
 
     Args:
         model: A transformers model.
@@ -259,11 +259,11 @@ _watching: list[RemovableHandle] = []
 
 def _watch_optimizers(kept: KeptZeros) -> None:
     _KEPT.add(kept)
-    if not _watching:  # one hook for all models of the process
+    if not _watching:  # one hook serves all models of the process
         _watching.append(register_optimizer_step_post_hook(_after_any_step))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled anew for every parameter
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # else compiled anew for every parameter
 def _after_any_step(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
     if _KEPT:
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}

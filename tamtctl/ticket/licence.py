@@ -1,4 +1,4 @@
-"""The licence of a ticket's base model, and what is to be said of it."""
+"""The licence of a ticket's base model, and notes for those who publish a ticket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tamtctl.ticket.stored import StoredTicket
 
 
 def base_licence(ticket: StoredTicket) -> str | None:
-    """Return the licence of a ticket's base model, as far as it is known here."""
+    """Return the licence of a ticket's base model from files on this machine; None if unknown."""
     try:
         name, revision = ticket.find_base()
     except TamtctlError:
@@ -20,7 +20,7 @@ def base_licence(ticket: StoredTicket) -> str | None:
 
 
 def asked_licence(ticket: StoredTicket, token: str | None, endpoint: str | None) -> str | None:
-    """Return the licence of a ticket's base model as the Hub says; None if it says none."""
+    """Return the licence that the Hub states for a ticket's base model; None if it states none."""
     base = ticket.base_model
     if not is_on_hub(ticket):
         return None
@@ -32,12 +32,12 @@ def asked_licence(ticket: StoredTicket, token: str | None, endpoint: str | None)
 
 
 def doubts(ticket: StoredTicket, licence: str | None, card: str) -> list[str]:
-    """Return what to say before a ticket is published whose base model's licence is not known.
+    """Return notes for the publisher of a ticket whose base model's licence is not known.
 
     Args:
         ticket: The ticket.
-        licence: The licence of its base model, if known.
-        card: The text of its card, which may say a licence.
+        licence: The licence of its base model; None if it is not known.
+        card: The text of its card, which may name a licence.
     """
     if licence is not None:
         return []

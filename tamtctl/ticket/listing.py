@@ -1,4 +1,4 @@
-"""Which tickets are at hand: packaged ones, those of the runs, and those pulled from the Hub."""
+"""Listing the tickets at hand: packaged ones, those of runs, and those pulled from the Hub."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ class TicketLine:
     """One ticket of a listing.
 
     Attributes:
-        name: What every command knows it by.
+        name: The name by which every command finds it.
         path: Its folder.
         sparsity: Measured share of zeros.
-        method: How its masks were found.
-        objective: What they were trained for; None if for nothing.
+        method: The method that found its masks.
+        objective: What they were trained for; None without training.
         base_model: Hub id, ``nano``, or the last part of a folder's path.
         bytes: Size of its folder.
         kind: Where it is: ``packaged``, ``run`` or ``hub``.
         created: When it was made, ISO 8601.
-        loss: Its held-out loss, as far as the ticket tells.
+        loss: Its held-out loss; None if the ticket states none.
         unit: The unit of the loss.
-        sparsities: Part of the model → share of its zeros, if not alike in every matrix.
-        pattern: Which weights its masks keep together; None if any.
+        sparsities: ``embeddings`` and ``layers`` → share of zeros; empty if all matrices have the
+            same.
+        pattern: Its pattern; None if it is unstructured.
     """
 
     name: str
@@ -60,11 +61,11 @@ class TicketLine:
 
     @property
     def time(self) -> datetime:
-        """When it was made, in UTC."""
+        """The time when it was made, in UTC."""
         made = datetime.fromisoformat(self.created)
         try:
             return made.astimezone(UTC)
-        except OverflowError:  # within a day of the first or the last one that there is
+        except OverflowError:  # within a day of the first or last possible date
             return made.replace(tzinfo=UTC)
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,10 +78,10 @@ class TicketLine:
 
 @dataclass(frozen=True)
 class DamagedTicket:
-    """A folder that should be a ticket and is none.
+    """A folder that should be a ticket but is not a valid one.
 
     Attributes:
-        name: What it would be known by.
+        name: The name that the ticket would have.
         path: The folder.
         problem: What is wrong, in one line.
     """
@@ -99,8 +100,8 @@ class Listing(Shown):
     """All tickets at hand.
 
     Attributes:
-        tickets: In the order that was asked for.
-        damaged: What is no ticket and should be one, by name.
+        tickets: The tickets, in the order that was asked for.
+        damaged: The damaged tickets, by name.
     """
 
     tickets: list[TicketLine]
@@ -115,15 +116,15 @@ class Listing(Shown):
 
 
 def list_tickets(sort: str = "date") -> Listing:
-    """List the packaged tickets, those of the runs below the working directory, those pulled.
+    """List the packaged tickets, those under ``runs/``, and those pulled from the Hub.
 
-    Their metadata are read and checked, and the sizes of their files; what a mask holds, only
-    `tamtctl.ticket.inspection.inspect_ticket` verifies.
+    Metadata and file sizes are checked, masks are not;
+    `tamtctl.ticket.inspection.inspect_ticket` verifies these, too.
 
     Args:
-        sort: ``date``, the newest first; ``name``; ``loss``, the lowest first, of every model and
-            unit by itself, for others cannot be compared; ``sparsity``, the lowest first; or
-            ``size``, the largest first.
+        sort: ``date``, the newest first; ``name``; ``loss``, the lowest first within each model and
+            unit, as others cannot be compared; ``sparsity``, the lowest first; or ``size``, the
+            largest first.
 
     Raises:
         UsageError: There is no such order.
@@ -141,7 +142,7 @@ def list_tickets(sort: str = "date") -> Listing:
 
 
 def known_tickets() -> list[TicketLine]:
-    """Return the tickets of `list_tickets` that are not damaged, by place and name.
+    """Return the undamaged tickets of `list_tickets`, by kind and name.
 
     Example:
         >>> tamtctl.known_tickets()[0].name

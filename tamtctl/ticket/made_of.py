@@ -1,7 +1,7 @@
-"""What a ticket says of the tickets that it was made of.
+"""The record in a combined ticket of the tickets that it was made of.
 
-The record stands in ``search``, where other tickets have their search. It may be a stranger's: what
-is not as `combine` writes it counts as not said.
+The record is in ``search``, where other tickets have their search. It may be from a stranger: what
+`combine` could not have written is ignored.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Self
 from tamtctl.foundations.public_names import public
 from tamtctl.ticket.format.metadata import TicketMetadata
 
-COMBINED = "combined"  # the method of such a ticket
-TICKETS = "tickets"  # the field of ``search`` that lists what it was made of
+COMBINED = "combined"  # the method of a combined ticket
+TICKETS = "tickets"  # the field of ``search`` with the record
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -24,11 +24,11 @@ class Part:
     """One of the tickets that a ticket was made of.
 
     Attributes:
-        name: What everybody may call it.
+        name: Its name, without private parts of a path.
         masks_sha256: Hex SHA-256 of its masks with one bit per weight; see
             `tamtctl.ticket.stored.StoredTicket.masks_digest`.
-        method: How its masks were found.
-        seed: The seed of its search, if it had one.
+        method: The method that found its masks.
+        seed: The seed of its search; None if it had none.
         sparsity: Its share of zeros.
     """
 
@@ -43,7 +43,7 @@ class Part:
         """Describe a ticket.
 
         Args:
-            name: As it was asked for; of a path, no more than its last part is told.
+            name: The name that the user gave; of a path, only the last part is recorded.
             ticket: The ticket.
             masks_digest: The digest of its masks with one bit per weight.
         """
@@ -58,7 +58,7 @@ class Part:
 
     @classmethod
     def read(cls, value: Any) -> Self | None:
-        """Return the ticket that one entry of a record tells of; None if it tells of none."""
+        """Return the ticket in an entry of a record; None if the entry is not valid."""
         if not isinstance(value, Mapping):
             return None
         name, digest, method = (value.get(key) for key in ("name", "masks_sha256", "method"))
@@ -75,7 +75,7 @@ class MadeOf:
     """How a ticket was made of others.
 
     Attributes:
-        operation: What was made of their votes.
+        operation: The operation on their votes, such as ``majority``.
         sparsity: The sparsity that was asked for; None if the operation alone decided.
         parts: The tickets, in their order.
     """
@@ -86,7 +86,7 @@ class MadeOf:
 
     @classmethod
     def of(cls, ticket: TicketMetadata) -> Self | None:
-        """Return how a ticket was made; None if it was not made of tickets, or does not say."""
+        """Return how a ticket was made of others; None if it was not, or does not record it."""
         operation, listed = ticket.search.get("operation"), ticket.search.get(TICKETS)
         if ticket.method != COMBINED or not isinstance(operation, str):
             return None

@@ -1,4 +1,4 @@
-"""Which parts of an encoder a ticket prunes how much, folded to what there is to see."""
+"""How much a ticket prunes of each part of an encoder: layers and types of matrices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.similarity import grouped, place_of, type_of
 
-OUTSIDE, EMBEDDINGS = "outside", "embeddings"  # of no layer
+OUTSIDE, EMBEDDINGS = "outside", "embeddings"  # labels of parts outside the layers
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Uniform:
     """The sparsity that most matrices of a ticket have, to within one weight.
 
     Attributes:
-        sparsity: What they have.
-        exceptions: Name → sparsity of the others.
+        sparsity: The common sparsity.
+        exceptions: Name → sparsity of the other matrices.
     """
 
     sparsity: float
@@ -26,7 +26,7 @@ class Uniform:
 
     @classmethod
     def of(cls, ticket: TicketMetadata) -> Uniform | None:
-        """Find it; None if fewer than half of the matrices have the same."""
+        """Return the common sparsity; None if fewer than half of the matrices have the same."""
         entries = ticket.parameters
         own = {name: 1 - entry.kept / entry.numel for name, entry in entries.items()}
         values = list(own.values())
@@ -47,8 +47,8 @@ class Part:
     """A part of the encoder.
 
     Attributes:
-        label: What it is called.
-        names: Its matrices.
+        label: Its label in tables.
+        names: Names of its matrices.
     """
 
     label: str
@@ -68,7 +68,7 @@ class Part:
 
 
 def layers(names: Sequence[str], at_most: int) -> list[Part]:
-    """Return the layers, what is outside of them first; of many, several in one part."""
+    """Return what is outside the layers as a part, then the layers in ``at_most`` parts."""
     found = grouped(names, lambda name: place_of(name).layer)
     parts = []
     if outside := found.pop(None, []):
@@ -84,5 +84,5 @@ def layers(names: Sequence[str], at_most: int) -> list[Part]:
 
 
 def types(names: Sequence[str]) -> list[Part]:
-    """Return the types of matrices."""
+    """Return a part for each type of matrix."""
     return [Part(kind, tuple(found)) for kind, found in grouped(names, type_of).items()]

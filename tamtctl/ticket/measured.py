@@ -1,6 +1,6 @@
-"""What a ticket says was measured of it: losses, their unit, and the text that they were taken on.
+"""Reading the measurements that a ticket records: losses, their unit, and the held-out text.
 
-A ticket may be a stranger's: what is no number is left out, and what is missing is not made up.
+A ticket may be from a stranger: what is not a number is left out, and nothing missing is guessed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.foundations.public_names import texts_of
 from tamtctl.ticket.format.metadata import TicketMetadata
 
-# What no measurement comes near.
+# Limits of numbers of entries, of values and of texts, far above any measurement.
 _MOST, _LARGEST, _LONGEST_TEXT = 100, 1e9, 200
 _NAME = re.compile(r"\w[\w .:+/-]{0,63}", re.ASCII)
 _UNIT = re.compile(r"[\w(][\w ()+−/%.-]{0,63}")
 
-# What tickets were measured in that do not say it, as the first versions made them. A closed list:
-# whatever an objective is, a ticket that is made today says its unit.
+# Objective → unit, for tickets of the first versions, which do not record a unit. The list is
+# closed, as later tickets do.
 _UNTOLD = {
     "mlm": "nats per masked token",
     "kd": "1 − cosine",
@@ -34,19 +34,19 @@ _UNTOLD = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Losses of a ticket and of what it was compared with, by mask.
+    """The measurements of a ticket and of the masks that it was compared with.
 
     Attributes:
-        losses: On held-out text.
-        standard_errors: Mask → error of its loss, as far as it is known.
-        check_losses: On text of another domain.
-        unit: The unit of all losses; None if the ticket does not say what they are.
-        text: The held-out text: how much of what.
-        check_text: What the text of another domain is.
-        scores: Task → metric → score.
-        steps: Steps of the training, as far as is known.
-        flips: Share of the mask that training changed, as far as is known.
-        changed: Whether training moved the mask from its start, as far as is known.
+        losses: Mask → loss on held-out text.
+        standard_errors: Mask → standard error of its loss, where it is known.
+        check_losses: Mask → loss on text of another domain.
+        unit: The unit of all losses; None if the ticket does not state it.
+        text: The held-out text and its length, in words; None if not stated.
+        check_text: The text of another domain, in words; None if not stated.
+        scores: Task → metric → value.
+        steps: Steps of the training; None if not known.
+        flips: Share of the mask that training changed; None if not known.
+        changed: Whether training changed the mask; None if not known.
     """
 
     losses: dict[str, float]
@@ -62,7 +62,7 @@ class Measured:
 
     @classmethod
     def of(cls, ticket: TicketMetadata) -> Measured:
-        """Read what was measured of a ticket."""
+        """Read the measurements of a ticket."""
         metrics, search = ticket.metrics, ticket.search
         unit = metrics.get("unit")
         if not (isinstance(unit, str) and _UNIT.fullmatch(unit)):
@@ -96,7 +96,7 @@ def _text(metrics: Mapping[str, Any], search: Mapping[str, Any]) -> str | None:
     if name is None or length is None:
         return name
     sequences, there = _count(metrics.get("sequences")), _count(metrics.get("sequences_there"))
-    if sequences is None:  # of a version that did not write it down
+    if sequences is None:  # a version that did not record it
         return f"sequences of {length} tokens of {name}"
     rows = rows_of(search)
     told = None if UNITS[rows].is_packed else rows
@@ -125,7 +125,7 @@ def _scores(values: Any) -> dict[str, dict[str, float]]:
 
 
 def _named(values: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the members of an object that have a plain name; of too many, the first ones."""
+    """Yield name and value of the members of an object with plain names, at most the first ones."""
     items = values.items() if isinstance(values, Mapping) else ()
     plain = ((name, value) for name, value in items if _NAME.fullmatch(str(name)))
     return itertools.islice(plain, _MOST)

@@ -1,4 +1,4 @@
-"""From a checkpoint to a folder with the same model as an ONNX graph, checked after writing."""
+"""Exporting a checkpoint as an ONNX graph, which is compared with torch after writing."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from tamtctl.models.vocabulary_files import copy_vocabulary
 from tamtctl.ticket.export_card import copy_card
 
 FP32_FILE = "model.onnx"
-_TOLERANCE = 1e-4  # of an output in fp32, as a share of the largest one where that is above 1
+_TOLERANCE = 1e-4  # of an fp32 output, as a share of the largest one if that is above 1
 _LONGEST_TEXT = 128
 
 
 @dataclass(frozen=True, repr=False)
 class OnnxExport(Shown):
-    """What an export to ONNX wrote.
+    """The result of an export to ONNX.
 
     Attributes:
-        path: The folder: configuration, tokenizer, modules of sentence-transformers, and the graph.
-        file: The graph's file, in the folder.
+        path: The folder with configuration, tokenizer, modules of sentence-transformers, and graph.
+        file: The file of the graph, relative to the folder.
         source: The ticket or checkpoint that it was made of.
         model_class: The class of transformers that was written.
         head: The name of its head.
         modules: The modules of sentence-transformers that it keeps; empty for other models.
-        inputs: What the graph takes, each (B, T) in int64.
-        outputs: What it gives.
+        inputs: Names of the graph's inputs, each of shape (B, T) in int64.
+        outputs: Names of its outputs.
         precision: ``fp32`` or ``int8``.
-        quantised: How many products with a matrix of weights are in int8.
+        quantised: How many products with a weight matrix are computed in int8.
         bytes: Size of the folder's files.
         parameters: Number of weights.
-        zeros: How many of those in matrices are zero.
-        largest_difference: The largest difference between the graph's outputs, run by ONNX Runtime,
-            and the model's in torch, as a share of the largest output where that is above 1.
-        relative_difference: Root of the mean squared difference, as a share of the outputs' own.
+        zeros: How many weights of matrices are zero.
+        largest_difference: The largest difference between the outputs of the graph in ONNX Runtime
+            and of the model in torch, as a share of the largest output if that is above 1.
+        relative_difference: Root mean square of the difference, as a share of that of the outputs.
         load: A line of Python that opens the graph.
-        notes: What a person should know of it, a line each.
+        notes: Notes on the export, a line each.
     """
 
     path: Path
@@ -85,20 +85,21 @@ def convert(
     is_quantised: bool = False,
     notes: tuple[str, ...] = (),
 ) -> OnnxExport:
-    """Write a checkpoint as an ONNX graph, where sentence-transformers looks for one.
+    """Write a checkpoint as an ONNX graph, at the place where sentence-transformers looks for it.
 
     Args:
         checkpoint: A folder that transformers loads.
-        output_dir: The new folder; new or empty.
-        source: What it is made of, for the result.
+        output_dir: The folder to write; new or empty.
+        source: The name of its source, for the result.
         is_quantised: Whether weights are stored and multiplied in 8 bits.
-        notes: Lines that are known already.
+        notes: Notes to begin the result's notes with.
 
     Raises:
-        ModelError: It cannot be loaded, or written as a graph, or the graph gives something else.
-        TicketError: The folder is not empty, or cannot be written.
+        ModelError: The checkpoint cannot be loaded or written as a graph, or the graph has other
+            outputs.
+        TicketError: The output folder is not empty, or cannot be written.
     """
-    with replacing(output_dir) as new:  # fails now if it is not free
+    with replacing(output_dir) as new:  # raises before any work if it is not free
         base = HeadedModel.as_it_is(str(checkpoint))
         tokenizer = load_tokenizer(str(checkpoint))
         inputs = TextInputs.of(base.network, tokenizer, usual=_LONGEST_TEXT)

@@ -1,4 +1,4 @@
-"""Masks in memory, one bit per weight: many of them fit, and they are compared as they are."""
+"""Masks in memory with one bit per weight, which are compared without unpacking."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tamtctl.ticket.ticket import Ticket
 
 @dataclass(frozen=True, eq=False)
 class PackedMasks:
-    """The masks of one subnetwork, apart from any ticket.
+    """The masks of one subnetwork, without a ticket.
 
     Attributes:
-        packed: Name → mask as `tamtctl.foundations.masks` packs it, of every masked matrix.
+        packed: Name → packed bits of the mask; see `tamtctl.foundations.masks`.
         shapes: Name → shape of the matrix.
     """
 
@@ -52,12 +52,12 @@ class PackedMasks:
 
     @cached_property
     def kept(self) -> dict[str, int]:
-        """Name → how many weights the mask keeps."""
+        """Name → number of weights that the mask keeps."""
         return {name: count_kept(bits) for name, bits in self.packed.items()}
 
     @cached_property
     def digest(self) -> bytes:
-        """A digest that equal masks have in common."""
+        """A digest of the masks, equal for equal masks."""
         digest = hashlib.sha256()
         for name in sorted(self.packed):
             digest.update(name.encode() + b"\n")
@@ -65,17 +65,17 @@ class PackedMasks:
         return digest.digest()
 
     def unpacked(self, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Return name → boolean mask of some matrices or (None) of all: eight times the memory."""
+        """Return name → boolean mask, of some matrices or all (None), in eight times the memory."""
         return {
             name: torch.from_numpy(unpack(self.packed[name], self.shapes[name]))
             for name in (self.packed if names is None else names)
         }
 
     def differences(self, other: PackedMasks) -> dict[str, float]:
-        """Return the share of weights on which two masks differ, by layer and over ``all``.
+        """Return the share of weights on which two masks differ, for each layer and for ``all``.
 
-        What is outside of the layers is called ``outside``; matrices that only one masks are left
-        out.
+        Matrices outside the layers are under ``outside``; matrices that only one of them masks are
+        left out.
         """
         differing: dict[str, int] = {}
         total: dict[str, int] = {}
@@ -89,7 +89,7 @@ class PackedMasks:
         return {group: differing[group] / total[group] for group in total}
 
     def overlap(self, other: PackedMasks) -> Overlap | None:
-        """Return how alike two masks are on average over the matrices that both mask, if any."""
+        """Return how alike two masks are, averaged over the matrices that both mask, or None."""
         found = [
             overlap_of(
                 self.kept[name],

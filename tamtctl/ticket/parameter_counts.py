@@ -1,4 +1,4 @@
-"""How many parameters a model has, and how many are left of it: what a ticket of a pattern says."""
+"""Numbers of parameters of a model, dense and pruned, which a ticket of a pattern records."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tamtctl.ticket.format.patterns import is_sliced
 if TYPE_CHECKING:
     from torch import nn
 
-_TOLD = "parameters"  # among the metrics of a ticket
+_TOLD = "parameters"  # key among the metrics of a ticket
 _MOST = 2**48
 
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Numbers of parameters of an encoder without any head, its biases and tables included.
+    """Numbers of parameters of an encoder without a head, with all biases and embeddings.
 
     Attributes:
-        total: All of them.
-        layers: Those in its layers; the others are embeddings.
-        kept: Those that no mask prunes.
-        exported: Those in the checkpoint that `tamtctl.export` writes.
+        total: All parameters.
+        layers: Parameters in its layers; the others are embeddings.
+        kept: Parameters that no mask prunes.
+        exported: Parameters in the checkpoint that `tamtctl.export` writes.
     """
 
     total: int
@@ -35,12 +35,12 @@ class ParameterCounts:
 
     @classmethod
     def of(cls, base: nn.Module, shapes: Shapes, keep: Mapping[str, int], pattern: str) -> Self:
-        """Count.
+        """Count the parameters of an encoder.
 
         Args:
-            base: The encoder, dense.
+            base: The dense encoder.
             shapes: Name → shape of every masked matrix.
-            keep: Name → how many weights of each are kept.
+            keep: Name → number of weights that are kept.
             pattern: The sparsity pattern of the masks.
         """
         sizes = {name: parameter.numel() for name, parameter in base.named_parameters()}
@@ -58,7 +58,7 @@ class ParameterCounts:
 
     @classmethod
     def told_by(cls, ticket: TicketMetadata) -> Self | None:
-        """Return what a ticket tells, which may be a stranger's; None if that is nothing."""
+        """Return the numbers that a ticket records; None if it has none, or impossible ones."""
         told = ticket.metrics.get(_TOLD)
         if not isinstance(told, dict):
             return None
@@ -68,11 +68,11 @@ class ParameterCounts:
         return cls(**values)
 
     def to_metrics(self) -> dict[str, Any]:
-        """Return what a ticket has of it among its metrics."""
+        """Return the entry for the metrics of a ticket."""
         return {_TOLD: asdict(self)}
 
     def __str__(self) -> str:
-        """Say all of it in a line."""
+        """Return the numbers in a line."""
         smaller = 1 - self.exported / self.total
         then = f", {smaller:.0%} fewer" if self.exported < self.total else ", as many"
         return (

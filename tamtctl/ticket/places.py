@@ -1,4 +1,4 @@
-"""Where tickets lie on this machine, by their names; imports nothing heavy."""
+"""Folders and names of the tickets on this machine; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from pathlib import Path
 
 from tamtctl.training.run_folder import RUNS, TICKET
 
-METADATA_FILE = "ticket.json"  # what makes a folder a ticket
+METADATA_FILE = "ticket.json"  # a folder with this file is a ticket
 
 
 def shelf() -> Path:
-    """Return the folder of the packaged tickets: inside the package, or beside it in a checkout."""
+    """Return the folder of the packaged tickets: in the package or, in a checkout, beside it."""
     package = Path(__file__).parents[1]
     installed = package / "tickets"
     return installed if installed.is_dir() else package.parent / "tickets"
 
 
 def packaged_tickets() -> dict[str, Path]:
-    """Return name → folder of the tickets that come with tamtctl, by name."""
+    """Return name → folder of the packaged tickets, sorted by name."""
     return {path.parent.name: path.parent for path in sorted(shelf().glob(f"*/{METADATA_FILE}"))}
 
 
 def ticket_names() -> list[str]:
-    """Return what the tickets at hand are called: the packaged ones, and those of the runs."""
+    """Return the names of the packaged tickets and of those under ``runs/``."""
     of_runs = sorted(RUNS.glob(f"*/{TICKET}/{METADATA_FILE}"))
     return [*packaged_tickets(), *(str(path.parent) for path in of_runs)]

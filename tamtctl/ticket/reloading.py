@@ -1,4 +1,4 @@
-"""What a model gives before it is saved, and whether its folder gives the same when loaded."""
+"""Checking that a saved model, loaded again, has the same outputs as before."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tamtctl.models.loading import load_tokenizer, load_with_task_head
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.text_inputs import TextInputs
 
-# Outputs before and after differ by the order of additions at most, as a share of the largest one.
+# Largest difference of outputs, by the order of additions, as a share of the largest output.
 _TOLERANCE = 1e-5
-_LONGEST_TEXT = 128  # tokens, of a model that does not say how many an embedding is made of
+_LONGEST_TEXT = 128  # tokens, if the model does not state its limit
 _TEXTS = ["A list of names.", "the file", "", "Is this what a value of 12.5 is set to, or not?"]
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model gives for a few inputs.
+    """The outputs of a model for a few inputs.
 
     Attributes:
-        outputs: Of its head.
-        embeddings: Of sentences, shape (texts, D), of a model that has them.
+        outputs: The outputs of its head.
+        embeddings: Embeddings of sentences, shape (texts, D); None if the model makes none.
     """
 
     outputs: Tensor
@@ -64,16 +64,16 @@ def check_reloaded(
     expected: Outputs,
     folder: Path,
 ) -> None:
-    """Compare what the masked model gave with what the folder gives when it is loaded.
+    """Compare the outputs of the masked model with those of its folder, loaded again.
 
     Args:
         base: The model that was saved.
         tokenizer: Its tokenizer.
-        expected: What they gave.
-        folder: What was saved.
+        expected: Its outputs before saving.
+        folder: The folder that it was saved to.
 
     Raises:
-        ModelError: They differ.
+        ModelError: The outputs differ.
     """
     network = base.network
     again, missing = load_with_task_head(HEADS[base.head], str(folder))

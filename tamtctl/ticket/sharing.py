@@ -32,15 +32,16 @@ from tamtctl.ticket.stored import StoredTicket
 
 @dataclass(frozen=True, repr=False)
 class PushResult(Shown):
-    """What a push did, or with ``dry_run`` would do.
+    """The result of a push, or with ``dry_run`` what it would do.
 
     Attributes:
         repo: The Hub id.
-        url: Where to look at it: the pull request, or the repository.
-        commit: The commit that holds the ticket now; None in a dry run.
+        url: The address of the pull request or the repository.
+        commit: The commit that holds the ticket; None in a dry run.
         changed: Whether there is a new commit.
-        files: Name → bytes of what belongs to the ticket.
-        notes: What else the user should know.
+        files: Name → size in bytes, of the files of the ticket.
+        dry_run: Whether nothing was sent.
+        notes: Notes for the user, a line each.
     """
 
     repo: str
@@ -74,29 +75,29 @@ def push(
 ) -> PushResult:
     """Publish a ticket on the Hub, with a card; unchanged content makes no commit.
 
-    What is sent names no path of this machine.
+    The files that are sent contain no path of this machine.
 
     Args:
         ticket: A folder or the name of a ticket.
         repo: ``org/name``; the repository is created if it does not exist.
-        private: Create it private. An existing public one is refused.
+        private: Make the new repository private. An existing public one is refused.
         revision: A branch; created if it does not exist. By default ``main``.
-        commit_message: By default one that says what the ticket is.
+        commit_message: Message of the commit; by default it describes the ticket.
         create_pr: Open a pull request instead of changing ``main``.
-        license: As the Hub names licences; by default what the card on the Hub says, else the
-            licence of the base model, if that is known.
-        license_id: The same; what it was called before.
+        license: The Hub's name of a licence; by default that of the card on the Hub, else that of
+            the base model, if it is known.
+        license_id: The earlier name of ``license``.
         encoding: Publish the masks in this encoding; by default in the ticket's own.
         base_model: Hub id ``org/name[@revision]`` of the model that a local folder held.
-        token: By default the one of ``hf auth login`` or ``HF_TOKEN``.
-        dry_run: Return what would be sent; nothing is sent or asked.
-        endpoint: Another Hub; by default ``HF_ENDPOINT``.
+        token: Hub token; by default the one of ``hf auth login`` or ``HF_TOKEN``.
+        dry_run: Return what would be sent; the Hub is not called.
+        endpoint: URL of another Hub; by default ``HF_ENDPOINT``.
 
     Raises:
         TicketError: The ticket is not valid.
-        ModelError: The encoding needs the base model, and it cannot be loaded.
+        ModelError: The encoding needs the base model, which cannot be loaded.
         UsageError: The options contradict each other.
-        HubError: The Hub refuses it or cannot be reached.
+        HubError: The Hub refuses the request or cannot be reached.
 
     Example:
         >>> sent = tamtctl.push("nano-0.7", "my-name/nano-ticket", dry_run=True)
@@ -146,7 +147,7 @@ def push(
     message = commit_message or (
         f"Ticket of {published.base_model.id} at sparsity {loaded.sparsity:.4g}, {loaded.method}"
     )
-    with warnings.catch_warnings(record=True) as warned:  # what the Hub thinks of the card
+    with warnings.catch_warnings(record=True) as warned:  # the Hub's about the card
         warnings.simplefilter("always")
         commit = hub.commit([*additions, *stale], message, info, create_pr=create_pr)
     notes += [" ".join(str(w.message).split()) for w in warned if w.category is UserWarning]
@@ -164,7 +165,7 @@ def push(
 def _files_to_send(
     folder: Path, ticket: StoredTicket, published: StoredTicket, encoding: str | None
 ) -> dict[str, bytes]:
-    """Return name → content of a ticket's files but the card."""
+    """Return name → content of a ticket's files, without the card."""
     if encoding not in (None, ticket.encoding):
         recoded = recode(ticket, encoding)
         return replace(published, encoding=recoded.encoding, stored=recoded.stored).files()
@@ -186,7 +187,7 @@ def _read_card(path: Path) -> str:
 
 
 def _refuse_links(folder: Path) -> None:
-    """Refuse to publish what a link leads to: in a stranger's folder it may be any file of ours."""
+    """Refuse a folder with links: in a stranger's folder they may lead to any private file."""
     for name in TICKET_FILES:
         if leads_out(folder, name):
             raise TicketError(

@@ -1,4 +1,4 @@
-"""Where things are: a ticket by its name, and the model that a ticket is for."""
+"""Finding a ticket by its name, and the base model of a ticket."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tamtctl.ticket.places import METADATA_FILE, packaged_tickets
 
 @dataclass(frozen=True)
 class ResolvedTicket:
-    """Where a ticket that was asked for by name is, and what kind of name it was."""
+    """The folder of a ticket, and the kind of name by which it was found."""
 
     path: Path
     kind: Literal["path", "packaged", "hub"]
 
 
-# As the Hub's: no more than that may be asked for, so that a mistyped path does not go there.
+# The syntax of Hub ids, so that a mistyped path is not looked for on the Hub.
 _HUB_NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 
 
@@ -37,12 +37,12 @@ def resolve_ticket(
 
     Args:
         name: A folder, a packaged name, ``org/name`` or ``org/name@revision``.
-        revision: Branch, tag or commit on the Hub; a local ticket has none.
+        revision: Branch, tag or commit, for a ticket on the Hub.
         token: For a private ticket on the Hub.
 
     Raises:
-        TicketError: It is none of them.
-        HubError: The Hub refuses it or cannot be reached, and it was not fetched before.
+        TicketError: There is no ticket of this name.
+        HubError: The Hub refuses the request or cannot be reached, and no copy is in the cache.
     """
     path = expanded(name)
     if os.path.isdir(path):  # noqa: PTH112, Path.is_dir raises for a name that is too long
@@ -67,10 +67,10 @@ def resolve_ticket(
 
 
 def locate_base(base: BaseModel, places: Places) -> tuple[str, str | None]:
-    """Return name and revision of a ticket's base model, to load it by on this machine.
+    """Return name and revision by which to load a ticket's base model on this machine.
 
     Raises:
-        ModelError: The ticket names a local folder, and that is not there.
+        ModelError: The ticket names a local folder that does not exist here.
     """
     if places.model is not None and exists(expanded(places.model)):
         return places.model, None

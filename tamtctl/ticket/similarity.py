@@ -1,7 +1,7 @@
-"""How alike two tickets are, and where in the encoder a ticket keeps its weights.
+"""The similarity of tickets, and the sparsity of a ticket by layer and type of matrix.
 
 Similarity is computed per matrix and then averaged over the matrices (TAMT, §5.3), so that the word
-embeddings, a fifth of BERT's weights, do not drown the others.
+embeddings, a fifth of BERT's weights, do not dominate.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _LAYER = re.compile(r"(?P<before>\D*?)\.?(?P<layer>\d+)\.(?P<type>.+)\.weight")
 
 @dataclass(frozen=True)
 class Overlap:
-    """How alike two masks are: those of one matrix, or on average over the matrices.
+    """The similarity of two masks of one matrix, or its average over matrices.
 
     Attributes:
         jaccard: Weights that both keep, as a share of those that at least one keeps.
         hamming: Share of the weights that both keep or both prune.
         chance_jaccard: The Jaccard similarity that random masks of the same densities would have.
-        chance_hamming: The Hamming similarity that they would have.
+        chance_hamming: The Hamming similarity that such random masks would have.
     """
 
     jaccard: float
@@ -43,13 +43,13 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Similarity:
-    """How alike two tickets are.
+    """The similarity of two tickets.
 
     Attributes:
         a: Index of one ticket in the list that was compared.
         b: Index of the other.
-        average: Mean over the matrices that both tickets cover.
-        matrices: Name → how alike the two masks of each of these matrices are.
+        average: The mean over the matrices that both tickets mask.
+        matrices: Name → similarity of the two masks, for each of these matrices.
         same_base: Whether both are masks of the same pre-trained weights.
     """
 
@@ -66,11 +66,11 @@ class Similarity:
 
 @dataclass(frozen=True)
 class Place:
-    """Where in the encoder a matrix is.
+    """The place of a matrix in the encoder.
 
     Attributes:
         layer: The number of its layer, from 0; None outside the layers.
-        type: What it is called in its layer, such as ``attention.self.query``.
+        type: Its name within the layer, such as ``attention.self.query``.
     """
 
     layer: int | None
@@ -78,7 +78,7 @@ class Place:
 
 
 def place_of(name: str) -> Place:
-    """Return layer and type of a matrix by its name."""
+    """Return layer and type of the matrix of this name."""
     if match := _LAYER.fullmatch(name):
         return Place(int(match["layer"]), match["type"])
     return Place(None, name.removesuffix(".weight"))
@@ -109,7 +109,7 @@ def _similarity(i: int, j: int, a: Ticket, b: Ticket) -> Similarity:
         )
     matrices = {name: _overlap(a, b, name) for name in common}
     average = averaged(matrices.values())
-    # Not by the fingerprints: those of two tickets that cover different matrices differ.
+    # Fingerprints would not do, as they differ if tickets mask different matrices.
     same_base = all(a.parameters[name].sha256 == b.parameters[name].sha256 for name in common)
     return Similarity(i, j, average, matrices, same_base)
 
@@ -123,19 +123,19 @@ def _overlap(a: Ticket, b: Ticket, name: str) -> Overlap:
 
 
 def averaged(overlaps: Iterable[Overlap]) -> Overlap:
-    """Return the average over the matrices, of which there is at least one."""
+    """Return the average over matrices; there must be at least one."""
     values = np.array([list(asdict(overlap).values()) for overlap in overlaps])  # (m, 4)
     return Overlap(*map(float, values.mean(0)))
 
 
 def overlap_of(kept_a: int, kept_b: int, both: int, numel: int) -> Overlap:
-    """Return how alike two masks of one matrix are.
+    """Return the similarity of two masks of one matrix.
 
     Args:
-        kept_a: How many weights one of them keeps.
-        kept_b: How many the other one keeps.
-        both: How many both keep.
-        numel: How many weights the matrix has.
+        kept_a: Number of weights that one of them keeps.
+        kept_b: Number of weights that the other one keeps.
+        both: Number of weights that both keep.
+        numel: Number of weights of the matrix.
     """
     either = kept_a + kept_b - both
     density_a, density_b = kept_a / numel, kept_b / numel
@@ -154,8 +154,8 @@ class Share:
     """The sparsity of a part of the encoder.
 
     Attributes:
-        total: Its weights.
-        kept: How many of them are not pruned.
+        total: Number of its weights.
+        kept: Number of weights that are not pruned.
     """
 
     total: int
@@ -168,12 +168,12 @@ class Share:
 
 
 def by_layer(ticket: TicketMetadata) -> dict[str, Share]:
-    """Return the sparsity of every layer, and of what is outside the layers as ``-``."""
+    """Return layer → sparsity; ``-`` stands for outside the layers."""
     return in_order(_shares(ticket, layer_of))
 
 
 def by_type(ticket: TicketMetadata) -> dict[str, Share]:
-    """Return the sparsity of every type of matrix."""
+    """Return type of matrix → sparsity."""
     return _shares(ticket, type_of)
 
 
@@ -184,12 +184,12 @@ def layer_of(name: str) -> str:
 
 
 def type_of(name: str) -> str:
-    """Return what a matrix is in its layer."""
+    """Return the name of a matrix within its layer."""
     return place_of(name).type
 
 
 def grouped(names: Iterable[str], key: Callable[[str], _Value]) -> dict[_Value, list[str]]:
-    """Return key → the matrices that have it, in the order in which the keys turn up."""
+    """Return key → names of matrices with this key, with keys in the order of the names."""
     groups: dict[_Value, list[str]] = {}
     for name in names:
         groups.setdefault(key(name), []).append(name)
@@ -197,7 +197,7 @@ def grouped(names: Iterable[str], key: Callable[[str], _Value]) -> dict[_Value, 
 
 
 def in_order(layers: Mapping[str, _Value]) -> dict[str, _Value]:
-    """Return what is known by layer in the order of the layers."""
+    """Return a mapping by layer in the order of the layers."""
     return dict(sorted(layers.items(), key=lambda item: -1 if item[0] == "-" else int(item[0])))
 
 

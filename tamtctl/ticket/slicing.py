@@ -1,8 +1,8 @@
-"""A model without the neurons that a ticket prunes: smaller, and a stock one of transformers.
+"""Cutting pruned neurons out of a model; the result is a smaller, stock model of transformers.
 
-The rows of a pruned neuron go from the first matrix of its feed-forward network, with its bias, and
-its column from the second; the configuration says how many are left. The model computes what the
-masked one does: what a pruned neuron would add is multiplied by zeros.
+A pruned neuron loses its rows in the first matrix of the feed-forward network, its bias, and its
+column in the second matrix. The configuration states how many neurons are left. The outputs are
+those of the masked model, in which the output of a pruned neuron is multiplied by zeros.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from tamtctl.foundations.errors import ModelError
 from tamtctl.models.encoder import base_encoder
 from tamtctl.models.structures import FeedForward, feed_forwards
 
-# What configurations of transformers call the number of feed-forward neurons.
+# Names of the number of feed-forward neurons in configurations of transformers.
 _SIZES = ("intermediate_size", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "d_inner", "d_ff")
 
 
 @dataclass(frozen=True)
 class Sliced:
-    """What slicing left of a model.
+    """The result of slicing a model.
 
     Attributes:
-        size: What the configuration calls the number of neurons of a layer.
-        kept: How many are left.
+        size: The name of the number of neurons a layer in the configuration.
+        kept: How many neurons a layer are left.
         of: How many there were.
     """
 
@@ -39,7 +39,7 @@ class Sliced:
 
     @property
     def note(self) -> str:
-        """One line about it."""
+        """A line on the result."""
         return (
             f"{self.kept:,} of {self.of:,} feed-forward neurons of each layer are left, the pruned "
             f"ones are gone: config.json says {self.size} {self.kept}"
@@ -47,14 +47,14 @@ class Sliced:
 
 
 def slice_neurons(network: PreTrainedModel, masks: Mapping[str, Tensor]) -> Sliced:
-    """Take the pruned neurons out of a model, in place.
+    """Cut the pruned neurons out of a model, in place.
 
     Args:
         network: The model that a ticket of neurons is applied to, with any head.
         masks: Name → the ticket's mask of every matrix.
 
     Raises:
-        ModelError: The configuration cannot say how many neurons are left.
+        ModelError: The configuration cannot express how many neurons are left.
     """
     base = cast(nn.Module, base_encoder(network))
     networks = feed_forwards({name: tuple(base.get_parameter(name).shape) for name in masks})
@@ -76,11 +76,11 @@ def slice_neurons(network: PreTrainedModel, masks: Mapping[str, Tensor]) -> Slic
 
 
 def unsliced(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a sliced model as those of the whole one, with zeros where it was cut.
+    """Return the weights of a sliced model in their original shapes, with zeros for cut neurons.
 
     Args:
         weights: Name in the base encoder → weight of the sliced model.
-        masks: Name → mask, by which it was sliced, of every matrix of a feed-forward network.
+        masks: Name → mask by which the model was sliced, of every feed-forward matrix.
 
     Raises:
         ModelError: The model was not sliced by these masks.
@@ -99,7 +99,7 @@ def unsliced(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict
 
 
 def _spread_out(name: str, weight: Tensor, axis: int, places: Tensor, size: int) -> Tensor:
-    """Return a weight with its rows or columns at their places among zeros."""
+    """Return a weight with its rows (axis 0) or columns (1) at their old places among zeros."""
     if weight.shape[axis] != len(places):
         raise ModelError(
             f"{name} has {weight.shape[axis]:,} of {size:,} neurons, and its ticket keeps "
@@ -111,7 +111,7 @@ def _spread_out(name: str, weight: Tensor, axis: int, places: Tensor, size: int)
 
 
 def _size_in(config: PreTrainedConfig, neurons: set[int]) -> str | None:
-    """Return what a configuration calls the number of neurons, if all layers have as many."""
+    """Return the name of the number of neurons in a configuration, None if it is not clear."""
     values: dict[str, Any] = config.to_dict()
     named = [name for name in _SIZES if {values.get(name)} == neurons]
     return named[0] if len(named) == 1 else None
@@ -119,12 +119,12 @@ def _size_in(config: PreTrainedConfig, neurons: set[int]) -> str | None:
 
 @torch.no_grad()
 def _slice(base: nn.Module, network: FeedForward, places: Tensor) -> None:
-    """Keep some neurons of one feed-forward network.
+    """Keep only some neurons of one feed-forward network.
 
     Args:
         base: The encoder.
-        network: Its matrices.
-        places: Which neurons are kept, shape (kept,).
+        network: The matrices of the feed-forward network.
+        places: Indices of the neurons that are kept, shape (kept,).
     """
     for name, halves in network.firsts.items():
         first = _linear(base, name)

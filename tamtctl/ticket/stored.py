@@ -1,7 +1,7 @@
-"""The masks of a ticket as they are stored, and what can be done with them without a live model.
+"""The masks of a ticket as they are stored, and what can be done with them without a model.
 
-Torch and transformers are imported where a model or a tensor is at hand, so that looking at a
-ticket takes neither.
+Only functions that take a tensor or a model import torch or transformers, so that looking at a
+ticket needs neither.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 class StoredTicket(TicketMetadata):
     """The masks of every maskable matrix of one pre-trained encoder, and their metadata.
 
-    With the encoding ``delta`` the masks are known only together with the base model's weights:
-    `decode` takes them, and so does all that needs a mask.
+    With the encoding ``delta``, the masks are known only together with the base model's weights.
+    Then `decode` the ticket before masks are used.
 
     Attributes:
-        stored: Name → mask as bytes in the ticket's encoding, a numpy array; see
+        stored: Name → mask in the ticket's encoding, uint8 of shape (bytes,); see
             `tamtctl.ticket.format.mask_codec`.
         mlm_head: The masked-LM head that was trained with the mask, name → tensor; None if it is
             not part of the ticket.
-        places: Where on this machine is what the metadata call by names for everybody.
+        places: Local places of the model and texts, for which the metadata have public names.
     """
 
     stored: Mapping[str, Stored] = field(repr=False)
@@ -66,7 +66,7 @@ class StoredTicket(TicketMetadata):
         """Load a ticket folder and verify all of it: shapes, sizes, checksums, spare bits, counts.
 
         Raises:
-            TicketError: It is no ticket, is damaged, or was made by a newer tamtctl.
+            TicketError: The folder is no ticket, is damaged, or has a newer format version.
         """
         reader = TicketReader(Path(folder))
         reader.read()
@@ -75,10 +75,10 @@ class StoredTicket(TicketMetadata):
         return cls(**metadata, stored=reader.stored, mlm_head=reader.mlm_head, places=places)
 
     def with_checked_pattern(self) -> Self:
-        """Return this ticket, whose masks are not ``delta``, after a look at their pattern.
+        """Return this ticket, which must not be encoded as ``delta``, after checking its pattern.
 
         Raises:
-            TicketError: They are of another one than the ticket names.
+            TicketError: The masks do not have the pattern that the ticket names.
         """
         if self.is_of_a_pattern:
             shapes = {name: self.parameters[name].shape for name in self.stored}
@@ -89,7 +89,7 @@ class StoredTicket(TicketMetadata):
         return self
 
     def files(self) -> dict[str, bytes]:
-        """Return name → content of the files of the ticket's folder, all but the card."""
+        """Return name → content of the files of the ticket's folder, without the card."""
         files = {MASK_FILE: safetensors.numpy.save(dict(self.stored))}
         if self.mlm_head is not None:
             from safetensors.torch import save
@@ -98,19 +98,19 @@ class StoredTicket(TicketMetadata):
         return files | {METADATA_FILE: self.to_json(files).encode()}
 
     def find_base(self, model: Path | str | None = None) -> tuple[str, str | None]:
-        """Return name and revision of the base model, to load it by on this machine.
+        """Return name and revision by which to load the base model on this machine.
 
         Args:
-            model: Folder or Hub id that the user gives for it, which is taken at its newest
-                revision; None: the model that the ticket names.
+            model: Folder or Hub id that the user gives for it, at its newest revision; None: the
+                model that the ticket names.
 
         Raises:
-            ModelError: The ticket names a local folder, and that is not there.
+            ModelError: The ticket names a local folder that does not exist here.
         """
         return (str(model), None) if model else locate_base(self.base_model, self.places)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Return the texts of a search, to read them by on this machine.
+        """Return the names by which to read the texts of the search on this machine.
 
         Args:
             name: ``corpus``, ``held_out`` or ``check_corpus``.
@@ -123,20 +123,20 @@ class StoredTicket(TicketMetadata):
         """Return one boolean mask, of the shape of its weight; True keeps.
 
         Raises:
-            TicketError: It is encoded as ``delta``; `decode` the ticket first.
+            TicketError: The ticket is encoded as ``delta``; `decode` it first.
         """
         self._refuse_delta()
         return _tensor(self.decoded(name, None))
 
     def decoded(self, name: str, weight: NDArray[Any] | None = None) -> Mask:
-        """Return one mask as a numpy array, which takes no torch.
+        """Return one mask as a numpy array, without torch.
 
         Args:
             name: Name of the matrix.
-            weight: Its pre-trained weight in float32, which was checked; ``delta`` needs it.
+            weight: Its pre-trained weight in float32, already checked; ``delta`` needs it.
 
         Raises:
-            TicketError: It is damaged.
+            TicketError: The mask is damaged.
         """
         entry = self.parameters[name]
         try:
@@ -155,7 +155,7 @@ class StoredTicket(TicketMetadata):
         """Yield one mask as packed bits, a megabyte at a time; see `tamtctl.foundations.masks`.
 
         Raises:
-            TicketError: It is encoded as ``delta``; `decode` the ticket first.
+            TicketError: The ticket is encoded as ``delta``; `decode` it first.
         """
         self._refuse_delta()
         try:
@@ -167,12 +167,12 @@ class StoredTicket(TicketMetadata):
         """Return this ticket in another encoding.
 
         Args:
-            encoding: ``bits``; ``zstd``; or ``delta``, which becomes ``zstd`` where the difference
-                to the magnitude masks is no smaller than the masks.
-            weights: Name → pre-trained weight of every matrix; to or from ``delta`` needs them.
+            encoding: ``bits``, ``zstd`` or ``delta``. ``delta`` becomes ``zstd`` if the differences
+                from the magnitude masks are no smaller than the masks.
+            weights: Name → pre-trained weight of every matrix; needed to or from ``delta``.
 
         Raises:
-            TicketError: They are needed and missing, or not the ones that the masks belong to.
+            TicketError: The weights are needed and missing, or are not those of the ticket.
         """
         if encoding not in ENCODINGS:
             raise TicketError(f"no encoding {show(encoding)}; there are {', '.join(ENCODINGS)}")
@@ -200,30 +200,30 @@ class StoredTicket(TicketMetadata):
         return found.with_checked_pattern() if self.encoding == "delta" else found
 
     def decode(self, weights: Mapping[str, Tensor]) -> Self:
-        """Return this ticket with one bit per weight, whatever its encoding.
+        """Return this ticket in the encoding ``bits``.
 
         Args:
             weights: Name → pre-trained weight of every matrix.
 
         Raises:
-            TicketError: They are not the weights that the masks belong to; see `check_weights`.
+            TicketError: The weights are not those of the ticket; see `check_weights`.
         """
-        if self.encoding != "delta":  # which checks them itself
+        if self.encoding != "delta":  # `encode` checks the weights of delta masks
             self.check_weights(weights)
         return self.encode("bits", weights)
 
     def full_masks(
         self, weights: Mapping[str, Tensor], *, model: str | None = None, remedy: str | None = None
     ) -> dict[str, Tensor]:
-        """Return a mask for every matrix of a model; those that the ticket does not cover keep all.
+        """Return name → boolean mask for every matrix of a model; uncovered ones are all True.
 
         Args:
             weights: Name → pre-trained weight of every maskable matrix of the model.
-            model: As in `check_weights`, which this does first.
-            remedy: The same.
+            model: The name of the model in an error; see `check_weights`.
+            remedy: The advice in an error; see `check_weights`.
 
         Raises:
-            TicketError: They are not the weights that the masks belong to.
+            TicketError: The weights are not those of the ticket.
         """
         self.check_weights(weights, model=model, remedy=remedy)
         import torch
@@ -238,7 +238,7 @@ class StoredTicket(TicketMetadata):
 
     @property
     def masks_digest(self) -> bytes:
-        """A digest of the masks as they are encoded: that of equal ones with one bit per weight."""
+        """SHA-256 of the encoded masks; it identifies the masks only in the encoding ``bits``."""
         digest = hashlib.sha256()
         for name in sorted(self.stored):
             digest.update(name.encode() + b"\n")
@@ -247,7 +247,7 @@ class StoredTicket(TicketMetadata):
 
     @property
     def stored_bytes(self) -> int:
-        """Size of the masks as they are encoded."""
+        """Size of the encoded masks in bytes."""
         return sum(stored.size for stored in self.stored.values())
 
     def _repacked(self, name: str) -> Stored:
@@ -257,9 +257,10 @@ class StoredTicket(TicketMetadata):
             raise TicketError(f"the mask of {name} is damaged: {defect}") from defect
 
     def masks_over(self, weights: Mapping[str, Tensor]) -> Self:
-        """Return this ticket with the masks of some matrices known, as bits if they were not.
+        """Return this ticket; if it is a ``delta``, with the masks of these matrices as bits.
 
-        All are decoded before a weight changes, so that damage leaves a model untouched.
+        All masks are decoded before any weight changes, so that a damaged ticket leaves a model
+        untouched.
         """
         if self.encoding != "delta":
             return self
@@ -276,20 +277,20 @@ class StoredTicket(TicketMetadata):
     ) -> tuple[str, ...]:
         """Check that a model holds the weights that the masks were found for.
 
-        Looked at are the matrices that the ticket covers, and no others: a ticket of the linear
-        layers alone is at home in any model that holds these.
+        Only the matrices that the ticket covers are compared: a ticket of the linear layers alone
+        fits any model with these.
 
         Args:
             weights: Name → pre-trained weight of every maskable matrix of the model.
-            model: What to call the model in an error.
-            remedy: What to do instead, for an error about other weights.
+            model: The name of the model in an error.
+            remedy: What an error about other weights advises to do.
             checksums: Name → SHA-256 of each weight, if it was computed before.
 
         Returns:
-            The matrices of the ticket that the model does not have: the pooler's, if any.
+            The ticket's matrices that the model lacks; only the pooler's may be among them.
 
         Raises:
-            TicketError: A matrix is missing, has another form, or holds other weights.
+            TicketError: A matrix is missing, has another shape, or holds other weights.
         """
         return check_weights(self, weights, model=model, remedy=remedy, checksums=checksums)
 
@@ -298,23 +299,23 @@ class StoredTicket(TicketMetadata):
     ) -> tuple[str, ...]:
         """Check that a model has the matrices that the ticket covers, in their shapes.
 
-        Args, what is returned, and what is raised are those of `check_weights`.
+        Arguments, result and errors are those of `check_weights`.
         """
         return check_shapes(self, weights, model=model, remedy=remedy)
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
-        """Name → boolean mask; each is unpacked when it is asked for."""
+        """Name → boolean mask; a mask is unpacked when it is accessed."""
         return _Masks(self)
 
     @property
     def base_line(self) -> str:
-        """What the ticket is for, as errors call it."""
+        """The base model of the ticket, as errors name it."""
         return base_line(self)
 
 
 class _Masks(Mapping[str, "Tensor"]):
-    """A ticket's masks, unpacked one at a time: unpacked, a mask takes eight times the memory."""
+    """A ticket's masks, unpacked one at a time, as that takes eight times the memory."""
 
     def __init__(self, ticket: StoredTicket) -> None:
         self._ticket = ticket
@@ -336,7 +337,7 @@ def _tensor(mask: Mask) -> Tensor:
 
 
 def _array(weight: Tensor) -> NDArray[Any]:
-    """Return a weight as the masks are computed from it, in float32 on the CPU."""
+    """Return a weight as a numpy array in float32, from which magnitude masks are computed."""
     import torch
 
     return weight.detach().to("cpu", torch.float32).numpy()

@@ -1,6 +1,6 @@
-"""The texts that a ticket was trained on, as its search names them, and their held-out parts.
+"""The texts of a ticket's search, and their held-out parts.
 
-The record is a stranger's: what is not as a search writes it counts as not said.
+The record may be from a stranger: what a search could not have written is ignored.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from tamtctl.foundations.public_names import public, texts_of
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.ticket import Ticket
 
-_SHORTEST = 8  # tokens of a sequence that a search takes
+_SHORTEST = 8  # tokens of a sequence, at least, in a search
 
 
 @dataclass(frozen=True)
 class TextSource:
-    """Where held-out text comes from.
+    """The source of held-out text.
 
     Attributes:
-        corpus: As in a search; its stable tenth is held out.
-        held_out: Held-out text of its own.
+        corpus: The corpus as in a search; a stable tenth of it is held out.
+        held_out: Held-out text apart from the corpus; empty if there is none.
         text_column: Column of the text.
-        sequence_length: Tokens per sequence; None if not said.
-        rows: What the text is cut into, a name in `tamtctl.data.units.UNITS`.
+        sequence_length: Tokens per sequence; None if it is not stated.
+        rows: The unit of text, a name in `tamtctl.data.units.UNITS`.
     """
 
     corpus: tuple[str, ...] = ()
@@ -36,9 +36,9 @@ class TextSource:
 
     @classmethod
     def of(cls, ticket: Ticket) -> TextSource:
-        """Return the text of a ticket's search; without a corpus if the ticket does not say."""
+        """Return the text of a ticket's search; the corpus is empty if the ticket names none."""
         column = ticket.search.get("text_column")
-        places = {**ticket.search, **ticket.places.texts}  # where they are on this machine
+        places = {**ticket.search, **ticket.places.texts}  # with local places of texts
         return cls(
             corpus=texts_of(places, "corpus"),
             held_out=texts_of(places, "held_out"),
@@ -49,18 +49,18 @@ class TextSource:
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """What is measured on, as it was asked for."""
+        """Names of the files or data sets that are measured on."""
         return self.held_out or self.corpus
 
 
 def sequence_length_of(ticket: TicketMetadata) -> int | None:
-    """Return the tokens per sequence that a ticket was trained on, None if it does not say."""
+    """Return the tokens per sequence of a ticket's search, None if it does not state them."""
     length = ticket.search.get("sequence_length")
     return length if type(length) is int and length >= _SHORTEST else None
 
 
 def labels_of(texts: Sequence[TextSource]) -> dict[TextSource, str]:
-    """Return what a table calls each text: by its files, and by what else tells two apart."""
+    """Return text → label in tables: its files, and what sets it apart from texts of like files."""
     names = {text: " ".join(map(public, text.measured)) for text in texts}
     labels: dict[TextSource, str] = {}
     for text, name in names.items():
@@ -81,11 +81,11 @@ def labels_of(texts: Sequence[TextSource]) -> dict[TextSource, str]:
 
 
 def trained_on(text: TextSource, ticket: TextSource) -> bool:
-    """Whether a ticket may have been trained on what is measured on, by the names of the files.
+    """Return whether a ticket may have been trained on a measured text, by names of files.
 
-    What a search holds out by itself is the same tenth of a corpus everywhere. That is of no help
-    to one ticket where the text is the whole of a file, or where the ticket's search had held-out
-    text of its own and trained on all of its corpus.
+    The tenth of a corpus that a search holds out is the same everywhere, so it is safe. A text is
+    not if it is the whole of a file of the ticket's corpus, or if the ticket's search had held-out
+    text apart and so trained on all of its corpus.
     """
     is_whole = bool(text.held_out) or bool(ticket.held_out)
     return is_whole and bool(set(text.measured) & set(ticket.corpus))

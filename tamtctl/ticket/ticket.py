@@ -1,11 +1,11 @@
-"""A ticket: the binary mask of a pre-trained encoder, with what it is and where it comes from.
+"""The class `Ticket`: the binary mask of a pre-trained encoder, with its metadata.
 
     ticket = Ticket.from_pretrained("nano-0.8")        # a folder or a packaged name
     model = AutoModelForSequenceClassification.from_pretrained(..., dtype=torch.float32)
     ticket.apply(model, keep=True)    # zeroes the pruned weights in place; training keeps them
 
-The folder it is saved in is described in `tamtctl.ticket.format.metadata`. Torch and transformers
-are imported where a model or a tensor is at hand, so that looking at a ticket takes neither.
+`tamtctl.ticket.format.metadata` describes the folder of a ticket. Only functions that take a tensor
+or a model import torch or transformers, so that looking at a ticket needs neither.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class Ticket(StoredTicket):
     """The masks of every maskable matrix of one pre-trained encoder, and their metadata.
 
     Make one with `create`, `load` or `from_pretrained`; `dataclasses.replace` gives a copy with
-    other metrics. With the encoding ``delta`` the masks are known only together with the base
-    model's weights: `apply` takes them from the model, and `decode` takes them as they are. Its
-    attributes are those of `tamtctl.ticket.stored.StoredTicket`.
+    other metrics. With the encoding ``delta``, the masks are known only together with the base
+    model's weights: `apply` takes these from the model, and `decode` as an argument. The attributes
+    are those of `tamtctl.ticket.stored.StoredTicket`.
 
     Example:
         >>> model = AutoModel.from_pretrained(tamtctl.nano_path(), dtype=torch.float32)
@@ -88,29 +88,28 @@ class Ticket(StoredTicket):
     ) -> Self:
         """Make a ticket of boolean masks over pre-trained weights.
 
-        Its metadata name local folders and files by their last part alone; see
+        Of local folders and files, the metadata have only the last part of the path; see
         `tamtctl.foundations.public_names`.
 
         Args:
             weights: Name → pre-trained weight W of every masked matrix.
             masks: Name → boolean mask of the same shape; True keeps.
             base_model_id: Hub id or folder of the checkpoint, or ``nano``.
-            revision: Its Hub commit; None for a folder.
-            model_type: Its architecture in transformers.
+            revision: The Hub commit of the checkpoint; None for a folder.
+            model_type: The name of its architecture in transformers, such as ``bert``.
             target_sparsity: The share of zeros that was asked for.
-            method: How the masks were found.
-            objective: What they were trained for; None if for nothing.
+            method: The method that found the masks.
+            objective: What they were trained for; None without training.
             search: The whole configuration of the search, as plain JSON values.
-            metrics: What was measured, as plain JSON values.
-            mlm_head: The head that was trained along, if it shall be part of the ticket.
+            metrics: The measurements, as plain JSON values.
+            mlm_head: The masked-LM head that was trained with the mask, to be part of the ticket.
             allocation: ``uniform`` if every matrix has the same sparsity, else ``free``.
-            pattern: Which sets of weights the masks keep, a name as in
-                `tamtctl.ticket.format.patterns`.
-            declared: Hub id and revision of the model that a local folder holds.
+            pattern: The sparsity pattern of the masks; see `tamtctl.ticket.format.patterns`.
+            declared: Hub id and revision that the user states for the model in a local folder.
             checksums: Name → SHA-256 of each weight, if it was computed before.
 
         Raises:
-            TicketError: Masks do not fit the weights, are of another pattern, or a value cannot be
+            TicketError: Masks do not fit the weights or lack the pattern, or a value cannot be
                 written as JSON.
         """
         from tamtctl.models.encoder import fingerprint
@@ -139,7 +138,7 @@ class Ticket(StoredTicket):
             mlm_head=None if mlm_head is None else _independent(mlm_head, weights),
             places=Places.of(base_model_id, search),
         )
-        ticket.to_json({})  # raises now, not after hours of search
+        ticket.to_json({})  # raises if a value cannot be written
         ticket.with_checked_pattern()
         return ticket
 
@@ -147,31 +146,32 @@ class Ticket(StoredTicket):
     def from_pretrained(
         cls, name: Path | str, *, revision: str | None = None, token: str | None = None
     ) -> Self:
-        """Load a ticket by the path of its folder, the name of a packaged one, or its Hub id.
+        """Load a ticket by its folder, packaged name or Hub id.
 
         Args:
-            name: Looked for in that order; a Hub id may end in ``@revision``.
+            name: A folder, a packaged name or a Hub id, tried in this order; a Hub id may end in
+                ``@revision``.
             revision: Branch, tag or commit on the Hub.
             token: For a private ticket; by default the one of `hf auth login` or ``HF_TOKEN``.
 
         Raises:
             TicketError: There is no such ticket, or `load` refuses it.
-            HubError: The Hub refuses it or cannot be reached, and it was not fetched before.
+            HubError: The Hub refuses the request or cannot be reached, and no copy is in the cache.
         """
         return cls.load(resolve_ticket(name, revision=revision, token=token).path)
 
     @staticmethod
     def verify(folder: Path | str) -> list[Check]:
-        """Return what verifying a ticket folder found, check by check.
+        """Return the checks of a ticket folder with their results.
 
-        None of them failed if and only if `load` accepts the folder.
+        `load` accepts the folder if and only if no check failed.
         """
         return TicketReader(Path(folder)).checks()
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write the ticket's folder; an existing ticket there is replaced as a whole.
+        """Write the ticket's folder; an existing ticket there is replaced.
 
-        Files in it that are not the format's own are kept.
+        Files of that folder that do not belong to the format are kept.
 
         Raises:
             TicketError: The folder holds something else, or cannot be written.
@@ -188,10 +188,10 @@ class Ticket(StoredTicket):
                 write_to_disk(new / name, content)
 
     def push_to_hub(self, repo: str, **options: Any) -> PushResult:
-        """Publish the ticket on the Hub; the options are those of `tamtctl.push`.
+        """Publish the ticket on the Hub; options, result and errors are those of `tamtctl.push`.
 
         Raises:
-            HubError: The Hub refuses it or cannot be reached.
+            HubError: The Hub refuses the request or cannot be reached.
         """
         from tamtctl.ticket.sharing import push
 
@@ -202,21 +202,21 @@ class Ticket(StoredTicket):
     def apply(self, model: object, *, keep: bool = False) -> Applied:
         """Set the pruned weights of a pre-trained model to zero, in place: W ← W ⊙ m.
 
-        A masked-LM decoder that is tied to the word embeddings gets a dense copy of its own, and
-        ``config.tie_word_embeddings`` becomes False, so that saving and loading the model keeps
-        both (TAMT masks only the look-up); make the optimiser afterwards, so that it trains both.
+        A masked-LM decoder that is tied to the word embeddings gets a dense copy of its own, as
+        TAMT masks only the look-up. ``config.tie_word_embeddings`` becomes False, so that saving
+        and loading keeps both. Make the optimiser afterwards, so that it trains both.
 
         Args:
             model: The bare encoder or one with any head; it may be inside a SentenceTransformer, a
                 CrossEncoder, a pipeline or a module of your own, and wrapped by `torch.compile` or
-                DistributedDataParallel. Of several models inside, it is the one that the ticket is
-                for.
+                DistributedDataParallel. Of several models inside, the one that the ticket is for is
+                taken.
             keep: Keep the zeros while the model is trained, with any optimiser, made before or
                 after this. Without it, the first step of training fills them in.
 
         Raises:
-            TicketError: The model does not hold the weights that the mask was found for, all of
-                them and in float32, or is nothing that a ticket applies to. It is then untouched.
+            TicketError: The model does not hold all weights that the mask was found for, in
+                float32, or is of a kind that a ticket cannot be applied to. It is then untouched.
         """
         from tamtctl.ticket import applying
 
@@ -225,26 +225,26 @@ class Ticket(StoredTicket):
     def keep(self, model: object) -> KeptZeros:
         """Keep the zeros of a model that this ticket was applied to before.
 
-        That is, of a fine-tuned or exported checkpoint, in any precision; for pre-trained weights
-        it is `apply` with ``keep=True``.
+        The model is a fine-tuned or exported checkpoint, in any precision. For pre-trained weights,
+        use `apply` with ``keep=True``.
 
         Args:
             model: As for `apply`.
 
         Raises:
-            TicketError: A pruned weight is not zero, or the model is nothing that a ticket applies
-                to, or the masks are encoded as ``delta``.
+            TicketError: A pruned weight is not zero, the model is of a kind that a ticket cannot be
+                applied to, or the masks are encoded as ``delta``.
         """
         from tamtctl.ticket import applying
 
         return applying.keep(self, model)
 
     def is_applied_to(self, model: object) -> bool:
-        """Whether the pruned weights of a model are zero, as `keep` wants them.
+        """Return whether the pruned weights of a model are zero, as `keep` requires.
 
         Raises:
-            TicketError: The model is nothing that a ticket applies to, or the masks are encoded as
-                ``delta``.
+            TicketError: The model is of a kind that a ticket cannot be applied to, or the masks are
+                encoded as ``delta``.
         """
         from tamtctl.ticket import applying
 
@@ -268,7 +268,7 @@ def _check_masks(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> 
 
 
 def _independent(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy a live model's parameters; none shares memory, which safetensors could not store."""
+    """Return copies of parameters; none shares memory, which safetensors could not store."""
     import torch
 
     from tamtctl.ticket.heads import raw_head
@@ -283,5 +283,5 @@ def _independent(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -
 def _own_version() -> str:
     try:
         return importlib.metadata.version("tamtctl")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+    except importlib.metadata.PackageNotFoundError:  # not installed, but run from a checkout
         return "unknown"

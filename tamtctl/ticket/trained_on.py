@@ -1,4 +1,4 @@
-"""Whether a text was trained on: no ticket is measured on its own training text unawares."""
+"""Which texts a ticket was trained on, so that it is not measured on them by mistake."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ _ALL = "the ticket was trained on this very text"
 
 @dataclass
 class TrainedOn:
-    """What a ticket's search has read, as far as the ticket tells.
+    """Which parts of texts a ticket can be measured on, by what it records of its search.
 
     Attributes:
-        ticket: None if what is measured is no ticket.
-        only_tenth: All texts are measured on their held-out part.
-        remark: What a person should know of the texts that were asked for, once `choose` has
-            seen them.
+        ticket: The ticket; None if a model is measured.
+        only_tenth: Whether only the held-out part of each text is to be measured on.
+        remark: A remark on the texts, set by `choose`; None if there is none.
     """
 
     ticket: Ticket | None
@@ -32,10 +31,10 @@ class TrainedOn:
     remark: str | None = None
 
     def choose(self, sources: Sequence[Source]) -> list[bool]:
-        """Tell which texts can be measured as a whole; of the others, only the held-out part.
+        """Return for each text whether all of it can be measured on, or only the held-out part.
 
-        What a search holds out by itself, its ticket has not seen. Where it was given another text
-        for that, it has seen all of its corpus.
+        A ticket has not seen the tenth that its search held out. A search with held-out text apart
+        was trained on all of its corpus.
         """
         seen = [self._seen(source, sources) for source in sources]
         has_held_out = self.ticket is not None and bool(texts_of(self.ticket.search, "held_out"))
@@ -55,7 +54,7 @@ class TrainedOn:
         ]
 
     def _seen(self, source: Source, sources: Sequence[Source]) -> str | None:
-        """Return why a text counts as trained on, None if it does not."""
+        """Return why a text counts as trained on; None if it does not."""
         if self.ticket is None:
             return None
         digests = self.ticket.metrics.get("trained_on")
@@ -67,7 +66,7 @@ class TrainedOn:
         names = self.ticket.texts("corpus")
         if source.name == PYTHON_DOCS and source.name in names:
             return _SAME
-        if digests is None:  # of a version that kept none: a name without its path is all there is
+        if digests is None:  # an old version, which recorded names only
             names += texts_of(self.ticket.search, "corpus")
             if Path(source.name).name in names:
                 return _NAMESAKE
@@ -77,7 +76,7 @@ class TrainedOn:
 
 
 def _is_below(name: str, corpus: str) -> bool:
-    """Tell whether a text is a corpus of this name, or a file in the folder of this name."""
+    """Return whether a text is the corpus of this name, or a file in the folder of this name."""
     if name == corpus:
         return True
     try:

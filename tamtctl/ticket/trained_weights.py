@@ -1,4 +1,4 @@
-"""Weights that were trained after pruning: they go into a model that holds the same zeros."""
+"""Copying weights that were trained after pruning into a model with the same zeros."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def put_weights(weights: Mapping[str, Tensor], network: PreTrainedModel) -> None
     """Copy trained weights into a model to which a ticket was applied; its zeros must stay.
 
     Args:
-        weights: Name in the base encoder → weight, of any of its parameters. What the model lacks,
-            such as a pooler, is left out.
-        network: With its pruned weights at zero.
+        weights: Name in the base encoder → weight. Parameters that the model lacks, such as a
+            pooler, are left out.
+        network: The model, with its pruned weights at zero.
 
     Raises:
         TicketError: A weight has another shape, or is not zero where the ticket prunes.

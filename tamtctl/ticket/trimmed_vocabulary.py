@@ -1,8 +1,8 @@
-"""An export without the tokens that the user's text does not use.
+"""Trimming the vocabulary of an export to the tokens that a user's text uses.
 
-In a small encoder the embedding is the larger part, and most of its rows are for words that a user
-never reads. Which are used is told by the training part of a corpus; what it costs is measured on
-the held-out part, which the choice has not seen.
+The embedding is the larger part of a small encoder, and most of its rows are for words that a
+user's texts do not have. The training part of a corpus decides which tokens stay; what that costs
+is measured on the held-out part.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from tamtctl.models.encoder import base_encoder
 from tamtctl.models.trimmed_tokenizer import TrimmedTokenizer
 from tamtctl.models.vocabulary_rows import keep_rows
 
-_TOLERANCE = 1e-5  # of outputs, as a share of the largest one where that is above 1
-_CHECKED = 16  # tokens of the text, which are run before and after
+_TOLERANCE = 1e-5  # largest difference of outputs, as a share of the largest one if that is above 1
+_CHECKED = 16  # tokens of the text on which outputs before and after are compared
 
 
 @dataclass(frozen=True)
 class TrimmedVocabulary:
-    """What trimming left of a vocabulary, and what it costs on text that it was not chosen on.
+    """The result of trimming a vocabulary, and what that costs on held-out text.
 
     Attributes:
-        corpus: What tells which tokens are used.
+        corpus: The name of the corpus that decided which tokens stay.
         kept: How many tokens are left.
         of: How many rows the embedding had.
-        measured_on: The text of the next three.
+        measured_on: The name of the text that the following values were measured on.
         unknown_before: Share of unknown tokens with the whole vocabulary.
-        unknown: The same with what is left.
-        more_tokens: By which share a text has more tokens than before.
+        unknown: Share of unknown tokens with the trimmed vocabulary.
+        more_tokens: Growth of the number of tokens, as a share of the number before.
     """
 
     corpus: str
@@ -50,7 +50,7 @@ class TrimmedVocabulary:
 
     @property
     def note(self) -> str:
-        """One line about it."""
+        """A line on the result."""
         return (
             f"{self.kept:,} of {self.of:,} tokens are left, those of {self.corpus} and every "
             f"single character; {self.measured_on} has {self.more_tokens:.1%} more tokens for it, "
@@ -61,20 +61,20 @@ class TrimmedVocabulary:
 def trim_vocabulary(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, corpus: str | Sequence[str]
 ) -> tuple[TrimmedTokenizer, TrimmedVocabulary]:
-    """Leave out the tokens that a corpus does not use, of a model in place.
+    """Trim a model, in place, and its tokenizer to the tokens that a corpus uses.
 
     Args:
         network: The model, with any head.
         tokenizer: Its tokenizer.
-        corpus: Named as for a search. A tenth of its documents, or its held-out split, is measured
-            on alone.
+        corpus: The corpus, named as for a search. A tenth of its documents, or its held-out split,
+            does not decide on tokens but is measured on.
 
     Returns:
-        The new tokenizer, and what a person is told.
+        The new tokenizer, and the result.
 
     Raises:
         CorpusError: The corpus cannot be read.
-        ModelError: The tokenizer or the model cannot be trimmed, or gives other outputs after it.
+        ModelError: The tokenizer or the model cannot be trimmed, or then has other outputs.
     """
     text = load_corpus(corpus, tokenizer)
     trimmed = TrimmedTokenizer.of(tokenizer, np.unique(text.train).tolist())
@@ -83,7 +83,7 @@ def trim_vocabulary(
     before = _outputs(network, ids)
     keep_rows(network, trimmed.kept)
     after = _outputs(network, np.searchsorted(trimmed.kept, ids))
-    if before.shape[-1] != after.shape[-1]:  # a decoder gives a number for each token
+    if before.shape[-1] != after.shape[-1]:  # logits, one for each token of the vocabulary
         before = before[..., list(trimmed.kept)]
     largest = max(1.0, float(before.abs().max()))
     if not torch.allclose(before, after, rtol=0, atol=_TOLERANCE * largest):
@@ -104,7 +104,7 @@ def trim_vocabulary(
 
 
 def _outputs(network: PreTrainedModel, ids: NDArray[np.int64]) -> Tensor:
-    """Return hidden states for tokens, shape (T,), or what a masked-LM head makes of them."""
+    """Return hidden states, or the logits of a masked-LM head, for tokens of shape (T,)."""
     runs = base_encoder(network) if network.get_output_embeddings() is None else network
     with torch.no_grad():
         outputs: Tensor = runs.eval()(input_ids=torch.from_numpy(ids).unsqueeze(0))[0]

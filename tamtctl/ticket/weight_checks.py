@@ -1,6 +1,6 @@
-"""Whether a model holds the weights that a ticket's masks were found for.
+"""Checking that a model holds the weights that a ticket's masks were found for.
 
-Torch is imported where a tensor is at hand, so that looking at a ticket does not take it.
+Torch is imported only by functions that take tensors, so that looking at a ticket does not need it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def check_weights(
     """Check the weights of the matrices that a ticket covers; see `StoredTicket.check_weights`.
 
     Args:
-        ticket: Says which weights they are.
+        ticket: The ticket, which has shapes and checksums of the weights.
         weights: Name → pre-trained weight of every maskable matrix of the model.
-        model: What to call the model in an error.
-        remedy: What to do instead, for an error about other weights.
+        model: The name of the model in an error.
+        remedy: What an error about other weights advises to do.
         checksums: Name → SHA-256 of each weight, if it was computed before.
 
     Raises:
-        TicketError: A matrix is missing, has another form, or holds other weights.
+        TicketError: A matrix is missing, has another shape, or holds other weights.
     """
     from tamtctl.models.encoder import sha256_of_weight
 
@@ -61,7 +61,7 @@ def check_shapes(
     model: str | None = None,
     remedy: str | None = None,
 ) -> tuple[str, ...]:
-    """Check the shapes of the matrices that a ticket covers, with the arguments of the above."""
+    """Check the shapes of the matrices that a ticket covers; see `StoredTicket.check_shapes`."""
     called = _called(model)
     other = f"this ticket is for {base_line(ticket)}" + (f": {remedy}" if remedy else "")
     missing = tuple(name for name in ticket.parameters if name not in weights)
@@ -74,7 +74,7 @@ def check_shapes(
 
 
 def base_line(ticket: TicketMetadata) -> str:
-    """Return what a ticket is for, as errors call it."""
+    """Return the base model of a ticket, as errors name it."""
     base = ticket.base_model
     revision = f" at revision {base.revision}" if base.revision else ""
     return f"{base.id} ({base.model_type}){revision}"
@@ -91,9 +91,9 @@ def _check_precision(weight: Tensor, called: str) -> None:
 
 
 def _is_pooler(name: str) -> bool:
-    """Whether a matrix belongs to the pooler: the only part of an encoder a head class may omit.
+    """Return whether a matrix is of the pooler, the only part of an encoder that a class may lack.
 
-    Every encoder of transformers that has one calls it so.
+    All encoders of transformers that have a pooler use this name for it.
     """
     return name.split(".")[0] == "pooler"
 

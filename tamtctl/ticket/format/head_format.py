@@ -1,6 +1,6 @@
-"""The file of a ticket's masked-LM head: what it may hold, checked as bytes and without torch.
+"""The file of a ticket's masked-LM head, and the checks of its content, without torch.
 
-A ticket may come from anybody: its head is verified whole before torch sees any of it.
+A ticket may come from anybody, so all of its head is verified before torch reads any of it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HEAD_FILE = "mlm_head.safetensors"
-_BF16_EXPONENT = 0x7F80  # all of its bits are set in what is no finite number
+_BF16_EXPONENT = 0x7F80  # all of these bits are set in NaN and infinities
 _NUMBERS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # numpy has no bfloat16
 
 
 class StoredHead(Mapping[str, "Tensor"]):
-    """The head of a ticket that was read: torch is asked for its tensors when they are used.
+    """The head of a loaded ticket; torch makes its tensors when they are used.
 
     Args:
-        content: The bytes of the file, which was checked.
+        content: The bytes of the file, already checked.
         names: Names of its tensors.
     """
 
@@ -48,12 +48,15 @@ class StoredHead(Mapping[str, "Tensor"]):
 
 
 def check_head(tensors: Mapping[str, RawTensor], matrices: Mapping[str, Iterable[int]]) -> None:
-    """Raise Defect unless tensors can be a masked-LM head, as far as the ticket alone tells.
+    """Check that tensors can be a masked-LM head, as far as the ticket alone tells.
 
     Args:
         tensors: Name → tensor.
-        matrices: Name → shape of the matrices that the ticket masks. Neither they nor their
-            neighbours in the encoder may be part of a head.
+        matrices: Name → shape of the matrices that the ticket masks. A head may contain neither
+            these nor parameters beside them in the encoder.
+
+    Raises:
+        Defect: They cannot.
     """
     if not tensors:
         raise Defect(f"{HEAD_FILE} holds no head")
@@ -63,7 +66,7 @@ def check_head(tensors: Mapping[str, RawTensor], matrices: Mapping[str, Iterable
     encoder = {name.split(".")[0] for name in matrices}
     embeddings = {tuple(shape) for name, shape in matrices.items() if "embedding" in name}
     for name, tensor in tensors.items():
-        # A model with a head calls its encoder by one more part: bert.encoder.layer.0 and so on.
+        # A model with a head puts one more part before encoder names: bert.encoder.layer.0.
         parts = name.split(".")
         if parts[0] in encoder or (len(parts) > 2 and parts[1] in encoder):
             raise Defect(f"{HEAD_FILE}: {name} is part of the encoder, not of a head")
@@ -72,7 +75,11 @@ def check_head(tensors: Mapping[str, RawTensor], matrices: Mapping[str, Iterable
 
 
 def check_numbers(tensors: Mapping[str, RawTensor]) -> None:
-    """Raise Defect unless all tensors are made of finite floating-point numbers."""
+    """Check that all tensors hold finite floating-point numbers.
+
+    Raises:
+        Defect: One does not.
+    """
     for name, tensor in tensors.items():
         if not _is_finite(tensor):
             raise Defect(f"{HEAD_FILE}: {name} is not made of finite floating-point numbers")

@@ -1,20 +1,20 @@
-"""How a mask is stored: as bits, as compressed bits, or as what differs from the magnitude mask.
+"""The encodings of a mask: bits, compressed bits, or the difference from the magnitude mask.
 
     bits    one bit per weight, see `tamtctl.foundations.masks`
     zstd    the same bytes in one zstd frame
     delta   the positions that differ from the magnitude mask, as gap bytes in one zstd frame
 
-A trained mask differs in a few per cent of its positions from the *magnitude mask*, which keeps as
-many weights of the matrix as it does: those with the largest |w|. Whoever has the pre-trained
-weights can compute that, so that only the difference needs to be stored.
+The *magnitude mask* of a matrix keeps the weights with the largest |w|, as many as the mask keeps.
+A trained mask differs from it in a few per cent of the positions. With the pre-trained weights the
+magnitude mask can be computed, so that only the difference needs to be stored.
 
-*Gap bytes*: the differing positions in row-major order, ascending, each as the number of equal
-positions since the one before; a gap of 255 or more takes one byte 255 for every 255, and the last
-byte is the rest, below 255.
+*Gap bytes* encode the differing positions in row-major order, ascending. Each is stored as its gap,
+the number of equal positions since the one before. A gap takes one byte 255 for every full 255, and
+a last byte below 255 for the rest.
 
-What is read here may come from anybody: decoding takes no more memory than the mask has weights,
-and checking and comparing take a few megabytes. Time follows the bytes that are stored, too: what
-unpacks to far more than any mask of that size would is refused by `check_contents`.
+The bytes may come from anybody. Decoding takes no more memory than a byte for each weight, and
+checking and comparing take a few megabytes. `check_contents` refuses masks that unpack to far more
+than a mask of their size could, so that time is limited by the stored bytes, too.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ ENCODINGS = ("bits", "zstd", "delta")
 Mask = NDArray[np.bool_]  # of any shape
 Stored = NDArray[np.uint8]  # of one dimension
 
-_LEVEL = 1  # higher ones look for repetitions, which a mask does not have, and come out larger
+_LEVEL = 1  # higher levels look for repetitions, which masks lack, and give larger files
 _CHUNK = 2**20
-_MAX_WINDOW = 2**23  # bytes of memory that a frame may ask its reader for; RFC 8878 recommends it
+_MAX_WINDOW = 2**23  # bytes of memory that a frame may require; the limit that RFC 8878 recommends
 _ESCAPE = 255
 
-# So much may be unpacked whatever is stored, as many bits as the largest encoders have weights; and
-# so many times the stored bytes. A mask without any pattern can hardly be compressed at all.
+# Bytes that may be unpacked in any case, enough for the largest encoders; and further bytes for
+# each stored byte. A mask without regularities can hardly be compressed.
 _UNPACKED_ANYWAY = 2**28
 _UNPACKED_PER_BYTE = 1024
 
 
 def encode_mask(mask: Mask, encoding: str, weight: NDArray[Any] | None = None) -> Stored:
-    """Return a mask as stored.
+    """Return a mask in an encoding, shape (bytes,).
 
     Args:
         mask: The mask, of any shape.
@@ -84,10 +84,10 @@ def decode_mask(
     kept: int,
     weight: NDArray[Any] | None = None,
 ) -> Mask:
-    """Return the mask that `encode_mask` was given; it keeps ``kept`` weights.
+    """Return the mask of this shape that `encode_mask` encoded; it keeps ``kept`` weights.
 
     Raises:
-        Defect: What is stored is damaged, or belongs to other weights.
+        Defect: The bytes are damaged, or belong to other weights.
     """
     numel = int(np.prod(shape, dtype=np.int64))
     if encoding == "bits":
@@ -102,10 +102,13 @@ def decode_mask(
 
 
 def check_stored(stored: Stored, encoding: str, numel: int, kept: int) -> None:
-    """Raise Defect unless what is stored is a mask of ``numel`` weights that keeps ``kept``.
+    """Check that an encoded mask has ``numel`` weights and keeps ``kept``.
 
-    A mask stored as ``delta`` is checked without the weights: all its positions must be inside the
-    matrix, and it must be able to keep as many weights as stated.
+    A ``delta`` is checked without the weights: all positions must be inside the matrix, and their
+    number must be possible for a mask that keeps so many.
+
+    Raises:
+        Defect: The bytes are not such a mask.
     """
     if encoding == "delta":
         _check_gaps(stored, numel, kept)
@@ -121,33 +124,36 @@ def check_stored(stored: Stored, encoding: str, numel: int, kept: int) -> None:
 
 
 def check_contents(stored: Mapping[str, Stored], encoding: str, numels: Mapping[str, int]) -> None:
-    """Raise Defect if masks unpack to more than belongs to what is stored, before they are.
+    """Check, before unpacking, that masks do not unpack to implausibly many bytes.
 
     Args:
         stored: Name → mask as stored.
         encoding: The encoding of all of them.
         numels: Name → number of weights.
+
+    Raises:
+        Defect: They do.
     """
     if encoding == "bits":
         return
     size = sum(_content_size(_frame(mask)) for mask in stored.values())
     limit = _UNPACKED_ANYWAY + _UNPACKED_PER_BYTE * sum(mask.size for mask in stored.values())
-    if encoding == "delta":  # a gap is as long as it is, however few positions there are
+    if encoding == "delta":  # a few long gaps compress well
         limit += sum(numel // _ESCAPE + 1 for numel in numels.values())
     if size > limit:
         raise Defect(f"the masks unpack to {size} bytes; {limit} are plausible for their size")
 
 
 def packed_chunks(stored: Stored, encoding: str, numel: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield a mask as packed bits, a megabyte at a time; all masks of a size in equal pieces.
+    """Yield a mask as packed bits, a megabyte at a time; equal sizes give equal pieces.
 
     Args:
         stored: The mask as stored.
-        encoding: ``bits`` or ``zstd``; of ``delta`` the bits follow from the weights alone.
+        encoding: ``bits`` or ``zstd``; ``delta`` has no bits without the weights.
         numel: Number of weights.
 
     Raises:
-        Defect: What is stored is damaged.
+        Defect: The bytes are damaged.
     """
     size = packed_size(numel)
     if encoding == "bits":
@@ -165,15 +171,15 @@ def packed_chunks(stored: Stored, encoding: str, numel: int) -> Iterator[NDArray
 
 
 def repacked(stored: Stored, encoding: str, numel: int) -> Stored:
-    """Return a mask in the other of ``bits`` and ``zstd``, without unpacking a single weight.
+    """Return a mask in the other encoding of ``bits`` and ``zstd``; the bits stay packed.
 
     Args:
         stored: The mask as stored.
-        encoding: In which it is.
+        encoding: Its present encoding.
         numel: Number of weights.
 
     Raises:
-        Defect: What is stored is damaged.
+        Defect: The bytes are damaged.
     """
     if encoding == "bits":
         return _compressed(stored)
@@ -181,9 +187,9 @@ def repacked(stored: Stored, encoding: str, numel: int) -> Stored:
 
 
 def magnitude_mask(weight: NDArray[Any], kept: int) -> Mask:
-    """Return the mask that keeps the ``kept`` largest |w|; among equals the lower flat index.
+    """Return the mask that keeps the ``kept`` largest |w|; of equal ones, those of lower index.
 
-    The comparison is made in float32, so that every program finds the same mask.
+    Weights are compared in float32, so that every program finds the same mask.
     """
     size = np.abs(weight.astype(np.float32, copy=False))
     return largest(size.ravel(), kept).reshape(size.shape)
@@ -213,7 +219,11 @@ def flip(mask: Mask, where: NDArray[np.int64]) -> None:
 
 
 def decompressed(stored: Stored, limit: int) -> NDArray[np.uint8]:
-    """Return the content of a zstd frame; more than ``limit`` bytes are refused."""
+    """Return the content of a zstd frame.
+
+    Raises:
+        Defect: The frame is damaged, or unpacks to more than ``limit`` bytes.
+    """
     return np.frombuffer(bytearray().join(_chunks(stored, limit)), dtype=np.uint8)
 
 
@@ -264,7 +274,7 @@ def _content_size(frame: bytes) -> int:
 
 
 def _count_kept_compressed(stored: Stored, size: int) -> tuple[int, NDArray[np.uint8]]:
-    """Return how many bits are set, and the last byte."""
+    """Return how many bits of an unpacked zstd mask are set, and its last byte."""
     count, found, last = 0, 0, b"\0"
     for chunk in _chunks(stored, size):
         count += int(np.bitwise_count(np.frombuffer(chunk, np.uint8)).sum(dtype=np.int64))
@@ -275,7 +285,7 @@ def _count_kept_compressed(stored: Stored, size: int) -> tuple[int, NDArray[np.u
 
 
 def _sum(coded: NDArray[np.uint8]) -> int:
-    """Return the sum of bytes, several times as fast as numpy adds them up one by one."""
+    """Return the sum of bytes, several times as fast as numpy's own sum."""
     whole = len(coded) - len(coded) % 8
     words = coded[:whole].view(np.uint64)
     low = np.uint64(0x00FF00FF00FF00FF)
@@ -285,10 +295,10 @@ def _sum(coded: NDArray[np.uint8]) -> int:
 
 
 def count_flips(stored: Stored, numel: int) -> int:
-    """Return in how many positions a mask that is stored as ``delta`` differs.
+    """Return in how many positions a mask stored as ``delta`` differs from the magnitude mask.
 
     Raises:
-        Defect: What is stored is damaged.
+        Defect: The bytes are damaged.
     """
     return sum(len(chunk) - chunk.count(_ESCAPE) for chunk in _chunks(stored, numel))
 
@@ -303,6 +313,6 @@ def _check_gaps(stored: Stored, numel: int, kept: int) -> None:
             raise Defect("a position lies outside the matrix")
     if last == _ESCAPE:
         raise Defect("the last gap has no end")
-    # As many weights are kept that the magnitude mask prunes as the other way round.
+    # Both masks keep as many weights, so half of the positions differ in either direction.
     if differing % 2 or differing > 2 * min(kept, numel - kept):
         raise Defect(f"{differing} differing positions cannot leave {kept} weights kept")

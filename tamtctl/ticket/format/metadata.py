@@ -1,8 +1,8 @@
 """The ticket folder, format version 1: its file names, its metadata, and how both are checked.
 
-A ticket folder may come from anybody. It is opened by the fixed names below and by no name found
-inside it, nothing in it is executed, and `TicketReader` decides about memory only after the sizes,
-shapes and checksums have been compared with the files as they are.
+A ticket folder may come from anybody. Its files are opened by the fixed names below and by no name
+found inside it, and nothing in it is executed. `TicketReader` allocates memory only after it has
+compared the stated sizes and shapes with the files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TICKET_FILES = (METADATA_FILE, MASK_FILE, HEAD_FILE, CARD_FILE)
 
 FORMAT_VERSION = 1
 
-# Limits that no real ticket comes near; a folder beyond them is refused before it is read.
+# Limits far above any real ticket; a folder beyond them is refused before it is read.
 MAX_METADATA_BYTES = 2 * 2**20
 MAX_CARD_BYTES = 2 * 2**20
 MAX_HEAD_BYTES = 2**31
@@ -44,10 +44,10 @@ MAX_HEAD_HEADER = 2**16
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The pre-trained checkpoint that a ticket is a part of.
+    """The pre-trained checkpoint that a ticket is for.
 
     Attributes:
-        id: Hub id or folder as the user gave it, or ``nano``.
+        id: Hub id, ``nano``, or the last part of a local folder's path.
         revision: The Hub commit; None if it did not come from the Hub.
         model_type: The architecture's name in transformers (``bert``).
         fingerprint: Hex SHA-256 over its maskable matrices; see
@@ -82,19 +82,20 @@ class ParameterEntry:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TicketMetadata(Shown):
-    """What ``ticket.json`` says of a ticket.
+    """The metadata of a ticket, the content of ``ticket.json``.
 
     Attributes:
-        base_model: The checkpoint it belongs to.
+        base_model: The checkpoint that it is for.
         target_sparsity: The share of zeros that was asked for, in [0, 1].
         method: ``tamt``, ``imp``, ``magnitude``, ``random``, …
-        objective: ``mlm``, ``kd`` or ``mlm+kd``; None for a method without one.
+        objective: What the mask was trained for, such as ``mlm`` or ``mlm+kd``; None for a method
+            without training.
         allocation: How the sparsity is spread over the matrices: ``uniform``, the same in each, or
             ``free``.
-        pattern: Which sets of weights the masks keep; see `tamtctl.ticket.format.patterns`. The
-            file says nothing of it where that is ``unstructured``.
+        pattern: Which weights the masks keep together; see `tamtctl.ticket.format.patterns`. The
+            file has no such field if it is ``unstructured``.
         search: The whole configuration of the search, seed included, as plain JSON values.
-        metrics: What was measured, as plain JSON values.
+        metrics: The measurements, as plain JSON values.
         parameters: Name → shape, kept count and checksum of every masked matrix. Names are relative
             to the base encoder, so that one ticket fits every head class.
         encoding: How the masks are stored: ``bits``, ``zstd`` or ``delta``; see
@@ -118,7 +119,7 @@ class TicketMetadata(Shown):
 
     @property
     def is_of_a_pattern(self) -> bool:
-        """Whether the masks keep weights together, and not any."""
+        """Whether the masks have a pattern other than ``unstructured``."""
         return self.pattern != UNSTRUCTURED
 
     @property
@@ -140,7 +141,7 @@ class TicketMetadata(Shown):
     def sparsities(self) -> dict[str, float]:
         """Share of zeros of the word ``embeddings``, and of all other matrices, the ``layers``.
 
-        Empty if all matrices have the same, or if the ticket masks one of the two alone.
+        Empty if all matrices have the same sparsity, or if the ticket masks only one of the two.
         """
         parts: dict[str, list[ParameterEntry]] = {"embeddings": [], "layers": []}
         for name, entry in self.parameters.items():
@@ -169,10 +170,10 @@ class TicketMetadata(Shown):
         """Return the text of ``ticket.json``.
 
         Args:
-            files: Name → content of every other file of the folder but the card.
+            files: Name → content of the other files of the folder, without the card.
 
         Raises:
-            TicketError: A value cannot be written so that it could be read again.
+            TicketError: A value cannot be written as JSON, or not be read again.
         """
         document = self.describe() | {
             "files": {
@@ -183,14 +184,14 @@ class TicketMetadata(Shown):
         for name in ("search", "metrics"):
             check_plain(document[name], name)
         text = json.dumps(document, sort_keys=True, indent=2) + "\n"
-        read_metadata(Fields(json.loads(text), METADATA_FILE))  # what is written can be read
+        read_metadata(Fields(json.loads(text), METADATA_FILE))  # must be readable again
         return text
 
 
 def read_metadata(values: Fields) -> TicketMetadata:
     """Return the metadata of ``ticket.json`` after checking the type of every field.
 
-    Unknown fields are taken for those of a later version, and are ignored.
+    Unknown fields are ignored, as a later version may have them.
 
     Raises:
         TicketError: A field is missing or wrong, or the file is of another format version.

@@ -1,4 +1,4 @@
-"""Whether masks are of the pattern that a ticket names, seen from their bits."""
+"""Checking the bits of masks against the pattern that a ticket names."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tamtctl.ticket.format.patterns import Claim
 
 
 def check_pattern(pattern: str, shapes: Shapes, mask: Callable[[str], Mask]) -> str | None:
-    """Return a line on what was found; None if the pattern is unknown to this version.
+    """Check that masks have a pattern, and return a line on it; None if it is not known here.
 
     Args:
-        pattern: Its name.
+        pattern: The name of the pattern.
         shapes: Name → shape of every masked matrix.
-        mask: Returns the mask of a matrix, of its shape.
+        mask: Returns the mask of a matrix by its name, in the shape of the matrix.
 
     Raises:
-        Defect: A mask is of another pattern.
+        Defect: A mask does not have the pattern.
     """
     claim = Claim.read(pattern)
     if claim is None:
@@ -57,7 +57,11 @@ def _check_groups(name: str, mask: Mask, kept: int, size: int, pattern: str) -> 
 
 
 def _kept_structures(slices: tuple[Slices, ...], mask: Callable[[str], Mask], pattern: str) -> Mask:
-    """Return which structures of a group are kept, of shape (structures,)."""
+    """Return which structures of a group are kept, boolean of shape (structures,).
+
+    Raises:
+        Defect: A structure is kept in part.
+    """
     kept: Mask | None = None
     for one in slices:
         view = mask(one.matrix).reshape(one.view)
@@ -73,7 +77,11 @@ def _kept_structures(slices: tuple[Slices, ...], mask: Callable[[str], Mask], pa
 
 
 def _check_alike(counts: dict[str, tuple[int, int]], pattern: str) -> None:
-    """Check that groups of as many structures keep as many."""
+    """Check that groups of the same size keep the same number of structures.
+
+    Raises:
+        Defect: They do not.
+    """
     first: dict[int, tuple[str, int]] = {}
     for group, (size, kept) in counts.items():
         other, as_many = first.setdefault(size, (group, kept))

@@ -1,7 +1,7 @@
-"""The sparsity patterns that a ticket may claim: their names, and what they mean for its bits.
+"""The sparsity patterns that a ticket may name, and what they mean for the bits of its masks.
 
-A ticket names its pattern, and whoever reads it sees from the bits whether that is true; what finds
-masks of a pattern is in `tamtctl.pruning.patterns`. Imports nothing heavy.
+Readers of a ticket check its bits against the pattern that it names. `tamtctl.pruning.patterns` has
+the code that finds masks of a pattern. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ from dataclasses import dataclass
 
 from tamtctl.models.structures import Shapes, Structures, blocks, neurons
 
-# What a mask is of unless its ticket says otherwise: any weights.
+# The pattern of a ticket that names none: any weights may be kept.
 UNSTRUCTURED = "unstructured"
-# What a name looks like, be it known to this version or not.
+# Syntax of a name, also of patterns that this version does not know.
 PATTERN_NAME = r"(?=.{1,40}$)[a-z0-9]+([:-][a-z0-9]+)*"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """What the names of a pattern look like, and what they promise.
+    """A form of pattern names, such as n:m, and what masks of these patterns have in common.
 
     Attributes:
-        name: What help texts call it.
-        example: A name of this form.
-        grammar: What a name looks like; its groups are numbers.
-        noun: What it keeps or prunes, for people.
-        structures: Finds what is kept or pruned as a whole, of matrices with these shapes and the
-            numbers of the name; None: of every m neighbours in a row of a matrix n are kept.
-        is_alike: Whether every group of as many structures keeps as many.
-        is_sliced: Whether a checkpoint without the pruned structures is one of transformers, too.
+        name: Its name in help texts.
+        example: A pattern of this form.
+        grammar: Regular expression of the names; its groups are the numbers in a name.
+        noun: What is kept or pruned, in the plural, for messages.
+        structures: Returns the structures that are kept or pruned as a whole, from the shapes of
+            the matrices and the numbers in the name. None: n of every m neighbours in a row of a
+            matrix are kept.
+        is_alike: Whether groups with the same number of structures keep the same number of them.
+        is_sliced: Whether transformers can load a checkpoint from which the pruned structures are
+            cut out.
     """
 
     name: str
@@ -42,7 +44,7 @@ class Form:
     is_sliced: bool = False
 
     def numbers_in(self, name: str) -> tuple[int, ...] | None:
-        """Return the numbers in a name of this form; None if it is of another."""
+        """Return the numbers in a name of this form; None for a name of another form."""
         found = re.fullmatch(self.grammar, name)
         return None if found is None else tuple(map(int, found.groups()))
 
@@ -68,18 +70,18 @@ FORMS = (N_OF_M, BLOCK, NEURONS)
 
 
 def is_sliced(pattern: str) -> bool:
-    """Whether a checkpoint without what masks of a pattern prune is one of transformers, too."""
+    """Return whether pruned structures of a pattern are cut out of an exported checkpoint."""
     claim = Claim.read(pattern)
     return claim is not None and claim.form.is_sliced
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The name of a pattern, understood.
+    """The parsed name of a pattern.
 
     Attributes:
-        form: Which form it has.
-        numbers: Those in it.
+        form: The form of the name.
+        numbers: The numbers in the name.
     """
 
     form: Form
@@ -87,14 +89,14 @@ class Claim:
 
     @classmethod
     def read(cls, pattern: str) -> Claim | None:
-        """Return what a name claims; None if this version of the package does not know it."""
+        """Parse the name of a pattern; None if this version does not know it."""
         for form in FORMS:
             if (numbers := form.numbers_in(pattern)) is not None:
                 return cls(form, numbers)
         return None
 
     def structures(self, shapes: Shapes) -> Structures | None:
-        """Return what is kept or pruned as a whole; None if weights are, one by one.
+        """Return what is kept or pruned as a whole; None if that is single weights.
 
         Raises:
             ValueError: Matrices of these shapes have no such structures.

@@ -1,4 +1,4 @@
-"""Reading a ticket folder that anybody may have written: check by check, before memory is spent."""
+"""Reading a ticket folder from an untrusted source, with each check before memory is spent."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class Check:
     """One thing that was verified about a ticket folder.
 
     Attributes:
-        name: What was looked at.
-        passed: None if it was impossible to look: after an earlier failure, or without the base
-            model's weights.
-        detail: What was found; of a failure, what is wrong.
+        name: The name of the check.
+        passed: Whether it passed; None if it could not be made, after an earlier failure or without
+            the base model's weights.
+        detail: What was found or, after a failure, what is wrong.
     """
 
     name: str
@@ -66,8 +66,7 @@ class Check:
 class TicketReader:
     """Reads a ticket folder in steps, each of which relies on those before it.
 
-    A step raises Defect if the folder is not what the format says, else returns one line on what
-    it has found.
+    A step raises Defect if the folder violates the format; else it returns a line on it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,7 +89,7 @@ class TicketReader:
 
     @property
     def steps(self) -> dict[str, Callable[[], str]]:
-        """What is checked, in this order."""
+        """The steps by name, in their order."""
         return self._document_steps | {
             MASK_FILE: self._read_masks,
             "kept counts": self._check_kept_counts,
@@ -101,39 +100,39 @@ class TicketReader:
         """Take all steps.
 
         Raises:
-            TicketError: The first thing that is wrong.
+            TicketError: A step fails; the message is that of the first one.
         """
         self._take(*self.steps.values(), self._check_pattern)
 
     def read_metadata(self) -> TicketMetadata:
-        """Read and check the metadata alone, as a listing needs them.
+        """Read and check the metadata alone.
 
         Raises:
-            TicketError: ``ticket.json`` is missing or is not what the format says.
+            TicketError: ``ticket.json`` is missing or violates the format.
         """
         self._take(self._read_document, self._read_metadata)
         return self.metadata
 
     def read_at_a_glance(self) -> TicketMetadata:
-        """Check ``ticket.json``, and that the files it lists are there in full; read no mask.
+        """Check ``ticket.json``, and that the files it lists have their full size; read no mask.
 
         Raises:
-            TicketError: The first thing that is wrong.
+            TicketError: A check fails; the message is that of the first one.
         """
         self._take(*self._document_steps.values(), self._check_file_sizes, self._check_lengths)
         return self.metadata
 
     def read_file_list(self) -> dict[str, int]:
-        """Read ``ticket.json`` alone and check it; return the bytes of the files that it lists.
+        """Read and check ``ticket.json`` alone, and return name → bytes of the files that it lists.
 
         Raises:
-            TicketError: It is missing, is not what the format says, or lists an implausible size.
+            TicketError: It is missing, violates the format, or lists an implausible size.
         """
         self._take(*self._document_steps.values(), self._check_file_sizes)
         return {name: size for name, (size, _) in self._files.items()}
 
     def checks(self) -> list[Check]:
-        """Take all steps up to the first that fails, and return what each found."""
+        """Take the steps up to the first that fails, and return a check for every step."""
         checks: list[Check] = []
         for name, step in self.steps.items():
             if checks and not checks[-1].passed:
@@ -204,7 +203,7 @@ class TicketReader:
         return f"{len(self._files)} listed"
 
     def _check_file_sizes(self) -> str:
-        """Compare the listed sizes with the shapes, before anything of that size is spent."""
+        """Check that the listed sizes are plausible for the shapes, before memory is allocated."""
         least, most = self._mask_file_limits()
         size = self._files[MASK_FILE][0]
         if not least <= size <= most:
@@ -231,11 +230,11 @@ class TicketReader:
         header = self._header_limit
         if self.metadata.encoding == "bits":
             return packed, packed + header
-        return 0, packed + packed // 100 + header  # what zstd cannot compress grows a little
+        return 0, packed + packed // 100 + header  # zstd makes incompressible data a little larger
 
     @property
     def _header_limit(self) -> int:
-        """Bytes of the names and offsets in the header of a safetensors file."""
+        """Most bytes that the header of a safetensors file may have."""
         return 4096 + (192 + 2 * MAX_NAME_LENGTH) * len(self.metadata.parameters)
 
     def _read_masks(self) -> str:
@@ -272,7 +271,7 @@ class TicketReader:
         )
 
     def _check_pattern(self) -> str:
-        """Compare the masks with the pattern that is stated; nothing is said of one not known."""
+        """Check the masks against the stated pattern; an unknown one is not checked."""
         metadata = self.metadata
         if metadata.encoding == "delta" or not metadata.is_of_a_pattern:
             return ""
@@ -294,7 +293,7 @@ class TicketReader:
         return f"{len(self.mlm_head)} tensors, {len(content):,} bytes, checksum as stated"
 
     def _read_listed(self, name: str, least: int, most: int) -> bytes:
-        """Read a file if its size is what is listed and plausible, and check its SHA-256."""
+        """Read a file if its size is plausible and as listed, and check its SHA-256."""
         size, sha256 = self._check_length(name), self._files[name][1]
         if not least <= size <= most:
             raise Defect(f"{name}: {size} bytes do not fit the stated shapes")
@@ -312,7 +311,7 @@ class TicketReader:
             raise Defect(f"cannot read {name}: {reason(error)}") from error
 
     def _size(self, name: str) -> int:
-        """Return the size of a regular file; the Hub's cache reaches it by a symbolic link."""
+        """Return the size of a regular file; links are followed, as the Hub's cache has them."""
         try:
             status = (self.folder / name).stat()
         except (FileNotFoundError, NotADirectoryError) as error:

@@ -1,11 +1,11 @@
-"""The Hub's own cache, shared with every other library, as tamtctl reads and writes it.
+"""Reading and writing the Hub's cache on this machine, which all libraries share.
 
     models--org--name/snapshots/COMMIT/ticket.json -> ../../blobs/CHECKSUM
     models--org--name/refs/main                       the commit that a branch or tag names
 
-A Hub may lie, and an earlier lie may have left links in the cache: names come from checksums that
-have been looked at, and nothing is read, written or deleted through a link that leads out of the
-repository's folder.
+A Hub may be malicious, and may have left links in the cache earlier. So file names are made only of
+checksums whose form was checked, and nothing is read, written or deleted through a link that leads
+out of the repository's folder.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from tamtctl.ticket.format.metadata import METADATA_FILE
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _REFS = "refs"
-_TEMPORARY = ".tamtctl-"  # what a process that was killed has left under such names goes
+_TEMPORARY = ".tamtctl-"  # prefix of temporary files; leftovers are removed
 _MAX_REF_BYTES = 1000
 
 
 @dataclass(frozen=True)
 class RepoCache:
-    """What the cache holds of one repository."""
+    """The part of the cache that belongs to one repository."""
 
     repo: str
 
@@ -50,7 +50,7 @@ class RepoCache:
         return self.storage / SNAPSHOTS / commit
 
     def find(self, commit: str, name: str) -> Path | None:
-        """Return a file of a commit if the cache has it, in its own folders."""
+        """Return a file of a commit if the cache has it, and not through a link elsewhere."""
         folder = self.snapshot(commit)
         self._refuse_links(folder)
         return folder / name if (folder / name).is_file() and not leads_out(folder, name) else None
@@ -59,10 +59,10 @@ class RepoCache:
         """Add a file to a commit, as the Hub's client would.
 
         Args:
-            commit: Its 40 digits.
+            commit: The 40 hex digits of the commit.
             name: Name of the file, without folders.
-            blob: The checksum that the content is kept under.
-            write: Writes the content to a file, or raises, and then nothing is added.
+            blob: The checksum under which the content is stored.
+            write: Writes the content to a path; if it raises, nothing is added.
         """
         folder, blobs = self.snapshot(commit), self.storage / BLOBS
         self._refuse_links(folder)
@@ -79,13 +79,13 @@ class RepoCache:
         link = self.storage / f"{_TEMPORARY}{secrets.token_hex(4)}"
         try:
             link.symlink_to(Path("..", "..", BLOBS, blob))
-        except OSError:  # a system without links
+        except OSError:  # the system has no links
             shutil.copyfile(blobs / blob, link)
         link.replace(folder / name)
         return folder / name
 
     def evict(self, path: Path, *, is_damaged: bool = False) -> None:
-        """Take a file of a snapshot out, and its content unless another one needs it."""
+        """Remove a file of a snapshot, and its content if that is damaged or no longer used."""
         content = Path(os.path.realpath(path))
         is_own = not leads_out(path.parent, path.name)
         path.unlink(missing_ok=True)
@@ -96,14 +96,14 @@ class RepoCache:
         self._remove_if_empty(path.parent)
 
     def named_commit(self, revision: str, name: str) -> Path | None:
-        """Return the snapshot that a branch, tag or commit names, if it holds a file."""
+        """Return the snapshot of a branch, tag or commit if it holds a file, else None."""
         found = huggingface_hub.try_to_load_from_cache(self.repo, name, revision=revision)
         return Path(found).parent if isinstance(found, str) else None
 
     def name_commit(self, revision: str, commit: str) -> None:
-        """Let a branch or tag point to a commit, as the Hub's client does.
+        """Make a branch or tag point to a commit, like the Hub's client.
 
-        The client would do so before the first download, when nothing has been verified yet.
+        The client does so before the first download; here it is done after verification.
         """
         if revision == commit:
             return
@@ -117,7 +117,7 @@ class RepoCache:
             put_in_place(new, ref)
 
     def _refuse_links(self, folder: Path) -> None:
-        """Refuse to go on where the cache leads somewhere else."""
+        """Raise HubError if a folder of the cache, or one above it in the repository, is a link."""
         for part in (folder, *folder.parents):
             if part == self.storage:
                 return
@@ -131,7 +131,7 @@ class RepoCache:
 
 
 def named_snapshots(name: str) -> Iterator[tuple[str, str, Path]]:
-    """Yield repository, branch or tag, and snapshot of every one that holds a file."""
+    """Yield repository, branch or tag, and snapshot, of those that hold a file of this name."""
     for storage in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
         repo = storage.name.removeprefix("models--").replace("--", "/")
         refs = storage / _REFS
@@ -142,10 +142,9 @@ def named_snapshots(name: str) -> Iterator[tuple[str, str, Path]]:
 
 
 def pulled_tickets() -> dict[str, Path]:
-    """Return name → folder of the tickets in the Hub's cache, for `resolve_ticket`'s names.
+    """Return name → folder of the tickets in the Hub's cache; `resolve_ticket` takes these names.
 
-    The ticket that a branch or tag names is called ``org/name@branch``, and ``org/name`` if it is
-    the one of ``main``.
+    A ticket on ``main`` is called ``org/name``, on another branch or tag ``org/name@branch``.
     """
     return {
         repo if branch == "main" else f"{repo}@{branch}": folder
@@ -154,7 +153,7 @@ def pulled_tickets() -> dict[str, Path]:
 
 
 def _commit_in(ref: Path) -> str | None:
-    """Return the commit that a branch or tag points to, None if it points to nothing."""
+    """Return the commit in the file of a branch or tag, None if it holds none."""
     try:
         text = read_regular(ref, _MAX_REF_BYTES).decode()
     except (OSError, ValueError):

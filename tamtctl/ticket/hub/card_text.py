@@ -1,4 +1,4 @@
-"""What a model card says of a ticket, section by section, in Markdown."""
+"""The sections of a ticket's model card, in Markdown."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tamtctl.ticket.made_of import TICKETS, MadeOf
 from tamtctl.ticket.measured import Measured
 from tamtctl.ticket.parameter_counts import ParameterCounts
 
-_MOST_ROWS = 200  # of a table whose rows come from the search or the metrics
+_MOST_ROWS = 200  # of a table of search settings or metrics
 
-# These metrics have a table or a sentence of their own, or are for tamtctl alone.
+# Metrics with a table or sentence of their own, or that only tamtctl uses.
 _TOLD = {
     "losses", "standard_errors", "check_losses", "scores", "unit", "sequences", "sequences_there",
     "trained_on", "changed", "parameters",
@@ -26,7 +26,7 @@ _TOLD = {
 
 
 def introduction(ticket: TicketMetadata) -> str:
-    """Say what the ticket is: of which model, how sparse, found how."""
+    """Return the introduction: the model, the sparsity, and how the ticket was found."""
     base = ticket.base_model
     code = printable.markdown_code
     at = f" (revision {code(base.revision)})" if base.revision else ""
@@ -46,7 +46,7 @@ holds the mask only, not the weights. {_gain(ticket)}"""
 
 
 def _gain(ticket: TicketMetadata) -> str:
-    """Say what the zeros are good for."""
+    """Return a sentence on what the zeros are good for."""
     if is_sliced(ticket.pattern):
         return (
             "What\n`tamtctl export` writes is without the pruned neurons: smaller, and faster\n"
@@ -58,7 +58,7 @@ def _gain(ticket: TicketMetadata) -> str:
 
 
 def _how(ticket: TicketMetadata) -> str:
-    """Say how the ticket came about; `tamtctl.ticket.hub.card` knows the method by these words."""
+    """Return how the ticket was made; `tamtctl.ticket.hub.card` finds the method by these words."""
     code = printable.markdown_code
     if made := MadeOf.of(ticket):
         return (
@@ -73,13 +73,13 @@ def _how(ticket: TicketMetadata) -> str:
 
 
 def _base_name(ticket: TicketMetadata) -> str:
-    """Return the base model's Hub id, or of a folder its name only: the rest is its owner's."""
+    """Return the base model's Hub id, or of a folder the last part, as the rest is private."""
     base = ticket.base_model
     return base.id if is_on_hub(ticket) else PurePosixPath(base.id).name or base.id
 
 
 def usage(ticket: TicketMetadata, repo: str | None) -> str:
-    """Show how to use the ticket, in a shell and in Python."""
+    """Return the section on how to use the ticket, in a shell and in Python."""
     name = repo or "PATH_OF_THIS_FOLDER"
     fetch = f"tamtctl pull {repo}\n" if repo else ""
     return f"""\
@@ -116,12 +116,12 @@ def _base_path(ticket: TicketMetadata) -> str:
 
 
 def _literal(text: str) -> str:
-    """Return a string of Python for a block of code, which nothing in the text can end."""
+    """Return a text as a Python literal that cannot end a block of code."""
     return json.dumps(text).replace("`", "\\u0060")
 
 
 def results(ticket: TicketMetadata) -> str:
-    """Return the losses beside the baselines', the scores, and whatever else was measured."""
+    """Return the section of results: losses beside the baselines', task metrics, all others."""
     measured = Measured.of(ticket)
     parts = [_losses(measured)]
     if scores := list(task_values(measured)):
@@ -160,7 +160,7 @@ def _losses(measured: Measured) -> str:
 
 
 def search(ticket: TicketMetadata) -> str:
-    """Show the configuration that the ticket was found with."""
+    """Return the section with the configuration of the search."""
     made = MadeOf.of(ticket)
     settings = {n: v for n, v in ticket.search.items() if not (made and n == TICKETS)}
     rows = [(_Code(name), value) for name, value in _flat(settings)]
@@ -178,7 +178,7 @@ def search(ticket: TicketMetadata) -> str:
 
 
 def matrices(ticket: TicketMetadata) -> str:
-    """Show the sparsity of every matrix."""
+    """Return the section with the sparsity of every matrix."""
     rows = [
         (_Code(name), " x ".join(map(str, entry.shape)), f"{1 - entry.kept / entry.numel:.4f}")
         for name, entry in sorted(ticket.parameters.items(), key=lambda item: _natural(item[0]))
@@ -187,11 +187,11 @@ def matrices(ticket: TicketMetadata) -> str:
 
 
 def licence(ticket: TicketMetadata, own: Any, base: str | None) -> str:
-    """Say which licence the ticket is under, and which its base model.
+    """Return the section on the licences of the ticket and of its base model.
 
     Args:
         ticket: The ticket.
-        own: What the metadata of its card say; None if they say none.
+        own: The licence in the metadata of its card; None if there is none.
         base: The licence of its base model; None if it is not known.
     """
     code, name = printable.markdown_code, printable.markdown_code(_base_name(ticket))
@@ -207,9 +207,9 @@ def licence(ticket: TicketMetadata, own: Any, base: str | None) -> str:
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the single values of nested ones under dotted names; of too many, the first ones.
+    """Yield the values of nested mappings under dotted names, at most the first ones.
 
-    In order of the names, as in ``ticket.json``: a card does not change when a ticket is loaded.
+    They are sorted by name, as in ``ticket.json``, so that the card of a loaded ticket is the same.
     """
     return itertools.islice(_leaves(values, ""), _MOST_ROWS)
 
@@ -223,7 +223,7 @@ def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts ``layer.10`` behind ``layer.9``."""
+    """Return a sort key by which ``layer.10`` comes after ``layer.9``."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
@@ -245,7 +245,7 @@ def _cell(value: Any) -> str:
 
 
 def task_values(measured: Measured) -> Iterator[tuple[str, str, float]]:
-    """Yield task, metric and value of what was scored."""
+    """Yield task, metric and value of the metrics on tasks."""
     for task, metrics in measured.scores.items():
         for metric, value in metrics.items():
             yield task, metric, value

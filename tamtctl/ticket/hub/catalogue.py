@@ -1,4 +1,4 @@
-"""What others have published on the Hub."""
+"""Listing the tickets that are published on the Hub."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tamtctl.ticket.hub.client import HubRepo, plain
 
 @dataclass(frozen=True)
 class PublishedTicket:
-    """One ticket of a listing of the Hub.
+    """A ticket in a listing of the Hub.
 
     Attributes:
         repo: Its Hub id.
-        base_model: Hub id of the model that it is a part of; ``-`` if the Hub does not say.
-        downloads: How often it was fetched in the last 30 days.
-        likes: How many users of the Hub like it.
-        updated: The day of its last commit, ``2026-01-31``; empty if the Hub does not say.
+        base_model: Hub id of its base model; ``-`` if the Hub does not state it.
+        downloads: Downloads in the last 30 days.
+        likes: Number of users of the Hub who like it.
+        updated: The day of its last commit, ``2026-01-31``; empty if the Hub does not state it.
     """
 
     repo: str
@@ -37,9 +37,9 @@ def published_tickets(
     """Return the tickets that are published on the Hub, found by their tag, the newest first.
 
     Args:
-        limit: How many at most.
+        limit: The largest number of tickets.
         token: For private tickets; by default the one of ``hf auth login`` or ``HF_TOKEN``.
-        endpoint: Another Hub; by default ``HF_ENDPOINT``.
+        endpoint: URL of another Hub; by default ``HF_ENDPOINT``.
 
     Raises:
         HubError: The Hub cannot be reached.

@@ -1,4 +1,4 @@
-"""The calls to the Hub about one repository: what is there, fetch a file, make a commit."""
+"""Calls to the Hub about one repository: its files, downloads and commits."""
 
 from __future__ import annotations
 
@@ -48,18 +48,25 @@ MAX_BYTES = {
     HEAD_FILE: MAX_HEAD_BYTES,
     CARD_FILE: MAX_CARD_BYTES,
 }
-_MAX_ENTRIES = 5000  # files in the top folder of a repository; a ticket has four
+_MAX_ENTRIES = 5000  # entries of a repository's top folder that are listed; a ticket has four files
 _CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-# A download may take so many seconds, and another one for so many bytes.
+# Seconds that a download may take, plus one second for each so many bytes.
 _DOWNLOAD_SECONDS, _SLOWEST = 60.0, 10_000.0
 _REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 
 
 class HubRepo(HubRequests):
-    """The calls that sharing makes to the Hub about one repository."""
+    """The calls to the Hub about one repository that pushing and pulling make."""
 
     def need_token(self, doing: str) -> None:
-        """Raise HubError if there is no token to write with."""
+        """Check that there is a token.
+
+        Args:
+            doing: What it is needed for, for the error.
+
+        Raises:
+            HubError: There is none.
+        """
         self.writes = True
         if not self.token:
             raise HubError(
@@ -67,13 +74,13 @@ class HubRepo(HubRequests):
             )
 
     def info(self) -> ModelInfo:
-        """Return what the Hub says of the repository at the revision."""
+        """Return the Hub's information on the repository at the revision."""
         return self.ask(
             lambda: self.api.model_info(self.repo, revision=self.revision, timeout=TIMEOUT)
         )
 
     def info_or_create(self, *, private: bool) -> ModelInfo:
-        """Return what the Hub says, after creating repository and branch where they are missing."""
+        """Return that information, after creating the repository and branch if they are missing."""
         branch, self.revision = self.revision, None
         try:
             info = self.info()
@@ -97,7 +104,7 @@ class HubRepo(HubRequests):
             return self.info()
 
     def files(self, info: ModelInfo) -> dict[str, RepoFile]:
-        """Return the ticket's files that the repository holds in its top folder, by name."""
+        """Return name → file, for files of a ticket in the repository's top folder."""
 
         def listed() -> list[Any]:
             tree = self.api.list_repo_tree(self.repo, revision=info.sha)
@@ -117,7 +124,7 @@ class HubRepo(HubRequests):
     def fetch(
         self, present: dict[str, RepoFile], name: str, commit: str, *, force: bool = False
     ) -> Path:
-        """Download one file of a commit into the cache, unless it is there, and check it."""
+        """Download a file of a commit into the cache, unless it is there, and check it."""
         cache, file = RepoCache(self.repo), present[name]
         damaged = HubError(
             f"{name} of {self.repo} came damaged: its bytes are not those that the Hub states; "
@@ -138,9 +145,10 @@ class HubRepo(HubRequests):
         return cache.put(commit, name, _blob(file), write)
 
     def _download(self, name: str, commit: str, size: int, content: BinaryIO) -> None:
-        """Write a file of so many bytes, going on where the connection broke.
+        """Download a file of ``size`` bytes, and go on after a broken connection.
 
-        The client would name what it writes by an answer's ETag, which may be any path.
+        The Hub's client is not used, as it names files by the ETag of an answer, which may be any
+        path.
         """
         url = hf_hub_url(self.repo, name, revision=commit, endpoint=self.endpoint)
         headers = build_hf_headers(token=self.token or False, library_name="tamtctl")
@@ -170,7 +178,7 @@ class HubRepo(HubRequests):
         content: BinaryIO,
         deadline: float,
     ) -> None:
-        """Write what is still missing of a file, or all of it where the Hub sends all."""
+        """Download the missing rest of a file, or all of it if the Hub sends all."""
         if start := content.tell():
             headers = headers | {"Range": f"bytes={start}-"}
         with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as answer:
@@ -188,7 +196,7 @@ class HubRepo(HubRequests):
     def commit(
         self, operations: list[Any], message: str, info: ModelInfo, *, create_pr: bool
     ) -> Any:
-        """Commit all at once, on top of the commit that was looked at."""
+        """Make one commit of all operations, on top of the commit in ``info``."""
         parent = info.sha if info.sha and COMMIT.fullmatch(info.sha) else None
         return self.ask(
             lambda: self.api.create_commit(
@@ -199,21 +207,21 @@ class HubRepo(HubRequests):
                 create_pr=create_pr,
                 parent_commit=parent,
             ),
-            tries=1,  # the client repeats what may be repeated
+            tries=1,  # the client itself retries where that is safe
         )
 
     def search(self, limit: int) -> list[ModelInfo]:
-        """Return published models with our tag, the newest first."""
+        """Return published models with the tag of tickets, the newest first."""
         return self.ask(
             lambda: list(self.api.list_models(filter=HUB_TAG, sort="last_modified", limit=limit))
         )
 
 
 def commit_of(info: ModelInfo) -> str:
-    """Return the commit that the Hub answers about.
+    """Return the commit in an answer of the Hub.
 
     Raises:
-        HubError: It names none.
+        HubError: The answer names no commit.
     """
     if not COMMIT.fullmatch(str(info.sha)):
         raise HubError(f"the Hub names no commit of {plain(info.id)}; check HF_ENDPOINT")
@@ -224,7 +232,7 @@ def check_names(repo: str, revision: str | None) -> None:
     """Check that a repository and a revision can be names on the Hub.
 
     Raises:
-        UsageError: They cannot.
+        UsageError: One of them cannot.
     """
     if "/" not in repo or not is_hub_id(repo):
         raise UsageError(f"{repo!r} is no name for the Hub; give one like org/name")
@@ -233,17 +241,17 @@ def check_names(repo: str, revision: str | None) -> None:
 
 
 def _blob(file: RepoFile) -> str:
-    """Return the checksum under which the cache keeps a file, as the Hub states it."""
+    """Return the checksum that the Hub states for a file; the cache stores it under that name."""
     return file.blob_id if file.lfs is None else file.lfs.sha256
 
 
 def plain(text: str) -> str:
-    """Return a text of the Hub as one short line."""
+    """Return a text from the Hub as one short line."""
     return reason(Exception(text))
 
 
 def is_intact(path: Path, file: RepoFile) -> bool:
-    """Compare a file with its git blob id, or with its SHA-256 if it is in large-file storage."""
+    """Return whether a file has its git blob id, or its SHA-256 if it is in large-file storage."""
     with open_regular(path) as stream:
         if file.lfs is not None:
             return hashlib.file_digest(stream, "sha256").hexdigest() == file.lfs.sha256

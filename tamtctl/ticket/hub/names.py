@@ -7,11 +7,11 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from tamtctl.ticket.format.metadata import TicketMetadata
 
-DECLARED = "base_model"  # the field of ``search`` that repeats a base model's Hub id as declared
+DECLARED = "base_model"  # field of ``search``: the Hub id that a user declared for a folder
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name has the form of a Hub id."""
+    """Return whether a name has the form of a Hub id."""
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -20,7 +20,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def is_on_hub(ticket: TicketMetadata) -> bool:
-    """Whether the base model is one of the Hub: by its commit, or as was declared."""
+    """Return whether the base model is on the Hub: it has a commit, or was declared so."""
     base = ticket.base_model
     is_known = base.revision is not None or ticket.search.get(DECLARED) == base.id
     return is_known and is_hub_id(base.id)

@@ -1,9 +1,9 @@
 """Fetching a ticket from the Hub.
 
-A pulled ticket lives in the Hub's own cache, shared with every other library, under the commit that
-it was pulled at. Only the files of the format are asked for, each is compared with the checksum
-that the Hub states, and the ticket is verified as a whole before a name (a branch or tag in the
-cache, or ``local_dir``) points to it. What fails is taken out of the cache again.
+A pulled ticket is stored under its commit in the Hub's cache, which all libraries share. Only the
+files of the format are requested, and each is compared with the checksum that the Hub states. The
+whole ticket is verified before a name (a branch or tag in the cache, or ``local_dir``) points to
+it. What fails is removed from the cache.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from tamtctl.ticket.hub.client import MAX_BYTES, HubRepo, check_names, commit_of
 
 @dataclass(frozen=True, repr=False)
 class PullResult(Shown):
-    """What a pull fetched, or with ``dry_run`` would fetch.
+    """The result of a pull, or with ``dry_run`` what it would fetch.
 
     Attributes:
         repo: The Hub id.
-        commit: The commit it is pinned to.
+        commit: The commit of the ticket.
         path: The ticket's folder: in the Hub's cache, or ``local_dir``.
-        files: Name → bytes.
-        from_cache: Whether the Hub was not reached and the ticket fetched earlier is used.
+        files: Name → size in bytes.
+        dry_run: Whether nothing was fetched.
+        from_cache: Whether the Hub was not reached, so that a copy fetched earlier is used.
     """
 
     repo: str
@@ -65,21 +66,21 @@ def pull(
 ) -> PullResult:
     """Fetch a ticket from the Hub into the Hub's cache and verify it.
 
-    If the Hub cannot be reached or has a problem of its own, a ticket that was fetched earlier is
-    taken from the cache; if the Hub refuses the request, it is not.
+    If the Hub cannot be reached or fails, a copy that was fetched earlier is used. If the Hub
+    refuses the request, it is not.
 
     Args:
         repo: ``org/name``.
         revision: Branch, tag or commit; by default ``main``.
         local_dir: Also copy the ticket to this folder, which must be new, empty or a ticket.
         force_download: Fetch again what the cache holds.
-        token: By default the one of ``hf auth login`` or ``HF_TOKEN``.
-        dry_run: Return what would be fetched; nothing is.
-        endpoint: Another Hub; by default ``HF_ENDPOINT``.
+        token: Hub token; by default the one of ``hf auth login`` or ``HF_TOKEN``.
+        dry_run: Return what would be fetched, and fetch nothing.
+        endpoint: URL of another Hub; by default ``HF_ENDPOINT``.
 
     Raises:
-        TicketError: What the repository holds is no valid ticket; it is not kept.
-        HubError: The Hub refuses it or cannot be reached.
+        TicketError: The repository holds no valid ticket; nothing is kept.
+        HubError: The Hub refuses the request or cannot be reached.
 
     Example:
         >>> tamtctl.pull("my-name/nano-ticket").path  # doctest: +SKIP
@@ -125,7 +126,7 @@ def pull(
 def _fetch_verified(
     hub: HubRepo, commit: str, present: dict[str, RepoFile], *, force_download: bool
 ) -> Path:
-    """Fetch a ticket's files, the one that describes the others first; return their folder."""
+    """Fetch a ticket's files, ``ticket.json`` first, verify them, and return their folder."""
     for name in (METADATA_FILE, MASK_FILE):
         if name not in present:
             raise NoTicketError(f"{hub.repo} is no ticket: it has no {name}")
@@ -148,7 +149,7 @@ def _fetch_verified(
 
 
 def _check_announced(snapshot: Path, present: dict[str, RepoFile]) -> None:
-    """Compare what ``ticket.json`` lists with what the Hub holds, before it is downloaded."""
+    """Compare the sizes in ``ticket.json`` with those on the Hub, before the download."""
     for name, size in TicketReader(snapshot).read_file_list().items():
         if name in (MASK_FILE, HEAD_FILE):
             if name not in present:

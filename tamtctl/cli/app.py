@@ -47,7 +47,7 @@ app = typer.Typer(
 )
 
 PARALLEL_COMMANDS = ("search", "finetune")  # what torchrun may start
-LOOKING_COMMANDS = ("env", "list", "inspect")  # not checked for where and how they run
+LOOKING_COMMANDS = ("env", "list", "inspect")  # run in any folder, and in any kind of launch
 
 
 def _shown_version(wanted: bool) -> None:

@@ -236,7 +236,7 @@ def _bars(page: Page) -> Progress:
 
 
 def _has_foreign_bar() -> bool:
-    """Tell whether a library shows a bar of its own, as the Hub's client does while it fetches."""
+    """Return whether a library shows a bar of its own, as the Hub's client does in downloads."""
     tqdm = sys.modules.get("tqdm.std")
     bars = getattr(getattr(tqdm, "tqdm", None), "_instances", None) or ()
     return any(not bar.disable for bar in [*bars])

@@ -69,7 +69,7 @@ class FineTuned:
     def choose(
         cls, config: EvaluateConfig, found: FineTuned | None, ticket: Ticket | None
     ) -> FineTuned:
-        """Return the checkpoint; one without a run of ours gets the task that is asked for.
+        """Return the checkpoint; one that `finetune` did not make gets the task that is asked for.
 
         Args:
             config: Names the checkpoint, and the task if it is asked for.

@@ -83,8 +83,8 @@ def is_recovered(name: str) -> bool:
 def _was_pruned(name: str, share: float) -> bool:
     """Return whether a model is taken for a pruned one.
 
-    A share of zeros is no proof for a fine-tuned one: a run that trained the zeros leaves those of
-    words that no text held.
+    The share of zeros does not decide for a fine-tuned model, but what its run did: a run that
+    trained the zeros still leaves those of words that no text held.
     """
     if share and is_recovered(name):
         return True

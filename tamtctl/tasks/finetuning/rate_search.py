@@ -122,7 +122,7 @@ class Trials:
         return self._run / f".rate-{rate:g}.unfinished"
 
     def knows(self, rate: float) -> bool:
-        """Tell whether a rate has been tried."""
+        """Return whether a rate has been tried."""
         return f"{rate:g}" in self._read()
 
     def write(self, rate: float, said: Mapping[str, Predictions] | None) -> str:

@@ -2,7 +2,7 @@
 
 A seed did not train if it gives every dev example the same answer, or if its training loss at the
 end is still above 0.95 of the constant answer's (``constant_loss`` of the task's kind). It learnt
-nothing that shows if its metric is not better than the constant answer's by more than its standard
+nothing measurable if its metric is not better than the constant answer's by more than its standard
 error. The loss at the end is a moving average over a tenth of the steps.
 """
 

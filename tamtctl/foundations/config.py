@@ -68,7 +68,7 @@ class Facts:
             ``choices`` without sums such as ``a+b``, ``{summaries}`` by each name with the
             ``summary`` of its row. ``-h`` shows only the first paragraph.
         panel: Its heading in a command's help, one of `PANELS`.
-        more: Further text that only ``-h --all`` and ``help(…)`` show.
+        more: Further text that only ``help(…)`` shows.
         is_common: Whether ``-h`` shows it; ``-h --all`` shows all settings.
         check: Check that a value must pass, unless it is None.
         choices: The allowed names; a table or function is evaluated whenever they are needed.

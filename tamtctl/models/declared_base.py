@@ -20,7 +20,8 @@ class DeclaredBase:
         id: Its Hub id.
         revision: Its commit if it was checked, else the declared revision; None if there is
             neither.
-        is_checked: Whether the weights equal those in the Hub's cache; False: it has none.
+        is_checked: Whether the weights were found equal to those in the Hub's cache; False if the
+            cache has no complete copy.
     """
 
     id: str

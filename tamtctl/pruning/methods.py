@@ -33,7 +33,7 @@ class Method:
     """A method as a comparison names it.
 
     Attributes:
-        name: What it is called, such as ``tamt-kd`` or ``imp``.
+        name: Its name in a comparison, such as ``tamt-kd`` or ``imp``.
         method: The ``--method`` of a search for it.
         objective: The ``--objective`` of a search for it. A one-shot method trains for none, and
             takes one that needs no masked-LM head.

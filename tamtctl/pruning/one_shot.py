@@ -61,7 +61,7 @@ def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:
 
     Args:
         criterion: A name on the shelf of criteria, or a combined order.
-        context: What it may look at.
+        context: What the criterion may use.
         names: The matrices.
 
     Raises:
@@ -92,7 +92,7 @@ def one_shot_masks(
 
     Args:
         criterion: A name on the shelf of criteria, or a combined order.
-        context: What it may look at.
+        context: What the criterion may use.
         keep: Name → how many weights to keep, of every matrix that gets a mask.
         pattern: Which sets of weights may be kept, a name on the shelf of patterns.
 

@@ -61,7 +61,7 @@ def _on_a_small_budget(told: _Values, *, order: str) -> _Values:
     many, which helps on its own text and hurts on any other.
 
     Args:
-        told: What was asked for, as `RECIPES` get it.
+        told: The values that were asked for, as in `RECIPES`.
         order: The criterion that mask training starts from.
     """
     values: _Values = {"steps": 240, "batch_size": 16, "sequence_length": 128, "dropout": False}

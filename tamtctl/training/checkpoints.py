@@ -122,7 +122,7 @@ class Checkpoints:
         Half-written files of a killed process are removed, too.
 
         Args:
-            note: Is told a line of what a person should know.
+            note: Is given lines for people, such as those about removed checkpoints.
 
         Raises:
             TamtctlError: The checkpoint has another format; or other inputs (ChangedInputsError).
@@ -181,7 +181,7 @@ class Timetable:
         self.saved()
 
     def is_due(self, step: int) -> bool:
-        """Tell whether to save after a step (from 1)."""
+        """Return whether to save after a step (from 1)."""
         if self._every is not None:
             return step % self._every == 0
         return time.monotonic() - self._saved_at >= _SECONDS

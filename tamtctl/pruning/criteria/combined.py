@@ -25,7 +25,7 @@ def combined(parts: Sequence[Criterion], context: Context) -> dict[str, Tensor]:
 
     Args:
         parts: The criteria.
-        context: What they may look at.
+        context: What the criteria may use.
 
     Raises:
         UsageError: An importance is negative, infinite or not a number, and so has no logarithm.

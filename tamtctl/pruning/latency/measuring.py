@@ -50,7 +50,7 @@ def neurons_for_latency(model: str, pattern: str, target: float, size: Size) -> 
         model: Folder or Hub id of the model that is pruned.
         pattern: The sparsity pattern, whose structures are neurons.
         target: The latency, as a share of the dense model's.
-        size: At which both are run.
+        size: Texts, tokens and threads with which both models run.
 
     Raises:
         UsageError: The model has no neurons, cannot be run at this size, or is too slow with any
@@ -79,8 +79,8 @@ def exported_latency(ticket: Ticket, model: str, size: Size) -> Interval:
 
     Args:
         ticket: The ticket.
-        model: What it is of.
-        size: At which both are run.
+        model: Folder or Hub id of the ticket's base model.
+        size: Texts, tokens and threads with which both models run.
     """
     dense = HeadedModel.as_it_is(model).network
     with TemporaryDirectory() as folder:

@@ -32,8 +32,8 @@ class Term(Row):
 
     Attributes:
         label: What sentences and headings call it, such as ``MLM loss``.
-        unit: What it is measured in.
-        short_unit: The same for a column of a table.
+        unit: The unit of the loss.
+        short_unit: The unit, short enough for a column of a table.
         axis: Label of a figure's axis, before the unit.
         is_formula: Whether the unit is a formula, which stands in brackets behind a number.
         lower_is_better: Always true: training lowers the loss.
@@ -130,7 +130,7 @@ class Terms(tuple[Term, ...]):
 
     @property
     def short_unit(self) -> str:
-        """The same for a column of a table."""
+        """The unit, short enough for a column of a table."""
         if len(self) == 1:
             return self[0].short_unit
         return "+".join(f"({t.short_unit})" if t.is_formula else t.short_unit for t in self)

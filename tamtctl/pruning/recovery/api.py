@@ -39,7 +39,7 @@ def recover(
     and on a CPU reaches bit for bit the same weights as an undisturbed one.
 
     Args:
-        config: What to do.
+        config: The configuration of the recovery.
         output_dir: The run's folder; by default one under ``runs/`` named after the configuration.
         force: Redo a finished run; start an interrupted one anew.
         watcher: Is told of the plan and the progress.

@@ -76,7 +76,7 @@ class RecoverResult(Shown):
         tokens_per_second: Tokens per second of training, without padding and the first five steps.
         losses: Candidate → loss on held-out text, with the pre-trained head.
         standard_errors: Candidate → standard error of its loss; None with too few sequences.
-        check_losses: The same losses on ``check_corpus``; empty without one.
+        check_losses: Candidate → loss on ``check_corpus``; empty without one.
         unit: The unit of the losses.
         sequences: Held-out sequences that the losses were taken on.
         sequence_length: Most tokens in a sequence.

@@ -64,7 +64,7 @@ class SurvivorTraining:
             config: Objective, batches and rate.
             compute: Device and precision.
             encoder: Loaded with its head if the objective needs one.
-            text: What to train on.
+            text: The training text.
             masks: Name → boolean mask, for at least every matrix in ``encoder.matrices``; True
                 keeps.
         """

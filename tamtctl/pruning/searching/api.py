@@ -50,7 +50,7 @@ def search(
     An interrupted search goes on from its last checkpoint, whatever interrupted it.
 
     Args:
-        config: What to do.
+        config: The configuration of the search.
         output_dir: The run's folder; by default one under ``runs/`` named after the configuration.
         force: Redo a finished run; start an interrupted one anew.
         after: A finished search by ``imp`` at a lower sparsity to go on from, with otherwise the
@@ -101,7 +101,7 @@ def search(
 
 
 def can_follow(config: SearchConfig, earlier: SearchConfig) -> bool:
-    """Tell whether a search can go on from an earlier one, see `search`.
+    """Return whether a search can go on from an earlier one, see `search`.
 
     Only iterative magnitude pruning with rewinding can: one cut hands nothing but masks to the
     next.
@@ -124,9 +124,9 @@ def plan_search(
     """Return what `search` would do, after the same checks; nothing is written but caches.
 
     Args:
-        config: What to do.
+        config: The configuration of the search.
         output_dir: The run's folder, as for `search`.
-        watcher: Is told how it goes.
+        watcher: Is told of the progress.
 
     Raises:
         TamtctlError: Anything that would stop `search` before training.
@@ -166,7 +166,7 @@ def derive(
         threads: CPU threads; by default as in the search.
         output_dir: The run's folder, as for `search`.
         force: Redo a finished run.
-        watcher: Is told how it goes.
+        watcher: Is told of the progress.
 
     Raises:
         UsageError: There is no such search, or it kept no scores.

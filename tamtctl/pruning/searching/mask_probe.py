@@ -117,7 +117,7 @@ class MaskProbe:
         """Return term → loss of the model under masks.
 
         Args:
-            text: What to measure on.
+            text: The text to measure on.
             masks: Name → boolean mask, for at least every matrix in ``frozen``, on any device;
                 None: the dense model.
         """

@@ -37,7 +37,7 @@ class WatchedTraining:
 
         Args:
             config: The whole search; it says when to evaluate, and the patience.
-            training: What is trained.
+            training: The training to watch.
             evaluate: Returns term → held-out loss of the current mask.
         """
         self._config, self._training, self._evaluate = config, training, evaluate
@@ -63,7 +63,7 @@ class WatchedTraining:
         return self._training.run(report, is_due=is_due, after=after)
 
     def is_due(self, step: int) -> bool:
-        """Tell whether to evaluate after a step (from 1)."""
+        """Return whether to evaluate after a step (from 1)."""
         every = self._config.eval_every
         return step in self._config.eval_steps or (every is not None and step % every == 0)
 

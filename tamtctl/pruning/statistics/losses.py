@@ -32,7 +32,7 @@ def projected_states(output: Any, batch: Batch, number: int) -> Tensor:
     """Return the normalised hidden states of layers 1 to L times random signs, summed.
 
     Args:
-        output: What the model made of the batch.
+        output: The model's output for the batch, with all hidden states.
         batch: The batch.
         number: Index of the batch, from 0, which seeds the signs.
     """

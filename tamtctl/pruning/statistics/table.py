@@ -52,7 +52,7 @@ class Statistic(Row):
         Args:
             shapes: Name → shape of every matrix that the statistic is wanted for.
             tables: Names of the matrices that tokens are looked up in.
-            device: Where to add up.
+            device: The device to add up on.
         """
         return self.function("gatherer")(shapes, tables, device)  # type: ignore[no-any-return]
 

@@ -59,7 +59,7 @@ class IterativePruning:
             config: The whole search.
             compute: Device and precision.
             encoder: Loaded with its masked-LM head.
-            text: What to train on.
+            text: The training text.
             start: Masks that flips are counted from, for at least every matrix, and how many
                 weights are kept after each cut.
         """

@@ -51,7 +51,7 @@ class MaskTraining:
             config: The whole search.
             compute: Device and precision.
             encoder: Loaded with its head if the objective needs one.
-            text: What to train on.
+            text: The training text.
             start: Initial masks, for at least every matrix in ``encoder.matrices``, and scores.
         """
         self.initial = PackedMasks.of(start.masks)

@@ -112,8 +112,8 @@ class Supervisor:
             watcher: Is told of every report, before a checkpoint is saved.
 
         Raises:
-            DivergedError: The loss exploded or is no number; the message names the step and the
-                last good checkpoint.
+            DivergedError: The loss exploded, or is infinite or NaN; the message names the step and
+                the last good checkpoint.
         """
 
         def progress(report: StepReport) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation(Row):
-    """A way to share out the weights that are kept, and what others have to know of it.
+    """An allocation: how many weights each matrix keeps, and facts about it for other code.
 
     Attributes:
         is_uniform: Whether every matrix has the same sparsity, so that no criterion is asked for

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Criterion(Row):
-    """A way to rank weights, and what others have to know of it.
+    """A criterion: how to rank weights, and facts about it for other code.
 
     Attributes:
         label: What tables and sentences call it; None: its name.
@@ -49,7 +49,7 @@ class Criterion(Row):
         has_unit: Whether an importance means the same in every matrix, so that budgets can follow
             from it.
         has_seeds: Whether another seed gives another mask.
-        least_seeds: The fewest seeds that a comparison takes of it.
+        least_seeds: Fewest seeds with which a comparison measures it.
         is_baseline: Whether every ticket is compared with it by default; only without needs_text.
         breaks_ties: Whether the larger weight is kept among equal importances; else the earlier
             one.

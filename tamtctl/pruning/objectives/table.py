@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Term(Row):
-    """A pre-training loss, and what others have to know of it.
+    """A term: a pre-training loss, and facts about it for other code.
 
     Attributes:
         label: What sentences and headings call it, such as ``MLM loss``.

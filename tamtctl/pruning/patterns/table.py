@@ -41,7 +41,7 @@ _NEAR = 1e-6  # sparsities this close are equal, since 2/3 has to be typed as a 
 
 @dataclass(frozen=True, kw_only=True)
 class Pattern(Row):
-    """A sparsity pattern, and what others have to know of it.
+    """A sparsity pattern, and facts about it for other code.
 
     Attributes:
         sparsity: The only sparsity that its masks can have; None if they can have any.

@@ -48,7 +48,7 @@ def recover(
         The result; at once if the folder holds a finished run of this configuration.
 
     Raises:
-        TamtctlError: Anything that stops the recovery, before training where it can be known.
+        TamtctlError: Anything that stops the recovery; found before training if possible.
 
     Example:
         >>> recovered = tamtctl.recover(recovery)

@@ -165,8 +165,8 @@ class PreparedRecovery:
         """Train the weights that are left.
 
         Raises:
-            DivergedError: The loss exploded or is no number; the message names the step and the
-                last good checkpoint.
+            DivergedError: The loss exploded, or is infinite or NaN; the message names the step and
+                the last good checkpoint.
         """
         self.run.start(after_step=self.supervisor.step)
         write_json(self.run.path / BUDGET, {"steps": self.training.count})

@@ -61,7 +61,7 @@ def search(
         The result; at once if the folder holds a finished run of this configuration.
 
     Raises:
-        TamtctlError: Anything that stops the search, before training where it can be known.
+        TamtctlError: Anything that stops the search; found before training if possible.
 
     Example:
         >>> config = tamtctl.SearchConfig.from_recipe(

@@ -228,8 +228,8 @@ class PreparedSearch:
         """Train, if the method does; the first process writes the log.
 
         Raises:
-            DivergedError: The loss exploded or is no number; the message names the step and the
-                last good checkpoint.
+            DivergedError: The loss exploded, or is infinite or NaN; the message names the step and
+                the last good checkpoint.
         """
         world().on_first(self._start)
         if not self.config.is_trained:

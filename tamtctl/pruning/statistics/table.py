@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistic(Row):
-    """A statistic, and what others have to know of it.
+    """A statistic, and facts about it for other code.
 
     Attributes:
         is_of_gradients: Whether it takes gradients, from a backward pass; else it takes inputs.

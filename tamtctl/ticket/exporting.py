@@ -17,7 +17,7 @@ from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import replacing
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.shown import Shown
-from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.encoder import embedding_names, maskable_matrices
 from tamtctl.models.files import CONFIG_FILE, ModelFiles
 from tamtctl.models.heads import HEADS as HEADS
 from tamtctl.models.heads import MASKED_LM, NONE, HeadedModel
@@ -164,12 +164,7 @@ def export(
             trimmed, vocabulary = trim_vocabulary(network, tokenizer, trim_to)
             tokenizer = trimmed.tokenizer
             notes.append(vocabulary.note)
-            (table,) = (
-                n
-                for n, m in maskable_matrices(network).items()
-                if m is network.get_input_embeddings().weight
-            )
-            if table in zeros:
+            for table in zeros.keys() & embedding_names(network):
                 zeros[table] = int((~loaded.masks[table][list(trimmed.kept)]).sum())
         # A random pooler is left out; a random head is written, as it will be trained.
         left_out = base.missing if base.head == NONE else frozenset[str]()

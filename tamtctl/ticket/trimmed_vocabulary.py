@@ -74,7 +74,7 @@ def trim_vocabulary(
 
     Raises:
         CorpusError: The corpus cannot be read.
-        ModelError: The tokenizer or the model cannot be trimmed, or then has other outputs.
+        ModelError: The model counts positions from an id, or gives other outputs after it.
     """
     text = load_corpus(corpus, tokenizer)
     trimmed = TrimmedTokenizer.of(tokenizer, np.unique(text.train).tolist())

@@ -81,7 +81,7 @@ def test_rewinding_restores_the_pretrained_bits_and_none_does_not(
         def _cut(self, keep: Mapping[str, int]) -> None:
             before, masks = _values(self._weights), dict(self.masks)
             super()._cut(keep)
-            sparsity = cut_sparsities(wanted.sparsity)[len(seen)]
+            sparsity = cut_sparsities(wanted.settled_sparsity)[len(seen)]
             seen.append((before, _values(self._weights)))
             assert self._optimizer.state_dict().keys() == {"step"}  # the moments are gone
             for name, mask in self.masks.items():

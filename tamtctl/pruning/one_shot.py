@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from tamtctl.foundations.errors import UsageError
@@ -54,6 +55,28 @@ class Ranking:
             for name in in_rows
         }
         return {name: masks[name] for name in keep}
+
+
+def sparing_words(
+    ranking: Ranking, weights: Mapping[str, Tensor], embeddings: Collection[str]
+) -> Ranking:
+    """Return an order in which the weights of each word compete with each other alone.
+
+    A word of no importance is one that the text lacks: its weights are ordered by w², which is what
+    criteria multiply by what they learn of a text.
+
+    Args:
+        ranking: How a criterion ranks the weights.
+        weights: Name → pre-trained weight.
+        embeddings: The matrices that words are looked up in, shape (words, width).
+    """
+    tables = frozenset(embeddings) & ranking.reached
+    importance = dict(ranking.importance)
+    for name in tables:
+        unseen = (importance[name] == 0).all(dim=1, keepdim=True)  # (words, 1)
+        squares = weights[name].square().to(importance[name])
+        importance[name] = torch.where(unseen, squares, importance[name])
+    return replace(ranking, importance=importance, by_row=ranking.by_row | tables)
 
 
 def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:

@@ -133,7 +133,8 @@ class SearchSettings(Config):
         help="How the weights that are kept are shared out over the matrices, one of {choices}.",
         more="`uniform`: all have --sparsity, as in the paper. `global`: one threshold on the "
         "importance of all weights; the whole model has --sparsity. `by-type`: the embeddings have "
-        "--sparsity, and one threshold holds for all other matrices.",
+        "--sparsity, and one threshold holds for all other matrices. `by-word`: the same, and "
+        "every word keeps the same share of its embedding, also one that the text lacks.",
         panel=METHOD,
         choices=ALLOCATIONS,
         before="uniform",

@@ -20,7 +20,7 @@ from tamtctl.pruning.criteria import Criterion, is_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.methods import IMP, TAMT
-from tamtctl.pruning.one_shot import Ranking, keep_counts, ranked, reference_masks
+from tamtctl.pruning.one_shot import Ranking, keep_counts, ranked, reference_masks, sparing_words
 from tamtctl.pruning.searching.lending import lent
 from tamtctl.pruning.searching.pattern_matrices import check_pattern_of_start
 from tamtctl.pruning.settings import TWO_VALUED
@@ -49,6 +49,8 @@ def initial_start(
     cuts = tuple(_counts(config, encoder, budgets, sparsities))
     keep = cuts[-1]
     ranking = _ranking(config, config.criterion, encoder, text, keep)
+    if ALLOCATIONS[config.allocation].spares_words:
+        ranking = sparing_words(ranking, weights, encoder.embeddings)
     seconds = math.fsum(ranking.passes | (budgets.passes if budgets else frozenset()))
     masks = _at_home(ranking.masks(keep, pattern), weights)
     if config.method != TAMT:

@@ -223,7 +223,7 @@ class SearchSettings(Config):
     )
     head_learning_rate: float | None = setting(
         default=None,
-        help="Peak rate of the masked-LM head, which trains along with a mask; 0 leaves the head "
+        help="The masked-LM head's own peak rate, while it trains along with a mask; 0 leaves it "
         "as it is. By default the rate of the scores, or 0 with --init-scores nats.",
         more="A rate in nats would ruin a head, whose values are weights.",
         panel=TRAINING,

@@ -36,6 +36,10 @@ OPTIONS = {
         --init str
         --json bool flag
         --keep-scores bool flag
+        --latency float
+        --latency-batch int
+        --latency-length int
+        --latency-threads int
         --learning-rate float
         --log-to str
         --low-memory bool flag
@@ -271,6 +275,7 @@ OPTIONS = {
         --output-dir Path needed
         --token str
         --trained-head bool flag
+        --trim-vocabulary list[str]
         -q/--quiet bool flag
         ticket str needed
     """,

@@ -88,9 +88,11 @@ def test_what_means_nothing_is_refused(changes: dict[str, Any], message: str) ->
 def test_none_is_for_what_may_be_left_out() -> None:
     values = vars(SearchConfig.from_recipe("nano", sparsity=0.5))
     assert SearchConfig(**values | {"threads": None}).threads is None
-    for name in ("corpus", "model", "seed", "dropout", "sparsity"):
+    for name in ("corpus", "model", "seed", "dropout"):
         with pytest.raises(UsageError, match=f"--{name} must be .* got None"):
             SearchConfig(**values | {name: None})
+    with pytest.raises(UsageError, match="--sparsity is needed"):  # or a latency
+        SearchConfig(**values | {"sparsity": None})
     for kind, given in ((EvaluateConfig, {"name": None}), (FinetuneConfig, {"task": 3})):
         with pytest.raises(UsageError, match=r"must be a text or a path"):
             kind(**given)

@@ -25,7 +25,7 @@ class _Run:
 
     def close(self) -> None:
         with redirect_stdout(sys.stderr):
-            self._run.finish()
+            trackio.finish()  # run.finish() alone is repeated, aloud, when Python ends
 
 
 def open_log(run: LoggedRun) -> _Run:

@@ -60,7 +60,9 @@ def as_html(result: object) -> str:
     if SHOWS[type(result).__name__][0] in _DRAWN:
         drawn = _TextPage()
         _show_on(drawn, result)
-        return "<pre>" + "\n".join(map(printable.html_text, drawn.lines)) + "</pre>"
+        lines = "\n".join(map(printable.html_text, drawn.lines))
+        # Columns and bars line up; some themes of notebooks set <pre> in a proportional font.
+        return f'<pre style="font-family:monospace">{lines}</pre>'
     page = _HtmlPage()
     _show_on(page, result)
     return "<div>\n" + "\n".join(page.parts) + "\n</div>"

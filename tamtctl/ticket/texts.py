@@ -63,6 +63,7 @@ def labels_of(texts: Sequence[TextSource]) -> dict[TextSource, str]:
     """Return text → label in tables: its files, and what sets it apart from texts of like files."""
     names = {text: " ".join(map(public, text.measured)) for text in texts}
     labels: dict[TextSource, str] = {}
+    unnumbered: list[str] = []
     for text, name in names.items():
         others = [other for other in texts if names[other] == name and other != text]
         more = []
@@ -75,7 +76,8 @@ def labels_of(texts: Sequence[TextSource]) -> dict[TextSource, str]:
         if any(bool(other.held_out) != bool(text.held_out) for other in others):
             more.append("all of it" if text.held_out else "its held-out tenth")
         label = name + (f" ({', '.join(more)})" if more else "")
-        alike = sum(other.startswith(label) for other in labels.values())
+        alike = sum(other == label for other in unnumbered)
+        unnumbered.append(label)
         labels[text] = label + (f" no. {alike + 1}" if alike else "")
     return labels
 

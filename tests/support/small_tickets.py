@@ -12,6 +12,8 @@ import torch
 from masks import magnitude_masks
 from torch import Tensor
 
+from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.one_shot import keep_counts, reference_masks
 from tamtctl.ticket.ticket import Ticket
 
 
@@ -35,6 +37,23 @@ def make_ticket(
     }
     masks = random_masks(weights) if masks is None else masks
     return Ticket.create(weights, masks, **values | changes)
+
+
+def magnitude_ticket(model: Path, pattern: str, encoding: str = "bits") -> Path:
+    """Save the ticket of a model that keeps half of the units of a pattern, by their magnitude."""
+    encoder = load_encoder(str(model), with_head=False)
+    counts = keep_counts(encoder.weights, 0.5, pattern, encoder.embeddings)
+    weights = {name: encoder.weights[name] for name in counts}
+    ticket = make_ticket(
+        weights,
+        reference_masks(weights, counts, pattern),
+        base_model_id=str(model),
+        model_type=encoder.model.config.model_type,
+        target_sparsity=0.5,
+        pattern=pattern,
+    )
+    ticket.encode(encoding, weights).save_pretrained("ticket")
+    return Path("ticket")
 
 
 def small_ticket(**changes: Any) -> Ticket:

@@ -10,32 +10,14 @@ import pytest
 import tiny
 import torch
 from sentence_models import TEXTS, sentence_model
-from small_tickets import make_ticket
+from small_tickets import magnitude_ticket
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from tamtctl.models.heads import HEADS
-from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import keep_counts, reference_masks
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("working_folder")
-
-
-def ticket_of(model: Path, encoding: str = "bits", pattern: str = "neurons") -> Path:
-    encoder = load_encoder(str(model), with_head=False)
-    counts = keep_counts(encoder.weights, 0.5, pattern, encoder.embeddings)
-    weights = {name: encoder.weights[name] for name in counts}
-    ticket = make_ticket(
-        weights,
-        reference_masks(weights, counts, pattern),
-        base_model_id=str(model),
-        model_type=encoder.model.config.model_type,
-        target_sparsity=0.5,
-        pattern=pattern,
-    )
-    ticket.encode(encoding, weights).save_pretrained("ticket")
-    return Path("ticket")
 
 
 def loaded(folder: Path | str, head: str) -> PreTrainedModel:
@@ -70,7 +52,7 @@ def test_every_head_gives_what_the_masked_model_gives(family: str, head: str) ->
     whole = loaded("model", head)
     tiny.tokenizer().save_pretrained("whole")
     whole.save_pretrained("whole")  # with a head that is not random
-    ticket = ticket_of(Path("whole"))
+    ticket = magnitude_ticket(Path("whole"), "neurons")
     done = export(ticket, "small", head=head)
     masked = loaded("whole", head)
     Ticket.load(ticket).apply(masked)
@@ -91,7 +73,7 @@ def test_a_sentence_encoder_stays_one() -> None:
     base = sentence_model(
         Path("st"), {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True}
     )
-    ticket = ticket_of(base)
+    ticket = magnitude_ticket(base, "neurons")
     done = export(ticket, "small")
     assert done.load == "SentenceTransformer('small')"
     assert done.checked == "outputs and sentence embeddings"
@@ -105,7 +87,7 @@ def test_a_sentence_encoder_stays_one() -> None:
 
 def test_masks_that_are_known_by_the_weights_alone_are_sliced_too() -> None:
     model = tiny.save(Path("model"), "bert")
-    ticket = ticket_of(model, encoding="delta")
+    ticket = magnitude_ticket(model, "neurons", "delta")
     assert json.loads((ticket / "ticket.json").read_text())["pattern"] == "neurons"
     export(ticket, "small")
     assert json.loads(Path("small/config.json").read_text())["intermediate_size"] == 16
@@ -113,7 +95,7 @@ def test_masks_that_are_known_by_the_weights_alone_are_sliced_too() -> None:
 
 def test_a_smaller_checkpoint_is_fine_to_train() -> None:
     model = tiny.save(Path("model"), "bert", with_head=False)
-    export(ticket_of(model), "small", head="sequence-classification")
+    export(magnitude_ticket(model, "neurons"), "small", head="sequence-classification")
     small = AutoModelForSequenceClassification.from_pretrained("small").train()
     small(input_ids=torch.arange(8).view(2, 4), labels=torch.tensor([0, 1])).loss.backward()
     assert all(p.grad is not None for n, p in small.named_parameters() if "dense" in n)
@@ -121,20 +103,20 @@ def test_a_smaller_checkpoint_is_fine_to_train() -> None:
 
 def test_other_patterns_keep_their_zeros() -> None:
     model = tiny.save(Path("model"), "bert")
-    done = export(ticket_of(model, pattern="2:4"), "same")
+    done = export(magnitude_ticket(model, "2:4"), "same")
     assert json.loads(Path("same/config.json").read_text())["intermediate_size"] == 32
     assert done.zeros == done.weights // 2
 
 
 def test_large_outputs_may_differ_by_as_much_rounding() -> None:
     """The largest logits of nano are over 10, and rounded by more than 1e-5 in any order."""
-    done = export(ticket_of(Path("nano")), "small")
+    done = export(magnitude_ticket(Path("nano"), "neurons"), "small")
     assert done.head == "masked-lm"
     assert outputs(loaded("small", "masked-lm"), "masked-lm").abs().max() > 10
 
 
 def test_tied_weights_of_a_model_in_half_precision_are_stored_once() -> None:
-    done = export(ticket_of(Path("nano")), "small")
+    done = export(magnitude_ticket(Path("nano"), "neurons"), "small")
     model = loaded("small", "masked-lm")
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert done.parameters == sum(p.numel() for p in model.parameters())

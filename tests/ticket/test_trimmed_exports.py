@@ -9,13 +9,12 @@ import tiny
 import torch
 from command_line import Run
 from sentence_models import sentence_model
-from small_tickets import make_ticket
+from small_tickets import magnitude_ticket
 from transformers import AutoTokenizer
 
 from tamtctl.models.encoder import embedding_names, maskable_matrices
 from tamtctl.models.heads import HEADS
-from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.one_shot import keep_counts, reference_masks
+from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.ticket.exporting import export
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -33,24 +32,9 @@ def corpus() -> Path:
     return file
 
 
-def ticket_of(model: Path, pattern: str = "unstructured") -> Path:
-    encoder = load_encoder(str(model), with_head=False)
-    counts = keep_counts(encoder.weights, 0.5, pattern, encoder.embeddings)
-    weights = {name: encoder.weights[name] for name in counts}
-    make_ticket(
-        weights,
-        reference_masks(weights, counts, pattern),
-        base_model_id=str(model),
-        model_type=encoder.model.config.model_type,
-        target_sparsity=0.5,
-        pattern=pattern,
-    ).save_pretrained("ticket")
-    return Path("ticket")
-
-
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_text_is_read_as_by_the_whole_model(family: str, corpus: Path) -> None:
-    ticket = ticket_of(tiny.save(Path("base"), family))
+    ticket = magnitude_ticket(tiny.save(Path("base"), family), UNSTRUCTURED)
     export(ticket, "whole", head="masked-lm")
     done = export(ticket, "trimmed", head="masked-lm", trim_to=str(corpus))
     assert done.vocabulary is not None
@@ -81,13 +65,13 @@ def test_the_text_is_read_as_by_the_whole_model(family: str, corpus: Path) -> No
 
 
 def test_zeros_and_sizes_are_those_of_the_folder(corpus: Path) -> None:
-    ticket = ticket_of(tiny.save(Path("base"), "bert"), "neurons")
+    ticket = magnitude_ticket(tiny.save(Path("base"), "bert"), "neurons")
     whole = export(ticket, "whole")
     sliced = export(ticket, "sliced", trim_to=str(corpus))
     assert sliced.bytes < whole.bytes
     assert sliced.parameters < whole.parameters
     assert sliced.zeros == 0
-    ticket = ticket_of(Path("base"))
+    ticket = magnitude_ticket(Path("base"), UNSTRUCTURED)
     sparse = export(ticket, "sparse", trim_to=str(corpus))
     model = HEADS[sparse.head].from_pretrained("sparse", dtype=torch.float32)
     matrices = maskable_matrices(model)
@@ -100,7 +84,7 @@ def test_zeros_and_sizes_are_those_of_the_folder(corpus: Path) -> None:
 
 def test_a_sentence_encoder_gives_the_same_embeddings(corpus: Path) -> None:
     library = pytest.importorskip("sentence_transformers")
-    ticket = ticket_of(sentence_model(Path("base"), MEAN))
+    ticket = magnitude_ticket(sentence_model(Path("base"), MEAN), UNSTRUCTURED)
     export(ticket, "whole")
     export(ticket, "trimmed", trim_to=[str(corpus), str(corpus)])
     texts = corpus.read_text().split("\n\n")[:5]
@@ -110,7 +94,7 @@ def test_a_sentence_encoder_gives_the_same_embeddings(corpus: Path) -> None:
 
 
 def test_the_command_says_what_it_costs(run: Run, corpus: Path) -> None:
-    ticket_of(tiny.save(Path("base"), "bert"))
+    magnitude_ticket(tiny.save(Path("base"), "bert"), UNSTRUCTURED)
     words = ["export", "ticket", "--trim-vocabulary", corpus, "--output-dir"]
     done = run(*words, "trimmed")
     assert done.code == 0, done.err

@@ -54,10 +54,10 @@ def ceilings(
 
 def below_dense(subnetworks: Sequence[Subnetwork]) -> Iterator[tuple[Subnetwork, str]]:
     """Yield each mask that has a lower loss than the dense model, and the measure of that loss."""
-    dense = subnetworks[0].losses
-    for one in (one for one in subnetworks[1:] if not one.is_recovered):
+    dense, *others = subnetworks
+    for one in (other for other in others if not other.is_recovered):
         for measure, loss in one.losses.items():
-            if not TERMS[term_of(measure)].is_distance and loss.mean < dense[measure].mean:
+            if not TERMS[term_of(measure)].is_distance and loss.mean < dense.losses[measure].mean:
                 yield one, measure
 
 

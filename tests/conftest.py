@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache for all processes that test side by side: large texts are read once."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TAMTCTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("TAMTCTL_CACHE", str(folder / "tamtctl-cache"))
         yield
 
 

@@ -47,7 +47,7 @@ SHORT_SWEEP = (
 SHORT_TRAINING = "--limit 64 --epochs 1 --device cpu"
 SHORT_RECOVERY = "--corpus english.txt --batch-size 2 --sequence-length 16 --device cpu"
 SHORT_BENCH = "--rounds 3 --batch-sizes 1 --lengths 8"
-SHORT = "--steps 2 --batch-size 2 --sequence-length 16 --device cpu"
+SHORT = "--steps 2 --batch-size 2 --sequence-length 16 --calibration-tokens 1024 --device cpu"
 
 
 @pytest.fixture

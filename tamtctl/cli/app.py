@@ -10,9 +10,11 @@ import signal
 import sys
 import traceback
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
+from typer.main import get_command
 
 from tamtctl.cli.bench_command import bench
 from tamtctl.cli.cache_command import cache
@@ -34,6 +36,8 @@ from tamtctl.foundations.signals import Answering, answer_by
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+
+    from typer.core import TyperCommand
 
 
 app = typer.Typer(
@@ -106,8 +110,17 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "cache": (cache, "cache clear statistics losses --dry-run"),
     "env": (env, "env > report.txt"),
 }
-for _name, (_function, _example) in _COMMANDS.items():
-    app.command(_name, cls=Command, epilog=f"Example:\n  tamtctl {_example}")(_function)
+
+
+def _made(name: str) -> TyperCommand:
+    """Return a command as the parser knows it, with its options."""
+    function, example = _COMMANDS[name]
+    alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+    alone.command(name, cls=Command, epilog=f"Example:\n  tamtctl {example}")(function)
+    return cast("TyperCommand", get_command(alone))
+
+
+Group.makers.update({name: partial(_made, name) for name in _COMMANDS})
 
 
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM

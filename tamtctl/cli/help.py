@@ -7,9 +7,9 @@ completed, and ``-h --all`` shows it. The screen has the first paragraph of each
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -32,7 +32,21 @@ _Line = tuple[str, str]
 
 
 class Group(TyperGroup):
-    """The commands, each with the whole of its first paragraph."""
+    """The commands, each with the whole of its first paragraph.
+
+    Attributes:
+        makers: Name → what makes the command. Each is made when it is asked for, since the options
+            of all of them take a tenth of a second.
+    """
+
+    makers: ClassVar[dict[str, Callable[[], TyperCommand]]] = {}
+
+    def __init__(self, *arguments: Any, **values: Any) -> None:
+        super().__init__(*arguments, **values | {"commands": _Made(self.makers)})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order in which they are shown."""
+        return list(self.commands)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; ``--all`` beside ``-h`` asks for the whole help."""
@@ -47,6 +61,25 @@ class Group(TyperGroup):
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write what stands at the end."""
         _write_epilog(formatter, self.epilog)
+
+
+class _Made(Mapping[str, TyperCommand]):
+    """Commands by name, each made once and only if it is asked for."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], TyperCommand]]) -> None:
+        self._makers = makers
+        self._made: dict[str, TyperCommand] = {}
+
+    def __getitem__(self, name: str) -> TyperCommand:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 class Command(TyperCommand):

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,7 @@ def _clustered(mean: float, points: Mapping[str, Mapping[str, tuple[float, float
     return Interval(mean, low, high)
 
 
+@lru_cache(maxsize=1)  # all differences on a text have the same, and drawing takes longest
 def _resamples(count: int) -> NDArray[np.int64]:
     """Return how often each resample draws each unit, (resamples, count), by a fixed seed."""
     generator = np.random.Generator(np.random.Philox(key=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -53,6 +54,7 @@ def _machine() -> dict[str, str]:
     }
 
 
+@functools.cache  # reading the files of all packages takes a tenth of a second
 def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -238,13 +239,12 @@ def test_an_evaluation_is_interrupted_in_words(
 ) -> None:
     text = tmp_path / "long.txt"
     text.write_text(f"{text_file.read_text()}\n" * 40)
-    cached = Path(os.environ["TAMTCTL_CACHE"], "corpora")
-    before = set(cached.glob("*"))
+    own = os.environ | {"TAMTCTL_CACHE": str(tmp_path / "cache")}
     process = processes.start(
         ["evaluate", tiny_model, "--corpus", text, "--blocks", 10**6, "--sequence-length", 16,
-         "--batch-size", 1], tmp_path
+         "--batch-size", 1], tmp_path, before=partial(processes.live_in, own)
     )  # fmt: skip
-    while process.is_alive() and not set(cached.glob("[!.]*")) - before:
+    while process.is_alive() and not list(tmp_path.glob("cache/corpora/[!.]*")):
         time.sleep(0.01)
     assert process.pid
     os.kill(process.pid, signal.SIGINT)

@@ -23,6 +23,7 @@ from tamtctl.pruning.criteria import (
     is_criterion,
 )
 from tamtctl.pruning.cuts import ONE_TARGET, SPARSITY_NEEDED, cut_sparsities, imp_steps
+from tamtctl.pruning.forgetting import why_no_word_floor
 from tamtctl.pruning.latency.settings import USUAL_SIZE
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED
 from tamtctl.pruning.objectives import Terms, terms_of
@@ -52,6 +53,7 @@ class SearchConfig(SearchSettings):
         self._check_latency()
         self._check_pattern()
         self._check_budgets()
+        self._check_word_floor()
         self._check_pruning()
         self._check_watching()
         self._check_stream()
@@ -148,6 +150,11 @@ class SearchConfig(SearchSettings):
                 f"{sparsity:g} keeps of all; with this floor it is at most "
                 f"{float(1 - Decimal(repr(self.least_share))):g}"
             )
+
+    def _check_word_floor(self) -> None:
+        told = self.method, self.init, self.init_scores, self.pattern
+        if self.word_floor and (why := why_no_word_floor(*told)):
+            raise UsageError(f"--word-floor is not for this search: {why}")
 
     def _check_pruning(self) -> None:
         if self.method != IMP:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import torch
 from torch import Tensor
@@ -13,6 +15,10 @@ from tamtctl.foundations.selection import keep_largest_in_rows
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE, Criterion, find_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
+
+# In nats: how far above its own importance a weight is ranked that a word always keeps. A training
+# moves scores by a few nats.
+WORD_LIFT = 200.0
 
 
 @dataclass(frozen=True)
@@ -57,26 +63,44 @@ class Ranking:
         return {name: masks[name] for name in keep}
 
 
-def sparing_words(
-    ranking: Ranking, weights: Mapping[str, Tensor], embeddings: Collection[str]
+def with_word_floor(
+    ranking: Ranking, keep: Mapping[str, int], embeddings: Collection[str], floor: float
 ) -> Ranking:
-    """Return an order in which the weights of each word compete with each other alone.
+    """Return an order in which the most important weights of every word come first.
 
-    A word of no importance is one that the text lacks: its weights are ordered by w², which is what
-    criteria multiply by what they learn of a text.
+    Their importance is lifted so far that no training prunes them. Words of no importance, those
+    that the text lacks, keep their largest weights.
 
     Args:
         ranking: How a criterion ranks the weights.
-        weights: Name → pre-trained weight.
+        keep: Name → how many weights a matrix keeps.
         embeddings: The matrices that words are looked up in, shape (words, width).
+        floor: How many weights come first, as a share of those that a word keeps on average.
     """
-    tables = frozenset(embeddings) & ranking.reached
     importance = dict(ranking.importance)
-    for name in tables:
-        unseen = (importance[name] == 0).all(dim=1, keepdim=True)  # (words, 1)
-        squares = weights[name].square().to(importance[name])
-        importance[name] = torch.where(unseen, squares, importance[name])
-    return replace(ranking, importance=importance, by_row=ranking.by_row | tables)
+    for name in frozenset(embeddings) & ranking.reached & keep.keys():
+        one = importance[name].double()  # (words, width)
+        positive = one[one > 0]
+        one = one.clamp(min=float(positive.min()) if len(positive) else 1.0)
+        kept = kept_of_every_word(one, keep[name], floor, ranking.ties.get(name))
+        importance[name] = torch.where(kept, one * math.exp(WORD_LIFT), one)
+    return replace(ranking, importance=importance)
+
+
+def kept_of_every_word(
+    values: Tensor, keep: int, floor: float, among_equals: Tensor | None
+) -> Tensor:
+    """Return the mask of the weights that ``--word-floor`` keeps.
+
+    Rows keep equally many, or one more where the next value is among the largest.
+
+    Args:
+        values: Importance or score of every weight of a matrix of words, shape (words, width).
+        keep: How many weights the matrix keeps.
+        floor: How many of them each word has at least, as a share of the mean over all words.
+        among_equals: Decides between equal values: the larger is kept.
+    """
+    return keep_largest_in_rows(values, int(Decimal(repr(floor)) * keep), among_equals)
 
 
 def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:

@@ -133,8 +133,7 @@ class SearchSettings(Config):
         help="How the weights that are kept are shared out over the matrices, one of {choices}.",
         more="`uniform`: all have --sparsity, as in the paper. `global`: one threshold on the "
         "importance of all weights; the whole model has --sparsity. `by-type`: the embeddings have "
-        "--sparsity, and one threshold holds for all other matrices. `by-word`: the same, and "
-        "every word keeps the same share of its embedding, also one that the text lacks.",
+        "--sparsity, and one threshold holds for all other matrices.",
         panel=METHOD,
         choices=ALLOCATIONS,
         before="uniform",
@@ -158,6 +157,16 @@ class SearchSettings(Config):
             option, 0 <= value < 1, "at least 0 and below 1", value
         ),
         before=None,
+    )
+    word_floor: float = setting(
+        default=0.0,
+        help="How many weights of its embedding every word keeps at least, as a share of what "
+        "words keep on average; 0: none.",
+        more="Criteria that look at a text, and training that starts from them, would else prune "
+        "the whole embedding of a word that the text lacks, and with it any task that has it.",
+        panel=METHOD,
+        check=lambda option, value: require(option, 0 <= value <= 1, "from 0 to 1", value),
+        before=0.0,
     )
     pattern: str = setting(
         default=UNSTRUCTURED,

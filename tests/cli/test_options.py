@@ -62,6 +62,7 @@ OPTIONS = {
         --stream bool flag
         --text-column str
         --threads int min=1
+        --word-floor float
         -q/--quiet bool flag
     """,
     "compare": """

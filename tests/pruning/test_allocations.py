@@ -217,32 +217,6 @@ def test_every_row_is_a_budget_of_every_kind_of_method(
         assert counts_of(derived) == row.keep(request_of(importance, 0.5, 0.02, encoder.embeddings))
 
 
-def test_by_word_keeps_as_much_of_a_word_that_the_text_lacks(
-    tiny_model: Path, tmp_path: Path
-) -> None:
-    text = tmp_path / "few-words.txt"
-    words = "the list of name is in one file".split()
-    text.write_text("\n\n".join(" ".join(words[at % 8 :] + words[: at // 8]) for at in range(64)))
-    encoder = load_encoder(str(tiny_model), with_head=False)
-    (table,) = encoder.embeddings
-    weights = encoder.weights[table].abs()  # (words, width)
-    kept: dict[str, Tensor] = {}
-    for allocation in ("by-type", "by-word"):
-        config = small_config(
-            tiny_model, text, sparsity=0.9, allocation=allocation, init="obs*fisher", steps=4,
-            init_scores="nats", learning_rate=1e-6, budget_criterion="fisher",
-        )  # fmt: skip
-        ticket = Ticket.load(search(config, output_dir=tmp_path / allocation).ticket)
-        kept[allocation] = ticket.mask(table)
-    counts = {allocation: mask.sum(dim=1) for allocation, mask in kept.items()}  # (words,)
-    assert int(counts["by-type"].sum()) == int(counts["by-word"].sum())
-    assert int((counts["by-type"] == 0).sum()) > len(weights) // 2
-    assert int(counts["by-word"].max() - counts["by-word"].min()) <= 1
-    for word in (counts["by-type"] == 0).nonzero().flatten().tolist():
-        largest = weights[word].topk(int(counts["by-word"][word])).values.min()
-        assert torch.equal(kept["by-word"][word], weights[word] >= largest)
-
-
 def test_a_mask_has_the_budgets_of_another_criterion(
     tiny_model: Path, text_file: Path, working_folder: None, run: Run
 ) -> None:

@@ -33,6 +33,7 @@ VALUES: dict[str, tuple[Any, Any, str]] = {
     "allocation": ("global", "by-type", ""),
     "budget_criterion": ("magnitude", "obs", "allocation = 'global'"),
     "floor": (0.1, 0.2, "allocation = 'global'"),
+    "word_floor": (0.25, 0.0, ""),
     "pattern": ("unstructured", "unstructured", ""),
     "latency": (0.5, 0.75, "pattern = 'neurons'"),
     "latency_batch": (1, 2, "pattern = 'neurons'\nlatency = 0.5"),

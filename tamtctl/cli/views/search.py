@@ -67,12 +67,16 @@ def _sparsity(plan: SearchPlan) -> str:
     """Return how the zeros are shared out over the matrices."""
     config = plan.config
     if config.budgets_by is None:
-        return f"sparsity {config.settled_sparsity:g} in each"
-    return (
-        f"sparsity {config.settled_sparsity:g} in all, "
-        f"{config.allocation} by {config.budgets_by.name}: "
-        f"{parts_text(plan.sparsities)}"
-    )
+        found = f"sparsity {config.settled_sparsity:g} in each"
+    else:
+        found = (
+            f"sparsity {config.settled_sparsity:g} in all, "
+            f"{config.allocation} by {config.budgets_by.name}: "
+            f"{parts_text(plan.sparsities)}"
+        )
+    if config.word_floor:
+        found += f"; each word keeps at least {config.word_floor:.0%} of the mean"
+    return found
 
 
 def show_search_result(output: Page, result: SearchResult) -> None:

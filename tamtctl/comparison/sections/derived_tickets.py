@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tamtctl.comparison.found import Found, Table
+from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.intervals import loss_difference
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
@@ -82,7 +83,9 @@ def _derived(comparison: Comparison, opened: Opened) -> Iterator[Derived]:
             continue
         keep = own.masks.kept
         weights = {name: bench.weights[name] for name in bench.text.frozen if name in keep}
-        masks = masks_from_scores(one.path.parent, weights, keep, bench.pattern)
+        search = opened.config.search_config(Cell(one.method, own.sparsity, one.seed))
+        floors = dict.fromkeys(bench.text.encoder.embeddings & keep.keys(), search.word_floor)
+        masks = masks_from_scores(one.path.parent, weights, keep, bench.pattern, floors)
         terms = (one.objective or "").split("+")
         losses = bench.losses(masks, terms)
         for term in terms:

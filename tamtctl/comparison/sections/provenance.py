@@ -105,6 +105,8 @@ def _hyperparameters(search: SearchConfig) -> Iterator[str]:
         yield f"{search.calibration_tokens:,} tokens of calibration"
     if search.budgets_by is not None:
         yield f"allocation {search.allocation} by {search.budgets_by.name}"
+    if search.word_floor:
+        yield f"each word keeps at least {search.word_floor:.0%} of the mean"
     if search.pattern != UNSTRUCTURED:
         yield f"pattern {search.pattern}"
 

@@ -30,14 +30,11 @@ class Allocation(Row):
     Attributes:
         is_uniform: Whether every matrix has the same sparsity, so that no criterion is asked for
             budgets.
-        spares_words: Whether every word keeps as many weights of its embedding, those that a
-            criterion's text lacks too. Masks without training do, and training starts there.
         version: Raise it whenever the same request would give other counts: results of an older
             version are then not reused.
     """
 
     is_uniform: bool = False
-    spares_words: bool = False
     version: int = 1
 
     def keep(self, request: Request) -> dict[str, int]:
@@ -64,7 +61,6 @@ ALLOCATIONS: Shelf[Allocation] = Shelf(
         ),
         Allocation(name="global", code="tamtctl.pruning.allocations.global_ranking"),
         Allocation(name="by-type", code="tamtctl.pruning.allocations.by_type"),
-        Allocation(name="by-word", code="tamtctl.pruning.allocations.by_word", spares_words=True),
     ],
 )
 register = ALLOCATIONS.register

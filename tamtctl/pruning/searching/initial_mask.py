@@ -20,7 +20,7 @@ from tamtctl.pruning.criteria import Criterion, is_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.methods import IMP, TAMT
-from tamtctl.pruning.one_shot import Ranking, keep_counts, ranked, reference_masks, sparing_words
+from tamtctl.pruning.one_shot import Ranking, keep_counts, ranked, reference_masks, with_word_floor
 from tamtctl.pruning.searching.lending import lent
 from tamtctl.pruning.searching.pattern_matrices import check_pattern_of_start
 from tamtctl.pruning.settings import TWO_VALUED
@@ -49,15 +49,16 @@ def initial_start(
     cuts = tuple(_counts(config, encoder, budgets, sparsities))
     keep = cuts[-1]
     ranking = _ranking(config, config.criterion, encoder, text, keep)
-    if ALLOCATIONS[config.allocation].spares_words:
-        ranking = sparing_words(ranking, weights, encoder.embeddings)
+    if config.word_floor:
+        ranking = with_word_floor(ranking, keep, encoder.embeddings, config.word_floor)
     seconds = math.fsum(ranking.passes | (budgets.passes if budgets else frozenset()))
     masks = _at_home(ranking.masks(keep, pattern), weights)
     if config.method != TAMT:
         return Start(masks, keep, cuts=cuts, calibration_seconds=seconds)
     if config.from_scores is not None:
         reached = {name: weights[name] for name in encoder.matrices}
-        masks |= masks_from_scores(expanded(config.from_scores), reached, keep, pattern)
+        floors = dict.fromkeys(encoder.embeddings & reached.keys(), config.word_floor)
+        masks |= masks_from_scores(expanded(config.from_scores), reached, keep, pattern, floors)
     elif ticket is not None:
         covered = {n: w.cpu() for n, w in weights.items() if n in ticket.parameters}
         known = ticket.masks_over(covered)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from tamtctl.foundations.errors import DamagedRunError
 from tamtctl.foundations.tensor_files import write_tensors
+from tamtctl.pruning.one_shot import WORD_LIFT, kept_of_every_word
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 from tamtctl.pruning.patterns.structured import select_of, sums
 from tamtctl.training.run_folder import SCORES
@@ -27,6 +29,7 @@ def masks_from_scores(
     weights: Mapping[str, Tensor],
     keep: Mapping[str, int],
     pattern: str = UNSTRUCTURED,
+    word_floors: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """Return the masks that keep the largest scores of a search.
 
@@ -36,6 +39,8 @@ def masks_from_scores(
             scores the larger weight is kept.
         keep: Name → how many weights are kept, for at least these matrices.
         pattern: Which sets of weights may be kept, a name on the shelf of patterns.
+        word_floors: Name of an embedding → the ``--word-floor`` of the search; at another sparsity
+            every word keeps another number of weights.
 
     Raises:
         DamagedRunError: The run has no readable scores, or scores of other matrices.
@@ -58,4 +63,13 @@ def masks_from_scores(
     sizes = {name: w.cpu().abs() for name, w in weights.items()}
     if structures is not None:
         return select_of(structures, scores, counts, sums(structures, sizes))
+    for name, floor in (word_floors or {}).items():
+        scores[name] = _lifted_again(scores[name], keep[name], floor, sizes[name])
     return row.select(scores, counts, sizes)
+
+
+def _lifted_again(scores: Tensor, keep: int, floor: float, sizes: Tensor) -> Tensor:
+    """Return scores (words, width) that are lifted where every word keeps its weights now."""
+    kept = kept_of_every_word(scores, keep, floor, sizes)  # first of all what it kept before
+    lowered = torch.where(scores > WORD_LIFT / 2, scores - WORD_LIFT, scores)
+    return torch.where(kept, lowered + WORD_LIFT, lowered)

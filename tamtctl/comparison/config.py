@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from tamtctl.comparison.grid import Budgets, Cell, TimedBudget
+from tamtctl.comparison.grid import Cell, OtherAllocation, TimedBudget
 from tamtctl.comparison.settings import CompareSettings
 from tamtctl.foundations.config import (
     configuration,
@@ -94,7 +94,7 @@ class CompareConfig(CompareSettings):
             for seed in self._seeds_of(method)
         ]
 
-    def cells_of_other_budgets(self, cells: Sequence[Cell], objective: str) -> list[Cell]:
+    def cells_of_other_allocations(self, cells: Sequence[Cell], objective: str) -> list[Cell]:
         """Return the criteria of a sweep once more, with the allocation that it lacks.
 
         A sweep has either the same sparsity in every matrix, or shares that follow from a
@@ -113,9 +113,9 @@ class CompareConfig(CompareSettings):
         others = (row for row in ALLOCATIONS.values() if row.is_uniform == bool(self.among))
         other = next(others)
         by = None if other.is_uniform else usual_budgets(objective)
-        budgets = Budgets(other.name, by, objective)
+        allocation = OtherAllocation(other.name, by, objective)
         return [
-            replace(cell, budgets=budgets)
+            replace(cell, allocation=allocation)
             for cell in cells
             if is_criterion(cell.method) and not find_criterion(cell.method).has_seeds
         ]
@@ -164,14 +164,14 @@ class CompareConfig(CompareSettings):
         search = SearchConfig.from_recipe(
             self.recipe, method=facts.method, objective=facts.objective, steps=steps, **changes
         )
-        if (budgets := cell.budgets) is None:
+        if (other := cell.allocation) is None:
             return search
         return replace(
             search,
-            allocation=budgets.allocation,
-            budget_criterion=budgets.criterion,
-            floor=None if budgets.criterion is None else search.floor,
-            objective=budgets.objective,
+            allocation=other.allocation,
+            budget_criterion=other.criterion,
+            floor=None if other.criterion is None else search.floor,
+            objective=other.objective,
         )
 
     def defaults(self) -> SearchConfig:

@@ -9,7 +9,7 @@ from tamtctl.pruning.methods import IMP, Method, known_method
 
 
 @dataclass(frozen=True)
-class Budgets:
+class OtherAllocation:
     """How many weights each matrix keeps, where a cell's allocation is not that of its sweep.
 
     Attributes:
@@ -23,7 +23,7 @@ class Budgets:
     objective: str
 
     def __str__(self) -> str:
-        return f"{self.allocation} budgets" + (f" by {self.criterion}" if self.criterion else "")
+        return self.allocation + (f" by {self.criterion}" if self.criterion else "")
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Cell:
         method: A name that `tamtctl.pruning.methods.known_method` knows.
         sparsity: Its sparsity.
         seed: The seed of its search or random mask; None where the method has none.
-        budgets: Its allocation, if not that of the sweep.
+        allocation: Its allocation, if not that of the sweep.
     """
 
     method: str
     sparsity: float
     seed: int | None
-    budgets: Budgets | None = None
+    allocation: OtherAllocation | None = None
 
     @property
     def facts(self) -> Method:
@@ -61,8 +61,8 @@ class Cell:
 
     def __str__(self) -> str:
         seed = "" if self.seed is None else f", seed {self.seed}"
-        budgets = "" if self.budgets is None else f", {self.budgets}"
-        return f"{self.method} at {self.sparsity:g}{seed}{budgets}"
+        allocation = "" if self.allocation is None else f", {self.allocation}"
+        return f"{self.method} at {self.sparsity:g}{seed}{allocation}"
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def _open_sweep(config: CompareConfig) -> Opened:
         bench,
         facts,
         tuple(config.notes_on_steps(cells)),
-        config.cells_of_other_budgets(cells, text.terms[0]),
+        config.cells_of_other_allocations(cells, text.terms[0]),
     )
 
 

@@ -51,9 +51,9 @@ def measured_beside(opened: Opened, runs: Runs) -> list[Subnetwork]:
     """Measure the criteria with the other allocation, in the one loss that decides on it."""
     found = []
     for cell in opened.beside:
-        assert cell.budgets is not None
+        assert cell.allocation is not None
         if cell not in runs.left_out:
-            terms, among = [cell.budgets.objective], str(cell.budgets)
+            terms, among = [cell.allocation.objective], str(cell.allocation)
             found.append(_of_cell(opened.bench, cell, runs.searches[cell], among, terms))
     return found
 

@@ -174,7 +174,7 @@ def _units(
     disk, and where a criterion that looks at text decides how many weights a matrix keeps.
     """
     take_all = bool(config.tasks) or bool(config.among)
-    wanted = [cell for cell in cells if cell.facts.takes_a_run or take_all or cell.budgets]
+    wanted = [cell for cell in cells if cell.facts.takes_a_run or take_all or cell.allocation]
     units: list[tuple[Cell | None, ...]] = [*units_of_work(wanted)]
     if config.budget == "seconds":  # imp first, as its seconds are the budget
         units.sort(key=lambda unit: unit[0] is not None and unit[0].method != IMP)
@@ -320,7 +320,7 @@ def _followed(config: CompareConfig, cell: Cell, runs: Runs) -> SearchResult | N
 def _fine_tune(
     config: CompareConfig, runs: Runs, cell: Cell | None, model: str, watcher: CompareWatcher
 ) -> None:
-    if cell is not None and cell.budgets:  # not fine-tuned: no task table has it
+    if cell is not None and cell.allocation:  # not fine-tuned: no task table has it
         return
     ticket = None if cell is None else runs.searches[cell].ticket
     for task in config.tasks:

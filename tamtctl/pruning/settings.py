@@ -103,7 +103,7 @@ class SearchSettings(Config):
         help="Loss that the mask is trained to lower, one of {choices}, or a sum in this order, "
         f"such as mlm+kd.\n\nA recipe takes {usual_for_sentences()} for a model of "
         "sentence-transformers.",
-        more="TAMT, §3.2.",
+        more="TAMT, §3.3.",
         panel=METHOD,
         is_common=True,
         choices=objectives,

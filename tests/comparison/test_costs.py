@@ -53,7 +53,7 @@ def test_a_sweep_measures_every_mask_once(
     with counted_passes() as passes:
         compare(sweep)
     # Dense in MLM; the three masks, and a random one beside which searches stand, in MLM, and in
-    # KD with the teacher; the three with other budgets in MLM.
+    # KD with the teacher; the three with another allocation in MLM.
     assert passes.count(8) == 1 + 3 * 4 + 3
     # Before any of it, one pass over the training text for all criteria, and two rows to see which
     # matrices are used; behind it, both budgets on a part of the training text.

@@ -100,7 +100,7 @@ def test_criteria_are_shown_at_the_better_of_two_budgets(compared: Comparison) -
     ]  # fmt: skip
     own = {(o.method, o.sparsity): o.losses["mlm"].mean for o in compared.subnetworks if o.masks}
     for one in found:
-        uniform, other = one["budgets"]["uniform"], one["budgets"]["global budgets by fisher"]
+        uniform, other = one["budgets"]["uniform"], one["budgets"]["global by fisher"]
         assert uniform["loss"] == own[one["method"], one["sparsity"]]
         # As many zeros in all, elsewhere.
         sparsities = other["sparsities"]
@@ -110,8 +110,8 @@ def test_criteria_are_shown_at_the_better_of_two_budgets(compared: Comparison) -
         assert one["difference"]["value"] == pytest.approx(other["loss"] - uniform["loss"])
     assert {one.method for one in compared.beside} == {"obs", "magnitude"}
     rows = json.loads((compared.folder / "results.json").read_text())["results"]
-    assert not any(row["among"] for row in rows)  # the tables of the sweep are of one budget
-    told = [line for line in compared.sentences if "the better of two budgets" in line]
+    assert not any(row["among"] for row in rows)  # the tables of the sweep are of one allocation
+    told = [line for line in compared.sentences if "the better of two allocations" in line]
     assert len(told) == 2
     assert all("with the same sparsity in every matrix" in line for line in told)
 

@@ -97,7 +97,7 @@ def test_zeros_are_drawn_by_layer_only_where_layers_differ(compared: Comparison)
     assert alike.picture() is None
     (why,) = alike.preface()
     assert why.startswith("At sparsity 0.5, 0.7, each mask has as many zeros in one layer")
-    dense = compared.subnetworks[0]  # what stands beside a sweep has other budgets
+    dense = compared.subnetworks[0]  # what stands beside a sweep has other allocations
     others = replace(compared, subnetworks=[dense, *compared.beside])
     uneven = LayerSparsities(others, frozenset())
     picture = uneven.picture()

@@ -92,7 +92,7 @@ SECTIONS = Sections(
         _section("sparsity-by-layer", "Where the zeros are", figure="sparsity"),
         _section("flips-by-layer", "Where masks differ from the magnitude mask", figure="flips"),
         _section("loss-by-seconds", "Is training worth its seconds?", figure="seconds"),
-        _section("better-budgets", "One-shot criteria at the better of two budgets"),
+        _section("better-allocations", "One-shot criteria at the better of two allocations"),
         _section("loss-by-step", "Losses along the searches", figure="steps"),
         _section("similarity", "How alike the masks are"),
         _section("correlations", "Does the loss foretell the score?", figure="score"),

@@ -27,7 +27,7 @@ from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.statistics.calibration import uncalibrated
 from tamtctl.pruning.trained.objective_steps import copies, copy_into
 
-_TO_CHOOSE_ON = 64  # sequences, enough to tell two budgets apart
+_TO_CHOOSE_ON = 64  # sequences, enough to tell two allocations apart
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,14 +22,14 @@ from tamtctl.foundations.estimates import Interval, number_or_none, thousandths
 from tamtctl.pruning.objectives import terms_of
 
 _PREFACE = (
-    "In the table of two budgets, uniform means the same sparsity in every matrix; other budgets "
-    "have the same sparsity in all of the model, and share it out as it says. Which of the two is "
+    "In the table of two allocations, uniform means the same sparsity in every matrix; the other "
+    "has the same sparsity in all of the model, and shares it out as it says. Which of the two is "
     "better was chosen on {count} sequences of the training text."
 )
 
 
 @dataclass(frozen=True)
-class TwoBudgets:
+class TwoAllocations:
     """A criterion with either allocation.
 
     Attributes:
@@ -82,7 +82,7 @@ class TwoBudgets:
 
 
 @dataclass(frozen=True)
-class BetterBudgets(Found):
+class BetterAllocations(Found):
     """The criteria of a sweep with either allocation.
 
     Attributes:
@@ -91,7 +91,7 @@ class BetterBudgets(Found):
         count: Number of sequences that the choice was made on.
     """
 
-    criteria: Sequence[TwoBudgets]
+    criteria: Sequence[TwoAllocations]
     best_trained: Mapping[float, tuple[str, float]]
     count: int
 
@@ -118,7 +118,7 @@ class BetterBudgets(Found):
             split = one.other.split or one.own.split
             row += [f"{split[part]:.3f}" if part in split else "–" for part in parts]
             rows.append(row)
-        columns = ["sparsity", "criterion", "better budget"]
+        columns = ["sparsity", "criterion", "better allocation"]
         columns += [f"{heading(first.measure)}, {name}" for name in names]
         columns += ["difference", "95 % interval"]
         columns += [f"sparsity of {part}, not uniform" for part in parts]
@@ -134,13 +134,14 @@ class BetterBudgets(Found):
                 (one for one in self.criteria if one.own.sparsity == sparsity),
                 key=lambda one: one.loss,
             )
-            budget = best.chosen.among or "the same sparsity in every matrix"
+            allocation = best.chosen.among or "the same sparsity in every matrix"
             where = ", ".join(f"{part} {share:.2f}" for part, share in best.chosen.split.items())
             split = f" ({where})" if where else ""
             loss = terms_of(best.measure).written(thousandths(best.loss))
             told = (
-                f"at {sparsity:g}, of the criteria with the better of two budgets {best.own.label} "
-                f"has the lowest {words(best.measure)}, {loss}, with {budget}{split}"
+                f"at {sparsity:g}, of the criteria with the better of two allocations "
+                f"{best.own.label} has the lowest {words(best.measure)}, {loss}, with "
+                f"{allocation}{split}"
             )
             if trained := self.best_trained.get(sparsity):
                 method, its = trained
@@ -149,7 +150,7 @@ class BetterBudgets(Found):
             yield told
 
 
-def find(comparison: Comparison, opened: Opened) -> BetterBudgets | None:
+def find(comparison: Comparison, opened: Opened) -> BetterAllocations | None:
     """Return the criteria with either allocation; None if only one was measured."""
     criteria = list(_criteria(comparison, opened))
     if not criteria:
@@ -160,10 +161,10 @@ def find(comparison: Comparison, opened: Opened) -> BetterBudgets | None:
         if one.masks and not one.is_one_shot:
             found = (one.label, one.losses[measure].mean)
             best[one.sparsity] = min(best.get(one.sparsity, found), found, key=lambda pair: pair[1])
-    return BetterBudgets(criteria, best, len(opened.bench.choosing_text.cut.sequences))
+    return BetterAllocations(criteria, best, len(opened.bench.choosing_text.cut.sequences))
 
 
-def _criteria(comparison: Comparison, opened: Opened) -> Iterator[TwoBudgets]:
+def _criteria(comparison: Comparison, opened: Opened) -> Iterator[TwoAllocations]:
     for other in comparison.beside:
         (measure,) = other.losses
         level = Level(other.sparsity, opened.config.among)
@@ -174,4 +175,4 @@ def _criteria(comparison: Comparison, opened: Opened) -> Iterator[TwoBudgets]:
                 if one.masks
             ]
             difference = loss_difference([other.losses[measure]], [own.losses[measure]])
-            yield TwoBudgets(own, other, measure, (losses[0], losses[1]), difference)
+            yield TwoAllocations(own, other, measure, (losses[0], losses[1]), difference)

@@ -17,7 +17,7 @@ from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, default_methods
-from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED
+from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 from tamtctl.pruning.recipes import RECIPES, Recipe, usual_budgets
 
 
@@ -108,7 +108,7 @@ class CompareConfig(CompareSettings):
         """
         criteria = [find_criterion(cell.method) for cell in cells if is_criterion(cell.method)]
         looks_at_text = any(row.needs_text for row in criteria)
-        if not (looks_at_text and PATTERNS[self.mask_pattern].takes_budgets):
+        if not (looks_at_text and find_pattern(self.mask_pattern).takes_budgets):
             return []
         others = (row for row in ALLOCATIONS.values() if row.is_uniform == bool(self.among))
         other = next(others)

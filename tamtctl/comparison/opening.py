@@ -32,6 +32,7 @@ from tamtctl.comparison.ticket_labels import ticket_labels
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.methods import sweep_methods
+from tamtctl.pruning.patterns.of_model import pattern_of_model
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.texts import TextSource
 from tamtctl.ticket.ticket import Ticket
@@ -114,6 +115,8 @@ def _open_sweep(config: CompareConfig) -> Opened:
     source = source_of(search)
     text = open_text(search.model, source, search, revision=None)
     config = config.filled_in(model=search.model, corpus=search.corpus)
+    if (pattern := pattern_of_model(search.pattern, search.model)) != search.pattern:
+        config = config.filled_in(pattern=pattern)
     cells = config.cells(has_head=bool(text.head), has_pooling=text.has_pooling)
     # All methods share zeros out by the criterion of the first, so that they can be compared.
     config = config.filled_in(budget_criterion=config.search_config(cells[0]).budget_criterion)

@@ -96,6 +96,16 @@ class FeedForward:
     neurons: int
 
 
+def layers_of(shapes: Shapes, *, in_attention: bool) -> dict[str, list[str]]:
+    """Return layer → names of its matrices: those of attention, or all others."""
+    layers: dict[str, list[str]] = {}
+    for name in shapes:
+        inner = _LAYER.fullmatch(name)
+        if inner and (_ATTENTION in name.lower()) == in_attention and len(shapes[name]) == 2:
+            layers.setdefault(inner[1], []).append(name)
+    return layers
+
+
 def feed_forwards(shapes: Shapes) -> dict[str, FeedForward]:
     """Return layer → its feed-forward network, of every layer that has one.
 
@@ -106,13 +116,8 @@ def feed_forwards(shapes: Shapes) -> dict[str, FeedForward]:
     Raises:
         ValueError: The matrices of a layer have other shapes, or fit in several ways.
     """
-    layers: dict[str, list[str]] = {}
-    for name in shapes:
-        inner = _LAYER.fullmatch(name)
-        if inner and _ATTENTION not in name.lower() and len(shapes[name]) == 2:
-            layers.setdefault(inner[1], []).append(name)
     found = {}
-    for layer, names in layers.items():
+    for layer, names in layers_of(shapes, in_attention=False).items():
         few = names if len(names) <= 1 + _MOST_HALVES else []
         ways = [one for second in few if (one := _leading_back(second, few, shapes))]
         # Square matrices fit both ways: the one that leads back comes last, in module order and in

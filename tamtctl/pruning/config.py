@@ -24,13 +24,13 @@ from tamtctl.pruning.criteria import (
 )
 from tamtctl.pruning.cuts import ONE_TARGET, SPARSITY_NEEDED, cut_sparsities, imp_steps
 from tamtctl.pruning.forgetting import why_no_word_floor
-from tamtctl.pruning.latency.settings import USUAL_SIZE
+from tamtctl.pruning.latency.settings import ONNX, TORCH, USUAL_SIZE
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED
 from tamtctl.pruning.objectives import Terms, terms_of
 from tamtctl.pruning.patterns import find_pattern, pattern_names
 from tamtctl.pruning.recipes import Recipe, recipe_values
 from tamtctl.pruning.settings import MOST_STEPS, STEPS, TWO_VALUED, SearchSettings
-from tamtctl.ticket.format.patterns import is_sliced
+from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_sliced
 
 # The parameters of a configuration's constructor, and the configuration that it makes.
 Changes = ParamSpec("Changes")
@@ -75,7 +75,7 @@ class SearchConfig(SearchSettings):
     def _check_latency(self) -> None:
         """Check the settings of a latency, and fill in the size at which it is measured."""
         if self.latency is None:
-            for name in USUAL_SIZE:
+            for name in (*USUAL_SIZE, "latency_backend"):
                 if getattr(self, name) is not None:
                     raise UsageError(f"--{name.replace('_', '-')} is for --latency; give that, too")
             if self.sparsity is None:
@@ -83,12 +83,9 @@ class SearchConfig(SearchSettings):
             return
         if self.sparsity is not None:
             raise UsageError(ONE_TARGET)
-        if not is_sliced(self.pattern):
-            smaller = ", ".join(name for name in pattern_names() if is_sliced(name))
-            raise UsageError(
-                f"--latency is for patterns that make a model faster, {smaller}, and not for "
-                f"--pattern {self.pattern}"
-            )
+        if self.latency_backend == TORCH:  # as if it had not been said
+            self._settle("latency_backend", None)
+        self._check_faster_pattern()
         if self.from_scores is not None:
             raise UsageError("--latency is for a search, and not for --from-scores")
         if self.method == IMP:
@@ -99,6 +96,22 @@ class SearchConfig(SearchSettings):
         for name, usual in USUAL_SIZE.items():
             if getattr(self, name) is None:
                 self._settle(name, usual)
+
+    def _check_faster_pattern(self) -> None:
+        """Refuse a latency for a pattern that does not make a model faster on the backend."""
+        if is_sliced(self.pattern):
+            return
+        if not is_cut_from_graphs(self.pattern):
+            smaller = ", ".join(name for name in pattern_names() if is_sliced(name))
+            raise UsageError(
+                f"--latency is for patterns that make a model faster, {smaller}, and not for "
+                f"--pattern {self.pattern}"
+            )
+        if self.latency_backend != ONNX:
+            raise UsageError(
+                f"--pattern {self.pattern} makes nothing faster in torch, as no configuration of "
+                f"transformers can say it; give --latency-backend {ONNX}"
+            )
 
     def _check_pattern(self) -> None:
         row = find_pattern(self.pattern)
@@ -130,6 +143,11 @@ class SearchConfig(SearchSettings):
             raise UsageError(
                 f"--pattern {self.pattern} keeps the same share of every matrix: --allocation "
                 f"{self.allocation} does not go with it"
+            )
+        if self.latency is not None:
+            raise UsageError(
+                f"--latency finds how much each layer keeps, and --allocation {self.allocation} "
+                "shares that out in another way; give --sparsity"
             )
         if self.budget_criterion is None and not is_criterion(self.init):
             raise UsageError(
@@ -218,6 +236,11 @@ class SearchConfig(SearchSettings):
         """Texts, tokens and threads with which a latency is measured."""
         sizes = self.latency_threads, self.latency_batch, self.latency_length
         return Size(*(value for value in sizes if value is not None))  # settled together
+
+    @property
+    def settled_backend(self) -> str:
+        """What runs the models whose latency is measured."""
+        return self.latency_backend or TORCH
 
     @property
     def is_trained(self) -> bool:

@@ -40,7 +40,7 @@ def derived_config(run: Path | str, sparsity: float, **changes: Any) -> SearchCo
     if config.method != TAMT or not config.is_trained:
         raise UsageError(f"--from-scores {run!r} is not the run of a mask training")
     asked = {key: value for key, value in changes.items() if value is not None}
-    no_latency: dict[str, Any] = dict.fromkeys(("latency", *USUAL_SIZE))
+    no_latency: dict[str, Any] = dict.fromkeys(("latency", "latency_backend", *USUAL_SIZE))
     return replace(
         config,
         **told,

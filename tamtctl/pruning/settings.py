@@ -24,7 +24,7 @@ from tamtctl.foundations.config import (
 from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE
 from tamtctl.pruning.cuts import check_sparsity
-from tamtctl.pruning.latency.settings import latency, size_of_latency
+from tamtctl.pruning.latency.settings import backend_of_latency, latency, size_of_latency
 from tamtctl.pruning.methods import TAMT, check_init, check_method, methods
 from tamtctl.pruning.objectives import objectives, usual_for_sentences
 from tamtctl.pruning.patterns import UNSTRUCTURED, check_pattern, pattern_names, usual_patterns
@@ -172,9 +172,10 @@ class SearchSettings(Config):
         default=UNSTRUCTURED,
         help="Which weights a mask may keep together, one of {choices}.",
         more="`2:4`: 2 of every 4 neighbours in a row. `block:4x4`: whole blocks. `neurons`: whole "
-        "feed-forward neurons, the same number in each layer; `export` leaves pruned ones out. The "
-        "sparsity is the share of weights, blocks or neurons that are pruned; all patterns but "
-        "unstructured leave embeddings dense.",
+        "feed-forward neurons, the same number in each layer; `export` leaves pruned ones out. "
+        "`heads`: whole attention heads; `export --format onnx` leaves pruned ones out. The "
+        "sparsity is the share of weights, blocks, neurons or heads that are pruned; all patterns "
+        "but unstructured leave embeddings dense.",
         panel=METHOD,
         is_common=True,
         choices=pattern_names,
@@ -187,6 +188,7 @@ class SearchSettings(Config):
     latency_batch: int | None = size_of_latency("latency_batch", "Texts at once")
     latency_length: int | None = size_of_latency("latency_length", "Tokens of each text")
     latency_threads: int | None = size_of_latency("latency_threads", "CPU threads")
+    latency_backend: str | None = backend_of_latency()
     steps: int = setting(
         default=FROM_RECIPE,
         help="Optimiser steps; those of imp follow from --prune-every.",

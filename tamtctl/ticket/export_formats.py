@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.foundations.folders import check_target
 from tamtctl.foundations.paths import expanded
+from tamtctl.models.archives import archive_of, pack
 from tamtctl.models.files import CONFIG_FILE, MODULES, ModelFiles
 from tamtctl.models.onnx.packages import TO_WRITE, check_installed
 from tamtctl.ticket.places import METADATA_FILE
@@ -38,6 +40,7 @@ def export(
     format: str | None = None,  # noqa: A002, as the command line calls it
     precision: str = FP32,
     trim_vocabulary: str | Sequence[str] | None = None,
+    compress: bool = False,
     token: str | None = None,
 ) -> ExportResult | OnnxExport:
     """Write the base model with a ticket's zeros, as other tools load it.
@@ -47,6 +50,7 @@ def export(
     training. The checkpoint is as large as the dense one, and zeros spread over a matrix do not by
     themselves make it faster; only a ticket of whole neurons makes it smaller. An ONNX graph is in
     ``onnx/``, where sentence-transformers looks for it, and is compared with torch after writing.
+    It is also without the attention heads that contribute nothing, as those that a ticket prunes.
 
     Args:
         ticket: A ticket: its folder, packaged name or Hub id. For ``onnx``, also the folder of any
@@ -61,10 +65,13 @@ def export(
         trim_vocabulary: A corpus, or several, named as for a search. Tokens that nine tenths of it
             do not use are left out, and what that costs is measured on the last tenth. Tokens
             of single characters stay, so that any text can be read.
+        compress: Also write the folder as one compressed file beside it, ``OUTPUT_DIR.tar.zst``, in
+            which zeros take almost no room; `tamtctl.unpack` reads it.
         token: For a private ticket on the Hub.
 
     Raises:
-        UsageError: There is no such head, format or precision, or a package is missing.
+        UsageError: There is no such head, format or precision, a package is missing, or there is a
+            compressed file already.
         TicketError: The ticket is missing, not valid, or not of this model; its trained head is
             of another model; or the output folder is not empty.
         ModelError: The base model cannot be loaded, its files are damaged, it lacks the masked-LM
@@ -84,6 +91,7 @@ def export(
         raise UsageError(f"--precision {precision} is for --format {ONNX}")
     if format == ONNX:
         check_installed(TO_WRITE, f"--format {ONNX}")
+    archive = archive_of(output_dir) if compress else None
     if is_checkpoint(ticket):
         if head or model or trained_head or trim_vocabulary:
             raise UsageError(
@@ -94,7 +102,30 @@ def export(
             raise UsageError(
                 f"{str(ticket)!r} is a checkpoint already; --format {ONNX} writes it as a graph"
             )
-        return _as_graph(expanded(ticket), output_dir, str(ticket), precision)
+        done: ExportResult | OnnxExport = _as_graph(
+            expanded(ticket), output_dir, str(ticket), precision
+        )
+    else:
+        done = _of_ticket(
+            ticket, output_dir, head=head, model=model, trained_head=trained_head, format=format,
+            precision=precision, trim_vocabulary=trim_vocabulary, token=token,
+        )  # fmt: skip
+    return done if archive is None else replace(done, archive=pack(done.path, archive))
+
+
+def _of_ticket(
+    ticket: Path | str,
+    output_dir: Path | str,
+    *,
+    head: str | None,
+    model: Path | str | None,
+    trained_head: bool,
+    format: str | None,  # noqa: A002, as in `export`
+    precision: str,
+    trim_vocabulary: str | Sequence[str] | None,
+    token: str | None,
+) -> ExportResult | OnnxExport:
+    """Write the base model with the zeros of a ticket; all arguments are as in `export`."""
     from tamtctl.ticket.shelf import resolve_ticket
 
     path = resolve_ticket(ticket, token=token).path
@@ -111,7 +142,7 @@ def export(
     with tempfile.TemporaryDirectory() as room:
         written = export_checkpoint(
             path, Path(room) / "checkpoint", head=head, model=model, trained_head=trained_head,
-            trim_to=trim_vocabulary,
+            trim_to=trim_vocabulary, is_for_graph=True,
         )  # fmt: skip
         if written.new:
             raise ModelError(

@@ -17,6 +17,7 @@ from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import replacing
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.shown import Shown
+from tamtctl.models.archives import Archive
 from tamtctl.models.encoder import embedding_names, maskable_matrices
 from tamtctl.models.files import CONFIG_FILE, ModelFiles
 from tamtctl.models.heads import HEADS as HEADS
@@ -32,7 +33,7 @@ from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.sources import model_folder
 from tamtctl.models.vocabulary_files import copy_vocabulary
 from tamtctl.ticket.export_card import write_card
-from tamtctl.ticket.format.patterns import is_sliced
+from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_sliced
 from tamtctl.ticket.heads import head_parameters, put_head
 from tamtctl.ticket.reloading import Outputs, check_reloaded
 from tamtctl.ticket.shelf import resolve_ticket
@@ -43,6 +44,12 @@ from tamtctl.ticket.trimmed_vocabulary import TrimmedVocabulary, trim_vocabulary
 
 # Files of weights are not named as left out, as the checkpoint has the weights.
 _WEIGHTS = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".index.json")
+# Of a ticket whose pruned structures no configuration can leave out.
+_AS_ZEROS = (
+    "what is pruned is in it as zeros, and it is as large and as slow as before: a configuration "
+    "of transformers says one number of heads for all layers, and ties it to the width; "
+    "--format onnx leaves out what is pruned"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,6 +74,7 @@ class ExportResult(Shown):
         notes: Notes on the checkpoint, a line each.
         checked: What was compared after loading it again: its outputs, and embeddings if any.
         vocabulary: The result of trimming the vocabulary; None if it is whole.
+        archive: The folder as one compressed file, if that was asked for.
     """
 
     path: Path
@@ -86,13 +94,16 @@ class ExportResult(Shown):
     notes: tuple[str, ...]
     checked: str
     vocabulary: TrimmedVocabulary | None = None
+    archive: Archive | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         values = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
         if self.vocabulary is None:  # a field only where trimming was asked for
             del values["vocabulary"]
-        return values | {"path": str(self.path)}
+        del values["archive"]
+        packed = {} if self.archive is None else {"archive": self.archive.to_dict()}
+        return values | {"path": str(self.path)} | packed
 
 
 def export(
@@ -105,15 +116,16 @@ def export(
     weights: Mapping[str, Tensor] | None = None,
     is_plain: bool = False,
     trim_to: str | Sequence[str] | None = None,
+    is_for_graph: bool = False,
     token: str | None = None,
 ) -> ExportResult:
     """Write a checkpoint of the base model with zeros where the ticket prunes.
 
     For a ticket of whole neurons, the pruned ones are cut out and the checkpoint is smaller. For
-    any other ticket it is as large as the dense one, and zeros spread over a matrix do not by
-    themselves make it faster. A sentence encoder keeps its pooling and all else that
-    sentence-transformers reads, a classifier its head. A masked-LM decoder stays dense, as in
-    training.
+    any other ticket, also one of whole attention heads, it is as large as the dense one, and zeros
+    spread over a matrix do not by themselves make it faster. A sentence encoder keeps its pooling
+    and all else that sentence-transformers reads, a classifier its head. A masked-LM decoder stays
+    dense, as in training.
 
     Args:
         ticket: A ticket: its folder, packaged name or Hub id.
@@ -126,6 +138,7 @@ def export(
             instead of the base model's; zero where the ticket prunes.
         is_plain: Leave out the files of sentence-transformers.
         trim_to: A corpus, or several; tokens that it does not use are left out.
+        is_for_graph: The checkpoint is only read to write an ONNX graph.
         token: For a private ticket on the Hub.
 
     Raises:
@@ -166,6 +179,8 @@ def export(
             notes.append(vocabulary.note)
             for table in zeros.keys() & embedding_names(network):
                 zeros[table] = int((~loaded.masks[table][list(trimmed.kept)]).sum())
+        if is_cut_from_graphs(loaded.pattern) and not is_for_graph:
+            notes.append(_AS_ZEROS)
         # A random pooler is left out; a random head is written, as it will be trained.
         left_out = base.missing if base.head == NONE else frozenset[str]()
         embeddings = SentencePipeline.known(name, revision) if pipeline.loader else None

@@ -6,16 +6,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from tamtctl.foundations.clearing import amount_in
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.folders import replacing
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.shown import Shown
+from tamtctl.models.archives import Archive
 from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.fewer_heads import without_idle_heads
 from tamtctl.models.heads import HeadedModel
 from tamtctl.models.loading import forget_code, load_tokenizer
-from tamtctl.models.onnx.comparing import difference
-from tamtctl.models.onnx.graph import called, write_graph
+from tamtctl.models.onnx.comparing import difference, run_in_torch
+from tamtctl.models.onnx.graph import Called, called, write_graph
 from tamtctl.models.onnx.quantising import INT8_FILE, quantise
 from tamtctl.models.onnx.session import FOLDER, OnnxModel
 from tamtctl.models.pipeline_files import PipelineFiles
@@ -25,6 +29,7 @@ from tamtctl.ticket.export_card import copy_card
 
 FP32_FILE = "model.onnx"
 _TOLERANCE = 1e-4  # of an fp32 output, as a share of the largest one if that is above 1
+_TORCH_TOLERANCE = 1e-5  # the same, of outputs without heads that contribute nothing, in torch
 _LONGEST_TEXT = 128
 
 
@@ -51,6 +56,7 @@ class OnnxExport(Shown):
         relative_difference: Root mean square of the difference, as a share of that of the outputs.
         load: A line of Python that opens the graph.
         notes: Notes on the export, a line each.
+        archive: The folder as one compressed file, if that was asked for.
     """
 
     path: Path
@@ -70,11 +76,14 @@ class OnnxExport(Shown):
     relative_difference: float
     load: str
     notes: tuple[str, ...]
+    archive: Archive | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         values = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
-        return values | {"path": str(self.path)}
+        del values["archive"]
+        packed = {} if self.archive is None else {"archive": self.archive.to_dict()}
+        return values | {"path": str(self.path)} | packed
 
 
 def convert(
@@ -86,6 +95,9 @@ def convert(
     notes: tuple[str, ...] = (),
 ) -> OnnxExport:
     """Write a checkpoint as an ONNX graph, at the place where sentence-transformers looks for it.
+
+    Attention heads that contribute nothing, since their columns of the output matrix are zero, are
+    left out; the graph is compared with the whole model.
 
     Args:
         checkpoint: A folder that transformers loads.
@@ -104,6 +116,12 @@ def convert(
         tokenizer = load_tokenizer(str(checkpoint))
         inputs = TextInputs.of(base.network, tokenizer, usual=_LONGEST_TEXT)
         model = called(base.network, base.head, takes_types=inputs.takes_types)
+        network, fewer = base.network, without_idle_heads(base.network)
+        if fewer is not None:
+            network, notes = fewer.network, (*notes, fewer.note)
+        written = called(network, base.head, takes_types=inputs.takes_types)
+        if fewer is not None:
+            _check_fewer_heads(model, written)
         pipeline = PipelineFiles.of(str(checkpoint)).for_head(base.head)
         if forget_code(base.network, tokenizer):
             notes += ("the model's own Python code (auto_map) is left out",)
@@ -114,21 +132,17 @@ def convert(
         copy_card(checkpoint, new)
         (new / FOLDER).mkdir(exist_ok=True)
         file = new / FOLDER / FP32_FILE
-        write_graph(model, file)
+        write_graph(written, file)
         quantised = 0
         if is_quantised:
             file = file.with_name(INT8_FILE)
             quantised = quantise(file.with_name(FP32_FILE), file)
             file.with_name(FP32_FILE).unlink()
         found = difference(model, OnnxModel(file))
-        if not found.largest <= (float("inf") if is_quantised else _TOLERANCE):
-            raise ModelError(
-                f"the ONNX graph of this {type(base.network).__name__} does not give what torch "
-                f"gives: they differ by {found.largest:.2g}"
-            )
+        _check(base.network, found.largest, float("inf") if is_quantised else _TOLERANCE)
         size = amount_in(new).bytes
     path = expanded(output_dir)
-    matrices = maskable_matrices(base.network).values()
+    matrices = maskable_matrices(network).values()
     return OnnxExport(
         path=path,
         file=f"{FOLDER}/{file.name}",
@@ -141,10 +155,39 @@ def convert(
         precision="int8" if is_quantised else "fp32",
         quantised=quantised,
         bytes=size,
-        parameters=sum(p.numel() for p in base.network.parameters()),
+        parameters=sum(p.numel() for p in network.parameters()),
         zeros=sum(int((p == 0).sum()) for p in matrices),
         largest_difference=found.largest,
         relative_difference=found.relative,
         load=f"onnxruntime.InferenceSession({str(path / FOLDER / file.name)!r})",
         notes=notes + ((pipeline.left_out,) if pipeline.left_out else ()),
     )
+
+
+def _check_fewer_heads(model: Called, written: Called) -> None:
+    """Refuse a model that has other outputs without the heads that contribute nothing.
+
+    Raises:
+        ModelError: The outputs differ, or it cannot be run like this.
+    """
+    try:
+        found = difference(model, run_in_torch(written)).largest
+    except RuntimeError as error:  # of shapes that do not go together
+        raise ModelError(
+            f"{type(model.network).__name__} cannot be run with fewer attention heads; "
+            "--format transformers keeps the pruned ones as zeros"
+        ) from error
+    _check(model.network, found, _TORCH_TOLERANCE)
+
+
+def _check(network: PreTrainedModel, difference: float, tolerance: float) -> None:
+    """Refuse a graph whose outputs are not those of the model.
+
+    Raises:
+        ModelError: They differ by more than the tolerance.
+    """
+    if not difference <= tolerance:  # a NaN fails the comparison
+        raise ModelError(
+            f"the ONNX graph of this {type(network).__name__} does not give what torch gives: they "
+            f"differ by {difference:.2g}"
+        )

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from tamtctl.models.structures import Shapes, feed_forwards, is_in_layer
+from tamtctl.models.structures import Shapes, Structures, is_in_layer
 from tamtctl.ticket.format.metadata import TicketMetadata
-from tamtctl.ticket.format.patterns import is_sliced
+from tamtctl.ticket.format.patterns import Claim
 
 if TYPE_CHECKING:
     from torch import nn
 
 _TOLD = "parameters"  # key among the metrics of a ticket
+_GRAPH = "graph"  # a field that only some patterns have
 _MOST = 2**48
 
 
@@ -26,12 +27,14 @@ class ParameterCounts:
         layers: Parameters in its layers; the others are embeddings.
         kept: Parameters that no mask prunes.
         exported: Parameters in the checkpoint that `tamtctl.export` writes.
+        graph: Parameters in the ONNX graph that it writes; None: as many as in the checkpoint.
     """
 
     total: int
     layers: int
     kept: int
     exported: int
+    graph: int | None = None
 
     @classmethod
     def of(cls, base: nn.Module, shapes: Shapes, keep: Mapping[str, int], pattern: str) -> Self:
@@ -46,15 +49,16 @@ class ParameterCounts:
         sizes = {name: parameter.numel() for name, parameter in base.named_parameters()}
         total = sum(sizes.values())
         pruned = {name: sizes[name] - keep[name] for name in shapes}
+        claim = Claim.read(pattern)
+        structures = claim.structures(shapes) if claim else None
         gone = 0
-        if is_sliced(pattern):
-            gone = sum(pruned.values())
-            for network in feed_forwards(shapes).values():
-                share = pruned[network.second] / sizes[network.second]
-                biases = (name.removesuffix("weight") + "bias" for name in network.firsts)
-                gone += sum(round(sizes.get(bias, 0) * share) for bias in biases)
+        if claim and structures and (claim.form.is_sliced or claim.form.is_cut_from_graphs):
+            gone = sum(pruned.values()) + _biases(structures, pruned, sizes)
         layers = sum(n for name, n in sizes.items() if is_in_layer(name))
-        return cls(total, layers, total - sum(pruned.values()), total - gone)
+        kept = total - sum(pruned.values())
+        if claim and claim.form.is_cut_from_graphs:
+            return cls(total, layers, kept, total, total - gone)
+        return cls(total, layers, kept, total - gone)
 
     @classmethod
     def told_by(cls, ticket: TicketMetadata) -> Self | None:
@@ -63,19 +67,45 @@ class ParameterCounts:
         if not isinstance(told, dict):
             return None
         values: dict[str, Any] = {one.name: told.get(one.name) for one in fields(cls)}
+        if values[_GRAPH] is None:
+            del values[_GRAPH]
         if not all(type(value) is int and 0 < value <= _MOST for value in values.values()):
             return None
         return cls(**values)
 
+    def to_dict(self) -> dict[str, int]:
+        """Return plain JSON values."""
+        return {name: number for name, number in asdict(self).items() if number is not None}
+
     def to_metrics(self) -> dict[str, Any]:
         """Return the entry for the metrics of a ticket."""
-        return {_TOLD: asdict(self)}
+        return {_TOLD: self.to_dict()}
 
     def __str__(self) -> str:
         """Return the numbers in a line."""
-        smaller = 1 - self.exported / self.total
-        then = f", {smaller:.0%} fewer" if self.exported < self.total else ", as many"
+        to_onnx = "" if self.graph is None else f", and one to ONNX {self._beside(self.graph)}"
         return (
             f"{self.total:,} parameters, {self.layers:,} of them in layers; {self.kept:,} are not "
-            f"pruned, and an export has {self.exported:,}{then}"
+            f"pruned, and an export has {self._beside(self.exported)}{to_onnx}"
         )
+
+    def _beside(self, number: int) -> str:
+        """Return a number, and how many fewer that is."""
+        smaller = 1 - number / self.total
+        return f"{number:,}" + (f", {smaller:.0%} fewer" if number < self.total else ", as many")
+
+
+def _biases(structures: Structures, pruned: Mapping[str, int], sizes: Mapping[str, int]) -> int:
+    """Return how many biases belong to pruned structures, as rows of their matrices do.
+
+    Args:
+        structures: Group → where its structures lie; those of the last matrix are columns.
+        pruned: Name → number of weights that are pruned.
+        sizes: Name → number of values of every parameter.
+    """
+    return sum(
+        round(sizes.get(one.matrix.removesuffix("weight") + "bias", 0) * share)
+        for group in structures.values()
+        for one in group[:-1]
+        if (share := pruned[one.matrix] / sizes[one.matrix])
+    )

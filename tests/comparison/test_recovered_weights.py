@@ -13,6 +13,7 @@ import torch
 from command_line import Run
 from safetensors.torch import load_file, save_file
 from small_search import small_config
+from small_tasks import sst2_folder
 
 from tamtctl.models.structures import neurons
 from tamtctl.pruning.patterns.structured import spread
@@ -21,6 +22,7 @@ from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.pruning.recovery.result import RecoverResult
 from tamtctl.pruning.searching.api import search
 from tamtctl.ticket.slicing import unsliced
+from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("working_folder", "blank_figures")
 
@@ -114,6 +116,43 @@ def test_what_cannot_be_compared_is_one_line(
     done = run("compare", made.ticket, spoilt, "--blocks", "12", "--device", "cpu")
     assert done.code == 1
     assert "Traceback" not in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", ["unstructured", "heads", "neurons"])
+def test_recovered_weights_are_fine_tuned_on_tasks(
+    pattern: str, tiny_model: Path, text_file: Path, tmp_path: Path, run: Run
+) -> None:
+    """From what was recovered, and with its zeros."""
+    given = make(tiny_model, text_file, tmp_path / "made", method="magnitude", pattern=pattern)
+    tasks = ["--tasks", "sst2", "--data-dir", sst2_folder(tmp_path / "SST-2"), "--task-epochs", "1"]
+    done = run(
+        "compare", given.ticket, given.recovered.run_folder, *tasks, "--task-learning-rate", "1e-2",
+        "--blocks", "12", "--device", "cpu", "--output-dir", "out", "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert all(0 <= row["sst2_accuracy"] <= 1 for row in result["results"])
+    own = next(row for row in result["results"] if row["method"] == "recovered")
+    ranked = {
+        one[side] for one in result["differences"] if one["measure"] == "sst2" for side in "ab"
+    }
+    assert "found" in ranked
+    assert own["name"] not in ranked
+    configs = {path: json.loads(path.read_text()) for path in Path("runs").glob("*/config.json")}
+    (made_of,) = (
+        path.parent for path, one in configs.items() if one["model"] == str(given.recovered.model)
+    )
+    (checkpoint,) = made_of.rglob("model.safetensors")
+    tuned, before = load_file(checkpoint), load_file(given.recovered.model / "model.safetensors")
+    ticket = Ticket.load(given.ticket)
+    for name in ticket.parameters:
+        (key,) = (one for one in tuned if one.endswith(name))
+        (old,) = (one for one in before if one.endswith(name))
+        assert tuned[key].shape == before[old].shape
+        assert not torch.equal(tuned[key], before[old])
+        if pattern != "neurons":
+            assert not tuned[key][~ticket.mask(name)].any()
 
 
 @pytest.mark.parametrize("halves", [1, 2])

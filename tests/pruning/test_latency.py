@@ -52,9 +52,9 @@ def test_the_number_of_neurons_is_next_to_the_target(
 
     if curve(1) > target:
         with pytest.raises(UsageError, match="cannot be reached: with 1 of"):
-            count_for_latency(measuring(curve), target, neurons, "it")
+            count_for_latency(measuring(curve), target, neurons, "it", "neurons")
         return
-    count, ratio = count_for_latency(measuring(curve), target, neurons, "it")
+    count, ratio = count_for_latency(measuring(curve), target, neurons, "it", "neurons")
     assert 1 <= count < neurons
     assert ratio.value == curve(count)
     step = max(1, neurons // 64)
@@ -74,7 +74,7 @@ def test_noise_gives_a_number_that_was_measured(
         return noise[count % 4]
 
     try:
-        count, ratio = count_for_latency(measuring(curve), target, neurons, "it")
+        count, ratio = count_for_latency(measuring(curve), target, neurons, "it", "neurons")
     except UsageError:
         return
     assert count in asked
@@ -117,6 +117,13 @@ NEURONS = "--pattern neurons --latency 0.75"
         ("--pattern neurons --latency nan", "--latency must be above 0 and below 1, got nan"),
         (f"{NEURONS} --latency-batch 0", "--latency-batch must be at least 1, got 0"),
         ("--sparsity 0.5 --latency-length 8", "--latency-length is for --latency"),
+        ("--sparsity 0.5 --latency-backend onnx", "--latency-backend is for --latency"),
+        (f"{NEURONS} --latency-backend tvm", "--latency-backend must be one of torch, onnx"),
+        ("--pattern heads --latency 0.75", "give --latency-backend onnx"),
+        (
+            "--pattern heads --latency 0.75 --latency-backend onnx --allocation global",
+            "finds how much each layer keeps",
+        ),
         (f"{NEURONS} --method imp", "--latency is not for --method imp"),
         (f"{NEURONS} --from-scores run", "--from-scores takes all from that run"),
         (f"{NEURONS} --recipe paper", "--steps follows from the sparsity"),
@@ -151,12 +158,14 @@ def test_a_request_is_named_by_what_it_asks_for() -> None:
     told = plain.to_dict()
     assert (told["sparsity"], told["latency"], told["latency_batch"]) == (None, 0.75, 32)
     assert named(latency=0.75, latency_batch=32).hash == plain.hash
+    assert named(latency=0.75, latency_backend="torch").hash == plain.hash
     others = [
+        named(latency=0.75, latency_backend="onnx"),
         named(latency=0.5), named(latency=0.75, latency_batch=1),
         named(latency=0.75, latency_length=64), named(latency=0.75, latency_threads=2),
         named(sparsity=0.5),
     ]  # fmt: skip
-    assert len({plain.hash, *(one.hash for one in others)}) == 6
+    assert len({plain.hash, *(one.hash for one in others)}) == 7
     assert not any("latency" in name for name in others[-1].to_dict())
 
 
@@ -186,6 +195,11 @@ def test_what_was_measured_can_be_kept_and_is_told(tmp_path: Path) -> None:
         "layer; 0.75 is asked for"
     )
     assert "[0.770, 0.810] with its masked-lm head at 32" in str(replace(done, head="masked-lm"))
+    heads = replace(done, backend="onnx", noun="heads", neurons=7, of=12)
+    assert FoundLatency.from_dict(heads.to_dict()) == heads
+    assert "1 thread, onnx, for 7 of 12 heads in each layer" in str(heads)
+    assert heads.identity == {"heads of the latency": "7 of 12"}
+    assert "noun" not in done.to_dict()
 
 
 def test_a_target_that_is_missed_has_a_line() -> None:
@@ -238,3 +252,24 @@ def test_a_search_for_a_latency(text_file: Path, tmp_path: Path, run: Run) -> No
     assert planned.code == 0, planned.err
     assert "0.6 is asked for" in " ".join(planned.out.split())
     assert not Path("runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", ["heads", "neurons"])
+def test_a_search_for_a_latency_in_onnx(pattern: str, text_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    model = tiny.save(
+        tmp_path / "wide", "bert", hidden_size=256, num_attention_heads=8, intermediate_size=256
+    )
+    config = small_config(
+        model, text_file, pattern=pattern, sparsity=None, latency=0.85, latency_batch=2,
+        latency_length=32, latency_backend="onnx", method="magnitude",
+    )  # fmt: skip
+    found = search(config, output_dir=tmp_path / "run")
+    assert found.latency is not None
+    assert found.latency.exported is not None
+    ticket = Ticket.load(found.ticket)
+    of = 8 if pattern == "heads" else 256
+    assert (found.latency.of, found.latency.backend) == (of, "onnx")
+    assert ticket.sparsity == pytest.approx(1 - found.latency.neurons / of)
+    assert ticket.metrics["latency"]["backend"] == "onnx"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tamtctl.foundations.errors import TicketError, UsageError
 from tamtctl.foundations.untrusted import Defect
+from tamtctl.models.attentions import heads
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.structures import feed_forwards
 from tamtctl.pruning.config import SearchConfig
@@ -25,8 +26,8 @@ from tamtctl.pruning.trained.folded_structures import FoldedStructures, folded
 from tamtctl.pruning.trained.initial_scores import Start, scores_in_nats
 from tamtctl.ticket.format.pattern_check import check_pattern
 
-NAMES = ("unstructured", "2:4", "4:8", "1:4", "block:4x4", "block:2x8", "neurons")
-STRUCTURED = ("block:4x4", "neurons")
+NAMES = ("unstructured", "2:4", "4:8", "1:4", "block:4x4", "block:2x8", "neurons", "heads:4")
+STRUCTURED = ("block:4x4", "neurons", "heads:4")
 
 
 def weights_of(family: str) -> tuple[dict[str, Tensor], frozenset[str]]:
@@ -165,6 +166,43 @@ def test_feed_forward_networks_are_found_by_shape() -> None:
             feed_forwards(shapes | {"layers.0.mlp.more.weight": odd})
 
 
+def test_attentions_are_found_by_name_and_shape() -> None:
+    shapes = {f"layers.0.attn.{n}.weight": (12, 8) for n in ("q_proj", "k_proj", "v_proj")}
+    shapes |= {"layers.0.attn.o_proj.weight": (8, 12), "layers.0.mlp.up.weight": (24, 8)}
+    shapes |= {"layers.1.attention.Wqkv.weight": (36, 8), "layers.1.attention.Wo.weight": (8, 12)}
+    found = heads(shapes, 3)
+    assert [[one.matrix for one in group] for group in found.values()] == [
+        [n for n in shapes if n.startswith("layers.0.attn")],
+        [n for n in shapes if n.startswith("layers.1")],
+    ]
+    assert {one.weights_each for one in found["layers.0"]} == {32}
+    assert [one.weights_each for one in found["layers.1"]] == [96, 32]
+    query = "layers.0.attn.q_proj.weight"
+    for odd, said in (
+        (shapes | {"layers.0.attn.other.weight": (8, 8)}, "of layers.0 are not those of queries"),
+        (shapes | {"layers.1.attention.query.weight": (8, 8)}, "of layers.1 are not those"),
+        ({n: s for n, s in shapes.items() if n != query}, "of layers.0 are not those of queries"),
+        (shapes | {query: (6, 8)}, "q_proj.weight has 6 rows, and not 12"),
+        ({"layers.0.mlp.up.weight": (24, 8)}, "no layer has a self-attention"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            heads(odd, 3)
+    with pytest.raises(ValueError, match="12 wide, has no 5 heads"):
+        heads(shapes, 5)
+
+
+def test_a_layer_without_heads_is_no_mask_of_heads() -> None:
+    weights, tables = weights_of("bert")
+    keep = keep_counts(weights, 0.5, "heads:4", tables)
+    masks = {name: np.ones(tuple(weights[name].shape), bool) for name in keep}
+    for name in (first := [n for n in masks if ".0." in n]):
+        masks[name][:] = False
+    assert len(first) == 4
+    shapes = {name: tuple(mask.shape) for name, mask in masks.items()}
+    with pytest.raises(Defect, match="it keeps none of the attention heads of"):
+        check_pattern("heads:4", shapes, masks.__getitem__)
+
+
 def test_a_ticket_is_of_the_pattern_that_it_names() -> None:
     weights, tables = weights_of("bert")
     for pattern in NAMES[1:]:
@@ -192,8 +230,9 @@ def test_a_ticket_is_of_the_pattern_that_it_names() -> None:
         ("block:RxC", "--pattern block:RxC has numbers, as in block:4x4"),
         ("4:2", "--pattern 4:2 prunes nothing; give n:m with n below m, as in 2:4"),
         ("4:4", "--pattern 4:4 prunes nothing"),
-        ("0:4", "--pattern must be one of unstructured, n:m, block:RxC, neurons, got '0:4'"),
+        ("0:4", "--pattern must be one of unstructured, n:m, block:RxC, heads, neurons, got '0:4'"),
         ("block:1x1", "--pattern block:1x1 is unstructured; give that"),
+        ("heads:0", "--pattern must be one of"),
         ("block:4", "--pattern must be one of"),
         ("neuron", "did you mean neurons?"),
     ],

@@ -28,6 +28,25 @@ def pairs_of(names: Iterable[str]) -> list[tuple[str, str]]:
     ]
 
 
+def attentions_of(names: Iterable[str]) -> list[tuple[list[str], str]]:
+    """Return matrices of queries, keys and values, and of outputs, by their names in transformers.
+
+    All of them are known by name; whatever else is in an attention is one more of the former.
+    """
+    ends = (
+        ".attention.output.dense.weight", ".attention.out_lin.weight", ".attention.dense.weight",
+        ".attention.attn.o.weight", ".attn.Wo.weight",
+    )  # fmt: skip
+    found = []
+    for last in names:
+        for end in ends:
+            if last.endswith(end):
+                start = last.removesuffix(end)
+                firsts = [n for n in names if n.startswith(f"{start}.att") and n != last]
+                found.append((firsts, last))
+    return found
+
+
 def units(pattern: str, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[list[list[Place]]]:
     """Yield groups of units, which compete with each other; a unit is kept or pruned as a whole."""
     if pattern == "neurons":
@@ -37,6 +56,22 @@ def units(pattern: str, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[list[
                 [(first, r, c) for r in range(i, rows, count) for c in range(inputs)]
                 + [(second, r, i) for r in range(outputs)]
                 for i in range(count)
+            ]
+    elif found := re.fullmatch(r"heads:(\d+)", pattern):
+        count = int(found[1])
+        for firsts, last in attentions_of(list(shapes)):
+            outputs, width = shapes[last]
+            size = width // count
+            yield [
+                [
+                    (first, part * width + h * size + i, c)
+                    for first in firsts
+                    for part in range(shapes[first][0] // width)
+                    for i in range(size)
+                    for c in range(shapes[first][1])
+                ]
+                + [(last, r, h * size + i) for r in range(outputs) for i in range(size)]
+                for h in range(count)
             ]
     elif found := re.fullmatch(r"block:(\d+)x(\d+)", pattern):
         high, wide = map(int, found.groups())

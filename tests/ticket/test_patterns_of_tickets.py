@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tamtctl.foundations.errors import TicketError
 from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.fewer_heads import without_idle_heads
 from tamtctl.pruning.one_shot import keep_counts, reference_masks
 from tamtctl.ticket.hub.card import card
 from tamtctl.ticket.inspection import inspect_ticket
@@ -52,7 +53,7 @@ def test_a_ticket_of_any_weights_says_nothing_of_patterns(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("encoding", ["bits", "zstd", "delta"])
-@pytest.mark.parametrize("pattern", ["2:4", "block:4x4", "neurons"])
+@pytest.mark.parametrize("pattern", ["2:4", "block:4x4", "neurons", "heads:2"])
 def test_a_pattern_is_verified_from_the_bits(pattern: str, encoding: str, tmp_path: Path) -> None:
     weights = weights_of()
     ticket = ticket_of(weights, pattern)
@@ -87,6 +88,7 @@ def test_a_claim_that_is_not_true_is_refused(tmp_path: Path) -> None:
         "2:4": "is not 2:4",
         "block:2x2": "is not made of blocks of 2 x 2",
         "neurons": "layer.0 are no single feed-forward network",
+        "heads:2": "no layer has a self-attention",
         "2:4\x1b[2J": "pattern",
         "x" * 41: "is no name of a pattern",
         "N:M": "is no name of a pattern",
@@ -137,6 +139,24 @@ def test_parameters_are_counted_as_an_export_has_them(family: str) -> None:
         values = counts.to_metrics()["parameters"]
         metrics = {"parameters": values | odd if isinstance(odd, dict) else odd}
         assert ParameterCounts.told_by(ticket_of(weights, "neurons", metrics=metrics)) is None
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "modernbert", "distilbert"])
+def test_parameters_are_counted_as_a_graph_has_them(family: str) -> None:
+    model = tiny.build(family, with_head=False)
+    ticket = ticket_of(weights_of(family), "heads:2")
+    shapes = {name: entry.shape for name, entry in ticket.parameters.items()}
+    keep = {name: entry.kept for name, entry in ticket.parameters.items()}
+    counts = ParameterCounts.of(model.base_model, shapes, keep, "heads:2")
+    assert counts.exported == counts.total
+    ticket.apply(model)
+    fewer = without_idle_heads(model)
+    assert fewer is not None
+    assert counts.graph == sum(p.numel() for p in fewer.network.parameters())
+    told = ticket_of(weights_of(family), "heads:2", metrics=counts.to_metrics())
+    assert ParameterCounts.told_by(told) == counts
+    assert f"and one to ONNX {counts.graph:,}" in str(counts)
+    assert "`tamtctl export --format onnx` writes is without" in " ".join(card(told).split())
 
 
 @pytest.mark.usefixtures("working_folder")

@@ -17,7 +17,7 @@ from tamtctl.foundations.public_names import texts_of
 from tamtctl.pruning.criteria import baselines
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
-from tamtctl.ticket.format.patterns import is_sliced
+from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_sliced
 from tamtctl.ticket.inspection import Inspection
 from tamtctl.ticket.made_of import MadeOf
 from tamtctl.ticket.mask_shares import Part, Uniform, layers, types
@@ -27,6 +27,7 @@ from tamtctl.ticket.parameter_counts import ParameterCounts
 _INDENT = 12  # column at which the text behind a label begins
 _LAYERS, _TYPES, _EXCEPTIONS = 12, 12, 5  # lines at most
 _BAR = 9  # characters
+_TO_ONNX = " --format onnx"
 _KINDS = {"path": "", "packaged": "packaged, ", "hub": "pulled from the Hub, "}
 
 
@@ -253,17 +254,17 @@ def _show_checks(sheet: Sheet, inspection: Inspection, *, full: bool) -> None:
 def _show_next(sheet: Sheet, found: TicketMetadata, name: str) -> None:
     """Show what the ticket is good for, and the commands for that."""
     ticket = shlex.quote(printable.cell(name))
-    gain = (
-        "an export is without what it prunes, smaller and faster"
-        if is_sliced(found.pattern)
-        else "its zeros by themselves make nothing smaller or faster"
-    )
+    gain, how = "its zeros by themselves make nothing smaller or faster", ""
+    if is_sliced(found.pattern):
+        gain = "an export is without what it prunes, smaller and faster"
+    elif is_cut_from_graphs(found.pattern):
+        gain, how = "an export to ONNX is without what it prunes, smaller and faster", _TO_ONNX
     sheet.fact("good for", f"fine-tuning on any task, as a part of its model; {gain}")
     sheet.commands(
         "next",
         [
             f"tamtctl compare {ticket}",
             f"tamtctl finetune python-docs-topic --ticket {ticket}",
-            f"tamtctl export {ticket} --output-dir exported",
+            f"tamtctl export {ticket} --output-dir exported{how}",
         ],
     )

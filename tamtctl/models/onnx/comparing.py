@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from tamtctl.models.encoder import max_sequence_length
 from tamtctl.models.onnx.graph import Called
-from tamtctl.models.onnx.session import OnnxModel
+
+# Takes name → input, and returns the outputs; an `OnnxModel` is one.
+Run = Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]
 
 _SHAPES = ((2, 7), (1, 1), (1, 12), (5, 3), (3, 64))  # number of texts, tokens of the longest
 _SEED = 1
@@ -31,8 +33,8 @@ class Difference:
     relative: float
 
 
-def difference(model: Called, written: OnnxModel) -> Difference:
-    """Compare a model with its graph on random batches of several shapes."""
+def difference(model: Called, written: Run) -> Difference:
+    """Compare a model with its graph, or another model, on random batches of several shapes."""
     generator = torch.Generator().manual_seed(_SEED)
     largest = highest = squares = of_all = 0.0
     longest = max_sequence_length(model.network)
@@ -52,6 +54,17 @@ def difference(model: Called, written: OnnxModel) -> Difference:
             squares += float(gap.square().sum())
             of_all += float(one[seen].double().square().sum())
     return Difference(largest / max(highest, 1.0), math.sqrt(squares / max(of_all, 1e-300)))
+
+
+def run_in_torch(model: Called) -> Run:
+    """Return a model in the form that `difference` compares with another one."""
+
+    def run(values: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            outputs: tuple[Tensor, ...] = model(*(values[name] for name in model.inputs))
+        return outputs
+
+    return run
 
 
 def _inputs(

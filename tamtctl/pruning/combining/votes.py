@@ -131,7 +131,8 @@ def _counts(
     even = keep_counts(weights, sparsity, pattern.name)
     own = {name: entry.kept for name, entry in first.parameters.items()}
     is_even = own == keep_counts(weights, first.target_sparsity, pattern.name)
-    if allocation != FIRST or is_even or not pattern.takes_budgets:
+    takes_any = pattern.takes_budgets and not pattern.is_structured  # shares are of weights
+    if allocation != FIRST or is_even or not takes_any:
         return even, UNIFORM
     return counts_as_in(first.parameters, sparsity), FIRST
 

@@ -1,5 +1,7 @@
 """How many neurons to keep for a latency, found by measuring a few numbers of neurons.
 
+Attention heads are counted in the same way; "neurons" stands for both here.
+
 Latency rises with the number of neurons, but neither evenly nor without noise. So it is measured at
 one neuron and at quarters, interpolated, and measured again where it should meet the target.
 Imports nothing of torch.
@@ -27,7 +29,7 @@ Measure = Callable[[Sequence[int]], Mapping[int, Interval]]
 
 
 def count_for_latency(
-    measure: Measure, target: float, neurons: int, what: str
+    measure: Measure, target: float, neurons: int, what: str, noun: str
 ) -> tuple[int, Interval]:
     """Return the number of neurons whose latency is nearest to the target, and this latency.
 
@@ -36,6 +38,7 @@ def count_for_latency(
         target: The latency that is asked for, as a share of the dense model's.
         neurons: How many neurons each layer of the dense model has.
         what: What is timed, for the error.
+        noun: What is counted, neurons or heads, for the error.
 
     Raises:
         UsageError: Even with a single neuron in each layer the model is slower than the target.
@@ -44,7 +47,7 @@ def count_for_latency(
     fewest = min(found)
     if found[fewest].value > target:
         raise UsageError(
-            f"--latency {target:g} cannot be reached: with {fewest} of {neurons:,} neurons in each "
+            f"--latency {target:g} cannot be reached: with {fewest} of {neurons:,} {noun} in each "
             f"layer {what} still takes {found[fewest].value:.2f} × the dense one's time "
             f"{found[fewest].brackets}; give more than that"
         )

@@ -1,4 +1,4 @@
-"""The record of a search by latency: how many neurons are kept, and the latency they give.
+"""The record of a search by latency: how many neurons or heads are kept, and their latency.
 
 It is written to the run's folder as ``latency.json`` before the first step, so that a resumed
 search keeps as many neurons; in the end it is also in the result and in the ticket. Imports nothing
@@ -18,17 +18,18 @@ from tamtctl.foundations.estimates import Interval
 from tamtctl.foundations.plain_files import read_regular
 from tamtctl.models.sizes import Size
 from tamtctl.pruning.latency.counting import sparsity_keeping
+from tamtctl.pruning.latency.settings import TORCH
+from tamtctl.ticket.format.patterns import NEURONS
 from tamtctl.training.run_folder import write_json
 
 LATENCY = "latency.json"
-_BACKEND = "torch"
 _NEAR = 0.05  # distance from the target beyond which the record explains the miss
 _MAX_BYTES = 2**16
 
 
 @dataclass(frozen=True)
 class FoundLatency:
-    """How many neurons a search keeps for a latency.
+    """How many neurons, or heads, a search keeps for a latency.
 
     Attributes:
         target: The latency that is asked for, as a share of the dense model's.
@@ -38,6 +39,8 @@ class FoundLatency:
         of: How many neurons the dense model has in each layer.
         chosen: The latency measured with this number when it was chosen.
         exported: The latency of the exported ticket; None until there is one.
+        backend: What runs the models: ``torch``, or ``onnx``.
+        noun: What is counted: ``neurons``, or ``heads``.
     """
 
     target: float
@@ -47,6 +50,8 @@ class FoundLatency:
     of: int
     chosen: Interval
     exported: Interval | None = None
+    backend: str = TORCH
+    noun: str = NEURONS.name
 
     @property
     def sparsity(self) -> float:
@@ -56,7 +61,7 @@ class FoundLatency:
     @property
     def identity(self) -> dict[str, str]:
         """What a training depends on besides the request: the number of neurons."""
-        return {"neurons of the latency": f"{self.neurons} of {self.of}"}
+        return {f"{self.noun} of the latency": f"{self.neurons} of {self.of}"}
 
     @property
     def miss(self) -> str | None:
@@ -69,11 +74,11 @@ class FoundLatency:
         )
         if abs(self.chosen.value - self.target) > _NEAR:
             return told + (
-                f"no other number of neurons that was tried is nearer, and {self.neurons:,} had "
-                f"{self.chosen.value:.2f} {self.chosen.brackets}."
+                f"no other number of {self.noun} that was tried is nearer, and {self.neurons:,} "
+                f"had {self.chosen.value:.2f} {self.chosen.brackets}."
             )
         return told + (
-            f"as {self.neurons:,} neurons were chosen, they had {self.chosen.value:.2f} "
+            f"as {self.neurons:,} {self.noun} were chosen, they had {self.chosen.value:.2f} "
             f"{self.chosen.brackets}; times vary on this machine. When it has less to do, --force "
             "measures anew."
         )
@@ -83,7 +88,7 @@ class FoundLatency:
         ratio = self.exported or self.chosen
         return (
             f"{ratio.value:.2f} × dense {ratio.brackets}{with_head(self.head)} at {self.size}, "
-            f"{_BACKEND}, for {self.neurons:,} of {self.of:,} neurons in each layer; "
+            f"{self.backend}, for {self.neurons:,} of {self.of:,} {self.noun} in each layer; "
             f"{self.target:g} is asked for"
         )
 
@@ -91,12 +96,13 @@ class FoundLatency:
         """Return plain JSON values."""
         told = {
             "target": self.target,
-            "backend": _BACKEND,
+            "backend": self.backend,
             **asdict(self.size),
             "head": self.head,
             "kept": self.neurons,
             "of": self.of,
             "chosen": self.chosen.to_dict(),
+            **({} if self.noun == NEURONS.name else {"noun": self.noun}),
         }
         if self.exported is not None:
             told |= {"exported": self.exported.to_dict(), "miss": self.miss}
@@ -119,6 +125,8 @@ class FoundLatency:
                 of=values["of"],
                 chosen=Interval(**values["chosen"]),
                 exported=None if exported is None else Interval(**exported),
+                backend=values.get("backend", TORCH),
+                noun=values.get("noun", NEURONS.name),
             )
         except KeyError as error:
             raise TypeError(f"{error} is missing") from error
@@ -140,8 +148,8 @@ class FoundLatency:
             return cls.from_dict(json.loads(read_regular(run / LATENCY, _MAX_BYTES)))
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedRunError(
-                f"{str(run / LATENCY)!r}, which says how many neurons the run keeps, cannot be "
-                "read; --force measures anew"
+                f"{str(run / LATENCY)!r}, which says how much the run keeps, cannot be read"
+                "; --force measures anew"
             ) from error
 
 

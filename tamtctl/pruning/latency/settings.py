@@ -7,6 +7,7 @@ from typing import Any
 from tamtctl.foundations.checks import at_least, require
 from tamtctl.foundations.config import METHOD, setting
 
+BACKENDS = TORCH, ONNX = "torch", "onnx"
 # The size at which models run when their latency is measured, by default.
 USUAL_SIZE = {"latency_batch": 32, "latency_length": 128, "latency_threads": 1}
 
@@ -16,9 +17,9 @@ def latency() -> Any:
     return setting(
         default=None,
         help="Instead of --sparsity: how long the exported model takes, as a share of the dense "
-        "model's time. How many neurons that leaves is measured before the search.",
-        more="Both run in turns, with torch on the CPU of this machine; what is exported in the "
-        "end is measured again.",
+        "model's time. How many neurons or heads that leaves is measured before the search.",
+        more="Both run in turns on the CPU of this machine; what is exported in the end is "
+        "measured again.",
         panel=METHOD,
         check=lambda option, value: require(option, 0 < value < 1, "above 0 and below 1", value),
         before=None,
@@ -37,5 +38,17 @@ def size_of_latency(name: str, what: str) -> Any:
         help=f"{what} for --latency; by default {USUAL_SIZE[name]}.",
         panel=METHOD,
         check=at_least(1),
+        before=None,
+    )
+
+
+def backend_of_latency() -> Any:
+    """Return the setting of what runs the models whose latency is measured."""
+    return setting(
+        default=None,
+        help="What runs the models for --latency, torch or onnx; by default torch. With onnx, both "
+        "run as graphs in ONNX Runtime.",
+        panel=METHOD,
+        choices=BACKENDS,
         before=None,
     )

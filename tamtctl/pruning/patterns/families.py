@@ -1,8 +1,10 @@
 """Families of patterns, which differ in the numbers of their names, such as ``2:4`` and ``4:8``.
 
 The row of a member is made when its name is looked up, and its functions get the numbers as further
-arguments. Imports nothing heavy. To add a family: a `Form` in `tamtctl.ticket.format.patterns`, a
-file of functions beside this one, and a row in `_FAMILIES`.
+arguments. The number of a family may be the model's, as is that of attention heads: its name alone
+then means the member with the model's number, see `tamtctl.pruning.patterns.of_model`. Imports
+nothing heavy. To add a family: a `Form` in `tamtctl.ticket.format.patterns`, a file of functions
+beside this one, and a row in `_FAMILIES`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass, replace
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.patterns.table import PATTERNS, UNSTRUCTURED, Pattern
-from tamtctl.ticket.format.patterns import BLOCK, N_OF_M, Form
+from tamtctl.ticket.format.patterns import BLOCK, HEADS, N_OF_M, Form
 
 
 def _n_of_m(row: Pattern, kept: int, size: int) -> Pattern:
@@ -52,10 +54,12 @@ class _Family:
     form: Form
     usual: tuple[str, ...]
     row: Pattern
-    settled: Callable[..., Pattern]
+    settled: Callable[..., Pattern] = lambda row, *_: row
 
     def find(self, name: str) -> Pattern | None:
         """Return the row of a member; None if the name is not of this family's form."""
+        if self.row.of_model and name == self.form.name:  # whatever the number
+            return self.row
         numbers = self.form.numbers_in(name)
         if numbers is None:
             return None
@@ -85,6 +89,19 @@ _FAMILIES = (
             is_structured=True,
         ),
         settled=_block,
+    ),
+    _Family(
+        form=HEADS,
+        usual=(HEADS.name,),
+        row=Pattern(
+            name=HEADS.name,
+            code="tamtctl.pruning.patterns.heads",
+            takes_budgets=True,
+            takes_cuts=True,
+            is_of_words=False,
+            is_structured=True,
+            of_model="num_attention_heads",
+        ),
     ),
 )
 

@@ -24,11 +24,8 @@ def keep(structures: Structures, sparsity: float) -> dict[str, int]:
         structures: The structures.
         sparsity: Share of the structures of each group that is pruned.
     """
-    return {
-        one.matrix: keep_count(one.count, sparsity) * one.weights_each
-        for slices in structures.values()
-        for one in slices
-    }
+    counts = {group: keep_count(slices[0].count, sparsity) for group, slices in structures.items()}
+    return weights_kept(structures, counts)
 
 
 def select(
@@ -68,6 +65,15 @@ def kept_of(structures: Structures, keep: Mapping[str, int]) -> dict[str, int]:
     return {
         group: keep[slices[0].matrix] // slices[0].weights_each
         for group, slices in structures.items()
+    }
+
+
+def weights_kept(structures: Structures, counts: Mapping[str, int]) -> dict[str, int]:
+    """Return name → how many weights a matrix keeps, given how many structures each group keeps."""
+    return {
+        one.matrix: counts[group] * one.weights_each
+        for group, slices in structures.items()
+        for one in slices
     }
 
 

@@ -47,14 +47,15 @@ class Pattern(Row):
         sparsity: The only sparsity that its masks can have; None if they can have any.
         is_followed: Whether each matrix simply keeps its largest scores. A training then follows
             their threshold from step to step, instead of selecting anew at each step.
-        takes_budgets: Whether a matrix may keep any number of its weights, as allocations other
-            than ``uniform`` require.
+        takes_budgets: Whether a matrix may keep any number of its weights, or a group any number of
+            its structures but none, as allocations other than ``uniform`` require.
         takes_cuts: Whether iterative pruning can reach it, through masks that keep more weights.
         is_of_words: Whether word embeddings, which are looked up and not multiplied, are masked,
             too.
         is_structured: Whether several weights are kept or pruned at a time. Then each structure has
             one score, and the sparsity is the share of structures that are pruned.
         numbers: The numbers in the name of a family's member, passed on to its functions.
+        of_model: What configurations of transformers call the number, if that is the model's.
     """
 
     sparsity: float | None = None
@@ -64,6 +65,7 @@ class Pattern(Row):
     is_of_words: bool = True
     is_structured: bool = False
     numbers: tuple[int, ...] = ()
+    of_model: str | None = None
 
     def has(self, sparsity: float) -> bool:
         """Whether masks of this pattern can have a sparsity."""

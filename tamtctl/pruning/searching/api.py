@@ -25,12 +25,14 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import COMBINED
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.derived import derived_config
-from tamtctl.pruning.latency.measuring import neurons_for_latency
+from tamtctl.pruning.latency.measuring import structures_for_latency
 from tamtctl.pruning.latency.record import FoundLatency
 from tamtctl.pruning.methods import IMP, TAMT
+from tamtctl.pruning.patterns.of_model import pattern_of_model
 from tamtctl.pruning.searching.identity import search_identity
 from tamtctl.pruning.searching.result import SearchPlan, SearchResult
 from tamtctl.pruning.searching.run import PreparedSearch
+from tamtctl.ticket.format.patterns import short_noun
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import RUNS, SCORES, RunFolder
 from tamtctl.training.run_log import check_log_to
@@ -239,21 +241,21 @@ def _prepared(
         return PreparedSearch.prepare(config, run, watcher)
     kept = world().on_first(lambda: None if force else FoundLatency.read(run.path))
     if kept is None:
-        watcher.status(f"measuring how many neurons take {config.latency:g} × the dense latency")
-        size, target = config.latency_size, config.latency
+        noun = short_noun(config.pattern)
+        watcher.status(f"measuring how many {noun} take {config.latency:g} × the dense latency")
+        size, target, backend = config.latency_size, config.latency, config.settled_backend
         kept = world().on_first(
-            lambda: neurons_for_latency(config.model, config.pattern, target, size)
+            lambda: structures_for_latency(config.model, config.pattern, target, size, backend)
         )
     settled = config.filled_in(sparsity=kept.sparsity)
     return PreparedSearch.prepare(settled, run, watcher, latency=kept)
 
 
 def _settled(config: SearchConfig, note: Callable[[str], None] = lambda _: None) -> SearchConfig:
-    """Return the configuration with its unit of text (``rows``) filled in, by the model."""
-    if config.rows is not None:
-        return config
+    """Return the configuration with its unit of text and its pattern filled in, by the model."""
     return config.filled_in(
-        rows=world().on_first(lambda: usual_rows(config.model, note=note)),
+        rows=config.rows or world().on_first(lambda: usual_rows(config.model, note=note)),
+        pattern=world().on_first(lambda: pattern_of_model(config.pattern, config.model)),
     )
 
 

@@ -21,8 +21,9 @@ from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.one_shot import Ranking, keep_counts, ranked, reference_masks, with_word_floor
+from tamtctl.pruning.patterns import find_pattern
 from tamtctl.pruning.searching.lending import lent
-from tamtctl.pruning.searching.pattern_matrices import check_pattern_of_start
+from tamtctl.pruning.searching.pattern_matrices import check_pattern_of_start, structures_kept
 from tamtctl.pruning.settings import TWO_VALUED
 from tamtctl.pruning.trained.initial_scores import Start, scores_in_nats
 from tamtctl.pruning.trained.kept_scores import masks_from_scores
@@ -94,7 +95,10 @@ def _counts(
             embeddings=encoder.embeddings,
             floor=config.least_share,
         )
-        yield ALLOCATIONS[config.allocation].keep(request)
+        if budgets is not None and find_pattern(config.pattern).is_structured:
+            yield structures_kept(config, weights, request)
+        else:
+            yield ALLOCATIONS[config.allocation].keep(request)
 
 
 def _ranking(

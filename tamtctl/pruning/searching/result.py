@@ -44,7 +44,7 @@ class SearchPlan(Shown):
         sparsities: ``embeddings`` and ``layers`` (all other matrices) → share of zeros in them.
         warnings: Lines that a person should read before it starts.
         processes: How many processes take part.
-        latency: How many neurons are kept for the wanted latency; None if none was asked for.
+        latency: How many neurons or heads are kept for the wanted latency; None if there is none.
 
     Example:
         >>> plan = tamtctl.plan_search(config)
@@ -121,8 +121,8 @@ class SearchResult(Shown):
         sparsities: As in `SearchPlan`; empty in a result of an older version.
         parameters: How many parameters the encoder has and how many a pattern leaves; None for
             ``unstructured``.
-        latency: The measured latency of the exported model, and the number of neurons kept for it;
-            None if no latency was asked for.
+        latency: The measured latency of the exported model, and the number of neurons or heads kept
+            for it; None if no latency was asked for.
 
     Example:
         >>> result = tamtctl.search(config)
@@ -176,6 +176,8 @@ class SearchResult(Shown):
         values = asdict(self) | {"ticket": str(self.ticket), "run_folder": str(self.run_folder)}
         if self.parameters is None:
             del values["parameters"]
+        else:
+            values["parameters"] = self.parameters.to_dict()
         return _with_latency(values, self.latency)
 
     @classmethod

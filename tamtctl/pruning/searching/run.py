@@ -278,7 +278,7 @@ class PreparedSearch:
         ticket, latency = self._ticket(masks, metrics), self.latency
         if latency is not None:
             watcher.status("measuring the latency of the exported model")
-            exported = exported_latency(ticket, config.model, latency.size)
+            exported = exported_latency(ticket, config.model, latency.size, latency.backend)
             latency = replace(latency, exported=exported)
             ticket = replace(ticket, metrics={**ticket.metrics, "latency": latency.to_dict()})
         ticket.save_pretrained(self.run.ticket)

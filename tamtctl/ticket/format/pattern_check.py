@@ -40,6 +40,13 @@ def check_pattern(pattern: str, shapes: Shapes, mask: Callable[[str], Mask]) -> 
     kept = {group: _kept_structures(slices, mask, pattern) for group, slices in structures.items()}
     if claim.form.is_alike:
         _check_alike({group: (len(mask), int(mask.sum())) for group, mask in kept.items()}, pattern)
+    if claim.form.keeps_one:
+        for group, mask_of_group in kept.items():
+            if not mask_of_group.any():
+                raise Defect(
+                    f"is no ticket of the pattern {pattern}: it keeps none of the "
+                    f"{claim.form.noun} of {group}"
+                )
     counts = sum(int(one.sum()) for one in kept.values()), sum(map(len, kept.values()))
     return f"{counts[0]:,} of {counts[1]:,} {claim.form.noun} are kept, and all others are pruned"
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tamtctl.models.attentions import heads
 from tamtctl.models.structures import Shapes, Structures, blocks, neurons
 
 # The pattern of a ticket that names none: any weights may be kept.
@@ -31,8 +32,11 @@ class Form:
             the matrices and the numbers in the name. None: n of every m neighbours in a row of a
             matrix are kept.
         is_alike: Whether groups with the same number of structures keep the same number of them.
+        keeps_one: Whether every group keeps at least one structure, without which a model of fewer
+            structures could not run.
         is_sliced: Whether transformers can load a checkpoint from which the pruned structures are
             cut out.
+        is_cut_from_graphs: Whether they are cut out of an ONNX graph, and of nothing else.
     """
 
     name: str
@@ -41,7 +45,9 @@ class Form:
     noun: str
     structures: Callable[..., Structures] | None = None
     is_alike: bool = False
+    keeps_one: bool = False
     is_sliced: bool = False
+    is_cut_from_graphs: bool = False
 
     def numbers_in(self, name: str) -> tuple[int, ...] | None:
         """Return the numbers in a name of this form; None for a name of another form."""
@@ -66,13 +72,40 @@ NEURONS = Form(
     is_alike=True,
     is_sliced=True,
 )
-FORMS = (N_OF_M, BLOCK, NEURONS)
+HEADS = Form(
+    name="heads",
+    example="heads:12",
+    grammar=r"heads:([1-9]\d{0,3})",
+    noun="attention heads",
+    structures=heads,
+    keeps_one=True,
+    is_cut_from_graphs=True,
+)
+FORMS = (N_OF_M, BLOCK, NEURONS, HEADS)
 
 
 def is_sliced(pattern: str) -> bool:
     """Return whether pruned structures of a pattern are cut out of an exported checkpoint."""
-    claim = Claim.read(pattern)
-    return claim is not None and claim.form.is_sliced
+    form = _form_of(pattern)
+    return form is not None and form.is_sliced
+
+
+def is_cut_from_graphs(pattern: str) -> bool:
+    """Return whether pruned structures are cut out of ONNX graphs alone."""
+    form = _form_of(pattern)
+    return form is not None and form.is_cut_from_graphs
+
+
+def short_noun(pattern: str) -> str:
+    """Return what a pattern keeps, in a word: the name of its form."""
+    form = _form_of(pattern)
+    return pattern if form is None else form.name
+
+
+def _form_of(pattern: str) -> Form | None:
+    """Return the form of a pattern's name, which may lack its numbers; None if it is unknown."""
+    named = (one for one in FORMS if pattern == one.name or one.numbers_in(pattern) is not None)
+    return next(named, None)
 
 
 @dataclass(frozen=True)

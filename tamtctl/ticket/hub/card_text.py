@@ -10,7 +10,7 @@ from typing import Any
 
 from tamtctl.foundations import printable
 from tamtctl.ticket.format.metadata import TicketMetadata
-from tamtctl.ticket.format.patterns import is_sliced
+from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_sliced
 from tamtctl.ticket.hub.names import is_on_hub
 from tamtctl.ticket.made_of import TICKETS, MadeOf
 from tamtctl.ticket.measured import Measured
@@ -51,6 +51,11 @@ def _gain(ticket: TicketMetadata) -> str:
         return (
             "What\n`tamtctl export` writes is without the pruned neurons: smaller, and faster\n"
             "everywhere."
+        )
+    if is_cut_from_graphs(ticket.pattern):
+        return (
+            "What\n`tamtctl export --format onnx` writes is without what it prunes: smaller, and "
+            "faster\neverywhere."
         )
     return (
         "Zeros spread over a\nmatrix do not by themselves make a model faster or its files smaller."

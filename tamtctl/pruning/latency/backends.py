@@ -1,0 +1,77 @@
+"""What runs the models whose latency is measured: torch, or ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from tamtctl.models.heads import HeadedModel
+from tamtctl.models.onnx.graph import called, write_graph
+from tamtctl.models.onnx.packages import TO_WRITE, check_installed
+from tamtctl.models.onnx.session import OnnxModel, onnx_files
+from tamtctl.models.sizes import Size
+from tamtctl.models.timing import Run, run_of
+from tamtctl.pruning.latency.settings import ONNX
+from tamtctl.ticket.export_formats import ONNX as ONNX_FORMAT
+
+
+def check_backend(backend: str) -> None:
+    """Refuse a backend whose packages are missing.
+
+    Raises:
+        UsageError: A package is missing.
+    """
+    if backend == ONNX:
+        check_installed(TO_WRITE, f"--latency-backend {ONNX}")
+
+
+def format_of(backend: str) -> str | None:
+    """Return the format of an export that a backend runs; None: that of the base model."""
+    return ONNX_FORMAT if backend == ONNX else None
+
+
+def opened(folder: Path, size: Size, backend: str) -> Run:
+    """Return what runs an exported model.
+
+    Args:
+        folder: The folder of the export.
+        size: The number of threads of ONNX Runtime; those of torch are the process's.
+        backend: What runs it.
+    """
+    if backend == ONNX:
+        (file,) = onnx_files(folder)
+        return OnnxModel(file, size.threads)
+    return run_of(cast(nn.Module, HeadedModel.as_it_is(str(folder)).network))
+
+
+@contextmanager
+def as_runs(
+    networks: Sequence[PreTrainedModel], head: str, size: Size, backend: str
+) -> Iterator[list[Run]]:
+    """Return what runs some models in memory.
+
+    Args:
+        networks: The models.
+        head: Their head, a name in `tamtctl.models.heads.HEADS`.
+        size: The number of threads of ONNX Runtime.
+        backend: What runs them.
+
+    Raises:
+        ModelError: A model cannot be written as a graph.
+    """
+    if backend != ONNX:
+        yield [run_of(cast(nn.Module, network)) for network in networks]
+        return
+    runs: list[Run] = []
+    with TemporaryDirectory() as folder:
+        for number, network in enumerate(networks):
+            file = Path(folder) / f"{number}.onnx"
+            write_graph(called(network, head, takes_types=False), file)
+            runs.append(OnnxModel(file, size.threads))
+        yield runs

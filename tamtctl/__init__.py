@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from tamtctl.foundations.errors import TamtctlError as TamtctlError
     from tamtctl.foundations.watching import ProgressBars as ProgressBars
     from tamtctl.foundations.watching import Silent as Silent
+    from tamtctl.models.archives import unpack as unpack
     from tamtctl.models.files import nano_path as nano_path
+    from tamtctl.models.semi_structured import semi_structured as semi_structured
     from tamtctl.pruning.combining.api import combine as combine
     from tamtctl.pruning.config import SearchConfig as SearchConfig
     from tamtctl.pruning.recovery.api import recover as recover
@@ -91,6 +93,8 @@ _CONTENTS: dict[str, dict[str, tuple[str, str]]] = {
         "keep_zeros": ("ticket.keeping", "keep the zeros that a model has"),
         "kept_zeros": ("ticket.keeping", "which zeros of a model are kept"),
         "export": ("ticket.export_formats", "write the model with zeros, for other tools"),
+        "semi_structured": ("models.semi_structured", "2:4 zeros, for a GPU's sparse kernels"),
+        "unpack": ("models.archives", "unpack what export compressed"),
         "import_ticket": ("ticket.importing", "make a ticket of masks from elsewhere"),
         "nano_path": ("models.files", "the folder of the embedded model"),
     },

@@ -26,6 +26,7 @@ EXPORTED = """
     import_ticket inspect_ticket
     keep_zeros kept_zeros known_tickets label list_tickets make_part nano_path plan_comparison
     plan_search published_tickets pull push recover search
+    semi_structured unpack
 """.split()
 
 TINY = (

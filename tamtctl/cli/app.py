@@ -26,7 +26,14 @@ from tamtctl.cli.help import Command, Group
 from tamtctl.cli.recover_command import recover
 from tamtctl.cli.search_command import search
 from tamtctl.cli.sharing_commands import pull, push
-from tamtctl.cli.ticket_commands import env, export, import_masks, inspect, list_tickets
+from tamtctl.cli.ticket_commands import (
+    env,
+    export,
+    import_masks,
+    inspect,
+    list_tickets,
+    unpack,
+)
 from tamtctl.foundations import printable
 from tamtctl.foundations.errors import TamtctlError, UsageError, explain
 from tamtctl.foundations.launch import check_launch, world_size
@@ -102,6 +109,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "inspect": (inspect, "inspect nano-0.8 me/ticket --figure overlap.svg"),
     "combine": (combine, "combine nano-0.7 nano-0.8 nano-0.9 --op majority --sparsity 0.8"),
     "export": (export, "export nano-0.8 --output-dir sparse-nano"),
+    "unpack": (unpack, "unpack sparse-nano.tar.zst --output-dir sparse-nano"),
     "import": (
         import_masks,
         "import mask.pt --model bert-base-uncased --output-dir ticket",

@@ -39,9 +39,11 @@ SHOWS = {
     "RecoverResult": ("cli.views.recovery", "show_recovery"),
     "SearchPlan": ("cli.views.search", "show_plan"),
     "SearchResult": ("cli.views.search", "show_search_result"),
+    "SemiStructured": ("cli.views.exchange", "show_semi_structured"),
     "Ticket": ("cli.views.inspection", "show_ticket"),
     "TicketComparison": ("cli.views.similarity", "show_comparison"),
     "TicketMetadata": ("cli.views.inspection", "show_ticket"),
+    "Unpacked": ("cli.views.exchange", "show_unpacked"),
 }
 
 # Views that draw with characters, and so need a font of fixed width.

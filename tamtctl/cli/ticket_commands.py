@@ -20,6 +20,7 @@ from tamtctl.cli.options import (
 from tamtctl.cli.screen import hush_hub, hush_libraries, hush_plotting, output_of, watched
 from tamtctl.foundations.errors import TamtctlError
 from tamtctl.foundations.paths import expanded
+from tamtctl.models.archives import USUAL_LIMIT
 from tamtctl.ticket import export_formats
 from tamtctl.ticket.export_formats import FORMATS, FP32
 from tamtctl.ticket.places import ticket_names
@@ -136,6 +137,14 @@ def export(
             "what that costs. May be given several times.",
         ),
     ] = None,
+    compress: Annotated[
+        bool,
+        typer.Option(
+            "--compress",
+            help="Also write the folder as one compressed file beside it, OUTPUT_DIR.tar.zst, in "
+            "which zeros take almost no room; unpack reads it.",
+        ),
+    ] = False,
     token: TokenOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -151,12 +160,33 @@ def export(
     with watched(output, f"exporting {ticket}"):
         result = export_formats.export(
             ticket, output_dir, head=head, model=model, trained_head=trained_head,
-            format=format_, precision=precision, trim_vocabulary=trim_vocabulary, token=token,
+            format=format_, precision=precision, trim_vocabulary=trim_vocabulary,
+            compress=compress, token=token,
         )  # fmt: skip
     if isinstance(result, exporting.ExportResult):
         show_export(output, result)
     else:
         show_onnx_export(output, result)
+    output.result(result.to_dict(), str(result.path))
+
+
+def unpack(
+    archive: Annotated[Path, typer.Argument(help="What export --compress wrote: FILE.tar.zst.")],
+    output_dir: Annotated[Path, typer.Option(help="The model's folder; new or empty.")],
+    limit: Annotated[
+        float, typer.Option(help="Gigabytes that the files may have together.")
+    ] = USUAL_LIMIT,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Unpack a compressed model, also a stranger's: only plain files, inside the new folder."""
+    output = output_of(as_json, quiet)
+    from tamtctl.cli.views.exchange import show_unpacked
+    from tamtctl.models import archives
+
+    result = archives.unpack(archive, output_dir, limit=limit)
+    show_unpacked(output, result)
     output.result(result.to_dict(), str(result.path))
 
 

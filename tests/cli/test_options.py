@@ -37,6 +37,7 @@ OPTIONS = {
         --json bool flag
         --keep-scores bool flag
         --latency float
+        --latency-backend str
         --latency-batch int
         --latency-length int
         --latency-threads int
@@ -266,7 +267,16 @@ OPTIONS = {
         -q/--quiet bool flag
         tickets list[str] several needed
     """,
+    "unpack": """
+        --debug bool flag
+        --json bool flag
+        --limit float default=8.0
+        --output-dir Path needed
+        -q/--quiet bool flag
+        archive Path needed
+    """,
     "export": """
+        --compress bool flag
         --format str
         --precision str default=fp32
         --debug bool flag

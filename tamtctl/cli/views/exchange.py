@@ -10,6 +10,8 @@ from tamtctl.cli.views.words import count, first
 from tamtctl.foundations.folders import size
 
 if TYPE_CHECKING:
+    from tamtctl.models.archives import Archive, Unpacked
+    from tamtctl.models.semi_structured import SemiStructured
     from tamtctl.ticket.exporting import ExportResult
     from tamtctl.ticket.hub.catalogue import PublishedTicket
     from tamtctl.ticket.hub.pulling import PullResult
@@ -77,6 +79,7 @@ def show_export(output: Page, result: ExportResult) -> None:
         )
     else:
         output.line(f"{again} as the masked model.")
+    _show_archive(output, result.archive)
     output.line(f"load  {result.load}")
 
 
@@ -101,8 +104,32 @@ def show_onnx_export(output: Page, result: OnnxExport) -> None:
         f"ONNX Runtime gives what torch gives, to {result.relative_difference:.2g} of the outputs "
         f"(root mean square), {result.largest_difference:.2g} of the largest at most."
     )
+    _show_archive(output, result.archive)
     output.line(f"load  {result.load}")
     output.hint(f"next  tamtctl bench {result.path}")
+
+
+def _show_archive(output: Page, archive: Archive | None) -> None:
+    if archive is not None:
+        output.line(f"compressed  {archive.path} ({size(archive.bytes)})")
+        output.hint(f"            tamtctl unpack {archive.path} --output-dir FOLDER")
+
+
+def show_unpacked(output: Page, result: Unpacked) -> None:
+    """Print what was unpacked."""
+    output.line(
+        f"{count(result.files, 'file')} of {size(result.bytes)} in all, from "
+        f"{size(result.archive_bytes)} compressed"
+    )
+    output.line(f"folder  {result.path}")
+
+
+def show_semi_structured(output: Page, result: SemiStructured) -> None:
+    """Print what was converted, and what stays dense."""
+    matrices = count(len(result.converted), "matrix", "matrices")
+    output.line(f"{matrices} of {result.weights:,} weights are semi-structured")
+    for name, why in result.dense.items():
+        output.line(f"dense  {name}: {why}")
 
 
 def show_import(output: Page, result: ImportResult) -> None:

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import zstandard
 from torch import nn
 
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
+from tamtctl.models.archives import compressed_size
 from tamtctl.models.encoder import max_sequence_length
 from tamtctl.models.files import ModelFiles, torch_weights
 from tamtctl.models.heads import HeadedModel
@@ -20,8 +20,6 @@ from tamtctl.models.onnx.session import OnnxModel, onnx_files
 from tamtctl.models.timing import Run, run_of
 
 TORCH = "torch"
-_LEVEL = 3  # of zstandard; quick, and usual for transfers
-_PIECE = 2**20
 
 
 @dataclass(frozen=True)
@@ -86,15 +84,8 @@ def subjects_of(name: str) -> list[Subject]:
 
 
 def size_of(files: list[Path]) -> tuple[int, int]:
-    """Return the bytes of files, and their bytes after compression by zstandard."""
-    compressed = 0
-    for file in files:
-        packer = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
-        with file.open("rb") as content:
-            while piece := content.read(_PIECE):
-                compressed += len(packer.compress(piece))
-        compressed += len(packer.flush())
-    return sum(file.stat().st_size for file in files), compressed
+    """Return the bytes of files, and those after compression as by ``export --compress``."""
+    return sum(file.stat().st_size for file in files), compressed_size(files)
 
 
 def load_seconds(subject: Subject, threads: int, times: int = 3) -> float:

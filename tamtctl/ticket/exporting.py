@@ -33,7 +33,11 @@ from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.sources import model_folder
 from tamtctl.models.vocabulary_files import copy_vocabulary
 from tamtctl.ticket.export_card import write_card
-from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_sliced
+from tamtctl.ticket.format.patterns import (
+    is_cut_from_graphs,
+    is_for_sparse_kernels,
+    is_sliced,
+)
 from tamtctl.ticket.heads import head_parameters, put_head
 from tamtctl.ticket.reloading import Outputs, check_reloaded
 from tamtctl.ticket.shelf import resolve_ticket
@@ -49,6 +53,11 @@ _AS_ZEROS = (
     "what is pruned is in it as zeros, and it is as large and as slow as before: a configuration "
     "of transformers says one number of heads for all layers, and ties it to the width; "
     "--format onnx leaves out what is pruned"
+)
+# Of a ticket whose zeros a GPU can skip.
+_FOR_SPARSE_KERNELS = (
+    "on a CUDA GPU with sparse tensor cores, tamtctl.semi_structured(model) converts the zeros of "
+    "the loaded model, in half precision, into tensors whose zeros are skipped"
 )
 
 
@@ -179,8 +188,7 @@ def export(
             notes.append(vocabulary.note)
             for table in zeros.keys() & embedding_names(network):
                 zeros[table] = int((~loaded.masks[table][list(trimmed.kept)]).sum())
-        if is_cut_from_graphs(loaded.pattern) and not is_for_graph:
-            notes.append(_AS_ZEROS)
+        notes += [] if is_for_graph else _on_zeros(loaded.pattern)
         # A random pooler is left out; a random head is written, as it will be trained.
         left_out = base.missing if base.head == NONE else frozenset[str]()
         embeddings = SentencePipeline.known(name, revision) if pipeline.loader else None
@@ -226,6 +234,13 @@ def _load(name: str, revision: str | None, head: str | None, is_trained: bool) -
     if is_trained:
         return HeadedModel.with_head(MASKED_LM, "the ticket's trained one", name, revision)
     return HeadedModel.as_it_is(name, revision)
+
+
+def _on_zeros(pattern: str) -> list[str]:
+    """Return notes on what the zeros of a pattern are good for in a checkpoint, if anything."""
+    if is_cut_from_graphs(pattern):
+        return [_AS_ZEROS]
+    return [_FOR_SPARSE_KERNELS] if is_for_sparse_kernels(pattern) else []
 
 
 def _save(

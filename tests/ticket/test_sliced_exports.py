@@ -106,6 +106,7 @@ def test_other_patterns_keep_their_zeros() -> None:
     done = export(magnitude_ticket(model, "2:4"), "same")
     assert json.loads(Path("same/config.json").read_text())["intermediate_size"] == 32
     assert done.zeros == done.weights // 2
+    assert any("tamtctl.semi_structured(model)" in note for note in done.notes)
 
 
 def test_large_outputs_may_differ_by_as_much_rounding() -> None:

@@ -96,6 +96,12 @@ def is_cut_from_graphs(pattern: str) -> bool:
     return form is not None and form.is_cut_from_graphs
 
 
+def is_for_sparse_kernels(pattern: str) -> bool:
+    """Return whether sparse tensor cores skip the zeros: of 4 neighbours at least 2, as in 2:4."""
+    numbers = N_OF_M.numbers_in(pattern)
+    return numbers is not None and numbers[1] == 4 and numbers[0] <= 2
+
+
 def short_noun(pattern: str) -> str:
     """Return what a pattern keeps, in a word: the name of its form."""
     form = _form_of(pattern)

@@ -80,11 +80,11 @@ def ends_well(process: BaseProcess, folder: Path) -> str:
 @pytest.mark.parametrize(
     "command",
     [
-        # One sweep is enough for every day; the others differ in their threads and their model.
+        # One sweep is enough for every day; the others differ in sparsities, threads and model.
         pytest.param(
             c,
             marks=[pytest.mark.slow]
-            if c.startswith("torchrun") or ("0.5,0.7,0.9" in c and "--threads 1" in c)
+            if c.startswith("torchrun") or ("compare" in c and "0.5,0.7,0.9" in c)
             else [],
         )
         for c in COMMANDS

@@ -56,10 +56,14 @@ def test_an_odd_name_of_a_model_and_a_text(name: str, text_file: Path, run: Run)
     assert shown.code == 0, shown.err
     assert "done before" in shown.err
     assert run("inspect", ticket).code == 0
-    found = run("evaluate", ticket, f"--corpus={text}", "--sequence-length", 16, "--json")
+    found = run(
+        "evaluate", ticket, f"--corpus={text}", "--sequence-length", 16, "--blocks", 8, "--json"
+    )
     assert found.code == 0, found.err
     assert json.loads(found.out)["sequences_there"] > 8
-    compared = run("compare", ticket, "--sequence-length", 16, "--output-dir", "compared")
+    compared = run(
+        "compare", ticket, *"--sequence-length 16 --blocks 8 --output-dir compared".split()
+    )
     assert compared.code == 0, compared.err
     assert Path("compared/report.html").read_text(encoding="utf-8")
     card(Ticket.load(Path(ticket))).encode()

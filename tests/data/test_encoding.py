@@ -39,7 +39,7 @@ LINE = st.lists(TRICKY | st.text(CHARACTERS, max_size=8) | st.just(" "), max_siz
 LINES = st.lists(LINE, max_size=5)
 
 property_test = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -154,12 +154,12 @@ def test_in_a_listing(here: Path, ticket: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "loop"])
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "more"])
-def test_in_a_model(here: Path, model: Path, name: str, kind: str) -> None:
+def test_in_a_model(here: Path, model: Path, text_file: Path, name: str, kind: str) -> None:
     shutil.copytree(model, here / "m")
     (here / "m" / name).unlink(missing_ok=True)
     ODD[kind](here / "m" / name)
     code, _, error = outcome(
-        here, "search", "--dry-run", "--sparsity", "0.5", "--model", "m", "--corpus", "python-docs",
+        here, "search", "--dry-run", "--sparsity", "0.5", "--model", "m", "--corpus", text_file,
         "--sequence-length", "32",
     )  # fmt: skip
     if (name, kind) == ("more", "loop"):

@@ -174,7 +174,7 @@ def test_the_schedule_warms_up_and_decays_and_can_be_cut_short() -> None:
 def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     wikipedia: str, small_start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--start", str(small_start), "--tokens", "9000")
+    options = ("--start", str(small_start), "--tokens", "4000")
     pretrain.main(command(wikipedia, tmp_path / "whole", *options))
     resumed = command(wikipedia, tmp_path / "resumed", *options)
     with pytest.raises(SystemExit) as exited:

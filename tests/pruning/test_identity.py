@@ -280,6 +280,7 @@ def test_fine_tuning_that_is_killed_while_it_is_scored_goes_on_from_its_end(sele
 # --- comparing -------------------------------------------------------------------------------
 
 COMPARE = "compare t --model m --corpus c.txt --sequence-length 16 --device cpu --json".split()
+COMPARE += ["--blocks", "8"]
 
 
 def dense_losses(run: Run, *more: object) -> dict[str, float]:

@@ -23,7 +23,11 @@ CONTEXT.set_forkserver_preload(
     [
         "tamtctl.comparison.api",
         "tamtctl.ticket.exporting",
+        "tamtctl.tasks.finetuning.api",
+        "tamtctl.tasks.evaluation.api",
+        "tamtctl.cli.app",
         "tamtctl.cli.views.progress",
+        "pydantic.type_adapter",  # the parser's, when it meets an option
         "datasets",
         "transformers.models.bert.modeling_bert",
     ]

@@ -41,11 +41,11 @@ SEARCHES: dict[str, dict[str, Any]] = {
         "allocation": "global",
         "budget_criterion": "fisher",
     },
-    "imp": {"objective": "mlm", "method": "imp", "steps": None, "sparsity": 0.3, "prune_every": 12},
+    "imp": {"objective": "mlm", "method": "imp", "steps": None, "sparsity": 0.3, "prune_every": 6},
 }
 FINETUNINGS: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 2, "learning_rate": 1e-3, "select": "best"},
-    "stopping": {"epochs": 6, "patience": 1, "find_learning_rate": True},
+    "stopping": {"epochs": 4, "patience": 1, "find_learning_rate": True},
 }
 
 
@@ -55,7 +55,7 @@ def search_config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
         "model": str(model),
         "corpus": (str(text),),
         "rows": "blocks",
-        "steps": 24,
+        "steps": 12,
         "batch_size": 4,
         "sequence_length": 16,
         "learning_rate": 5e-3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def test_a_killed_search_ends_as_one_that_was_not(bare_bert: Path, tmp_path: Pat
     words += ["--find-learning-rate", "--output-dir", tmp_path / "run", "--json"]
     process = processes.start([*words, "--checkpoint-every", 1], tmp_path)
     while process.is_alive() and not Path("run/learning-rates.json").exists():
-        pass
+        time.sleep(0.001)
     process.kill()
     process.join()
     process = processes.start(words, tmp_path)

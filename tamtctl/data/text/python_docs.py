@@ -132,11 +132,19 @@ def _topics(tree: ast.Module) -> dict[str, str]:
 def _docstrings(tree: ast.Module) -> Iterator[str]:
     """Yield the docstrings of a module, its classes and its functions, in source order."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = [node for node in ast.walk(tree) if isinstance(node, documented)]
+    nodes = [node for node in _statements(tree) if isinstance(node, documented)]
     nodes.sort(key=lambda node: getattr(node, "lineno", 0))
     for node in nodes:
         if text := ast.get_docstring(node):
             yield text
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the tree and all statements in it; most nodes are in expressions, which hold none."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+            yield from _statements(child)
 
 
 def _paragraphs(text: str) -> str:

@@ -6,11 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -117,20 +120,37 @@ class Code(TaskKind):
 
     def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
         """Return the task's metrics, by `torchmetrics`."""
+        return self._metrics(_ids(predictions), _ids(examples.labels), are_checked=True)
+
+    def resampled_metrics(
+        self, predictions: Sequence[Any], examples: Examples, draws: Sequence[NDArray[np.int64]]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return metric → its value on each resample of the examples, shape (resamples,)."""
+        predicted, wanted = _ids(predictions), _ids(examples.labels)  # (n,)
+        found = [
+            self._metrics(predicted[rows], wanted[rows], are_checked=False)
+            for rows in map(torch.from_numpy, draws)
+        ]
+        return {name: np.array([one[name] for one in found]) for name in self.task.metrics}
+
+    def _metrics(self, predicted: Tensor, wanted: Tensor, *, are_checked: bool) -> dict[str, float]:
+        """Return the metrics of class ids, (n,); checking them takes longer than the rest."""
         from torchmetrics.functional import classification
 
-        predicted = torch.tensor(predictions, dtype=torch.int64)
-        wanted = torch.tensor(examples.labels, dtype=torch.int64)
-        classes = len(self.task.labels)
+        classes, check = len(self.task.labels), are_checked
         functions: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
             "accuracy": lambda p, w: _accuracy(
-                classification.multiclass_stat_scores(p, w, classes, average="micro")
+                classification.multiclass_stat_scores(
+                    p, w, classes, average="micro", validate_args=check
+                )
             ),
-            "f1": classification.binary_f1_score,
+            "f1": partial(classification.binary_f1_score, validate_args=check),
             "macro_f1": lambda p, w: classification.multiclass_f1_score(
-                p, w, classes, average="macro"
+                p, w, classes, average="macro", validate_args=check
             ),
-            "matthews_correlation": correlation(classification.binary_matthews_corrcoef),
+            "matthews_correlation": correlation(
+                partial(classification.binary_matthews_corrcoef, validate_args=check)
+            ),
         }
         return {name: float(functions[name](predicted, wanted)) for name in self.task.metrics}
 
@@ -158,6 +178,10 @@ class Code(TaskKind):
     def confidence_to_json(self, confidence: Sequence[float]) -> dict[str, float]:
         """Return the probability of each class by its name."""
         return dict(zip(self.task.labels, confidence, strict=True))
+
+
+def _ids(classes: Sequence[Any]) -> Tensor:
+    return torch.tensor(classes, dtype=torch.int64)
 
 
 def _accuracy(counts: Tensor) -> Tensor:

@@ -255,12 +255,15 @@ def test_a_search_for_a_latency(text_file: Path, tmp_path: Path, run: Run) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("pattern", ["heads", "neurons"])
 def test_a_search_for_a_latency_in_onnx(pattern: str, text_file: Path, tmp_path: Path) -> None:
+    """A graph is written for each number that is tried."""
     pytest.importorskip("onnxscript")
     model = tiny.save(
-        tmp_path / "wide", "bert", hidden_size=256, num_attention_heads=8, intermediate_size=256
-    )
+        tmp_path / "wide", "bert", hidden_size=256, num_attention_heads=8, intermediate_size=256,
+        num_hidden_layers=1,
+    )  # fmt: skip
     config = small_config(
         model, text_file, pattern=pattern, sparsity=None, latency=0.85, latency_batch=2,
         latency_length=32, latency_backend="onnx", method="magnitude",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -50,28 +48,21 @@ def opened(folder: Path, size: Size, backend: str) -> Run:
     return run_of(cast(nn.Module, HeadedModel.as_it_is(str(folder)).network))
 
 
-@contextmanager
-def as_runs(
-    networks: Sequence[PreTrainedModel], head: str, size: Size, backend: str
-) -> Iterator[list[Run]]:
-    """Return what runs some models in memory.
+def run_with(network: PreTrainedModel, head: str, size: Size, backend: str) -> Run:
+    """Return what runs a model in memory.
 
     Args:
-        networks: The models.
-        head: Their head, a name in `tamtctl.models.heads.HEADS`.
+        network: The model.
+        head: Its head, a name in `tamtctl.models.heads.HEADS`.
         size: The number of threads of ONNX Runtime.
-        backend: What runs them.
+        backend: What runs it.
 
     Raises:
-        ModelError: A model cannot be written as a graph.
+        ModelError: The model cannot be written as a graph.
     """
     if backend != ONNX:
-        yield [run_of(cast(nn.Module, network)) for network in networks]
-        return
-    runs: list[Run] = []
+        return run_of(cast(nn.Module, network))
     with TemporaryDirectory() as folder:
-        for number, network in enumerate(networks):
-            file = Path(folder) / f"{number}.onnx"
-            write_graph(called(network, head, takes_types=False), file)
-            runs.append(OnnxModel(file, size.threads))
-        yield runs
+        file = Path(folder) / "model.onnx"
+        write_graph(called(network, head, takes_types=False), file)
+        return OnnxModel(file, size.threads)

@@ -33,7 +33,7 @@ from tamtctl.models.timing import (
     threads_as_before,
     timed_in_turns,
 )
-from tamtctl.pruning.latency.backends import as_runs, check_backend, format_of, opened
+from tamtctl.pruning.latency.backends import check_backend, format_of, opened, run_with
 from tamtctl.pruning.latency.counting import count_for_latency
 from tamtctl.pruning.latency.record import FoundLatency, with_head
 from tamtctl.pruning.patterns import find_pattern
@@ -74,11 +74,12 @@ def structures_for_latency(
     layers = find_pattern(pattern).structures(shapes)
     of = max(slices[0].count for slices in layers.values())
     noun = short_noun(pattern)
+    whole = run_with(dense, headed.head, size, backend)
 
     def measure(counts: Sequence[int]) -> Mapping[int, Interval]:
-        models = [_with_first(count, dense, layers, pattern) for count in counts]
-        with as_runs([dense, *models], headed.head, size, backend) as runs:
-            return dict(zip(counts, _ratios(runs, dense, size), strict=True))
+        fewer = (_with_first(count, dense, layers, pattern) for count in counts)
+        runs = [run_with(one, headed.head, size, backend) for one in fewer]
+        return dict(zip(counts, _ratios([whole, *runs], dense, size), strict=True))
 
     what = f"the model{with_head(head)}"
     kept, chosen = count_for_latency(measure, target, of, what, noun)
@@ -101,9 +102,11 @@ def exported_latency(ticket: Ticket, model: str, size: Size, backend: str) -> In
             Path(folder) / "ticket", Path(folder) / "model", model=model,
             format=format_of(backend),
         )  # fmt: skip
-        written = opened(exported.path, size, backend)
-        with as_runs([headed.network], headed.head, size, backend) as (dense,):
-            return _ratios([dense, written], headed.network, size)[0]
+        runs = [
+            run_with(headed.network, headed.head, size, backend),
+            opened(exported.path, size, backend),
+        ]
+        return _ratios(runs, headed.network, size)[0]
 
 
 def _with_first(

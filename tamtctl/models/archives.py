@@ -81,8 +81,9 @@ def archive_of(folder: Path | str) -> Path:
     Raises:
         UsageError: There is something already.
     """
-    target = check_target(folder)
-    path = target.with_name(target.name + SUFFIX)
+    target, given = check_target(folder), expanded(folder)
+    parent = given.parent if given.name == target.name else target.parent  # named as it was typed
+    path = parent / (target.name + SUFFIX)
     if path.exists() or path.is_symlink():
         raise UsageError(f"{str(path)!r} is there already; give another --output-dir, or remove it")
     return path

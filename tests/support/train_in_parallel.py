@@ -45,7 +45,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
 }
 FINETUNINGS: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 2, "learning_rate": 1e-3, "select": "best"},
-    "stopping": {"epochs": 4, "patience": 1, "find_learning_rate": True},
+    "stopping": {"epochs": 6, "patience": 1, "find_learning_rate": True},
 }
 
 

@@ -129,7 +129,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(
 def test_a_second_process_is_refused_and_a_signal_ends_the_first_after_its_step(
     config: FinetuneConfig, tmp_path: Path
 ) -> None:
-    config = replace(config, epochs=60)
+    config = replace(config, epochs=30)
     process = processes.start(arguments(config), tmp_path)
     log = Path("run/.seed-1.unfinished/metrics.jsonl")
     while process.is_alive() and not (log.exists() and log.stat().st_size):
@@ -150,5 +150,5 @@ def test_a_second_process_is_refused_and_a_signal_ends_the_first_after_its_step(
     assert said in Path("err").read_text()
     process = processes.start(arguments(config), tmp_path)
     process.join()
-    assert f"going on from step {last} of 240" in Path("err").read_text()
+    assert f"going on from step {last} of 120" in Path("err").read_text()
     assert process.exitcode == 0

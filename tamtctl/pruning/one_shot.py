@@ -16,9 +16,10 @@ from tamtctl.pruning.criteria import CRITERIA, REFERENCE, Criterion, find_criter
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 
-# In nats: how far above its own importance a weight is ranked that a word always keeps. A training
-# moves scores by a few nats.
+# How far above its own importance a weight is ranked that a word always keeps, in nats and as a
+# factor. A training moves scores by a few nats.
 WORD_LIFT = 200.0
+_LIFT = math.exp(WORD_LIFT)
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ def with_word_floor(
     """
     importance = dict(ranking.importance)
     for name in frozenset(embeddings) & ranking.reached & keep.keys():
-        one = importance[name].double()  # (words, width)
+        one = importance[name].to(torch.float64, copy=True)  # (words, width)
         positive = one[one > 0]
-        one = one.clamp(min=float(positive.min()) if len(positive) else 1.0)
-        kept = kept_of_every_word(one, keep[name], floor, ranking.ties.get(name))
-        importance[name] = torch.where(kept, one * math.exp(WORD_LIFT), one)
+        one.clamp_(min=float(positive.min()) if len(positive) else 1.0)
+        one[kept_of_every_word(one, keep[name], floor, ranking.ties.get(name))] *= _LIFT
+        importance[name] = one
     return replace(ranking, importance=importance)
 
 

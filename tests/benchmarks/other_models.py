@@ -79,6 +79,7 @@ def _prepare(folder: Path, model: Path, texts: Texts) -> None:
         f'corpus = ["{folder.resolve()}/train.txt"]',
         'rows = "lines"',
         f"evaluation-blocks = {SEQUENCES}",
+        "word-floor = 0",  # every residue and atom is in the text
         "[imp]",
         f"prune-every = {PRUNE_EVERY}",
         "",

@@ -39,6 +39,7 @@ VALUES: dict[str, tuple[Any, Any, str]] = {
     "latency_batch": (1, 2, "pattern = 'neurons'\nlatency = 0.5"),
     "latency_length": (9, 8, "pattern = 'neurons'\nlatency = 0.5"),
     "latency_threads": (2, 1, "pattern = 'neurons'\nlatency = 0.5"),
+    "latency_backend": ("onnx", None, "pattern = 'neurons'\nlatency = 0.5"),
     "steps": (7, 8, ""),
     "prune_every": (5, 40, "method = 'imp'"),
     "rewind": ("none", "weights", "method = 'imp'"),

@@ -81,8 +81,8 @@ def _show_similarities(sheet: Sheet, comparison: TicketComparison) -> None:
         "keeps (or flips), the share that both do. By chance: two random masks of the same "
         "sparsities (or as many flips, spread at random) on average."
         + (
-            " Trained masks start at the magnitude mask, so that they keep alike anyway; the flips "
-            "are what the searches have found."
+            " Most masks keep the large weights, and so keep alike; flips are where a mask differs "
+            "from the magnitude mask."
             if shared
             else ""
         ),

@@ -79,7 +79,7 @@ def test_exported_names() -> None:
         (f"finetune {OWN} --dense --model model", "finetune-own-dense-model-eaf62998"),
         (
             f"finetune {OWN} --ticket nano-0.7 --max-length 16 --select best",
-            "finetune-own-nano-0.7-90db365c",
+            "finetune-own-nano-0.7-2135595b",
         ),
         (
             "compare nano-0.7 --corpus text.txt --blocks 8 --sequence-length 16",

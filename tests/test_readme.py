@@ -27,8 +27,8 @@ import tamtctl
 
 README = Path(__file__).parent.parent / "README.md"
 COMMANDS = re.findall(r"^\$ (.+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
-# A ticket of whole neurons is found, cut out and timed: each command reads what the last one wrote.
-CHAIN = [command for command in COMMANDS if re.search(r"\bhalf", command)]
+# A ticket of whole neurons or heads is found and cut out: each command reads what the last wrote.
+CHAINS = {name: [one for one in COMMANDS if f" {name}" in one] for name in ("half", "fewer-heads")}
 PYTHON = re.findall(r"^```python\n(.+?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
 (TWO_VALUED,) = re.findall(r"^```toml\n(.+?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
 (EXTENSION,) = (code for code in PYTHON if "register(" in code)  # a script with its own commands
@@ -88,16 +88,18 @@ def ends_well(process: BaseProcess, folder: Path) -> str:
             else [],
         )
         for c in COMMANDS
-        if c not in [*SET_UP, *CHAIN] and not c.startswith("python ")
+        if c not in [*SET_UP, *CHAINS["half"], *CHAINS["fewer-heads"]]
+        and not c.startswith("python ")
     ],
 )
 def test_commands_run(command: str, here: Path) -> None:
     runs_well(command, here)
 
 
-def test_commands_that_build_on_each_other_run(here: Path) -> None:
-    assert len(CHAIN) == 3
-    search, *others = CHAIN
+@pytest.mark.parametrize(("name", "count"), [("half", 3), ("fewer-heads", 2)])
+def test_commands_that_build_on_each_other_run(name: str, count: int, here: Path) -> None:
+    search, *others = CHAINS[name]
+    assert len(others) == count - 1
     for command in (f"{search} --model tiny-bert --corpus english.txt", *others):
         runs_well(command, here)
 

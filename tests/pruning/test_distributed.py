@@ -74,7 +74,8 @@ def test_two_processes_give_what_one_gives(text_file: Path, tmp_path: Path) -> N
         differing = sum(int((one[name] != two[name]).sum()) for name in masks)
         assert differing <= 1e-4 * sum(one[name].numel() for name in masks), search
         for name in one.keys() - set(masks):
-            torch.testing.assert_close(one[name], two[name], atol=1e-6, rtol=0, msg=search)
+            # A step moves a score in nats by up to 0.05; those that a floor lifts are around 200.
+            torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=2e-7, msg=search)
     weights = [
         load_file(tmp_path / name / "finetune/seed-1/model.safetensors") for name in ("one", "two")
     ]

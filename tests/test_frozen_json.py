@@ -170,7 +170,8 @@ PRINTED = {
     """,
     "list": """
         {damaged:[] tickets:[{base_model:str bytes:int created:str kind:str loss:float method:str
-        name:str objective:str path:str sparsities:{} sparsity:float unit:str}]}
+        name:str objective:str path:str sparsities:{embeddings:float layers:float} sparsity:float
+        unit:str}]}
     """,
     "env": "{cache:str cpu:str cuda:str datasets:str hub cache:str $versions}",
     "export": """

@@ -82,7 +82,7 @@ def export(
     Example:
         >>> exported = tamtctl.export("nano-0.8", "my-export")
         >>> exported.head, exported.zeros, exported.weights
-        ('masked-lm', 1467996, 1835008)
+        ('masked-lm', 1468005, 1835008)
     """
     if format is not None:
         one_of("format", format, FORMATS)

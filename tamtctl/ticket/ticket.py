@@ -62,7 +62,7 @@ class Ticket(StoredTicket):
         >>> model = AutoModel.from_pretrained(tamtctl.nano_path(), dtype=torch.float32)
         >>> ticket = tamtctl.Ticket.from_pretrained("nano-0.7")
         >>> ticket.apply(model, keep=True).kept
-        <KeptZeros: 1,284,491 zeros of 1,835,008 weights in 25 matrices, kept>
+        <KeptZeros: 1,284,505 zeros of 1,835,008 weights in 25 matrices, kept>
         >>> ticket.save_pretrained("my-ticket")
     """
 

@@ -182,7 +182,8 @@ def test_damage_inside_a_parquet_file(tmp_path: Path) -> None:
         texts(tmp_path / "a.parquet")
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for missing in (
         "no/such/file.txt",
         "corpus.txt.gz",

@@ -231,7 +231,7 @@ def test_a_row_that_looks_at_text(
     row: Criterion, tiny_model: Path, text_file: Path, working_folder: None, run: Run
 ) -> None:
     """It gets the model and batches, and a comparison makes a run for it, a seed each if it has."""
-    Path("tiny.toml").write_text(RECIPE)
+    Path("tiny.toml").write_text(f"word-floor = 0\n{RECIPE}")
     at = ["--model", tiny_model, "--corpus", text_file, "--device", "cpu", "--recipe", "tiny.toml"]
     weights = load_encoder(str(tiny_model), with_head=False).weights
     reference = reference_masks(weights, keep_counts(weights, 0.7))

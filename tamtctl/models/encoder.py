@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import cast
 
@@ -81,6 +82,13 @@ class Encoder:
 def base_encoder(model: PreTrainedModel) -> PreTrainedModel:
     """Return the encoder inside any head class, or ``model`` itself if it has no head."""
     return cast(PreTrainedModel, model.base_model)
+
+
+def with_shared_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of a model, whose modules may be changed; it shares all weights and buffers."""
+    module = cast(nn.Module, model)
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return deepcopy(model, shared)
 
 
 def maskable_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:

@@ -9,7 +9,6 @@ can be run and be written as a graph, but not be saved as a checkpoint.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tamtctl.models.attentions import Attention, attentions
-from tamtctl.models.encoder import base_encoder, maskable_matrices
+from tamtctl.models.encoder import base_encoder, maskable_matrices, with_shared_weights
 
 # What modules of transformers call the number of their heads, and the width of all of them.
 _COUNTS = ("num_attention_heads", "num_heads", "n_heads")
@@ -67,9 +66,7 @@ def with_heads(network: PreTrainedModel, kept: Mapping[str, Tensor]) -> FewerHea
         network: A model with any head, which does not change.
         kept: Layer → boolean tensor, shape (heads,): which of its heads are kept, at least one.
     """
-    module = cast(nn.Module, network)
-    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    smaller: PreTrainedModel = deepcopy(network, shared)
+    smaller = with_shared_weights(network)
     base = cast(nn.Module, base_encoder(smaller))
     found = _attentions(network)
     for layer, heads in kept.items():

@@ -24,7 +24,7 @@ from tamtctl.pruning.criteria import (
 )
 from tamtctl.pruning.cuts import ONE_TARGET, SPARSITY_NEEDED, cut_sparsities, imp_steps
 from tamtctl.pruning.forgetting import why_no_word_floor
-from tamtctl.pruning.latency.settings import ONNX, TORCH, USUAL_SIZE
+from tamtctl.pruning.latency.settings import OF_A_LATENCY, ONNX, TORCH, USUAL_SIZE
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED
 from tamtctl.pruning.objectives import Terms, terms_of
 from tamtctl.pruning.patterns import find_pattern, pattern_names
@@ -75,7 +75,7 @@ class SearchConfig(SearchSettings):
     def _check_latency(self) -> None:
         """Check the settings of a latency, and fill in the size at which it is measured."""
         if self.latency is None:
-            for name in (*USUAL_SIZE, "latency_backend"):
+            for name in OF_A_LATENCY:
                 if getattr(self, name) is not None:
                     raise UsageError(f"--{name.replace('_', '-')} is for --latency; give that, too")
             if self.sparsity is None:

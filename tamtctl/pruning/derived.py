@@ -11,7 +11,7 @@ from tamtctl.data.units import BLOCKS
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.latency.settings import USUAL_SIZE
+from tamtctl.pruning.latency.settings import OF_A_LATENCY
 from tamtctl.pruning.methods import TAMT
 
 
@@ -40,7 +40,7 @@ def derived_config(run: Path | str, sparsity: float, **changes: Any) -> SearchCo
     if config.method != TAMT or not config.is_trained:
         raise UsageError(f"--from-scores {run!r} is not the run of a mask training")
     asked = {key: value for key, value in changes.items() if value is not None}
-    no_latency: dict[str, Any] = dict.fromkeys(("latency", "latency_backend", *USUAL_SIZE))
+    no_latency: dict[str, Any] = dict.fromkeys(("latency", *OF_A_LATENCY))
     return replace(
         config,
         **told,

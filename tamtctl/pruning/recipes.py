@@ -16,12 +16,13 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.setting_types import SettingType
 from tamtctl.models.usual_rows import embeds_sentences
 from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
+from tamtctl.pruning.criteria import REFERENCE
 from tamtctl.pruning.cuts import ONE_TARGET, SPARSITY_NEEDED, check_sparsity, imp_steps
 from tamtctl.pruning.forgetting import why_no_word_floor
 from tamtctl.pruning.methods import IMP, TAMT, TRAINED, methods
 from tamtctl.pruning.objectives import objectives, terms_of, usual_for_sentences
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
-from tamtctl.pruning.settings import NATS
+from tamtctl.pruning.settings import NATS, TWO_VALUED
 
 _Values = dict[str, Any]
 
@@ -69,17 +70,17 @@ def _on_a_small_budget(told: _Values, *, order: str) -> _Values:
     allocation = ALLOCATIONS.get(told.get("allocation", UNIFORM))
     if allocation and not allocation.is_uniform:  # an unknown one is refused later
         values["budget_criterion"] = usual_budgets(told["objective"])
-    values |= _word_floor(told, order)
     if told["method"] == IMP:  # 320 steps to sparsity 0.9
         return values | {"prune_every": 40, "learning_rate": 8e-3}
     if told["method"] == TAMT:
         values |= {"init": order, "init_scores": NATS}
+    values |= _word_floor(values | told)
     if (values | told).get("init_scores") == NATS:
         return values | {"learning_rate": 0.03}
     return values | _following("learning_rate", told, lambda share: 1e-3 * max(share, 0.1) ** 2)
 
 
-def _word_floor(told: _Values, order: str) -> _Values:
+def _word_floor(values: _Values) -> _Values:
     """Return the floor of every word, for searches that would forget words without one.
 
     Chosen with nano at 0.7, embeddings at 0.7 (`by-type`), one seed of the mask and two of the
@@ -92,10 +93,12 @@ def _word_floor(told: _Values, order: str) -> _Values:
         accuracy    0.767   0.777   0.782   0.792   0.793
         loss        5.750   5.738   5.707   5.739   5.839
     """
-    init = told.get("init", order)
-    scores = told.get("init_scores", NATS)
-    pattern = told.get("pattern", UNSTRUCTURED)
-    why = why_no_word_floor(told["method"], init, scores, pattern)
+    why = why_no_word_floor(
+        values["method"],
+        values.get("init", REFERENCE),
+        values.get("init_scores", TWO_VALUED),
+        values.get("pattern", UNSTRUCTURED),
+    )
     return {} if why else {"word_floor": 0.75}
 
 

@@ -84,8 +84,10 @@ def _derived(comparison: Comparison, opened: Opened) -> Iterator[Derived]:
         keep = own.masks.kept
         weights = {name: bench.weights[name] for name in bench.text.frozen if name in keep}
         search = opened.config.search_config(Cell(one.method, own.sparsity, one.seed))
-        floors = dict.fromkeys(bench.text.encoder.embeddings & keep.keys(), search.word_floor)
-        masks = masks_from_scores(one.path.parent, weights, keep, bench.pattern, floors)
+        masks = masks_from_scores(
+            one.path.parent, weights, keep, bench.pattern,
+            words=bench.text.encoder.embeddings, word_floor=search.word_floor,
+        )  # fmt: skip
         terms = (one.objective or "").split("+")
         losses = bench.losses(masks, terms)
         for term in terms:

@@ -8,7 +8,6 @@ heads a layer keeps, not on which ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +19,7 @@ from transformers import PreTrainedModel
 
 from tamtctl.foundations.estimates import Interval
 from tamtctl.foundations.working import work
-from tamtctl.models.encoder import check_length, maskable_matrices
+from tamtctl.models.encoder import check_length, maskable_matrices, with_shared_weights
 from tamtctl.models.fewer_heads import with_heads
 from tamtctl.models.heads import NONE, HeadedModel
 from tamtctl.models.sizes import Size
@@ -116,9 +115,7 @@ def _with_first(
     kept = {layer: torch.arange(one[0].count) < count for layer, one in layers.items()}
     if not is_sliced(pattern):
         return with_heads(dense, kept).network
-    module = cast(nn.Module, dense)
-    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    network: PreTrainedModel = deepcopy(dense, shared)
+    network = with_shared_weights(dense)
     masks = {
         one.matrix: spread(one, kept[layer]) for layer, slices in layers.items() for one in slices
     }

@@ -10,6 +10,8 @@ from tamtctl.foundations.config import METHOD, setting
 BACKENDS = TORCH, ONNX = "torch", "onnx"
 # The size at which models run when their latency is measured, by default.
 USUAL_SIZE = {"latency_batch": 32, "latency_length": 128, "latency_threads": 1}
+# The settings that are for a latency alone.
+OF_A_LATENCY = (*USUAL_SIZE, "latency_backend")
 
 
 def latency() -> Any:

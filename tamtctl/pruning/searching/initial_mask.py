@@ -50,7 +50,7 @@ def initial_start(
     cuts = tuple(_counts(config, encoder, budgets, sparsities))
     keep = cuts[-1]
     ranking = _ranking(config, config.criterion, encoder, text, keep)
-    if config.word_floor:
+    if config.word_floor and config.from_scores is None:  # else the kept scores decide
         ranking = with_word_floor(ranking, keep, encoder.embeddings, config.word_floor)
     seconds = math.fsum(ranking.passes | (budgets.passes if budgets else frozenset()))
     masks = _at_home(ranking.masks(keep, pattern), weights)
@@ -58,8 +58,10 @@ def initial_start(
         return Start(masks, keep, cuts=cuts, calibration_seconds=seconds)
     if config.from_scores is not None:
         reached = {name: weights[name] for name in encoder.matrices}
-        floors = dict.fromkeys(encoder.embeddings & reached.keys(), config.word_floor)
-        masks |= masks_from_scores(expanded(config.from_scores), reached, keep, pattern, floors)
+        masks |= masks_from_scores(
+            expanded(config.from_scores), reached, keep, pattern,
+            words=encoder.embeddings, word_floor=config.word_floor,
+        )  # fmt: skip
     elif ticket is not None:
         covered = {n: w.cpu() for n, w in weights.items() if n in ticket.parameters}
         known = ticket.masks_over(covered)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -29,7 +29,9 @@ def masks_from_scores(
     weights: Mapping[str, Tensor],
     keep: Mapping[str, int],
     pattern: str = UNSTRUCTURED,
-    word_floors: Mapping[str, float] | None = None,
+    *,
+    words: Collection[str] = (),
+    word_floor: float = 0.0,
 ) -> dict[str, Tensor]:
     """Return the masks that keep the largest scores of a search.
 
@@ -39,8 +41,9 @@ def masks_from_scores(
             scores the larger weight is kept.
         keep: Name → how many weights are kept, for at least these matrices.
         pattern: Which sets of weights may be kept, a name on the shelf of patterns.
-        word_floors: Name of an embedding → the ``--word-floor`` of the search; at another sparsity
-            every word keeps another number of weights.
+        words: The matrices that words are looked up in.
+        word_floor: That of the search; at another sparsity every word keeps another number of
+            weights.
 
     Raises:
         DamagedRunError: The run has no readable scores, or scores of other matrices.
@@ -63,8 +66,9 @@ def masks_from_scores(
     sizes = {name: w.cpu().abs() for name, w in weights.items()}
     if structures is not None:
         return select_of(structures, scores, counts, sums(structures, sizes))
-    for name, floor in (word_floors or {}).items():
-        scores[name] = _lifted_again(scores[name], keep[name], floor, sizes[name])
+    if word_floor:
+        for name in scores.keys() & set(words):
+            scores[name] = _lifted_again(scores[name], keep[name], word_floor, sizes[name])
     return row.select(scores, counts, sizes)
 
 

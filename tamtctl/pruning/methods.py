@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from tamtctl.foundations.checks import one_of
+from tamtctl.foundations.checks import did_you_mean, one_of
+from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.criteria import (
     COMBINED,
     CRITERIA,
@@ -127,10 +128,15 @@ def known_method(name: str) -> Method | None:
 
 def check_sweep_method(option: str, name: str) -> None:
     """Raise UsageError unless a comparison knows a method by this name."""
+    known = sweep_methods()
     if COMBINED in name:
         find_criterion(name)
-    else:
-        one_of(option, name, sweep_methods())
+    elif name not in known:
+        listed = ", ".join(one for one in known if "+" not in one)
+        raise UsageError(
+            f"--{option} must be one of {listed}, or {TAMT} with a sum of objectives such as "
+            f"{TAMT}-mlm+kd, got {name!r}{did_you_mean(name, known)}"
+        )
 
 
 def _one_shot(row: Criterion, style: tuple[str, str]) -> Method:

@@ -305,6 +305,7 @@ def test_a_model_without_head_is_compared_by_kd(
         ("nano-0.7 --shard 1/2", 2, "--shard is for a sweep"),
         ("nano-0.77", 1, "packaged are"),
         ("--sparsity 0.5,0.7 --methods tamt-mlm,magnitud", 2, "did you mean magnitude"),
+        ("--sparsity 0.5 --methods lamp", 2, "or tamt with a sum of objectives such as"),
         ("--sparsity 0.5 --tasks sst", 2, "did you mean sst2"),
         ("--sparsity 0.5 --task-epochs 0", 2, "--task-epochs must be greater than 0, got 0"),
         ("--sparsity 0.5 --limit -1", 2, "--limit must be greater than 0"),

@@ -44,6 +44,7 @@ SHORT_SWEEP = (
     "--prune-every 1 --sequence-length 16 --blocks 4 --device cpu --model tiny-bert "
     "--corpus english.txt"
 )
+SHORT_COMPARISON = "--blocks 4 --task-epochs 1"
 SHORT_TRAINING = "--limit 64 --epochs 1 --device cpu"
 SHORT_RECOVERY = "--corpus english.txt --batch-size 2 --sequence-length 16 --device cpu"
 SHORT_BENCH = "--rounds 3 --batch-sizes 1 --lengths 8"
@@ -62,6 +63,8 @@ def here(
     Path("two-valued.toml").write_text(TWO_VALUED)
     Path("queries.jsonl").write_text('{"_id": "q", "text": "a list"}')
     Path("corpus.jsonl").write_text('{"_id": "p", "text": "the list"}\n{"_id": "o", "text": "a"}')
+    rows = [f"the {a} of {b},{a}" for a in ("file", "list") for b in tiny.WORDS]
+    Path("labels.csv").write_text("\n".join(["text,topic", *rows]))
     Path("qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\tp\t1\n")
     return tmp_path
 
@@ -80,11 +83,12 @@ def ends_well(process: BaseProcess, folder: Path) -> str:
 @pytest.mark.parametrize(
     "command",
     [
-        # One sweep is enough for every day; the others differ in sparsities, threads and model.
+        # One sweep is enough for every day; others differ in sparsities, threads, model and tasks.
         pytest.param(
             c,
             marks=[pytest.mark.slow]
-            if c.startswith("torchrun") or ("compare" in c and "0.5,0.7,0.9" in c)
+            if c.startswith("torchrun")
+            or ("compare" in c and ("0.5,0.7,0.9" in c or "--tasks" in c))
             else [],
         )
         for c in COMMANDS
@@ -115,7 +119,7 @@ def runs_well(command: str, here: Path) -> None:
     if "search" in words:
         words += SHORT.split()
     if "compare" in words:
-        words += SHORT_SWEEP.split() if "--sparsity" in words else ["--blocks", "4"]
+        words += SHORT_SWEEP.split() if "--sparsity" in words else SHORT_COMPARISON.split()
     if "finetune" in words:
         words += SHORT_TRAINING.split()
     if "recover" in words:

@@ -21,8 +21,6 @@ from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import watched
 from tamtctl.pruning.searching.identity import Identity, comparison_identity, model_identity
-from tamtctl.tasks.labelled.opening import open_task
-from tamtctl.tasks.registry import find_task
 from tamtctl.training.run_folder import RUNS, RunFolder
 
 
@@ -140,8 +138,6 @@ def make_part(
 
 def _identity(opened: Opened) -> Identity:
     config = opened.config
-    data_dir = Path(config.data_dir) if config.data_dir else None
-    data = [open_task(find_task(task), data_dir).identity for task in config.tasks]
     others = {
         f"text {label}": f"{text.identity['text']}, {text.identity['sequence_length']} tokens"
         for label, text in opened.bench.texts.items()
@@ -150,7 +146,7 @@ def _identity(opened: Opened) -> Identity:
     for one in opened.recovered.values():
         others |= model_identity(str(one.found.folder))
     tickets, _ = split_names(config.tickets)
-    return others | comparison_identity(opened.bench.text, config.corpus, tickets, data)
+    return others | comparison_identity(opened.bench.text, config.corpus, tickets, opened.data)
 
 
 def _name(config: CompareConfig) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from tamtctl.comparison.grid import Cell, OtherAllocation, TimedBudget
@@ -19,6 +20,8 @@ from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, default_methods
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 from tamtctl.pruning.recipes import RECIPES, Recipe, usual_budgets
+from tamtctl.tasks.finetuning.config import FinetuneConfig
+from tamtctl.tasks.registry import TASKS
 
 
 @configuration
@@ -65,6 +68,7 @@ class CompareConfig(CompareSettings):
             values = getattr(self, option)
             if len(set(values)) != len(values):
                 raise UsageError(f"--{option.replace('_', '-')} has a value twice")
+        self._check_tasks()
         for cell in self.cells():
             self.search_config(cell)
         self._check_steps()
@@ -174,6 +178,47 @@ class CompareConfig(CompareSettings):
             objective=other.objective,
         )
 
+    def finetune_config(
+        self, task: str, model: str = "nano", ticket: Path | None = None
+    ) -> FinetuneConfig:
+        """Return the fine-tuning of a ticket, or of the dense model, on a task.
+
+        Args:
+            task: One of `tasks`.
+            model: The dense model; what is checked and read of a task does not depend on it.
+            ticket: The ticket's folder; None: the dense model.
+
+        Raises:
+            UsageError: The task is refused.
+        """
+        is_own = task == self.own_task
+        where = self.defaults()
+        return FinetuneConfig(
+            task=task,
+            ticket=None if ticket is None else str(ticket),
+            dense=ticket is None,
+            model=model,
+            data_dir=None if is_own else self.data_dir,
+            train=self.train if is_own else None,
+            dev=self.dev if is_own else None,
+            text_columns=self.task_text_columns if is_own else ("text",),
+            label_column=self.label_column if is_own else "label",
+            limit=self.limit,
+            learning_rate=self.task_learning_rate,
+            epochs=self.task_epochs,
+            seeds=self.task_seeds,
+            precision=where.precision,
+            device=where.device,
+            threads=where.threads,
+        )
+
+    @property
+    def own_task(self) -> str | None:
+        """The name of the user's own task; None if there is none."""
+        if not (self.train or self.dev):
+            return None
+        return next((name for name in self.tasks if name not in TASKS), None)
+
     def defaults(self) -> SearchConfig:
         """Return a search of the recipe, for settings that the request leaves open."""
         return self.search_config(Cell(REFERENCE, (*self.sparsities, 0.5)[0], None))
@@ -207,6 +252,15 @@ class CompareConfig(CompareSettings):
                     f"--at-steps {','.join(beyond)}"
                 )
         return notes
+
+    def _check_tasks(self) -> None:
+        """Refuse tasks that are not known, and files of an own task that has no name."""
+        if (self.train or self.dev) and self.own_task is None:
+            raise UsageError(
+                "--train and --dev are for a task of your own: give it a name among the --tasks"
+            )
+        for name in self.tasks:
+            self.finetune_config(name)
 
     def _check_steps(self) -> None:
         """Refuse options of mask training without it, and steps that no training reaches."""

@@ -7,8 +7,6 @@ on different texts, a term and its text, ``mlm on FILE``; or a task, for its pri
 from __future__ import annotations
 
 from tamtctl.pruning.objectives import TERMS
-from tamtctl.tasks.kinds.table import primary_metric
-from tamtctl.tasks.registry import TASKS
 
 _ON = " on "
 
@@ -31,13 +29,6 @@ def text_of(measure: str) -> str:
 def is_loss(measure: str) -> bool:
     """Return whether a measure is a loss, and not a metric of a task."""
     return term_of(measure) in TERMS
-
-
-def lower_is_better(measure: str) -> bool:
-    """Return whether a lower value is better."""
-    if is_loss(measure):
-        return TERMS[term_of(measure)].lower_is_better
-    return not primary_metric(TASKS[measure]).higher_is_better
 
 
 def unit(measure: str) -> str:

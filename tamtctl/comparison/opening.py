@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.methods import sweep_methods
 from tamtctl.pruning.patterns.of_model import pattern_of_model
+from tamtctl.tasks.finetuning.api import open_data
+from tamtctl.tasks.finetuning.run_examples import RunExamples
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.texts import TextSource
 from tamtctl.ticket.ticket import Ticket
@@ -60,6 +62,7 @@ class Opened:
         bench: The model with the held-out texts.
         text_facts: Facts on the texts that the report states.
         notes: Notes for the reader of the report.
+        data: The identity of each task's examples.
     """
 
     config: CompareConfig
@@ -70,6 +73,7 @@ class Opened:
     notes: tuple[str, ...] = ()
     beside: Sequence[Cell] = ()
     recovered: Mapping[str, OpenedRecovery] = field(default_factory=dict)
+    data: Sequence[dict[str, str]] = ()
 
     @property
     def model(self) -> str:
@@ -99,15 +103,28 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
     names, recovered = split_names(config.tickets)
     paths = _ticket_paths(names)
     tickets = {label: Ticket.load(path) for label, path in paths.items()}
+    data = list(_identities_of_examples(config, watcher))
     watcher.note("loading the model and the held-out text …")
     opened = _open_tickets(config, tickets, paths) if tickets else _open_sweep(config)
     levels = {label: one.at for label, one in opened.tickets.items()}
-    opened = replace(opened, recovered=open_recovered(recovered, paths, levels))
+    opened = replace(opened, recovered=open_recovered(recovered, paths, levels), data=data)
     notes = [note for text in opened.bench.texts.values() for note in text.notes]
     opened = replace(opened, notes=(*opened.notes, *dict.fromkeys(notes)))
     for note in opened.notes:
         watcher.note(note)
     return opened
+
+
+def _identities_of_examples(
+    config: CompareConfig, watcher: CompareWatcher
+) -> Iterator[dict[str, str]]:
+    """Read the examples of every task, so that bad ones are refused now and not after a search."""
+    for task in config.tasks:
+        tuning = config.finetune_config(task)
+        data = open_data(tuning)
+        watcher.note(f"reading the examples of {task} …")
+        RunExamples.of(tuning, data)
+        yield data.identity
 
 
 def _open_sweep(config: CompareConfig) -> Opened:

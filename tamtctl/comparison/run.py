@@ -22,10 +22,11 @@ from tamtctl.comparison.sweep import (
     seconds_along,
     training_losses,
 )
-from tamtctl.comparison.task_metrics import TaskMetric, metric_of, run_finetuning
+from tamtctl.comparison.task_metrics import TaskMetric, metric_of
 from tamtctl.foundations.working import counted
 from tamtctl.pruning.methods import TAMT, TRAINED
 from tamtctl.pruning.searching.result import SearchResult
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.ticket.ticket import Ticket
 
@@ -66,7 +67,7 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> Iterator[S
 
     def fine_tuned(path: Path | None, model: str = opened.model) -> dict[str, TaskMetric]:
         return {
-            task: metric_of(run_finetuning(config, task, model, path, watcher))
+            task: metric_of(finetune(config.finetune_config(task, model, path), watcher=watcher))
             for task in config.tasks
         }
 

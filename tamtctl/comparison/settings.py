@@ -9,7 +9,15 @@ from collections.abc import Sequence
 
 from tamtctl.data.units import rows_setting
 from tamtctl.foundations import shared_settings as shared
-from tamtctl.foundations.checks import at_least, each, positive, seed_number
+from tamtctl.foundations.checks import (
+    at_least,
+    different,
+    each,
+    given,
+    positive,
+    require,
+    seed_number,
+)
 from tamtctl.foundations.config import (
     DATA,
     METHOD,
@@ -27,7 +35,7 @@ from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
 from tamtctl.pruning.methods import check_sweep_method, default_methods, sweep_methods
 from tamtctl.pruning.patterns import check_pattern, pattern_names, usual_patterns
 from tamtctl.pruning.recipes import RECIPES, Recipe
-from tamtctl.tasks.registry import TASKS, find_task
+from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.places import ticket_names
 
 BUDGETS = ("steps", "seconds")
@@ -40,6 +48,11 @@ def _check_sparsity(_: str, sparsity: float) -> None:
             f"--sparsity {sparsity:g}: imp reaches it without training, so there is no equal "
             "budget; give sparsities above 0.1"
         )
+
+
+def _check_text_columns(option: str, columns: Sequence[str]) -> None:
+    require(option, 1 <= len(columns) <= 2, "given once, or twice for pairs", columns)
+    different(option, columns)
 
 
 @configuration
@@ -176,10 +189,10 @@ class CompareSettings(Config):
     )
     tasks: Sequence[str] = setting(
         default=(),
-        help="Also fine-tune on these, for example sst2,mrpc: {choices}.",
+        help="Also fine-tune on these, for example sst2,mrpc: {choices}. With --train, one of them "
+        "is a name for your own.",
         panel=DATA,
         is_common=True,
-        check=each(lambda _, name: find_task(name)),
         choices=TASKS,
         is_open=True,
         typed=Typed(between_commas=True),
@@ -192,6 +205,32 @@ class CompareSettings(Config):
         typed=Typed(between_commas=True),
     )
     data_dir: str | None = shared.data_dir()
+    train: str | None = setting(
+        default=None,
+        help="Labelled examples of your own task, as in finetune.",
+        panel=DATA,
+        check=given("not empty"),
+        before=None,
+    )
+    dev: str | None = setting(
+        default=None,
+        help="Labelled examples of your own task to measure on; by default a held-out fifth of "
+        "--train.",
+        panel=DATA,
+        check=given("not empty"),
+        before=None,
+    )
+    task_text_columns: Sequence[str] = setting(
+        default=("text",),
+        help="Column of the text in --train; give it twice for pairs.",
+        panel=DATA,
+        check=_check_text_columns,
+        typed=Typed(name="task-text-column"),
+        before=("text",),
+    )
+    label_column: str = setting(
+        default="label", help="Column of the label in --train.", panel=DATA, before="label"
+    )
     limit: int | None = setting(
         default=None, help="Fine-tune on so many examples.", panel=DATA, check=positive
     )

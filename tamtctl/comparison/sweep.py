@@ -12,7 +12,6 @@ from typing import Any
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
-from tamtctl.comparison.task_metrics import run_finetuning
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
 from tamtctl.foundations.watching import Watcher
 from tamtctl.pruning.config import SearchConfig
@@ -26,6 +25,7 @@ from tamtctl.pruning.searching.api import (
     search_folder,
 )
 from tamtctl.pruning.searching.result import SearchPlan, SearchResult
+from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneResult
 from tamtctl.training.run_folder import METRICS, SCORES, write_json
 
@@ -324,5 +324,5 @@ def _fine_tune(
         return
     ticket = None if cell is None else runs.searches[cell].ticket
     for task in config.tasks:
-        found = run_finetuning(config, task, model, ticket, watcher)
+        found = finetune(config.finetune_config(task, model, ticket), watcher=watcher)
         runs.fine_tuned.setdefault(task, {})[cell] = found

@@ -6,14 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.intervals import Resampled, Spread
 from tamtctl.foundations.errors import DamagedRunError
-from tamtctl.foundations.watching import Watcher
 from tamtctl.tasks.constant_answer import ConstantAnswer
-from tamtctl.tasks.finetuning.api import finetune
-from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneResult
+from tamtctl.tasks.finetuning.result import FinetuneResult
 from tamtctl.tasks.finetuning.seed_folder import read_predictions
 from tamtctl.tasks.kinds.metrics import resampled_metrics
 from tamtctl.tasks.kinds.table import direction
@@ -47,34 +43,6 @@ class TaskMetric:
     def label(self) -> str:
         """The name of the metric in headings and on axes."""
         return self.metric.replace("_", " ") + direction(self.metric)
-
-
-def run_finetuning(
-    config: CompareConfig,
-    task: str,
-    model: str,
-    ticket: Path | None,
-    watcher: Watcher[FinetunePlan] | None = None,
-) -> FinetuneResult:
-    """Fine-tune a ticket, or the dense model (None), or return the result of an earlier run."""
-    where = config.defaults()
-    return finetune(
-        FinetuneConfig(
-            task=task,
-            ticket=None if ticket is None else str(ticket),
-            dense=ticket is None,
-            model=model,
-            data_dir=config.data_dir,
-            limit=config.limit,
-            learning_rate=config.task_learning_rate,
-            epochs=config.task_epochs,
-            seeds=config.task_seeds,
-            precision=where.precision,
-            device=where.device,
-            threads=where.threads,
-        ),
-        watcher=watcher,
-    )
 
 
 def metric_of(result: FinetuneResult) -> TaskMetric:

@@ -76,11 +76,13 @@ OPTIONS = {
         --corpus list[str]
         --data-dir str
         --debug bool flag
+        --dev str
         --device str
         --dry-run bool flag
         --force bool flag
         --json bool flag
         --keep-scores bool flag
+        --label-column str default=label
         --limit int
         --methods str
         --model str
@@ -96,9 +98,11 @@ OPTIONS = {
         --task-epochs int
         --task-learning-rate float
         --task-seeds str default=1
+        --task-text-column list[str]
         --tasks str
         --text-column str
         --threads int min=1
+        --train str
         -q/--quiet bool flag
         tickets list[str] several
     """,

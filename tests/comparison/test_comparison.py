@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 import time
@@ -269,6 +270,27 @@ def test_tasks_are_fine_tuned_and_correlated(run: Run, sweep: list[object], sst2
     assert json.loads(again.out)["results"] == result["results"]
 
 
+def test_a_task_of_your_own_stands_beside_a_known_one(
+    run: Run, sweep: list[object], sst2: Path
+) -> None:
+    texts = itertools.product(("the", "of"), ("file", "a", "in"), ("list", "string"))
+    rows = [f"{' '.join(text)},{text[-1]}" for text in texts] * 3
+    own = Path("own.csv")
+    own.write_text("\n".join(["review,topic", *rows]))
+    sweep += ["--methods", "magnitude", "--tasks", "sst2,topics", "--data-dir", sst2]
+    sweep += ["--train", own, "--task-text-column", "review", "--label-column", "topic"]
+    done = run(*sweep, "--task-epochs", "1", "--json")
+    assert done.code == 0, done.err
+    first = json.loads(done.out)
+    assert all({"sst2_accuracy", "topics_accuracy"} <= row.keys() for row in first["results"])
+    assert "topics: always answering 'list' has accuracy 0.500" in first["sentences"]
+    assert "topics (accuracy)" in (Path(first["folder"]) / "report.md").read_text()
+    own.write_text("\n".join(["review,topic", *rows, "the list of string,list"]))
+    again = run(*sweep, "--task-epochs", "1")
+    assert again.code == 1
+    assert "the data of topics changed since" in again.err
+
+
 def test_a_model_without_head_is_compared_by_kd(
     run: Run, text_file: Path, sst2: Path, tmp_path: Path
 ) -> None:
@@ -307,6 +329,11 @@ def test_a_model_without_head_is_compared_by_kd(
         ("--sparsity 0.5,0.7 --methods tamt-mlm,magnitud", 2, "did you mean magnitude"),
         ("--sparsity 0.5 --methods lamp", 2, "or tamt with a sum of objectives such as"),
         ("--sparsity 0.5 --tasks sst", 2, "did you mean sst2"),
+        ("--sparsity 0.5 --train own.csv", 2, "give it a name among the --tasks"),
+        ("--sparsity 0.5 --train own.csv --tasks sst2", 2, "give it a name among the --tasks"),
+        ("--sparsity 0.5 --dev own.csv --tasks own", 2, "--train is needed, too"),
+        ("--sparsity 0.5 --train own.csv --tasks own,more", 2, "no task 'more'"),
+        ("--sparsity 0.5 --train own.csv --tasks own", 1, "no file 'own.csv'; check --train"),
         ("--sparsity 0.5 --task-epochs 0", 2, "--task-epochs must be greater than 0, got 0"),
         ("--sparsity 0.5 --limit -1", 2, "--limit must be greater than 0"),
         ("--sparsity 0.5,x", 2, "--sparsity must be numbers between commas"),

@@ -19,7 +19,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tamtctl.comparison.levels import Level
-from tamtctl.comparison.measures import lower_is_better
 from tamtctl.comparison.sections.differences import Difference
 from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
 from tamtctl.foundations.devices import Compute
@@ -35,7 +34,14 @@ from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES, metrics, standard_errors
 from tamtctl.tasks.kinds.predicting import predict
-from tamtctl.tasks.kinds.table import KINDS, Kind, Metric, primary_metric, register_kind
+from tamtctl.tasks.kinds.table import (
+    KINDS,
+    Kind,
+    Metric,
+    higher_is_better,
+    primary_metric,
+    register_kind,
+)
 from tamtctl.tasks.registry import TASKS, find_task, own_task
 from tamtctl.tasks.task import Task
 
@@ -321,8 +327,6 @@ def test_a_comparison_knows_which_way_a_toy_metric_goes(
     toy: Benchmark, tiny_model: Path, text_file: Path, working_folder: None, run: Run
 ) -> None:
     tags_folder(Path("toy"))
-    assert lower_is_better("toy-tags")
-    assert not lower_is_better("sst2")
     Path("tiny.toml").write_text("batch-size = 4\nsequence-length = 16\n[imp]\nprune-every = 1\n")
     sweep = "compare --sparsity 0.5 --recipe tiny.toml --blocks 8 --device cpu --json".split()
     more = "--methods tamt-mlm,magnitude --tasks toy-tags --data-dir toy --task-epochs 1".split()
@@ -335,12 +339,16 @@ def test_a_comparison_knows_which_way_a_toy_metric_goes(
 
 
 def test_the_winner_of_a_toy_metric_has_less_of_it(toy: Benchmark) -> None:
-    def sentence(measure: str) -> str:
-        interval = Interval(-0.2, -0.3, -0.1)
-        return str(Difference("A", "B", Level(0.5), measure, interval, is_headline=True))
+    def sentence(task: str, metric: str) -> str:
+        is_higher = higher_is_better(metric)
+        one = Difference(
+            "A", "B", Level(0.5), task, Interval(-0.2, -0.3, -0.1), is_headline=True,
+            higher_is_better=is_higher,
+        )  # fmt: skip
+        return str(one)
 
-    assert sentence("toy-tags").startswith("A beats B at 0.5 in toy-tags by 0.200")
-    assert sentence("sst2").startswith("B beats A at 0.5 in sst2 by 0.200")
+    assert sentence("toy-tags", "tag_errors").startswith("A beats B at 0.5 in toy-tags by 0.200")
+    assert sentence("sst2", "accuracy").startswith("B beats A at 0.5 in sst2 by 0.200")
 
 
 # --- what is refused -------------------------------------------------------------------------

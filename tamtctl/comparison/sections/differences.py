@@ -10,13 +10,14 @@ from typing import Any
 from tamtctl.comparison.found import Found, Table
 from tamtctl.comparison.intervals import loss_difference, metric_difference
 from tamtctl.comparison.levels import Level
-from tamtctl.comparison.measures import is_loss, lower_is_better, term_of, unit, words
+from tamtctl.comparison.measures import is_loss, term_of, unit, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import DENSE, Subnetwork
 from tamtctl.foundations.estimates import Interval, thousandths
 from tamtctl.pruning.criteria import REFERENCE, baselines
 from tamtctl.pruning.methods import IMP
+from tamtctl.tasks.kinds.table import higher_is_better
 
 _UNTOLD = 4  # pairs at most that the first paragraph names
 
@@ -34,6 +35,7 @@ class Difference:
             text, or over dev examples.
         is_headline: Whether a sentence reports it: the loss that a method was trained for.
         are_identical: Whether the two masks are the same.
+        higher_is_better: Whether a higher value of the measure is better.
     """
 
     a: str
@@ -43,6 +45,7 @@ class Difference:
     interval: Interval
     is_headline: bool
     are_identical: bool = False
+    higher_is_better: bool = False
 
     @property
     def is_claimed(self) -> bool:
@@ -63,7 +66,7 @@ class Difference:
                 f"{self.a} and {self.b} cannot be told apart {where}: a difference of "
                 f"{thousandths(value)}{of}, 95 % interval {self.interval.brackets}"
             )
-        a_is_better = (value < 0) == lower_is_better(self.measure)
+        a_is_better = (value > 0) == self.higher_is_better
         better, worse = (self.a, self.b) if a_is_better else (self.b, self.a)
         return (
             f"{better} beats {worse} {where} by {abs(value):.3f}{of}, "
@@ -147,7 +150,14 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
                 interval = metric_difference(*runs)
             is_headline = _is_told(b) and (measure in tasks or term_of(measure) in wanted)
             yield Difference(
-                a.label, b.label, a.level, measure, interval, is_headline, len(digests) == 1
+                a.label,
+                b.label,
+                a.level,
+                measure,
+                interval,
+                is_headline=is_headline,
+                are_identical=len(digests) == 1,
+                higher_is_better=measure in tasks and higher_is_better(a.metrics[measure].metric),
             )
 
 

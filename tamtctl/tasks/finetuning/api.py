@@ -69,7 +69,7 @@ def finetune(
     config, _ = with_default_ticket(config)
     start = world().in_turn(lambda: StartingPoint.of(config))
     watcher.status(f"finding the data of {config.task}")
-    data = world().in_turn(lambda: _open_data(config))
+    data = world().in_turn(lambda: open_data(config))
     watcher.status(f"reading {data.name}")
     read = world().in_turn(lambda: RunExamples.of(config, data))
     training = schedule_for(data.task, start.width, len(read.train), config.wishes)
@@ -112,7 +112,12 @@ def _earlier_result(run: RunFolder, *, force: bool) -> FinetuneResult | None:
     return replace(found, beside=beside_checkpoint(folders[0], found.metric, found.seeds))
 
 
-def _open_data(config: FinetuneConfig) -> TaskData:
+def open_data(config: FinetuneConfig) -> TaskData:
+    """Find the data of a run, without reading the examples yet.
+
+    Raises:
+        TaskError: A file is missing or cannot be read, or the Hub has no such dataset.
+    """
     if config.train:
         return open_own_task(
             config.task,

@@ -190,17 +190,24 @@ def kind_of_files(suffixes: Sequence[str]) -> str | None:
     return None
 
 
-def direction(name: str) -> str:
-    """Return ``, lower is better`` for such a metric, an empty text for others.
+def higher_is_better(name: str) -> bool:
+    """Return whether a higher value of a metric is better.
 
     Args:
         name: The name of a metric, with the suffix of its dev split.
     """
     known = [metric for kind in KINDS.values() for metric in kind.metrics]
     found = [metric for metric in known if name.startswith(metric.name)]
-    if not found or max(found, key=lambda metric: len(metric.name)).higher_is_better:
-        return ""
-    return ", lower is better"
+    return not found or max(found, key=lambda metric: len(metric.name)).higher_is_better
+
+
+def direction(name: str) -> str:
+    """Return ``, lower is better`` for such a metric, an empty text for others.
+
+    Args:
+        name: The name of a metric, with the suffix of its dev split.
+    """
+    return "" if higher_is_better(name) else ", lower is better"
 
 
 def primary_metric(task: Task) -> Metric:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -123,7 +123,7 @@ def loss_difference(a: Sequence[HeldOutLoss], b: Sequence[HeldOutLoss]) -> Inter
 
 def mean_over_seeds(losses: Sequence[HeldOutLoss]) -> HeldOutLoss:
     """Return the mean loss of several seeds on the same text, as one loss of that text."""
-    return HeldOutLoss(np.mean([one.sums for one in losses], axis=0), losses[0].counts)
+    return replace(losses[0], sums=np.mean([one.sums for one in losses], axis=0))
 
 
 def metric_difference(a: Sequence[Resampled], b: Sequence[Resampled]) -> Interval:
@@ -166,14 +166,15 @@ def rank_correlation(
 
 def too_few(count: int, needed: int, unit: str) -> str:
     """Return why there is no interval."""
-    units = unit if count == 1 else f"{unit}s"
+    units = unit if count == 1 else {"batch": "batches"}.get(unit, f"{unit}s")
     return f"too few to tell ({count} {units}; {needed} are needed)"
 
 
 def too_few_sequences(loss: HeldOutLoss) -> str | None:
     """Return why there is no interval of a loss, None if there is one."""
     count = len(loss.counts)
-    return too_few(count, MIN_SEQUENCES, "sequence") if count < MIN_SEQUENCES else None
+    unit = "sequence" if loss.group_size == 1 else "batch"
+    return too_few(count, MIN_SEQUENCES, unit) if count < MIN_SEQUENCES else None
 
 
 def too_few_examples(runs: Sequence[Resampled]) -> str | None:

@@ -101,7 +101,12 @@ def prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def evaluation_batches(
-    text: Sequences, batch_size: int, *, noise: Noise | None, limit: int | None = None
+    text: Sequences,
+    batch_size: int,
+    *,
+    noise: Noise | None,
+    limit: int | None = None,
+    is_mixed: bool = False,
 ) -> Iterator[Batch]:
     """Yield the sequences once, always with the same noise.
 
@@ -115,10 +120,13 @@ def evaluation_batches(
         batch_size: Sequences in a batch.
         noise: None for clean text.
         limit: Most sequences to yield, spread evenly over the text; None: all.
+        is_mixed: Yield them in a random order instead, which is always the same.
     """
     count = len(text) if limit is None else min(limit, len(text))
     chosen = np.arange(count) * len(text) // count
-    if text.lengths is not None:  # memory runs out at once or never, and little is padding
+    if is_mixed:
+        chosen = np.random.Generator(np.random.Philox(key=_EVALUATION_SEED)).permutation(chosen)
+    elif text.lengths is not None:  # memory runs out at once or never, and little is padding
         chosen = chosen[np.argsort(-text.lengths[chosen], kind="stable")]
     starts = range(0, count, batch_size)
     for start in counted(starts, "evaluating", len(starts)):

@@ -35,13 +35,17 @@ class ScoredText:
             some += f" of {self.of:,}"
         return f"{some} {extent(self.of, self.sequence_length, self.rows)} of {self.name}"
 
-    @property
-    def too_few(self) -> str | None:
-        """A line that says that there are too few sequences for a standard error; else None."""
-        if self.sequences >= MIN_SEQUENCES:
+    def too_few(self, group_size: int) -> str | None:
+        """Return a line that says that there are too few sequences for a standard error; else None.
+
+        Args:
+            group_size: How many sequences are compared with each other; 1: none are.
+        """
+        needed = (MIN_SEQUENCES - 1) * group_size + 1
+        if self.sequences >= needed:
             return None
         return (
-            f"too few held-out sequences ({self.sequences}) to tell: at least {MIN_SEQUENCES} are "
+            f"too few held-out sequences ({self.sequences}) to tell: at least {needed} are "
             "needed for a standard error"
         )
 

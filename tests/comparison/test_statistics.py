@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from tamtctl.comparison.intervals import (
     rank_correlation,
 )
 from tamtctl.foundations.estimates import Interval
-from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
+from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, total_error
 
 
 def losses(rng: np.random.Generator, shift: float, hardness: np.ndarray) -> HeldOutLoss:
@@ -26,6 +28,15 @@ def bounds(interval: Interval) -> tuple[float, float]:
     assert interval.low is not None
     assert interval.high is not None
     return interval.low, interval.high
+
+
+def test_terms_of_the_same_units_move_together() -> None:
+    rng = np.random.default_rng(3)
+    one = losses(rng, 0, rng.normal(4, 1, 60))
+    assert one.standard_error is not None
+    assert total_error([one, one]) == pytest.approx(2 * one.standard_error)
+    opposite = replace(one, sums=2 * one.mean * one.counts - one.sums)
+    assert total_error([one, opposite]) == pytest.approx(0, abs=1e-12)
 
 
 def test_spread_is_the_sample_deviation_and_none_for_one_seed() -> None:

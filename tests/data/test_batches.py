@@ -179,6 +179,11 @@ def test_evaluation_asks_everybody_the_same(noise: Noise) -> None:
     assert torch.equal(few.input_ids, whole[[0, 10, 20, 30, 40]])
     (all_,) = evaluation_batches(some, 64, noise=noise, limit=1000)
     assert torch.equal(all_.input_ids, whole)
+    (mixed,) = evaluation_batches(some, 64, noise=noise, is_mixed=True)
+    (again,) = evaluation_batches(some, 64, noise=noise, is_mixed=True)
+    assert torch.equal(mixed.input_ids, again.input_ids)
+    assert not torch.equal(mixed.input_ids, whole)
+    assert sorted(mixed.input_ids.tolist()) == sorted(whole.tolist())
 
 
 def test_evaluation_noise_stays_as_it_is(noise: Noise) -> None:

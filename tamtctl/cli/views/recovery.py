@@ -60,7 +60,7 @@ def show_recovery(output: Page, result: RecoverResult) -> None:
 
 def _claims(result: RecoverResult) -> Iterator[str]:
     """Yield what the losses say, or why they say nothing."""
-    if line := result.text.too_few:
+    if line := result.text.too_few(terms_of(result.objective).group_size):
         yield sentence(line)
         return
     dense, ticket, recovered = result.losses.values()

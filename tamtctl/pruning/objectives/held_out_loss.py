@@ -1,10 +1,10 @@
-"""The loss of an objective on held-out text, row by row, and the standard error of its mean."""
+"""The loss of an objective on held-out text, unit by unit, and the standard error of its mean."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from tamtctl.data.sequences import Sequences
 from tamtctl.foundations.devices import Autocast
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.loss_units import MIN_SEQUENCES
-from tamtctl.pruning.objectives import TERMS
+from tamtctl.pruning.objectives import TERMS, terms_of
 from tamtctl.pruning.objectives.objective import Objective
 
 __all__ = [
@@ -35,13 +35,18 @@ __all__ = [
 class HeldOutLoss:
     """One term of an objective on held-out text.
 
+    A unit is a row; or, where a term compares rows with each other, a batch of rows, as what
+    happens to one row then moves the losses of all.
+
     Attributes:
-        sums: Loss summed over the targets of each row, shape (rows,).
-        counts: Number of targets in each row, shape (rows,); 0 in a short row without any.
+        sums: Loss summed over the targets of each unit, shape (units,).
+        counts: Number of targets in each unit, shape (units,); 0 in a short row without any.
+        group_size: Rows in a unit; the last one may have fewer.
     """
 
     sums: NDArray[np.float64]
     counts: NDArray[np.int64]
+    group_size: int = 1
 
     @property
     def mean(self) -> float:
@@ -50,19 +55,21 @@ class HeldOutLoss:
 
     @property
     def standard_error(self) -> float | None:
-        """Standard error of the mean, rows being the independent units (a ratio estimator).
+        """Standard error of the mean over independent units (a ratio estimator).
 
-        None if there are fewer than `MIN_SEQUENCES` rows.
+        None if there are fewer than `MIN_SEQUENCES` units.
         """
-        rows = len(self.sums)
-        if rows < MIN_SEQUENCES:
-            return None
-        residuals = self.sums - self.mean * self.counts
-        return float(residuals.std(ddof=1) * np.sqrt(rows) / self.counts.sum())
+        return total_error([self])
+
+    @property
+    def residuals(self) -> NDArray[np.float64]:
+        """By how much each unit moves the mean, shape (units,)."""
+        moved: NDArray[np.float64] = (self.sums - self.mean * self.counts) / self.counts.sum()
+        return moved
 
     def of_nothing(self) -> HeldOutLoss:
         """Return the loss 0 on the same targets: the dense model's distance to itself."""
-        return HeldOutLoss(np.zeros_like(self.sums), self.counts)
+        return replace(self, sums=np.zeros_like(self.sums))
 
 
 def total_loss(losses: Iterable[HeldOutLoss]) -> float:
@@ -71,10 +78,14 @@ def total_loss(losses: Iterable[HeldOutLoss]) -> float:
 
 
 def total_error(losses: Iterable[HeldOutLoss]) -> float | None:
-    """Return the standard error of a sum of losses; None if one of them has none."""
-    errors = [loss.standard_error for loss in losses]
-    known = [error for error in errors if error is not None]
-    return math.hypot(*known) if len(known) == len(errors) else None
+    """Return the standard error of a sum of losses of the same units, which move together.
+
+    None if there are fewer than `MIN_SEQUENCES` units.
+    """
+    moved = np.sum([loss.residuals for loss in losses], axis=0)
+    if len(moved) < MIN_SEQUENCES:
+        return None
+    return float(moved.std(ddof=1) * np.sqrt(len(moved)))
 
 
 def check_targets(rows: Sequences, *, noise: Noise | None, limit: int | None, text: str) -> None:
@@ -130,8 +141,18 @@ def held_out_losses(
         if TERMS[term].compares_rows and not any(of.any() for of in of_rows):
             raise CorpusError(f"{term} compares rows of the held-out text, and it has but one")
     return {
-        term: HeldOutLoss(np.concatenate(sums[term]), np.concatenate(counts[term])) for term in sums
+        term: _of_units(sums[term], counts[term], terms_of(objective.name).group_size)
+        for term in sums
     }
+
+
+def _of_units(
+    sums: Sequence[NDArray[np.float64]], counts: Sequence[NDArray[np.int64]], group_size: int
+) -> HeldOutLoss:
+    """Return the loss of units: of rows, or of batches if their rows are compared."""
+    if group_size > 1:
+        sums, counts = ([one.sum(keepdims=True) for one in those] for those in (sums, counts))
+    return HeldOutLoss(np.concatenate(sums), np.concatenate(counts), group_size)
 
 
 def no_losses(objective: Objective, batches: Iterable[Batch]) -> dict[str, HeldOutLoss]:
@@ -142,8 +163,8 @@ def no_losses(objective: Objective, batches: Iterable[Batch]) -> dict[str, HeldO
             counts.setdefault(term, []).append(
                 np.bincount(rows.numpy(), minlength=len(batch.input_ids))
             )
-    together = {term: np.concatenate(those) for term, those in counts.items()}
+    group_size = terms_of(objective.name).group_size
     return {
-        term: HeldOutLoss(np.zeros(len(those), np.float64), those)
-        for term, those in together.items()
+        term: _of_units([np.zeros(len(one)) for one in those], those, group_size)
+        for term, those in counts.items()
     }

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tamtctl.foundations.shelves import Row, Shelf
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from tamtctl.data.batch import Batch
     from tamtctl.pruning.objectives.outputs import Outputs
+
+
+ROWS_COMPARED = 16  # the loss of a term that compares rows depends on their number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,6 @@ class Term(Row):
         short_unit: The unit, short enough for a column of a table.
         axis: Label of a figure's axis, before the unit.
         is_formula: Whether the unit is a formula, which stands in brackets behind a number.
-        lower_is_better: Always true: training lowers the loss.
         needs_head: Whether it takes logits, for which the model needs its pre-trained masked-LM
             head.
         needs_noise: Whether it takes text with masked tokens.
@@ -58,7 +60,6 @@ class Term(Row):
     short_unit: str
     axis: str
     is_formula: bool = False
-    lower_is_better: ClassVar[bool] = True
     needs_head: bool = False
     needs_noise: bool = False
     needs_states: bool = False
@@ -120,6 +121,11 @@ class Terms(tuple[Term, ...]):
     def compare_rows(self) -> bool:
         """Whether a loss of a row depends on the other rows of its batch."""
         return any(term.compares_rows for term in self)
+
+    @property
+    def group_size(self) -> int:
+        """How many rows of held-out text are compared with each other; 1: none are."""
+        return ROWS_COMPARED if self.compare_rows else 1
 
     @property
     def unit(self) -> str:

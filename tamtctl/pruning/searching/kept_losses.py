@@ -34,7 +34,7 @@ from tamtctl.pruning.objectives.pooling import sentence_pooling
 from tamtctl.pruning.statistics.kept import digest_of
 from tamtctl.training.run_folder import write_json
 
-_VERSION = 3  # raise it whenever the same masks would give other losses
+_VERSION = 4  # raise it whenever the same masks would give other losses
 
 Losses = dict[str, HeldOutLoss]  # term → loss
 
@@ -118,11 +118,13 @@ def to_dict(losses: Losses) -> dict[str, Any]:
 
 def from_dict(values: Any, terms: Iterable[str]) -> Losses | None:
     """Return the losses that `to_dict` wrote; None if a term is missing or damaged."""
+    terms = tuple(terms)
     try:
         return {  # in the order of ``terms``, which a file does not keep
             term: HeldOutLoss(
                 np.array(values[term]["sums"], np.float64),
                 np.array(values[term]["counts"], np.int64),
+                terms_of("+".join(terms)).group_size,
             )
             for term in terms
         }

@@ -29,8 +29,6 @@ from tamtctl.pruning.searching import kept_losses
 from tamtctl.pruning.searching.kept_losses import KeptLosses, Losses
 from tamtctl.pruning.trained.folded_weights import fold
 
-_ROWS_COMPARED = 16  # rows in a batch if a term compares them: its loss depends on their number
-
 if TYPE_CHECKING:
     from tamtctl.data.corpus import Corpus
 
@@ -166,5 +164,8 @@ class MaskProbe:
     def _batches(self, text: ProbeText, objective: Objective) -> Iterator[Batch]:
         terms = terms_of(objective.name)
         noise = text.noise if terms.need_noise else None
-        rows = _ROWS_COMPARED if terms.compare_rows else self.batch_size
-        return evaluation_batches(text.sequences, rows, noise=noise, limit=text.limit)
+        if terms.compare_rows:  # rows that happen to meet, so that batches are independent
+            return evaluation_batches(
+                text.sequences, terms.group_size, noise=noise, limit=text.limit, is_mixed=True
+            )
+        return evaluation_batches(text.sequences, self.batch_size, noise=noise, limit=text.limit)

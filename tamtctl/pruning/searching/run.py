@@ -175,7 +175,7 @@ class PreparedSearch:
         training, config = self.training, self.config
         if isinstance(training, MaskTraining) and config.is_trained and config.settled_sparsity > 0:
             yield from filter(None, [training.warning])
-        if line := self._text().too_few:
+        if line := self._text().too_few(config.terms.group_size):
             yield line
 
     def _sparsities(self) -> dict[str, float]:

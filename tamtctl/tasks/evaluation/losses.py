@@ -115,7 +115,7 @@ def evaluate_loss(
         units={name: terms_of(name).unit for name in means},
         text=text,
         sequences=cut.facts,
-        notes=(*notes, *corpus.notes, *([text.too_few] if text.too_few else [])),
+        notes=(*notes, *corpus.notes, *filter(None, [text.too_few(terms.group_size)])),
     )
 
 

@@ -2,7 +2,8 @@
 
 Such a ticket has learnt the text, so the dense model is trained on the batches of the ticket's
 search, for as many steps. Three learning rates are tried for a fifth of the steps: that of
-iterative pruning, a tenth and a hundredth of it. The best on a part of the training text is taken.
+iterative pruning, a tenth and a hundredth of it. The best on a part of the training text, which
+these trials leave out, is taken.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tamtctl.pruning.searching.mask_probe import MaskProbe
 from tamtctl.pruning.trained.weight_training import WeightTraining
 from tamtctl.training.run_folder import write_json
 
-_VERSION = 1  # raise it whenever the same request would give other losses
+_VERSION = 2  # raise it whenever the same request would give other losses
 _SHARES = (1.0, 0.1, 0.01)  # rates that are tried, as shares of the rate of iterative pruning
 _TRIAL = 5  # rates are tried for a fifth of the steps
 
@@ -71,10 +72,11 @@ def _ceiling(opened: Opened, one: Subnetwork, measure: str) -> Ceiling:
         return known
     training, probe = _prepared(opened, one, measure)
     choosing, trial = opened.bench.choosing_text, max(1, one.steps // _TRIAL)
+    apart = text.training_text_apart()
 
     def judged(rate: float) -> float:
         try:
-            with training.trained(trial, rate):
+            with training.trained(trial, rate, apart):
                 return probe.losses_as_folded(choosing.cut)[term_of(measure)].mean
         except DivergedError:
             return math.inf

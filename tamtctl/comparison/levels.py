@@ -16,7 +16,7 @@ from tamtctl.foundations.selection import keep_count
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.patterns import UNSTRUCTURED
 
-_ROUNDED = 0.04  # of sparsity: what patterns miss by keeping whole structures
+ROUNDED = 0.0005  # of sparsity: what patterns may miss by keeping whole structures
 _ROUNDING = 1  # weights a matrix: some programs round n · sparsity up, others down
 
 
@@ -107,7 +107,7 @@ def _described(
     total = sum(sizes[name] for name in counts)
     measured = 1 - sum(counts.values()) / total if total else 0.0
     if ticket.is_of_a_pattern:  # its sparsity is a share of structures
-        is_rounded = abs(ticket.target_sparsity - measured) < _ROUNDED
+        is_rounded = abs(ticket.target_sparsity - measured) < ROUNDED
         return counts, ticket.target_sparsity if is_rounded else round(measured, 4), False
     # The target sparsity that a ticket states is used only if its counts agree.
     said = [ticket.target_sparsity] if ticket.allocation == "uniform" else []

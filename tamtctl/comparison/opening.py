@@ -16,7 +16,7 @@ from tamtctl.comparison.comparable_tickets import (
 )
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell
-from tamtctl.comparison.levels import TicketLevel, levels_of, notes_on_levels
+from tamtctl.comparison.levels import ROUNDED, TicketLevel, levels_of, notes_on_levels
 from tamtctl.comparison.measured_texts import (
     open_text,
     open_texts,
@@ -115,6 +115,18 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
     return opened
 
 
+def _notes_on_rounding(bench: Bench, sparsities: Sequence[float]) -> Iterator[str]:
+    """Yield a note for each sparsity that masks of whole structures miss."""
+    for asked in sparsities:
+        counts = bench.counts(asked)
+        reached = 1 - sum(counts.values()) / sum(bench.weights[name].numel() for name in counts)
+        if abs(reached - asked) >= ROUNDED:
+            yield (
+                f"at {asked:g} the masks have a sparsity of {reached:.4g}, as {bench.pattern} are "
+                "kept whole"
+            )
+
+
 def _identities_of_examples(
     config: CompareConfig, watcher: CompareWatcher
 ) -> Iterator[dict[str, str]]:
@@ -146,7 +158,7 @@ def _open_sweep(config: CompareConfig) -> Opened:
         {},
         bench,
         facts,
-        tuple(config.notes_on_steps(cells)),
+        (*config.notes_on_steps(cells), *_notes_on_rounding(bench, config.sparsities)),
         config.cells_of_other_allocations(cells, text.terms[0]),
     )
 

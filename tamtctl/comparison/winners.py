@@ -52,8 +52,8 @@ def _winner(
         return f"{first}, but whether that is chance cannot be told: {interval.why_none}."
     if not interval.is_significant:
         return (
-            f"{first}, but it cannot be told apart from {second[0].label}, with a difference of "
-            f"{written(abs(interval.value))}, 95 % interval {interval.brackets}."
+            f"{first}, but it cannot be told apart from {second[0].label}: a difference of "
+            f"{written(interval.value)}, 95 % interval {interval.brackets}."
         )
     return (
         f"{first}; the next, {second[0].label}, is {written(abs(interval.value))} behind, "

@@ -32,7 +32,9 @@ class Compute:
 
     @classmethod
     def choose(cls, device: str, precision: str, threads: int | None = None) -> Self:
-        """Resolve ``auto``: cuda, else mps, else cpu; bf16 on GPUs that support it.
+        """Resolve ``auto``: cuda, else cpu; bf16 on GPUs that support it.
+
+        Apple's mps is taken only if it is asked for: it has no float64, and no test has run on it.
 
         On a CPU ``auto`` is always fp32, so that a command gives the same result on every CPU,
         except for rounding.
@@ -110,8 +112,8 @@ class Compute:
 def _choose_device(name: str) -> torch.device:
     available = {
         "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
         "cpu": True,
+        "mps": torch.backends.mps.is_available(),
     }
     if name == "auto":
         name = next(device for device, is_there in available.items() if is_there)

@@ -24,7 +24,7 @@ def precision(**facts: Any) -> Any:
 
 def device(**facts: Any) -> Any:
     """Return the setting of the device; ``facts`` differ between commands."""
-    told = {"default": "auto", "by_default": "auto takes cuda, then mps, then cpu"} | facts
+    told = {"default": "auto", "by_default": "auto takes cuda, then cpu"} | facts
     return setting(
         help=f"Where to compute, one of {{choices}}; {told.pop('by_default')}.",
         panel=RUN,

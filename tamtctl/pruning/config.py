@@ -57,6 +57,10 @@ class SearchConfig(SearchSettings):
         self._check_pruning()
         self._check_watching()
         self._check_stream()
+        if self.device == "mps":
+            raise UsageError(
+                "--device mps has no float64, in which a search ranks weights; give --device cpu"
+            )
         if self.is_trained and self.terms.compare_rows and self.batch_size < 2:
             raise UsageError(
                 f"--objective {self.objective} compares the rows of a batch with each other; give "

@@ -168,11 +168,12 @@ def export(
         network = base.network.eval()
         if trained is not None:  # before a tied bias gets a copy of its own
             put_head(trained, head_parameters(network), network)
-        if is_sliced(loaded.pattern) or trim_to:  # masks are needed after the weights have changed
+        # Masks are needed after the weights have changed.
+        if is_sliced(loaded.pattern) or trim_to or weights is not None:
             loaded = loaded.encode("bits", maskable_matrices(network))
         applied = loaded.apply(network)
         if weights is not None:
-            put_weights(weights, network)
+            put_weights(weights, network, loaded.masks)
         tokenizer = load_tokenizer(name, revision)
         pipeline = PipelineFiles.of(name, revision).for_head(base.head)
         if is_plain:

@@ -93,7 +93,7 @@ def import_ticket(
 
     Args:
         source: A ``.pt``, ``.bin`` or ``.safetensors`` file, or a checkpoint's or ticket's folder.
-        output_dir: The folder of the new ticket; new, empty, or a ticket, which is replaced.
+        output_dir: The folder of the new ticket; new or empty, or that of a ticket to recode.
         model: The pre-trained model that the masks belong to; not needed for a ticket.
         revision: Branch, tag or commit of the model on the Hub.
         method: How the masks were found, for the record.
@@ -113,7 +113,7 @@ def import_ticket(
     """
     one_of("encoding", encoding, ENCODINGS)
     path, output_dir = expanded(source), expanded(output_dir)
-    check_target(output_dir, METADATA_FILE)
+    check_target(output_dir, METADATA_FILE if output_dir == path else None)
     model = None if model is None else str(model)
     if (path / METADATA_FILE).exists():
         return _recoded(path, output_dir, encoding, model, base_model)

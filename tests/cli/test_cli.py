@@ -96,6 +96,7 @@ def test_a_check_corpus_is_a_column(run: Run, tiny_search: list[object], text_fi
         ("--sparsity 0.8 --corpus nowhere.txt --device cpu", 1, "nowhere.txt"),
         ("--sparsity 0.8 --corpus no/dataset --device cpu", 1, "no/dataset"),
         ("--sparsity 0.8 --device cuda", 2, "--device cuda is not available"),
+        ("--sparsity 0.8 --device mps", 2, "--device mps has no float64"),
         ("--sparsity 0.8 --init nowhere --device cpu", 1, "nowhere"),
     ],
 )

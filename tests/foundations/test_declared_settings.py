@@ -196,6 +196,7 @@ def test_the_library_takes_a_setting_by_the_name_of_its_option() -> None:
     told = {
         (CompareConfig, "sparsities", "sparsity"): (0.5,),
         (CompareConfig, "evaluation_blocks", "blocks"): 8,
+        (CompareConfig, "task_text_columns", "task_text_column"): ("a", "b"),
         (FinetuneConfig, "text_columns", "text_column"): ("a", "b"),
         (EvaluateConfig, "text_columns", "text_column"): ("a", "b"),
         (BenchConfig, "tasks", "task"): ("mlm",),
@@ -213,7 +214,7 @@ def test_the_library_takes_a_setting_by_the_name_of_its_option() -> None:
         if one.parameter != one.name
     }
     for (kind, name, parameter), value in told.items():
-        others = {"tickets": ("nano-0.7",)} if name == "evaluation_blocks" else needed.get(kind, {})
+        others = needed.get(kind, {} if name == "sparsities" else {"tickets": ("nano-0.7",)})
         assert kind(**others, **{parameter: value}) == kind(**others, **{name: value})
         assert f"Also taken as ``{parameter}``" in " ".join(str(kind.__doc__).split())
         with pytest.raises(UsageError, match=f"{name} and {parameter} are one setting"):

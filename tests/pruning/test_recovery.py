@@ -61,6 +61,25 @@ def test_zeros_stay_and_all_else_is_trained(ticket: Path, tiny_model: Path, reco
     assert torch.equal(*head)  # with the pre-trained head losses are taken
 
 
+@pytest.mark.parametrize("pattern", ["2:4", "block:4x4", "neurons", "heads"])
+def test_zeros_that_the_model_brings_along_are_no_pruned_weights(
+    pattern: str, tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    """A ticket of some matrices leaves the others dense, and their natural zeros are trained."""
+    model = AutoModelForMaskedLM.from_pretrained(tiny_model)
+    with torch.no_grad():
+        for weight in model.base_model.parameters():
+            weight.view(-1)[0] = 0
+    base = tmp_path / "model"
+    shutil.copytree(tiny_model, base)
+    model.save_pretrained(base)
+    config = small_config(base, text_file, method="magnitude", pattern=pattern, sparsity=0.5)
+    found = search(config, output_dir=tmp_path / "run").ticket
+    done = recover(config_of(found, steps=3, learning_rate=1e-2), output_dir=tmp_path / "recovered")
+    trained = load_file(done.model / "model.safetensors")
+    assert trained["bert.embeddings.position_embeddings.weight"].view(-1)[0] != 0
+
+
 def test_it_is_nearer_to_the_dense_model(recovered: Any) -> None:
     assert recovered.losses["dense"] == 0
     assert recovered.losses["recovered"] < recovered.losses["ticket"]

@@ -83,6 +83,16 @@ def test_one_text_is_never_on_both_sides() -> None:
                     (found.rest, found.held_out)]  # fmt: skip
     assert sorted_pairs[0].isdisjoint(sorted_pairs[1])
 
+    pairs = [(f"premise {i // 3}", f"hypothesis {i}") for i in range(300)]
+    found = split(classifier("a", "b", "c"), pairs, [i % 3 for i in range(300)])
+    assert set(found.rest.texts[0]).isdisjoint(found.held_out.texts[0])
+    assert len(found.held_out) == 60
+
+    chains = [(f"{n} of {of}", f"{n + 1} of {of}") for n in range(3) for of in range(100)]
+    found = split(task_of("regression", "a", "b"), chains, [i / 7 for i in range(300)])
+    ours, theirs = ({*one.texts[0], *one.texts[1]} for one in (found.rest, found.held_out))
+    assert ours.isdisjoint(theirs)
+
     answers = [Answers((str(i),), (0,)) for i in range(60)]
     asked = [(f"question {i}", f"paragraph {i % 12}") for i in range(60)]
     found = split(TASKS["squad"], asked, answers)
@@ -95,6 +105,13 @@ def test_a_text_that_is_there_very_often_does_not_take_all_of_the_split() -> Non
     found = split(classifier("a", "b"), texts, [0] * 110 + [1] * 10)
     assert "the" not in found.held_out.texts[0]
     assert set(found.held_out.labels) == {0, 1}
+
+
+def test_pairs_with_one_of_a_few_texts_are_split_all_the_same() -> None:
+    pairs = [(f"text {i}", f"is it {'ab'[i % 2]}?") for i in range(100)]
+    found = split(classifier("a", "b"), pairs, [i % 2 for i in range(100)])
+    assert len(found.held_out) == 20
+    assert set(found.held_out.texts[0]).isdisjoint(found.rest.texts[0])
 
 
 def test_few_examples_are_split_sensibly_or_refused() -> None:

@@ -14,7 +14,6 @@ from command_line import Run
 from samples import examples_file, own_config
 
 from tamtctl.comparison.config import CompareConfig
-from tamtctl.comparison.task_metrics import run_finetuning
 from tamtctl.foundations.errors import ChangedInputsError, UsageError
 from tamtctl.tasks.finetuning import schedule as task_schedule
 from tamtctl.tasks.finetuning.api import finetune
@@ -153,7 +152,7 @@ def test_a_comparison_fine_tunes_by_the_same_rule(bare_bert: Path) -> None:
     for split in ("train", "dev"):
         Path(f"{split}.tsv").write_text("\n".join(rows))
     config = CompareConfig(tickets=("any",), data_dir=".", task_epochs=1, threads=1)
-    found = run_finetuning(config, "sst2", str(bare_bert), None)
+    found = finetune(config.finetune_config("sst2", str(bare_bert)))
     assert found.training is not None
     assert (found.training.learning_rate, found.training.epochs) == (rate_for(16), 1)
     assert finetune(

@@ -42,7 +42,7 @@ def _how(result: CombineResult) -> str:
     if result.target_sparsity is None:
         return f"the {result.operation}"
     if result.shared_out == "uniform":
-        share = f"{result.target_sparsity:g} of every matrix are zeros"
+        share = f"{result.sparsity:.4g} of every matrix are zeros"
     else:
         share = f"zeros are shared out over the matrices as in {result.tickets[0]}"
     return (

@@ -67,16 +67,25 @@ def _sparsity(plan: SearchPlan) -> str:
     """Return how the zeros are shared out over the matrices."""
     config = plan.config
     if config.budgets_by is None:
-        found = f"sparsity {config.settled_sparsity:g} in each"
+        found = f"sparsity {_reached(plan)} in each"
     else:
         found = (
-            f"sparsity {config.settled_sparsity:g} in all, "
+            f"sparsity {_reached(plan)} in all, "
             f"{config.allocation} by {config.budgets_by.name}: "
             f"{parts_text(plan.sparsities)}"
         )
     if config.word_floor:
         found += f"; each word keeps at least {config.word_floor:.0%} of the mean"
     return found
+
+
+def _reached(plan: SearchPlan) -> str:
+    """Return the sparsity of the mask; whole structures may miss what was asked for."""
+    asked = plan.config.settled_sparsity
+    reached = plan.sparsities.get("layers", asked)
+    if plan.config.pattern == UNSTRUCTURED or abs(reached - asked) < 0.0005:
+        return f"{asked:g}"
+    return f"{reached:.4g} ({asked:g} was asked for; {plan.config.pattern} are kept whole)"
 
 
 def show_search_result(output: Page, result: SearchResult) -> None:

@@ -17,7 +17,7 @@ from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import heading, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
-from tamtctl.comparison.subnetworks import Subnetwork
+from tamtctl.comparison.subnetworks import Subnetwork, loss_over_seeds
 from tamtctl.foundations.estimates import Interval, number_or_none, thousandths
 from tamtctl.pruning.objectives import terms_of
 
@@ -87,7 +87,7 @@ class BetterAllocations(Found):
 
     Attributes:
         criteria: In the order of the sweep.
-        best_trained: Sparsity → label and loss of the trained mask with the lowest loss.
+        best_trained: Sparsity → label and mean loss over seeds of the best method that trains.
         count: Number of sequences that the choice was made on.
     """
 
@@ -157,9 +157,10 @@ def find(comparison: Comparison, opened: Opened) -> BetterAllocations | None:
         return None
     measure = criteria[0].measure
     best: dict[float, tuple[str, float]] = {}
-    for one in comparison.subnetworks:
+    for group in comparison.groups.values():
+        one = group[0]
         if one.masks and not one.is_one_shot:
-            found = (one.label, one.losses[measure].mean)
+            found = (one.label, loss_over_seeds(group, measure).mean)
             best[one.sparsity] = min(best.get(one.sparsity, found), found, key=lambda pair: pair[1])
     return BetterAllocations(criteria, best, len(opened.bench.choosing_text.cut.sequences))
 

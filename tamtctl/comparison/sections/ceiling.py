@@ -18,8 +18,9 @@ from tamtctl.pruning.objectives import terms_of
 
 _PREFACE = (
     f"“{CEILING}” is the dense model after as many steps of ordinary training as a ticket below it "
-    "has had, on the same batches and with the same head. Of three rates, the one that was best "
-    "after a fifth of the steps on a part of the training text was taken."
+    "has had, on the batches of the first such ticket and with the same head. Of three rates, the "
+    "one was taken that was best after a fifth of the steps, on a part of the training text that "
+    "was left out of these."
 )
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _CAPTION = (
     "Held-out loss against the seconds that a mask took on this machine, the calibration of its "
-    "criterion included (means over seeds); on the right, the share of the gap from magnitude to "
+    "criterion included (means over seeds; criteria that a sweep calibrates in one pass count all "
+    "of it); on the right, the share of the gap from magnitude to "
     "dense that it closes. A line goes along a training of fixed length, where it was evaluated on "
     "its way; its learning rate falls to the end, so that a shorter training does better than the "
     "same point on the line."
@@ -43,7 +44,8 @@ class Cost:
         level: The level at which it is compared.
         measure: The loss.
         seconds: Seconds of calibration and training, the mean over its seeds.
-        calibration_seconds: The part of them that its criterion took.
+        calibration_seconds: The part of them that its calibration took, together with that of the
+            other criteria that shared its pass over the text.
         loss: Its held-out loss, the mean over its seeds.
         gap_closed: Share of the gap from magnitude's loss to dense that it closes; None where
             magnitude is no worse than dense.

@@ -26,7 +26,6 @@ from tamtctl.pruning.cuts import check_sparsity
 from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.ticket.base_model import load_base
 from tamtctl.ticket.format.mask_codec import ENCODINGS
-from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.made_of import COMBINED, Part
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
@@ -56,7 +55,7 @@ def combine(
 
     Args:
         tickets: Two or more folders or names of tickets.
-        output_dir: The new ticket's folder; new, empty, or a ticket, which is replaced. By default
+        output_dir: The new ticket's folder; new or empty. By default
             one under ``runs/``, named by what it is made of.
         op: ``union``, ``intersection`` or ``majority``, which is more than half of the votes.
         sparsity: Share of zeros, in [0, 1).
@@ -86,7 +85,7 @@ def combine(
         check_sparsity(sparsity)
         sparsity = float(sparsity)
     if output_dir is not None:
-        check_target(output_dir, METADATA_FILE)
+        check_target(output_dir)
     names = tuple(map(str, tickets))
     given = _loaded(names, token)
     check_alike(given)

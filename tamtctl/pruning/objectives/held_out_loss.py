@@ -131,7 +131,7 @@ def held_out_losses(
         with forward_context():
             terms = objective.terms(batch.to(device))
         for term, losses in terms.items():
-            values = losses.double().cpu().numpy()
+            values = losses.cpu().double().numpy()
             total = np.bincount(row_of[term], values, rows).astype(np.float64)
             of_row = np.bincount(row_of[term], minlength=rows)
             is_alone = rows == 1 and TERMS[term].compares_rows  # no row to compare it with

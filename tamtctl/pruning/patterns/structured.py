@@ -97,10 +97,10 @@ def summed(slices: Slices, values: Tensor, *, exactly: bool = False) -> Tensor:
     Args:
         slices: How the structures lie in a matrix.
         values: Value of every weight of the matrix.
-        exactly: Sum in float64, if the device has it.
+        exactly: Sum in float64.
     """
     view = values.reshape(slices.view)
-    dtype = torch.float64 if exactly and values.device.type != "mps" else values.dtype
+    dtype = torch.float64 if exactly else values.dtype
     return view.sum(slices.others, dtype=dtype).flatten() if slices.others else view.flatten()
 
 

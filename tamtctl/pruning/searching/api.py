@@ -164,7 +164,7 @@ def derive(
         from_scores: The run folder of a search by mask training with ``keep_scores``.
         sparsity: Share of zeros of the derived ticket, in [0, 1).
         precision: ``auto``, ``fp32`` or ``bf16``; by default as in the search.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; by default as in the search.
+        device: ``auto``, ``cpu`` or ``cuda``; by default as in the search.
         threads: CPU threads; by default as in the search.
         output_dir: The run's folder, as for `search`.
         force: Redo a finished run.
@@ -209,7 +209,7 @@ def default_recipe(device: str, model: str | None) -> tuple[str, str]:
     """Return the default recipe, and the reason for it, which the command prints first.
 
     Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu`` or ``cuda``.
         model: The model that was asked for; None if none was.
     """
     if Compute.choose(device, "fp32").device.type == "cuda":

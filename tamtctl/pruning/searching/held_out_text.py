@@ -6,10 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
+import numpy as np
 from torch import Tensor, nn
 
 from tamtctl.data.corpus import Corpus, load_corpus
 from tamtctl.data.noise import Noise
+from tamtctl.data.padding import IdArray
 from tamtctl.data.sequences import Chosen, Sequences
 from tamtctl.data.units import BLOCKS
 from tamtctl.foundations.devices import Compute
@@ -189,14 +191,26 @@ class HeldOutText:
         Raises:
             CorpusError: There is no training text, or nothing in it can be measured.
         """
-        whole = self.training_text()
-        length = cast(int, self.identity["sequence_length"])
         name = f"the training text of {self.corpus.name}"
-        chosen = Chosen(whole, uncalibrated(whole, length, _TO_CHOOSE_ON))
+        chosen = Chosen(self.training_text(), self._to_choose_on())
         check_targets(chosen, noise=self.cut.noise, limit=None, text=name)
         facts = chosen.facts(self.corpus.rows, self.corpus.train_unknown)
         cut = ProbeText(chosen, facts, self.cut.noise, len(chosen))
         return replace(self, cut=cut, scored=cut.scored(name))
+
+    def training_text_apart(self) -> Sequences:
+        """Return the training text without the part of `of_training`, if that leaves any.
+
+        Raises:
+            CorpusError: There is no training text.
+        """
+        whole = self.training_text()
+        rest = np.setdiff1d(np.arange(len(whole)), self._to_choose_on())
+        return Chosen(whole, rest) if len(rest) else whole
+
+    def _to_choose_on(self) -> IdArray:
+        length = cast(int, self.identity["sequence_length"])
+        return uncalibrated(self.training_text(), length, _TO_CHOOSE_ON)
 
     def losses(
         self, masks: Mapping[str, Tensor] | None, terms: Collection[str] | None = None

@@ -24,6 +24,7 @@ from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import is_criterion
 from tamtctl.pruning.searching.held_out_text import HeldOutText
+from tamtctl.pruning.statistics.table import STATISTICS
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.training.run_folder import SCORES
@@ -68,6 +69,7 @@ def search_identity(config: SearchConfig) -> Identity:
         f"{kind} {row.name}": f"version {row.version}"
         for kind, rows in (
             ("criterion", config.criteria),
+            ("statistic", [STATISTICS[n] for row in config.criteria for n in row.statistics]),
             ("term", config.terms),
             ("allocation", [ALLOCATIONS[config.allocation]]),
         )

@@ -28,7 +28,7 @@ class SearchPlan(Shown):
     Attributes:
         config: The configuration.
         run_folder: The run's folder.
-        device: ``cpu``, ``cuda`` or ``mps``.
+        device: ``cpu`` or ``cuda``.
         precision: ``fp32`` or ``bf16``.
         threads: CPU threads of each process.
         model_type: The encoder's family.

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -58,7 +60,8 @@ def file_of(row: Statistic, model: str, matrices: Sequence[str], text: str, on: 
         on: Device and precision.
     """
     facts = [
-        _VERSION, row.name, row.version, model, list(matrices), text, on.device.type, on.precision
+        _VERSION, torch.__version__, transformers.__version__, row.name, row.version, model,
+        list(matrices), text, on.device.type, on.precision,
     ]  # fmt: skip
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return cache_folder("statistics") / f"{name}.safetensors"

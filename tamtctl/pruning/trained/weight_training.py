@@ -44,18 +44,20 @@ class WeightTraining:
         return Objective(self._encoder, name, self._matrices, self._pretrained)
 
     @contextmanager
-    def trained(self, steps: int, rate: float) -> Iterator[None]:
+    def trained(self, steps: int, rate: float, text: Sequences | None = None) -> Iterator[None]:
         """Train for some steps; in this context the encoder has the trained weights.
 
         Args:
             steps: Optimiser steps.
             rate: Learning rate of the first step; it falls linearly to 0.
+            text: Another text to train on; None: that of the search.
 
         Raises:
             DivergedError: The loss is infinite or NaN.
         """
         config = self._config.filled_in(steps=steps)
-        its = ObjectiveSteps(config, self._compute, self._encoder, self._text, self._matrices)
+        text = self._text if text is None else text
+        its = ObjectiveSteps(config, self._compute, self._encoder, text, self._matrices)
         head = {id(parameter) for parameter in its.objective.head.values()}
         weights = [p for p in self._parameters.values() if id(p) not in head]
         for parameter in self._encoder.model.parameters():

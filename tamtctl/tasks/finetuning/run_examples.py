@@ -9,7 +9,7 @@ from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.labelled.dev_split import DevSplit
-from tamtctl.tasks.labelled.notes import overlap_note
+from tamtctl.tasks.labelled.notes import overlap_notes
 from tamtctl.tasks.labelled.records import TaskData
 from tamtctl.tasks.task import Task
 
@@ -79,5 +79,5 @@ def label_notes(
     for where, examples in splits.items():
         notes += kind.label_notes(examples, where)
     for examples in dev_sets.values():
-        notes += overlap_note(train_set, examples)
+        notes += overlap_notes(task, train_set, examples)
     return notes

@@ -62,12 +62,12 @@ class LabelScale:
         _, layer = output_layer(model)
         with torch.no_grad():
             layer.weight.mul_(self.deviation)
-            layer.bias.copy_(layer.bias.double() * self.deviation + self.mean)
+            layer.bias.copy_(layer.bias.cpu().double() * self.deviation + self.mean)
 
     def take_out_of(self, model: PreTrainedModel) -> bool:
         """Undo `fold_into` and return True; False if the head's numbers are far from the labels."""
         _, layer = output_layer(model)
-        start = (layer.bias.double() - self.mean) / self.deviation
+        start = (layer.bias.cpu().double() - self.mean) / self.deviation
         if float(start.detach().abs().max()) > _FARTHEST_START:
             return False
         with torch.no_grad():

@@ -157,7 +157,7 @@ class Code(TaskKind):
         """Return the relevance of each pair, without a confidence."""
         scores = torch.empty(len(examples), dtype=torch.float64)  # tells sigmoids near 1 apart
         for batch, output in outputs:
-            scores[batch.rows] = output.logits.squeeze(1).double().sigmoid().cpu()
+            scores[batch.rows] = output.logits.squeeze(1).cpu().double().sigmoid()
         return Predictions(scores.tolist(), [None] * len(examples))
 
     def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:

@@ -2,8 +2,9 @@
 
 A fifth is held out, at most 5,000 examples, with the same share of every class. The texts with the
 smallest hashes are taken, so that the order of the examples does not matter. Examples that share a
-text (a pair in either order, or the paragraph of questions) stay together, so that no text that is
-scored on was trained on.
+text (one of a pair, or the paragraph of questions) stay together, so that no text that is scored on
+was trained on. Where that would leave too little to choose from (every text is paired with one of a
+few questions), only pairs of the same two texts do, in either order.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,7 @@ class DevSplit:
         Raises:
             TaskError: There are too few different texts, or only one of each class.
         """
-        groups: defaultdict[bytes, list[int]] = defaultdict(list)
-        for row, digest in enumerate(_digests(task, examples)):
-            groups[digest].append(row)
+        groups = _groups(task, examples)
         if len(groups) < _FEWEST:
             raise TaskError(
                 f"{name}: too few different texts to hold some of them out ({len(groups)}; at "
@@ -72,11 +71,48 @@ class DevSplit:
         return cls(examples.take(rest), examples.take(chosen))
 
 
-def _digests(task: Task, examples: Examples) -> Iterator[bytes]:
-    """Yield a digest for each example, the same for examples that stay together."""
-    for texts in zip(*kind_of(task).kept_together(examples.texts), strict=True):
-        plain = sorted(" ".join(text.split()).casefold() for text in texts)
-        yield hashlib.sha256(json.dumps(plain).encode()).digest()
+def _groups(task: Task, examples: Examples) -> dict[bytes, list[int]]:
+    """Return digest → the rows of the examples that stay together."""
+    pairs = [
+        sorted(" ".join(text.split()).casefold() for text in texts)
+        for texts in zip(*kind_of(task).kept_together(examples.texts), strict=True)
+    ]
+    linked = _by_digest(_linked([[_digest([text]) for text in texts] for texts in pairs]))
+    sizes = map(len, linked.values())
+    if sum(size for size in sizes if size * _ONE_IN <= len(pairs)) >= len(pairs) / 2:
+        return linked
+    return _by_digest(map(_digest, pairs))
+
+
+def _digest(texts: Sequence[str]) -> bytes:
+    return hashlib.sha256(json.dumps(texts).encode()).digest()
+
+
+def _by_digest(digests: Iterable[bytes]) -> dict[bytes, list[int]]:
+    groups: defaultdict[bytes, list[int]] = defaultdict(list)
+    for row, digest in enumerate(digests):
+        groups[digest].append(row)
+    return groups
+
+
+def _linked(rows: Sequence[Sequence[bytes]]) -> list[bytes]:
+    """Return, for each row, the smallest digest of all rows that it is linked with.
+
+    Rows that share a digest are linked, and so are rows that are linked with the same third one.
+    """
+    smaller: dict[bytes, bytes] = {}  # a digest → a linked one that is no larger
+
+    def smallest(digest: bytes) -> bytes:
+        while (found := smaller.setdefault(digest, digest)) != digest:
+            smaller[digest] = smaller[found]
+            digest = found
+        return digest
+
+    for first, *others in rows:
+        for other in others:
+            low, high = sorted(map(smallest, (first, other)))
+            smaller[high] = low
+    return [smallest(row[0]) for row in rows]
 
 
 def _chosen(task: Task, examples: Examples, groups: dict[bytes, list[int]]) -> Iterator[int]:

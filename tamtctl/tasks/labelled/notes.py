@@ -5,6 +5,7 @@ A note never stops a run. Notes on the labels come from the kind of the task.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from tamtctl.data.padded_batches import Features
@@ -25,16 +26,23 @@ def few_note(task: Task, examples: Examples, where: str) -> list[str]:
     ]
 
 
-def overlap_note(train: Examples, dev: Examples) -> list[str]:
-    """Return a note on dev examples whose texts are in the training set, too."""
+def overlap_notes(task: Task, train: Examples, dev: Examples) -> list[str]:
+    """Return notes on dev examples whose texts, or one of them, are in the training set, too."""
     seen = set(zip(*train.texts, strict=True))
-    shared = sum(row in seen for row in zip(*dev.texts, strict=True))
-    if not shared:
-        return []
-    count = "all" if shared == len(dev) else f"{shared:,} of the"
+    whole = sum(row in seen for row in zip(*dev.texts, strict=True))
+    kept_together = kind_of(task).kept_together
+    known = set(itertools.chain.from_iterable(kept_together(train.texts)))
+    partly = -whole + sum(
+        not known.isdisjoint(row) for row in zip(*kept_together(dev.texts), strict=True)
+    )
+    found = {
+        "are among those to train on, too: the scores are not of unseen text": whole,
+        "share a text with some to train on: the scores are not of unseen text alone": partly,
+    }
     return [
-        f"{count} {len(dev):,} dev examples are among those to train on, too: the scores are not "
-        "of unseen text"
+        f"{'all' if count == len(dev) else f'{count:,} of the'} {len(dev):,} dev examples {what}"
+        for what, count in found.items()
+        if count > 0
     ]
 
 

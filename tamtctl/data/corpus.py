@@ -38,6 +38,7 @@ from tamtctl.data.tokenization import LineTokenizer
 from tamtctl.data.units import BLOCKS, LINES, UNITS
 from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.errors import CorpusError
+from tamtctl.foundations.loss_units import MIN_SEQUENCES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -179,6 +180,8 @@ def load_corpus(
             f"each line of {name} looks like a sequence of its own, of characters or atoms, and "
             f"blocks run over their ends; give --rows {LINES}"
         )
+    if held_out is None and not any(s.held_out or s.is_whole for s in sources):
+        notes += _note_of_few_documents(name, metadata)
     apart_name = None if held_out is None else ", ".join(_names(held_out))
     held_out_name = apart_name or _held_out_name(name, sources)
     return Corpus(
@@ -203,6 +206,18 @@ def load_corpus(
             *notes_on(metadata["repeats"], apart_name or name),
         ),
     )
+
+
+def _note_of_few_documents(name: str, metadata: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a note if a text's held-out tenth is of very few documents."""
+    apart = metadata.get("held_out_documents", MIN_SEQUENCES)  # an older cache does not say
+    if apart < MIN_SEQUENCES:
+        share = metadata["tokens"][HELD_OUT_FILE] / sum(metadata["tokens"].values())
+        yield (
+            f"the held-out tenth of {name} is {apart} of its {metadata['documents']:,} documents "
+            f"(lines, or blocks between blank lines), {share:.0%} of its tokens: errors and "
+            "intervals are of its sequences, and say little of other documents"
+        )
 
 
 def _unknown(metadata: Mapping[str, Any], name: str) -> float:

@@ -67,6 +67,7 @@ def write_corpus(
         "sources": [source.name for source in sources],
         "held_out": None if held_out is None else [source.name for source in held_out],
         "documents": train.documents + kept_apart.documents,
+        "held_out_documents": kept_apart.documents,
         "dtype": encoder.dtype.str,
         "tokens": {TRAIN_FILE: train.tokens, HELD_OUT_FILE: kept_apart.tokens},
         "rows": {TRAIN_FILE: train.rows, HELD_OUT_FILE: kept_apart.rows},

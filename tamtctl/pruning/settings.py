@@ -141,7 +141,8 @@ class SearchSettings(Config):
     budget_criterion: str | None = setting(
         default=None,
         help="Criterion that sets how many weights each matrix keeps, for an --allocation other "
-        "than uniform, one of {choices}; by default that of --init or --method.",
+        "than uniform, one of {choices}; by default fisher, or fisher-kd if the objective needs no "
+        "masked-LM head; with recipe paper that of --init or --method.",
         more="Its importances must mean the same in every matrix: those of random, swaps and "
         "combined orders do not.",
         panel=METHOD,

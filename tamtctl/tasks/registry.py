@@ -6,6 +6,7 @@ Imports nothing heavy, so that the command line can list and check tasks before 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from tamtctl.foundations.checks import nearest
 from tamtctl.foundations.errors import UsageError
@@ -42,6 +43,10 @@ def find_task(name: str, *others: str) -> Task:
     """
     if name in TASKS:
         return TASKS[name]
+    if Path(name).suffix:
+        raise UsageError(
+            f"no task {name!r}; a labelled file of your own is given as --train {name}"
+        )
     known = [*TASKS, *others]
     near = nearest(name.lower().replace("-", ""), known, least=0.5)
     hint = f"did you mean {near}? " if near else ""

@@ -137,7 +137,8 @@ def compare_masks(names: Sequence[str], *, token: str | None = None) -> TicketCo
         token: For private tickets on the Hub.
 
     Raises:
-        TicketError: A ticket is missing or not valid, or two have no matrix in common.
+        TicketError: A ticket is missing or not valid, or two of different models have no matrix in
+            common.
         ModelError: A ticket is encoded as ``delta`` and its base model cannot be loaded.
 
     Example:

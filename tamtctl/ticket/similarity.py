@@ -85,28 +85,30 @@ def place_of(name: str) -> Place:
 
 
 def similarities(tickets: Sequence[Ticket]) -> list[Similarity]:
-    """Compare every two tickets.
+    """Compare every two tickets that mask a matrix in common.
 
     Raises:
-        TicketError: Two of them have no matrix in common, or one is still encoded as ``delta``.
+        TicketError: No matrix is common to tickets of two models, or one is still encoded as
+            ``delta``.
     """
-    return [
-        _similarity(i, j, tickets[i], tickets[j])
-        for i, j in itertools.combinations(range(len(tickets)), 2)
-    ]
+    found = []
+    for (i, a), (j, b) in itertools.combinations(enumerate(tickets), 2):
+        common = [
+            name
+            for name, entry in a.parameters.items()
+            if name in b.parameters and b.parameters[name].shape == entry.shape
+        ]
+        if common:
+            found.append(_similarity(i, j, a, b, common))
+        elif a.base_model.id != b.base_model.id:
+            raise TicketError(
+                f"tickets of {a.base_model.id} and {b.base_model.id} have no matrix of the same "
+                "name and shape; compare tickets of the same model"
+            )
+    return found
 
 
-def _similarity(i: int, j: int, a: Ticket, b: Ticket) -> Similarity:
-    common = [
-        name
-        for name, entry in a.parameters.items()
-        if name in b.parameters and b.parameters[name].shape == entry.shape
-    ]
-    if not common:
-        raise TicketError(
-            f"tickets of {a.base_model.id} and {b.base_model.id} have no matrix of the same name "
-            "and shape; compare tickets of the same model"
-        )
+def _similarity(i: int, j: int, a: Ticket, b: Ticket, common: Sequence[str]) -> Similarity:
     matrices = {name: _overlap(a, b, name) for name in common}
     average = averaged(matrices.values())
     # Fingerprints would not do, as they differ if tickets mask different matrices.

@@ -91,6 +91,8 @@ def test_two_models(models: tuple[Path, Path], text_file: Path, run: Callable[..
     assert all(one["ratio"] is None for one in first["latencies"])
     assert all(one["ratio_low"] <= one["ratio"] <= one["ratio_high"] for one in second["latencies"])
     assert "× dense" in done.err
+    assert "mlm: nats per masked token, on 8 of" in done.err
+    assert "have no interval" not in done.err
 
 
 def test_a_graph_is_measured_too(models: tuple[Path, Path], tmp_path: Path) -> None:

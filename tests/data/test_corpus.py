@@ -307,6 +307,19 @@ def test_a_cache_that_is_no_folder(
 
 APART = [line for line in LINES if is_held_out(line)]
 NOT_APART = [line for line in LINES if not is_held_out(line)]
+
+
+def test_a_tenth_of_few_documents_is_told(
+    tmp_path: Path, bert_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    few = write(tmp_path / "few.txt", [*APART[:1], *NOT_APART[:3]])
+    (note,) = load_corpus(str(few), bert_tokenizer).notes
+    assert note.startswith(f"the held-out tenth of {few} is 1 of its 4 documents")
+    assert not load_corpus(str(write(tmp_path / "many.txt", LINES)), bert_tokenizer).notes
+    apart = str(write(tmp_path / "apart.txt", APART[1:3]))
+    assert not load_corpus(str(few), bert_tokenizer, held_out=apart).notes
+
+
 TOO_LITTLE = {
     "nothing": ([], r"the corpus is empty: no text in .*text\.txt"),
     "blank": ([" ", "", "\t"], r"the corpus is empty"),

@@ -138,6 +138,20 @@ def test_attention_of_another_layout_is_refused_before_any_work(text_file: Path,
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("working_folder", "blank_figures")
+def test_the_sparsity_that_is_shown_is_that_of_the_mask(
+    model: Path, text_file: Path, run: Run
+) -> None:
+    of = ["--model", model, "--corpus", text_file, "--sequence-length", "16", "--device", "cpu"]
+    heads = "--method magnitude --pattern heads --sparsity 0.6".split()
+    plan = run("search", *heads, *of, "--output-dir", "found heads")
+    assert "sparsity 0.5 in each (0.6 was asked for)" in plan.err
+    assert "tamtctl inspect 'found heads/ticket'" in plan.err
+    given = json.loads(run("compare", "found heads/ticket", "--blocks", "8", "--json").out)
+    assert {row["sparsity"] for row in given["results"]} == {0.0, 0.5}
+    sweep = run("compare", *heads[2:], "--methods", "magnitude", "--blocks", "8", *of, "--json")
+    assert "at 0.6 the masks have a sparsity of 0.5, as heads:4 are kept whole" in sweep.err
+
+
 def test_a_comparison_has_baselines_of_heads(model: Path, text_file: Path, run: Run) -> None:
     done = run(
         *"compare --sparsity 0.5 --pattern heads --methods magnitude,random,fisher".split(),

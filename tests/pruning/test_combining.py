@@ -312,6 +312,14 @@ def test_what_does_not_go_together_is_refused(
         assert not (tmp_path / "new").exists()
 
 
+def test_another_ticket_is_not_replaced(three: list[str], tmp_path: Path) -> None:
+    tamtctl.combine(three[:2], tmp_path / "both")
+    before = (tmp_path / "both" / "mask.safetensors").read_bytes()
+    with pytest.raises(TicketError, match="is not empty; give a new or an empty folder"):
+        tamtctl.combine(three[1:], tmp_path / "both")
+    assert (tmp_path / "both" / "mask.safetensors").read_bytes() == before
+
+
 # --- the command ---------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -57,8 +58,10 @@ def test_empty_masks_are_alike() -> None:
 
 def test_different_models() -> None:
     a, b = ticket_of({"a.weight": torch.ones(4) > 0}), ticket_of({"b.weight": torch.ones(4) > 0})
+    stranger = replace(b, base_model=replace(b.base_model, id="other"))
     with pytest.raises(TicketError, match="no matrix of the same name"):
-        similarities([a, b])
+        similarities([a, stranger])
+    assert [(one.a, one.b) for one in similarities([a, b, a])] == [(0, 2)]  # of one model
     c = ticket_of({"a.weight": torch.ones(4) > 0}, seed=1)
     assert not similarities([a, c])[0].same_base
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def show_recovery(output: Page, result: RecoverResult) -> None:
     )
     output.line(f"model   {result.model} ({size(result.bytes)})")
     output.line(f"load    {result.load}")
-    output.hint(f"next    tamtctl finetune TASK --model {result.model}")
+    output.hint(f"next    tamtctl finetune TASK --model {shlex.quote(str(result.model))}")
 
 
 def _claims(result: RecoverResult) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -66,26 +67,22 @@ def _batch(plan: SearchPlan) -> str:
 def _sparsity(plan: SearchPlan) -> str:
     """Return how the zeros are shared out over the matrices."""
     config = plan.config
+    asked = reached = config.settled_sparsity
+    if config.pattern != UNSTRUCTURED:  # whole structures may miss what was asked for
+        reached = round(plan.sparsities.get("layers", asked), 4)
     if config.budgets_by is None:
-        found = f"sparsity {_reached(plan)} in each"
+        found = f"sparsity {reached:g} in each"
     else:
         found = (
-            f"sparsity {_reached(plan)} in all, "
+            f"sparsity {reached:g} in all, "
             f"{config.allocation} by {config.budgets_by.name}: "
             f"{parts_text(plan.sparsities)}"
         )
+    if abs(reached - asked) >= 0.0005:
+        found += f" ({asked:g} was asked for)"
     if config.word_floor:
         found += f"; each word keeps at least {config.word_floor:.0%} of the mean"
     return found
-
-
-def _reached(plan: SearchPlan) -> str:
-    """Return the sparsity of the mask; whole structures may miss what was asked for."""
-    asked = plan.config.settled_sparsity
-    reached = plan.sparsities.get("layers", asked)
-    if plan.config.pattern == UNSTRUCTURED or abs(reached - asked) < 0.0005:
-        return f"{asked:g}"
-    return f"{reached:.4g} ({asked:g} was asked for; {plan.config.pattern} are kept whole)"
 
 
 def show_search_result(output: Page, result: SearchResult) -> None:
@@ -116,7 +113,7 @@ def show_search_result(output: Page, result: SearchResult) -> None:
         if result.latency.miss:
             output.line(result.latency.miss)
     output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
-    output.hint(f"next    tamtctl inspect {result.ticket}")
+    output.hint(f"next    tamtctl inspect {shlex.quote(str(result.ticket))}")
 
 
 def _allocation(result: SearchResult) -> str:

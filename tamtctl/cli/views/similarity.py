@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tamtctl.cli.console import Page
@@ -66,6 +67,9 @@ def _line(name: str, ticket: Ticket, flips: Flips) -> str:
 
 def _show_similarities(sheet: Sheet, comparison: TicketComparison) -> None:
     similar, shared = comparison.similarities, comparison.shared_flips
+    if not similar:
+        sheet.words("These tickets mask different matrices, so that no masks can be compared.")
+        return
     columns = [
         Column("tickets", [f"{one.a + 1} and {one.b + 1}" for one in similar]),
         _numbers("kept alike", [one.average.jaccard for one in similar]),
@@ -88,6 +92,8 @@ def _show_similarities(sheet: Sheet, comparison: TicketComparison) -> None:
         ),
     )
     sheet.table(columns)
+    if len(similar) < math.comb(len(comparison.names), 2):
+        sheet.words("Tickets that mask different matrices have no row here.")
     if not all(one.same_base for one in similar):
         sheet.words("Not all are masks of the same weights.")
     for number, flips in enumerate(comparison.flips, start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,9 @@ def show_finetune_result(output: Page, result: FinetuneResult) -> None:
         output.line(line)
     for checkpoint in result.checkpoint:
         output.line(f"checkpoint  {checkpoint}")
-    output.hint(f"next        tamtctl evaluate {result.checkpoint[0]} --predict FILE")
+    output.hint(
+        f"next        tamtctl evaluate {shlex.quote(str(result.checkpoint[0]))} --predict FILE"
+    )
 
 
 def _beside_lines(result: FinetuneResult) -> Iterator[str]:

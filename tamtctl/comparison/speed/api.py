@@ -86,7 +86,8 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
         watcher.status(f"measuring {one.name} ({one.backend})")
         found = _measured(config, one, dense, latencies[one], loading[one])
         rows.append(replace(found, is_dense=one == reference))
-    notes = tuple(_noise(rows, load, cores))
+    texts = dict.fromkeys(f"{t}: {said}" for row in rows for t, said in row.losses_of.items())
+    notes = (*texts, *_noise(rows, load, cores), *_without_intervals(rows))
     return BenchResult(tuple(rows), tuple(sizes), config.rounds, cores, load, notes)
 
 
@@ -119,7 +120,7 @@ def _measured(
     loading: float,
 ) -> Measured:
     """Return the row of a model: its sizes, quality and times."""
-    quality, without = _quality(config, subject, dense)
+    quality, without, losses_of = _quality(config, subject, dense)
     files = subject.files()
     bytes_, compressed = size_of(files) if files else (None, None)
     return Measured(
@@ -132,6 +133,7 @@ def _measured(
         latencies=latencies,
         quality=quality,
         without_quality=without,
+        losses_of=losses_of,
     )
 
 
@@ -188,18 +190,20 @@ def _latencies(
 
 def _quality(
     config: BenchConfig, subject: Subject, dense: str | None
-) -> tuple[dict[str, tuple[str, float, float | None]], dict[str, str]]:
-    """Return task → metric, value and error of a model; and task → why there is none."""
-    found, without = {}, {}
+) -> tuple[dict[str, tuple[str, float, float | None]], dict[str, str], dict[str, str]]:
+    """Return task → metric, value and error of a model; why there is none; unit and text of it."""
+    found, without, losses_of = {}, {}, {}
     for task in config.tasks:
         try:
             if subject.file and (task in objectives() or not find_graph(subject.name)):
                 raise ModelError("only embeddings are measured of a graph, in a folder of its own")
             said = evaluate(_evaluation(config, subject.name, task, dense))
             found[task] = said.metric, said.score, said.standard_error
+            if said.unit and said.text:
+                losses_of[task] = f"{said.unit}, on {said.text}"
         except TamtctlError as error:
             without[task] = str(error)
-    return found, without
+    return found, without, losses_of
 
 
 def _evaluation(config: BenchConfig, name: str, task: str, dense: str | None) -> EvaluateConfig:
@@ -213,6 +217,13 @@ def _evaluation(config: BenchConfig, name: str, task: str, dense: str | None) ->
     return EvaluateConfig(
         name=name, task=task, model=model, corpus=config.corpus, blocks=config.blocks
     )
+
+
+def _without_intervals(rows: Sequence[Measured]) -> Iterator[str]:
+    """Yield why the ratios have no interval, if they have none."""
+    ratios = (one.ratio for row in rows for one in row.latencies.values())
+    for why in dict.fromkeys(one.why_none for one in ratios if one and one.low is None):
+        yield f"the ratios have no interval: {why}"
 
 
 def _noise(rows: Sequence[Measured], load: float, cores: int) -> Iterator[str]:

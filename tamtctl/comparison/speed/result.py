@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tamtctl.foundations.shown import Shown
@@ -25,6 +25,7 @@ class Measured:
         latencies: Size of input → how long a run takes.
         quality: Task → its metric's name, the value, and its standard error or None.
         without_quality: Task → why there is no quality.
+        losses_of: Losses among these tasks → their unit and text.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Measured:
     latencies: Mapping[Size, Latency]
     quality: Mapping[str, tuple[str, float, float | None]]
     without_quality: Mapping[str, str]
+    losses_of: Mapping[str, str] = field(default_factory=dict)
 
     def tokens_per_second(self, size: Size) -> float:
         """Return how many tokens a second are processed at a size of input."""

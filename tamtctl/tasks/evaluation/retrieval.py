@@ -121,9 +121,10 @@ def _notes(asked: Asked, table: str, cut: int, passages_cut: int) -> list[str]:
             f"{asked.left_out:,} of {count + asked.left_out:,} queries are named by no line of "
             f"{table}: they are left out"
         )
-    groups = {group for group in asked.queries.groups if group}
-    if groups:
-        notes.append(f"the queries are of {len(groups):,} groups, which the intervals draw whole")
+    if any(asked.queries.groups):
+        groups = len({group or f"its own {i}" for i, group in enumerate(asked.queries.groups)})
+        many = "1 group" if groups == 1 else f"{groups:,} groups"
+        notes.append(f"the queries are of {many}, which the intervals draw whole")
     for some, what, of in (
         (cut, "queries", count),
         (passages_cut, "passages", len(asked.passages)),

@@ -246,5 +246,5 @@ def test_files_have_the_rights_that_the_umask_gives(
 def test_a_ticket_of_another_kind_of_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(TicketError, match="exists and is no ticket"):
+    with pytest.raises(TicketError, match="is not empty; give a new or an empty folder"):
         import_ticket(NANO, tmp_path / "mine")

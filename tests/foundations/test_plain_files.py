@@ -17,6 +17,7 @@ import tiny
 from processes import start
 from samples import examples_file, ticket_for
 
+from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.plain_files import leads_out, open_regular, read_regular
 from tamtctl.ticket.ticket import Ticket
 
@@ -225,5 +226,7 @@ def test_output_folders_that_are_links(here: Path) -> None:
     (here / "linked").symlink_to("mine")
     code, _, error = outcome(here, "import", "t", "--output-dir", "linked")
     assert code == 1
-    assert "is a link; give " in error
+    assert "is not empty; give a new or an empty folder" in error
+    with pytest.raises(TicketError, match="is a link; give "):
+        Ticket.load(here / "t").save_pretrained(here / "linked")
     assert json.loads((here / "mine" / "ticket.json").read_text()) == {"mine": True}

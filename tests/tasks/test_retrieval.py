@@ -150,7 +150,7 @@ def test_a_model_is_measured_as_by_hand(model: Path, run: Run) -> None:
     assert found["standard_error"] is None
     assert "intervals" not in found
     assert "cosine similarity" in found["embeddings"]
-    assert any("1 groups" in note for note in found["notes"])
+    assert any("of 2 groups" in note for note in found["notes"])
 
 
 def test_a_ticket_is_measured_with_its_zeros(model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -288,7 +289,8 @@ class CompareConfig(CompareSettings):
         """Return plain JSON values, for a recipe file its name and its settings."""
         told = super().to_dict()
         if isinstance(self.recipe, Recipe):
-            told |= {"recipe": self.recipe.name, "recipe_settings": asdict(self.recipe)}
+            settings = json.loads(json.dumps(asdict(self.recipe)))  # with lists, as a file has them
+            told |= {"recipe": self.recipe.name, "recipe_settings": settings}
         return told
 
     def _search_seeds(self, method: str) -> tuple[int, ...]:

@@ -270,6 +270,19 @@ def test_tasks_are_fine_tuned_and_correlated(run: Run, sweep: list[object], sst2
     assert json.loads(again.out)["results"] == result["results"]
 
 
+def test_a_sweep_of_a_recipe_with_several_texts_can_be_asked_for_again(
+    run: Run, text_file: Path, tiny_model: Path
+) -> None:
+    texts = f'["{text_file}"]'
+    Path("texts.toml").write_text(f"sequence-length = 16\ncorpus = {texts}\nheld-out = {texts}\n")
+    words = (
+        "compare --sparsity 0.5 --recipe texts.toml --methods magnitude --blocks 8 --json".split()
+    )
+    first, again = (run(*words, "--model", tiny_model, "--device", "cpu") for _ in range(2))
+    assert (first.code, again.code) == (0, 0), again.err
+    assert json.loads(first.out)["results"] == json.loads(again.out)["results"]
+
+
 def test_a_task_of_your_own_stands_beside_a_known_one(
     run: Run, sweep: list[object], sst2: Path
 ) -> None:

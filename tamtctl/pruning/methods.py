@@ -63,7 +63,7 @@ def default_methods(*, has_head: bool, has_pooling: bool) -> tuple[str, ...]:
     """Return the methods that a sweep compares by default; the choice is a matter of taste.
 
     Mask training is among them once, with the objective that suits the model. For nano at sparsity
-    0.8, all of them together take 5 min 21 s on two cores.
+    0.8, all of them together take two to five minutes on two cores.
 
     Args:
         has_head: Whether the model has a masked-LM head.

@@ -28,7 +28,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the default suite: offline, about ten minutes on two cores."""
+    """Run the default suite: offline, five to ten minutes on two cores."""
     session.install(".[test]")
     session.run("pytest", "-n", "auto", *session.posargs)  # one thread in each process
 

@@ -192,18 +192,20 @@ class CompareConfig(CompareSettings):
         Raises:
             UsageError: The task is refused.
         """
-        is_own = task == self.own_task
+        data: dict[str, Any] = {"data_dir": self.data_dir}
+        if task == self.own_task:
+            data = {
+                "train": self.train,
+                "dev": self.dev,
+                "text_columns": self.task_text_columns,
+                "label_column": self.label_column,
+            }
         where = self.defaults()
         return FinetuneConfig(
             task=task,
             ticket=None if ticket is None else str(ticket),
             dense=ticket is None,
             model=model,
-            data_dir=None if is_own else self.data_dir,
-            train=self.train if is_own else None,
-            dev=self.dev if is_own else None,
-            text_columns=self.task_text_columns if is_own else ("text",),
-            label_column=self.label_column if is_own else "label",
             limit=self.limit,
             learning_rate=self.task_learning_rate,
             epochs=self.task_epochs,
@@ -211,6 +213,7 @@ class CompareConfig(CompareSettings):
             precision=where.precision,
             device=where.device,
             threads=where.threads,
+            **data,
         )
 
     @property

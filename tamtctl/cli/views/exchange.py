@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page, PlainTable
-from tamtctl.cli.views.words import count, first
+from tamtctl.cli.views.words import count, first, typed
 from tamtctl.foundations.folders import size
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def show_pull(output: Page, result: PullResult) -> None:
         output.hint("The Hub cannot be reached; this is the copy fetched earlier.")
     output.line(f"commit  {result.commit}")
     output.line(f"ticket  {result.path} (verified)")
-    output.hint(f"next    tamtctl inspect {shlex.quote(str(result.path))}")
+    output.hint(f"next    tamtctl inspect {typed(result.path)}")
 
 
 def show_export(output: Page, result: ExportResult) -> None:
@@ -107,15 +106,13 @@ def show_onnx_export(output: Page, result: OnnxExport) -> None:
     )
     _show_archive(output, result.archive)
     output.line(f"load  {result.load}")
-    output.hint(f"next  tamtctl bench {shlex.quote(str(result.path))}")
+    output.hint(f"next  tamtctl bench {typed(result.path)}")
 
 
 def _show_archive(output: Page, archive: Archive | None) -> None:
     if archive is not None:
         output.line(f"compressed  {archive.path} ({size(archive.bytes)})")
-        output.hint(
-            f"            tamtctl unpack {shlex.quote(str(archive.path))} --output-dir FOLDER"
-        )
+        output.hint(f"            tamtctl unpack {typed(archive.path)} --output-dir FOLDER")
 
 
 def show_unpacked(output: Page, result: Unpacked) -> None:
@@ -157,7 +154,7 @@ def show_import(output: Page, result: ImportResult) -> None:
     for line in filter(None, (result.remark, result.base_model)):
         output.notes.line(line)
     output.line(f"ticket  {result.ticket}")
-    output.hint(f"next    tamtctl inspect {shlex.quote(str(result.ticket))}")
+    output.hint(f"next    tamtctl inspect {typed(result.ticket)}")
 
 
 def show_published(output: Page, tickets: list[PublishedTicket]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page
 from tamtctl.cli.pace import duration
 from tamtctl.cli.views.loss_table import loss_table
-from tamtctl.cli.views.words import count, place, sentence
+from tamtctl.cli.views.words import count, place, sentence, typed
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.objectives import terms_of
 
@@ -56,7 +55,7 @@ def show_recovery(output: Page, result: RecoverResult) -> None:
     )
     output.line(f"model   {result.model} ({size(result.bytes)})")
     output.line(f"load    {result.load}")
-    output.hint(f"next    tamtctl finetune TASK --model {shlex.quote(str(result.model))}")
+    output.hint(f"next    tamtctl finetune TASK --model {typed(result.model)}")
 
 
 def _claims(result: RecoverResult) -> Iterator[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page
 from tamtctl.cli.pace import duration
 from tamtctl.cli.views.loss_table import loss_table
-from tamtctl.cli.views.words import count, gap_closed, parts_text, place, sentence, tokens
+from tamtctl.cli.views.words import count, gap_closed, parts_text, place, sentence, tokens, typed
 from tamtctl.data.units import UNITS
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.allocations import UNIFORM
@@ -113,7 +112,7 @@ def show_search_result(output: Page, result: SearchResult) -> None:
         if result.latency.miss:
             output.line(result.latency.miss)
     output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
-    output.hint(f"next    tamtctl inspect {shlex.quote(str(result.ticket))}")
+    output.hint(f"next    tamtctl inspect {typed(result.ticket)}")
 
 
 def _allocation(result: SearchResult) -> str:

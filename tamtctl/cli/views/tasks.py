@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tamtctl.cli.console import Page, PlainTable
-from tamtctl.cli.views.words import count, error_text, place
+from tamtctl.cli.views.words import count, error_text, place, typed
 from tamtctl.tasks.kinds.table import direction
 
 if TYPE_CHECKING:
@@ -99,9 +98,7 @@ def show_finetune_result(output: Page, result: FinetuneResult) -> None:
         output.line(line)
     for checkpoint in result.checkpoint:
         output.line(f"checkpoint  {checkpoint}")
-    output.hint(
-        f"next        tamtctl evaluate {shlex.quote(str(result.checkpoint[0]))} --predict FILE"
-    )
+    output.hint(f"next        tamtctl evaluate {typed(result.checkpoint[0])} --predict FILE")
 
 
 def _beside_lines(result: FinetuneResult) -> Iterator[str]:

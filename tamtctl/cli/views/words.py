@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tamtctl.pruning.criteria import REFERENCE, baselines
 
@@ -11,6 +13,11 @@ from tamtctl.pruning.criteria import REFERENCE, baselines
 def error_text(error: float | None, digits: int) -> str:
     """Return a standard error, or a dash where there is none."""
     return "–" if error is None or math.isnan(error) else f"{error:.{digits}f}"
+
+
+def typed(path: Path | str) -> str:
+    """Return a path as it is typed in a shell, quoted if its name has a space."""
+    return shlex.quote(str(path))
 
 
 def place(device: str, precision: str, processes: int, threads: int) -> str:

@@ -55,8 +55,8 @@ def combine(
 
     Args:
         tickets: Two or more folders or names of tickets.
-        output_dir: The new ticket's folder; new or empty. By default
-            one under ``runs/``, named by what it is made of.
+        output_dir: The new ticket's folder; new or empty. By default one under ``runs/``, named by
+            what it is made of.
         op: ``union``, ``intersection`` or ``majority``, which is more than half of the votes.
         sparsity: Share of zeros, in [0, 1).
         allocation: With a sparsity: ``first`` shares the kept weights out over the matrices as the

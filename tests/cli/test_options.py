@@ -223,7 +223,7 @@ OPTIONS = {
         --micro-batch-size int
         --minutes float
         --model str
-        --objective str default=kd
+        --objective str
         --output-dir Path
         --precision str default=auto
         --rows str

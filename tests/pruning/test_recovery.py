@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from sentence_models import sentence_model
 from small_search import Interrupting, small_config
 from transformers import AutoModelForMaskedLM
 
@@ -117,6 +118,17 @@ def test_the_folder_says_of_which_ticket_it_is(recovered: Any, ticket: Path) -> 
 def test_another_objective(ticket: Path, tmp_path: Path) -> None:
     found = recover(config_of(ticket, objective="mlm+kd"), output_dir=tmp_path / "run")
     assert found.losses["recovered"] < found.losses["ticket"]
+
+
+def test_sentence_encoders_are_recovered_for_their_embeddings(
+    recovered: Any, text_file: Path, tmp_path: Path
+) -> None:
+    model = sentence_model(tmp_path / "model", {"pooling_mode_mean_tokens": True})
+    config = small_config(model, text_file, method="magnitude", objective="kd", sparsity=0.6)
+    mask = search(config, output_dir=tmp_path / "search").ticket
+    assert plan_recovery(config_of(mask)).config.objective == "kd+embedding"
+    assert plan_recovery(config_of(mask, objective="kd")).config.objective == "kd"
+    assert recovered.objective == "kd"
 
 
 def test_the_same_again_is_found(recovered: Any, ticket: Path) -> None:

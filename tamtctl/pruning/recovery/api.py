@@ -11,6 +11,8 @@ from tamtctl.foundations.public_names import public
 from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched
+from tamtctl.models.usual_rows import embeds_sentences
+from tamtctl.pruning.objectives import headless, usual_for_sentences
 from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.pruning.recovery.result import RecoverPlan, RecoverResult
 from tamtctl.pruning.recovery.run import PreparedRecovery, Recoverable, check_done
@@ -91,7 +93,9 @@ def plan_recovery(
 
 
 def _settled(config: RecoverConfig) -> tuple[RecoverConfig, Recoverable]:
-    """Return the configuration, its text taken from the ticket where it has none, and the ticket.
+    """Return the ticket and the configuration, with all that was left open filled in.
+
+    The text is that of the ticket's search, and the objective suits the model.
 
     Raises:
         UsageError: Neither the configuration nor the ticket names a training text.
@@ -103,14 +107,16 @@ def _settled(config: RecoverConfig) -> tuple[RecoverConfig, Recoverable]:
         raise UsageError(
             f"ticket {config.ticket!r} does not say what text it was trained on; give --corpus"
         )
+    model, revision = ticket.find_base(config.model)
+    usual = usual_for_sentences() if embeds_sentences(model) else headless().name
     settled = config.filled_in(
+        objective=config.objective or usual,
         corpus=config.corpus or known.corpus,
         held_out=config.held_out or (() if config.corpus else known.held_out),
         text_column=config.text_column or (None if config.corpus else known.text_column),
         rows=config.rows or known.rows,
         sequence_length=config.sequence_length or known.sequence_length or _SEQUENCE_LENGTH,
     )
-    model, revision = ticket.find_base(config.model)
     return settled, Recoverable(ticket, folder, model, revision)
 
 

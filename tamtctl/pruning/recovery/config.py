@@ -19,7 +19,7 @@ from tamtctl.foundations.config import (
 )
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.objectives import objectives
+from tamtctl.pruning.objectives import objectives, usual_for_sentences
 from tamtctl.pruning.settings import MOST_STEPS, STEPS
 from tamtctl.ticket.places import ticket_names
 from tamtctl.training.loggers.setting import log_to
@@ -65,9 +65,11 @@ class RecoverConfig(Config):
     )
     text_column: str | None = shared.text_column()
     rows: str | None = rows_setting("as the ticket was trained")
-    objective: str = setting(
-        default="kd",
-        help="Loss that the surviving weights are trained to lower, one of {choices}.",
+    objective: str | None = setting(
+        default=None,
+        help="Loss that the surviving weights are trained to lower, one of {choices}, or a sum "
+        f"in this order; by default {usual_for_sentences()} for a model of sentence-transformers, "
+        "else kd.",
         more="The teacher is the dense model itself.",
         is_common=True,
         panel=METHOD,

@@ -190,7 +190,7 @@ class PreparedRecovery:
             run_folder=self.run.path,
             ticket=self.config.ticket,
             base_model=subject.model,
-            objective=self.config.objective,
+            objective=self.search.objective,
             sparsity=subject.ticket.sparsity,
             zeros=written.zeros,
             steps=training.steps,

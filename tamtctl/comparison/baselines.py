@@ -1,4 +1,4 @@
-"""Tickets of one-shot masks, which are written to disk only to be fine-tuned."""
+"""Tickets of one-shot masks, which are written to disk only to be scored on tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tamtctl.training.run_folder import RUNS, TICKET
 def saved(one: Subnetwork, bench: Bench, pattern: str) -> Path:
     """Return the folder under ``runs/`` of a one-shot mask's ticket, written if it is not there.
 
-    The folder is named by the masks, so that another comparison finds their fine-tuning done.
+    The folder is named by the masks, so that another comparison finds their scores.
     """
     ticket = _ticket(one, bench, pattern)
     digest = hashlib.sha256(ticket.base_model.fingerprint.encode() + ticket.masks_digest)

@@ -21,7 +21,10 @@ from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, default_methods
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 from tamtctl.pruning.recipes import RECIPES, Recipe, usual_budgets
+from tamtctl.tasks.benchmarks.table import untrained_tasks
+from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.config import FinetuneConfig
+from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.registry import TASKS
 
 
@@ -216,6 +219,33 @@ class CompareConfig(CompareSettings):
             **data,
         )
 
+    @staticmethod
+    def is_untrained(task: str) -> bool:
+        """Return whether a task is measured without training."""
+        return task in untrained_tasks()
+
+    def evaluate_config(
+        self, task: str, model: str = "nano", ticket: Path | None = None
+    ) -> EvaluateConfig:
+        """Return the evaluation of a ticket, or of the dense model, on a task without training.
+
+        Args:
+            task: One of `tasks` for which `is_untrained` is true.
+            model: The dense model; what is read of a task does not depend on it.
+            ticket: The ticket's folder; None: the dense model.
+        """
+        where = self.defaults()
+        needs = MEASURES[task].needs if task in MEASURES else ("data_dir",)
+        return EvaluateConfig(
+            name=model if ticket is None else str(ticket),
+            task=task,
+            model=None if ticket is None else model,
+            precision=where.precision,
+            device=where.device,
+            threads=where.threads,
+            **{name: getattr(self, name) for name in needs},
+        )
+
     @property
     def own_task(self) -> str | None:
         """The name of the user's own task; None if there is none."""
@@ -263,8 +293,16 @@ class CompareConfig(CompareSettings):
             raise UsageError(
                 "--train and --dev are for a task of your own: give it a name among the --tasks"
             )
+        for row in MEASURES.values():
+            for option, name in zip(row.options, row.needs, strict=True):
+                is_given = getattr(self, name) is not None
+                if is_given and row.name not in self.tasks:
+                    raise UsageError(f"{option} is for the task {row.name}; add it to --tasks")
+                if not is_given and row.name in self.tasks:
+                    raise UsageError(f"--tasks {row.name} needs {option}, too")
         for name in self.tasks:
-            self.finetune_config(name)
+            if not self.is_untrained(name):
+                self.finetune_config(name)
 
     def _check_steps(self) -> None:
         """Refuse options of mask training without it, and steps that no training reaches."""

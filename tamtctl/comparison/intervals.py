@@ -52,11 +52,13 @@ class Resampled:
         value: The metric on the dev set.
         resampled: The metric on each resample, (resamples,).
         examples: How many the dev set has.
+        groups: How many groups of examples a resample draws whole; None if it draws examples.
     """
 
     value: float
     resampled: NDArray[np.float64]
     examples: int
+    groups: int | None = None
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,9 @@ def too_few_sequences(loss: HeldOutLoss) -> str | None:
 
 def too_few_examples(runs: Sequence[Resampled]) -> str | None:
     """Return why there is no interval of metrics, None if there is one."""
-    count = min(run.examples for run in runs)
-    return too_few(count, MIN_EXAMPLES, "example") if count < MIN_EXAMPLES else None
+    fewest = min(runs, key=lambda run: run.groups or run.examples)
+    count, unit = fewest.groups or fewest.examples, "group" if fewest.groups else "example"
+    return too_few(count, MIN_EXAMPLES, unit) if count < MIN_EXAMPLES else None
 
 
 def _within(points: Sequence[tuple[float, float]]) -> float | None:

@@ -29,6 +29,7 @@ from tamtctl.comparison.result import TextFacts
 from tamtctl.comparison.subnetworks import DENSE, baseline_cells
 from tamtctl.comparison.sweep import CompareWatcher
 from tamtctl.comparison.ticket_labels import ticket_labels
+from tamtctl.comparison.untrained_tasks import data_identity
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.methods import sweep_methods
@@ -132,6 +133,9 @@ def _identities_of_examples(
 ) -> Iterator[dict[str, str]]:
     """Read the examples of every task, so that bad ones are refused now and not after a search."""
     for task in config.tasks:
+        if config.is_untrained(task):
+            yield data_identity(config.evaluate_config(task))
+            continue
         tuning = config.finetune_config(task)
         data = open_data(tuning)
         watcher.note(f"reading the examples of {task} …")

@@ -19,6 +19,7 @@ from tamtctl.comparison.sweep import (
     Runs,
     flips_along,
     losses_along,
+    scored_on,
     seconds_along,
     training_losses,
 )
@@ -26,7 +27,6 @@ from tamtctl.comparison.task_metrics import TaskMetric, metric_of
 from tamtctl.foundations.working import counted
 from tamtctl.pruning.methods import TAMT, TRAINED
 from tamtctl.pruning.searching.result import SearchResult
-from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.ticket.ticket import Ticket
 
@@ -36,7 +36,7 @@ def measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnet
 
     Args:
         opened: The comparison.
-        runs: The searches and fine-tuning runs of its sweep.
+        runs: The searches of its sweep, and their scores on tasks.
         watcher: Is told how it goes.
 
     Raises:
@@ -63,12 +63,11 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> Iterator[S
     bench, config = opened.bench, opened.config
 
     def known(cell: Cell | None) -> dict[str, TaskMetric]:
-        return {task: metric_of(found[cell]) for task, found in runs.fine_tuned.items()}
+        return {task: metric_of(found[cell]) for task, found in runs.on_tasks.items()}
 
-    def fine_tuned(path: Path | None, model: str = opened.model) -> dict[str, TaskMetric]:
+    def scored(path: Path | None, model: str = opened.model) -> dict[str, TaskMetric]:
         return {
-            task: metric_of(finetune(config.finetune_config(task, model, path), watcher=watcher))
-            for task in config.tasks
+            task: metric_of(scored_on(config, task, model, path, watcher)) for task in config.tasks
         }
 
     among = config.among
@@ -81,12 +80,12 @@ def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> Iterator[S
     for level, (method, seed) in itertools.product(opened.uneven_levels, baseline_masks()):
         one = _of_one_shot(bench, method, seed, level)
         path = saved(one, bench, level.pattern) if config.tasks else None
-        yield replace(one, path=path, metrics=fine_tuned(path))
+        yield replace(one, path=path, metrics=scored(path))
     for label, given in opened.tickets.items():
-        yield replace(_of_ticket(bench, label, given), metrics=fine_tuned(given.path))
+        yield replace(_of_ticket(bench, label, given), metrics=scored(given.path))
     for label, recovery in opened.recovered.items():
         one = of_recovered(bench, label, recovery, opened.tickets[recovery.ticket].ticket)
-        yield replace(one, metrics=fine_tuned(None, str(recovery.found.folder)))
+        yield replace(one, metrics=scored(None, str(recovery.found.folder)))
 
 
 def _dense(bench: Bench) -> Subnetwork:

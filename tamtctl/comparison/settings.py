@@ -35,6 +35,7 @@ from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
 from tamtctl.pruning.methods import check_sweep_method, default_methods, sweep_methods
 from tamtctl.pruning.patterns import check_pattern, pattern_names, usual_patterns
 from tamtctl.pruning.recipes import RECIPES, Recipe
+from tamtctl.tasks.benchmarks.table import untrained_tasks
 from tamtctl.tasks.registry import TASKS
 from tamtctl.ticket.places import ticket_names
 
@@ -189,11 +190,13 @@ class CompareSettings(Config):
     )
     tasks: Sequence[str] = setting(
         default=(),
-        help="Also fine-tune on these, for example sst2,mrpc: {choices}. With --train, one of them "
-        "is a name for your own.",
+        help="Also score on these, for example sst2,mrpc: {choices}. With --train, one of them is "
+        "a name for your own.",
+        more="What evaluate measures without training is measured so; for all others, every "
+        "subnetwork is fine-tuned.",
         panel=DATA,
         is_common=True,
-        choices=TASKS,
+        choices=lambda: (*untrained_tasks(), *TASKS),
         is_open=True,
         typed=Typed(between_commas=True),
     )
@@ -203,6 +206,24 @@ class CompareSettings(Config):
         panel=TRAINING,
         check=each(seed_number),
         typed=Typed(between_commas=True),
+    )
+    queries: str | None = setting(
+        default=None,
+        help="Queries for the task retrieval, as in evaluate.",
+        panel=DATA,
+        before=None,
+    )
+    passages: str | None = setting(
+        default=None,
+        help="Passages for the task retrieval, as in evaluate.",
+        panel=DATA,
+        before=None,
+    )
+    relevant: str | None = setting(
+        default=None,
+        help="Which passage answers which query, as in evaluate.",
+        panel=DATA,
+        before=None,
     )
     data_dir: str | None = shared.data_dir()
     train: str | None = setting(

@@ -48,7 +48,7 @@ class Subnetwork:
         seconds_at: Step → seconds of training up to it.
         flips: Layer, or ``all`` → share of the mask that differs from the magnitude mask of the
             same sparsity.
-        metrics: Task → its primary metric after fine-tuning.
+        metrics: Task → its primary metric, after fine-tuning unless the task takes none.
         training: Step of its search → training loss by term.
         along: Step of its search → held-out loss by term, where that was evaluated.
         flipped: Step of its search → share of the mask that differed from the initial one.

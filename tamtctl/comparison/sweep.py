@@ -12,6 +12,8 @@ from typing import Any
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
+from tamtctl.comparison.task_metrics import TaskMetric
+from tamtctl.comparison.untrained_tasks import measured_on
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
 from tamtctl.foundations.watching import Watcher
 from tamtctl.pruning.config import SearchConfig
@@ -39,12 +41,15 @@ class Runs:
 
     Attributes:
         searches: Cell → the result of its search.
-        fine_tuned: Task → cell (None: the dense model) → the result of fine-tuning.
+        on_tasks: Task → cell (None: the dense model) → the result of fine-tuning, or its score on
+            a task without training.
         left_out: Cell → what is wrong with its run folder.
     """
 
     searches: dict[Cell, SearchResult] = field(default_factory=dict)
-    fine_tuned: dict[str, dict[Cell | None, FinetuneResult]] = field(default_factory=dict)
+    on_tasks: dict[str, dict[Cell | None, FinetuneResult | TaskMetric]] = field(
+        default_factory=dict
+    )
     left_out: dict[Cell, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,14 +152,14 @@ def make_runs(
             step = f"[{number}/{len(todo)}]"
             if cell is None:
                 watcher.note(f"{step} dense model")
-                _fine_tune(config, runs, None, model, watcher)
+                _score(config, runs, None, model, watcher)
                 continue
             found = _found(config, cell, step, runs, force=force, watcher=watcher)
             if isinstance(found, str):
                 runs.left_out[cell] = found
                 continue
             runs.searches[cell] = found
-            _fine_tune(config, runs, cell, model, watcher)
+            _score(config, runs, cell, model, watcher)
     return runs
 
 
@@ -170,8 +175,8 @@ def _units(
 ) -> list[tuple[Cell | None, ...]]:
     """Return the cells that take a run, in groups that can run apart; None is the dense model.
 
-    A one-shot mask that needs no text takes a run only for fine-tuning, which needs a ticket on
-    disk, and where a criterion that looks at text decides how many weights a matrix keeps.
+    A one-shot mask that needs no text takes a run only for tasks, which need a ticket on disk,
+    and where a criterion that looks at text decides how many weights a matrix keeps.
     """
     take_all = bool(config.tasks) or bool(config.among)
     wanted = [cell for cell in cells if cell.facts.takes_a_run or take_all or cell.allocation]
@@ -317,12 +322,33 @@ def _followed(config: CompareConfig, cell: Cell, runs: Runs) -> SearchResult | N
     return max(earlier, key=lambda pair: pair[0])[1] if earlier else None
 
 
-def _fine_tune(
+def _score(
     config: CompareConfig, runs: Runs, cell: Cell | None, model: str, watcher: CompareWatcher
 ) -> None:
-    if cell is not None and cell.allocation:  # not fine-tuned: no task table has it
+    if cell is not None and cell.allocation:  # no task table has it
         return
     ticket = None if cell is None else runs.searches[cell].ticket
     for task in config.tasks:
-        found = finetune(config.finetune_config(task, model, ticket), watcher=watcher)
-        runs.fine_tuned.setdefault(task, {})[cell] = found
+        runs.on_tasks.setdefault(task, {})[cell] = scored_on(config, task, model, ticket, watcher)
+
+
+def scored_on(
+    config: CompareConfig, task: str, model: str, ticket: Path | None, watcher: CompareWatcher
+) -> FinetuneResult | TaskMetric:
+    """Fine-tune a subnetwork on a task, or measure it on one without training.
+
+    What was done before is found.
+
+    Args:
+        config: The comparison.
+        task: One of its tasks.
+        model: The dense model.
+        ticket: The ticket's folder; None: the model as it is.
+        watcher: Is told how it goes.
+
+    Raises:
+        TamtctlError: The task, the model or the ticket is refused.
+    """
+    if config.is_untrained(task):
+        return measured_on(config.evaluate_config(task, model, ticket), watcher)
+    return finetune(config.finetune_config(task, model, ticket), watcher=watcher)

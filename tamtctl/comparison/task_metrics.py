@@ -20,16 +20,17 @@ _RESAMPLES = 1000  # resamples of a dev set
 
 @dataclass(frozen=True)
 class TaskMetric:
-    """The primary metric of a task for one fine-tuned subnetwork.
+    """The primary metric of a task for one subnetwork.
 
     Attributes:
         metric: The name of the metric.
-        over_seeds: Its mean over the seeds of fine-tuning.
+        over_seeds: Its mean over the seeds of fine-tuning; of a task without training its value.
         runs: Its value for each seed, on the dev set and on resamples of it.
         constant: Its value for the constant answer, the training set's most frequent label; None if
             it is not known.
         constant_answer: That answer.
         untrained: A sentence on seeds that learnt nothing; None if there are none.
+        notes: Notes to read before the value is believed.
     """
 
     metric: str
@@ -38,6 +39,7 @@ class TaskMetric:
     constant: float | None = None
     constant_answer: str | float | None = None
     untrained: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -45,8 +47,10 @@ class TaskMetric:
         return self.metric.replace("_", " ") + direction(self.metric)
 
 
-def metric_of(result: FinetuneResult) -> TaskMetric:
+def metric_of(result: FinetuneResult | TaskMetric) -> TaskMetric:
     """Return the metric of a fine-tuning run, from the predictions in its folder."""
+    if isinstance(result, TaskMetric):  # of a task without training
+        return result
     runs = [
         _resampled(value, folder, result.metric)
         for value, folder in zip(result.scores, result.checkpoint, strict=True)
@@ -69,6 +73,7 @@ def metric_notes_of(task: str, found: Mapping[str, TaskMetric]) -> Iterator[str]
         found: Name of a subnetwork → its metric.
     """
     first = next(iter(found.values()))
+    yield from (f"{task}: {note}" for note in first.notes)
     if first.constant is not None and first.constant_answer is not None:
         answer = ConstantAnswer(first.constant_answer)
         metric = first.metric.replace("_", " ")

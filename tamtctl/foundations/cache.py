@@ -16,6 +16,7 @@ CACHES: Mapping[str, str] = {
     "corpora": "texts as tokens",
     "statistics": "what criteria learnt of a text",
     "losses": "losses of masks that were measured",
+    "scores": "scores of models on tasks without training",
     "python-docs": "the documentation of this Python",
     "digests": "checksums of large files",
     "commits": "the commits of models and datasets of the Hub",

@@ -2,6 +2,7 @@
 
 Imports nothing heavy. To add a measure, add a file with
 
+    read(config, row) -> object                     its files; raises TamtctlError for bad ones
     measure(config, row, ticket, fine_tuned) -> Evaluation
 
 and a row to `MEASURES`; the settings that it takes are fields of `EvaluateConfig`.

@@ -87,10 +87,13 @@ OPTIONS = {
         --methods str
         --model str
         --output-dir Path
+        --passages str
         --pattern str
         --precision str
         --prune-every int
+        --queries str
         --recipe str
+        --relevant str
         --seeds str
         --sequence-length int
         --shard str

@@ -40,7 +40,7 @@ _PREFACE = (
     "sparsities."
 )
 _CAPTION = (
-    "Fine-tuned dev score against held-out loss, one point per subnetwork. In the title: their "
+    "Score on a task against held-out loss, one point per subnetwork. In the title: their "
     "rank correlation over the methods within a sparsity, the mean over the sparsities, with the "
     "95 % interval of a bootstrap over methods."
 )

@@ -58,7 +58,8 @@ def _rows(comparison: Comparison, opened: Opened) -> Iterator[tuple[str, str]]:
     if config.sparsities:
         yield from _methods(opened)
     for task, found in comparison.subnetworks[0].metrics.items():
-        yield f"task {task}", f"{found.metric}, {found.runs[0].examples:,} dev examples"
+        what = "examples, without training" if config.is_untrained(task) else "dev examples"
+        yield f"task {task}", f"{found.metric}, {found.runs[0].examples:,} {what}"
 
 
 def _seeds(comparison: Comparison, config: CompareConfig) -> Iterator[tuple[str, str]]:
@@ -70,7 +71,7 @@ def _seeds(comparison: Comparison, config: CompareConfig) -> Iterator[tuple[str,
         ]
         if seeds:
             yield f"seeds of {method}", ", ".join(dict.fromkeys(seeds))
-    if config.tasks:
+    if not all(map(config.is_untrained, config.tasks)):
         yield "seeds of fine-tuning", ", ".join(map(str, config.task_seeds))
 
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
 from tamtctl.foundations.shown import Shown
 from tamtctl.tasks.finetuning.known_runs import KnownRun
@@ -26,6 +29,9 @@ class Evaluation(Shown):
         standard_errors: Metric → its standard error.
         intervals: Metric → the ends of its 95 % bootstrap interval; empty without a bootstrap.
         examples: How many examples, sequences of text, or queries were scored.
+        resampled: Metric → its value on each resample of the examples, the same ones for every
+            model; empty where they are too few, and for what a comparison does not measure.
+        groups: How many groups of queries a resample draws whole; None if they have no groups.
         sparsity: Share of zeros in the masked matrices of a ticket; None if unknown.
         data: The data that were read.
         head: The masked-LM head that was used, ``pretrained`` or ``ticket``; None without one.
@@ -75,11 +81,13 @@ class Evaluation(Shown):
     constant_scores: Mapping[str, float] = field(default_factory=dict)
     beside: Sequence[KnownRun] = ()
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    resampled: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    groups: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         values = asdict(self)
-        del values["text"], values["sequences"]
+        del values["text"], values["sequences"], values["resampled"], values["groups"]
         if not self.intervals:
             del values["intervals"]
         if self.text is None or self.sequences is None:

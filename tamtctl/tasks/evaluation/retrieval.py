@@ -26,6 +26,23 @@ _PRODUCTS = (COSINE, "dot", "dot_product")
 _INTERVAL = (2.5, 97.5)  # per cent of resamples
 
 
+def read(config: EvaluateConfig, row: Measure) -> Asked:
+    """Read the files of this measure.
+
+    Args:
+        config: What to measure, and on what.
+        row: The row of this measure on its shelf.
+
+    Raises:
+        TamtctlError: The options or a file is refused.
+    """
+    check_options(config, row.name)
+    files = [getattr(config, name) for name in row.needs]
+    if missing := [option for option, file in zip(row.options, files, strict=True) if not file]:
+        raise UsageError(f"--task {row.name} needs {' and '.join(missing)}, too")
+    return Asked.read(*map(expanded, files))
+
+
 def measure(
     config: EvaluateConfig, row: Measure, ticket: Ticket | None, fine_tuned: FineTuned | None
 ) -> Evaluation:
@@ -40,12 +57,8 @@ def measure(
     Raises:
         TamtctlError: The options, the model, the ticket or a file is refused.
     """
-    check_options(config, row.name)
+    asked = read(config, row)
     check_model(config, row.name, ticket)
-    files = [getattr(config, name) for name in row.needs]
-    if missing := [option for option, file in zip(row.options, files, strict=True) if not file]:
-        raise UsageError(f"--task {row.name} needs {' and '.join(missing)}, too")
-    asked = Asked.read(*map(expanded, files))
     compute = Compute.choose(config.device, config.precision, config.threads)
     encoder, pipeline = load_embedding_model(config, ticket, fine_tuned, compute)
     if pipeline.similarity not in _PRODUCTS:
@@ -77,6 +90,8 @@ def measure(
         metrics=means,
         standard_errors=errors,
         intervals={name: _interval(found) for name, found in (resampled or {}).items()},
+        resampled=resampled or {},
+        groups=asked.queries.group_count,
         examples=len(asked.queries),
         sparsity=pruned.sparsity if pruned else None,
         data=f"{asked.queries.name} against {len(asked.passages):,} passages of "
@@ -121,8 +136,7 @@ def _notes(asked: Asked, table: str, cut: int, passages_cut: int) -> list[str]:
             f"{asked.left_out:,} of {count + asked.left_out:,} queries are named by no line of "
             f"{table}: they are left out"
         )
-    if any(asked.queries.groups):
-        groups = len({group or f"its own {i}" for i, group in enumerate(asked.queries.groups)})
+    if groups := asked.queries.group_count:
         many = "1 group" if groups == 1 else f"{groups:,} groups"
         notes.append(f"the queries are of {many}, which the intervals draw whole")
     for some, what, of in (

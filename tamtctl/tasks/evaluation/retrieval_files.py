@@ -41,6 +41,13 @@ class Texts:
         return len(self.ids)
 
     @property
+    def group_count(self) -> int | None:
+        """How many groups there are, texts without one counted by themselves; None if none has."""
+        if not any(self.groups):
+            return None
+        return len({group or f"\0{i}" for i, group in enumerate(self.groups)})
+
+    @property
     def places(self) -> dict[str, int]:
         """Return id → index."""
         return {name: place for place, name in enumerate(self.ids)}

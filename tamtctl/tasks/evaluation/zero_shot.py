@@ -14,9 +14,10 @@ from tamtctl.tasks.evaluation.checkpoint import FineTuned
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.embedding_models import load_embedding_model
 from tamtctl.tasks.evaluation.options import check_model, check_options
+from tamtctl.tasks.evaluation.ranking import RESAMPLES
 from tamtctl.tasks.evaluation.result import Evaluation
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.metrics import metrics, standard_errors
+from tamtctl.tasks.kinds.metrics import metrics, resampled_metrics, standard_errors
 from tamtctl.tasks.labelled.notes import few_note
 from tamtctl.tasks.labelled.opening import open_task
 from tamtctl.ticket.ticket import Ticket
@@ -52,6 +53,7 @@ def evaluate_zero_shot(
     cosines = F.cosine_similarity(first, second)  # (n,)
     found = metrics(data.task, cosines.tolist(), examples)
     errors = standard_errors(data.task, cosines.tolist(), examples)
+    resampled = resampled_metrics(data.task, cosines.tolist(), examples, RESAMPLES)
     metric = data.task.primary_metric
     answer = ConstantAnswer.of(data.task, examples, DEV)
     return Evaluation(
@@ -75,6 +77,7 @@ def evaluate_zero_shot(
         constant_answer=answer.value,
         constant_split=answer.split,
         constant_scores=answer.metrics(data.task, {"": examples}),
+        resampled=resampled,
     )
 
 

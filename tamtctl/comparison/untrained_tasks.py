@@ -1,0 +1,129 @@
+"""Tasks of a comparison that are measured without training, and the cache of what they gave.
+
+A task of this kind is a benchmark of sentence embeddings, or a measure on a user's files, as in
+``evaluate``. Measuring takes minutes, so that a comparison keeps what it found. The key is a digest
+of the model, the ticket, the data, the settings, the device and the precision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from tamtctl.comparison.intervals import Resampled, Spread
+from tamtctl.comparison.task_metrics import TaskMetric
+from tamtctl.foundations.cache import cache_folder
+from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.digests import file_sha256
+from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.watching import Watcher
+from tamtctl.pruning.searching.identity import Identity, model_identity, ticket_identity
+from tamtctl.tasks.benchmarks.table import zero_shot_tasks
+from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.tasks.evaluation.result import Evaluation
+from tamtctl.tasks.labelled.opening import open_task
+from tamtctl.tasks.measures import MEASURES
+from tamtctl.training.run_folder import write_json
+
+_VERSION = 1  # raise it whenever the same model would have other scores
+
+
+def data_identity(config: EvaluateConfig) -> Identity:
+    """Read the data of a task, and return digests of them.
+
+    Args:
+        config: The evaluation of any model.
+
+    Raises:
+        TamtctlError: A file is missing or refused.
+    """
+    assert config.task is not None
+    if config.task in MEASURES:
+        row = MEASURES[config.task]
+        row.function("read")(config, row)
+        files = {name: expanded(getattr(config, name)) for name in row.needs}
+        return {f"{name} {file}": file_sha256(file) for name, file in files.items()}
+    data = open_task(
+        zero_shot_tasks()[config.task], Path(config.data_dir) if config.data_dir else None
+    )
+    data.dev()
+    return data.identity
+
+
+def measured_on(config: EvaluateConfig, watcher: Watcher[Any]) -> TaskMetric:
+    """Return what a model or a ticket scores on a task, measured now or kept from before.
+
+    Args:
+        config: The evaluation.
+        watcher: Is told how it goes.
+
+    Raises:
+        TamtctlError: The model, the ticket or the data is refused.
+    """
+    file = _file_of(config)
+    if (known := _read(file)) is not None:
+        return known
+    found = evaluate(config, watcher=watcher)
+    values = _to_dict(found)
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, values)
+    return _from_dict(values)
+
+
+def _file_of(config: EvaluateConfig) -> Path:
+    is_ticket = config.model is not None
+    inputs = model_identity(config.model or config.name) | data_identity(config)
+    inputs |= ticket_identity(config.name) if is_ticket else {}
+    compute = Compute.choose(config.device, config.precision, config.threads)
+    facts = [
+        _VERSION, torch.__version__, transformers.__version__, config.task, config.batch_size,
+        compute.circumstances, sorted(inputs.values()),
+    ]  # fmt: skip
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return cache_folder("scores") / f"{name}.json"
+
+
+def _to_dict(found: Evaluation) -> dict[str, Any]:
+    resampled = found.resampled.get(found.metric)
+    return {
+        "metric": found.metric,
+        "score": found.score,
+        "resampled": [] if resampled is None else resampled.tolist(),
+        "examples": found.examples,
+        "groups": found.groups,
+        "constant": found.constant_scores.get(found.metric),
+        "constant_answer": found.constant_answer,
+        "notes": list(found.notes),
+    }
+
+
+def _read(file: Path) -> TaskMetric | None:
+    """Return what is kept; None if it is missing or damaged."""
+    try:
+        return _from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _from_dict(values: Mapping[str, Any]) -> TaskMetric:
+    score = float(values["score"])
+    resampled = np.array(values["resampled"], np.float64)
+    run = Resampled(score, resampled, int(values["examples"]), values["groups"])
+    return TaskMetric(
+        str(values["metric"]),
+        Spread.of([score]),
+        [run],
+        values["constant"],
+        values["constant_answer"],
+        notes=tuple(map(str, values["notes"])),
+    )

@@ -154,7 +154,7 @@ PRINTED = {
     "compare": "{$compared}",
     "compare --dry-run": """
         {runs:[{cell:str estimated_seconds:float part:int parts:int run_folder:str state:str
-        steps:int}] slurm:null}
+        steps:int task_seconds:float}] slurm:null}
     """,
     "inspect": "$inspected",
     "inspect two": """

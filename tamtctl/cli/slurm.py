@@ -31,20 +31,19 @@ def slurm_array(
     if not plan or config.budget == "seconds":
         return None
     parts = plan[0].parts
-    # With tasks every part may have fine-tuning left, which the plan does not list.
-    todo = [*range(1, parts + 1)] if config.tasks else _to_do(plan)
+    todo = _to_do(plan)
     if len(todo) < 2:
         return None
     seconds: dict[int, float] = {}
     for run in plan:
-        seconds[run.part] = seconds.get(run.part, 0.0) + run.estimated_seconds
+        seconds[run.part] = seconds.get(run.part, 0.0) + run.estimated_seconds + run.task_seconds
     command = _command(arguments)
     return f"""\
 #!/bin/bash
 #SBATCH --job-name=tamtctl
 #SBATCH --ntasks=1
 #SBATCH --array={_ranges(todo)}
-# The longest training takes about {duration(max(seconds.values()))} here. Add --time, --gpus and
+# The longest part takes about {duration(max(seconds.values()))} here. Add --time, --gpus and
 # --partition as your cluster wants them; all jobs must see this folder.
 {command} --shard "$SLURM_ARRAY_TASK_ID/{parts}"
 # When all have ended, this puts them together in a report:

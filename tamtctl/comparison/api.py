@@ -104,7 +104,7 @@ def plan_comparison(
     """
     watcher = watcher or Silent()
     opened = open_comparison(config, watcher)
-    return plan_runs(opened.config, opened.searched, shard=shard, watcher=watcher)
+    return plan_runs(opened.config, opened.searched, opened.model, shard=shard, watcher=watcher)
 
 
 @watched(default_watcher)

@@ -12,7 +12,9 @@ from typing import Any
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
+from tamtctl.comparison.subnetworks import DENSE
 from tamtctl.comparison.task_metrics import TaskMetric
+from tamtctl.comparison.task_seconds import TaskSeconds
 from tamtctl.comparison.untrained_tasks import measured_on
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
 from tamtctl.foundations.watching import Watcher
@@ -65,62 +67,97 @@ class PlannedRun:
     """The search of a cell, as planned: its folder, its state, and what is left to do.
 
     Attributes:
-        cell: The cell.
-        run_folder: The folder of its run.
+        cell: The cell; None: the dense model, which is only scored on tasks.
+        run_folder: The folder of its run; None for the dense model.
         state: ``done``, ``to do`` or ``damaged``.
         steps: Steps that are left.
         estimated_seconds: Estimated seconds of these steps.
+        task_seconds: Estimated seconds of fine-tuning that are left.
         part: The part of the sweep that makes it, from 1, if the sweep is split as far as possible.
         parts: The number of these parts.
     """
 
-    cell: Cell
-    run_folder: Path
+    cell: Cell | None
+    run_folder: Path | None
     state: str
     steps: int
     estimated_seconds: float
+    task_seconds: float
     part: int
     parts: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self) | {"cell": str(self.cell), "run_folder": str(self.run_folder)}
+        folder = self.run_folder
+        return asdict(self) | {
+            "cell": self.name,
+            "run_folder": None if folder is None else str(folder),
+        }
+
+    @property
+    def name(self) -> str:
+        """The cell in words."""
+        return DENSE if self.cell is None else str(self.cell)
 
 
 def plan_runs(
     config: CompareConfig,
     cells: Sequence[Cell],
+    model: str,
     *,
     shard: tuple[int, int] | None = None,
     watcher: CompareWatcher,
 ) -> list[PlannedRun]:
-    """Return what `make_runs` would do, with times estimated from a probe of every method."""
-    seconds_per_step: dict[str, float] = {}
+    """Return what `make_runs` would do, with times from a probe of every method and task."""
+    pace = _Pace(watcher)
+    tasks = TaskSeconds.of(config, model, watcher)
     planned: list[PlannedRun] = []
     units = _units(config, cells, None)
     part_of = {cell: part for part, unit in enumerate(units, 1) for cell in unit}
     for cell in itertools.chain.from_iterable(_units(config, cells, shard)):
-        if cell is None:
-            continue
-        wanted = config.search_config(cell, _known_budget(config, cell))
-        try:
-            found = _find(wanted)
-            state = "to do" if found is None or _missing(config, wanted, found) else "done"
-        except DamagedRunError:
-            state = "damaged"
-        steps = 0
-        if state == "to do" and wanted.is_trained:
-            earlier = (config.search_config(run.cell) for run in planned if run.state != "damaged")
-            passed = [one.steps for one in earlier if can_follow(wanted, one)]
-            steps = wanted.steps - max(passed, default=0)
-        if steps and cell.method not in seconds_per_step:
-            watcher.status(f"timing {cell.method}")
-            probe = plan_search(wanted)
-            seconds_per_step[cell.method] = probe.estimated_seconds / probe.steps
-        seconds = steps * seconds_per_step.get(cell.method, 0.0)
-        folder, part = search_folder(wanted), part_of[cell]
-        planned.append(PlannedRun(cell, folder, state, steps, seconds, part, len(units)))
+        folder, state, steps, seconds = None, "done", 0, 0.0
+        left = tasks.left(None) if cell is None else None
+        if cell is not None:
+            wanted = config.search_config(cell, _known_budget(config, cell))
+            folder, (found, state) = search_folder(wanted), _state(config, wanted)
+            if state == "to do" and wanted.is_trained:
+                others = (run.cell for run in planned if run.cell and run.state != "damaged")
+                earlier = map(config.search_config, others)
+                passed = [one.steps for one in earlier if can_follow(wanted, one)]
+                steps = wanted.steps - max(passed, default=0)
+                seconds = steps * pace.of(cell.method, wanted) if steps else 0.0
+            if not cell.allocation:  # else no task table has it
+                left = tasks.left(found.ticket) if found else tasks.total
+        if state == "done" and left is not None:
+            state = "to do"
+        planned.append(
+            PlannedRun(cell, folder, state, steps, seconds, left or 0.0, part_of[cell], len(units))
+        )
     return planned
+
+
+def _state(config: CompareConfig, wanted: SearchConfig) -> tuple[SearchResult | None, str]:
+    """Return the result of a search, if there is one, and the state of its run."""
+    try:
+        found = _find(wanted)
+    except DamagedRunError:
+        return None, "damaged"
+    return found, "to do" if found is None or _missing(config, wanted, found) else "done"
+
+
+@dataclass
+class _Pace:
+    """Seconds of a step of each method, measured when they are first asked for."""
+
+    watcher: CompareWatcher
+    known: dict[str, float] = field(default_factory=dict)
+
+    def of(self, method: str, wanted: SearchConfig) -> float:
+        if method not in self.known:
+            self.watcher.status(f"timing {method}")
+            probe = plan_search(wanted)
+            self.known[method] = probe.estimated_seconds / probe.steps
+        return self.known[method]
 
 
 def make_runs(

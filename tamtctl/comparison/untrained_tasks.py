@@ -80,6 +80,11 @@ def measured_on(config: EvaluateConfig, watcher: Watcher[Any]) -> TaskMetric:
     return _from_dict(values)
 
 
+def is_kept(config: EvaluateConfig) -> bool:
+    """Return whether `measured_on` would find the score, without measuring."""
+    return _read(_file_of(config)) is not None
+
+
 def _file_of(config: EvaluateConfig) -> Path:
     is_ticket = config.model is not None
     inputs = model_identity(config.model or config.name) | data_identity(config)

@@ -27,7 +27,9 @@ TYPED = [
 
 def plan(*states: str) -> list[PlannedRun]:
     return [
-        PlannedRun(Cell("tamt-mlm", 0.5, i), Path(f"runs/{i}"), state, 4, 60.0 * i, i, len(states))
+        PlannedRun(
+            Cell("tamt-mlm", 0.5, i), Path(f"runs/{i}"), state, 4, 60.0 * i, 3600.0, i, len(states)
+        )
         for i, state in enumerate(states, 1)
     ]
 
@@ -38,7 +40,7 @@ def test_it_makes_the_parts_that_are_left() -> None:
     assert "#SBATCH --array=1-3,5\n" in script
     assert '/5"' in script
     assert "--dry-run" not in script
-    assert "about 5 min" in script
+    assert "about 65 min" in script
 
 
 def test_a_shell_runs_every_part_as_it_was_typed(tmp_path: Path) -> None:
@@ -54,13 +56,6 @@ def test_a_shell_runs_every_part_as_it_was_typed(tmp_path: Path) -> None:
     )
     words = ["compare", "--sparsity", "0.5,0.7", "--corpus", "my $t.txt", "--shard", "2/2"]
     assert done.stdout.splitlines() == words
-
-
-def test_fine_tuning_is_in_every_part() -> None:
-    tasks = CompareConfig(sparsities=(0.5,), tasks=("sst2",))
-    script = slurm_array(tasks, plan("done", "done", "to do"), TYPED)
-    assert script
-    assert "--array=1-3\n" in script
 
 
 @pytest.mark.parametrize("states", [(), ("to do",), ("done", "to do", "done")])

@@ -304,6 +304,23 @@ def test_a_task_of_your_own_stands_beside_a_known_one(
     assert "the data of topics changed since" in again.err
 
 
+def test_a_plan_has_what_is_left_of_fine_tuning(run: Run, sweep: list[object], sst2: Path) -> None:
+    sweep += ["--methods", "magnitude", "--tasks", "sst2", "--data-dir", sst2]
+    sweep += ["--task-epochs", "1"]
+
+    def left() -> dict[str, tuple[str, bool]]:
+        planned = json.loads(run(*sweep, "--dry-run", "--json").out)["runs"]
+        return {one["cell"]: (one["state"], one["task_seconds"] > 0) for one in planned}
+
+    cells = ["magnitude at 0.5", "magnitude at 0.7", "dense"]
+    assert left() == dict.fromkeys(cells, ("to do", True))
+    part = run(*sweep, "--shard", "1/3")
+    assert part.code == 0, part.err
+    assert left() == dict.fromkeys(cells, ("to do", True)) | {cells[0]: ("done", False)}
+    shown = run(*sweep, "--dry-run")
+    assert "2 of 3 runs to do, training about 0 s, fine-tuning about " in shown.out
+
+
 def test_a_model_without_head_is_compared_by_kd(
     run: Run, text_file: Path, sst2: Path, tmp_path: Path
 ) -> None:

@@ -86,6 +86,20 @@ def test_a_sweep_has_the_scores_of_evaluate(run: Run, model: Path, text_file: Pa
     assert any("retrieval" in one and "[" in one for one in result["sentences"])
 
 
+def test_a_plan_knows_which_scores_are_left(run: Run, model: Path, text_file: Path) -> None:
+    words = ["--sparsity", 0.5, "--methods", "magnitude", "--recipe", "tiny.toml"]
+    words += ["--model", model, "--corpus", text_file, "--device", "cpu"]
+    words += ["--tasks", "stsb-zero-shot", "--data-dir", "."]
+
+    def states() -> list[str]:
+        planned = json.loads(run("compare", *words, "--dry-run", "--json").out)["runs"]
+        return [one["state"] for one in planned]
+
+    assert states() == ["to do", "to do"]
+    assert run("compare", *words, "--shard", "2/2").code == 0  # the dense model
+    assert states() == ["to do", "done"]
+
+
 def test_a_score_is_measured_once_for_each_content(run: Run, model: Path, text_file: Path) -> None:
     told = ["--tasks", "stsb-zero-shot", "--data-dir", ".", "--corpus", text_file]
     words = [ticket_for(model, Path("ticket")), *told]

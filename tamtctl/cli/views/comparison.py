@@ -21,13 +21,20 @@ def show_comparison_plan(
     table = PlainTable("run", "state")
     table.add_column("steps", justify="right")
     table.add_column("training", justify="right")
+    on_tasks = sum(run.task_seconds for run in plan)
+    if on_tasks:
+        table.add_column("fine-tuning", justify="right")
     for run in plan:
         left = [f"{run.steps:,}", duration(run.estimated_seconds)] if run.steps else ["–", "–"]
-        table.add_row(str(run.cell), run.state, *left)
+        if on_tasks:
+            left.append(duration(run.task_seconds) if run.task_seconds else "–")
+        table.add_row(run.name, run.state, *left)
     output.table(table)
     todo = sum(run.state != "done" for run in plan)
     seconds = sum(run.estimated_seconds for run in plan)
-    output.line(f"{todo} of {count(len(plan), 'run')} to do, training about {duration(seconds)}")
+    more = f", fine-tuning about {duration(on_tasks)}" if on_tasks else ""
+    line = f"{todo} of {count(len(plan), 'run')} to do, training about {duration(seconds)}{more}"
+    output.line(line)
     if script:
         output.line()
         output.line("The same as a Slurm array, to be sent from this folder with sbatch:")

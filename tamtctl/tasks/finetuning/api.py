@@ -7,7 +7,7 @@ import itertools
 import json
 import shutil
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -66,28 +66,74 @@ def finetune(
         ('accuracy', 1, '2 classes: file, list')
     """
     watcher = watcher or Silent()
-    config, _ = with_default_ticket(config)
-    start = world().in_turn(lambda: StartingPoint.of(config))
-    watcher.status(f"finding the data of {config.task}")
-    data = world().in_turn(lambda: open_data(config))
-    watcher.status(f"reading {data.name}")
-    read = world().in_turn(lambda: RunExamples.of(config, data))
-    training = schedule_for(data.task, start.width, len(read.train), config.wishes)
-    run = world().on_first(lambda: _run_folder(config, start, data, training, output_dir))
-    earlier_result = partial(_earlier_result, run, force=force)
+    asked = _Asked.of(config, output_dir, watcher)
+    earlier_result = partial(_earlier_result, asked.run, force=force)
     if done := world().on_first(earlier_result):
         return done
     check_log_to(config.log_to)
-    prepared = world().in_turn(
-        lambda: Prepared.prepare(config, start, data, read, training, run, watcher)
-    )
+    prepared = world().in_turn(lambda: asked.prepared(watcher))
     with ExitStack() as locks:
-        world().on_first(lambda: locks.enter_context(run.locked()))
+        world().on_first(lambda: locks.enter_context(asked.run.locked()))
         locks.enter_context(promising(KEPT))
         if done := world().on_first(earlier_result):  # finished meanwhile by another
             return done
-        world().on_first(lambda: _start_run(run, force=force))
+        world().on_first(lambda: _start_run(asked.run, force=force))
         return run_all(prepared, watcher)
+
+
+def was_finetuned(config: FinetuneConfig) -> bool:
+    """Return whether `finetune` would find this run finished.
+
+    Raises:
+        TamtctlError: The request, the model, the ticket or the data is refused.
+    """
+    asked = _Asked.of(config, None, Silent())
+    return _earlier_result(asked.run, force=False) is not None
+
+
+def training_seconds(config: FinetuneConfig, watcher: FinetuneWatcher) -> float:
+    """Return about how long `finetune` trains, all seeds together, from the pace of a few steps.
+
+    Scoring the dev set comes on top of it.
+
+    Raises:
+        TamtctlError: The request, the model, the ticket or the data is refused.
+    """
+    prepared = _Asked.of(config, None, watcher).prepared(watcher)
+    return prepared.plan.steps * len(config.seeds) * prepared.seconds_per_step()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A run that is asked for: what it starts from, its examples and its schedule."""
+
+    config: FinetuneConfig
+    start: StartingPoint
+    data: TaskData
+    read: RunExamples
+    training: TaskSchedule
+    run: RunFolder
+
+    @classmethod
+    def of(
+        cls, config: FinetuneConfig, output_dir: Path | str | None, watcher: FinetuneWatcher
+    ) -> _Asked:
+        """Find the inputs of a run, and read its examples."""
+        config, _ = with_default_ticket(config)
+        start = world().in_turn(lambda: StartingPoint.of(config))
+        watcher.status(f"finding the data of {config.task}")
+        data = world().in_turn(lambda: open_data(config))
+        watcher.status(f"reading {data.name}")
+        read = world().in_turn(lambda: RunExamples.of(config, data))
+        training = schedule_for(data.task, start.width, len(read.train), config.wishes)
+        run = world().on_first(lambda: _run_folder(config, start, data, training, output_dir))
+        return cls(config, start, data, read, training, run)
+
+    def prepared(self, watcher: FinetuneWatcher) -> Prepared:
+        """Load the model, and check that all fits."""
+        return Prepared.prepare(
+            self.config, self.start, self.data, self.read, self.training, self.run, watcher
+        )
 
 
 def _earlier_result(run: RunFolder, *, force: bool) -> FinetuneResult | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.environment import env
 from tamtctl.foundations.one_at_a_time import random_numbers
+from tamtctl.foundations.working import counted
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.pipeline_files import PipelineFiles
 from tamtctl.models.text_inputs import TextInputs
@@ -35,6 +37,7 @@ from tamtctl.tasks.finetuning.schedule import TaskSchedule
 from tamtctl.tasks.finetuning.scored_sets import ScoredSets
 from tamtctl.tasks.finetuning.seed_folder import seed_folder
 from tamtctl.tasks.finetuning.seed_run import Schedule, SeedRun
+from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.finetuning.starting_point import StartingPoint
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.label_scale import LabelScale
@@ -45,6 +48,8 @@ from tamtctl.tasks.run_facts import places_of
 from tamtctl.tasks.task import Task
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder
+
+_TIMED_STEPS = 8  # batches differ in length
 
 
 @dataclass(frozen=True)
@@ -249,6 +254,27 @@ class Prepared:
             plan=replace(self.plan, task=task, training=training),
             facts=facts,
         ).with_setting()
+
+    def seconds_per_step(self) -> float:
+        """Return the mean seconds of a few steps; the model that was loaded is used up by them."""
+        first, schedule = self.unused.pop(), self.schedule
+        cast(nn.Module, first.model).to(self.compute.device).train()
+        training = SparseTraining(
+            first.model, first.pruned, schedule.task.learning_rate, schedule.steps
+        )
+        batches = schedule.features.training_batches(schedule.task.batch_size, first.seed)
+        kind, seconds = kind_of(self.task), []
+        for _, batch in counted(
+            zip(range(_TIMED_STEPS), batches, strict=False), "timing a step", _TIMED_STEPS
+        ):
+            started = time.perf_counter()
+            with self.compute.autocast():
+                kind.loss(first.model, batch.to(self.compute.device)).backward()
+            training.step(0)
+            self.compute.synchronize()
+            seconds.append(time.perf_counter() - started)
+        measured = seconds[1:] or seconds  # the first one warms up
+        return sum(measured) / len(measured)
 
     def loaded(
         self,

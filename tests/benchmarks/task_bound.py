@@ -35,6 +35,7 @@ def main() -> bool:
     parser.add_argument("--task", required=True, help="a task with classes, as in finetune")
     parser.add_argument("--data-dir", help="as in finetune")
     parser.add_argument("--train", help="labelled examples of your own task, as in finetune")
+    parser.add_argument("--dev", help="as in finetune")
     parser.add_argument("--text-column", action="append", default=[])
     parser.add_argument("--label-column", default="label")
     parser.add_argument("--limit", type=int, help="so many training examples")
@@ -44,7 +45,7 @@ def main() -> bool:
     told = parser.parse_args()
     config = tamtctl.FinetuneConfig(
         task=told.task, model=told.model, dense=True, data_dir=told.data_dir, train=told.train,
-        text_columns=told.text_column or ("text",), label_column=told.label_column,
+        dev=told.dev, text_columns=told.text_column or ("text",), label_column=told.label_column,
         limit=told.limit, threads=told.threads,
     )  # fmt: skip
     tuned = tamtctl.finetune(config)

@@ -58,7 +58,7 @@ def compare(
 
     A sweep finds what is missing under runs/ and repeats nothing. Mask training, iterative
     magnitude pruning, magnitude and random masks are measured on the same held-out text, with the
-    pre-trained head, and with --tasks fine-tuned.
+    pre-trained head, and with --tasks scored on tasks.
     """
     config = CompareConfig(**given)
     part = parse_shard(shard, config) if shard else None
@@ -73,7 +73,7 @@ def compare(
     try:
         if dry_run:
             plan = comparison.plan_comparison(config, shard=part, watcher=view)
-            script = None if part else slurm_array(config, plan, sys.argv)
+            script = None if part or config.tickets else slurm_array(config, plan, sys.argv)
             show_comparison_plan(output, plan, script)
             todo = sum(run.state != "done" for run in plan)
             told = {"runs": [run.to_dict() for run in plan], "slurm": script}

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from tamtctl.comparison.ceiling import ceilings
 from tamtctl.comparison.config import CompareConfig
+from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.opening import Opened, open_comparison
 from tamtctl.comparison.recovered import split_names
 from tamtctl.comparison.report import write_report
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.run import measured, measured_beside
 from tamtctl.comparison.sections.table import SECTIONS
+from tamtctl.comparison.subnetworks import baseline_masks
 from tamtctl.comparison.sweep import CompareWatcher, PlannedRun, Runs, make_runs, plan_runs
+from tamtctl.comparison.task_seconds import TaskSeconds
 from tamtctl.comparison.ticket_labels import short_name
 from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.public_names import public_model
@@ -59,7 +64,7 @@ def compare(
     folder.finished(force=force)
     with promising(KEPT):
         runs = make_runs(opened.config, opened.searched, opened.model, force=force, watcher=watcher)
-        subnetworks = measured(opened, runs, watcher)
+        subnetworks = measured(opened, runs, force=force, watcher=watcher)
         beside = measured_beside(opened, runs)
         trained_on = ceilings(opened, subnetworks, watcher)
     comparison = Comparison(
@@ -104,7 +109,9 @@ def plan_comparison(
     """
     watcher = watcher or Silent()
     opened = open_comparison(config, watcher)
-    return plan_runs(opened.config, opened.searched, opened.model, shard=shard, watcher=watcher)
+    tasks = TaskSeconds(opened.config, opened.model, watcher)
+    planned = plan_runs(opened.config, opened.searched, tasks, shard=shard, watcher=watcher)
+    return planned if shard else [*planned, *_planned_tickets(opened, tasks)]
 
 
 @watched(default_watcher)
@@ -134,6 +141,19 @@ def make_part(
     return make_runs(
         opened.config, opened.searched, opened.model, shard=shard, force=force, watcher=watcher
     )
+
+
+def _planned_tickets(opened: Opened, tasks: TaskSeconds) -> Iterator[PlannedRun]:
+    """Yield the given tickets, their baselines and recovered weights, which tasks are left for."""
+    if not opened.config.tasks:
+        return
+    for level, (method, seed) in itertools.product(opened.uneven_levels, baseline_masks()):
+        name = str(Cell(method, level.level.sparsity, seed))
+        yield PlannedRun(name, state="to do", task_seconds=tasks.of_new() or 0.0)
+    for label, given in opened.tickets.items():
+        yield PlannedRun(label).scored(tasks, given.path)
+    for label, recovery in opened.recovered.items():
+        yield PlannedRun(label).scored(tasks, None, str(recovery.found.folder))
 
 
 def _identity(opened: Opened) -> Identity:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tamtctl.comparison.grid import Cell, OtherAllocation, TimedBudget
 from tamtctl.comparison.settings import CompareSettings
+from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.config import (
     configuration,
     settings_of,
@@ -251,7 +252,8 @@ class CompareConfig(CompareSettings):
         """The name of the user's own task; None if there is none."""
         if not (self.train or self.dev):
             return None
-        return next((name for name in self.tasks if name not in TASKS), None)
+        own = (name for name in self.tasks if not (name in TASKS or self.is_untrained(name)))
+        return next(own, None)
 
     def defaults(self) -> SearchConfig:
         """Return a search of the recipe, for settings that the request leaves open."""
@@ -288,21 +290,31 @@ class CompareConfig(CompareSettings):
         return notes
 
     def _check_tasks(self) -> None:
-        """Refuse tasks that are not known, and files of an own task that has no name."""
+        """Refuse tasks that are not known, and files and settings that no task takes."""
         if (self.train or self.dev) and self.own_task is None:
             raise UsageError(
                 "--train and --dev are for a task of your own: give it a name among the --tasks"
             )
         for row in MEASURES.values():
+            is_asked = row.name in self.tasks
             for option, name in zip(row.options, row.needs, strict=True):
-                is_given = getattr(self, name) is not None
-                if is_given and row.name not in self.tasks:
+                if getattr(self, name) and not is_asked:
                     raise UsageError(f"{option} is for the task {row.name}; add it to --tasks")
-                if not is_given and row.name in self.tasks:
+                if is_asked and not getattr(self, name):
                     raise UsageError(f"--tasks {row.name} needs {option}, too")
-        for name in self.tasks:
-            if not self.is_untrained(name):
-                self.finetune_config(name)
+        trained = [name for name in self.tasks if not self.is_untrained(name)]
+        for name in trained:
+            if name != self.own_task:
+                one_of("tasks", name, [*untrained_tasks(), *TASKS])
+            self.finetune_config(name)
+        if self.tasks and not trained:
+            for name in ("limit", "task_seeds", "task_learning_rate", "task_epochs"):
+                if getattr(self, name) != settings_of(CompareConfig)[name].default:
+                    option = name.replace("_", "-")
+                    raise UsageError(
+                        f"--{option} is for fine-tuning, and {', '.join(self.tasks)} takes none; "
+                        "leave it out"
+                    )
 
     def _check_steps(self) -> None:
         """Refuse options of mask training without it, and steps that no training reaches."""

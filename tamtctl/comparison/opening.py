@@ -29,7 +29,7 @@ from tamtctl.comparison.result import TextFacts
 from tamtctl.comparison.subnetworks import DENSE, baseline_cells
 from tamtctl.comparison.sweep import CompareWatcher
 from tamtctl.comparison.ticket_labels import ticket_labels
-from tamtctl.comparison.untrained_tasks import data_identity
+from tamtctl.comparison.untrained_tasks import check_embeddings, data_identity
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.methods import sweep_methods
@@ -111,6 +111,8 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
     opened = replace(opened, recovered=open_recovered(recovered, paths, levels), data=data)
     notes = [note for text in opened.bench.texts.values() for note in text.notes]
     opened = replace(opened, notes=(*opened.notes, *dict.fromkeys(notes)))
+    for task in filter(config.is_untrained, config.tasks):
+        check_embeddings(config.evaluate_config(task, opened.model))
     for note in opened.notes:
         watcher.note(note)
     return opened

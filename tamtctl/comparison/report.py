@@ -111,8 +111,9 @@ def _facts(comparison: Comparison) -> list[str]:
     facts = [
         "Values are means ± standard deviations over seeds, where there are several. Intervals of "
         "losses are from a paired bootstrap over the sequences, those of scores over the dev "
-        "examples: they say how another text would move a difference, not another seed. They need "
-        f"{MIN_SEQUENCES} sequences, or {MIN_EXAMPLES} examples."
+        "examples, or over groups of them where queries have groups: they say how another text "
+        f"would move a difference, not another seed. They need {MIN_SEQUENCES} sequences, or "
+        f"{MIN_EXAMPLES} examples or groups."
     ]
     facts += [line for _, found in in_order(comparison.found) for line in found.preface()]
     if any(one.among for one in comparison.subnetworks):

@@ -31,12 +31,15 @@ from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.ticket.ticket import Ticket
 
 
-def measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnetwork]:
+def measured(
+    opened: Opened, runs: Runs, *, force: bool = False, watcher: CompareWatcher
+) -> list[Subnetwork]:
     """Measure every subnetwork of a comparison, the dense model first.
 
     Args:
         opened: The comparison.
         runs: The searches of its sweep, and their scores on tasks.
+        force: Redo fine-tuning runs that are damaged.
         watcher: Is told how it goes.
 
     Raises:
@@ -45,7 +48,9 @@ def measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> list[Subnet
     count = 1 + len(opened.cells) - len(runs.left_out) + len(opened.tickets)
     count += len(opened.uneven_levels) * len(baseline_masks()) + len(opened.recovered)
     watcher.note(f"measuring {count} subnetworks on held-out text …")
-    return list(counted(_measured(opened, runs, watcher), "measuring subnetwork", count))
+    return list(
+        counted(_measured(opened, runs, watcher, force=force), "measuring subnetwork", count)
+    )
 
 
 def measured_beside(opened: Opened, runs: Runs) -> list[Subnetwork]:
@@ -59,16 +64,20 @@ def measured_beside(opened: Opened, runs: Runs) -> list[Subnetwork]:
     return found
 
 
-def _measured(opened: Opened, runs: Runs, watcher: CompareWatcher) -> Iterator[Subnetwork]:
+def _measured(
+    opened: Opened, runs: Runs, watcher: CompareWatcher, *, force: bool
+) -> Iterator[Subnetwork]:
     bench, config = opened.bench, opened.config
 
     def known(cell: Cell | None) -> dict[str, TaskMetric]:
         return {task: metric_of(found[cell]) for task, found in runs.on_tasks.items()}
 
     def scored(path: Path | None, model: str = opened.model) -> dict[str, TaskMetric]:
-        return {
-            task: metric_of(scored_on(config, task, model, path, watcher)) for task in config.tasks
+        found = {
+            task: scored_on(config, task, model, path, force=force, watcher=watcher)
+            for task in config.tasks
         }
+        return {task: metric_of(one) for task, one in found.items()}
 
     among = config.among
     yield replace(_dense(bench), metrics=known(None))

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
@@ -64,76 +64,79 @@ class Runs:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """The search of a cell, as planned: its folder, its state, and what is left to do.
+    """A subnetwork of a comparison, as planned: its search, its state, and what is left to do.
 
     Attributes:
-        cell: The cell; None: the dense model, which is only scored on tasks.
-        run_folder: The folder of its run; None for the dense model.
+        cell: Its name in tables: a cell of the sweep, ``dense``, or a ticket.
+        run_folder: The folder of its search; None if it takes none.
         state: ``done``, ``to do`` or ``damaged``.
-        steps: Steps that are left.
+        steps: Steps of its search that are left.
         estimated_seconds: Estimated seconds of these steps.
-        task_seconds: Estimated seconds of fine-tuning that are left.
+        task_seconds: Estimated seconds of fine-tuning that are left, without scoring.
         part: The part of the sweep that makes it, from 1, if the sweep is split as far as possible.
         parts: The number of these parts.
     """
 
-    cell: Cell | None
-    run_folder: Path | None
-    state: str
-    steps: int
-    estimated_seconds: float
-    task_seconds: float
-    part: int
-    parts: int
+    cell: str
+    run_folder: Path | None = None
+    state: str = "done"
+    steps: int = 0
+    estimated_seconds: float = 0.0
+    task_seconds: float = 0.0
+    part: int = 1
+    parts: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        folder = self.run_folder
-        return asdict(self) | {
-            "cell": self.name,
-            "run_folder": None if folder is None else str(folder),
-        }
+        return asdict(self) | {"run_folder": self.run_folder and str(self.run_folder)}
 
-    @property
-    def name(self) -> str:
-        """The cell in words."""
-        return DENSE if self.cell is None else str(self.cell)
+    def scored(self, tasks: TaskSeconds, ticket: Path | None, model: str | None = None) -> Self:
+        """Return it with what is left of fine-tuning and scoring it.
+
+        Args:
+            tasks: The tasks of the comparison.
+            ticket: Its ticket; None: a model as it is.
+            model: That model; None: the dense one.
+        """
+        try:
+            left = tasks.left(ticket, model)
+        except DamagedRunError:
+            return replace(self, state="damaged")
+        return self if left is None else replace(self, state="to do", task_seconds=left)
 
 
 def plan_runs(
     config: CompareConfig,
     cells: Sequence[Cell],
-    model: str,
+    tasks: TaskSeconds,
     *,
     shard: tuple[int, int] | None = None,
     watcher: CompareWatcher,
 ) -> list[PlannedRun]:
     """Return what `make_runs` would do, with times from a probe of every method and task."""
     pace = _Pace(watcher)
-    tasks = TaskSeconds.of(config, model, watcher)
-    planned: list[PlannedRun] = []
+    planned: dict[Cell | None, PlannedRun] = {}
     units = _units(config, cells, None)
     part_of = {cell: part for part, unit in enumerate(units, 1) for cell in unit}
     for cell in itertools.chain.from_iterable(_units(config, cells, shard)):
-        folder, state, steps, seconds = None, "done", 0, 0.0
-        left = tasks.left(None) if cell is None else None
-        if cell is not None:
-            wanted = config.search_config(cell, _known_budget(config, cell))
-            folder, (found, state) = search_folder(wanted), _state(config, wanted)
-            if state == "to do" and wanted.is_trained:
-                others = (run.cell for run in planned if run.cell and run.state != "damaged")
-                earlier = map(config.search_config, others)
-                passed = [one.steps for one in earlier if can_follow(wanted, one)]
-                steps = wanted.steps - max(passed, default=0)
-                seconds = steps * pace.of(cell.method, wanted) if steps else 0.0
-            if not cell.allocation:  # else no task table has it
-                left = tasks.left(found.ticket) if found else tasks.total
-        if state == "done" and left is not None:
-            state = "to do"
-        planned.append(
-            PlannedRun(cell, folder, state, steps, seconds, left or 0.0, part_of[cell], len(units))
-        )
-    return planned
+        place = PlannedRun(str(cell or DENSE), part=part_of[cell], parts=len(units))
+        if cell is None:
+            planned[cell] = place.scored(tasks, None)
+            continue
+        wanted = config.search_config(cell, _known_budget(config, cell))
+        found, state = _state(config, wanted)
+        run = replace(place, run_folder=search_folder(wanted), state=state)
+        if state == "to do" and wanted.is_trained:
+            others = (c for c, other in planned.items() if c and other.state != "damaged")
+            passed = [c.steps for c in map(config.search_config, others) if can_follow(wanted, c)]
+            steps = wanted.steps - max(passed, default=0)
+            seconds = steps * pace.of(cell.method, wanted) if steps else 0.0
+            run = replace(run, steps=steps, estimated_seconds=seconds)
+        if not (cell.allocation or state == "damaged"):  # else no task table has it
+            new = replace(run, task_seconds=tasks.of_new() or 0.0)
+            run = run.scored(tasks, found.ticket) if found else new
+        planned[cell] = run
+    return [*planned.values()]
 
 
 def _state(config: CompareConfig, wanted: SearchConfig) -> tuple[SearchResult | None, str]:
@@ -189,14 +192,14 @@ def make_runs(
             step = f"[{number}/{len(todo)}]"
             if cell is None:
                 watcher.note(f"{step} dense model")
-                _score(config, runs, None, model, watcher)
+                _score(config, runs, None, model, force=force, watcher=watcher)
                 continue
             found = _found(config, cell, step, runs, force=force, watcher=watcher)
             if isinstance(found, str):
                 runs.left_out[cell] = found
                 continue
             runs.searches[cell] = found
-            _score(config, runs, cell, model, watcher)
+            _score(config, runs, cell, model, force=force, watcher=watcher)
     return runs
 
 
@@ -360,17 +363,30 @@ def _followed(config: CompareConfig, cell: Cell, runs: Runs) -> SearchResult | N
 
 
 def _score(
-    config: CompareConfig, runs: Runs, cell: Cell | None, model: str, watcher: CompareWatcher
+    config: CompareConfig,
+    runs: Runs,
+    cell: Cell | None,
+    model: str,
+    *,
+    force: bool,
+    watcher: CompareWatcher,
 ) -> None:
     if cell is not None and cell.allocation:  # no task table has it
         return
     ticket = None if cell is None else runs.searches[cell].ticket
     for task in config.tasks:
-        runs.on_tasks.setdefault(task, {})[cell] = scored_on(config, task, model, ticket, watcher)
+        found = scored_on(config, task, model, ticket, force=force, watcher=watcher)
+        runs.on_tasks.setdefault(task, {})[cell] = found
 
 
 def scored_on(
-    config: CompareConfig, task: str, model: str, ticket: Path | None, watcher: CompareWatcher
+    config: CompareConfig,
+    task: str,
+    model: str,
+    ticket: Path | None,
+    *,
+    force: bool = False,
+    watcher: CompareWatcher,
 ) -> FinetuneResult | TaskMetric:
     """Fine-tune a subnetwork on a task, or measure it on one without training.
 
@@ -381,6 +397,7 @@ def scored_on(
         task: One of its tasks.
         model: The dense model.
         ticket: The ticket's folder; None: the model as it is.
+        force: Redo a run that is damaged.
         watcher: Is told how it goes.
 
     Raises:
@@ -388,4 +405,10 @@ def scored_on(
     """
     if config.is_untrained(task):
         return measured_on(config.evaluate_config(task, model, ticket), watcher)
-    return finetune(config.finetune_config(task, model, ticket), watcher=watcher)
+    wanted = config.finetune_config(task, model, ticket)
+    try:
+        return finetune(wanted, watcher=watcher)
+    except DamagedRunError:
+        if not force:
+            raise
+        return finetune(wanted, force=True, watcher=watcher)

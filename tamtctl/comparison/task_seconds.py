@@ -1,60 +1,65 @@
-"""How long the fine-tuning of a comparison takes, from a few steps of each task."""
+"""How long the fine-tuning of a comparison takes, and what of its scores is left."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.untrained_tasks import is_kept
-from tamtctl.tasks.finetuning.api import training_seconds, was_finetuned
+from tamtctl.tasks.finetuning.api import AskedRun
 from tamtctl.tasks.finetuning.result import FinetuneWatcher
 
 
 @dataclass(frozen=True)
 class TaskSeconds:
-    """How long a subnetwork is fine-tuned.
+    """How long a subnetwork is fine-tuned on the tasks of a comparison.
+
+    The examples of a task are read once, and its steps timed once, with the dense model: a mask
+    makes no difference to them.
 
     Attributes:
         config: The comparison.
         model: The dense model.
-        by_task: Task that takes fine-tuning → seconds, measured with the dense model; a mask makes
-            no difference to them.
+        watcher: Is told how it goes.
     """
 
     config: CompareConfig
     model: str
-    by_task: Mapping[str, float]
+    watcher: FinetuneWatcher
+    _dense: dict[str, AskedRun] = field(default_factory=dict)
+    _seconds: dict[str, float] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, config: CompareConfig, model: str, watcher: FinetuneWatcher) -> TaskSeconds:
-        """Time a few steps of each task.
+    def of_new(self) -> float | None:
+        """Return the seconds of a subnetwork that is still to be found; None without a task."""
+        return sum(map(self._of, self.config.tasks)) if self.config.tasks else None
 
-        Raises:
-            TamtctlError: The task, the model or the data is refused.
-        """
-        trained = [task for task in config.tasks if not config.is_untrained(task)]
-        configs = {task: config.finetune_config(task, model) for task in trained}
-        return cls(
-            config, model, {task: training_seconds(one, watcher) for task, one in configs.items()}
-        )
-
-    @property
-    def total(self) -> float:
-        """The seconds of a subnetwork that is still to be found."""
-        return sum(self.by_task.values())
-
-    def left(self, ticket: Path | None) -> float | None:
+    def left(self, ticket: Path | None, model: str | None = None) -> float | None:
         """Return the seconds of the fine-tuning that is not done yet; None if no task is left.
 
         Args:
-            ticket: The subnetwork's ticket; None: the dense model.
-        """
-        left = [task for task in self.config.tasks if not self._is_done(task, ticket)]
-        return sum(self.by_task.get(task, 0.0) for task in left) if left else None
+            ticket: The subnetwork's ticket; None: a model as it is.
+            model: That model; None: the dense one.
 
-    def _is_done(self, task: str, ticket: Path | None) -> bool:
+        Raises:
+            DamagedRunError: A finished run has lost files.
+        """
+        left = [t for t in self.config.tasks if not self._is_done(t, ticket, model or self.model)]
+        return sum(map(self._of, left)) if left else None
+
+    def _is_done(self, task: str, ticket: Path | None, model: str) -> bool:
         if self.config.is_untrained(task):
-            return is_kept(self.config.evaluate_config(task, self.model, ticket))
-        return was_finetuned(self.config.finetune_config(task, self.model, ticket))
+            return is_kept(self.config.evaluate_config(task, model, ticket))
+        return self._asked(task).beside(self.config.finetune_config(task, model, ticket)).is_done
+
+    def _of(self, task: str) -> float:
+        if self.config.is_untrained(task):
+            return 0.0  # it is not timed
+        if task not in self._seconds:
+            self._seconds[task] = self._asked(task).training_seconds(self.watcher)
+        return self._seconds[task]
+
+    def _asked(self, task: str) -> AskedRun:
+        if task not in self._dense:
+            self._dense[task] = AskedRun.of(self.config.finetune_config(task, self.model))
+        return self._dense[task]

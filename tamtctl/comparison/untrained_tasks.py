@@ -25,13 +25,15 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.watching import Watcher
+from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.pruning.searching.identity import Identity, model_identity, ticket_identity
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.result import Evaluation
 from tamtctl.tasks.labelled.opening import open_task
-from tamtctl.tasks.measures import MEASURES
+from tamtctl.tasks.labelled.records import TaskData
+from tamtctl.tasks.measures import MEASURES, Measure
 from tamtctl.training.run_folder import write_json
 
 _VERSION = 1  # raise it whenever the same model would have other scores
@@ -46,17 +48,26 @@ def data_identity(config: EvaluateConfig) -> Identity:
     Raises:
         TamtctlError: A file is missing or refused.
     """
-    assert config.task is not None
-    if config.task in MEASURES:
-        row = MEASURES[config.task]
+    if row := _measure(config):
         row.function("read")(config, row)
-        files = {name: expanded(getattr(config, name)) for name in row.needs}
-        return {f"{name} {file}": file_sha256(file) for name, file in files.items()}
-    data = open_task(
-        zero_shot_tasks()[config.task], Path(config.data_dir) if config.data_dir else None
-    )
-    data.dev()
-    return data.identity
+    else:
+        _benchmark(config).dev()
+    return {
+        " ".join(filter(None, (name, getattr(config, name, None)))): digest
+        for name, digest in _digests(config).items()
+    }
+
+
+def check_embeddings(config: EvaluateConfig) -> None:
+    """Refuse a model whose embeddings cannot be measured on a task.
+
+    Raises:
+        ModelError: Its pooling or its similarity is not known.
+    """
+    if row := _measure(config):
+        row.function("check_embeddings")(config.name)
+    else:
+        SentencePipeline.of(config.name)
 
 
 def measured_on(config: EvaluateConfig, watcher: Watcher[Any]) -> TaskMetric:
@@ -86,16 +97,37 @@ def is_kept(config: EvaluateConfig) -> bool:
 
 
 def _file_of(config: EvaluateConfig) -> Path:
-    is_ticket = config.model is not None
-    inputs = model_identity(config.model or config.name) | data_identity(config)
-    inputs |= ticket_identity(config.name) if is_ticket else {}
+    """Return the file in which a score is kept; its name depends on contents, not on paths."""
+    model = config.model or config.name
+    weights = {
+        part.removesuffix(f" of model {model}"): digest
+        for part, digest in model_identity(model).items()
+    }
+    ticket = None if config.model is None else [*ticket_identity(config.name).values()]
     compute = Compute.choose(config.device, config.precision, config.threads)
     facts = [
         _VERSION, torch.__version__, transformers.__version__, config.task, config.batch_size,
-        compute.circumstances, sorted(inputs.values()),
+        compute.circumstances, weights, ticket, _digests(config),
     ]  # fmt: skip
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return cache_folder("scores") / f"{name}.json"
+
+
+def _digests(config: EvaluateConfig) -> dict[str, str]:
+    """Return what a file is for → digest of its content, for the data of a task."""
+    if row := _measure(config):
+        return {name: file_sha256(expanded(getattr(config, name))) for name in row.needs}
+    return dict(_benchmark(config).identity)
+
+
+def _measure(config: EvaluateConfig) -> Measure | None:
+    return MEASURES.get(config.task or "")
+
+
+def _benchmark(config: EvaluateConfig) -> TaskData:
+    assert config.task is not None
+    folder = Path(config.data_dir) if config.data_dir else None
+    return open_task(zero_shot_tasks()[config.task], folder)
 
 
 def _to_dict(found: Evaluation) -> dict[str, Any]:

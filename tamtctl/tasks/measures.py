@@ -2,7 +2,8 @@
 
 Imports nothing heavy. To add a measure, add a file with
 
-    read(config, row) -> object                     its files; raises TamtctlError for bad ones
+    read(config, row) -> object           its files; raises TamtctlError for bad ones
+    check_embeddings(name) -> None        raises TamtctlError for a model that it cannot measure
     measure(config, row, ticket, fine_tuned) -> Evaluation
 
 and a row to `MEASURES`; the settings that it takes are fields of `EvaluateConfig`.

@@ -22,6 +22,7 @@ from tamtctl.foundations.selection import keep_largest
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.text_inputs import TextInputs
+from tamtctl.pruning.cuts import check_sparsity
 from tamtctl.pruning.one_shot import keep_counts
 from tamtctl.tasks.finetuning.api import open_data
 from tamtctl.tasks.finetuning.run_examples import RunExamples
@@ -32,7 +33,7 @@ def main() -> bool:
     """Fine-tune, rank the weights, and write the ticket."""
     parser = argparse.ArgumentParser("task_bound", description=__doc__)
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--task", required=True, help="a task with classes, as in finetune")
+    parser.add_argument("--task", required=True, help="as in finetune, not of spans or words")
     parser.add_argument("--data-dir", help="as in finetune")
     parser.add_argument("--train", help="labelled examples of your own task, as in finetune")
     parser.add_argument("--dev", help="as in finetune")
@@ -43,6 +44,7 @@ def main() -> bool:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--to", type=Path, required=True, help="the ticket's folder")
     told = parser.parse_args()
+    check_sparsity(told.sparsity)
     config = tamtctl.FinetuneConfig(
         task=told.task, model=told.model, dense=True, data_dir=told.data_dir, train=told.train,
         dev=told.dev, text_columns=told.text_column or ("text",), label_column=told.label_column,

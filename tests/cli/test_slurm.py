@@ -10,7 +10,6 @@ import pytest
 
 from tamtctl.cli.slurm import slurm_array
 from tamtctl.comparison.config import CompareConfig
-from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.sweep import PlannedRun
 
 SWEEP = CompareConfig(sparsities=(0.5, 0.7))
@@ -27,9 +26,7 @@ TYPED = [
 
 def plan(*states: str) -> list[PlannedRun]:
     return [
-        PlannedRun(
-            Cell("tamt-mlm", 0.5, i), Path(f"runs/{i}"), state, 4, 60.0 * i, 3600.0, i, len(states)
-        )
+        PlannedRun(f"cell {i}", Path(f"runs/{i}"), state, 4, 60.0 * i, 3600.0, i, len(states))
         for i, state in enumerate(states, 1)
     ]
 

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -319,6 +320,13 @@ def test_a_plan_has_what_is_left_of_fine_tuning(run: Run, sweep: list[object], s
     assert left() == dict.fromkeys(cells, ("to do", True)) | {cells[0]: ("done", False)}
     shown = run(*sweep, "--dry-run")
     assert "2 of 3 runs to do, training about 0 s, fine-tuning about " in shown.out
+    (seed,) = Path("runs").glob("finetune-*/seed-1")
+    shutil.rmtree(seed)
+    damaged = left()[cells[0]]
+    assert damaged == ("damaged", False)
+    assert "--force does it again" in run(*sweep, "--shard", "1/3").err
+    assert run(*sweep, "--shard", "1/3", "--force").code == 0
+    assert left()[cells[0]] == ("done", False)
 
 
 def test_a_model_without_head_is_compared_by_kd(
@@ -362,7 +370,7 @@ def test_a_model_without_head_is_compared_by_kd(
         ("--sparsity 0.5 --train own.csv", 2, "give it a name among the --tasks"),
         ("--sparsity 0.5 --train own.csv --tasks sst2", 2, "give it a name among the --tasks"),
         ("--sparsity 0.5 --dev own.csv --tasks own", 2, "--train is needed, too"),
-        ("--sparsity 0.5 --train own.csv --tasks own,more", 2, "no task 'more'"),
+        ("--sparsity 0.5 --train own.csv --tasks own,more", 2, "--tasks must be one of"),
         ("--sparsity 0.5 --train own.csv --tasks own", 1, "no file 'own.csv'; check --train"),
         ("--sparsity 0.5 --task-epochs 0", 2, "--task-epochs must be greater than 0, got 0"),
         ("--sparsity 0.5 --limit -1", 2, "--limit must be greater than 0"),

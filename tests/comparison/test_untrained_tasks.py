@@ -120,9 +120,97 @@ def test_a_score_is_measured_once_for_each_content(run: Run, model: Path, text_f
     assert len(list(cache_folder("scores").iterdir())) == 2 * len(kept)
 
 
+def test_two_files_that_change_places_are_other_data(
+    run: Run, model: Path, text_file: Path
+) -> None:
+    words = [ticket_for(model, Path("ticket")), "--corpus", text_file, "--tasks", "retrieval"]
+    words += ["--sequence-length", 16]
+    alike = [{"_id": f"d{i}", "text": text} for i, text in enumerate(_texts(5, 80))]
+    for name, records in (("q.jsonl", alike[:40]), ("p.jsonl", alike[40:])):
+        renamed = [one | {"_id": f"d{i}"} for i, one in enumerate(records)]
+        Path(name).write_text("".join(json.dumps(one) + "\n" for one in renamed))
+    rows = "".join(f"d{i}\td{i}\t1\n" for i in range(40))
+    Path("r.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
+
+    def dense(queries: str, passages: str) -> float:
+        files = ["--queries", queries, "--passages", passages, "--relevant", "r.tsv"]
+        found = compared(run, *words, *files)["results"][0]
+        return float(found["retrieval_ndcg@10"])
+
+    first, other = dense("q.jsonl", "p.jsonl"), dense("p.jsonl", "q.jsonl")
+    files = {"queries": "p.jsonl", "passages": "q.jsonl", "relevant": "r.tsv"}
+    asked = EvaluateConfig(name=str(model), task="retrieval", device="cpu", **files)
+    assert other == pytest.approx(evaluate(asked).score, abs=1e-9)
+    assert other != first
+    Path("moved.jsonl").write_text(Path("q.jsonl").read_text())
+    kept = set(cache_folder("scores").iterdir())
+    assert dense("moved.jsonl", "p.jsonl") == first  # wherever a file lies
+    assert set(cache_folder("scores").iterdir()) == kept
+
+
+def test_a_task_of_your_own_stands_beside_one_without_training(
+    run: Run, model: Path, text_file: Path
+) -> None:
+    rows = [f"{text},{text.split()[-1] in tiny.WORDS[:9]}" for text in _texts(6, 60)]
+    Path("own.csv").write_text("\n".join(["text,label", *rows]))
+    words = ["--sparsity", 0.5, "--methods", "magnitude", "--recipe", "tiny.toml"]
+    words += ["--model", model, "--corpus", text_file, "--data-dir", "."]
+    words += ["--tasks", "stsb-zero-shot,own", "--train", "own.csv", "--task-epochs", 1]
+    row = compared(run, *words)["results"][1]
+    assert {"stsb-zero-shot_pearson", "own_accuracy"} <= row.keys()
+
+
+def test_a_plan_of_tickets_has_every_row_that_is_scored(
+    run: Run, model: Path, text_file: Path
+) -> None:
+    words = ["compare", ticket_for(model, Path("ticket")), "--corpus", text_file]
+    words += ["--tasks", "stsb-zero-shot", "--data-dir", ".", "--device", "cpu"]
+    words += ["--sequence-length", 16, "--blocks", 8]
+
+    def plan() -> dict[str, Any]:
+        done = run(*words, "--dry-run", "--json")
+        assert done.code == 0, done.err
+        told: dict[str, Any] = json.loads(done.out)
+        return told
+
+    first = plan()
+    assert first["slurm"] is None  # tickets are compared in one process
+    states = {one["cell"]: one["state"] for one in first["runs"]}
+    assert states.keys() >= {"dense", "magnitude at 0.5", "ticket"}
+    assert set(states.values()) == {"to do"}
+    assert run(*words).code == 0
+    assert {one["state"] for one in plan()["runs"]} == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"similarity_fn_name": "euclidean"}, "compares embeddings by 'euclidean'"),
+        ({"pooling_mode": "strange"}, "strange"),
+    ],
+)
+def test_a_model_that_cannot_be_scored_is_refused_before_a_search(
+    run: Run, text_file: Path, changed: dict[str, str], message: str
+) -> None:
+    pooling = {"pooling_mode": changed.get("pooling_mode", "mean")}
+    main = {key: value for key, value in changed.items() if key != "pooling_mode"}
+    other = sentence_model(Path("other"), pooling, config_sentence_transformers=main)
+    words = ["--sparsity", 0.5, "--methods", "tamt-kd", "--recipe", "tiny.toml", "--blocks", 8]
+    words += ["--model", other, "--corpus", text_file, "--tasks", "retrieval", *FILES]
+    done = run("compare", *words, "--device", "cpu")
+    assert (done.code, "Traceback" in done.err) == (1, False), done.err
+    assert message in done.err
+    assert not Path("runs").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        (["--tasks", "stsb-zeroshot"], 2, "did you mean stsb-zero-shot"),
+        (["--tasks", "stsb-zero-shot", "--limit", "5"], 2, "--limit is for fine-tuning"),
+        (["--tasks", "stsb-zero-shot", "--task-seeds", "1,2"], 2, "--task-seeds is for fine"),
+        (["--tasks", "stsb-zero-shot", "--train", "x.csv"], 2, "give it a name among the --tasks"),
+        (["--tasks", "retrieval", "--queries", ""], 2, "--tasks retrieval needs --queries, too"),
         (["--tasks", "retrieval"], 2, "--tasks retrieval needs --queries, too"),
         (["--tasks", "stsb-zero-shot", *FILES], 2, "--queries is for the task retrieval; add it"),
         (["--tasks", "retrieval", *FILES[:4], "--relevant", "q.jsonl"], 1, "is not the header"),

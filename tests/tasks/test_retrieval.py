@@ -209,7 +209,7 @@ def test_queries_that_the_table_does_not_name_are_left_out(model: Path, run: Run
     Path("r.tsv").write_text(HEADER + "q2\tp2\t1\n")
     found = evaluate(config(model))
     assert found.examples == 1
-    assert "2 of 3 queries are named by no line of r.tsv: they are left out" in found.notes
+    assert "2 of 3 queries have no line in the table of relevance: they are left out" in found.notes
 
 
 WRONG: dict[str, tuple[str, str, str]] = {

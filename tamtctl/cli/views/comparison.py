@@ -28,11 +28,11 @@ def show_comparison_plan(
         left = [f"{run.steps:,}", duration(run.estimated_seconds)] if run.steps else ["–", "–"]
         if on_tasks:
             left.append(duration(run.task_seconds) if run.task_seconds else "–")
-        table.add_row(run.name, run.state, *left)
+        table.add_row(run.cell, run.state, *left)
     output.table(table)
     todo = sum(run.state != "done" for run in plan)
     seconds = sum(run.estimated_seconds for run in plan)
-    more = f", fine-tuning about {duration(on_tasks)}" if on_tasks else ""
+    more = f", fine-tuning about {duration(on_tasks)} without scoring" if on_tasks else ""
     line = f"{todo} of {count(len(plan), 'run')} to do, training about {duration(seconds)}{more}"
     output.line(line)
     if script:

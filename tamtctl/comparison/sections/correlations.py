@@ -134,7 +134,7 @@ def _correlation(comparison: Comparison, task: str, measure: str) -> RankCorrela
         loss = Spread.of([one.losses[measure].mean for one in group]).mean
         score = Spread.of([one.metrics[task].over_seeds.mean for one in group]).mean
         points.setdefault(str(level), {})[method] = (loss, score)
-    one = next(iter(masked.values()))[0]
+    one = next(iter(masked.values() or comparison.groups.values()))[0]
     why = too_few_sequences(one.losses[measure]) or too_few_examples(one.metrics[task].runs)
     return rank_correlation(points, why_none=why)
 

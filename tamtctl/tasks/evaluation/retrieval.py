@@ -43,6 +43,23 @@ def read(config: EvaluateConfig, row: Measure) -> Asked:
     return Asked.read(*map(expanded, files))
 
 
+def check_embeddings(name: str) -> None:
+    """Refuse a model whose embeddings are not compared by a product.
+
+    Raises:
+        ModelError: It is one, or its pooling is not known.
+    """
+    _check_similarity(SentencePipeline.of(name), name)
+
+
+def _check_similarity(pipeline: SentencePipeline, name: str) -> None:
+    if pipeline.similarity not in _PRODUCTS:
+        raise ModelError(
+            f"{name} compares embeddings by {pipeline.similarity!r}, which is not known here; "
+            f"known are {', '.join(_PRODUCTS)}"
+        )
+
+
 def measure(
     config: EvaluateConfig, row: Measure, ticket: Ticket | None, fine_tuned: FineTuned | None
 ) -> Evaluation:
@@ -61,11 +78,7 @@ def measure(
     check_model(config, row.name, ticket)
     compute = Compute.choose(config.device, config.precision, config.threads)
     encoder, pipeline = load_embedding_model(config, ticket, fine_tuned, compute)
-    if pipeline.similarity not in _PRODUCTS:
-        raise ModelError(
-            f"{encoder.id} compares embeddings by {pipeline.similarity!r}, which is not known "
-            f"here; known are {', '.join(_PRODUCTS)}"
-        )
+    _check_similarity(pipeline, encoder.id)
     inputs = TextInputs.of(encoder.model, encoder.tokenizer, _MAX_LENGTH)
     of_queries, of_passages = pipeline.for_queries(), pipeline.for_passages()
     (queries, cut), (passages, passages_cut) = (
@@ -101,7 +114,7 @@ def measure(
         notes=(
             *filter(None, (pipeline.note,)),
             *_unused_prompts(pipeline),
-            *_notes(asked, config.relevant or "", len(cut), len(passages_cut)),
+            *_notes(asked, len(cut), len(passages_cut)),
         ),
     )
 
@@ -128,13 +141,13 @@ def _unused_prompts(pipeline: SentencePipeline) -> list[str]:
     ]
 
 
-def _notes(asked: Asked, table: str, cut: int, passages_cut: int) -> list[str]:
+def _notes(asked: Asked, cut: int, passages_cut: int) -> list[str]:
     notes = []
     count = len(asked.queries)
     if asked.left_out:
         notes.append(
-            f"{asked.left_out:,} of {count + asked.left_out:,} queries are named by no line of "
-            f"{table}: they are left out"
+            f"{asked.left_out:,} of {count + asked.left_out:,} queries have no line in the "
+            "table of relevance: they are left out"
         )
     if groups := asked.queries.group_count:
         many = "1 group" if groups == 1 else f"{groups:,} groups"

@@ -66,7 +66,7 @@ def finetune(
         ('accuracy', 1, '2 classes: file, list')
     """
     watcher = watcher or Silent()
-    asked = _Asked.of(config, output_dir, watcher)
+    asked = AskedRun.of(config, output_dir, watcher)
     earlier_result = partial(_earlier_result, asked.run, force=force)
     if done := world().on_first(earlier_result):
         return done
@@ -81,30 +81,8 @@ def finetune(
         return run_all(prepared, watcher)
 
 
-def was_finetuned(config: FinetuneConfig) -> bool:
-    """Return whether `finetune` would find this run finished.
-
-    Raises:
-        TamtctlError: The request, the model, the ticket or the data is refused.
-    """
-    asked = _Asked.of(config, None, Silent())
-    return _earlier_result(asked.run, force=False) is not None
-
-
-def training_seconds(config: FinetuneConfig, watcher: FinetuneWatcher) -> float:
-    """Return about how long `finetune` trains, all seeds together, from the pace of a few steps.
-
-    Scoring the dev set comes on top of it.
-
-    Raises:
-        TamtctlError: The request, the model, the ticket or the data is refused.
-    """
-    prepared = _Asked.of(config, None, watcher).prepared(watcher)
-    return prepared.plan.steps * len(config.seeds) * prepared.seconds_per_step()
-
-
 @dataclass(frozen=True)
-class _Asked:
+class AskedRun:
     """A run that is asked for: what it starts from, its examples and its schedule."""
 
     config: FinetuneConfig
@@ -116,18 +94,62 @@ class _Asked:
 
     @classmethod
     def of(
-        cls, config: FinetuneConfig, output_dir: Path | str | None, watcher: FinetuneWatcher
-    ) -> _Asked:
-        """Find the inputs of a run, and read its examples."""
+        cls,
+        config: FinetuneConfig,
+        output_dir: Path | str | None = None,
+        watcher: FinetuneWatcher | None = None,
+    ) -> AskedRun:
+        """Find the inputs of a run, and read its examples.
+
+        Raises:
+            TamtctlError: The request, the model, the ticket or the data is refused.
+        """
+        watcher = watcher or Silent()
         config, _ = with_default_ticket(config)
         start = world().in_turn(lambda: StartingPoint.of(config))
         watcher.status(f"finding the data of {config.task}")
         data = world().in_turn(lambda: open_data(config))
         watcher.status(f"reading {data.name}")
         read = world().in_turn(lambda: RunExamples.of(config, data))
+        return cls._of(config, start, data, read, output_dir)
+
+    @classmethod
+    def _of(
+        cls,
+        config: FinetuneConfig,
+        start: StartingPoint,
+        data: TaskData,
+        read: RunExamples,
+        output_dir: Path | str | None,
+    ) -> AskedRun:
         training = schedule_for(data.task, start.width, len(read.train), config.wishes)
         run = world().on_first(lambda: _run_folder(config, start, data, training, output_dir))
         return cls(config, start, data, read, training, run)
+
+    def beside(self, config: FinetuneConfig) -> AskedRun:
+        """Return the run of another ticket or model on the same examples, which are not read again.
+
+        Raises:
+            TamtctlError: The model or the ticket is refused.
+        """
+        return self._of(config, StartingPoint.of(config), self.data, self.read, None)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `finetune` would find this run finished.
+
+        Raises:
+            DamagedRunError: Its folder has lost files.
+        """
+        return _earlier_result(self.run, force=False) is not None
+
+    def training_seconds(self, watcher: FinetuneWatcher) -> float:
+        """Return about how long `finetune` trains all seeds, from the pace of a few steps.
+
+        Scoring the dev set comes on top of it.
+        """
+        prepared = self.prepared(watcher)
+        return prepared.plan.steps * len(self.config.seeds) * prepared.seconds_per_step()
 
     def prepared(self, watcher: FinetuneWatcher) -> Prepared:
         """Load the model, and check that all fits."""

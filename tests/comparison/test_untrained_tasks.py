@@ -138,7 +138,7 @@ def test_two_files_that_change_places_are_other_data(
         return float(found["retrieval_ndcg@10"])
 
     first, other = dense("q.jsonl", "p.jsonl"), dense("p.jsonl", "q.jsonl")
-    files = {"queries": "p.jsonl", "passages": "q.jsonl", "relevant": "r.tsv"}
+    files: dict[str, Any] = {"queries": "p.jsonl", "passages": "q.jsonl", "relevant": "r.tsv"}
     asked = EvaluateConfig(name=str(model), task="retrieval", device="cpu", **files)
     assert other == pytest.approx(evaluate(asked).score, abs=1e-9)
     assert other != first

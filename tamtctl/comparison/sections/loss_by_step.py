@@ -86,7 +86,7 @@ class LossesAlong(Found):
 
     def picture(self) -> Picture | None:
         """Return a figure of held-out losses along the searches, else of training losses."""
-        if not any(one.training for one in self.comparison.subnetworks):
+        if not self._lines():
             return None
         return Picture(_CAPTIONS[bool(self.comparison.config.at_steps)], self._drawn)
 
@@ -111,12 +111,15 @@ class LossesAlong(Found):
         return figure
 
     def _lines(self) -> dict[tuple[float, str], list[_Line]]:
-        """Return sparsity and term → the searches, each with the losses to draw."""
+        """Return sparsity and term → the searches, each with the losses to draw.
+
+        A search for a sum is drawn once for each of its terms.
+        """
         lines: dict[tuple[float, str], list[_Line]] = {}
         for one in self.comparison.subnetworks:
             log = one.along if self.comparison.config.at_steps else one.training
-            term = one.objective
-            if log and term in self.comparison.measures:
+            terms = (one.objective or "").split("+") if log else []
+            for term in filter(self.comparison.measures.__contains__, terms):
                 losses = {step: losses[term] for step, losses in log.items()}
                 lines.setdefault((one.sparsity, term), []).append((one, losses))
         return lines

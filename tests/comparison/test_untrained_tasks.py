@@ -90,7 +90,7 @@ def test_a_sweep_has_the_scores_of_evaluate(run: Run, model: Path, text_file: Pa
 def test_a_sweep_of_the_usual_methods_draws_the_losses_of_a_sum(
     run: Run, model: Path, text_file: Path
 ) -> None:
-    words = ["--sparsity", "0.5,0.7", "--methods", "tamt-kd+embedding,magnitude"]
+    words: list[object] = ["--sparsity", "0.5,0.7", "--methods", "tamt-kd+embedding,magnitude"]
     words += ["--recipe", "tiny.toml", "--model", model, "--corpus", text_file]
     result = compared(run, *words, "--tasks", "stsb-zero-shot", "--data-dir", ".")
     drawn = (Path(result["folder"]) / "figures" / "steps.svg").read_text()

@@ -236,7 +236,8 @@ class CompareConfig(CompareSettings):
             ticket: The ticket's folder; None: the dense model.
         """
         where = self.defaults()
-        needs = MEASURES[task].needs if task in MEASURES else ("data_dir",)
+        row = MEASURES.get(task)
+        data = row.settings(self) if row else {"data_dir": self.data_dir}
         return EvaluateConfig(
             name=model if ticket is None else str(ticket),
             task=task,
@@ -244,7 +245,7 @@ class CompareConfig(CompareSettings):
             precision=where.precision,
             device=where.device,
             threads=where.threads,
-            **{name: getattr(self, name) for name in needs},
+            **data,
         )
 
     @property

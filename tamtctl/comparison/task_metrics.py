@@ -11,11 +11,9 @@ from tamtctl.foundations.errors import DamagedRunError
 from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.finetuning.result import FinetuneResult
 from tamtctl.tasks.finetuning.seed_folder import read_predictions
-from tamtctl.tasks.kinds.metrics import resampled_metrics
+from tamtctl.tasks.kinds.metrics import INTERVAL_RESAMPLES, resampled_metrics
 from tamtctl.tasks.kinds.table import direction
 from tamtctl.tasks.run_facts import RunFacts
-
-_RESAMPLES = 1000  # resamples of a dev set
 
 
 @dataclass(frozen=True)
@@ -94,5 +92,7 @@ def _resampled(value: float, checkpoint: Path, metric: str) -> Resampled:
     task = facts.task  # of the run, as a task of labelled files has classes of its own
     suffix, split = next(iter(task.dev_splits.items()))
     said, examples = read_predictions(checkpoint, task, split)
-    resampled = resampled_metrics(task, said, examples, _RESAMPLES)[metric.removesuffix(suffix)]
+    resampled = resampled_metrics(task, said, examples, INTERVAL_RESAMPLES)[
+        metric.removesuffix(suffix)
+    ]
     return Resampled(value, resampled, len(examples))

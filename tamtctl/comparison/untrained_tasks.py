@@ -27,11 +27,10 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.watching import Watcher
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.pruning.searching.identity import Identity, model_identity, ticket_identity
-from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.result import Evaluation
-from tamtctl.tasks.labelled.opening import open_task
+from tamtctl.tasks.evaluation.zero_shot import open_benchmark
 from tamtctl.tasks.labelled.records import TaskData
 from tamtctl.tasks.measures import MEASURES, Measure
 from tamtctl.training.run_folder import write_json
@@ -116,7 +115,7 @@ def _file_of(config: EvaluateConfig) -> Path:
 def _digests(config: EvaluateConfig) -> dict[str, str]:
     """Return what a file is for → digest of its content, for the data of a task."""
     if row := _measure(config):
-        return {name: file_sha256(expanded(getattr(config, name))) for name in row.needs}
+        return {name: file_sha256(expanded(file)) for name, file in row.settings(config).items()}
     return dict(_benchmark(config).identity)
 
 
@@ -126,12 +125,11 @@ def _measure(config: EvaluateConfig) -> Measure | None:
 
 def _benchmark(config: EvaluateConfig) -> TaskData:
     assert config.task is not None
-    folder = Path(config.data_dir) if config.data_dir else None
-    return open_task(zero_shot_tasks()[config.task], folder)
+    return open_benchmark(config, config.task)
 
 
 def _to_dict(found: Evaluation) -> dict[str, Any]:
-    resampled = found.resampled.get(found.metric)
+    resampled = found.resampled().get(found.metric)
     return {
         "metric": found.metric,
         "score": found.score,

@@ -12,7 +12,9 @@ and a row to `MEASURES`; the settings that it takes are fields of `EvaluateConfi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from tamtctl.foundations.config import Config
 from tamtctl.foundations.shelves import Row, Shelf
 
 
@@ -27,6 +29,10 @@ class Measure(Row):
 
     summary: str
     needs: tuple[str, ...]
+
+    def settings(self, config: Config) -> dict[str, Any]:
+        """Return name → value in a configuration of the settings in ``needs``."""
+        return {name: getattr(config, name) for name in self.needs}
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -352,6 +352,7 @@ def test_zero_shot_similarity_is_the_cosine_of_mean_embeddings(
             cosines.append(float(torch.cosine_similarity(first, second)))
     wanted = np.corrcoef(cosines, [i % 6 for i in range(12)])[0, 1]
     assert found.metrics["pearson"] == pytest.approx(wanted, abs=1e-4)
+    assert evaluate(config) == found
     assert evaluate(EvaluateConfig(name=str(ticket), task="stsb-zero-shot", data_dir=".")) != found
     fine_tuned = finetune(own_config(bert, ticket=str(ticket)))
     config = EvaluateConfig(name=str(fine_tuned.checkpoint[0]), task="stsb-zero-shot", data_dir=".")

@@ -209,8 +209,7 @@ def _quality(
 def _evaluation(config: BenchConfig, name: str, task: str, dense: str | None) -> EvaluateConfig:
     """Return the configuration by which evaluate measures a model's quality on a task."""
     if task in MEASURES:
-        needed = {one: getattr(config, one) for one in MEASURES[task].needs}
-        return EvaluateConfig(name=name, task=task, **needed)
+        return EvaluateConfig(name=name, task=task, **MEASURES[task].settings(config))
     if task not in objectives():
         return EvaluateConfig(name=name, task=task, data_dir=config.data_dir)
     model = dense if terms_of(task).need_teacher else None

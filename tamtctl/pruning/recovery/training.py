@@ -10,7 +10,6 @@ and dense model are taken with the same head. The teacher is the whole dense mod
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -18,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamtctl.data.batch import Batch
 from tamtctl.data.sequences import Sequences
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.watching import StepReport
-from tamtctl.foundations.working import counted
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.trained.folded_weights import fold
@@ -34,6 +33,7 @@ from tamtctl.pruning.trained.objective_steps import (
 from tamtctl.training.checkpoints import State
 from tamtctl.training.loop import TrainingRun, warmed_up
 from tamtctl.training.loss_guard import LossGuard
+from tamtctl.training.pace import seconds_per_step
 
 _WARM_UP = 0.05  # of all steps
 _TIMED_STEPS = 6  # the first one warms up, and does not count
@@ -114,20 +114,16 @@ class SurvivorTraining:
             budget: Seconds of the whole training; timing takes only a small share of them.
         """
         optimizer = optimizer_of(self._config, list(self.trained.values()))
-        seconds = []
-        batches = zip(range(_TIMED_STEPS), self.steps.batches(), strict=False)
-        for _, batch in counted(batches, "timing a step", _TIMED_STEPS):
-            started = time.perf_counter()
+
+        def step(batch: Batch) -> None:
             self.steps.backward(batch, nullcontext)
             self._mask_gradients()
             optimizer.step(0.0)
             self._clear_gradients()
             self._compute.synchronize()
-            seconds.append(time.perf_counter() - started)
-            if len(seconds) > 1 and sum(seconds) > budget * _TIMED_SHARE:
-                break
-        measured = seconds[1:] or seconds
-        return sum(measured) / len(measured)
+
+        batches, at_most = self.steps.batches(), budget * _TIMED_SHARE
+        return seconds_per_step(batches, step, _TIMED_STEPS, at_most=at_most)
 
     def is_due(self, step: int) -> bool:
         """Return False: the training has no evaluations of its own."""

@@ -12,13 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
+from tamtctl.tasks.kinds.metrics import INTERVAL_RESAMPLES, MIN_EXAMPLES
 
 RECALLS = (1, 10)
 _DEPTH = 10  # passages that nDCG looks at
 PRIMARY = f"ndcg@{_DEPTH}"
 METRICS = (*(f"recall@{k}" for k in RECALLS), PRIMARY)
-RESAMPLES = 1000  # for the ends of an interval
 _QUERIES_AT_ONCE = 256
 _DIGITS = 6  # decimals of a similarity that batching does not change
 
@@ -74,7 +73,7 @@ def _metrics_of(similarities: Tensor, answers: Mapping[int, int]) -> dict[str, f
 def resampled_means(
     values: Mapping[str, NDArray[np.float64]], groups: Sequence[str]
 ) -> dict[str, NDArray[np.float64]] | None:
-    """Return metric → its mean over the queries of each resample, shape (`RESAMPLES`,).
+    """Return metric → its mean over the queries of each resample, shape (`INTERVAL_RESAMPLES`,).
 
     Whole groups are drawn with replacement, as queries of one group are no independent sample. The
     draws depend only on the number of groups, so that all models are measured on the same ones.
@@ -90,8 +89,8 @@ def resampled_means(
         return None
     generator = np.random.Generator(np.random.Philox(key=0))
     draws = generator.multinomial(
-        len(known), np.full(len(known), 1 / len(known)), size=RESAMPLES
-    )  # (RESAMPLES, groups): how often each is drawn
+        len(known), np.full(len(known), 1 / len(known)), size=INTERVAL_RESAMPLES
+    )  # (INTERVAL_RESAMPLES, groups): how often each is drawn
     sizes = np.bincount(of)
     return {
         name: (draws @ np.bincount(of, column)) / (draws @ sizes) for name, column in values.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -29,8 +29,8 @@ class Evaluation(Shown):
         standard_errors: Metric → its standard error.
         intervals: Metric → the ends of its 95 % bootstrap interval; empty without a bootstrap.
         examples: How many examples, sequences of text, or queries were scored.
-        resampled: Metric → its value on each resample of the examples, the same ones for every
-            model; empty where they are too few, and for what a comparison does not measure.
+        resampled: Returns metric → its value on each resample of the examples, the same ones for
+            every model; nothing where groups are too few, and for what no comparison measures.
         groups: How many groups of queries a resample draws whole; None if they have no groups.
         sparsity: Share of zeros in the masked matrices of a ticket; None if unknown.
         data: The data that were read.
@@ -81,7 +81,7 @@ class Evaluation(Shown):
     constant_scores: Mapping[str, float] = field(default_factory=dict)
     beside: Sequence[KnownRun] = ()
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    resampled: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    resampled: Callable[[], Mapping[str, NDArray[np.float64]]] = field(default=dict, compare=False)
     groups: int | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
 from numpy.typing import NDArray
@@ -37,7 +39,7 @@ def read(config: EvaluateConfig, row: Measure) -> Asked:
         TamtctlError: The options or a file is refused.
     """
     check_options(config, row.name)
-    files = [getattr(config, name) for name in row.needs]
+    files = row.settings(config).values()
     if missing := [option for option, file in zip(row.options, files, strict=True) if not file]:
         raise UsageError(f"--task {row.name} needs {' and '.join(missing)}, too")
     return Asked.read(*map(expanded, files))
@@ -103,7 +105,7 @@ def measure(
         metrics=means,
         standard_errors=errors,
         intervals={name: _interval(found) for name, found in (resampled or {}).items()},
-        resampled=resampled or {},
+        resampled=partial(dict, resampled or {}),
         groups=asked.queries.group_count,
         examples=len(asked.queries),
         sparsity=pruned.sparsity if pruned else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
@@ -14,13 +15,31 @@ from tamtctl.tasks.evaluation.checkpoint import FineTuned
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.embedding_models import load_embedding_model
 from tamtctl.tasks.evaluation.options import check_model, check_options
-from tamtctl.tasks.evaluation.ranking import RESAMPLES
 from tamtctl.tasks.evaluation.result import Evaluation
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.metrics import metrics, resampled_metrics, standard_errors
+from tamtctl.tasks.kinds.metrics import (
+    INTERVAL_RESAMPLES,
+    metrics,
+    resampled_metrics,
+    standard_errors,
+)
 from tamtctl.tasks.labelled.notes import few_note
 from tamtctl.tasks.labelled.opening import open_task
+from tamtctl.tasks.labelled.records import TaskData
 from tamtctl.ticket.ticket import Ticket
+
+
+def open_benchmark(config: EvaluateConfig, name: str) -> TaskData:
+    """Find the data of a benchmark, without reading the examples yet.
+
+    Args:
+        config: Says where the data is.
+        name: A name of `zero_shot_tasks`.
+
+    Raises:
+        TaskError: The folder has no such files, or the Hub has none.
+    """
+    return open_task(zero_shot_tasks()[name], Path(config.data_dir) if config.data_dir else None)
 
 
 def evaluate_zero_shot(
@@ -41,8 +60,7 @@ def evaluate_zero_shot(
     check_model(config, name, ticket)
     pruned = ticket or fine_tuned
     compute = Compute.choose(config.device, config.precision, config.threads)
-    task = zero_shot_tasks()[name]
-    data = open_task(task, Path(config.data_dir) if config.data_dir else None)
+    data = open_benchmark(config, name)
     (examples,) = data.dev().values()
     encoder, pipeline = load_embedding_model(config, ticket, fine_tuned, compute)
     inputs = TextInputs.of(encoder.model, encoder.tokenizer, data.task.max_length)
@@ -53,7 +71,6 @@ def evaluate_zero_shot(
     cosines = F.cosine_similarity(first, second)  # (n,)
     found = metrics(data.task, cosines.tolist(), examples)
     errors = standard_errors(data.task, cosines.tolist(), examples)
-    resampled = resampled_metrics(data.task, cosines.tolist(), examples, RESAMPLES)
     metric = data.task.primary_metric
     answer = ConstantAnswer.of(data.task, examples, DEV)
     return Evaluation(
@@ -77,7 +94,9 @@ def evaluate_zero_shot(
         constant_answer=answer.value,
         constant_split=answer.split,
         constant_scores=answer.metrics(data.task, {"": examples}),
-        resampled=resampled,
+        resampled=partial(
+            resampled_metrics, data.task, cosines.tolist(), examples, INTERVAL_RESAMPLES
+        ),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,12 +12,11 @@ from typing import Any, cast
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tamtctl.data.padded_batches import Features
+from tamtctl.data.padded_batches import Features, TaskBatch
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.environment import env
 from tamtctl.foundations.one_at_a_time import random_numbers
-from tamtctl.foundations.working import counted
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.pipeline_files import PipelineFiles
 from tamtctl.models.text_inputs import TextInputs
@@ -47,6 +45,7 @@ from tamtctl.tasks.registry import TASKS
 from tamtctl.tasks.run_facts import places_of
 from tamtctl.tasks.task import Task
 from tamtctl.training.checkpoints import Checkpoints
+from tamtctl.training.pace import seconds_per_step
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder
 
 _TIMED_STEPS = 8  # batches differ in length
@@ -262,19 +261,16 @@ class Prepared:
         training = SparseTraining(
             first.model, first.pruned, schedule.task.learning_rate, schedule.steps
         )
-        batches = schedule.features.training_batches(schedule.task.batch_size, first.seed)
-        kind, seconds = kind_of(self.task), []
-        for _, batch in counted(
-            zip(range(_TIMED_STEPS), batches, strict=False), "timing a step", _TIMED_STEPS
-        ):
-            started = time.perf_counter()
-            with self.compute.autocast():
-                kind.loss(first.model, batch.to(self.compute.device)).backward()
+        kind, compute = kind_of(self.task), self.compute
+
+        def step(batch: TaskBatch) -> None:
+            with compute.autocast():
+                kind.loss(first.model, batch.to(compute.device)).backward()
             training.step(0)
-            self.compute.synchronize()
-            seconds.append(time.perf_counter() - started)
-        measured = seconds[1:] or seconds  # the first one warms up
-        return sum(measured) / len(measured)
+            compute.synchronize()
+
+        batches = schedule.features.training_batches(schedule.task.batch_size, first.seed)
+        return seconds_per_step(batches, step, _TIMED_STEPS)
 
     def loaded(
         self,

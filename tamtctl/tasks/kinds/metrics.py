@@ -21,6 +21,7 @@ from tamtctl.tasks.task import Task
 
 MIN_EXAMPLES = 30  # with fewer, a metric has no standard error
 RESAMPLES = 200  # give a standard error to within 5 %
+INTERVAL_RESAMPLES = 1000  # for the ends of an interval
 
 
 def metrics(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:

@@ -49,9 +49,9 @@ def heading(measure: str) -> str:
 
 
 def axis(measure: str) -> str:
-    """Return the label of a loss on the axis of a figure."""
+    """Return the label of a loss on the axis of a figure, of lines that fit beside a panel."""
     term, _, text = measure.partition(_ON)
-    return f"{TERMS[term].axis} ({TERMS[term].unit})" + (f"\non {text}" if text else "")
+    return f"{TERMS[term].axis}\n({TERMS[term].unit})" + (f"\non {text}" if text else "")
 
 
 def column(measure: str, what: str) -> str:

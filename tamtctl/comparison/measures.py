@@ -49,9 +49,14 @@ def heading(measure: str) -> str:
 
 
 def axis(measure: str) -> str:
-    """Return the label of a loss on the axis of a figure, of lines that fit beside a panel."""
+    """Return the label of a loss on the axis of a figure."""
     term, _, text = measure.partition(_ON)
-    return f"{TERMS[term].axis}\n({TERMS[term].unit})" + (f"\non {text}" if text else "")
+    return f"{TERMS[term].axis} ({TERMS[term].unit})" + (f"\non {text}" if text else "")
+
+
+def upright_axis(measure: str) -> str:
+    """Return the same in lines that are no longer than a panel is high."""
+    return axis(measure).replace(" (", "\n(", 1)
 
 
 def column(measure: str, what: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from tamtctl.comparison.found import Found, Picture, Table
 from tamtctl.comparison.intervals import loss_difference
 from tamtctl.comparison.levels import Level
-from tamtctl.comparison.measures import axis, term_of, words
+from tamtctl.comparison.measures import term_of, upright_axis, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.rendering.plotting import dense_line, legend, panels, styles
 from tamtctl.comparison.result import Comparison
@@ -138,7 +138,7 @@ class LossesBySeconds(Found):
             dense_line(axes, dense)
             axes.set_xscale("symlog", linthresh=1)
             axes.xaxis.set_major_formatter("{x:g}")  # plain numbers instead of powers of ten
-            axes.set(title=f"sparsity {level}", xlabel="seconds", ylabel=axis(measure))
+            axes.set(title=f"sparsity {level}", xlabel="seconds", ylabel=upright_axis(measure))
             shares = axes.secondary_yaxis("right", functions=(to_share, to_loss))
             shares.set_ylabel("gap closed (%)")
         legend(figure, all_axes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tamtctl.comparison.found import Found, Picture, Table
-from tamtctl.comparison.measures import axis, heading
+from tamtctl.comparison.measures import heading, upright_axis
 from tamtctl.comparison.rendering.plotting import (
     by_line,
     dense_line,
@@ -110,7 +110,7 @@ class Losses(Found):
                 points = {x: [one.losses[measure] for one in those] for x, those in groups.items()}
                 interval_bars(axes, points, label, style[method])
             dense_line(axes, dense.losses[measure].mean)
-            axes.set(xlabel="sparsity", ylabel=axis(measure))
+            axes.set(xlabel="sparsity", ylabel=upright_axis(measure))
             axes.set_xticks(sorted({one.sparsity for one in comparison.subnetworks if one.masks}))
         legend(figure, all_axes)
         return figure

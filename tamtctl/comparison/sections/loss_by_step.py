@@ -10,7 +10,7 @@ import numpy as np
 
 from tamtctl.comparison.found import Found, Picture
 from tamtctl.comparison.intervals import too_few_sequences
-from tamtctl.comparison.measures import axis, words
+from tamtctl.comparison.measures import upright_axis, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.rendering.plotting import panels, styles
 from tamtctl.comparison.result import Comparison
@@ -133,7 +133,9 @@ class LossesAlong(Found):
         if is_held_out and rivals:
             loss = loss_over_seeds(rivals, term).mean
             axes.axhline(loss, color=style[IMP]["color"], linestyle=":", label="IMP")
-        axes.set(title=f"sparsity {sparsity:g}", xlabel="optimiser steps", ylabel=axis(term))
+        axes.set(
+            title=f"sparsity {sparsity:g}", xlabel="optimiser steps", ylabel=upright_axis(term)
+        )
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))  # seeds share a label
         axes.legend(unique.values(), unique.keys())

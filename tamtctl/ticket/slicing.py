@@ -57,8 +57,7 @@ def slice_neurons(network: PreTrainedModel, masks: Mapping[str, Tensor]) -> Slic
         ModelError: The configuration cannot express how many neurons are left.
     """
     base = cast(nn.Module, base_encoder(network))
-    networks = feed_forwards({name: tuple(base.get_parameter(name).shape) for name in masks})
-    kept = {one: masks[one.second][0].nonzero().flatten() for one in networks.values()}
+    kept = _kept_neurons(masks)
     before = {one.neurons for one in kept}
     after = {len(places) for places in kept.values()}
     size = _size_in(network.config, before)
@@ -75,6 +74,37 @@ def slice_neurons(network: PreTrainedModel, masks: Mapping[str, Tensor]) -> Slic
     return Sliced(size, left, number)
 
 
+class CutOut:
+    """The pruned neurons of an encoder, cut out until they are put back.
+
+    Its feed-forward networks have fewer neurons meanwhile, and their parameters are others.
+    """
+
+    def __init__(self, base: nn.Module, masks: Mapping[str, Tensor]) -> None:
+        """Cut the pruned neurons out of an encoder, in place.
+
+        Args:
+            base: The encoder; its configuration stays as it is.
+            masks: Name → mask of every matrix, of whole neurons.
+        """
+        self._base = base
+        self._masks = {name: mask.cpu() for name, mask in masks.items()}
+        self._whole = dict(base.named_parameters())
+        for one, places in _kept_neurons(masks).items():
+            _slice(base, one, places)
+
+    def put_back(self) -> None:
+        """Give the encoder its own parameters again, with the values that they had."""
+        for name, parameter in self._base.named_parameters():
+            if parameter is not self._whole[name]:
+                linear, _, own = name.rpartition(".")
+                _resize(cast(nn.Linear, self._base.get_submodule(linear)), own, self._whole[name])
+
+    def in_whole(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights of the smaller encoder, on the CPU, in their original shapes."""
+        return unsliced(weights, self._masks)
+
+
 def unsliced(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a sliced model in their original shapes, with zeros for cut neurons.
 
@@ -86,8 +116,7 @@ def unsliced(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict
         ModelError: The model was not sliced by these masks.
     """
     found = dict(weights)
-    for network in feed_forwards({name: tuple(m.shape) for name, m in masks.items()}).values():
-        places = masks[network.second][0].nonzero().flatten()
+    for network, places in _kept_neurons(masks).items():
         for name, halves in network.firsts.items():
             rows = torch.cat([places + half * network.neurons for half in range(halves)])
             for one in (name, f"{name.removesuffix('weight')}bias"):
@@ -96,6 +125,12 @@ def unsliced(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict
         second = network.second
         found[second] = _spread_out(second, weights[second], 1, places, network.neurons)
     return found
+
+
+def _kept_neurons(masks: Mapping[str, Tensor]) -> dict[FeedForward, Tensor]:
+    """Return feed-forward network → indices of the neurons that masks keep, shape (kept,)."""
+    networks = feed_forwards({name: tuple(mask.shape) for name, mask in masks.items()})
+    return {one: masks[one.second][0].nonzero().flatten() for one in networks.values()}
 
 
 def _spread_out(name: str, weight: Tensor, axis: int, places: Tensor, size: int) -> Tensor:
@@ -129,13 +164,17 @@ def _slice(base: nn.Module, network: FeedForward, places: Tensor) -> None:
     for name, halves in network.firsts.items():
         first = _linear(base, name)
         rows = torch.cat([places + half * network.neurons for half in range(halves)])
-        first.weight = nn.Parameter(first.weight[rows].contiguous())
+        _resize(first, "weight", nn.Parameter(first.weight[rows].contiguous()))
         if first.bias is not None:
-            first.bias = nn.Parameter(first.bias[rows].contiguous())
-        first.out_features = len(rows)
+            _resize(first, "bias", nn.Parameter(first.bias[rows].contiguous()))
     second = _linear(base, network.second)
-    second.weight = nn.Parameter(second.weight[:, places].contiguous())
-    second.in_features = len(places)
+    _resize(second, "weight", nn.Parameter(second.weight[:, places].contiguous()))
+
+
+def _resize(linear: nn.Linear, name: str, parameter: nn.Parameter) -> None:
+    """Give a linear layer a weight or a bias of another size."""
+    setattr(linear, name, parameter)
+    linear.out_features, linear.in_features = linear.weight.shape
 
 
 def _linear(base: nn.Module, name: str) -> nn.Linear:

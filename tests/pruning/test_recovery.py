@@ -10,17 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from sentence_models import sentence_model
 from small_search import Interrupting, small_config
+from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
 import tamtctl
+from tamtctl.data.sequences import Blocks
+from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError, UsageError
+from tamtctl.foundations.watching import Silent
+from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.recovery.api import plan_recovery, recover
 from tamtctl.pruning.recovery.config import RecoverConfig
+from tamtctl.pruning.recovery.training import SurvivorTraining
 from tamtctl.pruning.searching.api import search
+from tamtctl.pruning.searching.reading import read_text
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.ticket import Ticket
 
@@ -79,6 +87,40 @@ def test_zeros_that_the_model_brings_along_are_no_pruned_weights(
     done = recover(config_of(found, steps=3, learning_rate=1e-2), output_dir=tmp_path / "recovered")
     trained = load_file(done.model / "model.safetensors")
     assert trained["bert.embeddings.position_embeddings.weight"].view(-1)[0] != 0
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "albert"])
+def test_cutting_neurons_out_changes_nothing(family: str, text_file: Path, tmp_path: Path) -> None:
+    """Beside a training of the whole model, whose pruned weights get no gradient."""
+    model = tiny.save(tmp_path / "model", family)
+    wanted = small_config(model, text_file, method="magnitude", pattern="neurons", sparsity=0.5)
+    masks = Ticket.load(search(wanted, output_dir=tmp_path / "search").ticket).masks
+
+    def trained(*, are_neurons: bool) -> tuple[int, dict[str, Tensor]]:
+        encoder, compute = load_encoder(str(model), with_head=False), Compute.choose("cpu", "fp32")
+        config = config_of(
+            model, corpus=str(text_file), rows="blocks", objective="kd", sequence_length=16
+        )
+        asked = config.as_search(str(model), 5)
+        _, text, _ = read_text(asked, encoder, Silent())
+        assert isinstance(text, Blocks)
+        kept = {n: masks.get(n, torch.ones_like(w).bool()) for n, w in encoder.matrices.items()}
+        training = SurvivorTraining(asked, compute, encoder, text, kept, are_neurons=are_neurons)
+        training.run(lambda report: None, is_due=lambda step: False, after=None)
+        count, found = training.trained_weights, training.put_dense()
+        dense = load_encoder(str(model), with_head=False).base.named_parameters()
+        now = dict(encoder.base.named_parameters())
+        assert all(torch.equal(now[name], weight) for name, weight in dense if name in found)
+        return count, found
+
+    (fewer, cut), (count, whole) = trained(are_neurons=True), trained(are_neurons=False)
+    assert fewer <= count  # biases of pruned neurons are gone
+    assert cut.keys() == whole.keys()
+    dense = dict(load_encoder(str(model), with_head=False).base.named_parameters())
+    for name, weight in cut.items():
+        assert not torch.equal(weight, dense[name]), name
+        if not name.endswith("bias"):  # those of pruned neurons are 0 or as they were
+            torch.testing.assert_close(weight, whole[name], rtol=1e-3, atol=1e-4)
 
 
 def test_it_is_nearer_to_the_dense_model(recovered: Any) -> None:

@@ -38,6 +38,7 @@ from tamtctl.pruning.recovery.training import SurvivorTraining, lost_zeros
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.searching.reading import read_text
 from tamtctl.ticket.exporting import export
+from tamtctl.ticket.format.patterns import is_sliced
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.loop import TrainingRun
@@ -97,7 +98,9 @@ class PreparedRecovery:
         corpus, text, held_out = read_text(search, encoder, watcher)
         assert isinstance(text, Blocks | Rows)  # nothing is streamed
         cast(nn.Module, encoder.model).to(compute.device)
-        training = SurvivorTraining(search, compute, encoder, text, masks)
+        training = SurvivorTraining(
+            search, compute, encoder, text, masks, are_neurons=is_sliced(subject.ticket.pattern)
+        )
         checkpoints = Checkpoints(run.path / CHECKPOINTS, run.identity, compute.circumstances)
         return cls(
             config=config,
@@ -127,7 +130,7 @@ class PreparedRecovery:
             run_folder=self.run.path,
             base_model=self.subject.model,
             sparsity=self.subject.ticket.sparsity,
-            trained=self._trained(),
+            trained=self.training.trained_weights,
             device=self.compute.device.type,
             precision=self.compute.precision,
             threads=torch.get_num_threads(),
@@ -153,13 +156,6 @@ class PreparedRecovery:
         """Remove what an earlier attempt left: checkpoints and the number of steps."""
         self.supervisor.checkpoints.remove()
         (self.run.path / BUDGET).unlink(missing_ok=True)
-
-    def _trained(self) -> int:
-        """Return how many weights are trained."""
-        pruned = sum(
-            int((~self.masks[name]).sum()) for name in self.training.trained if name in self.masks
-        )
-        return sum(p.numel() for p in self.training.trained.values()) - pruned
 
     def train(self, watcher: Watcher[RecoverPlan]) -> TrainingRun:
         """Train the weights that are left.

@@ -28,6 +28,10 @@ from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.registry import TASKS
 
+_OF_FINE_TUNING = (
+    "limit", "task_seeds", "task_learning_rate", "find_task_learning_rate", "task_epochs",
+)  # fmt: skip
+
 
 @configuration
 class CompareConfig(CompareSettings):
@@ -212,6 +216,7 @@ class CompareConfig(CompareSettings):
             model=model,
             limit=self.limit,
             learning_rate=self.task_learning_rate,
+            find_learning_rate=self.find_task_learning_rate,
             epochs=self.task_epochs,
             seeds=self.task_seeds,
             precision=where.precision,
@@ -303,13 +308,15 @@ class CompareConfig(CompareSettings):
                     raise UsageError(f"{option} is for the task {row.name}; add it to --tasks")
                 if is_asked and not getattr(self, name):
                     raise UsageError(f"--tasks {row.name} needs {option}, too")
+        if self.find_task_learning_rate and self.task_learning_rate is not None:
+            raise UsageError("give either --task-learning-rate or --find-task-learning-rate")
         trained = [name for name in self.tasks if not self.is_untrained(name)]
         for name in trained:
             if name != self.own_task:
                 one_of("tasks", name, [*untrained_tasks(), *TASKS])
             self.finetune_config(name)
         if self.tasks and not trained:
-            for name in ("limit", "task_seeds", "task_learning_rate", "task_epochs"):
+            for name in _OF_FINE_TUNING:
                 if getattr(self, name) != settings_of(CompareConfig)[name].default:
                     option = name.replace("_", "-")
                     raise UsageError(

@@ -261,6 +261,12 @@ class CompareSettings(Config):
         panel=TRAINING,
         check=positive,
     )
+    find_task_learning_rate: bool = setting(
+        default=False,
+        help="Find the rate of fine-tuning for each mask, as finetune --find-learning-rate does.",
+        panel=TRAINING,
+        before=False,
+    )
     task_epochs: int | None = setting(
         default=None,
         help="Passes of fine-tuning over its training set; by default as in finetune.",

@@ -119,6 +119,11 @@ class Subnetwork:
         metrics = {
             f"{task}_{found.metric}": found.over_seeds.mean for task, found in self.metrics.items()
         }
+        rates = {
+            f"{task}_learning_rate": found.found_rate
+            for task, found in self.metrics.items()
+            if found.found_rate is not None
+        }
         return {
             "method": self.found_by,
             "objective": self.objective,
@@ -129,6 +134,7 @@ class Subnetwork:
             **losses,
             **errors,
             **metrics,
+            **rates,
             "flips": self.flips.get("all"),
             "steps": self.steps,
             "seconds": self.seconds,

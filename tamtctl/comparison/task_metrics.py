@@ -28,6 +28,7 @@ class TaskMetric:
             it is not known.
         constant_answer: That answer.
         untrained: A sentence on seeds that learnt nothing; None if there are none.
+        found_rate: The learning rate that was found for it; None if none was searched for.
         notes: Notes to read before the value is believed.
     """
 
@@ -37,6 +38,7 @@ class TaskMetric:
     constant: float | None = None
     constant_answer: str | float | None = None
     untrained: str | None = None
+    found_rate: float | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -60,11 +62,12 @@ def metric_of(result: FinetuneResult | TaskMetric) -> TaskMetric:
         result.constant_score,
         result.constant_answer,
         result.untrained,
+        None if result.rate_search is None else result.rate_search.learning_rate,
     )
 
 
 def metric_notes_of(task: str, found: Mapping[str, TaskMetric]) -> Iterator[str]:
-    """Yield what the constant answer of a task scores, and which subnetworks learnt nothing.
+    """Yield a task's constant score, the rates that were found, and which runs learnt nothing.
 
     Args:
         task: The name of the task.
@@ -76,6 +79,12 @@ def metric_notes_of(task: str, found: Mapping[str, TaskMetric]) -> Iterator[str]
         answer = ConstantAnswer(first.constant_answer)
         metric = first.metric.replace("_", " ")
         yield f"{task}: always answering {answer} has {metric} {first.constant:.3f}"
+    rates: dict[float, list[str]] = {}
+    for name, one in found.items():
+        if one.found_rate is not None:
+            rates.setdefault(one.found_rate, []).append(name)
+    for rate, names in sorted(rates.items()):
+        yield f"{task}: rate {rate:g} was found for {', '.join(names)}"
     for name, one in found.items():
         if one.untrained:
             yield (

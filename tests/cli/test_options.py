@@ -79,6 +79,7 @@ OPTIONS = {
         --dev str
         --device str
         --dry-run bool flag
+        --find-task-learning-rate bool flag
         --force bool flag
         --json bool flag
         --keep-scores bool flag

@@ -271,6 +271,25 @@ def test_tasks_are_fine_tuned_and_correlated(run: Run, sweep: list[object], sst2
     assert json.loads(again.out)["results"] == result["results"]
 
 
+def test_every_mask_finds_its_rate(run: Run, sweep: list[object], sst2: Path) -> None:
+    sweep += ["--sparsity", "0.5", "--methods", "magnitude", "--tasks", "sst2"]
+    sweep += ["--data-dir", sst2, "--task-epochs", "1", "--find-task-learning-rate"]
+    planned = run(*sweep, "--dry-run")
+    assert planned.code == 0, planned.err
+    done = run(*sweep, "--json")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    found = [json.loads(f.read_text()) for f in Path("runs").glob("finetune-*/result.json")]
+    rates = {row["sst2_learning_rate"] for row in result["results"]}
+    assert rates == {one["rate_search"]["learning_rate"] for one in found}
+    assert len(found) == len(result["results"])
+    (said, *_) = [s for s in result["sentences"] if "was found for" in s]
+    assert any(f"sst2: rate {rate:g} was found for" in said for rate in rates)
+    refused = run(*sweep, "--task-learning-rate", "1e-3")
+    assert refused.code == 2
+    assert "either --task-learning-rate or --find-task-learning-rate" in refused.err
+
+
 def test_a_sweep_of_a_recipe_with_several_texts_can_be_asked_for_again(
     run: Run, text_file: Path, tiny_model: Path
 ) -> None:

@@ -144,12 +144,14 @@ class AskedRun:
         return _earlier_result(self.run, force=False) is not None
 
     def training_seconds(self, watcher: FinetuneWatcher) -> float:
-        """Return about how long `finetune` trains all seeds, from the pace of a few steps.
+        """Return about how long `finetune` trains all seeds, and tries rates, from a few steps.
 
         Scoring the dev set comes on top of it.
         """
         prepared = self.prepared(watcher)
-        return prepared.plan.steps * len(self.config.seeds) * prepared.seconds_per_step()
+        steps = prepared.plan.steps * len(self.config.seeds)
+        steps += prepared.trial_steps * len(prepared.plan.rates)
+        return steps * prepared.seconds_per_step()
 
     def prepared(self, watcher: FinetuneWatcher) -> Prepared:
         """Load the model, and check that all fits."""

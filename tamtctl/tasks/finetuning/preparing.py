@@ -28,7 +28,7 @@ from tamtctl.tasks.finetuning.known_runs import (
     setting_of,
 )
 from tamtctl.tasks.finetuning.own_zeros import what_becomes_of_zeros
-from tamtctl.tasks.finetuning.rate_search import RateSearch, rates_around
+from tamtctl.tasks.finetuning.rate_search import RateSearch, rates_around, trial_steps
 from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneWatcher
 from tamtctl.tasks.finetuning.run_examples import RunExamples, label_notes
 from tamtctl.tasks.finetuning.schedule import TaskSchedule
@@ -253,6 +253,11 @@ class Prepared:
             plan=replace(self.plan, task=task, training=training),
             facts=facts,
         ).with_setting()
+
+    @property
+    def trial_steps(self) -> int:
+        """Optimiser steps with each learning rate that is tried."""
+        return trial_steps(self.task, len(self.apart), self.plan.steps)
 
     def seconds_per_step(self) -> float:
         """Return the mean seconds of a few steps; the model that was loaded is used up by them."""

@@ -23,7 +23,7 @@ from tamtctl.tasks.finetuning.known_runs import (
     runs_beside,
 )
 from tamtctl.tasks.finetuning.preparing import Prepared
-from tamtctl.tasks.finetuning.rate_search import RateSearch, Trials, trial_steps
+from tamtctl.tasks.finetuning.rate_search import RateSearch, Trials
 from tamtctl.tasks.finetuning.result import FinetuneResult, FinetuneWatcher, MetricOverSeeds
 from tamtctl.tasks.finetuning.seed_folder import (
     make_room,
@@ -70,7 +70,7 @@ def _find_rate(prepared: Prepared, watcher: FinetuneWatcher) -> RateSearch:
     """Try the rates that have not been tried yet, and choose the best."""
     assert prepared.held_out is not None
     trials = Trials(prepared.run.path, prepared.task, prepared.held_out)
-    steps = trial_steps(prepared.task, len(prepared.apart), prepared.plan.steps)
+    steps = prepared.trial_steps
     for rate in prepared.plan.rates:
         if world().on_first(partial(trials.knows, rate)):
             continue

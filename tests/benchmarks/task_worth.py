@@ -10,7 +10,8 @@ Each mask tries five learning rates on a held-out part of the *training* set. Fi
 one-shot criterion of nano and of the chemistry BERT, by the loss on held-out text.
 
 Masks are searched on text that is not the task's: nano's on Wikipedia, the chemistry BERT's on the
-reactions of the training file without their classes.
+reactions of the training file without their classes. On one core, ``sst2`` takes half an hour of
+searches and 89 minutes of fine-tuning.
 """
 
 from __future__ import annotations

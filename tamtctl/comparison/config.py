@@ -25,7 +25,7 @@ from tamtctl.pruning.recipes import RECIPES, Recipe, usual_budgets
 from tamtctl.tasks.benchmarks.table import untrained_tasks
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.measures import MEASURES
+from tamtctl.tasks.measures import MEASURES, check_files
 from tamtctl.tasks.registry import TASKS
 
 _OF_FINE_TUNING = (
@@ -301,13 +301,7 @@ class CompareConfig(CompareSettings):
             raise UsageError(
                 "--train and --dev are for a task of your own: give it a name among the --tasks"
             )
-        for row in MEASURES.values():
-            is_asked = row.name in self.tasks
-            for option, name in zip(row.options, row.needs, strict=True):
-                if getattr(self, name) and not is_asked:
-                    raise UsageError(f"{option} is for the task {row.name}; add it to --tasks")
-                if is_asked and not getattr(self, name):
-                    raise UsageError(f"--tasks {row.name} needs {option}, too")
+        check_files(self, self.tasks, "--tasks")
         if self.find_task_learning_rate and self.task_learning_rate is not None:
             raise UsageError("give either --task-learning-rate or --find-task-learning-rate")
         trained = [name for name in self.tasks if not self.is_untrained(name)]

@@ -11,10 +11,12 @@ and a row to `MEASURES`; the settings that it takes are fields of `EvaluateConfi
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from tamtctl.foundations.config import Config
+from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.shelves import Row, Shelf
 
 
@@ -51,3 +53,23 @@ MEASURES: Shelf[Measure] = Shelf(
         ),
     ],
 )
+
+
+def check_files(config: Config, tasks: Collection[str], option: str) -> None:
+    """Refuse files of a measure that is not asked for, and a measure without its files.
+
+    Args:
+        config: Has the files of all measures.
+        tasks: The tasks that are asked for.
+        option: The option that asks for a task.
+
+    Raises:
+        UsageError: One is missing or too many.
+    """
+    for row in MEASURES.values():
+        is_asked = row.name in tasks
+        for needed, file in zip(row.options, row.settings(config).values(), strict=True):
+            if file and not is_asked:
+                raise UsageError(f"{needed} is for the task {row.name}; add {option} {row.name}")
+            if is_asked and not file:
+                raise UsageError(f"{option} {row.name} needs {needed}, too")

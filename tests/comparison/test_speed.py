@@ -16,7 +16,7 @@ import tiny
 from tamtctl.comparison.speed.api import bench
 from tamtctl.comparison.speed.config import BenchConfig
 from tamtctl.comparison.speed.subjects import size_of
-from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
 from tamtctl.models.timing import latency, timed_in_turns
 
 SMALL: dict[str, Any] = {"batch_sizes": (1, 3), "lengths": (8,), "threads": (1,), "rounds": 8}
@@ -124,6 +124,8 @@ def test_a_graph_is_measured_too(models: tuple[Path, Path], tmp_path: Path) -> N
         ({"rounds": 1}, "rounds"),
         ({"lengths": (8, 8)}, "twice"),
         ({"tasks": ("no-such",)}, "no-such"),
+        ({"tasks": ("retrieval",)}, "--task retrieval needs --queries, too"),
+        ({"queries": "q.jsonl"}, "--queries is for the task retrieval; add --task retrieval"),
     ],
 )
 def test_requests_that_are_refused(options: dict[str, Any], said: str, tiny_model: Path) -> None:
@@ -138,6 +140,8 @@ def test_what_cannot_be_measured_is_one_line(tiny_model: Path, tmp_path: Path) -
 
     (tmp_path / "empty").mkdir()
     refused(ModelError, "config.json", str(tmp_path / "empty"))
+    nowhere = {"tasks": ("stsb-zero-shot",), "data_dir": str(tmp_path / "nowhere")}
+    refused(TamtctlError, "nowhere", str(tiny_model), **nowhere)
     refused(UsageError, "is a ticket; export it first", "nano-0.7")
     refused(UsageError, "--lengths 500 is more", str(tiny_model), lengths=(500,))
     refused(UsageError, "--against dense takes a checkpoint", str(tiny_model), against="dense")

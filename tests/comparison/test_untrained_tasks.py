@@ -224,7 +224,11 @@ def test_a_model_that_cannot_be_scored_is_refused_before_a_search(
         (["--tasks", "stsb-zero-shot", "--train", "x.csv"], 2, "give it a name among the --tasks"),
         (["--tasks", "retrieval", "--queries", ""], 2, "--tasks retrieval needs --queries, too"),
         (["--tasks", "retrieval"], 2, "--tasks retrieval needs --queries, too"),
-        (["--tasks", "stsb-zero-shot", *FILES], 2, "--queries is for the task retrieval; add it"),
+        (
+            ["--tasks", "stsb-zero-shot", *FILES],
+            2,
+            "--queries is for the task retrieval; add",
+        ),
         (["--tasks", "retrieval", *FILES[:4], "--relevant", "q.jsonl"], 1, "is not the header"),
         (["--tasks", "stsb-zero-shot", "--data-dir", "nowhere"], 1, "nowhere"),
     ],

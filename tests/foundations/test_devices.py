@@ -22,7 +22,7 @@ def test_attention_is_that_of_float32(mask: Tensor | None) -> None:
         found = F.scaled_dot_product_attention(query, key, value=value, attn_mask=mask)
     found.sum().backward()
     again = [one.detach().float().requires_grad_() for one in (query, key, value)]
-    expected = F.scaled_dot_product_attention(*again, attn_mask=mask)
+    expected = F.scaled_dot_product_attention(again[0], again[1], again[2], attn_mask=mask)
     expected.bfloat16().sum().backward()
     assert torch.equal(found, expected.bfloat16())
     for one, other in zip((query, key, value), again, strict=True):

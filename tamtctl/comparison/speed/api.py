@@ -19,6 +19,7 @@ from tamtctl.comparison.speed.subjects import (
     size_of,
     subjects_of,
 )
+from tamtctl.comparison.untrained_tasks import data_identity
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.config import settings_of
 from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
@@ -37,6 +38,7 @@ from tamtctl.models.timing import (
 )
 from tamtctl.pruning.objectives import objectives, terms_of
 from tamtctl.pruning.recovery.record import recovered_from
+from tamtctl.tasks.benchmarks.table import untrained_tasks
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.measures import MEASURES
@@ -70,7 +72,7 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     dense = _dense(config)
     subjects = _subjects(config, dense)
-    _check_tasks(config)
+    _check_tasks(config, dense)
     threads = config.threads or tuple(dict.fromkeys((1, cores)))
     check_threads("threads", max(threads))
     sizes = [Size(t, b, n) for t in threads for b in config.batch_sizes for n in config.lengths]
@@ -104,12 +106,14 @@ def _subjects(config: BenchConfig, dense: str | None) -> list[Subject]:
     return [one for name in names for one in subjects_of(name)]
 
 
-def _check_tasks(config: BenchConfig) -> None:
-    """Refuse, before any work, a task that is no known one and not that of a checkpoint."""
+def _check_tasks(config: BenchConfig, dense: str | None) -> None:
+    """Refuse, before any work, tasks that are not known, or whose data cannot be read."""
     facts = (RunFacts.read(expanded(name)) for name in config.folders)
     own = [one.task.name for one in facts if one is not None]
     for task in config.tasks:
         one_of("task", task, [*settings_of(BenchConfig)["tasks"].names, *own])
+        if task in untrained_tasks():
+            data_identity(_evaluation(config, config.folders[0], task, dense))
 
 
 def _measured(

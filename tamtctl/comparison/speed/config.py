@@ -9,6 +9,7 @@ from tamtctl.foundations.checks import at_least, each, given, seed_number
 from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
 from tamtctl.foundations.errors import UsageError
 from tamtctl.tasks.benchmarks.table import measured_without_training
+from tamtctl.tasks.measures import check_files
 from tamtctl.tasks.registry import TASKS
 
 DENSE = "dense"  # value of --against: the base model that a recovered checkpoint names
@@ -99,3 +100,4 @@ class BenchConfig(Config):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise UsageError(f"a bench measures each thing once; {name} has a value twice")
+        check_files(self, self.tasks, "--task")

@@ -33,7 +33,7 @@ from pathlib import Path
 
 SPARSITIES, SEEDS = "0.5,0.6,0.7", "1,2,3"
 METHODS = "tamt-kd+embedding,fisher-kd,obs,wanda,magnitude"
-PRUNE_EVERY = 100  # 400, 500 and 600 steps to the three sparsities
+PRUNE_EVERY = 100  # 400, 500 and 600 steps to 0.5, 0.6 and 0.7
 
 
 def main() -> bool:
@@ -45,11 +45,14 @@ def main() -> bool:
     parser.add_argument("--glue", type=Path, required=True)
     parser.add_argument("--retrieval", type=Path, required=True, help="from squad_retrieval")
     parser.add_argument("--sparsity", default=SPARSITIES)
+    parser.add_argument("--seeds", default=SEEDS)
+    parser.add_argument("--prune-every", type=int, default=PRUNE_EVERY, help="200: twice the steps")
     parser.add_argument("--shard", help="as in compare")
     told = parser.parse_args()
     recipe = Path(f"{told.model.name}.toml")
-    recipe.write_text(_recipe(told.model, told.wikipedia))
-    sweep = f"compare --methods {METHODS} --sparsity {told.sparsity} --seeds {SEEDS} --threads 1"
+    recipe.write_text(_recipe(told.model, told.wikipedia, told.prune_every))
+    sweep = f"compare --methods {METHODS} --sparsity {told.sparsity}"
+    sweep += f" --seeds {told.seeds} --threads 1"
     sweep += " --tasks stsb-zero-shot,retrieval"
     command = [sys.executable, "-m", "tamtctl", *sweep.split(), "--recipe", str(recipe)]
     command += ["--data-dir", str(told.glue)]
@@ -64,7 +67,7 @@ def main() -> bool:
     return subprocess.run(command, check=False).returncode == 0
 
 
-def _recipe(model: Path, wikipedia: Path) -> str:
+def _recipe(model: Path, wikipedia: Path, prune_every: int) -> str:
     lines = [
         'recipe = "fast"',
         f'model = "{model.absolute()}"',
@@ -74,6 +77,6 @@ def _recipe(model: Path, wikipedia: Path) -> str:
         'precision = "bf16"',
         "batch-size = 32",
         "[imp]",
-        f"prune-every = {PRUNE_EVERY}",
+        f"prune-every = {prune_every}",
     ]
     return "\n".join([*lines, ""])

@@ -309,13 +309,12 @@ class CompareConfig(CompareSettings):
             if name != self.own_task:
                 one_of("tasks", name, [*untrained_tasks(), *TASKS])
             self.finetune_config(name)
-        if self.tasks and not trained:
+        if not trained:
             for name in _OF_FINE_TUNING:
                 if getattr(self, name) != settings_of(CompareConfig)[name].default:
-                    option = name.replace("_", "-")
                     raise UsageError(
-                        f"--{option} is for fine-tuning, and {', '.join(self.tasks)} takes none; "
-                        "leave it out"
+                        f"--{name.replace('_', '-')} is for fine-tuning; add a task that takes it "
+                        "to --tasks, or leave it out"
                     )
 
     def _check_steps(self) -> None:

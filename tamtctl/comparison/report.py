@@ -32,6 +32,9 @@ REPORT, MARKDOWN, LATEX, CSV, JSON, FIGURES = (
     "figures",
 )
 
+# Settings that are paths, besides those of a search; "name" is that of a recipe file.
+_FILES = ("data_dir", "recipe", "name", "train", "dev", "queries", "passages", "relevant")
+
 
 def write_report(comparison: Comparison) -> None:
     """Write all files of the report into the comparison's folder."""
@@ -159,14 +162,18 @@ def caption(comparison: Comparison) -> str:
 
 def _published(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values of a comparison without the paths of the machine that made it."""
-    config = public_search(values["config"])
+    config = _without_paths(values["config"])
     config |= {"tickets": [public(name) for name in config["tickets"]]}
-    for name in ("data_dir", "recipe"):
-        if isinstance(config.get(name), str):
-            config[name] = public(config[name])
     rows = [_row_without_place(row) for row in values["results"]]
     folder = _without_place(values["folder"])
     return values | {"config": config, "results": rows, "folder": folder}
+
+
+def _without_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with names instead of paths, those of a recipe among them."""
+    inner = {n: _without_paths(v) for n, v in settings.items() if isinstance(v, dict)}
+    files = {n: public(settings[n]) for n in _FILES if isinstance(settings.get(n), str)}
+    return public_search(settings) | inner | files
 
 
 def _row_without_place(row: Mapping[str, Any]) -> dict[str, Any]:

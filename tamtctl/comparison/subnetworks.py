@@ -120,9 +120,9 @@ class Subnetwork:
             f"{task}_{found.metric}": found.over_seeds.mean for task, found in self.metrics.items()
         }
         rates = {
-            f"{task}_learning_rate": found.found_rate
+            f"{task}_learning_rate": found.found_rate.learning_rate
             for task, found in self.metrics.items()
-            if found.found_rate is not None
+            if found.found_rate
         }
         return {
             "method": self.found_by,

@@ -100,7 +100,7 @@ class PlannedRun:
         """
         try:
             left = tasks.left(ticket, model)
-        except DamagedRunError:
+        except (DamagedRunError, ChangedInputsError):
             return replace(self, state="damaged")
         return self if left is None else replace(self, state="to do", task_seconds=left)
 
@@ -143,7 +143,7 @@ def _state(config: CompareConfig, wanted: SearchConfig) -> tuple[SearchResult | 
     """Return the result of a search, if there is one, and the state of its run."""
     try:
         found = _find(wanted)
-    except DamagedRunError:
+    except (DamagedRunError, ChangedInputsError):
         return None, "damaged"
     return found, "to do" if found is None or _missing(config, wanted, found) else "done"
 
@@ -397,7 +397,7 @@ def scored_on(
         task: One of its tasks.
         model: The dense model.
         ticket: The ticket's folder; None: the model as it is.
-        force: Redo a run that is damaged.
+        force: Redo a run that is damaged, or whose inputs have changed since.
         watcher: Is told how it goes.
 
     Raises:
@@ -408,7 +408,7 @@ def scored_on(
     wanted = config.finetune_config(task, model, ticket)
     try:
         return finetune(wanted, watcher=watcher)
-    except DamagedRunError:
+    except (DamagedRunError, ChangedInputsError):
         if not force:
             raise
         return finetune(wanted, force=True, watcher=watcher)

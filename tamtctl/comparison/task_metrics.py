@@ -9,6 +9,7 @@ from pathlib import Path
 from tamtctl.comparison.intervals import Resampled, Spread
 from tamtctl.foundations.errors import DamagedRunError
 from tamtctl.tasks.constant_answer import ConstantAnswer
+from tamtctl.tasks.finetuning.rate_search import RateSearch
 from tamtctl.tasks.finetuning.result import FinetuneResult
 from tamtctl.tasks.finetuning.seed_folder import read_predictions
 from tamtctl.tasks.kinds.metrics import INTERVAL_RESAMPLES, resampled_metrics
@@ -28,7 +29,7 @@ class TaskMetric:
             it is not known.
         constant_answer: That answer.
         untrained: A sentence on seeds that learnt nothing; None if there are none.
-        found_rate: The learning rate that was found for it; None if none was searched for.
+        found_rate: How its learning rate was found; None if none was searched for.
         notes: Notes to read before the value is believed.
     """
 
@@ -38,7 +39,7 @@ class TaskMetric:
     constant: float | None = None
     constant_answer: str | float | None = None
     untrained: str | None = None
-    found_rate: float | None = None
+    found_rate: RateSearch | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -62,7 +63,7 @@ def metric_of(result: FinetuneResult | TaskMetric) -> TaskMetric:
         result.constant_score,
         result.constant_answer,
         result.untrained,
-        None if result.rate_search is None else result.rate_search.learning_rate,
+        result.rate_search,
     )
 
 
@@ -79,18 +80,27 @@ def metric_notes_of(task: str, found: Mapping[str, TaskMetric]) -> Iterator[str]
         answer = ConstantAnswer(first.constant_answer)
         metric = first.metric.replace("_", " ")
         yield f"{task}: always answering {answer} has {metric} {first.constant:.3f}"
-    rates: dict[float, list[str]] = {}
-    for name, one in found.items():
-        if one.found_rate is not None:
-            rates.setdefault(one.found_rate, []).append(name)
-    for rate, names in sorted(rates.items()):
-        yield f"{task}: rate {rate:g} was found for {', '.join(names)}"
+    yield from _on_rates(task, found)
     for name, one in found.items():
         if one.untrained:
+            rate = "" if one.found_rate else "another --task-learning-rate, "
             yield (
-                f"{task}, {name}: {one.untrained}; try another --task-learning-rate, more "
-                "--task-epochs, or a larger --limit"
+                f"{task}, {name}: {one.untrained}; try {rate}more --task-epochs, or a larger "
+                "--limit"
             )
+
+
+def _on_rates(task: str, found: Mapping[str, TaskMetric]) -> Iterator[str]:
+    """Yield which learning rate was found for which subnetworks, and whether it is at the edge."""
+    searches = {name: one.found_rate for name, one in found.items() if one.found_rate}
+    for rate in sorted({one.learning_rate for one in searches.values()}):
+        alike = {name: one for name, one in searches.items() if one.learning_rate == rate}
+        search = next(iter(alike.values()))
+        edge = f", the {search.edge} that was tried," if search.edge else ""
+        yield (
+            f"{task}: the rate {rate:g}{edge} was the best on {search.where} with the first seed, "
+            f"for {', '.join(alike)}"
+        )
 
 
 def _resampled(value: float, checkpoint: Path, metric: str) -> Resampled:

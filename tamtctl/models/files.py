@@ -33,6 +33,7 @@ ENCODER_KINDS = frozenset(
 _PACKAGE = "sentence_transformers"
 _LONGEST_JSON = 2**20  # bytes
 _TORCH_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_OTHER_WEIGHTS = ("pytorch_model*.bin", "*.h5", "*.msgpack", "*.ot", "openvino_model*")
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,13 @@ class ModelFiles:
 def torch_weights(folder: Path) -> set[Path]:
     """Return the weight files at the top of a model's folder that transformers loads."""
     return {path for pattern in _TORCH_WEIGHTS for path in folder.glob(pattern)}
+
+
+def unused_weights(folder: Path) -> set[Path]:
+    """Return weight files that transformers leaves alone, as there are safetensors beside them."""
+    if not list(folder.glob("*.safetensors")):
+        return set()
+    return {path for pattern in _OTHER_WEIGHTS for path in folder.rglob(pattern)}
 
 
 def module_kind(module: Mapping[str, Any]) -> str | None:

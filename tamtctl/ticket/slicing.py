@@ -56,28 +56,38 @@ def slice_neurons(network: PreTrainedModel, masks: Mapping[str, Tensor]) -> Slic
     Raises:
         ModelError: The configuration cannot express how many neurons are left.
     """
+    sliced = size_to_set(network.config, masks)
     base = cast(nn.Module, base_encoder(network))
+    for one, places in _kept_neurons(masks).items():
+        _slice(base, one, places)
+    setattr(network.config, sliced.size, sliced.kept)
+    return sliced
+
+
+def size_to_set(config: PreTrainedConfig, masks: Mapping[str, Tensor]) -> Sliced:
+    """Return what the configuration of a sliced model has to say.
+
+    Raises:
+        ModelError: It cannot express how many neurons are left.
+    """
     kept = _kept_neurons(masks)
     before = {one.neurons for one in kept}
     after = {len(places) for places in kept.values()}
-    size = _size_in(network.config, before)
+    size = _size_in(config, before)
     if size is None or len(after) != 1:
         raise ModelError(
-            f"the configuration of {type(network).__name__} has one number of neurons for all "
+            f"a configuration of type {config.model_type} has one number of neurons for all "
             "layers under no name that is known here; the masked model has their zeros: "
             "Ticket.apply makes it"
         )
-    for one, places in kept.items():
-        _slice(base, one, places)
     (left,), (number,) = after, before
-    setattr(network.config, size, left)
     return Sliced(size, left, number)
 
 
 class CutOut:
     """The pruned neurons of an encoder, cut out until they are put back.
 
-    Its feed-forward networks have fewer neurons meanwhile, and their parameters are others.
+    Meanwhile its feed-forward networks have fewer neurons, in new Parameter objects.
     """
 
     def __init__(self, base: nn.Module, masks: Mapping[str, Tensor]) -> None:

@@ -283,11 +283,28 @@ def test_every_mask_finds_its_rate(run: Run, sweep: list[object], sst2: Path) ->
     rates = {row["sst2_learning_rate"] for row in result["results"]}
     assert rates == {one["rate_search"]["learning_rate"] for one in found}
     assert len(found) == len(result["results"])
-    (said, *_) = [s for s in result["sentences"] if "was found for" in s]
-    assert any(f"sst2: rate {rate:g} was found for" in said for rate in rates)
+    said = [s for s in result["sentences"] if "was the best on" in s]
+    assert len(said) == len(rates)
+    assert all(any(f"sst2: the rate {rate:g}" in s for s in said) for rate in rates)
     refused = run(*sweep, "--task-learning-rate", "1e-3")
     assert refused.code == 2
     assert "either --task-learning-rate or --find-task-learning-rate" in refused.err
+
+
+def test_a_model_that_has_changed_is_named_or_all_is_done_anew(
+    run: Run, sweep: list[object], sst2: Path, tiny_model: Path
+) -> None:
+    own = Path("own")
+    shutil.copytree(tiny_model, own)
+    sweep += ["--sparsity", "0.5", "--methods", "magnitude", "--tasks", "sst2", "--model", own]
+    sweep += ["--data-dir", sst2, "--task-epochs", "1"]
+    assert run(*sweep).code == 0
+    tiny.save(own, "bert", seed=1)
+    assert "damaged" in run(*sweep, "--dry-run").out
+    refused = run(*sweep)
+    assert refused.code == 1
+    assert "--force" in refused.err
+    assert run(*sweep, "--force").code == 0
 
 
 def test_a_sweep_of_a_recipe_with_several_texts_can_be_asked_for_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,7 @@ import tiny
 
 from tamtctl.comparison.speed.api import bench
 from tamtctl.comparison.speed.config import BenchConfig
-from tamtctl.comparison.speed.subjects import size_of
+from tamtctl.comparison.speed.subjects import size_of, subjects_of
 from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
 from tamtctl.models.timing import latency, timed_in_turns
 
@@ -61,6 +62,17 @@ def test_a_size_is_that_of_the_files(tmp_path: Path) -> None:
     found, compressed = size_of(sorted(tmp_path.iterdir()))
     assert found == 101_000
     assert 1000 < compressed < 1200
+
+
+def test_weights_of_other_frameworks_do_not_count(tiny_model: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(tiny_model, tmp_path / "copied")
+    (before,) = subjects_of(str(copied))
+    size = size_of(before.files())
+    for name in ("pytorch_model.bin", "tf_model.h5", "openvino/openvino_model.bin"):
+        (copied / name).parent.mkdir(exist_ok=True)
+        (copied / name).write_bytes(bytes(1000))
+    (after,) = subjects_of(str(copied))
+    assert size_of(after.files()) == size
 
 
 @pytest.fixture(scope="module")

@@ -221,6 +221,7 @@ def test_a_model_that_cannot_be_scored_is_refused_before_a_search(
         (["--tasks", "stsb-zero-shot", "--limit", "5"], 2, "--limit is for fine-tuning"),
         (["--tasks", "stsb-zero-shot", "--task-seeds", "1,2"], 2, "--task-seeds is for fine"),
         (["--tasks", "stsb-zero-shot", "--find-task-learning-rate"], 2, "is for fine-tuning"),
+        (["--limit", "5"], 2, "--limit is for fine-tuning; add a task that takes it"),
         (["--tasks", "stsb-zero-shot", "--train", "x.csv"], 2, "give it a name among the --tasks"),
         (["--tasks", "retrieval", "--queries", ""], 2, "--tasks retrieval needs --queries, too"),
         (["--tasks", "retrieval"], 2, "--tasks retrieval needs --queries, too"),

@@ -96,6 +96,22 @@ def test_a_report_names_no_path(run: Run, project: Path) -> None:
         assert "alice" not in (project / "report" / name).read_text(), name
 
 
+def test_a_report_of_a_sweep_names_no_path(run: Run, project: Path) -> None:
+    rows = [f"the {name} is a {kind},{kind}" for name in "abcdefgh" for kind in ("list", "file")]
+    (project / "train.csv").write_text("\n".join(["text,label", *rows, ""]))
+    (project / "own.toml").write_text(
+        f'sequence-length = 16\ncorpus = ["{project}/mails.txt"]\n'
+        f'[imp]\nheld-out = ["{project}/letters.txt"]\n'
+    )
+    words = "compare --sparsity 0.5 --methods magnitude --blocks 8 --tasks own --task-epochs 1"
+    files = ["--recipe", project / "own.toml", "--train", project / "train.csv"]
+    to = ["--model", project / "models/bert", "--output-dir", project / "report"]
+    done = run(*words.split(), *files, *to)
+    assert done.code == 0, done.err
+    for name in ("report.html", "report.md", "results.csv", "results.json"):
+        assert "alice" not in (project / "report" / name).read_text(), name
+
+
 def test_a_project_that_is_moved_uses_its_own_model(
     run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Never
+from typing import Any, Never
 
 import torch
 
@@ -145,9 +145,14 @@ def _dense(config: BenchConfig) -> str | None:
     """Return the name of the dense model."""
     if config.against != DENSE:
         return config.against
-    for name in config.folders:
-        if (base := recovered_from(name)) is not None:
-            return base
+    bases = {base for name in config.folders if (base := recovered_from(name)) is not None}
+    if len(bases) == 1:
+        return bases.pop()
+    if bases:
+        raise UsageError(
+            f"the checkpoints have different dense models, {' and '.join(sorted(bases))}; measure "
+            "those of one model at a time"
+        )
     raise UsageError(
         f"--against {DENSE} takes a checkpoint that recover wrote, which names its base model; "
         "give the dense model itself, --against FOLDER"
@@ -212,14 +217,14 @@ def _quality(
 
 def _evaluation(config: BenchConfig, name: str, task: str, dense: str | None) -> EvaluateConfig:
     """Return the configuration by which evaluate measures a model's quality on a task."""
+    # A graph runs on the CPU; beside it, the others are to differ in nothing else.
+    same: dict[str, Any] = {"name": name, "task": task, "device": "cpu", "precision": "fp32"}
     if task in MEASURES:
-        return EvaluateConfig(name=name, task=task, **MEASURES[task].settings(config))
+        return EvaluateConfig(**same, **MEASURES[task].settings(config))
     if task not in objectives():
-        return EvaluateConfig(name=name, task=task, data_dir=config.data_dir)
+        return EvaluateConfig(**same, data_dir=config.data_dir)
     model = dense if terms_of(task).need_teacher else None
-    return EvaluateConfig(
-        name=name, task=task, model=model, corpus=config.corpus, blocks=config.blocks
-    )
+    return EvaluateConfig(**same, model=model, corpus=config.corpus, blocks=config.blocks)
 
 
 def _without_intervals(rows: Sequence[Measured]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.archives import compressed_size
 from tamtctl.models.encoder import max_sequence_length
-from tamtctl.models.files import ModelFiles, torch_weights
+from tamtctl.models.files import ModelFiles, torch_weights, unused_weights
 from tamtctl.models.heads import HeadedModel
 from tamtctl.models.loading import load_config
 from tamtctl.models.onnx.encoder import skeleton_of
@@ -40,11 +40,13 @@ class Subject:
         """Return the files that a user of it needs; empty if it is no local folder.
 
         In a folder with both, a graph leaves out torch's weights, and torch leaves out graphs.
+        Weights of other frameworks count for neither.
         """
         folder = ModelFiles.of(self.name).folder
         if folder is None:
             return []
-        everything = [path for path in folder.rglob("*") if path.is_file()]
+        unused = unused_weights(folder)
+        everything = [p for p in folder.rglob("*") if p.is_file() and p not in unused]
         graphs = set(folder.rglob("*.onnx"))
         if self.file is None:
             return [path for path in everything if path not in graphs]

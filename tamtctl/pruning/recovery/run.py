@@ -39,6 +39,7 @@ from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.searching.reading import read_text
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.format.patterns import is_sliced
+from tamtctl.ticket.slicing import size_to_set
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.loop import TrainingRun
@@ -98,10 +99,12 @@ class PreparedRecovery:
         corpus, text, held_out = read_text(search, encoder, watcher)
         assert isinstance(text, Blocks | Rows)  # nothing is streamed
         cast(nn.Module, encoder.model).to(compute.device)
-        training = SurvivorTraining(
-            search, compute, encoder, text, masks, are_neurons=is_sliced(subject.ticket.pattern)
-        )
-        checkpoints = Checkpoints(run.path / CHECKPOINTS, run.identity, compute.circumstances)
+        inputs, are_neurons = dict(run.identity), is_sliced(subject.ticket.pattern)
+        if are_neurons:
+            size_to_set(encoder.model.config, masks)  # raises if there can be no such checkpoint
+            inputs["shape of the trained model"] = "without neurons"
+        training = SurvivorTraining(search, compute, encoder, text, masks, are_neurons=are_neurons)
+        checkpoints = Checkpoints(run.path / CHECKPOINTS, inputs, compute.circumstances)
         return cls(
             config=config,
             subject=subject,

@@ -5,8 +5,8 @@
 All parameters that the objective reaches are trained: kept weights, biases, norms and position
 embeddings. The masked-LM head and its decoder stay frozen, so that the losses of ticket, recovered
 and dense model are taken with the same head. The teacher is the whole dense model. Where whole
-neurons are pruned, they are cut out of the model while it trains, which makes a step faster and
-changes nothing but the order of sums.
+neurons are pruned, they are cut out of the model while it trains: a step is faster, and without
+dropout nothing changes but the order of sums.
 """
 
 from __future__ import annotations
@@ -101,10 +101,10 @@ class SurvivorTraining:
     @property
     def trained_weights(self) -> int:
         """Number of weights that are trained; pruned ones are not."""
-        pruned = sum(
-            int((~self.masks[name]).sum()) for name in self.trained.keys() & self._kept.keys()
+        return sum(
+            int(self.masks[name].sum()) if name in self._kept else parameter.numel()
+            for name, parameter in self.trained.items()
         )
-        return sum(parameter.numel() for parameter in self.trained.values()) - pruned
 
     def run(
         self,

@@ -67,6 +67,12 @@ class RateSearch:
     remarks: list[str]
 
     @property
+    def edge(self) -> str | None:
+        """``lowest`` or ``highest`` if the best rate is that of those tried, else None."""
+        rates = [one.learning_rate for one in self.tried]
+        return {rates[0]: "lowest", rates[-1]: "highest"}.get(self.learning_rate)
+
+    @property
     def where(self) -> str:
         """A phrase that names what the scores were measured on."""
         return f"{self.examples:,} held-out training examples, after {self.steps:,} steps"
@@ -168,7 +174,7 @@ class Trials:
         if not good:
             raise DivergedError(
                 f"the training diverged with every learning rate from {rates[0]:g} to "
-                f"{rates[-1]:g}; give a far lower --learning-rate, or --precision fp32"
+                f"{rates[-1]:g}; give a far lower rate, or --precision fp32"
             )
         metric = primary_metric(self._task)
         best = max(

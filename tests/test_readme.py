@@ -44,7 +44,7 @@ SHORT_SWEEP = (
     "--prune-every 1 --sequence-length 16 --blocks 4 --device cpu --model tiny-bert "
     "--corpus english.txt"
 )
-SHORT_COMPARISON = "--blocks 4 --task-epochs 1"
+SHORT_COMPARISON = "--blocks 4"
 SHORT_TRAINING = "--limit 64 --epochs 1 --device cpu"
 SHORT_RECOVERY = "--corpus english.txt --batch-size 2 --sequence-length 16 --device cpu"
 SHORT_BENCH = "--rounds 3 --batch-sizes 1 --lengths 8"
@@ -119,6 +119,7 @@ def runs_well(command: str, here: Path) -> None:
     if "search" in words:
         words += SHORT.split()
     if "compare" in words:
+        words += ["--task-epochs", "1"] if "--tasks" in words else []
         words += SHORT_SWEEP.split() if "--sparsity" in words else SHORT_COMPARISON.split()
     if "finetune" in words:
         words += SHORT_TRAINING.split()

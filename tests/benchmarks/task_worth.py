@@ -4,7 +4,7 @@
 can be stopped and goes on. A grid has two parts:
 
 - all methods, three seeds of the mask and three of fine-tuning;
-- for each sparsity a ticket that knows the task (`task_bound`), beside magnitude and random masks.
+- for each sparsity a ticket that knows the task (`task_bound`), with three seeds of fine-tuning.
 
 Each mask tries five learning rates on a held-out part of the *training* set. Fisher is the best
 one-shot criterion of nano and of the chemistry BERT, by the loss on held-out text.
@@ -27,7 +27,7 @@ from pathlib import Path
 from rich.console import Console
 
 METHODS = "tamt-mlm,tamt-kd,imp,fisher,magnitude,random"
-SEEDS = TASK_SEEDS = "1,2,3"
+SEEDS = "1,2,3"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ def main() -> bool:
 
 def _sweep(grid: Grid, told: argparse.Namespace) -> list[str]:
     sweep = ["tamtctl", "compare", "--recipe", str(_recipe(grid, told)), "--methods", METHODS]
-    sweep += ["--sparsity", grid.sparsities, "--seeds", SEEDS, *_tasks(grid, told)]
+    sweep += ["--sparsity", grid.sparsities, "--seeds", SEEDS, "--threads", "1"]
+    sweep += ["--tasks", grid.task, *_data(grid, told, "--task-text-column"), *_limit(grid, told)]
+    sweep += ["--task-seeds", SEEDS, "--find-task-learning-rate"]
     return [*sweep, "--shard", told.shard] if told.shard else sweep
 
 
@@ -121,12 +123,9 @@ def _measurements(grid: Grid, told: argparse.Namespace) -> Iterator[list[str]]:
             words = ["--model", _model(grid, told), "--task", grid.task, "--sparsity", sparsity]
             words += [*_limit(grid, told), *_data(grid, told, "--text-column"), "--to", bound]
             yield ["tests.benchmarks", "task_bound", *words, "--threads", "1"]
-        yield ["tamtctl", "compare", bound, *_tasks(grid, told)]
-
-
-def _tasks(grid: Grid, told: argparse.Namespace) -> list[str]:
-    words = ["--tasks", grid.task, *_data(grid, told, "--task-text-column"), *_limit(grid, told)]
-    return [*words, "--task-seeds", TASK_SEEDS, "--find-task-learning-rate", "--threads", "1"]
+        tune = ["finetune", grid.task, "--ticket", bound, "--seeds", SEEDS, *_limit(grid, told)]
+        tune += [*_data(grid, told, "--text-column"), "--find-learning-rate", "--threads", "1"]
+        yield ["tamtctl", *tune]
 
 
 def _limit(grid: Grid, told: argparse.Namespace) -> list[str]:

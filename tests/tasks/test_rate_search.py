@@ -147,6 +147,12 @@ def test_the_rate_is_found_on_what_is_held_out(bare_bert: Path, run: Run) -> Non
     files = [Path(one["checkpoint"][0], "model.safetensors") for one in (result, given)]
     assert files[0].read_bytes() == files[1].read_bytes()
 
+    # The dense model's search stands beside the ticket's, whatever rates the two have found.
+    place = command.index("--ticket")
+    dense = [*command[:place], *command[place + 2 :], "--dense", "--find-learning-rate"]
+    beside = json.loads(run(*dense, "--json").out)["beside"]
+    assert [one["mean"] for one in beside] == [result["mean"]]
+
 
 def test_an_interrupted_search_goes_on(bare_bert: Path) -> None:
     config = config_of(bare_bert, epochs=3, find_learning_rate=True, checkpoint_every=2)

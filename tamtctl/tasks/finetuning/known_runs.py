@@ -1,8 +1,8 @@
 """Finished runs of the same setting: for a ticket the dense model, for the dense model tickets.
 
 A setting is everything that decides a metric, except the ticket and the seed: the examples to train
-and to measure on, the model's files, and the hyperparameters. It is compared by content; names do
-not matter.
+and to measure on, the model's files, and the hyperparameters, or that the rate is searched for. It
+is compared by content; names do not matter.
 """
 
 from __future__ import annotations
@@ -85,8 +85,11 @@ def setting_of(
         splits: Name of a split → its examples.
         identity: The identity of the run, which has the digests of the model's files.
     """
+    told = {name: v for name, v in asdict(task).items() if name not in _NAMES}
+    if config.find_learning_rate:  # each model by its own, in the same way
+        told["learning_rate"] = "found"
     values = {
-        "task": {name: v for name, v in asdict(task).items() if name not in _NAMES},
+        "task": told,
         "warm_up": training.warm_up,
         "has_standard_labels": training.has_standard_labels,
         "max_length": max_length,

@@ -186,7 +186,7 @@ class FinetuneConfig(Config):
         default=False,
         help="Find the rate first, on a held-out fifth of the training set.\n\nA tenth, a third, "
         "one, three and ten times the usual rate are tried, each for a fifth of the steps (at "
-        "least 500).",
+        "least 1,000).",
         panel=TRAINING,
         is_common=True,
     )

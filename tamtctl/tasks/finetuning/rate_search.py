@@ -1,8 +1,9 @@
 """The search for a learning rate: a few are tried on a held-out part of the training set.
 
 The rates are a tenth, a third, one, three and ten times the usual one. Each trains a fresh model on
-the rest of the training set for a fifth of the run's steps, but at least 500, or all if the run has
-fewer. The rate falls to 0 within these steps. The dev set is not used.
+the rest of the training set for a fifth of the run's steps, but at least 1,000, or all if the run
+has fewer: a rate that is just good for 500 steps may ruin a model in twice as many. The rate falls
+to 0 within these steps. The dev set is not used.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tamtctl.training.run_folder import write_json
 
 FILE = "learning-rates.json"  # the results, in the run's folder
 _FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
-_PART, _LEAST_STEPS = 5, 500
+_PART, _LEAST_STEPS = 5, 1000
 _SURE = 1.96  # standard errors by which two rates must differ
 
 

@@ -12,6 +12,7 @@ from tamtctl.foundations.errors import TamtctlError, UsageError
 from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.untrusted import reason
 from tamtctl.models.sizes import Size
+from tamtctl.pruning.recovery.record import MODEL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,10 +66,16 @@ def _drawn(rows: list[Measured], size: Size, task: str) -> Figure:
                 marker=_MARKERS[rows.index(row) % len(_MARKERS)],
                 linestyle="none",
                 capsize=2,
-                label=f"{Path(row.name).name} {row.backend}",
+                label=f"{_short(row.name)} {row.backend}",
             )
             axes.set_ylabel(f"{task}, {metric}")
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
     legend(figure, (left, right))
     return figure
+
+
+def _short(name: str) -> str:
+    """Return the last part of a model's name; of a recovered one, the name of its run's folder."""
+    path = Path(name)
+    return path.parent.name if path.name == MODEL and path.parent.name else path.name

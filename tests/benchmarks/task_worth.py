@@ -1,10 +1,11 @@
 """What a ticket is worth on a task after fine-tuning, beside every baseline and an upper bound.
 
 ``hours`` says how long the grid takes; ``measure`` runs it, or a ``--shard`` of its first part, and
-can be stopped and goes on. A grid has two parts:
+can be stopped and goes on. A grid has three parts:
 
 - all methods, three seeds of the mask and three of fine-tuning;
-- for each sparsity a ticket that knows the task (`task_bound`), with three seeds of fine-tuning.
+- for each sparsity a ticket that knows the task (`task_bound`), with three seeds of fine-tuning;
+- the model with random weights, with three seeds of fine-tuning: what pre-training is worth at all.
 
 Each mask tries five learning rates on a held-out part of the *training* set. Fisher is the best
 one-shot criterion of nano and of the chemistry BERT, by the loss on held-out text.
@@ -24,7 +25,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
+from transformers import AutoModelForMaskedLM
+
+from tamtctl.models.loading import load_config, load_tokenizer
 
 METHODS = "tamt-mlm,tamt-kd,imp,fisher,magnitude,random"
 SEEDS = "1,2,3"
@@ -123,9 +128,23 @@ def _measurements(grid: Grid, told: argparse.Namespace) -> Iterator[list[str]]:
             words = ["--model", _model(grid, told), "--task", grid.task, "--sparsity", sparsity]
             words += [*_limit(grid, told), *_data(grid, told, "--text-column"), "--to", bound]
             yield ["tests.benchmarks", "task_bound", *words, "--threads", "1"]
-        tune = ["finetune", grid.task, "--ticket", bound, "--seeds", SEEDS, *_limit(grid, told)]
-        tune += [*_data(grid, told, "--text-column"), "--find-learning-rate", "--threads", "1"]
-        yield ["tamtctl", *tune]
+        yield _finetuning(grid, told, "--ticket", bound)
+    untrained = Path(f"untrained-{grid.model}")
+    if not untrained.exists():
+        _save_untrained(_model(grid, told), untrained)
+    yield _finetuning(grid, told, "--dense", "--model", str(untrained))
+
+
+def _finetuning(grid: Grid, told: argparse.Namespace, *which: str) -> list[str]:
+    words = ["tamtctl", "finetune", grid.task, *which, "--seeds", SEEDS, *_limit(grid, told)]
+    return [*words, *_data(grid, told, "--text-column"), "--find-learning-rate", "--threads", "1"]
+
+
+def _save_untrained(model: str, folder: Path) -> None:
+    torch.manual_seed(1)
+    network = AutoModelForMaskedLM.from_config(load_config(model))
+    network.save_pretrained(folder)
+    load_tokenizer(model).save_pretrained(folder)
 
 
 def _limit(grid: Grid, told: argparse.Namespace) -> list[str]:

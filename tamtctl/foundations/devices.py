@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
 
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import UsageError
@@ -138,14 +137,16 @@ class _AttentionInFloat32(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
+        named = {name: _in_float32(value) for name, value in kwargs.items()}
         with torch.autocast("cpu", enabled=False):
-            args, kwargs = tree_map_only(Tensor, _in_float32, (args, kwargs))
-            found: Tensor = func(*args, **kwargs)
+            found: Tensor = func(*map(_in_float32, args), **named)
         return found.bfloat16()
 
 
-def _in_float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor  # a mask may be of booleans
+def _in_float32(value: Any) -> Any:
+    """Return a tensor of numbers in float32, and anything else, such as a boolean mask, as it is."""
+    is_number = isinstance(value, Tensor) and value.is_floating_point()
+    return value.float() if is_number else value
 
 
 def _choose_device(name: str) -> torch.device:

@@ -144,7 +144,7 @@ class _AttentionInFloat32(TorchFunctionMode):
 
 
 def _in_float32(value: Any) -> Any:
-    """Return a tensor of numbers in float32, and anything else, such as a boolean mask, as it is."""
+    """Return a tensor of numbers in float32; anything else, such as a boolean mask, as it is."""
     is_number = isinstance(value, Tensor) and value.is_floating_point()
     return value.float() if is_number else value
 

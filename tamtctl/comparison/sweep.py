@@ -143,7 +143,7 @@ def _state(config: CompareConfig, wanted: SearchConfig) -> tuple[SearchResult | 
     """Return the result of a search, if there is one, and the state of its run."""
     try:
         found = _find(wanted)
-    except (DamagedRunError, ChangedInputsError):
+    except DamagedRunError:
         return None, "damaged"
     return found, "to do" if found is None or _missing(config, wanted, found) else "done"
 

@@ -300,10 +300,9 @@ def test_a_model_that_has_changed_is_named_or_all_is_done_anew(
     sweep += ["--data-dir", sst2, "--task-epochs", "1"]
     assert run(*sweep).code == 0
     tiny.save(own, "bert", seed=1)
-    assert "damaged" in run(*sweep, "--dry-run").out
-    refused = run(*sweep)
-    assert refused.code == 1
-    assert "--force" in refused.err
+    for refused in (run(*sweep, "--dry-run"), run(*sweep)):
+        assert refused.code == 1
+        assert "--force" in refused.err
     assert run(*sweep, "--force").code == 0
 
 

@@ -151,7 +151,9 @@ def test_a_comparison_fine_tunes_by_the_same_rule(bare_bert: Path) -> None:
     rows = ["sentence\tlabel", *(f"the {word}\t{i % 2}" for i, word in enumerate(tiny.WORDS[:8]))]
     for split in ("train", "dev"):
         Path(f"{split}.tsv").write_text("\n".join(rows))
-    config = CompareConfig(tickets=("any",), data_dir=".", task_epochs=1, threads=1)
+    config = CompareConfig(
+        tickets=("any",), tasks=("sst2",), data_dir=".", task_epochs=1, threads=1
+    )
     found = finetune(config.finetune_config("sst2", str(bare_bert)))
     assert found.training is not None
     assert (found.training.learning_rate, found.training.epochs) == (rate_for(16), 1)

@@ -28,9 +28,14 @@ from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.measures import MEASURES, check_files
 from tamtctl.tasks.registry import TASKS
 
-_OF_FINE_TUNING = (
-    "limit", "task_seeds", "task_learning_rate", "find_task_learning_rate", "task_epochs",
-)  # fmt: skip
+# Setting → that of a fine-tuning.
+_OF_FINE_TUNING = {
+    "limit": "limit",
+    "task_seeds": "seeds",
+    "task_learning_rate": "learning_rate",
+    "find_task_learning_rate": "find_learning_rate",
+    "task_epochs": "epochs",
+}
 
 
 @configuration
@@ -200,6 +205,7 @@ class CompareConfig(CompareSettings):
         Raises:
             UsageError: The task is refused.
         """
+        asked = {name: getattr(self, own) for own, name in _OF_FINE_TUNING.items()}
         data: dict[str, Any] = {"data_dir": self.data_dir}
         if task == self.own_task:
             data = {
@@ -214,14 +220,10 @@ class CompareConfig(CompareSettings):
             ticket=None if ticket is None else str(ticket),
             dense=ticket is None,
             model=model,
-            limit=self.limit,
-            learning_rate=self.task_learning_rate,
-            find_learning_rate=self.find_task_learning_rate,
-            epochs=self.task_epochs,
-            seeds=self.task_seeds,
             precision=where.precision,
             device=where.device,
             threads=where.threads,
+            **asked,
             **data,
         )
 

@@ -36,6 +36,11 @@ class Measure(Row):
         """Return name → value in a configuration of the settings in ``needs``."""
         return {name: getattr(config, name) for name in self.needs}
 
+    def missing(self, config: Config) -> list[str]:
+        """Return the options of the settings in ``needs`` that a configuration leaves open."""
+        values = self.settings(config).values()
+        return [option for option, v in zip(self.options, values, strict=True) if not v]
+
     @property
     def options(self) -> tuple[str, ...]:
         """The command-line options of the settings in ``needs``."""
@@ -67,9 +72,9 @@ def check_files(config: Config, tasks: Collection[str], option: str) -> None:
         UsageError: One is missing or too many.
     """
     for row in MEASURES.values():
-        is_asked = row.name in tasks
-        for needed, file in zip(row.options, row.settings(config).values(), strict=True):
-            if file and not is_asked:
-                raise UsageError(f"{needed} is for the task {row.name}; add {option} {row.name}")
-            if is_asked and not file:
-                raise UsageError(f"{option} {row.name} needs {needed}, too")
+        missing = row.missing(config)
+        if row.name in tasks:
+            if missing:
+                raise UsageError(f"{option} {row.name} needs {missing[0]}, too")
+        elif given := [needed for needed in row.options if needed not in missing]:
+            raise UsageError(f"{given[0]} is for the task {row.name}; add {option} {row.name}")

@@ -29,6 +29,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from .squad_retrieval import add_inputs, options_of
+
 MASK_STEPS = 200
 RATE = 5e-4
 
@@ -45,10 +47,7 @@ def main() -> bool:
     """Do what is asked for, and return that it could be done."""
     parser = argparse.ArgumentParser("fewer_neurons", description=__doc__)
     parser.add_argument("step", choices=("plan", "measure"))
-    parser.add_argument("model", type=Path, help="its folder")
-    parser.add_argument("--wikipedia", type=Path, required=True, help="train and valid .txt.xz")
-    parser.add_argument("--glue", type=Path, required=True)
-    parser.add_argument("--retrieval", type=Path, required=True, help="from squad_retrieval")
+    add_inputs(parser)
     parser.add_argument("--kept", default="0.75,0.5,0.25", help="shares of the neurons")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--minutes", default="30", help="of each recovery")
@@ -76,9 +75,7 @@ def _steps(told: argparse.Namespace) -> Iterator[Step]:
     folders = [str(f / "model" if f.name.startswith("recovered") else f) for f in measured]
     bench = ["bench", *folders, "--against", str(told.model), "--figure", "neurons.png"]
     bench += ["--task", "stsb-zero-shot", "--data-dir", str(told.glue), "--task", "retrieval"]
-    for name in ("queries.jsonl", "passages.jsonl", "relevant.tsv"):
-        bench += [f"--{Path(name).stem}", str(told.retrieval / name)]
-    yield Step(bench)
+    yield Step([*bench, *options_of(told.retrieval)])
 
 
 def _checkpoints(

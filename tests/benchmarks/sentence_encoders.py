@@ -31,6 +31,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .squad_retrieval import add_inputs, options_of
+
 SPARSITIES, SEEDS = "0.5,0.6,0.7", "1,2,3"
 METHODS = "tamt-kd+embedding,fisher-kd,obs,wanda,magnitude"
 PRUNE_EVERY = 100  # 400, 500 and 600 steps to 0.5, 0.6 and 0.7
@@ -40,10 +42,7 @@ def main() -> bool:
     """Do what is asked for, and return that it could be done."""
     parser = argparse.ArgumentParser("sentence_encoders", description=__doc__)
     parser.add_argument("step", choices=("hours", "measure"))
-    parser.add_argument("model", type=Path, help="its folder")
-    parser.add_argument("--wikipedia", type=Path, required=True, help="train and valid .txt.xz")
-    parser.add_argument("--glue", type=Path, required=True)
-    parser.add_argument("--retrieval", type=Path, required=True, help="from squad_retrieval")
+    add_inputs(parser)
     parser.add_argument("--sparsity", default=SPARSITIES)
     parser.add_argument("--seeds", default=SEEDS)
     parser.add_argument("--prune-every", type=int, default=PRUNE_EVERY, help="200: twice the steps")
@@ -55,13 +54,7 @@ def main() -> bool:
     sweep += f" --seeds {told.seeds} --threads 1"
     sweep += " --tasks stsb-zero-shot,retrieval"
     command = [sys.executable, "-m", "tamtctl", *sweep.split(), "--recipe", str(recipe)]
-    command += ["--data-dir", str(told.glue)]
-    for option, file in (
-        ("--queries", "queries.jsonl"),
-        ("--passages", "passages.jsonl"),
-        ("--relevant", "relevant.tsv"),
-    ):
-        command += [option, str(told.retrieval / file)]
+    command += ["--data-dir", str(told.glue), *options_of(told.retrieval)]
     command += ["--dry-run"] if told.step == "hours" else []
     command += ["--shard", told.shard] if told.shard else []
     return subprocess.run(command, check=False).returncode == 0

@@ -18,6 +18,21 @@ from rich.console import Console
 
 from tamtctl.data.text.reading import read_lines
 
+FILES = {"--queries": "queries.jsonl", "--passages": "passages.jsonl", "--relevant": "relevant.tsv"}
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Add the inputs of a benchmark of sentence encoders."""
+    parser.add_argument("model", type=Path, help="its folder")
+    parser.add_argument("--wikipedia", type=Path, required=True, help="train and valid .txt.xz")
+    parser.add_argument("--glue", type=Path, required=True)
+    parser.add_argument("--retrieval", type=Path, required=True, help="from squad_retrieval")
+
+
+def options_of(folder: Path) -> list[str]:
+    """Return the options of ``--task retrieval`` for the files in a folder."""
+    return [word for option, name in FILES.items() for word in (option, str(folder / name))]
+
 
 def _paragraphs(file: Path) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """Yield each paragraph: its article's title, its text on one line, and its questions."""
@@ -48,12 +63,12 @@ def main() -> bool:
     asked = [asked[i] for i in chosen]
     told.to.mkdir(parents=True, exist_ok=True)
     _write(
-        told.to / "queries.jsonl",
+        told.to / FILES["--queries"],
         ({"_id": name, "text": text, "group": title} for name, text, title, _ in asked),
     )
-    _write(told.to / "passages.jsonl", ({"_id": n, "text": t} for t, n in passages.items()))
+    _write(told.to / FILES["--passages"], ({"_id": n, "text": t} for t, n in passages.items()))
     rows = [f"{name}\t{passages[context]}\t1" for name, _, _, context in asked]
-    (told.to / "relevant.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows, ""]))
+    (told.to / FILES["--relevant"]).write_text("\n".join(["query-id\tcorpus-id\tscore", *rows, ""]))
     Console().print(f"{len(asked):,} questions, {len(passages):,} passages in {told.to}")
     return True
 

@@ -39,10 +39,9 @@ def read(config: EvaluateConfig, row: Measure) -> Asked:
         TamtctlError: The options or a file is refused.
     """
     check_options(config, row.name)
-    files = row.settings(config).values()
-    if missing := [option for option, file in zip(row.options, files, strict=True) if not file]:
+    if missing := row.missing(config):
         raise UsageError(f"--task {row.name} needs {' and '.join(missing)}, too")
-    return Asked.read(*map(expanded, files))
+    return Asked.read(*map(expanded, row.settings(config).values()))
 
 
 def check_embeddings(name: str) -> None:

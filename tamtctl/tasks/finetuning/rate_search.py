@@ -70,8 +70,7 @@ class RateSearch:
     @property
     def edge(self) -> str | None:
         """``lowest`` or ``highest`` if the best rate is that of those tried, else None."""
-        rates = [one.learning_rate for one in self.tried]
-        return {rates[0]: "lowest", rates[-1]: "highest"}.get(self.learning_rate)
+        return _end(self.learning_rate, [one.learning_rate for one in self.tried])
 
     @property
     def where(self) -> str:
@@ -211,12 +210,17 @@ def _tried(rate: float, found: Mapping[str, Any]) -> TriedRate:
     return TriedRate(rate, found["score"], error)
 
 
+def _end(best: float, rates: Sequence[float]) -> str | None:
+    return {rates[0]: "lowest", rates[-1]: "highest"}.get(best)
+
+
 def _edge(best: float, rates: Sequence[float]) -> str | None:
-    if best not in (rates[0], rates[-1]):
+    end = _end(best, rates)
+    if end is None:
         return None
-    which, beyond = ("lowest", "lower") if best == rates[0] else ("highest", "higher")
+    beyond = {"lowest": "lower", "highest": "higher"}[end]
     return (
-        f"it is the {which} of those that were tried: a {beyond} one may be better still; give it "
+        f"it is the {end} of those that were tried: a {beyond} one may be better still; give it "
         "with --learning-rate"
     )
 

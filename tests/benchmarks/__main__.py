@@ -10,6 +10,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from tamtctl.foundations.errors import TamtctlError
+
 
 def main() -> None:
     """Run the benchmark that is named first on the command line; it sees the other arguments."""
@@ -17,7 +19,10 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         sys.exit(f"usage: python -m tests.benchmarks {{{','.join(names)}}} [options]")
     name = sys.argv.pop(1)
-    sys.exit(0 if importlib.import_module(f"{__package__}.{name}").main() else 1)
+    try:
+        sys.exit(0 if importlib.import_module(f"{__package__}.{name}").main() else 1)
+    except TamtctlError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -68,8 +68,9 @@ def _drawn(rows: list[Measured], size: Size, task: str) -> Figure:
                 capsize=2,
                 label=f"{_short(row.name)} {row.backend}",
             )
-            axes.set_ylabel(f"{task}, {metric}")
+            axes.set_ylabel(metric if metric == task else f"{task}, {metric}")
         axes.set_xlabel(label)
+        axes.margins(x=0.08)  # room for the outermost marker
         axes.set_xlim(left=0)
     legend(figure, (left, right))
     return figure

@@ -100,7 +100,10 @@ def show_search_result(output: Page, result: SearchResult) -> None:
         output.line(line)
     if result.steps:
         if result.stopped_early:
-            output.line("Stopped early, as --patience asks; the ticket is that of the last step.")
+            output.line(
+                "Stopped early, as --patience asks; the ticket is that of the last step. It stopped "
+                "by the held-out text of the table, whose loss may be a little too good."
+            )
         output.line(
             f"{count(result.steps, 'step')} in {duration(result.seconds)} "
             f"({result.tokens_per_second:,.0f} tokens/s), {result.flips:.1%} of the mask flipped"

@@ -13,9 +13,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
-
-from torch import nn
+from typing import Any
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell
@@ -100,7 +98,7 @@ def _prepared(opened: Opened, one: Subnetwork, measure: str) -> tuple[WeightTrai
     search = search.filled_in(objective=term_of(measure))
     needs_head = any(terms_of(name).need_head for name in text.terms)
     encoder = load_encoder(search.model, with_head=needs_head, revision=text.encoder.revision)
-    cast(nn.Module, encoder.model).to(text.compute.device)
+    text.compute.place(encoder.model)
     whole = text.training_text()
     training = WeightTraining(search, text.compute, encoder, whole)
     objectives = tuple(training.objective(name) for name in text.terms)

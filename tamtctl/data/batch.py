@@ -85,7 +85,7 @@ class Batch:
             return [self]
         length = self.input_ids.shape[1]
         starts = range(0, len(self.input_ids), rows)
-        edges = torch.tensor([*starts, len(self.input_ids)]) * length
+        edges = torch.tensor([*starts, len(self.input_ids)], device=self.masked.device) * length
         bounds = torch.searchsorted(self.masked, edges).tolist()
         return [
             Batch(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tamtctl.foundations.distributed import world
@@ -65,6 +66,16 @@ class Compute:
             )
             precision = "bf16" if is_fast else "fp32"
         return cls(chosen, precision)
+
+    def place(self, model: object) -> None:
+        """Move a model, whose signature transformers hides, to the device.
+
+        What holds an earlier model in a cycle is freed first: Python's collector does not see that
+        a GPU is full.
+        """
+        if self.device.type != "cpu":
+            gc.collect()
+        cast(nn.Module, model).to(self.device)
 
     @contextmanager
     def autocast(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ arXiv:2104.08378, §3). Such a model can be run, and be neither trained nor save
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -81,7 +82,9 @@ def semi_structured(model: PreTrainedModel) -> SemiStructured:
     converted, dense, weights = [], {}, 0
     for name, layer in layers.items():
         try:
-            sparse = torch.sparse.to_sparse_semi_structured(layer.weight.detach().contiguous())
+            with warnings.catch_warnings():  # torch calls its own class a prototype
+                warnings.simplefilter("ignore", UserWarning)
+                sparse = torch.sparse.to_sparse_semi_structured(layer.weight.detach().contiguous())
         except (RuntimeError, ValueError) as error:
             dense[name] = reason(error)
             continue

@@ -242,6 +242,7 @@ def train(
             advance(1)
             tokens += batch.tokens * world().size
             if step == first + _WARM_UP_STEPS and steps > step:
+                _mean_terms(pending, step)  # waits until a GPU has done these steps
                 measured_from, tokens = time.perf_counter(), 0
             seconds = earlier_seconds + time.perf_counter() - started
             is_last = step == steps

@@ -55,16 +55,19 @@ def test_no_step_looks_at_a_number(objective: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @OBJECTIVES
 def test_no_step_waits_for_the_device(objective: str) -> None:
     training = mask_training(objective, Compute.choose("cuda", "auto"))
     batches: list[Batch] = [next(training.steps.batches()).pin_memory() for _ in range(5)]
-    for step, batch in enumerate(batches):
-        if step == 2:  # the first ones set things up
-            torch.cuda.set_sync_debug_mode("error")
-        training.steps.backward(batch, training.taking_gradients)
-        training._update(step)
-    torch.cuda.set_sync_debug_mode("default")
+    try:
+        for step, batch in enumerate(batches):
+            if step == 2:  # the first ones set things up
+                torch.cuda.set_sync_debug_mode("error")
+            training.steps.backward(batch, training.taking_gradients)
+            training._update(step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
     for name, mask in training.masks.items():
         scores, weights = training.folded.scores[name].cpu(), training.folded.frozen[name].cpu()
         keep = keep_count(scores.numel(), 0.7)

@@ -101,8 +101,8 @@ def show_search_result(output: Page, result: SearchResult) -> None:
     if result.steps:
         if result.stopped_early:
             output.line(
-                "Stopped early, as --patience asks; the ticket is that of the last step. It stopped "
-                "by the held-out text of the table, whose loss may be a little too good."
+                "Stopped early, as --patience asks; the ticket is that of the last step. It "
+                "stopped by the held-out text of the table, whose loss may be a little too good."
             )
         output.line(
             f"{count(result.steps, 'step')} in {duration(result.seconds)} "

@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tamtctl.data.corpus import Corpus
 from tamtctl.data.sequences import Blocks, Rows
@@ -98,7 +98,7 @@ class PreparedRecovery:
         )
         corpus, text, held_out = read_text(search, encoder, watcher)
         assert isinstance(text, Blocks | Rows)  # nothing is streamed
-        cast(nn.Module, encoder.model).to(compute.device)
+        compute.place(encoder.model)
         inputs, are_neurons = dict(run.identity), is_sliced(subject.ticket.pattern)
         if are_neurons:
             size_to_set(encoder.model.config, masks)  # raises if there can be no such checkpoint

@@ -105,7 +105,7 @@ class HeldOutText:
             if (has_head or not term.needs_head) and (pooling or not term.needs_embeddings)
         ]
         kept = KeptLosses.of(encoder, measured, compute)
-        cast(nn.Module, encoder.model).to(compute.device)
+        compute.place(encoder.model)
         frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
         return cls(
             encoder=encoder,

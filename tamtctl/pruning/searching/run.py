@@ -95,7 +95,7 @@ class PreparedSearch:
         needs_text = any(row.needs_text for row in config.criteria)
         if not needs_text:
             start = world().in_turn(lambda: initial_start(config, encoder, text, ticket))
-        cast(torch.nn.Module, encoder.model).to(compute.device)  # transformers hides its signature
+        compute.place(encoder.model)
         if needs_text:  # processes need the same mask, not one per share of a stream
             names = " and ".join(dict.fromkeys(row.name for row in config.criteria))
             watcher.status(f"ranking the weights by {names}")

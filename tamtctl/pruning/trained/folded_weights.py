@@ -91,6 +91,9 @@ class FoldedWeights:
         for name, mask in masks.items():
             if int(mask.sum()) != self.keep[name]:
                 raise not_numbers(name)
+        for name, scores in self.scores.items():  # on a GPU no step looks for them
+            if bool(scores.isnan().any()):
+                raise not_numbers(name)
         return masks
 
     @contextmanager

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
-from torch import nn
 from transformers import PreTrainedModel
 
 from tamtctl.data.padded_batches import Features
@@ -183,7 +181,7 @@ class FineTuned:
         notes: list[str] = []
         model = load_fine_tuned(self.task, self.name, note=notes.append)
         inputs = TextInputs.of(model, load_tokenizer(self.name), self.task.max_length)
-        cast(nn.Module, model).to(compute.device)
+        compute.place(model)
         return LoadedCheckpoint(self.task, model, inputs, compute, config.batch_size, notes)
 
     def pipeline(self) -> SentencePipeline:

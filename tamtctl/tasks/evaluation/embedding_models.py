@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from torch import nn
-
 from tamtctl.foundations.devices import Compute
 from tamtctl.models.encoder import Encoder
 from tamtctl.models.onnx.encoder import find_graph, load_graph
@@ -35,7 +31,7 @@ def load_embedding_model(
     if ticket:
         masks = masks_of(ticket, encoder)
         fold(encoder.matrices, {n: p.detach().clone() for n, p in encoder.matrices.items()}, masks)
-    cast(nn.Module, encoder.model).to(compute.device)
+    compute.place(encoder.model)
     if fine_tuned:
         return encoder, fine_tuned.pipeline()
     return encoder, SentencePipeline.of(*id_of(config, ticket))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tamtctl.data.corpus import load_corpus
 from tamtctl.data.noise import Noise
@@ -86,7 +85,7 @@ def evaluate_loss(
     name = "; ".join(filter(None, (corpus.held_out_name, trained_on.remark)))
     text = cut.scored(name)
     teacher = _teacher(dense, encoder, compute.device) if dense else None
-    cast(nn.Module, encoder.model).to(compute.device)
+    compute.place(encoder.model)
     frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
     pooling = sentence_pooling(dense, None, terms) if dense else None
     objective = Objective(encoder, task, frozen, teacher, pooling)

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tamtctl.data.padded_batches import Features, TaskBatch
@@ -262,7 +262,8 @@ class Prepared:
     def seconds_per_step(self) -> float:
         """Return the mean seconds of a few steps; the model that was loaded is used up by them."""
         first, schedule = self.unused.pop(), self.schedule
-        cast(nn.Module, first.model).to(self.compute.device).train()
+        self.compute.place(first.model)
+        first.model.train()
         training = SparseTraining(
             first.model, first.pruned, schedule.task.learning_rate, schedule.steps
         )
@@ -300,7 +301,7 @@ class Prepared:
             model, pruned = world().in_turn(
                 lambda: self.start.load(self.task, seed, scale=self.scale)
             )
-        cast(nn.Module, model).to(self.compute.device)
+        self.compute.place(model)
         checkpoints = Checkpoints(
             folder / CHECKPOINTS, self.run.identity, self.compute.circumstances
         )

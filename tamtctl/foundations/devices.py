@@ -185,7 +185,8 @@ def _own_gpu() -> torch.device:
     number, count = world().local_rank, torch.cuda.device_count()
     if number >= count:
         raise UsageError(
-            f"more processes than GPUs on a machine; start {count} there (--nproc-per-node)"
+            f"this process is number {number} of its machine, and sees {count} GPUs; start as many "
+            "as there are (--nproc-per-node), and let each see all of them"
         )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)

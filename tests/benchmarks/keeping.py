@@ -82,7 +82,7 @@ def _step(
 
 
 def _now(device: str) -> float:
-    if device != "cuda":
+    if torch.device(device).type != "cuda":
         return time.process_time()
     torch.cuda.synchronize()
     return time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import sys
@@ -209,6 +210,22 @@ def test_the_gradient_of_pruned_weights_does_not_count_in_clipping(bare_bert: Pa
         return matrix.detach().clone()
 
     assert torch.equal(one_step(0.0), one_step(1e6))
+
+
+def test_a_finished_seed_leaves_no_model_in_memory(bare_bert: Path) -> None:
+    finetune(own_config(bare_bert, dense=True, ticket=None))  # imports, whose errors hold frames
+    gc.collect()
+    before = models_in_memory()
+    gc.disable()  # what a cycle holds then stays: a GPU that is full does not ask for it
+    try:
+        finetune(own_config(bare_bert, dense=True, ticket=None, seeds=(2, 3)))
+        assert models_in_memory() == before
+    finally:
+        gc.enable()
+
+
+def models_in_memory() -> int:
+    return sum(isinstance(one, PreTrainedModel) for one in gc.get_objects())
 
 
 # --- protocol --------------------------------------------------------------------------------

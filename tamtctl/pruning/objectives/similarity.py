@@ -25,16 +25,23 @@ def loss(outputs: Outputs, batch: Batch) -> Tensor:
     assert outputs.teacher_embeddings is not None
     student, teacher = map(_directions, (outputs.embeddings, outputs.teacher_embeddings))
     itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
-    total = (student @ student.T - teacher @ teacher.T).abs().masked_fill(itself, 0).sum(1)
+    difference = _cosines(student, student) - _cosines(teacher, teacher)  # (B, B)
+    total = difference.abs().masked_fill(itself, 0).sum(1)
     count = len(student) - 1
     if outputs.others is not None:
         others, of_teacher = map(_directions, outputs.others)  # each (n, D)
-        far = (student @ others.T - teacher @ of_teacher.T).abs()  # (B, n)
+        far = (_cosines(student, others) - _cosines(teacher, of_teacher)).abs()  # (B, n)
         # The other rows' losses depend on this row as much as its own loss does. They have no
         # gradient, so it is doubled here; the value counts once.
         total = total + (2 * far - far.detach()).sum(1)
         count += len(others)
     return total / max(count, 1)
+
+
+def _cosines(some: Tensor, others: Tensor) -> Tensor:
+    """Return the products of unit vectors (B, D) and (n, D), in their precision, (B, n)."""
+    with torch.autocast(some.device.type, enabled=False):  # it would round them to bf16
+        return some @ others.T
 
 
 def _directions(embeddings: Tensor) -> Tensor:

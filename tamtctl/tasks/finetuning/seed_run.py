@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from tamtctl.foundations.distributed import world
 from tamtctl.foundations.signals import SAVING_SOON, promising
 from tamtctl.foundations.watching import StepReport
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.base import TaskKind, kind_of
 from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.task import Task
 from tamtctl.training.checkpoints import Checkpoints, State
@@ -95,17 +97,18 @@ class SeedRun:
         self.steps_done = 0
         self.smooth_loss: Tensor | None = None
         self._schedule, self._seed, self._measure = schedule, seed, measure
-        self._kind = kind_of(schedule.task)
         self._masked = SparseTraining(
             model, pruned, schedule.task.learning_rate, schedule.steps, schedule.warm_up_steps
         )
         trained = [p for p in model.parameters() if p.requires_grad]
-        self._loss = world().parallel(self._loss_of_share, trained, some_unused=True)
+        loss = partial(_loss_of_share, schedule.compute, kind_of(schedule.task), model)
+        self._loss = world().parallel(loss, trained, some_unused=True)
         self._best: dict[str, Tensor] = {}
         self._step_loss = torch.zeros(())
         self._scoring_seconds = 0.0
         self.checkpoints = checkpoints
-        self._supervisor = Supervisor(self, checkpoints, schedule.checkpoint_every)
+        # No cycle: it would keep the model in memory while the next seed's is trained.
+        self._supervisor = Supervisor(weakref.proxy(self), checkpoints, schedule.checkpoint_every)
         torch.manual_seed(seed * world().size + world().rank)  # dropout differs by process
 
     @property
@@ -256,11 +259,6 @@ class SeedRun:
         before = self._step_loss if self.smooth_loss is None else self.smooth_loss
         self.smooth_loss = before + share * (self._step_loss - before)
 
-    def _loss_of_share(self, batch: TaskBatch) -> Tensor:
-        """Return the contribution of a batch to the mean loss of its step."""
-        with self._schedule.compute.autocast():
-            return self._kind.loss(self.model, batch) * batch.share
-
     def _keep_if_best(self) -> None:
         started = time.perf_counter()
         with promising(SAVING_SOON):
@@ -269,3 +267,11 @@ class SeedRun:
         if self.best_epoch == len(self.epoch_metrics):
             self._best = {n: t.cpu().clone() for n, t in self.model.state_dict().items()}
         self._scoring_seconds += time.perf_counter() - started
+
+
+def _loss_of_share(
+    compute: Compute, kind: TaskKind, model: PreTrainedModel, batch: TaskBatch
+) -> Tensor:
+    """Return the contribution of a batch to the mean loss of its step."""
+    with compute.autocast():
+        return kind.loss(model, batch) * batch.share

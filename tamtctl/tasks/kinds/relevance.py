@@ -32,7 +32,7 @@ from tamtctl.models.pipeline_files import HEAD_SETTINGS
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.kinds.base import Predictions, TaskKind
-from tamtctl.tasks.kinds.label_scale import LabelScale
+from tamtctl.tasks.kinds.label_scale import LabelScale, exact_output
 from tamtctl.tasks.kinds.plain_labels import as_number, plain_label
 from tamtctl.tasks.task import Task
 
@@ -156,8 +156,9 @@ class Code(TaskKind):
     ) -> Predictions:
         """Return the relevance of each pair, without a confidence."""
         scores = torch.empty(len(examples), dtype=torch.float64)  # tells sigmoids near 1 apart
-        for batch, output in outputs:
-            scores[batch.rows] = output.logits.squeeze(1).cpu().double().sigmoid()
+        with exact_output(model):  # in bf16 passages would tie
+            for batch, output in outputs:
+                scores[batch.rows] = output.logits.squeeze(1).cpu().double().sigmoid()
         return Predictions(scores.tolist(), [None] * len(examples))
 
     def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:

@@ -62,6 +62,8 @@ LEAST = 4 * (5 + 4)
 FROM_TEXT, FROM_CACHE = 1.5e6, 20e6  # tokens per second
 _REAL = Path(__file__).parents[3] / "shared" / "data"
 
+FP32_CPU = Compute(torch.device("cpu"), "fp32")
+
 Step = Callable[[], None]
 Clock = Callable[[], float]
 
@@ -138,7 +140,7 @@ def _steps(shape: Shape, rounds: int, clock: Clock) -> tuple[Table, bool]:
     for objective, training in ours.items():
         steps[objective] = training.step
         steps[f"{objective} floor"] = _floor(shape, objective, batches)
-    seconds = _in_turn(steps, rounds, clock)
+    seconds = in_turn(steps, rounds, clock)
 
     def ratio(step: str, yardstick: str) -> float:
         pairs = zip(seconds[step], seconds[yardstick], strict=True)
@@ -185,7 +187,9 @@ def _table(title: str, rows: list[tuple[str, float, float | None]]) -> tuple[Tab
     return table, met
 
 
-def _in_turn(steps: dict[str, Step], rounds: int, clock: Clock) -> dict[str, list[float]]:
+def in_turn(
+    steps: dict[str, Step], rounds: int, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
     """Return the seconds of every step in every round; each round has an order of its own."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     order = list(steps)
@@ -210,9 +214,11 @@ class Ours:
         clock: Clock = time.perf_counter,
         *,
         low_memory: bool = False,
+        compute: Compute = FP32_CPU,
     ) -> None:
         self._clock = clock
         encoder = encoder_of(shape)
+        compute.place(encoder.model)
         keep = keep_counts(encoder.weights, SPARSITY)
         start = Start(reference_masks(encoder.weights, keep), keep)
         config = SearchConfig(
@@ -226,12 +232,11 @@ class Ours:
             learning_rate=RATE,
             low_memory=low_memory,
         )
-        compute = Compute.choose("cpu", "fp32")
         self._training = MaskTraining(config, compute, encoder, blocks_of(shape), start)
         for scores in self._training.folded.scores.values():
             scores.normal_(*SCORES)
         self._training.folded.select()
-        self._batches = self._training.steps.batches()
+        self._batches = self._training.steps.batches_ahead()
         self._select = self._training.folded.select
         self._training.folded.select = self._timed_select  # type: ignore[method-assign]
         self.threshold_shares: list[float] = []
@@ -268,9 +273,12 @@ def _floor(shape: Shape, objective: str, batches: Iterator[Batch]) -> Step:
     return step
 
 
-def dense_step(shape: Shape, batches: Iterator[Batch], *, at_masked: bool) -> Step:
+def dense_step(
+    shape: Shape, batches: Iterator[Batch], *, at_masked: bool, compute: Compute = FP32_CPU
+) -> Step:
     """A training step of the dense model, all weights trained."""
     model = shape.model()
+    compute.place(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
 
     def loss(batch: Batch) -> Tensor:
@@ -284,7 +292,9 @@ def dense_step(shape: Shape, batches: Iterator[Batch], *, at_masked: bool) -> St
         return output
 
     def step() -> None:
-        loss(next(batches)).backward()
+        with compute.autocast():
+            value = loss(next(batches).to(compute.device))
+        value.backward()
         optimizer.step()
         optimizer.zero_grad()
 

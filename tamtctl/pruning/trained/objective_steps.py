@@ -97,12 +97,9 @@ class ObjectiveSteps:
             self._step = step + 1
             return learning_rate
 
-        batches = self.batches()
-        if self._compute.device.type == "cuda":
-            batches = prefetched(batch.pin_memory() for batch in batches)
         return train(
             steps=self._config.steps if steps is None else steps,
-            batches=batches,
+            batches=self.batches_ahead(),
             backward=lambda batch: self.backward(batch, last_pass),
             update=updated,
             flips=flips,
@@ -162,6 +159,12 @@ class ObjectiveSteps:
             rank=world().rank,
             world_size=world().size,
         )
+
+    def batches_ahead(self) -> Iterator[Batch]:
+        """Yield what `batches` does; for a GPU another thread makes and pins the next one."""
+        if self._compute.device.type == "cuda":
+            return prefetched(batch.pin_memory() for batch in self.batches())
+        return self.batches()
 
     def backward(
         self, batch: Batch, last_pass: Callable[[], AbstractContextManager[None]]

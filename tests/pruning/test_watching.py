@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from command_line import Run
+from models_left import no_model_is_left
 from small_search import STEPS, bits, command, interrupted, small_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -41,6 +42,12 @@ def test_evaluating_and_saving_leave_the_ticket_as_it_is(
     evaluated = [line for line in metrics(tmp_path / "seen") if line["eval_losses"]]
     assert [line["step"] for line in evaluated] == list(range(7, STEPS + 1, 7))
     assert all(line["eval_losses"].keys() == {"mlm", "kd"} for line in evaluated)
+
+
+def test_a_finished_search_leaves_no_model_in_memory(config: SearchConfig) -> None:
+    search(config)
+    with no_model_is_left():
+        search(replace(config, seed=2))
 
 
 def test_the_last_evaluation_is_the_held_out_loss_of_the_ticket(

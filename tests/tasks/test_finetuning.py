@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import sys
@@ -18,6 +17,7 @@ import pytest
 import tiny
 import torch
 from masks import magnitude_masks
+from models_left import no_model_is_left
 from samples import examples_file, own_config, squad_folder, ticket_for
 from small_search import small_config
 from transformers import (
@@ -214,18 +214,8 @@ def test_the_gradient_of_pruned_weights_does_not_count_in_clipping(bare_bert: Pa
 
 def test_a_finished_seed_leaves_no_model_in_memory(bare_bert: Path) -> None:
     finetune(own_config(bare_bert, dense=True, ticket=None))  # imports, whose errors hold frames
-    gc.collect()
-    before = models_in_memory()
-    gc.disable()  # what a cycle holds then stays: a GPU that is full does not ask for it
-    try:
+    with no_model_is_left():
         finetune(own_config(bare_bert, dense=True, ticket=None, seeds=(2, 3)))
-        assert models_in_memory() == before
-    finally:
-        gc.enable()
-
-
-def models_in_memory() -> int:
-    return sum(isinstance(one, PreTrainedModel) for one in gc.get_objects())
 
 
 # --- protocol --------------------------------------------------------------------------------

@@ -68,9 +68,8 @@ class Objective:
         if pooling is None or not self._terms.need_embeddings:
             pooling = sentence_pooling(encoder.id, encoder.revision, self._terms)
         self._pooling = pooling
-        self._positions: Tensor | None = None
-        self._last_states: Tensor | None = None  # those of the student, which a head would hide
-        self._base.register_forward_hook(self._keep_masked_positions)
+        self._states = _StatesForHead(pooling is not None)
+        self._base.register_forward_hook(self._states.keep_masked_positions)
         self.head = self._untied_head() if self._terms.need_head else {}
         trainable = {id(p) for p in [*encoder.matrices.values(), *self.head.values()]}
         for parameter in self._model.parameters():
@@ -135,15 +134,15 @@ class Objective:
         """Return the masked model's output for a batch, and its last hidden states, (B, T, H)."""
         has_head = self._terms.need_head
         module = self._model if has_head else self._base
-        self._positions = batch.masked if has_head else None
+        self._states.positions = batch.masked if has_head else None
         try:
             output = module(
                 **_inputs(batch), output_hidden_states=self._terms.need_states, return_dict=True
             )
-            last = self._last_states if has_head else output.last_hidden_state
+            last = self._states.all_positions if has_head else output.last_hidden_state
             return output, cast(Tensor, last)
         finally:
-            self._positions = self._last_states = None
+            self._states.positions = self._states.all_positions = None
 
     def _embeddings(self, states: Tensor, batch: Batch) -> Tensor | None:
         """Return the sentence embeddings of last hidden states, (B, D), if a term needs them."""
@@ -164,17 +163,6 @@ class Objective:
         options = _inputs(batch) | {"output_hidden_states": True, "return_dict": True}
         return functional_call(self._base, self._teacher, (), options)
 
-    def _keep_masked_positions(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        """Give the head, of any kind, only the masked positions, shape (1, n, H).
-
-        The loss needs only these 15 % of the head's tokens-by-vocabulary logits.
-        """
-        if self._positions is not None:
-            states = output.last_hidden_state  # (B, T, H)
-            self._last_states = None if self._pooling is None else states
-            output["last_hidden_state"] = states.flatten(0, 1)[self._positions].unsqueeze(0)
-        return output
-
     def _untied_head(self) -> dict[str, nn.Parameter]:
         """Give the decoder a dense copy of the embeddings, and return the head's parameters.
 
@@ -187,6 +175,33 @@ class Objective:
             if name in self._dense:  # else the embeddings are not masked, and the tie is harmless
                 decoder.weight = nn.Parameter(self._dense[name], requires_grad=False)
         return head_parameters(self._model)
+
+
+class _StatesForHead:
+    """The hook that gives a head only the masked positions of the encoder's last hidden states.
+
+    It knows no model: a cycle would keep the model in memory until Python's collector runs.
+
+    Attributes:
+        positions: Those that are masked; None leaves the states as they are.
+        all_positions: The states (B, T, H) of the last forward pass, if they are wanted.
+    """
+
+    def __init__(self, wants_all: bool) -> None:
+        self._wants_all = wants_all
+        self.positions: Tensor | None = None
+        self.all_positions: Tensor | None = None
+
+    def keep_masked_positions(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        """Give the head, of any kind, only the masked positions, shape (1, n, H).
+
+        The loss needs only these 15 % of the head's tokens-by-vocabulary logits.
+        """
+        if self.positions is not None:
+            states = output.last_hidden_state  # (B, T, H)
+            self.all_positions = states if self._wants_all else None
+            output["last_hidden_state"] = states.flatten(0, 1)[self.positions].unsqueeze(0)
+        return output
 
 
 def _inputs(batch: Batch) -> dict[str, Any]:

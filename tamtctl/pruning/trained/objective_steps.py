@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -224,19 +224,25 @@ class ObjectiveSteps:
     @cached_property
     def _losses(self) -> Callable[..., dict[str, Tensor]]:
         trained = [p for p in self._model.parameters() if p.requires_grad]
-        return world().parallel(self._losses_of_part, trained)
+        # Not a method: a cycle would keep the model in memory until Python's collector runs.
+        return world().parallel(
+            partial(_losses_of_part, self.objective, self._config, self._compute), trained
+        )
 
-    def _losses_of_part(
-        self,
-        part: Batch,
-        targets: Mapping[str, int | Tensor],
-        others: tuple[Tensor, Tensor] | None,
-    ) -> dict[str, Tensor]:
-        """Return term → contribution of a micro-batch to the mean loss of its step."""
-        with self._compute.autocast():
-            terms = self.objective.terms(part, dropout=self._config.dropout, others=others)
-        counts = {term: torch.as_tensor(count).clamp(min=1) for term, count in targets.items()}
-        return {term: values.sum() / counts[term] for term, values in terms.items()}
+
+def _losses_of_part(
+    objective: Objective,
+    config: SearchConfig,
+    compute: Compute,
+    part: Batch,
+    targets: Mapping[str, int | Tensor],
+    others: tuple[Tensor, Tensor] | None,
+) -> dict[str, Tensor]:
+    """Return term → contribution of a micro-batch to the mean loss of its step."""
+    with compute.autocast():
+        terms = objective.terms(part, dropout=config.dropout, others=others)
+    counts = {term: torch.as_tensor(count).clamp(min=1) for term, count in targets.items()}
+    return {term: values.sum() / counts[term] for term, values in terms.items()}
 
 
 def _length(batch: Batch) -> float:

@@ -45,12 +45,15 @@ def main() -> bool:
     add_inputs(parser)
     parser.add_argument("--sparsity", default=SPARSITIES)
     parser.add_argument("--seeds", default=SEEDS)
-    parser.add_argument("--prune-every", type=int, default=PRUNE_EVERY, help="200: twice the steps")
+    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument(
+        "--prune-every", type=int, default=PRUNE_EVERY, help="400: four times the steps"
+    )
     parser.add_argument("--shard", help="as in compare")
     told = parser.parse_args()
     recipe = Path(f"{told.model.name}.toml")
     recipe.write_text(_recipe(told.model, told.wikipedia, told.prune_every))
-    sweep = f"compare --methods {METHODS} --sparsity {told.sparsity}"
+    sweep = f"compare --methods {told.methods} --sparsity {told.sparsity}"
     sweep += f" --seeds {told.seeds} --threads 1"
     sweep += " --tasks stsb-zero-shot,retrieval"
     command = [sys.executable, "-m", "tamtctl", *sweep.split(), "--recipe", str(recipe)]

@@ -1,4 +1,4 @@
-"""The commands run on a simulated GPU: none forgets a tensor on the CPU."""
+"""The commands run on a simulated GPU, and on a real one that is here; no tensor is left behind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import processes
 import pytest
 import simulated_gpu
 import tiny
+import torch
 from command_line import Outcome
 from processes import run_script
 from samples import examples_file, squad_folder, ticket_for
@@ -19,11 +20,14 @@ from sentence_models import sentence_model, similar_pairs
 from small_tasks import sst2_folder
 
 from tamtctl.pruning.criteria.table import CRITERIA
+from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 
 ON_GPU, ON_CPU = ("--device", "cuda", "--precision", "fp32"), ("--device", "cpu")
+SHARE_OF_ROUNDING = 0.01  # of the mask; a real GPU adds in another order
 Run = Callable[..., None]
+Prepare = Callable[[], object]
 RECIPE = """
 batch-size = 4
 sequence-length = 16
@@ -73,12 +77,22 @@ else:
     assert not done.returncode, done.stderr
 
 
+@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.gpu)])
+def prepare(request: pytest.FixtureRequest) -> Prepare:
+    """What a process does before it has a GPU: it simulates one, or nothing, if one is here."""
+    if request.param == "simulated":
+        return simulated_gpu.install
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device is here")
+    return processes.nothing
+
+
 @pytest.fixture
-def run_there() -> Run:
-    """A function that runs ``tamtctl`` with its arguments in a process with a simulated GPU."""
+def run_there(prepare: Prepare) -> Run:
+    """A function that runs ``tamtctl`` with its arguments in a process with a GPU."""
 
     def run(*arguments: object) -> None:
-        process = processes.start(arguments, Path(), before=simulated_gpu.install)
+        process = processes.start(arguments, Path(), before=prepare)
         process.join()
         assert process.exitcode == 0, f"{arguments}: {Path('err').read_text()}"
 
@@ -126,6 +140,7 @@ def test_a_search_finds_the_mask_that_it_finds_on_the_cpu(
     searching: tuple[object, ...],
     tiny_model: Path,
     sentence_encoder: Path,
+    prepare: Prepare,
     run_there: Run,
     run: Callable[..., Outcome],
 ) -> None:
@@ -135,18 +150,22 @@ def test_a_search_finds_the_mask_that_it_finds_on_the_cpu(
     run_there(*command, *ON_GPU, "--output-dir", "there")
     done = run(*command, *ON_CPU, "--output-dir", "here")
     assert done.code == 0, done.err
-    there, here = (Path(name, "ticket", "mask.safetensors") for name in ("there", "here"))
-    assert there.read_bytes() == here.read_bytes()
+    there, here = (Ticket.load(Path(name, "ticket")) for name in ("there", "here"))
+    pairs = [(there.mask(name), here.mask(name)) for name in here.masks]
+    differing = sum(int((one != other).sum()) for one, other in pairs)
+    is_exact = prepare is simulated_gpu.install
+    most = 0 if is_exact else SHARE_OF_ROUNDING * sum(one.numel() for one, _ in pairs)
+    assert differing <= most
 
 
 def test_a_search_in_bf16_that_is_interrupted_goes_on(
-    searching: tuple[object, ...], tiny_model: Path, run_there: Run
+    searching: tuple[object, ...], tiny_model: Path, prepare: Prepare, run_there: Run
 ) -> None:
     command = (
         *searching, "--model", tiny_model, "--device", "cuda", "--output-dir", "run",
         "--steps", "20", "--checkpoint-every", "2",
     )  # fmt: skip
-    process = processes.start(command, Path(), before=simulated_gpu.install)
+    process = processes.start(command, Path(), before=prepare)
     while process.is_alive() and not list(Path("run").glob("checkpoints/step-*")):
         process.join(0.01)
     assert process.is_alive(), Path("err").read_text()

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -66,6 +66,7 @@ class Answering:
         if threading.current_thread() is threading.main_thread():
             _promises.clear()
             _voice.is_answering = True
+            _voice.has_answered.clear()
             self._pipe = os.pipe()
             os.set_blocking(self._pipe[1], False)
             self._previous = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
@@ -99,6 +100,7 @@ class Answering:
         if self._count == 1:
             promise = _promises[-1] if _promises else _STOPPING
             _say(promise.partition(";")[0] if number == signal.SIGTERM else promise)
+            _voice.has_answered.set()
         elif self._count == 2 and not self._are_repeated:
             if SAVING in _promises:
                 _say(_AT_ONCE)
@@ -123,9 +125,10 @@ def _print(line: str) -> None:
 
 @dataclass
 class _Voice:
-    """How messages are shown: whether a thread answers signals, and where lines go."""
+    """How messages are shown: whether a thread answers signals, and has, and where lines go."""
 
     is_answering: bool = False
+    has_answered: threading.Event = field(default_factory=threading.Event)
     say: Callable[[str], None] = _print
     leave: Callable[[], None] = lambda: None
 
@@ -194,6 +197,14 @@ class DeferredSignals:
         self._restore()
         if kind is None:
             self.deliver()
+
+    def is_asked_to_stop(self) -> bool:
+        """Return whether a signal has come; what it does has then been said."""
+        if self.number is None:
+            return False
+        if _voice.is_answering:  # by a thread, which would find another promise later
+            _voice.has_answered.wait(_PATIENCE)
+        return True
 
     def deliver(self) -> None:
         """Call the previous handler with the deferred signal; it normally raises."""

@@ -162,7 +162,7 @@ class Supervisor:
                 progress(report)
                 if not is_first:
                     return report.is_last
-                is_asked_to_stop = signals.number is not None
+                is_asked_to_stop = signals.is_asked_to_stop()
                 # The last step is saved, too, since the evaluation after the training may be
                 # interrupted.
                 if is_asked_to_stop or report.is_last or self._timetable.is_due(report.step):

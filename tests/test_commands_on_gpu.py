@@ -17,6 +17,7 @@ from command_line import Outcome
 from processes import run_script
 from samples import examples_file, squad_folder, ticket_for
 from sentence_models import sentence_model, similar_pairs
+from small_search import RECIPE
 from small_tasks import sst2_folder
 
 from tamtctl.pruning.criteria.table import CRITERIA
@@ -28,19 +29,7 @@ ON_GPU, ON_CPU = ("--device", "cuda", "--precision", "fp32"), ("--device", "cpu"
 SHARE_OF_ROUNDING = 0.01  # of the mask; a real GPU adds in another order
 Run = Callable[..., None]
 Prepare = Callable[[], object]
-RECIPE = """
-batch-size = 4
-sequence-length = 16
-learning-rate = 5e-3
-init = "magnitude"
-init-scores = "two-valued"
-calibration-tokens = 256
-[tamt]
-steps = 2
-[imp]
-prune-every = 1
-learning-rate = 5e-2
-"""
+SHORT = f"calibration-tokens = 256{RECIPE}[tamt]\nsteps = 2\n"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +98,7 @@ def sentence_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def searching(working_folder: None, text_file: Path) -> tuple[object, ...]:
     """The command line of a search of two steps, but for its model."""
-    Path("tiny.toml").write_text(RECIPE)
+    Path("tiny.toml").write_text(SHORT)
     lines = text_file.read_text().splitlines()[:50]
     Path("few.txt").write_text("\n".join(lines))
     return "search", "--corpus", "few.txt", "--recipe", "tiny.toml", "--sparsity", "0.5"

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from tamtctl.data.batch import Batch, clean
 from tamtctl.data.noise import ORDER, Noise, random_numbers
@@ -89,6 +90,13 @@ def batch_of(
     if noise is None:
         return clean(rows, lengths)
     return noise.noised(rows, indices, seed, epochs, lengths)
+
+
+def made_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Return the same batches; for a GPU another thread makes and pins the next one."""
+    if device.type == "cuda":
+        return prefetched(batch.pin_memory() for batch in batches)
+    return batches
 
 
 def prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -23,7 +23,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from tamtctl.data.batches import prefetched
+from tamtctl.data.batches import made_ahead
 from tamtctl.foundations.devices import Compute
 
 from .search import Ours, Shape, Step, batches_of, dense_step, in_turn
@@ -55,9 +55,7 @@ class Case:
 
     def steps(self, objectives: list[str]) -> dict[str, Step]:
         """Return the steps to compare, each of which waits until the device has done it."""
-        batches = batches_of(self.shape)
-        if self.compute.device.type == "cuda":
-            batches = prefetched(batch.pin_memory() for batch in batches)
+        batches = made_ahead(batches_of(self.shape), self.compute.device)
         steps = {"dense": dense_step(self.shape, batches, at_masked=False, compute=self.compute)}
         for objective in objectives:
             steps[objective] = Ours(self.shape, objective, compute=self.compute).step

@@ -29,7 +29,7 @@ from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer, PreTrainedTokenizerFast
 
 from tamtctl.data.batch import Batch
-from tamtctl.data.batches import training_batches
+from tamtctl.data.batches import made_ahead, training_batches
 from tamtctl.data.corpus import load_corpus
 from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Blocks
@@ -236,7 +236,7 @@ class Ours:
         for scores in self._training.folded.scores.values():
             scores.normal_(*SCORES)
         self._training.folded.select()
-        self._batches = self._training.steps.batches_ahead()
+        self._batches = made_ahead(self._training.steps.batches(), compute.device)
         self._select = self._training.folded.select
         self._training.folded.select = self._timed_select  # type: ignore[method-assign]
         self.threshold_shares: list[float] = []

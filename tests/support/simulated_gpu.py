@@ -51,6 +51,16 @@ def install() -> None:
     _Simulation().__enter__()  # type: ignore[no-untyped-call]
 
 
+def _dispatched(
+    _: object,
+    func: Any,
+    types: object,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Any:
+    return _computed(func, args, dict(kwargs or {}))
+
+
 class OnGpu(Tensor):
     """A tensor that says it is on the GPU; the numbers are of one on the CPU."""
 
@@ -74,17 +84,8 @@ class OnGpu(Tensor):
         made.numbers = numbers
         return made
 
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
-        cls,
-        func: Any,
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Compute in a thread that was started after `install`."""
-        return _computed(func, args, dict(kwargs or {}))
-
+    # In a thread that was started after `install` there is no `_Simulation`.
+    __torch_dispatch__: Any = classmethod(_dispatched)
     device = property(lambda self: GPU)
     is_cuda = property(lambda self: True)
     is_cpu = property(lambda self: False)
@@ -192,14 +193,7 @@ def _grouped(tensors: Any, with_indices: bool = False) -> dict[Any, Any]:
 class _Simulation(dispatch.TorchDispatchMode):
     """Sees every operation, also those whose tensors are all still on the CPU."""
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return _computed(func, args, dict(kwargs or {}))
+    __torch_dispatch__ = _dispatched
 
 
 def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

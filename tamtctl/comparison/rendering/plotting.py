@@ -36,7 +36,7 @@ WHITE = "#fefefe"  # white that stays white on a dark page
 _PANEL = (4.6, 3.6)  # inches
 _TWO_SIDED = 1.96  # standard errors to either side of a 95 % interval
 _WIDE_LEGEND, _NARROW_LEGEND = 6, 2  # columns
-_LETTERS = 60  # of labels that fit below a panel, beside their markers
+_LETTERS = 13  # of labels that fit into an inch, beside their markers
 _is_narrow: ContextVar[bool] = ContextVar("is_narrow", default=False)
 
 
@@ -113,8 +113,7 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
         for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     most = _NARROW_LEGEND if _is_narrow.get() else _WIDE_LEGEND if len(axes) > 1 else 3
-    wide = 1 if _is_narrow.get() else len(axes)
-    fitting = wide * _LETTERS // max(map(len, found), default=1)
+    fitting = int(figure.get_figwidth() * _LETTERS) // max(map(len, found), default=1)
     columns = max(1, min(most, fitting, len(found)))
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tamtctl.data.batch import Batch
-from tamtctl.data.batches import prefetched
+from tamtctl.data.batches import made_ahead
 from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
 from tamtctl.data.streaming import StreamedText, batches_of
@@ -99,7 +99,7 @@ class ObjectiveSteps:
 
         return train(
             steps=self._config.steps if steps is None else steps,
-            batches=self.batches_ahead(),
+            batches=made_ahead(self.batches(), self._compute.device),
             backward=lambda batch: self.backward(batch, last_pass),
             update=updated,
             flips=flips,
@@ -159,12 +159,6 @@ class ObjectiveSteps:
             rank=world().rank,
             world_size=world().size,
         )
-
-    def batches_ahead(self) -> Iterator[Batch]:
-        """Yield what `batches` does; for a GPU another thread makes and pins the next one."""
-        if self._compute.device.type == "cuda":
-            return prefetched(batch.pin_memory() for batch in self.batches())
-        return self.batches()
 
     def backward(
         self, batch: Batch, last_pass: Callable[[], AbstractContextManager[None]]

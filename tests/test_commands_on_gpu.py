@@ -142,9 +142,10 @@ def test_a_search_finds_the_mask_that_it_finds_on_the_cpu(
     there, here = (Ticket.load(Path(name, "ticket")) for name in ("there", "here"))
     pairs = [(there.mask(name), here.mask(name)) for name in here.masks]
     differing = sum(int((one != other).sum()) for one, other in pairs)
-    is_exact = prepare is simulated_gpu.install
-    most = 0 if is_exact else SHARE_OF_ROUNDING * sum(one.numel() for one, _ in pairs)
-    assert differing <= most
+    most = 0 if prepare is simulated_gpu.install else SHARE_OF_ROUNDING
+    assert differing <= most * sum(one.numel() for one, _ in pairs)
+    flips = [ticket.metrics.get("flips", 0) for ticket in (there, here)]
+    assert abs(flips[0] - flips[1]) <= most
 
 
 def test_a_search_in_bf16_that_is_interrupted_goes_on(

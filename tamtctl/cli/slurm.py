@@ -11,7 +11,7 @@ from tamtctl.cli.pace import duration
 
 if TYPE_CHECKING:
     from tamtctl.comparison.config import CompareConfig
-    from tamtctl.comparison.sweep import PlannedRun
+    from tamtctl.comparison.sweep_plan import PlannedRun
 
 # Options of the command that showed the plan; the jobs are started without them.
 _OF_THE_PLAN = ("--dry-run", "--json", "-q", "--quiet", "--debug")

@@ -17,7 +17,8 @@ from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.run import measured, measured_beside
 from tamtctl.comparison.sections.table import SECTIONS
 from tamtctl.comparison.subnetworks import baseline_masks
-from tamtctl.comparison.sweep import CompareWatcher, PlannedRun, Runs, make_runs, plan_runs
+from tamtctl.comparison.sweep import CompareWatcher, Runs, make_runs
+from tamtctl.comparison.sweep_plan import PlannedRun, plan_runs
 from tamtctl.comparison.task_seconds import TaskSeconds
 from tamtctl.comparison.ticket_labels import short_name
 from tamtctl.foundations.paths import expanded, folder_name

@@ -66,7 +66,7 @@ def _ceiling(opened: Opened, one: Subnetwork, measure: str) -> Ceiling:
     config, text = opened.config, opened.bench.text
     rates = [share * _usual_rate(config, one) for share in _SHARES]
     file = _file(one.path.parent, text, measure, one.steps, rates)
-    if known := _read(file, measure, one.steps, text.terms):
+    if file and (known := _read(file, measure, one.steps, text.terms)):
         return known
     training, probe = _prepared(opened, one, measure)
     choosing, trial = opened.bench.choosing_text, max(1, one.steps // _TRIAL)
@@ -82,7 +82,8 @@ def _ceiling(opened: Opened, one: Subnetwork, measure: str) -> Ceiling:
     rate = min(rates, key=judged)
     with training.trained(one.steps, rate):
         losses = probe.losses_as_folded(text.cut)
-    write_json(file, {"rate": rate, "losses": kept_losses.to_dict(losses)})
+    if file:
+        write_json(file, {"rate": rate, "losses": kept_losses.to_dict(losses)})
     return Ceiling(measure, one.steps, rate, losses)
 
 
@@ -107,10 +108,17 @@ def _prepared(opened: Opened, one: Subnetwork, measure: str) -> tuple[WeightTrai
 
 def _file(
     folder: Path, text: HeldOutText, measure: str, steps: int, rates: Sequence[float]
-) -> Path:
-    """Return the file of a ceiling: in the ticket's run folder, named by what it depends on."""
+) -> Path | None:
+    """Return the file of a ceiling: in the ticket's run folder, named by what it depends on.
+
+    None if a term's code has no file.
+    """
+    definition = kept_losses.definition_of(text.terms)
+    if definition is None:
+        return None
     facts = [
         _VERSION,
+        definition,
         measure,
         steps,
         list(rates),

@@ -117,8 +117,6 @@ def loss_difference(a: Sequence[HeldOutLoss], b: Sequence[HeldOutLoss]) -> Inter
     value = float(differences.sum() / counts.sum()) if len(counts) else math.nan
     if why := too_few_sequences(a[0]):
         return Interval(value, None, None, why)
-    if not len(counts):
-        return Interval(value, None, None, "no token of the text is masked")
     weights = _resamples(len(counts))
     return Interval(value, *_percentiles(weights @ differences / (weights @ counts)))
 
@@ -175,6 +173,9 @@ def too_few(count: int, needed: int, unit: str) -> str:
 def too_few_sequences(loss: HeldOutLoss) -> str | None:
     """Return why there is no interval of a loss, None if there is one."""
     count = len(loss.counts)
+    if loss.told < min(count, MIN_SEQUENCES):
+        there = f"{loss.told} of {count} sequences have targets"
+        return f"too few to tell ({there}; {MIN_SEQUENCES} are needed)"
     unit = "sequence" if loss.group_size == 1 else "batch"
     return too_few(count, MIN_SEQUENCES, unit) if count < MIN_SEQUENCES else None
 

@@ -13,17 +13,10 @@ from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.levels import Level, TicketLevel
 from tamtctl.comparison.opening import Opened, OpenedTicket
 from tamtctl.comparison.recovered import of_recovered
+from tamtctl.comparison.search_log import SearchLog
 from tamtctl.comparison.subnetworks import DENSE, Subnetwork, baseline_masks
-from tamtctl.comparison.sweep import (
-    CompareWatcher,
-    Runs,
-    flips_along,
-    losses_along,
-    scored_on,
-    seconds_along,
-    training_losses,
-)
-from tamtctl.comparison.task_metrics import TaskMetric, metric_of
+from tamtctl.comparison.sweep import CompareWatcher, Runs, scored_on
+from tamtctl.comparison.task_metrics import TaskMetric
 from tamtctl.foundations.working import counted
 from tamtctl.pruning.methods import TAMT, TRAINED
 from tamtctl.pruning.searching.result import SearchResult
@@ -70,14 +63,13 @@ def _measured(
     bench, config = opened.bench, opened.config
 
     def known(cell: Cell | None) -> dict[str, TaskMetric]:
-        return {task: metric_of(found[cell]) for task, found in runs.on_tasks.items()}
+        return {task: found[cell] for task, found in runs.on_tasks.items()}
 
     def scored(path: Path | None, model: str = opened.model) -> dict[str, TaskMetric]:
-        found = {
+        return {
             task: scored_on(config, task, model, path, force=force, watcher=watcher)
             for task in config.tasks
         }
-        return {task: metric_of(one) for task, one in found.items()}
 
     among = config.among
     yield replace(_dense(bench), metrics=known(None))
@@ -124,7 +116,7 @@ def _of_cell(
         counts = bench.counts(cell.sparsity)
         at = TicketLevel(Level(cell.sparsity), counts, bench.pattern)
         return _of_one_shot(bench, cell.method, cell.seed, at)
-    masks = bench.masks_of(Ticket.load(found.ticket))
+    masks, log = bench.masks_of(Ticket.load(found.ticket)), SearchLog.of(found)
     return Subnetwork(
         method=cell.method,
         found_by=cell.facts.method,
@@ -139,11 +131,11 @@ def _of_cell(
         steps=found.steps,
         seconds=found.seconds,
         calibration_seconds=found.calibration_seconds,
-        seconds_at=seconds_along(found),
+        seconds_at=log.seconds,
         flips=masks.differences(bench.reference(masks.kept, bench.pattern)),
-        training=training_losses(found),
-        along=losses_along(found),
-        flipped=flips_along(found),
+        training=log.training,
+        along=log.held_out,
+        flipped=log.flips,
         is_unchanged=found.steps > 0 and found.flips == 0,
     )
 

@@ -8,13 +8,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
-from tamtctl.comparison.subnetworks import DENSE
-from tamtctl.comparison.task_metrics import TaskMetric
-from tamtctl.comparison.task_seconds import TaskSeconds
+from tamtctl.comparison.search_log import SearchLog
+from tamtctl.comparison.task_metrics import TaskMetric, metric_of
 from tamtctl.comparison.untrained_tasks import measured_on
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
 from tamtctl.foundations.watching import Watcher
@@ -30,8 +29,8 @@ from tamtctl.pruning.searching.api import (
 )
 from tamtctl.pruning.searching.result import SearchPlan, SearchResult
 from tamtctl.tasks.finetuning.api import finetune
-from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneResult
-from tamtctl.training.run_folder import METRICS, SCORES, write_json
+from tamtctl.tasks.finetuning.result import FinetunePlan
+from tamtctl.training.run_folder import SCORES, write_json
 
 # Is told how the searches and the fine-tuning runs of a comparison go.
 CompareWatcher = Watcher[SearchPlan | FinetunePlan]
@@ -43,15 +42,13 @@ class Runs:
 
     Attributes:
         searches: Cell → the result of its search.
-        on_tasks: Task → cell (None: the dense model) → the result of fine-tuning, or its score on
-            a task without training.
+        on_tasks: Task → cell (None: the dense model) → its score, after fine-tuning unless the task
+            takes none.
         left_out: Cell → what is wrong with its run folder.
     """
 
     searches: dict[Cell, SearchResult] = field(default_factory=dict)
-    on_tasks: dict[str, dict[Cell | None, FinetuneResult | TaskMetric]] = field(
-        default_factory=dict
-    )
+    on_tasks: dict[str, dict[Cell | None, TaskMetric]] = field(default_factory=dict)
     left_out: dict[Cell, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,107 +57,6 @@ class Runs:
             "runs": [found.to_dict() for found in self.searches.values()],
             "left_out": {str(cell): why for cell, why in self.left_out.items()},
         }
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """A subnetwork of a comparison, as planned: its search, its state, and what is left to do.
-
-    Attributes:
-        cell: Its name in tables: a cell of the sweep, ``dense``, or a ticket.
-        run_folder: The folder of its search; None if it takes none.
-        state: ``done``, ``to do`` or ``damaged``.
-        steps: Steps of its search that are left.
-        estimated_seconds: Estimated seconds of these steps.
-        task_seconds: Estimated seconds of fine-tuning that are left, without scoring.
-        part: The part of the sweep that makes it, from 1, if the sweep is split as far as possible.
-        parts: The number of these parts.
-    """
-
-    cell: str
-    run_folder: Path | None = None
-    state: str = "done"
-    steps: int = 0
-    estimated_seconds: float = 0.0
-    task_seconds: float = 0.0
-    part: int = 1
-    parts: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self) | {"run_folder": self.run_folder and str(self.run_folder)}
-
-    def scored(self, tasks: TaskSeconds, ticket: Path | None, model: str | None = None) -> Self:
-        """Return it with what is left of fine-tuning and scoring it.
-
-        Args:
-            tasks: The tasks of the comparison.
-            ticket: Its ticket; None: a model as it is.
-            model: That model; None: the dense one.
-        """
-        try:
-            left = tasks.left(ticket, model)
-        except (DamagedRunError, ChangedInputsError):
-            return replace(self, state="damaged")
-        return self if left is None else replace(self, state="to do", task_seconds=left)
-
-
-def plan_runs(
-    config: CompareConfig,
-    cells: Sequence[Cell],
-    tasks: TaskSeconds,
-    *,
-    shard: tuple[int, int] | None = None,
-    watcher: CompareWatcher,
-) -> list[PlannedRun]:
-    """Return what `make_runs` would do, with times from a probe of every method and task."""
-    pace = _Pace(watcher)
-    planned: dict[Cell | None, PlannedRun] = {}
-    units = _units(config, cells, None)
-    part_of = {cell: part for part, unit in enumerate(units, 1) for cell in unit}
-    for cell in itertools.chain.from_iterable(_units(config, cells, shard)):
-        place = PlannedRun(str(cell or DENSE), part=part_of[cell], parts=len(units))
-        if cell is None:
-            planned[cell] = place.scored(tasks, None)
-            continue
-        wanted = config.search_config(cell, _known_budget(config, cell))
-        found, state = _state(config, wanted)
-        run = replace(place, run_folder=search_folder(wanted), state=state)
-        if state == "to do" and wanted.is_trained:
-            others = (c for c, other in planned.items() if c and other.state != "damaged")
-            passed = [c.steps for c in map(config.search_config, others) if can_follow(wanted, c)]
-            steps = wanted.steps - max(passed, default=0)
-            seconds = steps * pace.of(cell.method, wanted) if steps else 0.0
-            run = replace(run, steps=steps, estimated_seconds=seconds)
-        if not (cell.allocation or state == "damaged"):  # else no task table has it
-            new = replace(run, task_seconds=tasks.of_new() or 0.0)
-            run = run.scored(tasks, found.ticket) if found else new
-        planned[cell] = run
-    return [*planned.values()]
-
-
-def _state(config: CompareConfig, wanted: SearchConfig) -> tuple[SearchResult | None, str]:
-    """Return the result of a search, if there is one, and the state of its run."""
-    try:
-        found = _find(wanted)
-    except DamagedRunError:
-        return None, "damaged"
-    return found, "to do" if found is None or _missing(config, wanted, found) else "done"
-
-
-@dataclass
-class _Pace:
-    """Seconds of a step of each method, measured when they are first asked for."""
-
-    watcher: CompareWatcher
-    known: dict[str, float] = field(default_factory=dict)
-
-    def of(self, method: str, wanted: SearchConfig) -> float:
-        if method not in self.known:
-            self.watcher.status(f"timing {method}")
-            probe = plan_search(wanted)
-            self.known[method] = probe.estimated_seconds / probe.steps
-        return self.known[method]
 
 
 def make_runs(
@@ -186,7 +82,7 @@ def make_runs(
         TamtctlError: A search or fine-tuning fails.
     """
     runs = Runs()
-    todo = list(itertools.chain(*_units(config, cells, shard)))
+    todo = list(itertools.chain(*units_of_sweep(config, cells, shard)))
     with asked_together(_criteria(config, todo)):
         for number, cell in enumerate(todo, 1):
             step = f"[{number}/{len(todo)}]"
@@ -210,7 +106,7 @@ def _criteria(config: CompareConfig, cells: Sequence[Cell | None]) -> Iterator[s
             yield from (row.name for row in config.search_config(cell).criteria)
 
 
-def _units(
+def units_of_sweep(
     config: CompareConfig, cells: Sequence[Cell], shard: tuple[int, int] | None
 ) -> list[tuple[Cell | None, ...]]:
     """Return the cells that take a run, in groups that can run apart; None is the dense model.
@@ -244,7 +140,7 @@ def _found(
         watcher.note(f"{step} {cell}: {error}")
         return str(error)
     try:
-        found = _find(wanted)
+        found = find_run(wanted)
     except (ChangedInputsError, DamagedRunError) as error:
         what = error.what if isinstance(error, ChangedInputsError) else None
         if what and not force:
@@ -254,14 +150,14 @@ def _found(
             return str(error)
         shutil.rmtree(search_folder(wanted))
         found = None
-    if found and (missing := _missing(config, wanted, found)):
+    if found and (missing := missing_in(config, wanted, found)):
         watcher.note(f"{step} {cell}: done before without {missing}; once more")
         return search(wanted, force=True, watcher=watcher)
     watcher.note(f"{step} {cell}: " + ("searching" if found is None else "done before"))
     return found or search(wanted, after=_followed(config, cell, runs), watcher=watcher)
 
 
-def _find(wanted: SearchConfig) -> SearchResult | None:
+def find_run(wanted: SearchConfig) -> SearchResult | None:
     """Return a finished search as `find_search` does, but with a sweep's advice in its error."""
     try:
         return find_search(wanted)
@@ -283,7 +179,7 @@ def _budget(config: CompareConfig, cell: Cell, runs: Runs) -> TimedBudget | None
     imp = runs.searches.get(replace(cell, method=IMP))
     if imp is None:
         raise DamagedRunError(f"{cell} has no budget without the run of imp; rebuild it by --force")
-    if (known := _known_budget(config, cell)) and known.seconds == imp.seconds:
+    if (known := known_budget(config, cell)) and known.seconds == imp.seconds:
         return known
     probe = plan_search(config.search_config(cell))
     steps = max(1, round(imp.seconds * probe.steps / probe.estimated_seconds))
@@ -291,7 +187,7 @@ def _budget(config: CompareConfig, cell: Cell, runs: Runs) -> TimedBudget | None
     return TimedBudget(imp.seconds, steps)
 
 
-def _known_budget(config: CompareConfig, cell: Cell) -> TimedBudget | None:
+def known_budget(config: CompareConfig, cell: Cell) -> TimedBudget | None:
     """Return the stored budget in seconds, None if there is none."""
     file = _budget_file(config, cell)
     if file is None:
@@ -311,44 +207,16 @@ def _budget_file(config: CompareConfig, cell: Cell) -> Path | None:
     return search_folder(imp) / f"budget-{equal.objective}-{equal.hash}.json"
 
 
-def _missing(config: CompareConfig, wanted: SearchConfig, found: SearchResult) -> str | None:
+def missing_in(config: CompareConfig, wanted: SearchConfig, found: SearchResult) -> str | None:
     """Return what the comparison needs and a finished search did not keep; None if nothing."""
     if wanted.method != TAMT:
         return None
-    if not {step for step in config.at_steps if step <= found.steps} <= losses_along(found).keys():
+    at_steps = {step for step in config.at_steps if step <= found.steps}
+    if not at_steps <= SearchLog.of(found).held_out.keys():
         return "evaluations on its way"
     if config.keep_scores and not (found.run_folder / SCORES).is_file():
         return "keeping its scores"
     return None
-
-
-def losses_along(found: SearchResult) -> dict[int, dict[str, float]]:
-    """Return step → held-out losses by term, of the evaluations during a search."""
-    return {step: one["eval_losses"] for step, one in _log(found).items() if one["eval_losses"]}
-
-
-def flips_along(found: SearchResult) -> dict[int, float]:
-    """Return step → share of the mask that differs from the initial one."""
-    return {step: one["flips"] for step, one in _log(found).items()}
-
-
-def seconds_along(found: SearchResult) -> dict[int, float]:
-    """Return step → seconds of training up to it."""
-    return {step: one["seconds"] for step, one in _log(found).items()}
-
-
-def training_losses(found: SearchResult) -> dict[int, dict[str, float]]:
-    """Return logged step → mean training losses by term since the logged step before."""
-    return {step: one["terms"] for step, one in _log(found).items()}
-
-
-def _log(found: SearchResult) -> dict[int, dict[str, Any]]:
-    """Return step → line of the log of a search; empty if the log cannot be read."""
-    try:
-        lines = (found.run_folder / METRICS).read_text(encoding="utf-8").splitlines()
-        return {one["step"]: one for one in map(json.loads, lines)}
-    except (OSError, ValueError, KeyError):
-        return {}
 
 
 def _followed(config: CompareConfig, cell: Cell, runs: Runs) -> SearchResult | None:
@@ -387,7 +255,7 @@ def scored_on(
     *,
     force: bool = False,
     watcher: CompareWatcher,
-) -> FinetuneResult | TaskMetric:
+) -> TaskMetric:
     """Fine-tune a subnetwork on a task, or measure it on one without training.
 
     What was done before is found.
@@ -407,8 +275,8 @@ def scored_on(
         return measured_on(config.evaluate_config(task, model, ticket), watcher)
     wanted = config.finetune_config(task, model, ticket)
     try:
-        return finetune(wanted, watcher=watcher)
+        return metric_of(finetune(wanted, watcher=watcher))
     except (DamagedRunError, ChangedInputsError):
         if not force:
             raise
-        return finetune(wanted, force=True, watcher=watcher)
+        return metric_of(finetune(wanted, force=True, watcher=watcher))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.finetuning.rate_search import RateSearch
 from tamtctl.tasks.finetuning.result import FinetuneResult
 from tamtctl.tasks.finetuning.seed_folder import read_predictions
-from tamtctl.tasks.kinds.metrics import INTERVAL_RESAMPLES, resampled_metrics
+from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.metrics import INTERVAL_RESAMPLES, metrics, resampled_metrics
 from tamtctl.tasks.kinds.table import direction
 from tamtctl.tasks.run_facts import RunFacts
 
@@ -48,10 +50,13 @@ class TaskMetric:
         return self.metric.replace("_", " ") + direction(self.metric)
 
 
-def metric_of(result: FinetuneResult | TaskMetric) -> TaskMetric:
-    """Return the metric of a fine-tuning run, from the predictions in its folder."""
-    if isinstance(result, TaskMetric):  # of a task without training
-        return result
+def metric_of(result: FinetuneResult) -> TaskMetric:
+    """Return the metric of a fine-tuning run, from the predictions in its folder.
+
+    Raises:
+        DamagedRunError: A seed has lost its predictions or facts, or they are not those of its
+            score.
+    """
     runs = [
         _resampled(value, folder, result.metric)
         for value, folder in zip(result.scores, result.checkpoint, strict=True)
@@ -107,11 +112,18 @@ def _resampled(value: float, checkpoint: Path, metric: str) -> Resampled:
     """Return the primary metric of a checkpoint with its values on resamples of the dev set."""
     facts = RunFacts.read(checkpoint)
     if facts is None:
-        raise DamagedRunError(f"{str(checkpoint)!r} has lost its metrics.json; fine-tune again")
+        raise DamagedRunError(
+            f"{str(checkpoint)!r} has lost its metrics.json; --force fine-tunes again"
+        )
     task = facts.task  # of the run, as a task of labelled files has classes of its own
     suffix, split = next(iter(task.dev_splits.items()))
     said, examples = read_predictions(checkpoint, task, split)
-    resampled = resampled_metrics(task, said, examples, INTERVAL_RESAMPLES)[
-        metric.removesuffix(suffix)
-    ]
-    return Resampled(value, resampled, len(examples))
+    name = metric.removesuffix(suffix)
+    if not (len(examples) and math.isclose(metrics(task, said, examples)[name], value)):
+        raise DamagedRunError(
+            f"the predictions in {str(checkpoint)!r} are not those of its score; "
+            "--force fine-tunes again"
+        )
+    resampled = resampled_metrics(task, said, examples, INTERVAL_RESAMPLES)[name]
+    count, units = len(examples), kind_of(task).units(examples)
+    return Resampled(value, resampled, count, groups=None if units == count else units)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -130,6 +131,13 @@ class Compute:
         """Wait until the device has finished, so that its work can be timed."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def seconds_of(self, work: Callable[[], object]) -> float:
+        """Return how many seconds some work takes until the device has done it."""
+        started = time.perf_counter()
+        work()
+        self.synchronize()
+        return time.perf_counter() - started
 
 
 class _AttentionInFloat32(TorchFunctionMode):

@@ -6,11 +6,14 @@ only when it is used, so that tables load nothing heavy and help texts can list 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tamtctl.foundations.checks import did_you_mean
@@ -49,6 +52,21 @@ class Row:
         if not callable(found):
             raise UsageError(f"the code of {self.name!r} defines no function {name}")
         return found  # type: ignore[no-any-return]
+
+    def code_digest(self, name: str) -> str | None:
+        """Return the digest of the file that defines one of the functions; None if there is none.
+
+        The author of a row in a script may change its code and leave its name and version.
+
+        Raises:
+            UsageError: As for `function`.
+        """
+        function = self.function(name)
+        try:
+            source = inspect.getsourcefile(function)
+            return source and hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        except (OSError, TypeError):
+            return None
 
 
 RowT = TypeVar("RowT", bound=Row)

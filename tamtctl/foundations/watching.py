@@ -27,10 +27,10 @@ class StepReport:
         terms: Term → mean loss since the last report.
         learning_rate: Learning rate of this step.
         flips: Share of mask bits that differ from the initial mask.
-        tokens_per_second: Tokens per second since the start, without padding and the first five
-            steps; this process's number times the number of processes.
-        seconds: Seconds of training since the start, without the time between an interruption and
-            going on.
+        tokens_per_second: Tokens per second since the start, without padding and, once there are
+            more, the first five steps; this process's number times the number of processes.
+        seconds: Seconds of training since the start, without reports, evaluations, checkpoints, and
+            the time between an interruption and going on.
         is_last: Whether no step follows.
         eval_losses: Term → loss on held-out text; empty if there was no evaluation after this step.
     """

@@ -172,8 +172,9 @@ class SentencePipeline:
             skipped: So many tokens at the start of each text are left out.
         """
         found = pool(states, attended, self.modes, skipped)
-        for step in self.steps:
-            found = step.apply(found)
+        with torch.autocast(states.device.type, enabled=False):  # dense layers would round to bf16
+            for step in self.steps:
+                found = step.apply(found)
         return found[:, : self.truncated]
 
     @property

@@ -315,7 +315,10 @@ class SearchSettings(Config):
         check=seed_number,
     )
     max_minutes: float | None = setting(
-        default=None, help="Stop training after so many minutes.", panel=TRAINING, check=positive
+        default=None,
+        help="Stop after so many minutes of training, without evaluations.",
+        panel=TRAINING,
+        check=positive,
     )
     checkpoint_every: int | None = shared.checkpoint_every(at_least(1))
     eval_every: int | None = setting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -37,7 +38,7 @@ AnyBatch = TypeVar("AnyBatch", bound=HasTokens)
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A finished training: steps done, seconds, and tokens of text per second without padding."""
+    """A training: steps done, seconds without reports, and tokens per second without padding."""
 
     steps: int
     seconds: float
@@ -218,7 +219,8 @@ def train(
         report: Is called after each step that is due and after the last one, with all losses so far
             known to be finite; a true result stops the training.
         is_due: Returns whether to report after step ``i`` (from 1).
-        max_seconds: Stop after the step in which this time is over.
+        max_seconds: Stop after the step in which so many seconds of training are over; reports, and
+            evaluations with them, take none.
         after: Go on after this report of an earlier process.
 
     Raises:
@@ -228,9 +230,7 @@ def train(
         return TrainingRun(after.step, after.seconds, after.tokens_per_second)
     if steps == 0:
         return TrainingRun(0, 0.0, 0.0)
-    first, earlier_seconds = (after.step, after.seconds) if after else (0, 0.0)
-    started = measured_from = time.perf_counter()
-    tokens = 0
+    first, clock = (after.step, _Clock(after.seconds)) if after else (0, _Clock())
     pending: list[dict[str, Tensor]] = []
     with work("step", steps, done=first) as advance:
         for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
@@ -240,40 +240,80 @@ def train(
             pending.append(losses)
             learning_rate = update(step - 1)
             advance(1)
-            tokens += batch.tokens * world().size
-            if step == first + _WARM_UP_STEPS and steps > step:
-                _mean_terms(pending, step)  # waits until a GPU has done these steps
-                measured_from, tokens = time.perf_counter(), 0
-            seconds = earlier_seconds + time.perf_counter() - started
+            clock.tokens += batch.tokens * world().size
             is_last = step == steps
             if max_seconds < math.inf:  # the processes must stop together
-                is_last |= world().any(seconds > max_seconds)
+                is_last |= world().any(clock.seconds > max_seconds)
             if is_due(step) or is_last:
                 terms = _mean_terms(pending, step)
                 pending.clear()
-                now = time.perf_counter()
-                speed = tokens / (now - measured_from)
-                seconds = earlier_seconds + now - started
-                told = StepReport(
-                    step, steps, terms, learning_rate, flips(), speed, seconds, is_last
-                )
-                is_last |= bool(report(told))
-                measured_from += time.perf_counter() - now  # reports do not count
+                done = TrainingRun(step, clock.seconds, clock.tokens_per_second)
+                with clock.paused():
+                    told = StepReport(
+                        step, steps, terms, learning_rate, flips(),
+                        done.tokens_per_second, done.seconds, is_last,
+                    )  # fmt: skip
+                    is_last |= bool(report(told))
             if is_last:
                 break
-    return TrainingRun(step, seconds, speed)
+            if step == first + _WARM_UP_STEPS:
+                _mean_terms(pending, step)  # waits until a GPU has done these steps
+                clock.count_from_here()
+    return done
+
+
+class _Clock:
+    """The seconds of a training, without those in which it is reported on, and its speed.
+
+    Attributes:
+        tokens: Tokens since the speed is measured.
+    """
+
+    def __init__(self, earlier_seconds: float = 0.0) -> None:
+        """Start, after so many seconds in earlier processes."""
+        self._earlier_seconds = earlier_seconds
+        self._started = self._counted_from = time.perf_counter()
+        self.tokens = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training since the start."""
+        return self._earlier_seconds + time.perf_counter() - self._started
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens per second since the speed is measured."""
+        return self.tokens / (time.perf_counter() - self._counted_from)
+
+    def count_from_here(self) -> None:
+        """Measure the speed from here on."""
+        self._counted_from, self.tokens = time.perf_counter(), 0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time that is spent in this context."""
+        began = time.perf_counter()
+        yield
+        spent = time.perf_counter() - began
+        self._started += spent
+        self._counted_from += spent
 
 
 def _mean_terms(pending: Sequence[dict[str, Tensor]], step: int) -> dict[str, float]:
-    """Return the mean of each term over the last steps, which must all be finite."""
-    means = {}
-    for term in pending[0]:
-        values = torch.stack([losses[term] for losses in pending]).tolist()
-        for at, value in enumerate(values, start=step - len(values) + 1):
+    """Return the mean of each term over the last steps, which must all be finite.
+
+    A device is waited for once.
+    """
+    if not pending:
+        return {}
+    terms = list(pending[0])
+    values = torch.stack([torch.stack([losses[t] for t in terms]) for losses in pending])
+    columns = dict(zip(terms, values.T.tolist(), strict=True))
+    for term, column in columns.items():
+        for at, value in enumerate(column, start=step - len(column) + 1):
             if not math.isfinite(value):
                 raise DivergedError(
                     f"the {term} loss became {value} at step {at}; "
                     "try a lower --learning-rate, or --precision fp32"
                 )
-        means[term] = sum(values) / len(values)
-    return means
+    return {term: sum(column) / len(column) for term, column in columns.items()}

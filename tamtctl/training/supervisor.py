@@ -78,6 +78,11 @@ class Supervisor:
         """The step of the checkpoint that `resume` found; 0 if there was none."""
         return self._last.step if self._last else 0
 
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Seconds of a step before the interruption; None if there was none."""
+        return self._last.seconds / self._last.step if self._last else None
+
     def resume(self, note: Note) -> None:
         """Go on from the last checkpoint, if there is one.
 

@@ -10,7 +10,7 @@ import pytest
 
 from tamtctl.cli.slurm import slurm_array
 from tamtctl.comparison.config import CompareConfig
-from tamtctl.comparison.sweep import PlannedRun
+from tamtctl.comparison.sweep_plan import PlannedRun
 
 SWEEP = CompareConfig(sparsities=(0.5, 0.7))
 TYPED = [

@@ -9,6 +9,8 @@ import re
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import processes
 import pytest
@@ -18,6 +20,7 @@ from samples import ticket_for
 from small_search import RECIPE
 from small_tasks import sst2_folder
 
+from tamtctl.comparison.search_log import SearchLog
 from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
@@ -338,6 +341,37 @@ def test_a_task_of_your_own_stands_beside_a_known_one(
     again = run(*sweep, "--task-epochs", "1")
     assert again.code == 1
     assert "the data of topics changed since" in again.err
+
+
+def test_predictions_that_are_not_those_of_a_score_are_refused(
+    run: Run, sweep: list[object], sst2: Path
+) -> None:
+    sweep += ["--sparsity", "0.5", "--methods", "magnitude", "--tasks", "sst2"]
+    sweep += ["--data-dir", sst2, "--task-epochs", "1"]
+    assert run(*sweep).code == 0
+    file = next(Path("runs").glob("finetune-*/seed-1/predictions.jsonl"))
+    rows = file.read_text().splitlines()
+    wrong = [row for row in map(json.loads, rows) if row["prediction"] != row["label"]]
+    without = [json.dumps(row) for row in map(json.loads, rows) if row not in wrong[:1]]
+    for damaged, why in (
+        ("\n".join(without), "are not those of its score"),
+        (file.read_text()[:-9], "is damaged"),
+        ("", "are not those of its score"),
+    ):
+        file.write_text(damaged)
+        done = run(*sweep)
+        assert done.code == 1
+        assert f"{why}; --force fine-tunes again" in done.err
+    assert run(*sweep, "--force").code == 0
+    assert len(file.read_text().splitlines()) == len(rows)
+
+
+def test_a_log_that_cannot_be_read_is_empty(tmp_path: Path) -> None:
+    good = {"step": 1, "terms": {"mlm": 2.0}, "flips": 0.5, "seconds": 3.0, "eval_losses": {}}
+    found: Any = SimpleNamespace(run_folder=tmp_path)
+    for line, steps in ((good, [1]), ({"step": 2}, []), ([1], []), ({**good, "flips": None}, [])):
+        (tmp_path / "metrics.jsonl").write_text(json.dumps(line))
+        assert list(SearchLog.of(found).seconds) == steps
 
 
 def test_a_plan_has_what_is_left_of_fine_tuning(run: Run, sweep: list[object], sst2: Path) -> None:

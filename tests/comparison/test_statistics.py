@@ -92,6 +92,15 @@ def test_of_too_few_sequences_there_is_no_interval(blocks: int) -> None:
         assert interval.why_none is None
 
 
+def test_sequences_without_targets_are_none() -> None:
+    counts = np.array([0, 3, 0, 0, 2, 0, 0, 0])
+    one, other = (HeldOutLoss(values * counts, counts) for values in (np.arange(8.0), np.ones(8)))
+    interval = loss_difference([one], [other])
+    assert one.standard_error is None
+    assert not interval.is_significant
+    assert interval.why_none == "too few to tell (2 of 8 sequences have targets; 8 are needed)"
+
+
 @pytest.mark.parametrize("examples", [1, 29, 30])
 def test_of_too_few_examples_there_is_no_interval(examples: int) -> None:
     rng = np.random.default_rng(0)

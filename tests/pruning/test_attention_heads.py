@@ -152,6 +152,7 @@ def test_the_sparsity_that_is_shown_is_that_of_the_mask(
     assert "at 0.6 the masks have a sparsity of 0.5, as heads:4 are kept whole" in sweep.err
 
 
+@pytest.mark.usefixtures("working_folder")
 def test_a_comparison_has_baselines_of_heads(model: Path, text_file: Path, run: Run) -> None:
     done = run(
         *"compare --sparsity 0.5 --pattern heads --methods magnitude,random,fisher".split(),

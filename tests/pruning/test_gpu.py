@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
-from masks import magnitude_masks, start_of
+from masks import start_of
 
 from tamtctl.data.batch import Batch
 from tamtctl.data.sequences import Blocks
@@ -17,19 +17,30 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.selection import keep_count, keep_largest
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.criteria.context import Context
+from tamtctl.pruning.one_shot import keep_counts, one_shot_masks
+from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.trained.mask_training import MaskTraining
 
-OBJECTIVES = pytest.mark.parametrize("objective", ["mlm", "kd", "mlm+kd"])
+TRAININGS = pytest.mark.parametrize(
+    ("objective", "pattern"),
+    [("mlm", UNSTRUCTURED), ("kd", UNSTRUCTURED), ("mlm+kd", UNSTRUCTURED)]
+    + [("mlm", pattern) for pattern in ("2:4", "block:4x4", "neurons", "heads:4")],
+)
 
 
-def mask_training(objective: str, compute: Compute) -> MaskTraining:
+def mask_training(objective: str, pattern: str, compute: Compute) -> MaskTraining:
     model = tiny.build("bert")
-    masks = magnitude_masks({n: p.detach() for n, p in maskable_matrices(model).items()}, 0.7)
+    weights = {n: p.detach() for n, p in maskable_matrices(model).items()}
+    keep = keep_counts(weights, 0.5, pattern, {"embeddings.word_embeddings.weight"})
+    masks = one_shot_masks("magnitude", Context(weights=weights), keep, pattern)
     torch.nn.Module.to(model, compute.device)
-    encoder = Encoder("tiny", None, model, tiny.tokenizer(), maskable_matrices(model), {})
+    matrices = {n: p for n, p in maskable_matrices(model).items() if n in keep}
+    encoder = Encoder("tiny", None, model, tiny.tokenizer(), matrices, {})
     ids = torch.randint(5, len(tiny.VOCABULARY), (2000,)).numpy().astype("<u2")
     config = SearchConfig(
-        sparsity=0.7,
+        sparsity=0.5,
+        pattern=pattern,
         model="tiny",
         corpus=("tiny",),
         objective=objective,
@@ -42,9 +53,9 @@ def mask_training(objective: str, compute: Compute) -> MaskTraining:
     return MaskTraining(config, compute, encoder, Blocks(ids, 16, [1], [2]), start_of(masks))
 
 
-@OBJECTIVES
-def test_no_step_looks_at_a_number(objective: str) -> None:
-    training = mask_training(objective, Compute(torch.device("meta"), "fp32"))
+@TRAININGS
+def test_no_step_looks_at_a_number(objective: str, pattern: str) -> None:
+    training = mask_training(objective, pattern, Compute(torch.device("meta"), "fp32"))
     for step in range(2):
         losses = training.steps.backward(next(training.steps.batches()), training.taking_gradients)
         training._update(step)
@@ -56,9 +67,9 @@ def test_no_step_looks_at_a_number(objective: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-@OBJECTIVES
-def test_no_step_waits_for_the_device(objective: str) -> None:
-    training = mask_training(objective, Compute.choose("cuda", "auto"))
+@TRAININGS
+def test_no_step_waits_for_the_device(objective: str, pattern: str) -> None:
+    training = mask_training(objective, pattern, Compute.choose("cuda", "auto"))
     batches: list[Batch] = [next(training.steps.batches()).pin_memory() for _ in range(5)]
     try:
         for step, batch in enumerate(batches):
@@ -69,7 +80,9 @@ def test_no_step_waits_for_the_device(objective: str) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for name, mask in training.masks.items():
-        scores, weights = training.folded.scores[name].cpu(), training.folded.frozen[name].cpu()
-        keep = keep_count(scores.numel(), 0.7)
-        assert torch.equal(mask.cpu(), keep_largest(scores, keep, weights.abs()))
+        weights = training.folded.frozen[name].cpu()
         assert torch.equal(training.folded.parameters[name].cpu(), weights * mask.cpu())
+        if pattern == UNSTRUCTURED:
+            scores = training.folded.scores[name].cpu()
+            keep = keep_count(scores.numel(), 0.5)
+            assert torch.equal(mask.cpu(), keep_largest(scores, keep, weights.abs()))

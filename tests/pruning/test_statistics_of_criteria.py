@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,15 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.selection import keep_largest
 from tamtctl.models.encoder import Encoder
 from tamtctl.models.loading import load_encoder
+from tamtctl.models.timing import threads_as_before
 from tamtctl.pruning.criteria import CRITERIA, asked, asked_together, find_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.criteria.swaps import exchanges
 from tamtctl.pruning.statistics import STATISTICS, table
 from tamtctl.pruning.statistics.calibration import Calibration, calibration_batches, rows_at_once
 from tamtctl.pruning.statistics.curvatures import curvature
-from tamtctl.pruning.statistics.kept import read
+from tamtctl.pruning.statistics.kept import file_of, read
+from tamtctl.pruning.statistics.table import Statistic
 
 FP32 = Compute(torch.device("cpu"), "fp32")
 # In these, shared layers, inputs without a sequence, and everything else that is odd occurs.
@@ -323,6 +326,27 @@ def test_a_changed_weight_or_a_damaged_file_is_gathered_anew(
     monkeypatch.setenv("TAMTCTL_CACHE", str(file))
     found = Calibration(encoder, batches, FP32)["input-norms"]
     assert all(torch.equal(found[name], values) for name, values in first.items())
+
+
+def test_what_changes_the_bits_of_a_statistic_changes_its_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TAMTCTL_CACHE", str(tmp_path))
+    code = tmp_path / "code.py"
+    code.write_text("def gatherer(shapes, tables, device): ...\n")
+    space: dict[str, Any] = {}
+    exec(compile(code.read_text(), str(code), "exec"), space)
+    row = Statistic(name="own", code=SimpleNamespace(**space))
+    files = [file_of(row, "model", ["w"], "text", FP32)]
+    with threads_as_before():
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        files.append(file_of(row, "model", ["w"], "text", FP32))
+    code.write_text(code.read_text() + "# changed\n")
+    files.append(file_of(row, "model", ["w"], "text", FP32))
+    assert None not in files
+    assert len(set(files)) == 3
+    code.unlink()
+    assert file_of(row, "model", ["w"], "text", FP32) is None
 
 
 def test_gram_matrices_that_do_not_fit_take_more_passes(

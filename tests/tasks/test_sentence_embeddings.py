@@ -91,6 +91,15 @@ def test_dense_layers_and_normalisation_follow_in_their_order(as_bin: bool, tmp_
     assert torch.allclose(embedded(model)[0], wanted / wanted.norm(), atol=1e-5)
 
 
+def test_embeddings_are_not_rounded_where_hidden_states_are(tmp_path: Path) -> None:
+    model = sentence_model(tmp_path / "st", {"pooling_mode_cls_token": True}, modules=("Dense",))
+    dense_layer(model / "2_Dense")
+    pipeline, hidden = SentencePipeline.of(str(model)), torch.randn(2, 3, 16)
+    wanted = pipeline.embeddings(hidden, torch.ones(2, 3))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(pipeline.embeddings(hidden, torch.ones(2, 3)), wanted)
+
+
 def test_a_prompt_the_case_and_the_length_count(tmp_path: Path) -> None:
     prompts = {"prompts": {"q": "the list: "}, "default_prompt_name": "q"}
     limits = {"max_seq_length": 12, "do_lower_case": True}

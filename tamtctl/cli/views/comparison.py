@@ -11,7 +11,7 @@ from tamtctl.cli.views.words import count
 
 if TYPE_CHECKING:
     from tamtctl.comparison.result import Comparison
-    from tamtctl.comparison.sweep import PlannedRun
+    from tamtctl.comparison.sweep_plan import PlannedRun
 
 
 def show_comparison_plan(

@@ -82,6 +82,7 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
         raise ModelError(f"the dense model {dense!r} has no weights for torch to be measured with")
     with threads_as_before():
         latencies = _latencies(config, subjects, reference, sizes, words)
+        torch.set_num_threads(threads[0])
         loading = {one: load_seconds(one, threads[0]) for one in subjects}
     rows = []
     for one in subjects:

@@ -57,9 +57,14 @@ class HeldOutLoss:
     def standard_error(self) -> float | None:
         """Standard error of the mean over independent units (a ratio estimator).
 
-        None if there are fewer than `MIN_SEQUENCES` units.
+        None if there are fewer than `MIN_SEQUENCES` units with targets.
         """
         return total_error([self])
+
+    @property
+    def told(self) -> int:
+        """Units with targets, which alone tell something of the loss."""
+        return int(np.count_nonzero(self.counts))
 
     @property
     def residuals(self) -> NDArray[np.float64]:
@@ -80,11 +85,12 @@ def total_loss(losses: Iterable[HeldOutLoss]) -> float:
 def total_error(losses: Iterable[HeldOutLoss]) -> float | None:
     """Return the standard error of a sum of losses of the same units, which move together.
 
-    None if there are fewer than `MIN_SEQUENCES` units.
+    None if there are fewer than `MIN_SEQUENCES` units with targets.
     """
-    moved = np.sum([loss.residuals for loss in losses], axis=0)
-    if len(moved) < MIN_SEQUENCES:
+    losses = list(losses)
+    if min(loss.told for loss in losses) < MIN_SEQUENCES:
         return None
+    moved = np.sum([loss.residuals for loss in losses], axis=0)
     return float(moved.std(ddof=1) * np.sqrt(len(moved)))
 
 

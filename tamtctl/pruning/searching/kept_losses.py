@@ -9,7 +9,6 @@ tokens), the loss and its code, the device and the precision.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -28,13 +27,13 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.masks import pack
 from tamtctl.models.content import content_digest
 from tamtctl.models.encoder import Encoder
-from tamtctl.pruning.objectives import Term, terms_of
+from tamtctl.pruning.objectives import terms_of
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.pruning.objectives.pooling import sentence_pooling
 from tamtctl.pruning.statistics.kept import digest_of
 from tamtctl.training.run_folder import write_json
 
-_VERSION = 5  # raise it whenever the same masks would give other losses
+_VERSION = 6  # raise it whenever the same masks would give other losses
 
 Losses = dict[str, HeldOutLoss]  # term → loss
 
@@ -75,15 +74,12 @@ class KeptLosses:
             batches: The batches that the losses are taken on.
             masks: Name → boolean mask.
         """
-        codes = {term.name: [term.version, _code_digest(term)] for term in terms_of(objective)}
-        if any(code is None for _, code in codes.values()):
+        definition = definition_of([objective])
+        if definition is None:
             return None
-        identity = {
-            "version": _VERSION,
-            "libraries": [torch.__version__, transformers.__version__],
+        identity = definition | {
             "model": self.models[objective],
             "text": digest_of(batches),
-            "terms": codes,
             "circumstances": self.compute.circumstances,
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
@@ -91,6 +87,16 @@ class KeptLosses:
             digest.update(f"{name} {list(mask.shape)}".encode())
             digest.update(pack(mask.numpy(force=True)).tobytes())
         return cache_folder("losses") / f"{digest.hexdigest()}.json"
+
+
+def definition_of(objectives: Iterable[str]) -> dict[str, Any] | None:
+    """Return what defines the losses of objectives, as JSON; None if a term's code has no file."""
+    terms = [term for name in objectives for term in terms_of(name)]
+    codes = {term.name: [term.version, term.code_digest("loss")] for term in terms}
+    if any(code is None for _, code in codes.values()):
+        return None
+    libraries = [torch.__version__, transformers.__version__]
+    return {"version": _VERSION, "libraries": libraries, "terms": codes}
 
 
 def write(file: Path, losses: Losses) -> None:
@@ -129,16 +135,4 @@ def from_dict(values: Any, terms: Iterable[str]) -> Losses | None:
             for term in terms
         }
     except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _code_digest(term: Term) -> str | None:
-    """Return the digest of the file that defines a term's loss; None if there is none.
-
-    The author of a term in a script may change its code and leave its name and version.
-    """
-    try:
-        source = inspect.getsourcefile(term.function("loss"))
-        return source and hashlib.sha256(Path(source).read_bytes()).hexdigest()
-    except (OSError, TypeError):
         return None

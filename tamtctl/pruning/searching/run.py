@@ -164,12 +164,16 @@ class PreparedSearch:
             held_out_sequences=self.held_out["losses"].facts,
             steps=steps,
             resumed_from=self.supervisor.step,
-            estimated_seconds=to_do * self.training.seconds_per_step() if to_do else 0.0,
+            estimated_seconds=to_do * self._seconds_per_step() if to_do else 0.0,
             sparsities=self._sparsities(),
             warnings=tuple(self._warnings()),
             processes=world().size,
             latency=self.latency,
         )
+
+    def _seconds_per_step(self) -> float:
+        # A trial beside the moments of an interrupted training would need more memory than that.
+        return self.supervisor.seconds_per_step or self.training.seconds_per_step()
 
     def _warnings(self) -> Iterator[str]:
         training, config = self.training, self.config
@@ -246,7 +250,7 @@ class PreparedSearch:
     def finish(self, training: TrainingRun, watcher: Watcher[SearchPlan]) -> SearchResult:
         """Evaluate, save the ticket, and mark the run as finished."""
         config = self.config
-        initial = self.training.initial
+        initial = self.training.initial.packed
         masks = (
             self.training.masks
             | initial.unpacked(self.encoder.pooler)  # which training cannot reach

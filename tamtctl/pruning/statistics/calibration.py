@@ -122,18 +122,19 @@ class Calibration:
             seconds = time.perf_counter() - started
             for row, values in zip(unknown, gathered.values(), strict=True):
                 self._found[row.name] = found = kept.Kept(values, seconds)
-                kept.write(self._file_of(row), found)
+                if file := self._file_of(row):
+                    kept.write(file, found)
         self._asked.update(names)
 
     def _unknown(self, names: Iterable[str]) -> list[Statistic]:
         """Read statistics from the cache, and return those that have to be gathered."""
         missing = [STATISTICS.find(one) for one in dict.fromkeys(names) if one not in self._found]
         for row in missing:
-            if (known := kept.read(self._file_of(row))) is not None:
+            if (file := self._file_of(row)) and (known := kept.read(file)):
                 self._found[row.name] = known
         return [row for row in missing if row.name not in self._found]
 
-    def _file_of(self, row: Statistic) -> Path:
+    def _file_of(self, row: Statistic) -> Path | None:
         model = self._model_digest if row.needs_head else self._base_digest
         return kept.file_of(row, model, [*self._encoder.matrices], self._text_digest, self._compute)
 

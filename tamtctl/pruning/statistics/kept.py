@@ -49,19 +49,24 @@ def digest_of(batches: Sequence[Batch]) -> str:
     return digest.hexdigest()
 
 
-def file_of(row: Statistic, model: str, matrices: Sequence[str], text: str, on: Compute) -> Path:
-    """Return the file in which a statistic is kept.
+def file_of(
+    row: Statistic, model: str, matrices: Sequence[str], text: str, on: Compute
+) -> Path | None:
+    """Return the file in which a statistic is kept; None if its code has no file.
 
     Args:
         row: The statistic.
         model: Digest of the model.
         matrices: Names of the matrices that it covers.
         text: Digest of the text.
-        on: Device and precision.
+        on: Where it is gathered; its bits depend on the number of threads, too.
     """
+    code = row.code_digest("gatherer")
+    if code is None:
+        return None
     facts = [
-        _VERSION, torch.__version__, transformers.__version__, row.name, row.version, model,
-        list(matrices), text, on.device.type, on.precision,
+        _VERSION, torch.__version__, transformers.__version__, row.name, row.version, code, model,
+        list(matrices), text, on.circumstances,
     ]  # fmt: skip
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return cache_folder("statistics") / f"{name}.safetensors"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tamtctl.foundations.selection import keep_largest
 from tamtctl.pruning.patterns import find_pattern
 from tamtctl.pruning.patterns.structured import kept_of, of_masks, spread, summed, sums
-from tamtctl.pruning.trained.folded_weights import FoldedWeights, not_numbers
+from tamtctl.pruning.trained.folded_weights import FoldedWeights
 from tamtctl.pruning.trained.initial_scores import KEPT_SCORE, Start
 
 
@@ -84,10 +84,9 @@ class FoldedStructures(FoldedWeights):
 
     def select(self) -> None:
         """Select the largest scores of every group, as many as before, and fold the masks in."""
+        self._look_for_numbers()
         for group, slices in self._structures.items():
             scores = self.scores[group]
-            if bool(scores.isnan().any()):
-                raise not_numbers(group)
             scores.grad = None
             kept = keep_largest(scores, self._counts[group], self._sizes[group])
             self._selected |= {one.matrix: spread(one, kept) for one in slices}

@@ -88,12 +88,11 @@ class FoldedWeights:
     def masks(self) -> dict[str, Tensor]:
         """Name → m, boolean; True keeps."""
         masks = {name: self._mask(name) for name in self.frozen}
-        for name, mask in masks.items():
-            if int(mask.sum()) != self.keep[name]:
+        kept = torch.stack([mask.sum() for mask in masks.values()]).tolist()
+        for name, count in zip(masks, kept, strict=True):
+            if count != self.keep[name]:
                 raise not_numbers(name)
-        for name, scores in self.scores.items():  # on a GPU no step looks for them
-            if bool(scores.isnan().any()):
-                raise not_numbers(name)
+        check_numbers(self.scores)
         return masks
 
     @contextmanager
@@ -150,11 +149,14 @@ class FoldedWeights:
             self._fold(name)
 
     def _select_anew(self) -> None:
-        for name, scores in self.scores.items():
-            if bool(scores.isnan().any()):
-                raise not_numbers(name)
+        self._look_for_numbers()
         sizes = {name: weight.abs() for name, weight in self.frozen.items()}
         self._selected = self._pattern.select(self.scores, self.keep, sizes)
+
+    def _look_for_numbers(self) -> None:
+        """Refuse NaN scores at once; a GPU would have to be waited for, and `masks` looks there."""
+        if next(iter(self.scores.values())).device.type == "cpu":
+            check_numbers(self.scores)
 
     def _is_cut(self, name: str) -> bool:
         """Whether the mask is kept as a threshold, which is so on a CPU."""
@@ -200,6 +202,14 @@ class FoldedWeights:
         for name, scores in self.scores.items():
             scores.copy_(state[name])
         self.select()
+
+
+def check_numbers(scores: Mapping[str, Tensor]) -> None:
+    """Raise DivergedError if a score is NaN; a GPU is waited for once."""
+    found = torch.stack([one.isnan().any() for one in scores.values()]).tolist()
+    for name, is_lost in zip(scores, found, strict=True):
+        if is_lost:
+            raise not_numbers(name)
 
 
 def not_numbers(name: str) -> DivergedError:

@@ -13,6 +13,7 @@ values, and optimiser and schedule start over, so that a cut hands on nothing bu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,12 @@ from tamtctl.foundations.watching import StepReport
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.patterns import find_pattern
+from tamtctl.pruning.trained.flipped import InitialMasks
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.pruning.trained.initial_scores import Start
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copies, optimizer_of
-from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.training.checkpoints import State
-from tamtctl.training.loop import TrainingRun, every_tenth, linear_decay
+from tamtctl.training.loop import PaperAdamW, TrainingRun, every_tenth, linear_decay
 
 
 class IterativePruning:
@@ -63,7 +64,7 @@ class IterativePruning:
             start: Masks that flips are counted from, for at least every matrix, and how many
                 weights are kept after each cut.
         """
-        self.initial = PackedMasks.of(start.masks)
+        self.initial = InitialMasks(start.masks)
         self.parameters = dict(encoder.matrices)
         self.frozen = copies(self.parameters)
         self.steps = ObjectiveSteps(config, compute, encoder, text, self.frozen)
@@ -115,24 +116,30 @@ class IterativePruning:
 
     def flips(self) -> float:
         """Return the share of mask bits that differ from the initial mask."""
-        return PackedMasks.of(self.masks).differences(self.initial)["all"]
+        return self.initial.flips(self.masks)
 
     def seconds_per_step(self) -> float:
-        """Return the seconds of a step, estimated from a few sequences."""
-        return self.steps.seconds_per_step(self._clear_gradients)
+        """Return the seconds of a step, estimated from a few sequences; nothing is changed."""
+        optimizer = optimizer_of(self._config, self._weights)
+        return self.steps.seconds_per_step(partial(self._apply, optimizer, learning_rate=0.0))
 
     def _update(self, step: int) -> float:
         """Apply the gradients of a step (from 0), and cut at the end of every interval."""
-        for name, parameter in self.parameters.items():
-            if parameter.grad is not None:
-                parameter.grad.mul_(self._kept[name])
         cuts_since, place = divmod(step, self._interval)
         learning_rate = linear_decay(self._config.learning_rate, place, self.decay_steps)
-        self._optimizer.step(learning_rate)
-        self._clear_gradients()
+        self._apply(self._optimizer, learning_rate)
         if place + 1 == self._interval:
             self._cut(self._cuts[cuts_since + 1])
         return learning_rate
+
+    def _apply(self, optimizer: PaperAdamW, learning_rate: float) -> None:
+        """Apply the gradients of a step to the weights that are kept, and forget them."""
+        for name, parameter in self.parameters.items():
+            if parameter.grad is not None:
+                parameter.grad.mul_(self._kept[name])
+        optimizer.step(learning_rate)
+        for weight in self._weights:
+            weight.grad = None
 
     def _cut(self, keep: Mapping[str, int]) -> None:
         """Prune the smallest of the remaining weights, and start over from the rest."""
@@ -175,10 +182,6 @@ class IterativePruning:
     def decay_steps(self) -> int:
         """Steps until the learning rate of an interval is 0; the interval may be shorter."""
         return self.steps.decay_steps(self._interval)
-
-    def _clear_gradients(self) -> None:
-        for weight in self._weights:
-            weight.grad = None
 
 
 def _all_trainable(model: nn.Module, frozen: Mapping[str, Tensor]) -> list[nn.Parameter]:

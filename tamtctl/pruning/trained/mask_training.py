@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
@@ -17,13 +18,13 @@ from tamtctl.foundations.watching import StepReport
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.patterns import find_pattern
+from tamtctl.pruning.trained.flipped import InitialMasks
 from tamtctl.pruning.trained.folded_structures import folded
 from tamtctl.pruning.trained.initial_scores import Start
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copy_into, optimizer_of
 from tamtctl.pruning.trained.reach import warn_of_reach
-from tamtctl.ticket.packed_masks import PackedMasks
 from tamtctl.training.checkpoints import State
-from tamtctl.training.loop import TrainingRun, every_tenth, linear_decay
+from tamtctl.training.loop import PaperAdamW, TrainingRun, every_tenth, linear_decay
 
 
 class MaskTraining:
@@ -54,7 +55,7 @@ class MaskTraining:
             text: The training text.
             start: Initial masks, for at least every matrix in ``encoder.matrices``, and scores.
         """
-        self.initial = PackedMasks.of(start.masks)
+        self.initial = InitialMasks(start.masks)
         frozen_in = cache_dir() if config.low_memory else None
         self.folded = folded(encoder.matrices, start, frozen_in=frozen_in, pattern=config.pattern)
         self.steps = ObjectiveSteps(config, compute, encoder, text, self.folded.frozen)
@@ -66,9 +67,7 @@ class MaskTraining:
         self._head = self.steps.objective.head if config.head_rate else {}
         for parameter in self.steps.objective.head.values():
             parameter.requires_grad_(bool(self._head))
-        scores, head = list(self.folded.scores.values()), list(self._head.values())
-        rates = [1.0] * len(scores) + [config.head_rate / config.learning_rate] * len(head)
-        self._optimizer = optimizer_of(config, [*scores, *head], rates)
+        self._optimizer = self._new_optimizer()
         # Under other patterns, scores in nats have no common threshold to be near to.
         row = find_pattern(config.pattern)
         is_cut = row.is_followed or row.is_structured or start.scores is None
@@ -124,11 +123,12 @@ class MaskTraining:
 
     def flips(self) -> float:
         """Return the share of mask bits that differ from the initial mask."""
-        return PackedMasks.of(self.masks).differences(self.initial)["all"]
+        return self.initial.flips(self.masks)
 
     def seconds_per_step(self) -> float:
-        """Return the seconds of a step, estimated from a few sequences."""
-        return self.steps.seconds_per_step(self._clear_gradients, self.taking_gradients)
+        """Return the seconds of a step, estimated from a few sequences; nothing is changed."""
+        update = partial(self._apply, self._new_optimizer(), learning_rate=0.0)
+        return self.steps.seconds_per_step(update, self.taking_gradients)
 
     @property
     def decay_steps(self) -> int:
@@ -140,16 +140,23 @@ class MaskTraining:
         # Several processes sum their gradients before they are turned into those of scores.
         return nullcontext() if world().size > 1 else self.folded.taking_gradients()
 
+    def _new_optimizer(self) -> PaperAdamW:
+        scores, head = list(self.folded.scores.values()), list(self._head.values())
+        head_rate = self._config.head_rate / self._config.learning_rate
+        rates = [1.0] * len(scores) + [head_rate] * len(head)
+        return optimizer_of(self._config, [*scores, *head], rates)
+
     def _update(self, step: int) -> float:
         """Apply the gradients of a step (from 0); return its learning rate."""
         learning_rate = linear_decay(self._config.learning_rate, step, self.decay_steps)
-        self.folded.set_score_gradients()
-        self._optimizer.step(learning_rate)
-        self.folded.select()
-        self._clear_gradients()
+        self._apply(self._optimizer, learning_rate)
         return learning_rate
 
-    def _clear_gradients(self) -> None:
+    def _apply(self, optimizer: PaperAdamW, learning_rate: float) -> None:
+        """Apply the gradients of a step, and forget them."""
+        self.folded.set_score_gradients()
+        optimizer.step(learning_rate)
+        self.folded.select()
         self.folded.clear_gradients()
         for parameter in self._head.values():
             parameter.grad = None

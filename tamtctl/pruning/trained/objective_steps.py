@@ -7,7 +7,6 @@ other trainings.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
@@ -111,20 +110,23 @@ class ObjectiveSteps:
 
     def seconds_per_step(
         self,
-        clear_gradients: Callable[[], None],
+        update: Callable[[], None],
         last_pass: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> float:
-        """Return the seconds of a step, scaled up from forward and backward of a few sequences."""
+        """Return the seconds of a step, estimated from a few sequences of its batch.
+
+        Args:
+            update: Takes as long as applying the gradients, and changes nothing but them.
+            last_pass: As in `run`.
+        """
         own = next(self.batches())
         rows = max(1, min(len(own.input_ids), _TIMED_TOKENS // own.input_ids.shape[1]))
         batch = own.split(rows)[0]
         for _ in counted(range(2), "timing a step", 2):  # the first one warms up
-            started = time.perf_counter()
-            self.backward(batch, last_pass)
-            self._compute.synchronize()
-            seconds = time.perf_counter() - started
-            clear_gradients()
-        return seconds * len(own.input_ids) / rows * self._usual_length(own) / _length(batch)
+            backward = self._compute.seconds_of(lambda: self.backward(batch, last_pass))
+            updating = self._compute.seconds_of(update)
+        scale = len(own.input_ids) / rows * self._usual_length(own) / _length(batch)
+        return backward * scale + updating
 
     def _usual_length(self, batch: Batch) -> float:
         """Return the mean tokens of a sequence: of the whole text, unless it is streamed."""

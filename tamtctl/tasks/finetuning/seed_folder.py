@@ -71,13 +71,19 @@ def read_predictions(folder: Path, task: Task, split: str) -> tuple[list[Any], E
         folder: The seed's folder.
         task: The task that the model is fine-tuned on.
         split: One of the task's dev splits.
+
+    Raises:
+        DamagedRunError: They cannot be read.
     """
-    lines = (folder / _PREDICTIONS).read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["split"] == split]
-    kind = kind_of(task)
-    labels = [kind.label_from_json(row["label"]) for row in rows]
-    said = [kind.prediction_from_json(row["prediction"]) for row in rows]
-    return said, Examples([row["id"] for row in rows], (), labels)
+    file, kind = folder / _PREDICTIONS, kind_of(task)
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        rows = [row for row in map(json.loads, lines) if row["split"] == split]
+        labels = [kind.label_from_json(row["label"]) for row in rows]
+        said = [kind.prediction_from_json(row["prediction"]) for row in rows]
+        return said, Examples([row["id"] for row in rows], (), labels)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedRunError(f"{str(file)!r} is damaged; --force fine-tunes again") from error
 
 
 def _rows(task: Task, predictions: Predictions, examples: Examples) -> list[dict[str, Any]]:

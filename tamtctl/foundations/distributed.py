@@ -106,7 +106,7 @@ class World:
         return bool(flags)
 
     def totals(self, values: Mapping[str, Tensor | int], device: torch.device) -> dict[str, Any]:
-        """Return name → sum over all processes, as tensors on the device, without waiting for it.
+        """Return name → sum over all processes, as tensors on the device.
 
         Args:
             values: Name → scalar, all of one type, with the same names in every process.
@@ -127,11 +127,11 @@ class World:
         """
         if self.size == 1:
             return rows, 0
-        sizes = torch.zeros(self.size, dtype=torch.int64, device=rows.device)
-        sizes[self.rank] = len(rows)
-        dist.all_reduce(sizes)
-        start = int(sizes[: self.rank].sum())
-        whole = rows.new_zeros((int(sizes.sum()), *rows.shape[1:]))
+        counts = torch.zeros(self.size, dtype=torch.int64)
+        counts[self.rank] = len(rows)
+        dist.all_reduce(counts, group=_waiting_group)
+        start = int(counts[: self.rank].sum())
+        whole = rows.new_zeros((int(counts.sum()), *rows.shape[1:]))
         whole[start : start + len(rows)] = rows
         dist.all_reduce(whole)
         return whole, start

@@ -211,10 +211,9 @@ class ObjectiveSteps:
         (student, start), (teacher, _) = map(world().gathered, columns)
         others = []
         for part in parts:
-            is_other = torch.ones(len(student), dtype=torch.bool, device=student.device)
-            is_other[start : start + len(part.input_ids)] = False
-            start += len(part.input_ids)
-            others.append((student[is_other], teacher[is_other]))
+            end = start + len(part.input_ids)
+            others.append((_without(student, start, end), _without(teacher, start, end)))
+            start = end
         return others
 
     @cached_property
@@ -239,6 +238,10 @@ def _losses_of_part(
         terms = objective.terms(part, dropout=config.dropout, others=others)
     counts = {term: torch.as_tensor(count).clamp(min=1) for term, count in targets.items()}
     return {term: values.sum() / counts[term] for term, values in terms.items()}
+
+
+def _without(rows: Tensor, start: int, end: int) -> Tensor:
+    return torch.cat([rows[:start], rows[end:]])
 
 
 def _length(batch: Batch) -> float:

@@ -249,63 +249,78 @@ class PreparedSearch:
 
     def finish(self, training: TrainingRun, watcher: Watcher[SearchPlan]) -> SearchResult:
         """Evaluate, save the ticket, and mark the run as finished."""
-        config = self.config
-        initial = self.training.initial.packed
-        masks = (
-            self.training.masks
-            | initial.unpacked(self.encoder.pooler)  # which training cannot reach
-            if config.is_trained
-            else initial.unpacked()
-        )
+        masks = self._found_masks()
         watcher.status("evaluating on held-out text")
+        metrics = self._metrics(training, masks)
+        ticket, latency = self._ticket(masks, metrics), self.latency
+        if latency is not None:
+            watcher.status("measuring the latency of the exported model")
+            exported = exported_latency(ticket, self.config.model, latency.size, latency.backend)
+            latency = replace(latency, exported=exported)
+            ticket = replace(ticket, metrics={**ticket.metrics, "latency": latency.to_dict()})
+        ticket.save_pretrained(self.run.ticket)
+        if self.config.keep_scores:
+            assert isinstance(self.training, MaskTraining)  # checked in SearchConfig
+            save_scores(self.run.path, self.training.folded.scores)
+        result = self._result(training, ticket.sparsity, metrics, latency)
+        self.run.finish(result.to_dict())
+        self.supervisor.checkpoints.remove()
+        return result
+
+    def _found_masks(self) -> dict[str, Tensor]:
+        initial = self.training.initial.packed
+        if not self.config.is_trained:
+            return initial.unpacked()
+        return self.training.masks | initial.unpacked(self.encoder.pooler)  # out of reach
+
+    def _metrics(self, training: TrainingRun, masks: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Measure the masks on held-out text, and return what the ticket records."""
+        start = self.training.initial.packed.unpacked
         makers = masks_to_measure(
-            config, self.training.frozen, start=initial.unpacked, ticket=lambda: masks
+            self.config, self.training.frozen, start=start, ticket=lambda: masks
         )
         with self.training.steps.pretrained_head():
             losses, errors = losses_of(makers, self.probe, self.held_out)
-        flips = self.training.flips()
-        changed = flips > 0 if config.is_trained else None
-        text, counts = self._text(), self._parameter_counts()
-        metrics = {
+        flips, text, counts = self.training.flips(), self._text(), self._parameter_counts()
+        return {
             "steps": training.steps,
             "flips": flips,
-            **({} if changed is None else {"changed": changed}),
+            **({"changed": flips > 0} if self.config.is_trained else {}),
             **({"stopped_early": True} if self.watched.stopped_early else {}),
             **losses,
             "standard_errors": errors,
-            "unit": config.terms.unit,
+            "unit": self.config.terms.unit,
             "sequences": text.sequences,
             "sequences_there": text.of,
             "trained_on": list(self.corpus.digests),
             **({} if counts is None else counts.to_metrics()),
         }
-        ticket, latency = self._ticket(masks, metrics), self.latency
-        if latency is not None:
-            watcher.status("measuring the latency of the exported model")
-            exported = exported_latency(ticket, config.model, latency.size, latency.backend)
-            latency = replace(latency, exported=exported)
-            ticket = replace(ticket, metrics={**ticket.metrics, "latency": latency.to_dict()})
-        ticket.save_pretrained(self.run.ticket)
-        if config.keep_scores:
-            assert isinstance(self.training, MaskTraining)  # checked in SearchConfig
-            save_scores(self.run.path, self.training.folded.scores)
-        result = SearchResult(
+
+    def _result(
+        self,
+        training: TrainingRun,
+        sparsity: float,
+        metrics: Mapping[str, Any],
+        latency: FoundLatency | None,
+    ) -> SearchResult:
+        config, text = self.config, self._text()
+        return SearchResult(
             ticket=self.run.ticket,
             run_folder=self.run.path,
             model=config.model,
             corpus=" ".join(config.corpus),
             method=config.method,
             objective=config.objective,
-            sparsity=ticket.sparsity,
+            sparsity=sparsity,
             target_sparsity=config.settled_sparsity,
             steps=training.steps,
             seconds=training.seconds,
             calibration_seconds=self.calibration_seconds,
             tokens_per_second=training.tokens_per_second,
-            losses=losses["losses"],
-            standard_errors=errors,
-            check_losses=losses.get("check_losses", {}),
-            flips=flips,
+            losses=metrics["losses"],
+            standard_errors=metrics["standard_errors"],
+            check_losses=metrics.get("check_losses", {}),
+            flips=metrics["flips"],
             bytes=folder_size(self.run.ticket),
             stopped_early=self.watched.stopped_early,
             resumed_from=self.supervisor.step,
@@ -315,15 +330,12 @@ class PreparedSearch:
             rows=self.corpus.rows,
             held_out={"name": text.name, "sequences": text.of},
             init=config.init,
-            changed=changed,
+            changed=metrics.get("changed"),
             allocation=config.allocation,
             sparsities=self._sparsities(),
-            parameters=counts,
+            parameters=self._parameter_counts(),
             latency=latency,
         )
-        self.run.finish(result.to_dict())
-        self.supervisor.checkpoints.remove()
-        return result
 
     def _ticket(self, masks: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> Ticket:
         config, head = self.config, self.training.steps.objective.head

@@ -306,9 +306,16 @@ def test_an_interrupted_run_goes_on_with_the_next_seed(bare_bert: Path) -> None:
         "seed-1",
         "seed-2",
     ]
+    # It may have been killed just before a complete seed got its name.
+    last = (folder / "seed-2" / "model.safetensors").stat()
+    (folder / "result.json").unlink()
+    (folder / "seed-2").rename(folder / ".seed-2.unfinished")
+    found = finetune(config)
+    assert found.scores == result.scores
+    assert (folder / "seed-2" / "model.safetensors").stat() == last
     again = finetune(config)
     assert again.already_done
-    assert replace(again, already_done=False) == result
+    assert replace(again, already_done=False) == found
     redone = finetune(config, force=True)
     assert (redone.resumed_from, redone.already_done) == (0, False)
     assert redone.scores == result.scores

@@ -27,6 +27,7 @@ from tamtctl.tasks.finetuning.rate_search import RateSearch, Trials
 from tamtctl.tasks.finetuning.result import FinetuneResult, FinetuneWatcher, MetricOverSeeds
 from tamtctl.tasks.finetuning.seed_folder import (
     make_room,
+    put_in_its_place,
     save_predictions,
     seed_facts,
     seed_folder,
@@ -185,6 +186,13 @@ def _result(prepared: Prepared, folders: Mapping[int, Path], done_before: int) -
 def _run_seed(prepared: Prepared, seed: int, folder: Path, watcher: FinetuneWatcher) -> None:
     """Fine-tune, measure and save one seed; its folder appears once it is complete."""
     unfinished = folder.with_name(f".{folder.name}.unfinished")
+    world().on_first(lambda: make_room(unfinished, folder))
+    if world().on_first(partial(seed_facts, unfinished)) is None:  # else it was killed at the end
+        _train_seed(prepared, seed, unfinished, watcher)
+    world().on_first(lambda: put_in_its_place(unfinished, folder))
+
+
+def _train_seed(prepared: Prepared, seed: int, unfinished: Path, watcher: FinetuneWatcher) -> None:
     stops_on_held_out = prepared.held_out and prepared.config.stops_on_held_out
     judge = (stops_on_held_out and prepared.held_out) or prepared.dev
     seed_run = prepared.loaded(
@@ -193,14 +201,11 @@ def _run_seed(prepared: Prepared, seed: int, folder: Path, watcher: FinetuneWatc
         unfinished,
         lambda model: judge.metrics(judge.predict(model, prepared.scale)),
     )
-    world().on_first(lambda: make_room(unfinished, folder))
     seed_run.resume(watcher.note)
     told = prepared.run.config | {"seed": seed}
-    logging = Logging(prepared.config.log_to, f"{prepared.run.name}-{folder.name}", told)
+    logging = Logging(prepared.config.log_to, f"{prepared.run.name}-seed-{seed}", told)
     seed_run.train(unfinished, watcher.progress, watcher.note, logging)
     world().on_first(lambda: _save_seed(prepared, seed, seed_run, unfinished, watcher))
-    world().on_first(seed_run.checkpoints.remove)
-    world().on_first(lambda: unfinished.replace(folder))
 
 
 def _save_seed(

@@ -13,7 +13,7 @@ from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.kinds.base import Predictions, kind_of
 from tamtctl.tasks.run_facts import SEED_METRICS
 from tamtctl.tasks.task import Task
-from tamtctl.training.run_folder import RunFolder
+from tamtctl.training.run_folder import CHECKPOINTS, RunFolder
 
 _PREDICTIONS = "predictions.jsonl"
 
@@ -44,6 +44,12 @@ def make_room(unfinished: Path, folder: Path) -> None:
     """Prepare the folders for a seed that is not complete; its checkpoints are kept."""
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.mkdir(exist_ok=True)
+
+
+def put_in_its_place(unfinished: Path, folder: Path) -> None:
+    """Give the folder of a complete seed its name, without the checkpoints."""
+    shutil.rmtree(unfinished / CHECKPOINTS, ignore_errors=True)
+    unfinished.replace(folder)
 
 
 def save_predictions(

@@ -63,13 +63,14 @@ def _measured(
     bench, config = opened.bench, opened.config
 
     def known(cell: Cell | None) -> dict[str, TaskMetric]:
-        return {task: found[cell] for task, found in runs.on_tasks.items()}
+        return {task: found[cell] for task, found in runs.on_tasks.items() if cell in found}
 
     def scored(path: Path | None, model: str = opened.model) -> dict[str, TaskMetric]:
-        return {
-            task: scored_on(config, task, model, path, force=force, watcher=watcher)
+        found = (
+            (task, scored_on(config, task, model, path, force=force, watcher=watcher))
             for task in config.tasks
-        }
+        )
+        return {task: score for task, score in found if score}
 
     among = config.among
     yield replace(_dense(bench), metrics=known(None))

@@ -48,7 +48,8 @@ class Subnetwork:
         seconds_at: Step → seconds of training up to it.
         flips: Layer, or ``all`` → share of the mask that differs from the magnitude mask of the
             same sparsity.
-        metrics: Task → its primary metric, after fine-tuning unless the task takes none.
+        metrics: Task → its primary metric, after fine-tuning unless the task takes none; a task is
+            missing if its training diverged.
         training: Step of its search → training loss by term.
         along: Step of its search → held-out loss by term, where that was evaluated.
         flipped: Step of its search → share of the mask that differed from the initial one.
@@ -167,6 +168,11 @@ class Ceiling:
 def loss_over_seeds(group: Sequence[Subnetwork], measure: str) -> Spread:
     """Return the spread of a loss over subnetworks that differ in their seed alone."""
     return Spread.of([one.losses[measure].mean for one in group])
+
+
+def is_scored(group: Sequence[Subnetwork], task: str) -> bool:
+    """Return whether all subnetworks have a score on a task; one has none if it diverged."""
+    return all(task in one.metrics for one in group)
 
 
 def metric_over_seeds(group: Sequence[Subnetwork], task: str) -> Spread:

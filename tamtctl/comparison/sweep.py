@@ -15,7 +15,7 @@ from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
 from tamtctl.comparison.search_log import SearchLog
 from tamtctl.comparison.task_metrics import TaskMetric, metric_of
 from tamtctl.comparison.untrained_tasks import measured_on
-from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError
+from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError, DivergedError
 from tamtctl.foundations.watching import Watcher
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import asked_together, is_criterion
@@ -43,7 +43,7 @@ class Runs:
     Attributes:
         searches: Cell → the result of its search.
         on_tasks: Task → cell (None: the dense model) → its score, after fine-tuning unless the task
-            takes none.
+            takes none; a cell is missing if its training diverged.
         left_out: Cell → what is wrong with its run folder.
     """
 
@@ -243,8 +243,8 @@ def _score(
         return
     ticket = None if cell is None else runs.searches[cell].ticket
     for task in config.tasks:
-        found = scored_on(config, task, model, ticket, force=force, watcher=watcher)
-        runs.on_tasks.setdefault(task, {})[cell] = found
+        if found := scored_on(config, task, model, ticket, force=force, watcher=watcher):
+            runs.on_tasks.setdefault(task, {})[cell] = found
 
 
 def scored_on(
@@ -255,10 +255,11 @@ def scored_on(
     *,
     force: bool = False,
     watcher: CompareWatcher,
-) -> TaskMetric:
+) -> TaskMetric | None:
     """Fine-tune a subnetwork on a task, or measure it on one without training.
 
-    What was done before is found.
+    What was done before is found. None if the training of a subnetwork diverges, which others do
+    not suffer for.
 
     Args:
         config: The comparison.
@@ -269,14 +270,21 @@ def scored_on(
         watcher: Is told how it goes.
 
     Raises:
-        TamtctlError: The task, the model or the ticket is refused.
+        TamtctlError: The task, the model or the ticket is refused, or the training of the dense
+            model diverges.
     """
     if config.is_untrained(task):
         return measured_on(config.evaluate_config(task, model, ticket), watcher)
     wanted = config.finetune_config(task, model, ticket)
     try:
-        return metric_of(finetune(wanted, watcher=watcher))
-    except (DamagedRunError, ChangedInputsError):
-        if not force:
+        try:
+            return metric_of(finetune(wanted, watcher=watcher))
+        except (DamagedRunError, ChangedInputsError):
+            if not force:
+                raise
+            return metric_of(finetune(wanted, force=True, watcher=watcher))
+    except DivergedError as error:
+        if ticket is None:
             raise
-        return metric_of(finetune(wanted, force=True, watcher=watcher))
+        watcher.note(f"{task}: {error}; it goes on without this score")
+        return None

@@ -294,6 +294,31 @@ def test_every_mask_finds_its_rate(run: Run, sweep: list[object], sst2: Path) ->
     assert "either --task-learning-rate or --find-task-learning-rate" in refused.err
 
 
+def test_a_training_that_diverges_leaves_the_others_their_scores(
+    run: Run, sweep: list[object], sst2: Path
+) -> None:
+    sweep += ["--sparsity", "0.5", "--methods", "magnitude,random", "--tasks", "sst2"]
+    sweep += ["--data-dir", sst2, "--task-epochs", "1", "--find-task-learning-rate"]
+    assert run(*sweep, "--shard", "1/3").code == 0  # of magnitude
+    (folder,) = Path("runs").glob("finetune-*magnitude*")
+    rates = json.loads((folder / "learning-rates.json").read_text())
+    diverged = {rate: {"score": None, "resampled": None} for rate in rates}
+    (folder / "learning-rates.json").write_text(json.dumps(diverged))
+    (folder / "result.json").unlink()
+    shutil.rmtree(folder / "seed-1")
+    done = run(*sweep, "--json")
+    assert done.code == 0, done.err
+    assert "diverged with every learning rate" in done.err
+    assert "it goes on without this score" in done.err
+    result = json.loads(done.out)
+    scored = {row["name"] for row in result["results"] if "sst2_accuracy" in row}
+    assert scored == {"dense", "random seed 1", "random seed 2", "random seed 3"}
+    said = "sst2, magnitude at 0.5: the training diverged, so that there is no score"
+    assert said in result["sentences"]
+    told = next(iter(Path(result["folder"]).glob("report.md"))).read_text()
+    assert any("| magnitude |" in row and "| diverged |" in row for row in told.splitlines())
+
+
 def test_a_model_that_has_changed_is_named_or_all_is_done_anew(
     run: Run, sweep: list[object], sst2: Path, tiny_model: Path
 ) -> None:

@@ -29,6 +29,7 @@ from tamtctl.comparison.rendering.plotting import (
     styles,
 )
 from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.subnetworks import is_scored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,7 +101,9 @@ class Correlations(Found):
         style = styles(self.comparison)
         for axes, (task, measure) in zip(all_axes, pairs, strict=True):
             for method, groups in by_method(self.comparison).items():
-                ones = [one for group in groups.values() for one in group]
+                ones = [one for group in groups.values() for one in group if is_scored([one], task)]
+                if not ones:
+                    continue
                 losses = [one.losses[measure].mean for one in ones]
                 spreads = [one.metrics[task].over_seeds for one in ones]
                 points = style[method] | {"linestyle": "none"}
@@ -131,11 +134,13 @@ def _correlation(comparison: Comparison, task: str, measure: str) -> RankCorrela
         if masks in seen:  # one mask under two names is one point
             continue
         seen.add(masks)
+        if not is_scored(group, task):
+            continue
         loss = Spread.of([one.losses[measure].mean for one in group]).mean
         score = Spread.of([one.metrics[task].over_seeds.mean for one in group]).mean
         points.setdefault(str(level), {})[method] = (loss, score)
-    one = next(iter(masked.values() or comparison.groups.values()))[0]
-    why = too_few_sequences(one.losses[measure]) or too_few_examples(one.metrics[task].runs)
+    dense = comparison.subnetworks[0]
+    why = too_few_sequences(dense.losses[measure]) or too_few_examples(dense.metrics[task].runs)
     return rank_correlation(points, why_none=why)
 
 

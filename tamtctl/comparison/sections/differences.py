@@ -13,7 +13,7 @@ from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import is_loss, term_of, unit, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
-from tamtctl.comparison.subnetworks import DENSE, Subnetwork
+from tamtctl.comparison.subnetworks import DENSE, Subnetwork, is_scored
 from tamtctl.foundations.estimates import Interval, thousandths
 from tamtctl.pruning.criteria import REFERENCE, baselines
 from tamtctl.pruning.methods import IMP
@@ -145,9 +145,11 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
                 interval = loss_difference(
                     *([o.losses[measure] for o in g] for g in (first, second))
                 )
-            else:
+            elif is_scored([*first, *second], measure):
                 runs = ([r for o in g for r in o.metrics[measure].runs] for g in (first, second))
                 interval = metric_difference(*runs)
+            else:
+                continue
             is_headline = _is_told(b) and (measure in tasks or term_of(measure) in wanted)
             yield Difference(
                 a.label,

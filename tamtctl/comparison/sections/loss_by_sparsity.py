@@ -20,6 +20,7 @@ from tamtctl.comparison.subnetworks import (
     DENSE,
     Ceiling,
     Subnetwork,
+    is_scored,
     loss_over_seeds,
     metric_over_seeds,
 )
@@ -90,7 +91,10 @@ class Losses(Found):
         one = group[0]
         row = ["–" if one.method == DENSE else str(one.level), one.label]
         row += [str(loss_over_seeds(group, measure)) for measure in self.comparison.measures]
-        row += [str(metric_over_seeds(group, task)) for task in self.comparison.config.tasks]
+        row += [
+            str(metric_over_seeds(group, task)) if is_scored(group, task) else "diverged"
+            for task in self.comparison.config.tasks
+        ]
         row += [f"{one.split[part]:.3f}" if part in one.split else "–" for part in parts]
         row.append("–" if one.is_one_shot else _flipped([o.flips["all"] for o in group if o.flips]))
         row.append("–" if not one.steps else f"{one.steps:,}")

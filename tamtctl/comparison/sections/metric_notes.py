@@ -32,7 +32,9 @@ def find(comparison: Comparison, opened: Opened) -> Notes | None:
 def _sentences(comparison: Comparison) -> Iterator[str]:
     for task in comparison.config.tasks:
         found = {
-            one.name if one.method == DENSE else f"{one.name} at {one.level}": one.metrics[task]
+            one.name if one.method == DENSE else f"{one.name} at {one.level}": one.metrics.get(task)
             for one in comparison.subnetworks
         }
-        yield from metric_notes_of(task, found)
+        yield from metric_notes_of(task, {name: one for name, one in found.items() if one})
+        for name in (name for name, one in found.items() if one is None):
+            yield f"{task}, {name}: the training diverged, so that there is no score"

@@ -36,7 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 @pytest.fixture
 def sweep(tiny_model: Path, text_file: Path) -> list[object]:
     """A sweep of two sparsities; what is missing are the methods."""
-    words = "compare --sparsity 0.5,0.7 --recipe tiny.toml --blocks 8 --device cpu".split()
+    words = "compare --sparsity 0.5,0.7 --recipe tiny.toml --blocks 12 --device cpu".split()
     return [*words, "--model", tiny_model, "--corpus", text_file]
 
 
@@ -427,7 +427,7 @@ def test_a_model_without_head_is_compared_by_kd(
     run: Run, text_file: Path, sst2: Path, tmp_path: Path
 ) -> None:
     bare = tiny.save(tmp_path / "bare", "bert", with_head=False)
-    words = "compare --sparsity 0.5 --recipe tiny.toml --blocks 8 --device cpu --json".split()
+    words = "compare --sparsity 0.5 --recipe tiny.toml --blocks 12 --device cpu --json".split()
     done = run(*words, "--model", bare, "--corpus", text_file)
     assert done.code == 0, done.err
     rows = json.loads(done.out)["results"]
@@ -532,7 +532,7 @@ def test_the_papers_order_holds_on_nano(run: Run) -> None:
 def test_a_sweep_with_budgets_says_what_embeddings_and_layers_have(
     run: Run, tiny_model: Path, text_file: Path
 ) -> None:
-    words = "compare --sparsity 0.7 --recipe tiny.toml --blocks 8 --device cpu --json".split()
+    words = "compare --sparsity 0.7 --recipe tiny.toml --blocks 12 --device cpu --json".split()
     words += ["--methods", "tamt-mlm,tamt-kd,imp,obs,magnitude,random"]
     words += ["--allocation", "global", "--budget-criterion", "fisher"]
     done = run(*words, "--model", tiny_model, "--corpus", text_file)

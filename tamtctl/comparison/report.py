@@ -18,6 +18,7 @@ from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.sections.table import in_order
 from tamtctl.foundations import printable
 from tamtctl.foundations.environment import published_env
+from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.loss_units import MIN_SEQUENCES
 from tamtctl.foundations.public_names import public, public_search
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
@@ -51,11 +52,14 @@ def write_report(comparison: Comparison) -> None:
         tables=[*_headed(comparison, "middle"), *_headed(comparison, "last")],
         facts=_facts(comparison),
     )
-    (folder / REPORT).write_text(page(report), encoding="utf-8")
-    (folder / MARKDOWN).write_text(markdown(report), encoding="utf-8")
-    (folder / CSV).write_text(_csv(comparison), encoding="utf-8")
     table = latex(report.first[0], caption(comparison), "tab:lottery-tickets")
-    (folder / LATEX).write_text(table, encoding="utf-8")
+    for name, text in (
+        (REPORT, page(report)),
+        (MARKDOWN, markdown(report)),
+        (CSV, _csv(comparison)),
+        (LATEX, table),
+    ):
+        write_whole(folder / name, text.encode())
     write_json(folder / JSON, _published(comparison.to_dict()) | {"environment": published_env()})
 
 

@@ -170,6 +170,15 @@ def loss_over_seeds(group: Sequence[Subnetwork], measure: str) -> Spread:
     return Spread.of([one.losses[measure].mean for one in group])
 
 
+def steps_of(group: Sequence[Subnetwork]) -> str:
+    """Return the steps of searches in words; a budget in seconds gives each seed its own number."""
+    steps = [one.steps for one in group if one.steps]
+    if not steps:
+        return "–"
+    fewest, most = min(steps), max(steps)
+    return f"{most:,}" if fewest == most else f"{fewest:,}–{most:,}"
+
+
 def is_scored(group: Sequence[Subnetwork], task: str) -> bool:
     """Return whether all subnetworks have a score on a task; one has none if it diverged."""
     return all(task in one.metrics for one in group)

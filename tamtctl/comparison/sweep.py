@@ -243,7 +243,10 @@ def _score(
         return
     ticket = None if cell is None else runs.searches[cell].ticket
     for task in config.tasks:
-        if found := scored_on(config, task, model, ticket, force=force, watcher=watcher):
+        found = scored_on(
+            config, task, model, ticket, is_dense=cell is None, force=force, watcher=watcher
+        )
+        if found:
             runs.on_tasks.setdefault(task, {})[cell] = found
 
 
@@ -253,6 +256,7 @@ def scored_on(
     model: str,
     ticket: Path | None,
     *,
+    is_dense: bool = False,
     force: bool = False,
     watcher: CompareWatcher,
 ) -> TaskMetric | None:
@@ -264,8 +268,9 @@ def scored_on(
     Args:
         config: The comparison.
         task: One of its tasks.
-        model: The dense model.
+        model: The dense model, or recovered weights.
         ticket: The ticket's folder; None: the model as it is.
+        is_dense: Whether it is the dense model, without whose score there is no comparison.
         force: Redo a run that is damaged, or whose inputs have changed since.
         watcher: Is told how it goes.
 
@@ -284,7 +289,7 @@ def scored_on(
                 raise
             return metric_of(finetune(wanted, force=True, watcher=watcher))
     except DivergedError as error:
-        if ticket is None:
+        if is_dense:
             raise
         watcher.note(f"{task}: {error}; it goes on without this score")
         return None

@@ -106,7 +106,8 @@ def _file_of(config: EvaluateConfig) -> Path:
     compute = Compute.choose(config.device, config.precision, config.threads)
     facts = [
         _VERSION, torch.__version__, transformers.__version__, config.task, config.batch_size,
-        compute.circumstances, weights, ticket, _digests(config),
+        compute.circumstances, weights, ticket, SentencePipeline.of(model).identity,
+        _digests(config),
     ]  # fmt: skip
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return cache_folder("scores") / f"{name}.json"

@@ -21,7 +21,7 @@ from tamtctl.data.units import Unit
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.working import work
 
-FORMAT_VERSION = 3  # raise it whenever the same corpus would give other streams
+FORMAT_VERSION = 4  # raise it whenever the same corpus would give other files
 
 
 def write_corpus(
@@ -44,16 +44,12 @@ def write_corpus(
         )
         advance = stack.enter_context(work("tokenising", unit="tokens"))
         written = 0
-        # A split by hash has no overlap to look for.
-        apart_is_first = held_out is not None or any(s.held_out is not None for s in sources)
-        repeats = Repeats()
+        by_hash = held_out is None and any(source.held_out is None for source in sources)
+        repeats = Repeats(is_held_out_first=not by_hash)
         symbols = Symbols(encoder.entries)
         for is_apart, document in _split(sources, held_out, train, kept_apart):
             symbols.look_at(document)
-            if is_apart:
-                repeats.hold_out(document)
-            elif apart_is_first:
-                repeats.train_on(document)
+            (repeats.hold_out if is_apart else repeats.train_on)(document)
             has_written = (kept_apart if is_apart else train).add(document)
             if has_written:
                 advance(train.tokens + kept_apart.tokens - written)

@@ -7,6 +7,7 @@ whole lines, since two files may hold the same lines in different documents.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -14,15 +15,23 @@ from tamtctl.data.text.documents import Document
 
 _MUCH = 0.05  # share below which there is no note: titles and the like often recur
 _MOST_LINES = 2_000_000  # lines of a held-out text that are remembered, at some hundred bytes each
+_MOST_TRAINED = 2**24  # lines of a training text, at eight bytes each
 
 TRAINED_ON, SAID_TWICE = "trained_on", "said_twice"
 
 
 @dataclass
 class Repeats:
-    """Gets the documents of a held-out text, and then those of the training text."""
+    """Gets the documents of a held-out text and of the training text.
 
+    Attributes:
+        is_held_out_first: Whether all held-out documents come first, so that no other has to be
+            remembered.
+    """
+
+    is_held_out_first: bool
     _held_out: dict[int, int] = field(default_factory=dict)  # hash of a line → its characters
+    _trained: array[int] = field(default_factory=lambda: array("q"))  # hashes of lines
     _characters: int = 0
     _trained_on: int = 0
     _said_twice: int = 0
@@ -39,14 +48,16 @@ class Repeats:
             self._held_out[key] = self._held_out.get(key, 0) + len(line)
 
     def train_on(self, document: Document) -> None:
-        """Look up the lines of a training document, after all held-out documents."""
-        if not self._held_out:
-            return
+        """Look up the lines of a training document, or remember them for `shares`."""
         for line in document.lines:
-            self._trained_on += self._held_out.pop(hash(line), 0)
+            if self.is_held_out_first:
+                self._trained_on += self._held_out.pop(hash(line), 0)
+            elif len(self._trained) < _MOST_TRAINED:
+                self._trained.append(hash(line))
 
     def shares(self) -> dict[str, float]:
         """Return the shares of the held-out text that are trained on, and that are repeated."""
+        self._trained_on += sum(self._held_out.pop(key, 0) for key in self._trained)
         of = max(self._characters, 1)
         return {TRAINED_ON: self._trained_on / of, SAID_TWICE: self._said_twice / of}
 

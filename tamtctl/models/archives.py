@@ -159,7 +159,9 @@ def unpack(archive: Path | str, output_dir: Path | str, *, limit: float = USUAL_
                 stream = _Stream(reader, round(min(limit, 1e9) * _GB))
                 with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as opened:
                     names = set(_files(opened, stream, new))
-        except (OSError, tarfile.TarError, zstandard.ZstdError, ValueError) as error:
+        except (
+            OSError, tarfile.TarError, zstandard.ZstdError, ValueError, RecursionError
+        ) as error:  # fmt: skip
             raise ModelError(f"cannot unpack {str(archive)!r}: {reason(error)}") from error
         except _Refused as error:
             raise ModelError(f"{str(archive)!r} is not unpacked: {error}") from error
@@ -207,6 +209,8 @@ class _Stream(io.RawIOBase):
 
     def content(self, size: int) -> bytes:
         """Return so many bytes of content, a megabyte at most; fewer only at the end."""
+        if size < 0:  # which tarfile lets pass, and would mean all that is left
+            raise _Refused("a file in it has less than no bytes")
         pieces, left = [], min(size, _PIECE)
         while left and (piece := self._reader.read(left)):
             pieces.append(piece)

@@ -111,6 +111,17 @@ class ModelFiles:
             )
         return cast(list[dict[str, Any]], modules)
 
+    def module_folders(self) -> list[str]:
+        """Return the folders below the model's own that ``modules.json`` names, sorted.
+
+        Raises:
+            ModelError: The file is no list of modules.
+        """
+        if self.folder is None:
+            return []
+        named = {str(module["path"]) for module in self.modules() or ()}
+        return sorted(name for name in named if name and not leads_out(self.folder, name))
+
     def json(self, file: str) -> Any:
         """Return the content of a JSON file; None if there is no such file.
 

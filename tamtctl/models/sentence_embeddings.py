@@ -184,6 +184,20 @@ class SentencePipeline:
         told = json.dumps([self.modes, steps, self.truncated])
         return hashlib.sha256(told.encode()).hexdigest()
 
+    @property
+    def identity(self) -> list[Any]:
+        """What the embedding of a text depends on, besides the encoder; plain JSON values."""
+        return [
+            self.digest,
+            self.prompt,
+            dict(self.prompts),
+            self.similarity,
+            self.pools_prompt,
+            self.lower_case,
+            self.max_length,
+            self.is_own,
+        ]
+
     def _length(self, inputs: TextInputs) -> int:
         if not self.is_own:
             return inputs.max_length

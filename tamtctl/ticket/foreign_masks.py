@@ -59,7 +59,7 @@ def find_masks(
         UsageError: The source holds several encoders, and the prefix does not choose one.
         TicketError: The source holds no masks for this model.
     """
-    weights = encoder.weights
+    weights, there = encoder.weights, len(tensors)
     before: Mapping[str, Tensor] = {}
     has_masks = any(name.endswith(_MASK) for name in tensors)
     if has_masks:
@@ -107,7 +107,7 @@ def find_masks(
         kind=kind,
         prefix=chosen,
         other_prefixes=others,
-        ignored=len(tensors.keys() - matched),
+        ignored=there - len(matched) - len(matched & before.keys()),
         remark=remark,
     )
 

@@ -230,6 +230,8 @@ def test_a_budget_in_seconds_is_what_imp_took(run: Run, sweep: list[object]) -> 
         assert tamt["steps"] > 1
         config = json.loads((Path(tamt["ticket"]).parent / "config.json").read_text())
         assert config["max_minutes"] * 60 == pytest.approx(imp["seconds"])
+        report = (Path(json.loads(done.out)["folder"]) / "report.md").read_text()
+        assert f"{tamt['steps']:,} steps of 4 × 16 tokens at most" in report
     assert "0 of 4 runs to do" in run(*sweep, "--dry-run").out  # the budget stays what it was
     finished = runs()
     assert run(*sweep).code == 0

@@ -30,6 +30,7 @@ from tamtctl.foundations.errors import CorpusError, ModelError, TaskError
 from tamtctl.foundations.masks import pack
 from tamtctl.models.fingerprints import combined_fingerprint
 from tamtctl.models.loading import load_encoder
+from tamtctl.tasks.kinds.span import read_articles
 from tamtctl.tasks.labelled import folders
 from tamtctl.tasks.labelled.files import records_of
 from tamtctl.tasks.labelled.opening import open_own_task
@@ -83,6 +84,20 @@ def claiming(folder: Path, encoding: str, masks: dict[str, tuple[list[int], int,
     safetensors.numpy.save_file(stored, folder / "mask.safetensors")
     list_again(folder)
     return folder
+
+
+def test_a_cell_and_a_file_of_answers_have_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tamtctl.data.text.tables.LONGEST_LINE", 1000)
+    monkeypatch.setattr("tamtctl.tasks.kinds.span._LONGEST_FILE", 1000)
+    cell, answers = tmp_path / "a.csv.gz", tmp_path / "dev.json.gz"
+    cell.write_bytes(gzip.compress(b'text,label\n"' + b"a\n" * 1000 + b'",1\n'))
+    answers.write_bytes(gzip.compress(json.dumps({"data": ["a"] * 1000}).encode()))
+    with pytest.raises(TaskError, match="field larger than field limit"):
+        list(records_of(find_task("sst2"), cell))
+    with pytest.raises(TaskError, match="more than 1,000 bytes; give it in parts"):
+        list(read_articles(answers))
 
 
 # --- tickets ------------------------------------------------------------------------------------

@@ -320,6 +320,18 @@ def test_a_tenth_of_few_documents_is_told(
     assert not load_corpus(str(few), bert_tokenizer, held_out=apart).notes
 
 
+def test_lines_on_both_sides_of_the_split_are_told(
+    tmp_path: Path, bert_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """A thread in which each post quotes another has new documents of old lines."""
+    documents = [line for line in LINES for _ in range(2)]
+    quoting = [f"{text}\n{i} of the file\n" for i, text in enumerate(documents)]
+    text = str(write(tmp_path / "thread.txt", quoting))
+    (note,) = load_corpus(text, bert_tokenizer).notes
+    assert "of the held-out text of" in note
+    assert "is trained on, too: its losses are too good" in note
+
+
 TOO_LITTLE = {
     "nothing": ([], r"the corpus is empty: no text in .*text\.txt"),
     "blank": ([" ", "", "\t"], r"the corpus is empty"),

@@ -113,6 +113,12 @@ def test_the_column_of_the_text(write_records: Callable[..., Path]) -> None:
         texts(write_records(id=[1]), "id")
 
 
+def test_an_empty_shard_of_parquet_is_no_reason_to_refuse_the_others(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": pa.array([], "int64")}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["a line"]}), tmp_path / "b.parquet")
+    assert texts(tmp_path) == ["a line"]
+
+
 def test_columns_of_parquet(tmp_path: Path) -> None:
     rows = [f"row {i}" for i in range(3000)]
     for kind in (pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):

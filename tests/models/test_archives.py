@@ -7,7 +7,7 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -78,6 +78,15 @@ def test_what_was_packed_comes_back_and_zeros_cost_little() -> None:
         assert sorted(one.name for one in plain) == sorted(contents(folder))
 
 
+def without_end(archive: tarfile.TarFile) -> None:
+    """Claim a size of -1 in the header, as all that follows would be read for it."""
+    entry("a", bytes(2_000_000))(archive)
+    header = cast(io.BytesIO, archive.fileobj).getbuffer()[: tarfile.BLOCKSIZE]
+    header[124:136] = b"\xff" * 12  # -1, in base 256
+    header[148:156] = b" " * 8  # the checksum is taken with blanks in its own place
+    header[148:156] = b"%06o\0 " % sum(header)
+
+
 LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd", "size": 0}
 
 
@@ -95,6 +104,8 @@ LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd", "size": 0}
         (entry("device", b"", type=tarfile.CHRTYPE), "is no plain file"),
         (entry("bomb", bytes(3_000_000)), "it has more than 0.002 GB; if you trust it"),
         (entry("long", bytes(1_500_000), type=tarfile.GNUTYPE_LONGNAME), "a header in it asks"),
+        (without_end, "a file in it has less than no bytes"),
+        (entry("a", bytes(2_000_000), pax_headers={"size": "-1"}), "a file in it has less"),
         (entry("pax", bytes(1_500_000), type=tarfile.XHDTYPE), "a header in it asks"),
         (lambda archive: [entry("a")(archive), entry("A")(archive)], "'A' is in it twice"),
         (lambda archive: [entry("a")(archive), entry("a/b")(archive)], "cannot unpack"),

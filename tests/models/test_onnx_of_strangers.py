@@ -152,6 +152,19 @@ def test_what_cannot_be_run_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_other_inputs_than_are_given_are_one_line(tmp_path: Path) -> None:
+    onnx.save(model([COPY]), tmp_path / "model.onnx")
+    opened = OnnxModel(tmp_path / "model.onnx")
+    assert opened({"x": torch.ones(SIX), "y": torch.ones(1)})[0].shape == tuple(SIX)
+    for given, said in (
+        ({"input_ids": torch.ones(SIX)}, "takes 'x', and gets input_ids; export"),
+        ({"x": torch.ones(SIX, dtype=torch.int64)}, "ONNX Runtime cannot run"),
+    ):
+        with pytest.raises(ModelError, match=said) as caught:
+            opened(given)
+        assert "\n" not in str(caught.value)
+
+
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"onnx and onnxruntime: pip install 'tamtctl\[onnx\]'"):

@@ -24,6 +24,7 @@ from tamtctl.foundations.watching import StepReport
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.derived import derived_config
 from tamtctl.pruning.searching.api import search
+from tamtctl.pruning.searching.identity import model_identity
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 
@@ -77,6 +78,19 @@ CHANGES: dict[str, tuple[Callable[[], None], str]] = {
     "tokenizer": (change_tokenizer, "tokenizer of model m"),
     "corpus": (change_corpus, "corpus c.txt"),
 }
+
+
+@pytest.mark.parametrize("place", ["2_Dense", "proj"])
+def test_modules_count_wherever_the_model_says_they_are(place: str) -> None:
+    modules = [{"type": "sentence_transformers.models.Dense", "path": place}]
+    Path("m/modules.json").write_text(json.dumps(modules))
+    Path("m", place).mkdir()
+    Path("m/other").mkdir()
+    found = []
+    for folder in ("other", place):
+        found.append(model_identity("m"))
+        Path("m", folder, "model.safetensors").write_text("changed")
+    assert found[0] == found[1] != model_identity("m")
 
 
 @pytest.mark.parametrize("changed", CHANGES)

@@ -25,7 +25,7 @@ from tamtctl.models.encoder import max_sequence_length
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.api import finetune
-from tamtctl.tasks.kinds.class_order import ClassOrder, output_layer
+from tamtctl.tasks.kinds.class_order import ClassOrder, disagreement, output_layer
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.loading import load_fine_tuned, load_for_training
 from tamtctl.tasks.registry import own_task
@@ -140,6 +140,10 @@ def test_classes_are_found_by_their_names_whatever_their_case() -> None:
     assert order({0: "a"}, ("a", "b")) is None
     assert order({0: "a", 2: "b"}, ("a", "b")) is None  # rows of which nobody knows the names
     config = AutoConfig.for_model("bert", num_labels=2)
+    of_strangers: list[Any] = [{"a": "x"}, {"a": None}, ["a"]]
+    for config.label2id in of_strangers:
+        assert disagreement(config) == []
+        assert ClassOrder.of(config, ("a", "b")) == ClassOrder((0, 1), are_named=False)
     config.label2id = {"b": 0, "a": 1}  # the other way round is not written down
     assert ClassOrder.of(config, ("a", "b")) == ClassOrder((1, 0), are_named=True)
 

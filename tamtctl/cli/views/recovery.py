@@ -67,7 +67,10 @@ def _claims(result: RecoverResult) -> Iterator[str]:
     if ticket <= dense:
         return
     closed = (ticket - recovered) / (ticket - dense)
-    if closed > 0:
-        yield f"The recovered weights close {closed:.0%} of the gap from the ticket to dense."
+    if closed > 1:
+        yield "The recovered weights' loss is below that of the dense model: they learnt the text."
+    elif closed > 0:
+        share = f"{closed:.0%}" if closed >= 0.005 else "less than 1%"
+        yield f"The recovered weights close {share} of the gap from the ticket to dense."
     else:
         yield "The recovered weights are no better than the ticket's: train longer, or slower."

@@ -107,7 +107,7 @@ def _beside_lines(result: FinetuneResult) -> Iterator[str]:
         name = constant_name(result.constant_answer)
         yield f"{name:<11} {constant_line(result.constant_answer, 'training')}"
     for run in result.beside:
-        spread = "" if run.std is None else f" ± {run.std:.4f}"
+        spread = "" if run.std is None else f" (std {run.std:.4f})"
         name = "" if run.ticket is None else f"{run.ticket}, sparsity {run.sparsity:.4g}: "
         label = "dense       " if run.ticket is None else "ticket      "
         yield f"{label}{name}{result.metric} {run.mean:.4f}{spread} ({run.run_folder})"
@@ -151,7 +151,7 @@ def constant_line(value: str | float, split: str) -> str:
     """Return a line that says what the constant answer is, and where it was taken from."""
     if isinstance(value, str):
         return f"always {value!r}, the most frequent of the {split} examples"
-    return f"always {value:.4g}, the mean of the {split} labels"
+    return f"always {value:.4g}, the mean answer of the {split} examples"
 
 
 def _score(value: float | None) -> str:

@@ -28,9 +28,9 @@ _CAPTION = (
     "Held-out loss against the seconds that a mask took on this machine, the calibration of its "
     "criterion included (means over seeds; criteria that a sweep calibrates in one pass count all "
     "of it); on the right, the share of the gap from magnitude to "
-    "dense that it closes. A line goes along a training of fixed length, where it was evaluated on "
-    "its way; its learning rate falls to the end, so that a shorter training does better than the "
-    "same point on the line."
+    "dense that it closes. A line goes along the training of the first seed, as far as it was "
+    "evaluated. Its learning rate falls to the end: a shorter training does better than the same "
+    "point on the line."
 )
 _Group = Sequence[Subnetwork]
 

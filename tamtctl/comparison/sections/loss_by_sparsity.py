@@ -23,6 +23,7 @@ from tamtctl.comparison.subnetworks import (
     is_scored,
     loss_over_seeds,
     metric_over_seeds,
+    steps_of,
 )
 from tamtctl.comparison.winners import winners
 from tamtctl.foundations.estimates import thousandths
@@ -97,7 +98,7 @@ class Losses(Found):
         ]
         row += [f"{one.split[part]:.3f}" if part in one.split else "–" for part in parts]
         row.append("–" if one.is_one_shot else _flipped([o.flips["all"] for o in group if o.flips]))
-        row.append("–" if not one.steps else f"{one.steps:,}")
+        row.append(steps_of(group))
         return row
 
     def picture(self) -> Picture:

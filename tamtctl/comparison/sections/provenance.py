@@ -10,6 +10,7 @@ from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.found import Found, Table
 from tamtctl.comparison.opening import Opened, OpenedTicket
 from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.subnetworks import steps_of
 from tamtctl.foundations.environment import published_env
 from tamtctl.foundations.typed_command import typed_command
 from tamtctl.pruning.config import SearchConfig
@@ -56,7 +57,7 @@ def _rows(comparison: Comparison, opened: Opened) -> Iterator[tuple[str, str]]:
     for label, ticket in opened.tickets.items():
         yield label, _of_ticket(ticket)
     if config.sparsities:
-        yield from _methods(opened)
+        yield from _methods(comparison, opened)
     for task, found in comparison.subnetworks[0].metrics.items():
         what = "examples, without training" if config.is_untrained(task) else "dev examples"
         yield f"task {task}", f"{found.metric}, {found.runs[0].examples:,} {what}"
@@ -75,24 +76,25 @@ def _seeds(comparison: Comparison, config: CompareConfig) -> Iterator[tuple[str,
         yield "seeds of fine-tuning", ", ".join(map(str, config.task_seeds))
 
 
-def _methods(opened: Opened) -> Iterator[tuple[str, str]]:
+def _methods(comparison: Comparison, opened: Opened) -> Iterator[tuple[str, str]]:
     """Yield the settings of each method of a sweep, for each sparsity where they differ."""
     for cell in opened.cells:
         if cell.seed not in (None, opened.config.seeds[0]):
             continue
         search = opened.config.search_config(cell)
-        told = "; ".join(_hyperparameters(search))
+        seeds = [
+            one
+            for one in comparison.subnetworks
+            if (one.method, one.sparsity) == (cell.method, cell.sparsity)
+        ]
+        told = "; ".join(_hyperparameters(search, steps_of(seeds)))
         if told:
             yield f"{cell.facts.label} at {cell.sparsity:g}", told
 
 
-def _hyperparameters(search: SearchConfig) -> Iterator[str]:
+def _hyperparameters(search: SearchConfig, steps: str) -> Iterator[str]:
     if search.is_trained:
-        tokens = search.steps * search.batch_size * search.sequence_length
-        yield (
-            f"{search.steps:,} steps of {search.batch_size} × {search.sequence_length} tokens, "
-            f"{tokens:,} at most"
-        )
+        yield f"{steps} steps of {search.batch_size} × {search.sequence_length} tokens at most"
         yield f"peak rate {search.learning_rate:g}"
         if search.weight_decay:
             yield f"weight decay {search.weight_decay:g}"

@@ -96,8 +96,13 @@ class BenchConfig(Config):
     )
 
     def _check_together(self) -> None:
-        for name in ("folders", "batch_sizes", "lengths", "threads", "tasks"):
-            values = getattr(self, name)
+        for values, name in (
+            (self.folders, "FOLDER"),
+            (self.batch_sizes, "--batch-sizes"),
+            (self.lengths, "--lengths"),
+            (self.threads, "--threads"),
+            (self.tasks, "--task"),
+        ):
             if len(set(values)) != len(values):
                 raise UsageError(f"a bench measures each thing once; {name} has a value twice")
         check_files(self, self.tasks, "--task")

@@ -143,6 +143,8 @@ def _parquet_documents(path: Path, text_column: str | None) -> Iterator[Document
     from tamtctl.data.parquet_rows import open_parquet, rows_of
 
     with open_parquet(path, CorpusError) as file:
+        if not file.metadata.num_rows:  # as some shards have, then without columns
+            return
         column = _parquet_column(file, text_column, str(path))
         count = file.metadata.num_rows
         rows = enumerate(counted(rows_of(file, [column]), f"reading {path.name}", count))

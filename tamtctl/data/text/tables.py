@@ -1,4 +1,4 @@
-"""Reading CSV files row by row, with cells of any content and length."""
+"""Reading CSV files row by row, with cells of any content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tamtctl.data.text.reading import read_lines, read_whole_lines
+from tamtctl.data.text.reading import LONGEST_LINE, read_lines, read_whole_lines
 from tamtctl.foundations.errors import CorpusError, TamtctlError
 
 # Other separators that a file may have than its suffix says.
@@ -22,9 +22,9 @@ def csv_lines(file: Path) -> Iterator[str]:
 
 
 @contextmanager
-def fields_of_any_length() -> Iterator[None]:
-    """Lift the csv module's limit of cell length, which is global, within this context."""
-    limit = csv.field_size_limit(2**31 - 1)  # the largest that every platform takes
+def long_fields() -> Iterator[None]:
+    """Raise the csv module's limit of cell length, which is global, within this context."""
+    limit = csv.field_size_limit(LONGEST_LINE)
     try:
         yield
     finally:
@@ -42,7 +42,7 @@ def csv_rows(file: Path, error_type: type[TamtctlError]) -> Iterator[tuple[int, 
     while True:
         number = rows.line_num + 1
         try:
-            with fields_of_any_length():
+            with long_fields():
                 cells = next(rows, None)
         except csv.Error as error:
             first = next(read_lines(file), "")

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamtctl.foundations import printable
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.plain_files import leads_out
+from tamtctl.foundations.untrusted import show
 from tamtctl.models.onnx.packages import TO_RUN, check_installed
 from tamtctl.models.onnx.strangers import read_checked
 
@@ -42,6 +44,7 @@ class OnnxModel:
         content = read_checked(file)
         import onnxruntime
 
+        self.file = file
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         options.intra_op_num_threads = threads or 0
@@ -55,10 +58,7 @@ class OnnxModel:
                 content, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the runtime's errors have no common class
-            raise ModelError(
-                f"ONNX Runtime cannot run {str(file)!r}: {' '.join(str(error).split())[:200]}"
-            ) from error
-        self.file = file
+            raise self._cannot_run(error) from error
         self.inputs = tuple(one.name for one in self._session.get_inputs())
         self.outputs = tuple(one.name for one in self._session.get_outputs())
 
@@ -67,9 +67,24 @@ class OnnxModel:
 
         Args:
             values: Name → tensor, of at least all ``inputs``; others are ignored.
+
+        Raises:
+            ModelError: The graph takes something else, as those of other exporters may.
         """
+        if missing := sorted(set(self.inputs) - values.keys()):
+            raise ModelError(
+                f"{str(self.file)!r} takes {show(missing[0])}, and gets {', '.join(values)}; "
+                "export the model again"
+            )
         given = {name: values[name].numpy() for name in self.inputs}
-        return tuple(map(torch.from_numpy, self._session.run(None, given)))
+        try:
+            return tuple(map(torch.from_numpy, self._session.run(None, given)))
+        except Exception as error:  # the runtime's errors have no common class
+            raise self._cannot_run(error) from error
+
+    def _cannot_run(self, error: Exception) -> ModelError:
+        reason = printable.line(" ".join(str(error).split()), 200)
+        return ModelError(f"ONNX Runtime cannot run {str(self.file)!r}: {reason}")
 
 
 def onnx_files(folder: Path) -> list[Path]:

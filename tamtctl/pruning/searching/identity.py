@@ -6,6 +6,7 @@ of its content. Every run folder has one in ``identity.json``.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -44,11 +45,9 @@ _PARTS = {
         "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt",
         "*.model",
     ),
-    "sentence modules": (
-        "modules.json", "sentence_*_config.json", "config_sentence_transformers.json",
-        "[0-9]*_*/*.json", "[0-9]*_*/*.safetensors", "[0-9]*_*/*.bin",
-    ),
 }  # fmt: skip
+_MODULES = ("modules.json", "sentence_*_config.json", "config_sentence_transformers.json")
+_OF_MODULE = ("*.json", "*.safetensors", "*.bin")
 
 
 def search_identity(config: SearchConfig) -> Identity:
@@ -136,10 +135,11 @@ def model_identity(name: str, revision: str | None = None) -> Identity:
     if folder is None:
         config = load_config(name, revision)
         return {f"commit of model {name}": str(getattr(config, "_commit_hash", None) or revision)}
-    places = {"sentence modules": ModelFiles.of(name).folder or folder}  # or its parent
-    parts = {
-        part: _files_digest(places.get(part, folder), patterns) for part, patterns in _PARTS.items()
-    }
+    files = ModelFiles.of(name)  # in the encoder's folder, or its parent
+    places = map(glob.escape, files.module_folders())
+    modules = [*_MODULES, *(f"{place}/{end}" for place in places for end in _OF_MODULE)]
+    parts = {part: _files_digest(folder, patterns) for part, patterns in _PARTS.items()}
+    parts["sentence modules"] = _files_digest(files.folder or folder, modules)
     parts["configuration"] = _configuration_digest(folder / "config.json")
     return {f"{part} of model {name}": digest for part, digest in parts.items() if digest}
 

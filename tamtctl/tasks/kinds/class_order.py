@@ -57,10 +57,18 @@ def class_names(config: PreTrainedConfig) -> list[str]:
     """
     names = [str(label) for _, label in sorted((config.id2label or {}).items())]
     if all(re.fullmatch(r"label_\d+", name.lower()) for name in names):
-        ids = {str(name): int(i) for name, i in (config.label2id or {}).items()}
+        ids = _ids(config)
         if sorted(ids.values()) == list(range(len(names))):
             return sorted(ids, key=lambda name: ids[name])
     return names
+
+
+def _ids(config: PreTrainedConfig) -> dict[str, int]:
+    """Return name of a class → its id, as ``label2id`` says; empty if it says something else."""
+    try:
+        return {str(name): int(i) for name, i in (config.label2id or {}).items()}
+    except (TypeError, ValueError, AttributeError):
+        return {}
 
 
 def _plainly(name: str) -> str:
@@ -70,7 +78,7 @@ def _plainly(name: str) -> str:
 def disagreement(config: PreTrainedConfig) -> list[str]:
     """Return a note if a checkpoint's ``id2label`` and ``label2id`` contradict each other."""
     rows = {str(label): int(i) for i, label in (config.id2label or {}).items()}
-    others = {str(label): int(i) for label, i in (config.label2id or {}).items()}
+    others = _ids(config)
     if rows.keys() != others.keys() or rows == others:
         return []
     return ["the checkpoint's id2label and label2id contradict each other; id2label is followed"]

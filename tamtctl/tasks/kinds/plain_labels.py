@@ -34,5 +34,5 @@ def as_number(value: Any) -> float:
     """Return the number in a cell, also one written as text; NaN if there is none."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan

@@ -53,7 +53,7 @@ class Code(TaskKind):
         """Return whether all labels are numbers, and not all of them whole."""
         try:
             numbers = [float(value) for value in values if not isinstance(value, bool)]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return False
         return any(not number.is_integer() for number in numbers)
 

@@ -29,6 +29,7 @@ from tamtctl.tasks.kinds.windows import Windows, span_windows
 
 # SQuAD's n-best search: starts and ends tried in each window, and tokens of an answer at most.
 _N_BEST, _LONGEST_ANSWER = 20, 30
+_LONGEST_FILE = 2**27  # bytes, since it is held in memory as a whole; SQuAD has 3e7
 
 
 class Code(TaskKind):
@@ -190,7 +191,10 @@ def read_articles(file: Path) -> Iterator[Record]:
     """
     try:
         with reading(file), file.open("rb") as raw, open_binary(file, raw) as binary:
-            articles = json.load(binary)["data"]
+            content = binary.read(_LONGEST_FILE + 1)
+        if len(content) > _LONGEST_FILE:
+            raise TaskError(f"{file} has more than {_LONGEST_FILE:,} bytes; give it in parts")
+        articles = json.loads(content)["data"]
         numbers = itertools.count(1)
         for article in articles:
             for paragraph in article["paragraphs"]:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tamtctl.data.text.reading import read_json_record, read_jsonl, read_lines, read_whole_lines
-from tamtctl.data.text.tables import MARKS, csv_rows, fields_of_any_length, other_mark
+from tamtctl.data.text.tables import MARKS, csv_rows, long_fields, other_mark
 from tamtctl.foundations.errors import TaskError
 from tamtctl.tasks.kinds.base import Record, kind_of
 from tamtctl.tasks.task import Task
@@ -120,7 +120,7 @@ def _quoted_rows(lines: Iterable[str]) -> list[_Row]:
     """Return the rows of tab-separated lines by the rules of CSV; none if a line breaks them."""
     reader, rows = csv.reader(lines, delimiter="\t", strict=True), []
     try:
-        with fields_of_any_length():
+        with long_fields():
             number = 1
             for cells in reader:
                 rows.append((number, cells))

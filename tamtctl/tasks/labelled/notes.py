@@ -6,6 +6,7 @@ A note never stops a run. Notes on the labels come from the kind of the task.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from tamtctl.data.padded_batches import Features
@@ -74,4 +75,6 @@ def cut_notes(
 
 def _percent(part: int, whole: int) -> str:
     share = 100 * part / whole
-    return f"{share:.0f} %" if part == whole or 1 <= share < 99 else f"{share:.2g} %"
+    if part == whole or 1 <= share < 99:
+        return f"{share:.0f} %"
+    return f"{share:.2g} %" if share < 1 else f"{math.floor(10 * share) / 10:.1f} %"

@@ -60,10 +60,10 @@ def compare(
     magnitude pruning, magnitude and random masks are measured on the same held-out text, with the
     pre-trained head, and with --tasks scored on tasks.
     """
-    config = CompareConfig(**given)
-    part = parse_shard(shard, config) if shard else None
     output = output_of(as_json, quiet)
     hush_hub(output)
+    config = CompareConfig(**given)
+    part = parse_shard(shard, config) if shard else None
     hush_libraries()
     from tamtctl.cli.views.comparison import show_comparison, show_comparison_plan
     from tamtctl.cli.views.progress import CompareView

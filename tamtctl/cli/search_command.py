@@ -45,6 +45,8 @@ def search(
     debug: DebugOption = False,
 ) -> None:
     """Find a ticket: train a mask over the frozen weights of an encoder on unlabelled text."""
+    output = output_of(as_json, quiet)
+    hush_hub(output)
     # Without --recipe, a GPU decides on the recipe; wrong values are refused before that.
     from_scores = given.pop("from_scores", None)
     config = (
@@ -52,8 +54,6 @@ def search(
         if from_scores is None
         else _derived(from_scores, recipe, given)
     )
-    output = output_of(as_json, quiet)
-    hush_hub(output)
     hush_libraries()
     from tamtctl.cli.views.progress import SearchView
     from tamtctl.cli.views.search import show_plan, show_search_result

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from tamtctl.comparison.baselines import found_before
 from tamtctl.comparison.ceiling import ceilings
 from tamtctl.comparison.config import CompareConfig
-from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.opening import Opened, open_comparison
 from tamtctl.comparison.recovered import split_names
 from tamtctl.comparison.report import write_report
@@ -148,9 +148,14 @@ def _planned_tickets(opened: Opened, tasks: TaskSeconds) -> Iterator[PlannedRun]
     """Yield the given tickets, their baselines and recovered weights, which tasks are left for."""
     if not opened.config.tasks:
         return
-    for level, (method, seed) in itertools.product(opened.uneven_levels, baseline_masks()):
-        name = str(Cell(method, level.level.sparsity, seed))
-        yield PlannedRun(name, state="to do", task_seconds=tasks.of_new() or 0.0)
+    for at, (method, seed) in itertools.product(opened.uneven_levels, baseline_masks()):
+        masks = opened.bench.one_shot(method, seed, at.counts, at.pattern)
+        of_seed = "" if seed is None else f", seed {seed}"
+        run = PlannedRun(f"{method} at {at.level}{of_seed}")
+        if folder := found_before(opened.bench, method, masks, at):
+            yield run.scored(tasks, folder)
+        else:
+            yield replace(run, state="to do", task_seconds=tasks.of_new() or 0.0)
     for label, given in opened.tickets.items():
         yield PlannedRun(label).scored(tasks, given.path)
     for label, recovery in opened.recovered.items():

@@ -81,7 +81,8 @@ def _measured(
             yield replace(one, metrics=known(cell), along=along)
     for level, (method, seed) in itertools.product(opened.uneven_levels, baseline_masks()):
         one = _of_one_shot(bench, method, seed, level)
-        path = saved(one, bench, level.pattern) if config.tasks else None
+        assert one.masks is not None
+        path = saved(bench, method, one.masks.unpacked(), level) if config.tasks else None
         yield replace(one, path=path, metrics=scored(path))
     for label, given in opened.tickets.items():
         yield replace(_of_ticket(bench, label, given), metrics=scored(given.path))

@@ -86,13 +86,13 @@ def metric_notes_of(task: str, found: Mapping[str, TaskMetric]) -> Iterator[str]
         metric = first.metric.replace("_", " ")
         yield f"{task}: always answering {answer} has {metric} {first.constant:.3f}"
     yield from _on_rates(task, found)
+    alike: dict[str, list[str]] = {}  # sentence → those that it holds for
     for name, one in found.items():
         if one.untrained:
             rate = "" if one.found_rate else "another --task-learning-rate, "
-            yield (
-                f"{task}, {name}: {one.untrained}; try {rate}more --task-epochs, or a larger "
-                "--limit"
-            )
+            advice = f"{one.untrained}; try {rate}more --task-epochs, or a larger --limit"
+            alike.setdefault(advice, []).append(name)
+    yield from (f"{task}, {', '.join(names)}: {advice}" for advice, names in alike.items())
 
 
 def _on_rates(task: str, found: Mapping[str, TaskMetric]) -> Iterator[str]:

@@ -117,7 +117,7 @@ def _check_not_empty(
     if held_out.tokens == 0:
         raise CorpusError(
             f"too little text in {names}: none of its {train.documents} documents (lines, or "
-            "blocks between blank lines) is held out; give more, or search with --held-out"
+            "blocks between blank lines) is held out; give more, or a text as --held-out"
         )
     if train.tokens == 0 and not all(source.is_whole for source in sources):
         raise CorpusError(f"too little text in {names}: nothing is left to train on; give more")

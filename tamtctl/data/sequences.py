@@ -76,7 +76,7 @@ class Blocks:
         count = len(stream) // length
         if count == 0:
             raise CorpusError(
-                f"{name} is too short: {len(stream)} tokens do not fill one block of {length} "
+                f"{name} is too short: {len(stream)} tokens are less than a block of {length} "
                 "and its special tokens; give more text, or choose a shorter --sequence-length"
             )
         self.sequence_length = sequence_length

@@ -44,7 +44,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Returns:
         ``; did you mean NEAREST?``, or an empty text if no known name is near.
     """
-    near = nearest(name, known)
+    names = list(known)
+    turned = (one for one in names if sorted(one.split("+")) == sorted(name.split("+")))
+    near = next(turned, None) or nearest(name, names)
     return f"; did you mean {near}?" if near else ""
 
 

@@ -159,10 +159,13 @@ def unpack(archive: Path | str, output_dir: Path | str, *, limit: float = USUAL_
                 stream = _Stream(reader, round(min(limit, 1e9) * _GB))
                 with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as opened:
                     names = set(_files(opened, stream, new))
-        except (
-            OSError, tarfile.TarError, zstandard.ZstdError, ValueError, RecursionError
-        ) as error:  # fmt: skip
+        except OSError as error:
             raise ModelError(f"cannot unpack {str(archive)!r}: {reason(error)}") from error
+        except (tarfile.TarError, zstandard.ZstdError, ValueError, RecursionError) as error:
+            raise ModelError(
+                f"cannot unpack {str(archive)!r}: it is cut short, damaged, or no .tar.zst archive "
+                f"({reason(error)}); fetch it again"
+            ) from error
         except _Refused as error:
             raise ModelError(f"{str(archive)!r} is not unpacked: {error}") from error
         if not names:

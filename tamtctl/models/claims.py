@@ -86,7 +86,8 @@ def no_more_weights_than(name: str, folder: Path | None) -> Iterator[None]:
         if made > limit:
             raise ModelError(
                 f"model {name!r} cannot be loaded: its config.json claims a model of more weights "
-                "than its files hold; give a sound checkpoint"
+                "than its files hold: a file is cut short, or the config.json is of another model; "
+                "fetch it again"
             )
 
     handles = [

@@ -269,7 +269,9 @@ def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
                 "running code in them; get or save them as model.safetensors"
             )
         if "no file named" in str(error):
-            return f"model folder {name!r} has no weights; it needs model.safetensors"
+            graph = next(iter(sorted(folder.rglob("*.onnx"))), None)
+            has = f"only the ONNX graph {graph.name}" if graph else "no weights"
+            return f"model folder {name!r} has {has}; it needs model.safetensors"
         for file in sorted(folder.glob("*.safetensors")):
             if not os.access(file, os.R_OK):  # safetensors reports such a file as missing
                 return f"model folder {name!r} cannot be loaded: no permission to read {file}"

@@ -71,7 +71,7 @@ def test_every_result_has_its_view() -> None:
 def test_a_search_shows_what_the_command_line_prints(
     tiny_model: Path, text_file: Path, run: Run
 ) -> None:
-    config: SearchConfig = small_config(tiny_model, text_file, steps=12)
+    config: SearchConfig = small_config(tiny_model, text_file, steps=12, evaluation_blocks=16)
     result = search(config, output_dir="run")
     shown = check_screen(result)
     cells = Cells(result._repr_html_())

@@ -76,7 +76,7 @@ def test_how_it_was_made_names_command_versions_seeds_and_hyperparameters(
         r"tamtctl \S+, python 3\.\d+\.\d+, torch \S+, transformers \S+$", rows["versions"]
     )
     assert rows["seeds of random"] == "1, 2, 3"
-    assert rows["TAMT-MLM at 0.5"].startswith("8 steps of 4 × 16 tokens, 512 at most; peak rate")
+    assert rows["TAMT-MLM at 0.5"].startswith("8 steps of 4 × 16 tokens at most; peak rate")
     assert "65,536 tokens of calibration" in rows["OBS at 0.7"]
     assert str(tiny_model.parent) not in (compared.folder / "report.html").read_text()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -79,9 +80,20 @@ def test_equal_scores_earn_nothing_by_the_order_of_the_file() -> None:
         found = metrics(TASK, [0.5] * 4, judged(grades))
         expected = np.mean([1 / math.log2(rank + 2) for rank in range(4)])
         assert found["ndcg@10"] == pytest.approx(expected)
-        assert found["mrr@10"] == 1 / 4
+        assert found["mrr@10"] == pytest.approx(np.mean([1, 1 / 2, 1 / 3, 1 / 4]))
     eleventh = judged([0.0] * 10 + [1.0])
     assert metrics(TASK, list(range(11, 0, -1)), eleventh)["mrr@10"] == 0
+
+
+def test_ties_count_as_all_their_orders() -> None:
+    grades, said = [0.0, 1.0, 2.0, 0.0, 1.0, 0.0], [0.9, 0.5, 0.5, 0.5, 0.1, 0.5]
+    tied = [grade for grade, score in zip(grades, said, strict=True) if score == 0.5]
+    ranks = [
+        2 + next(place for place, grade in enumerate(order) if grade)
+        for order in itertools.permutations(tied)
+    ]
+    found = metrics(TASK, said, judged(grades))
+    assert found["mrr@10"] == pytest.approx(np.mean(1 / np.array(ranks)))
 
 
 def test_queries_are_drawn_and_not_pairs() -> None:

@@ -18,6 +18,9 @@ def show_comparison_plan(
     output: Page, plan: Sequence[PlannedRun], script: str | None = None
 ) -> None:
     """Print the runs of a sweep, what is left to do, and a script that does it in parts."""
+    if not plan:
+        output.line("nothing to search or fine-tune: it only measures losses, without --dry-run")
+        return
     table = PlainTable("run", "state")
     table.add_column("steps", justify="right")
     table.add_column("training", justify="right")

@@ -14,7 +14,7 @@ from tamtctl.cli.views.words import first, gap_closed, parts_text
 from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size
 from tamtctl.foundations.public_names import texts_of
-from tamtctl.pruning.criteria import baselines
+from tamtctl.pruning.criteria import REFERENCE, baselines
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_sliced
@@ -114,6 +114,8 @@ def _show_losses(sheet: Sheet, ticket: TicketMetadata) -> None:
             f"on {measured.text}" if measured.text else "",
         )
         sheet.table(_loss_columns(measured))
+        if Uniform.of(ticket) is None and REFERENCE in measured.losses:
+            sheet.words("Here magnitude and random have the same sparsity in every matrix.")
         if measured.check_text:
             sheet.words(f"The second text is {measured.check_text}.")
         if measured.changed is not False and measured.standard_errors:

@@ -120,20 +120,30 @@ class RecoverView(_TrainingView["RecoverPlan"]):
 class CompareView(_TrainingView["SearchPlan | FinetunePlan"]):
     """Shows a sweep as it goes: a line for every run, and its progress."""
 
+    def __init__(self, output: Output) -> None:
+        super().__init__(output)
+        self._said: set[str] = set()
+
     def status(self, message: str) -> None:
         """Show what is being done only if it takes long: every search does the same."""
         self._display.status(message, is_shown=False)
+
+    def note(self, message: str) -> None:
+        """Show a note once, though several runs may have it."""
+        if message not in self._said:
+            self._said.add(message)
+            super().note(message)
 
     def plan(self, plan: SearchPlan | FinetunePlan) -> None:
         """Show in a line which run begins; the rest of the plan is the same for all."""
         from tamtctl.tasks.finetuning.result import FinetunePlan
 
         if isinstance(plan, FinetunePlan):
-            self.note(
+            super().note(
                 f"fine-tuning on {plan.task.name}: {plan.steps:,} steps a seed, learning rate "
                 f"{plan.task.learning_rate:g}"
             )
         elif plan.steps:
-            self.note(f"{plan.steps:,} steps, about {duration(plan.estimated_seconds)}")
+            super().note(f"{plan.steps:,} steps, about {duration(plan.estimated_seconds)}")
             for warning in plan.warnings:
                 self.note(warning)

@@ -41,9 +41,9 @@ _PREFACE = (
     "sparsities."
 )
 _CAPTION = (
-    "Score on a task against held-out loss, one point per subnetwork. In the title: their "
-    "rank correlation over the methods within a sparsity, the mean over the sparsities, with the "
-    "95 % interval of a bootstrap over methods."
+    "Score on a task against held-out loss, one point per subnetwork. In the title, where there "
+    "are enough methods: their rank correlation within a sparsity, the mean over the sparsities, "
+    "with the 95 % interval of a bootstrap over methods."
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tamtctl.comparison.found import Found, Table
@@ -33,7 +33,8 @@ class Difference:
         measure: A loss or a task; see `tamtctl.comparison.measures`.
         interval: The value of ``a`` minus that of ``b``, from a paired bootstrap over blocks of
             text, or over dev examples.
-        is_headline: Whether a sentence reports it: the loss that a method was trained for.
+        is_headline: Whether a sentence reports it: the loss that a method was trained for, or that
+            less work does better.
         are_identical: Whether the two masks are the same.
         higher_is_better: Whether a higher value of the measure is better.
     """
@@ -52,6 +53,11 @@ class Difference:
         """Whether one of the two is significantly better."""
         is_seen = abs(self.interval.value) >= 0.0005  # a text would show less as 0.000
         return self.interval.is_significant and is_seen and not self.are_identical
+
+    @property
+    def is_upset(self) -> bool:
+        """Whether ``b``, which takes less work than ``a``, is significantly better."""
+        return self.is_claimed and (self.interval.value > 0) != self.higher_is_better
 
     def __str__(self) -> str:
         if self.are_identical:
@@ -150,17 +156,17 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
                 interval = metric_difference(*runs)
             else:
                 continue
-            is_headline = _is_told(b) and (measure in tasks or term_of(measure) in wanted)
-            yield Difference(
+            one = Difference(
                 a.label,
                 b.label,
                 a.level,
                 measure,
                 interval,
-                is_headline=is_headline,
+                is_headline=_is_told(b) and (measure in tasks or term_of(measure) in wanted),
                 are_identical=len(digests) == 1,
                 higher_is_better=measure in tasks and higher_is_better(a.metrics[measure].metric),
             )
+            yield replace(one, is_headline=True) if one.is_upset else one
 
 
 def _are_compared(a: Subnetwork, b: Subnetwork) -> bool:

@@ -47,9 +47,9 @@ class Flips(Found):
                     spreads = [Spread.of([100 * one.flips[n] for one in group]) for n in layers]
                     names = ["emb." if layer == _OUTSIDE else layer for layer in layers]
                     error_bars(axes, names, spreads, group[0].label, style[method])
-            axes.set(
-                title=f"sparsity {level}", xlabel="layer", ylabel="mask flipped (%)", ylim=(0, None)
-            )
+            axes.set(title=f"sparsity {level}", xlabel="layer", ylabel="mask flipped (%)")
+        for axes in all_axes:  # now that all panels, which may share an axis, have their points
+            axes.set_ylim(bottom=0)
         legend(figure, all_axes)
         return figure
 

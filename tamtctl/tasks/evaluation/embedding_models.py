@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tamtctl.foundations.devices import Compute
 from tamtctl.models.encoder import Encoder
 from tamtctl.models.onnx.encoder import find_graph, load_graph
@@ -33,5 +35,12 @@ def load_embedding_model(
         fold(encoder.matrices, {n: p.detach().clone() for n, p in encoder.matrices.items()}, masks)
     compute.place(encoder.model)
     if fine_tuned:
-        return encoder, fine_tuned.pipeline()
+        pipeline = fine_tuned.pipeline()
+        if fine_tuned.task.kind == "relevance":
+            note = (
+                f"{config.name} is a reranker, which reads query and passage together: these are "
+                "embeddings of its encoder, and say nothing of its ranking"
+            )
+            pipeline = replace(pipeline, note=note)
+        return encoder, pipeline
     return encoder, SentencePipeline.of(*id_of(config, ticket))

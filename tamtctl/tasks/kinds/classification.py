@@ -58,7 +58,7 @@ class Code(TaskKind):
         names = {str(value) for value in values}
         if len(names) < 2:
             raise TaskError(
-                f"{file} has {len(names)} distinct labels; a classifier needs two or more"
+                f"{file} has a single label, {min(names)!r}; a classifier needs two or more"
             )
         if len(names) > _MAX_CLASSES:
             raise TaskError(

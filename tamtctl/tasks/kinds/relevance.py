@@ -195,12 +195,9 @@ class Code(TaskKind):
             gains = torch.from_numpy(grades.copy())
             # Ranks, as torchmetrics computes in float32, in which values near 1 would be equal.
             places = torch.from_numpy(np.unique(scores, return_inverse=True)[1]).float()
-            worst = torch.from_numpy(np.lexsort((-grades, scores)).argsort() + 1.0)
             ndcg = retrieval.retrieval_normalized_dcg(places, gains, _TOP)
             found["ndcg@10"].append(float(ndcg))
-            found["mrr@10"].append(
-                float(retrieval.retrieval_reciprocal_rank(worst, gains > 0, _TOP))
-            )
+            found["mrr@10"].append(_reciprocal_rank(grades, scores))
         return {name: np.array(values) for name, values in found.items()}
 
     def constant(self, examples: Examples) -> float:
@@ -238,6 +235,22 @@ def _queries(
     for number, label in enumerate(labels):
         found[label.query].append((label.grade, scores[number]) if scores else label.grade)
     return found
+
+
+def _reciprocal_rank(grades: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
+    """Return the reciprocal rank of the first relevant passage, its mean over the orders of ties.
+
+    So nDCG takes ties, too. Those of torchmetrics are in the order of the file.
+    """
+    score = scores[grades > 0].max()
+    above, tied = int((scores > score).sum()), grades[scores == score]
+    count, relevant = len(tied), int((tied > 0).sum())
+    ways = math.comb(count, relevant)  # of placing the relevant ones
+    return sum(
+        math.comb(count - place, relevant - 1) / ways / (above + place)
+        for place in range(1, count - relevant + 2)  # of the first relevant one among the tied
+        if above + place <= _TOP
+    )
 
 
 def _can_be_ordered(grades: Sequence[float] | NDArray[np.float64]) -> bool:

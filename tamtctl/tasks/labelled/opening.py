@@ -128,7 +128,8 @@ def _check_columns(kind: str, columns: Sequence[str]) -> None:
 def _check_file(file: Path, kind: str | None, advice: str) -> None:
     """Refuse a file that does not exist, or that the kind (None: any kind) cannot read."""
     if not file.is_file():
-        raise TaskError(f"no file {str(file)!r}; {advice}")
+        start = f"{str(file)!r} is a folder" if file.is_dir() else f"no file {str(file)!r}"
+        raise TaskError(f"{start}; {advice}")
     row = KINDS[kind] if kind else None
     suffixes = dict.fromkeys((*row.suffixes, *row.own_suffixes) if row else TABLES)
     if suffix_of(file) not in suffixes:

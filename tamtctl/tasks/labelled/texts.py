@@ -35,7 +35,8 @@ def read_texts(
         TaskError: The file cannot be read, lacks a column, or is empty.
     """
     if not file.exists() or file.is_dir():  # not is_file, as it may be a pipe
-        raise TaskError(f"no file {str(file)!r} to label")
+        what = "a folder, and no file" if file.is_dir() else "no file"
+        raise TaskError(f"{str(file)!r} is {what} to label")
     task = task or own_task("text", tuple(columns), "", usual_kind())
     task, suffix = replace(task, columns=tuple(columns), label_column=""), suffix_of(file)
     kind = kind_of(task)

@@ -41,9 +41,11 @@ def hush_hub(output: Output) -> None:
 
     The client notes each retry; if all fail it raises, and the one line of our error says why.
     """
+    from huggingface_hub.utils import logging as notes_of_hub
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    # Setting the level of its logger would not do: the first request sets it anew.
+    notes_of_hub.set_verbosity_error()  # type: ignore[no-untyped-call]
     is_watched = sys.stderr.isatty() and not (output.as_json or output.quiet)
     if not is_watched and not are_progress_bars_disabled():
         disable_progress_bars()

@@ -48,8 +48,7 @@ class Flips(Found):
                     names = ["emb." if layer == _OUTSIDE else layer for layer in layers]
                     error_bars(axes, names, spreads, group[0].label, style[method])
             axes.set(title=f"sparsity {level}", xlabel="layer", ylabel="mask flipped (%)")
-        for axes in all_axes:  # now that all panels, which may share an axis, have their points
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.04 * axes.get_ylim()[1])  # from nothing, with room for the markers
         legend(figure, all_axes)
         return figure
 

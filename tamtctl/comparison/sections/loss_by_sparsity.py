@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ _CAPTION = (
     "dense model. Methods share the text, so that a difference can be sure where bars overlap: "
     "sentences and tables have intervals of differences."
 )
+
+_FILLINGS = ("full", "none", "left", "right", "top", "bottom")  # of markers, line by line
 
 
 def find(comparison: Comparison, opened: Opened) -> Losses:
@@ -111,9 +114,11 @@ class Losses(Found):
         style = styles(comparison)
         dense = comparison.subnetworks[0]
         for axes, measure in zip(all_axes, comparison.measures, strict=True):
+            fillings = {method: itertools.cycle(_FILLINGS) for method in style}
             for (method, label), groups in by_line(comparison).items():
                 points = {x: [one.losses[measure] for one in those] for x, those in groups.items()}
-                interval_bars(axes, points, label, style[method])
+                look = style[method] | {"fillstyle": next(fillings[method])}
+                interval_bars(axes, points, label, look)
             dense_line(axes, dense.losses[measure].mean)
             axes.set(xlabel="sparsity", ylabel=upright_axis(measure))
             axes.set_xticks(sorted({one.sparsity for one in comparison.subnetworks if one.masks}))

@@ -12,6 +12,7 @@ from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.losses import id_of, load_for, masks_of
+from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.ticket.ticket import Ticket
 
 
@@ -36,7 +37,7 @@ def load_embedding_model(
     compute.place(encoder.model)
     if fine_tuned:
         pipeline = fine_tuned.pipeline()
-        if fine_tuned.task.kind == "relevance":
+        if kind_of(fine_tuned.task).ranks:
             note = (
                 f"{config.name} is a reranker, which reads query and passage together: these are "
                 "embeddings of its encoder, and say nothing of its ranking"

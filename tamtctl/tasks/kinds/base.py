@@ -56,10 +56,12 @@ class TaskKind(ABC):
         task: The task.
         has_own_ids: Whether an example keeps the ``id`` of its record.
         drawn: The name of the units that are resampled for a standard error; see `units`.
+        ranks: Whether it ranks passages for a query, reading both together.
     """
 
     has_own_ids = False
     drawn = "examples"
+    ranks = False
 
     def __init__(self, task: Task) -> None:
         self.task = task

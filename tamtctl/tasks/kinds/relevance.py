@@ -57,6 +57,7 @@ class Code(TaskKind):
     """A relevance between 0 and 1 for each pair, from a sequence classifier with one output."""
 
     drawn = "queries"
+    ranks = True
 
     @property
     def no_label(self) -> Judgement:

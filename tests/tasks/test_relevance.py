@@ -14,6 +14,7 @@ import pytest
 import tiny
 import torch
 from command_line import Run
+from sentence_models import similar_pairs
 from sentence_transformers import CrossEncoder
 from sklearn.metrics import ndcg_score  # type: ignore[import-untyped]
 
@@ -165,6 +166,9 @@ def test_a_checkpoint_is_a_cross_encoder(bare_bert: Path, run: Run) -> None:
     cross = CrossEncoder(str(checkpoint), device="cpu")
     assert isinstance(cross.activation_fn, torch.nn.Sigmoid)
     assert cross.predict(texts) == pytest.approx(ours, abs=1e-5)
+    similar_pairs()
+    embedded = run("evaluate", checkpoint, "--task", "stsb-zero-shot", "--data-dir", ".", "--json")
+    assert any("is a reranker" in note for note in json.loads(embedded.out)["notes"])
     again_from = run("finetune", "own", "--train", train, "--model", checkpoint, *columns, *options)
     assert again_from.code == 0, again_from.err
     assert not any("a new one is trained" in note for note in json.loads(again_from.out)["notes"])

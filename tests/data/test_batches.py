@@ -59,7 +59,7 @@ def test_special_tokens_come_from_the_tokenizer(bert_tokenizer: PreTrainedTokeni
 
 
 def test_too_short() -> None:
-    with pytest.raises(CorpusError, match=r"5 tokens do not fill one block of 6 .*give more text"):
+    with pytest.raises(CorpusError, match=r"5 tokens are less than a block of 6 .*give more text"):
         Blocks(np.arange(5), 8, [CLS], [SEP])
     with pytest.raises(UsageError, match=r"sequence length of 2 leaves no room"):
         Blocks(np.arange(5), 2, [CLS], [SEP])

@@ -196,7 +196,7 @@ def test_no_held_out_sequence_at_all_is_refused(tiny_model: Path, text_file: Pat
     Path("short.txt").write_text("the list of a name")
     message = refused(small_config(tiny_model, text_file, held_out=("short.txt",), method="random"))
     assert message.startswith("the held-out text of ")
-    assert "5 tokens do not fill one block of 14" in message
+    assert "5 tokens are less than a block of 14" in message
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(text_file: Path, run: Run) -> None:

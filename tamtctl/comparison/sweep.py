@@ -29,6 +29,7 @@ from tamtctl.pruning.searching.api import (
 )
 from tamtctl.pruning.searching.result import SearchPlan, SearchResult
 from tamtctl.tasks.finetuning.api import finetune
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.result import FinetunePlan
 from tamtctl.training.run_folder import SCORES, write_json
 
@@ -282,14 +283,18 @@ def scored_on(
         return measured_on(config.evaluate_config(task, model, ticket), watcher)
     wanted = config.finetune_config(task, model, ticket)
     try:
-        try:
-            return metric_of(finetune(wanted, watcher=watcher))
-        except (DamagedRunError, ChangedInputsError):
-            if not force:
-                raise
-            return metric_of(finetune(wanted, force=True, watcher=watcher))
+        return _fine_tuned(wanted, force=force, watcher=watcher)
     except DivergedError as error:
         if is_dense:
             raise
         watcher.note(f"{task}: {error}; it goes on without this score")
         return None
+
+
+def _fine_tuned(wanted: FinetuneConfig, *, force: bool, watcher: CompareWatcher) -> TaskMetric:
+    try:
+        return metric_of(finetune(wanted, watcher=watcher))
+    except (DamagedRunError, ChangedInputsError):
+        if not force:
+            raise
+        return metric_of(finetune(wanted, force=True, watcher=watcher))

@@ -288,6 +288,7 @@ def test_every_mask_finds_its_rate(run: Run, sweep: list[object], sst2: Path) ->
     rates = {row["sst2_learning_rate"] for row in result["results"]}
     assert rates == {one["rate_search"]["learning_rate"] for one in found}
     assert len(found) == len(result["results"])
+    assert len(re.findall("learning rate .* is taken", done.err)) == len(found)  # also equal ones
     said = [s for s in result["sentences"] if "was the best on" in s]
     assert len(said) == len(rates)
     assert all(any(f"sst2: the rate {rate:g}" in s for s in said) for rate in rates)
@@ -360,6 +361,7 @@ def test_a_task_of_your_own_stands_beside_a_known_one(
     sweep += ["--train", own, "--task-text-column", "review", "--label-column", "topic"]
     done = run(*sweep, "--task-epochs", "1", "--json")
     assert done.code == 0, done.err
+    assert done.err.count("there is no --dev") == 1  # though it is a note of every fine-tuning
     first = json.loads(done.out)
     assert all({"sst2_accuracy", "topics_accuracy"} <= row.keys() for row in first["results"])
     assert "topics: always answering 'list' has accuracy 0.500" in first["sentences"]

@@ -122,28 +122,32 @@ class CompareView(_TrainingView["SearchPlan | FinetunePlan"]):
 
     def __init__(self, output: Output) -> None:
         super().__init__(output)
-        self._said: set[str] = set()
+        # The notes of the plan at hand, which follow it, and those of the plans before.
+        self._own: frozenset[str] = frozenset()
+        self._said: frozenset[str] = frozenset()
 
     def status(self, message: str) -> None:
         """Show what is being done only if it takes long: every search does the same."""
         self._display.status(message, is_shown=False)
 
     def note(self, message: str) -> None:
-        """Show a note once, though several runs may have it."""
+        """Show a note, unless it is of a plan and an earlier plan had it, too."""
         if message not in self._said:
-            self._said.add(message)
             super().note(message)
 
     def plan(self, plan: SearchPlan | FinetunePlan) -> None:
         """Show in a line which run begins; the rest of the plan is the same for all."""
         from tamtctl.tasks.finetuning.result import FinetunePlan
 
+        self._said |= self._own
         if isinstance(plan, FinetunePlan):
-            super().note(
+            self._own = frozenset(plan.notes)
+            self.note(
                 f"fine-tuning on {plan.task.name}: {plan.steps:,} steps a seed, learning rate "
                 f"{plan.task.learning_rate:g}"
             )
         elif plan.steps:
-            super().note(f"{plan.steps:,} steps, about {duration(plan.estimated_seconds)}")
+            self._own = frozenset(plan.warnings)
+            self.note(f"{plan.steps:,} steps, about {duration(plan.estimated_seconds)}")
             for warning in plan.warnings:
                 self.note(warning)

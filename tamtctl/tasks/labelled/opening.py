@@ -15,7 +15,7 @@ from tamtctl.tasks.benchmarks.table import BENCHMARKS
 from tamtctl.tasks.examples import TRAIN
 from tamtctl.tasks.kinds.base import code_of, kind_of
 from tamtctl.tasks.kinds.table import KINDS, TABLES, kind_of_files, own_kinds, usual_kind
-from tamtctl.tasks.labelled.files import reading_notes, suffix_of
+from tamtctl.tasks.labelled.files import no_such_file, reading_notes, suffix_of
 from tamtctl.tasks.labelled.folders import files_digest, open_folder, split_records
 from tamtctl.tasks.labelled.hub_datasets import open_dataset
 from tamtctl.tasks.labelled.records import TaskData, cell_of
@@ -128,8 +128,7 @@ def _check_columns(kind: str, columns: Sequence[str]) -> None:
 def _check_file(file: Path, kind: str | None, advice: str) -> None:
     """Refuse a file that does not exist, or that the kind (None: any kind) cannot read."""
     if not file.is_file():
-        start = f"{str(file)!r} is a folder" if file.is_dir() else f"no file {str(file)!r}"
-        raise TaskError(f"{start}; {advice}")
+        raise TaskError(f"{no_such_file(file)}; {advice}")
     row = KINDS[kind] if kind else None
     suffixes = dict.fromkeys((*row.suffixes, *row.own_suffixes) if row else TABLES)
     if suffix_of(file) not in suffixes:

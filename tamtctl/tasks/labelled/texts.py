@@ -10,7 +10,13 @@ from typing import Any
 from tamtctl.foundations.errors import TaskError, UsageError
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.table import TABLES, usual_kind
-from tamtctl.tasks.labelled.files import BLANK, read_lines_with_ends, records_of, suffix_of
+from tamtctl.tasks.labelled.files import (
+    BLANK,
+    no_such_file,
+    read_lines_with_ends,
+    records_of,
+    suffix_of,
+)
 from tamtctl.tasks.labelled.records import name_of, text_of
 from tamtctl.tasks.registry import own_task
 from tamtctl.tasks.task import Task
@@ -35,8 +41,7 @@ def read_texts(
         TaskError: The file cannot be read, lacks a column, or is empty.
     """
     if not file.exists() or file.is_dir():  # not is_file, as it may be a pipe
-        what = "a folder, and no file" if file.is_dir() else "no file"
-        raise TaskError(f"{str(file)!r} is {what} to label")
+        raise TaskError(f"{no_such_file(file)}; give a file of texts to label")
     task = task or own_task("text", tuple(columns), "", usual_kind())
     task, suffix = replace(task, columns=tuple(columns), label_column=""), suffix_of(file)
     kind = kind_of(task)

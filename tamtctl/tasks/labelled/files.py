@@ -25,7 +25,7 @@ BLANK: Mapping[str, Any] = MappingProxyType({})  # the record of a blank line
 
 def no_such_file(file: Path) -> str:
     """Return the start of an error on a path that is no file: it is a folder, or nothing."""
-    return f"{str(file)!r} is a folder" if file.is_dir() else f"no file {str(file)!r}"
+    return f"{str(file)!r} is a folder, no file" if file.is_dir() else f"no file {str(file)!r}"
 
 
 def records_of(task: Task, file: Path, *, with_blank: bool = False) -> Iterator[Record]:

@@ -214,11 +214,12 @@ class Ours:
         clock: Clock = time.perf_counter,
         *,
         low_memory: bool = False,
+        is_compiled: bool = False,
         compute: Compute = FP32_CPU,
     ) -> None:
         self._clock = clock
-        encoder = encoder_of(shape)
-        compute.place(encoder.model)
+        with compute.device:
+            encoder = encoder_of(shape)
         keep = keep_counts(encoder.weights, SPARSITY)
         start = Start(reference_masks(encoder.weights, keep), keep)
         config = SearchConfig(
@@ -231,6 +232,7 @@ class Ours:
             sequence_length=shape.length,
             learning_rate=RATE,
             low_memory=low_memory,
+            compile=is_compiled,
         )
         self._training = MaskTraining(config, compute, encoder, blocks_of(shape), start)
         for scores in self._training.folded.scores.values():
@@ -277,8 +279,8 @@ def dense_step(
     shape: Shape, batches: Iterator[Batch], *, at_masked: bool, compute: Compute = FP32_CPU
 ) -> Step:
     """A training step of the dense model, all weights trained."""
-    model = shape.model()
-    compute.place(model)
+    with compute.device:
+        model = shape.model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
 
     def loss(batch: Batch) -> Tensor:

@@ -178,7 +178,7 @@ class PreparedSearch:
     def _warnings(self) -> Iterator[str]:
         training, config = self.training, self.config
         if isinstance(training, MaskTraining) and config.is_trained and config.settled_sparsity > 0:
-            yield from filter(None, [training.warning])
+            yield from training.warnings
         if line := self._text().too_few(config.terms.group_size):
             yield line
 

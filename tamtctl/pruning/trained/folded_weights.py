@@ -17,10 +17,11 @@ work, once per optimiser step, is special.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -31,13 +32,16 @@ from tamtctl.foundations.selection import Cut, keep_largest
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 from tamtctl.pruning.trained.initial_scores import KEPT_SCORE, Start
 
+if TYPE_CHECKING:
+    from tamtctl.pruning.trained.gpu_selection import GpuSelection
+
 
 class FoldedWeights:
     """Scores of frozen weights, whose masks are folded into the parameters of a live model.
 
     Between the backward pass and the end of the step, where W ⊙ m is written into it again, a
-    parameter of the model is not read. In between its memory holds the gradient of its scores, so
-    that a step needs no second buffer of the model's size.
+    parameter of the model is not read. On a CPU its memory then holds the gradient of its scores,
+    so that a step needs no second buffer of the model's size.
 
     Attributes:
         parameters: The model's own parameters; they hold W ⊙ m.
@@ -45,6 +49,7 @@ class FoldedWeights:
         scores: S, which training updates. All three map name → tensor of the matrix's shape; for
             scores of structures see `tamtctl.pruning.trained.folded_structures`.
         keep: Number of weights each matrix keeps; the same before and after every step.
+        slowness: Why a GPU selects in one matrix after another; None if it does not.
     """
 
     def __init__(
@@ -74,7 +79,25 @@ class FoldedWeights:
         threshold = KEPT_SCORE / 2 if start.scores is None else 0.0
         self._cuts = {name: Cut(keep, threshold) for name, keep in self.keep.items()}
         self._selected: dict[str, Tensor] = {}  # name → mask, by patterns that follow no threshold
+        self._at_once: GpuSelection | None = None
+        self.slowness: str | None = None
+        self._select_at_once()
         self.select()
+
+    def _select_at_once(self) -> None:
+        """Prepare to select in all matrices at once on a GPU, or say why that cannot be."""
+        if not self._pattern.is_followed or next(iter(self.frozen.values())).device.type != "cuda":
+            return
+        try:
+            from tamtctl.pruning.trained.gpu_selection import GpuSelection
+
+            self._at_once = GpuSelection(self.parameters, self.scores, self.frozen, self.keep)
+        except Exception as error:  # the errors depend on the installed compilers
+            reason = str(error).strip().partition("\n")[0]
+            self.slowness = (
+                f"the GPU's kernels do not work here, and a step is up to three times slower: "
+                f"{reason}"
+            )
 
     def _initial_scores(self, start: Start) -> dict[str, Tensor]:
         return {
@@ -87,7 +110,7 @@ class FoldedWeights:
     @property
     def masks(self) -> dict[str, Tensor]:
         """Name → m, boolean; True keeps."""
-        masks = {name: self._mask(name) for name in self.frozen}
+        masks = self._masks()
         kept = torch.stack([mask.sum() for mask in masks.values()]).tolist()
         for name, count in zip(masks, kept, strict=True):
             if count != self.keep[name]:
@@ -95,15 +118,24 @@ class FoldedWeights:
         check_numbers(self.scores)
         return masks
 
+    def _masks(self) -> dict[str, Tensor]:
+        if self._at_once:
+            return self._at_once.masks()
+        return {name: self._mask(name) for name in self.frozen}
+
     @contextmanager
     def taking_gradients(self) -> Iterator[None]:
         """Turn gradients into those of scores, as soon as a backward pass in this context has them.
 
-        If a step has several backward passes, use it for the last one only.
+        If a step has several backward passes, use it for the last one only. A GPU is spared the
+        many small operations: there `set_score_gradients` turns all gradients at once.
         """
+        names = [] if self._at_once else self.parameters
         hooks = [
-            parameter.register_post_accumulate_grad_hook(partial(self._take_gradient, name))
-            for name, parameter in self.parameters.items()
+            self.parameters[name].register_post_accumulate_grad_hook(
+                partial(self._take_gradient, name)
+            )
+            for name in names
         ]
         try:
             yield
@@ -114,11 +146,22 @@ class FoldedWeights:
     def set_score_gradients(self) -> None:
         """Turn each parameter's gradient into its score's: dL/dS = dL/d(W ⊙ m) ⊙ W.
 
-        Parameters then hold the gradients of their scores until `select`.
+        Parameters then hold the gradients of their scores until `select`, unless on a GPU.
         """
-        for name, parameter in self.parameters.items():
-            if parameter.grad is not None:
-                self._take_gradient(name, parameter)
+        found = [name for name, one in self.parameters.items() if one.grad is not None]
+        if self._at_once:
+            self._take_gradients_at_once(found)
+        else:
+            for name in found:
+                self._take_gradient(name, self.parameters[name])
+
+    @torch.no_grad()
+    def _take_gradients_at_once(self, names: Sequence[str]) -> None:
+        gradients = [cast(Tensor, self.parameters[name].grad) for name in names]
+        if names:
+            torch._foreach_mul_(gradients, [self.frozen[name] for name in names])
+        for name, gradient in zip(names, gradients, strict=True):
+            self.scores[name].grad, self.parameters[name].grad = gradient, None
 
     @torch.no_grad()
     def _take_gradient(self, name: str, parameter: Tensor) -> None:
@@ -137,15 +180,20 @@ class FoldedWeights:
             parameter.grad = None
             if self.scores[name].grad is not None:
                 self.scores[name].grad = None
-                self._fold(name)
+                if not self._at_once:  # the gradient was in the parameter's memory
+                    self._fold(name)
 
     def select(self) -> None:
         """Select the largest scores of every matrix, as many as before, and fold the masks in."""
         if not self._pattern.is_followed:
             self._select_anew()
-        for name, scores in self.scores.items():
-            self._follow(name)
+        for scores in self.scores.values():
             scores.grad = None
+        if self._at_once:
+            self._at_once.select_and_fold()
+            return
+        for name in self.scores:
+            self._follow(name)
             self._fold(name)
 
     def _select_anew(self) -> None:

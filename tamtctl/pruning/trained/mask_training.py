@@ -34,8 +34,8 @@ class MaskTraining:
         steps: Computes the gradients of the objective; has the head, which trains along.
         folded: Scores and masks over the frozen weights; the encoder holds W ⊙ m.
         initial: The masks that the search starts from.
-        warning: A warning that the steps are too small or too few to change the mask; None if they
-            suffice.
+        warnings: That the steps are too small or too few to change the mask, or slower than they
+            could be.
     """
 
     def __init__(
@@ -71,7 +71,8 @@ class MaskTraining:
         # Under other patterns, scores in nats have no common threshold to be near to.
         row = find_pattern(config.pattern)
         is_cut = row.is_followed or row.is_structured or start.scores is None
-        self.warning = warn_of_reach(config, self.decay_steps, start.scores) if is_cut else None
+        reach = warn_of_reach(config, self.decay_steps, start.scores) if is_cut else None
+        self.warnings = tuple(filter(None, (reach, self.folded.slowness)))
 
     def run(
         self,

@@ -31,16 +31,18 @@ def log_likelihood(output: Any, batch: Batch, number: int) -> Tensor:
 def projected_states(output: Any, batch: Batch, number: int) -> Tensor:
     """Return the normalised hidden states of layers 1 to L times random signs, summed.
 
+    The signs are drawn on the CPU, so that they are the same on every device.
+
     Args:
         output: The model's output for the batch, with all hidden states.
         batch: The batch.
         number: Index of the batch, from 0, which seeds the signs.
     """
-    generator = torch.Generator(batch.input_ids.device).manual_seed(number)
+    generator = torch.Generator().manual_seed(number)
     total = torch.zeros((), device=batch.input_ids.device)
     for states in output.hidden_states[1:]:  # each (B, T, H)
         tokens = batch.at_tokens(states.flatten(0, 1))  # (m, H)
         directions = F.normalize(at_least_float32(tokens), dim=-1)
-        signs = torch.randint(0, 2, directions.shape, generator=generator, device=directions.device)
-        total = total + (directions * (2 * signs - 1)).sum()
+        drawn = torch.randint(0, 2, directions.shape, generator=generator, dtype=torch.int8)
+        total = total + (directions * (2 * drawn - 1).to(directions.device)).sum()
     return total

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -92,14 +93,24 @@ def batch_of(
     return noise.noised(rows, indices, seed, epochs, lengths)
 
 
-def made_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+class Pinnable(Protocol):
+    """A batch that can be put into pinned memory."""
+
+    def pin_memory(self) -> Self:
+        """Return it in pinned memory, from which a GPU copies asynchronously."""
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Pinnable)
+
+
+def made_ahead(batches: Iterator[AnyBatch], device: torch.device) -> Iterator[AnyBatch]:
     """Return the same batches; for a GPU another thread makes and pins the next one."""
     if device.type == "cuda":
         return prefetched(batch.pin_memory() for batch in batches)
     return batches
 
 
-def prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
+def prefetched(batches: Iterator[AnyBatch]) -> Iterator[AnyBatch]:
     """Yield the same batches, each made by another thread while the one before is used."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         upcoming = thread.submit(next, batches, None)

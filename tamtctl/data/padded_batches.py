@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,12 +44,16 @@ class TaskBatch:
         return self.inputs["input_ids"]
 
     def to(self, device: torch.device) -> TaskBatch:
-        """Return the batch on another device."""
-        inputs = {
-            name: values.to(device, non_blocking=True) for name, values in self.inputs.items()
-        }
-        labels = self.labels.to(device, non_blocking=True)
-        return replace(self, inputs=inputs, labels=labels)
+        """Return the batch on another device; pinned memory is copied asynchronously."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> TaskBatch:
+        """Return the batch in pinned memory, from which a GPU copies asynchronously."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TaskBatch:
+        inputs = {name: change(values) for name, values in self.inputs.items()}
+        return replace(self, inputs=inputs, labels=change(self.labels))
 
 
 class Features:

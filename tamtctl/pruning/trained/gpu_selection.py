@@ -1,7 +1,7 @@
 """Selecting the largest scores of all matrices at once on a GPU, and folding their masks in.
 
 Matrix by matrix, a step would start thousands of small operations, and starting them takes longer
-than computing them. Here a step is 25 of them, whatever the number of matrices, and none waits for
+than computing them. Here a step is 26 of them, whatever the number of matrices, and none waits for
 the GPU. They are kernels in Triton, which torch's builds for CUDA bring along.
 
 The order of a matrix's weights has three levels: the score, among equal scores |w|, and among equal

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tamtctl.data.batches import made_ahead
 from tamtctl.data.padded_batches import Features, TaskBatch
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
@@ -182,7 +183,7 @@ class SeedRun:
         self.model.train()
         return train(
             steps=schedule.steps,
-            batches=batches,
+            batches=made_ahead(batches, schedule.compute.device),
             backward=self._backward,
             update=self._update,
             flips=lambda: 0.0,

@@ -29,7 +29,9 @@ TRAININGS = pytest.mark.parametrize(
 )
 
 
-def mask_training(objective: str, pattern: str, compute: Compute) -> MaskTraining:
+def mask_training(
+    objective: str, pattern: str, compute: Compute, *, dropout: bool = True
+) -> MaskTraining:
     model = tiny.build("bert")
     weights = {n: p.detach() for n, p in maskable_matrices(model).items()}
     keep = keep_counts(weights, 0.5, pattern, {"embeddings.word_embeddings.weight"})
@@ -49,6 +51,7 @@ def mask_training(objective: str, pattern: str, compute: Compute) -> MaskTrainin
         micro_batch_size=2,
         sequence_length=16,
         learning_rate=5e-3,
+        dropout=dropout,
     )
     return MaskTraining(config, compute, encoder, Blocks(ids, 16, [1], [2]), start_of(masks))
 
@@ -86,3 +89,22 @@ def test_no_step_waits_for_the_device(objective: str, pattern: str) -> None:
             scores = training.folded.scores[name].cpu()
             keep = keep_count(scores.numel(), 0.5)
             assert torch.equal(mask.cpu(), keep_largest(scores, keep, weights.abs()))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+@TRAININGS
+def test_score_gradients_are_those_of_a_cpu(objective: str, pattern: str) -> None:
+    def gradients(device: str) -> dict[str, torch.Tensor]:
+        compute = Compute.choose(device, "fp32")
+        training = mask_training(objective, pattern, compute, dropout=False)
+        training.steps.backward(next(training.steps.batches()), training.taking_gradients)
+        training.folded.set_score_gradients()
+        found = {name: one.grad for name, one in training.folded.scores.items()}
+        return {name: gradient.cpu() for name, gradient in found.items() if gradient is not None}
+
+    expected, found = gradients("cpu"), gradients("cuda")
+    assert expected.keys() == found.keys()
+    for name, gradient in expected.items():
+        assert gradient.norm() > 0, name
+        assert (found[name] - gradient).norm() < 1e-3 * gradient.norm(), name

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 CODE = """
+import itertools
 import sys
 import torch
 from tamtctl.foundations.selection import keep_largest
@@ -33,22 +34,24 @@ SCORES = {
     "huge": lambda shape: torch.randn(shape) * 1e38,
 }
 
+KEPT = itertools.cycle(((1000, 4096, 0, 1, 8999), (5000, 17, 15, 9699, 4500), (1, 4095, 7, 0, 1)))
+
 for what, make in SCORES.items():
     for weights in (WEIGHTS, ALIKE):
-        for keep in ((1000, 4096, 0, 1, 8999), (5000, 17, 15, 9699, 4500)):
-            scores = {name: make(shape).to(device) for name, shape in SHAPES.items()}
-            frozen = {name: weight.to(device) for name, weight in weights.items()}
-            keep = dict(zip(SHAPES, keep))
-            folded = {name: torch.full_like(one, 7.0) for name, one in frozen.items()}
-            selection = GpuSelection(folded, scores, frozen, keep)
-            for _ in range(2 if make is torch.randn else 1):
-                selection.select_and_fold()
-                masks = selection.masks()
-                for name, one in scores.items():
-                    expected = keep_largest(one.cpu(), keep[name], weights[name].abs())
-                    assert torch.equal(masks[name].cpu(), expected), (what, name, keep[name])
-                    assert torch.equal(folded[name].cpu(), weights[name] * expected), (what, name)
-                    one += 1e-3 * torch.randn(one.shape).to(device)  # in place, as training does
+        keep = next(KEPT)
+        scores = {name: make(shape).to(device) for name, shape in SHAPES.items()}
+        frozen = {name: weight.to(device) for name, weight in weights.items()}
+        keep = dict(zip(SHAPES, keep))
+        folded = {name: torch.full_like(one, 7.0) for name, one in frozen.items()}
+        selection = GpuSelection(folded, scores, frozen, keep)
+        for _ in range(2 if make is torch.randn else 1):
+            selection.select_and_fold()
+            masks = selection.masks()
+            for name, one in scores.items():
+                expected = keep_largest(one.cpu(), keep[name], weights[name].abs())
+                assert torch.equal(masks[name].cpu(), expected), (what, name, keep[name])
+                assert torch.equal(folded[name].cpu(), weights[name] * expected), (what, name)
+                one += 1e-3 * torch.randn(one.shape).to(device)  # in place, as training does
 half = {name: one.half() for name, one in scores.items()}
 turned = {name: weight.T.contiguous().T for name, weight in frozen.items()}
 shifted = {n: torch.zeros(w.numel() + 1, device=device)[1:].view_as(w) for n, w in frozen.items()}

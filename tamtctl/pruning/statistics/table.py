@@ -98,6 +98,7 @@ STATISTICS: Shelf[Statistic] = Shelf(
             name="squared-state-gradients",
             code=f"{_HERE}.squared_state_gradients",
             is_of_gradients=True,
+            version=2,  # on a GPU the signs were others than on a CPU
         ),
     ],
 )

@@ -40,8 +40,8 @@ class FoldedWeights:
     """Scores of frozen weights, whose masks are folded into the parameters of a live model.
 
     Between the backward pass and the end of the step, where W ⊙ m is written into it again, a
-    parameter of the model is not read. On a CPU its memory then holds the gradient of its scores,
-    so that a step needs no second buffer of the model's size.
+    parameter of the model is not read. In between its memory holds the gradient of its scores, so
+    that a step needs no second buffer of the model's size, unless a GPU selects all masks at once.
 
     Attributes:
         parameters: The model's own parameters; they hold W ⊙ m.
@@ -49,7 +49,8 @@ class FoldedWeights:
         scores: S, which training updates. All three map name → tensor of the matrix's shape; for
             scores of structures see `tamtctl.pruning.trained.folded_structures`.
         keep: Number of weights each matrix keeps; the same before and after every step.
-        slowness: Why a GPU selects in one matrix after another; None if it does not.
+        slowness: Why a GPU does not select all masks at once although the pattern allows it; else
+            None.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class FoldedWeights:
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """Name → m, boolean; True keeps."""
+        """Name → m of the last selection, boolean; True keeps."""
         masks = self._masks()
         kept = torch.stack([mask.sum() for mask in masks.values()]).tolist()
         for name, count in zip(masks, kept, strict=True):
@@ -127,8 +128,8 @@ class FoldedWeights:
     def taking_gradients(self) -> Iterator[None]:
         """Turn gradients into those of scores, as soon as a backward pass in this context has them.
 
-        If a step has several backward passes, use it for the last one only. A GPU is spared the
-        many small operations: there `set_score_gradients` turns all gradients at once.
+        If a step has several backward passes, use it for the last one only. Where all masks are
+        selected at once, `set_score_gradients` turns all gradients at once, too.
         """
         names = [] if self._at_once else self.parameters
         hooks = [
@@ -146,7 +147,8 @@ class FoldedWeights:
     def set_score_gradients(self) -> None:
         """Turn each parameter's gradient into its score's: dL/dS = dL/d(W ⊙ m) ⊙ W.
 
-        Parameters then hold the gradients of their scores until `select`, unless on a GPU.
+        Parameters then hold the gradients of their scores until `select`, unless all masks are
+        selected at once.
         """
         found = [name for name, one in self.parameters.items() if one.grad is not None]
         if self._at_once:

@@ -59,6 +59,8 @@ class GpuSelection:
             if type(tensor) is not Tensor or tensor.dtype != torch.float32:
                 raise ValueError("the weights are not plain float32 tensors")
         self._device = self._weights[0].device
+        if any(one.device != self._device for one in [*plain, *self._scores.values()]):
+            raise ValueError("the weights are not all on one GPU")
         sizes = [weight.numel() for weight in self._weights]
         undecided = [_undecided(keep[n], size) for n, size in zip(scores, sizes, strict=True)]
         self._start = self._sent(undecided)  # (matrices, _STATE)
@@ -69,6 +71,7 @@ class GpuSelection:
         self._blocks = self._sent(blocks)  # (blocks, 2): the matrix, and the first weight in it
         self._tables: dict[bool, tuple[list[list[int]], Tensor]] = {}
         self.select_and_fold()
+        self.masks()  # builds the other kernel
 
     def select_and_fold(self) -> None:
         """Select by the scores as they are now, and write W ⊙ m into the parameters."""

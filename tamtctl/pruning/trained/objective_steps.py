@@ -122,7 +122,7 @@ class ObjectiveSteps:
         own = next(self.batches())
         rows = max(1, min(len(own.input_ids), _TIMED_TOKENS // own.input_ids.shape[1]))
         if self._config.compile:  # every shape is compiled anew
-            rows = min(len(own.input_ids), self._config.micro_batch_size or len(own.input_ids))
+            rows = min(len(own.input_ids), self._config.micro_batch_size or self._config.batch_size)
         batch = own.split(rows)[0]
         for _ in counted(range(2), "timing a step", 2):  # the first one warms up
             backward = self._compute.seconds_of(lambda: self.backward(batch, last_pass))

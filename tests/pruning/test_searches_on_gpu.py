@@ -139,7 +139,7 @@ def test_no_seed_leaves_memory_to_the_next(bare_bert: Path) -> None:
 
         def progress(self, report: StepReport) -> None:
             if report.is_last:
-                gc.collect()
+                gc.collect()  # cycles are looked for without a GPU, by `no_model_is_left`
                 self.taken.append(torch.cuda.memory_allocated())
 
     watcher = Weighing()

@@ -58,9 +58,13 @@ def check_screen(shown: object) -> str:
     return repr(shown)
 
 
+# Those that start a program, or need what is not always installed.
+NOT_IMPORTED = ("__main__", "gpu_selection", *(f"{name}_log" for name in LOGGERS))
+
+
 def test_every_result_has_its_view() -> None:
     for module in pkgutil.walk_packages(tamtctl.__path__, "tamtctl."):
-        if not module.name.endswith(("__main__", *(f"{name}_log" for name in LOGGERS))):
+        if not module.name.endswith(NOT_IMPORTED):
             importlib.import_module(module.name)
     kinds = {*Shown.__subclasses__(), Ticket}
     assert {kind.__name__ for kind in kinds} == set(SHOWS)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from interrupted_finetuning import Interrupting
 from processes import environments, run_script
 from samples import own_config
 from small_search import STEPS, bits, interrupted, small_config
@@ -117,15 +118,10 @@ def test_a_compiled_search_finds_what_an_eager_one_does(
 
 
 def test_a_fine_tuning_that_is_interrupted_ends_with_the_same_bits(bare_bert: Path) -> None:
-    class Interrupting(Silent):
-        def progress(self, report: StepReport) -> None:
-            if report.step >= 10:
-                raise EOFError
-
     config = own_config(bare_bert, dense=True, epochs=8, device="cuda", checkpoint_every=4)
     whole = finetune(config, output_dir=Path("whole"))
     with pytest.raises(EOFError):
-        finetune(config, output_dir=Path("run"), watcher=Interrupting())
+        finetune(config, output_dir=Path("run"), watcher=Interrupting(10))
     resumed = finetune(config, output_dir=Path("run"))
     assert resumed.scores == whole.scores
     files = [Path(folder, "seed-1", "model.safetensors") for folder in ("whole", "run")]

@@ -32,6 +32,7 @@ from tamtctl.models.pipeline_files import CROSS, HEAD_SETTINGS, PipelineFiles
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.sources import model_folder
 from tamtctl.models.vocabulary_files import copy_vocabulary
+from tamtctl.ticket.applying import Applied
 from tamtctl.ticket.export_card import write_card
 from tamtctl.ticket.format.patterns import (
     is_cut_from_graphs,
@@ -166,18 +167,11 @@ def export(
     with replacing(output_dir) as new:  # raises before any work if it is not free
         base = _load(name, revision, head, trained is not None)
         network = base.network.eval()
-        if trained is not None:  # before a tied bias gets a copy of its own
-            put_head(trained, head_parameters(network), network)
-        # Masks are needed after the weights have changed.
-        if is_sliced(loaded.pattern) or trim_to or weights is not None:
-            loaded = loaded.encode("bits", maskable_matrices(network))
-        applied = loaded.apply(network)
-        if weights is not None:
-            put_weights(weights, network, loaded.masks)
+        loaded, applied = _prune(loaded, network, trained, weights, needs_masks=bool(trim_to))
         tokenizer = load_tokenizer(name, revision)
-        pipeline = PipelineFiles.of(name, revision).for_head(base.head)
-        if is_plain:
-            pipeline = PipelineFiles()
+        pipeline = PipelineFiles()
+        if not is_plain:
+            pipeline = pipeline.of(name, revision).for_head(base.head)
         notes = [pipeline.left_out] if pipeline.left_out else []
         if forget_code(network, tokenizer):
             notes.append("the base model's own Python code (auto_map) is left out")
@@ -235,6 +229,30 @@ def _load(name: str, revision: str | None, head: str | None, is_trained: bool) -
     if is_trained:
         return HeadedModel.with_head(MASKED_LM, "the ticket's trained one", name, revision)
     return HeadedModel.as_it_is(name, revision)
+
+
+def _prune(
+    ticket: Ticket,
+    network: PreTrainedModel,
+    head: Mapping[str, Tensor] | None,
+    weights: Mapping[str, Tensor] | None,
+    *,
+    needs_masks: bool,
+) -> tuple[Ticket, Applied]:
+    """Put the trained head and weights into a network, and zeros where the ticket prunes.
+
+    Returns:
+        The ticket, whose masks can be decoded without the weights of the base model where they will
+        be needed, and what became of its matrices.
+    """
+    if head is not None:  # before a tied bias gets a copy of its own
+        put_head(head, head_parameters(network), network)
+    if is_sliced(ticket.pattern) or needs_masks or weights is not None:
+        ticket = ticket.encode("bits", maskable_matrices(network))
+    applied = ticket.apply(network)
+    if weights is not None:
+        put_weights(weights, network, ticket.masks)
+    return ticket, applied
 
 
 def _on_zeros(pattern: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from tamtctl.data.text.documents import PYTHON_DOCS
 from tamtctl.data.units import rows_of
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError
+from tamtctl.foundations.loss_units import ScoredText
 from tamtctl.models.encoder import Encoder, check_length, max_sequence_length
 from tamtctl.models.loading import load_encoder
 from tamtctl.models.usual_rows import usual_rows
@@ -59,31 +60,7 @@ def evaluate_loss(
     compute = Compute.choose(config.device, config.precision, config.threads)
     encoder = load_for(config, ticket, terms)
     head = _trained_head(config, ticket, encoder) if terms.need_head else None
-    length = config.sequence_length or min(
-        _sequence_length(ticket), max_sequence_length(encoder.model)
-    )
-    check_length(length, encoder.model, told="--sequence-length")
-    column = config.text_columns[0] if config.text_columns else None
-    sources = config.corpus or (PYTHON_DOCS,)
-    trained_on = TrainedOn(ticket, config.held_out_tenth)
-    notes: list[str] = []
-    corpus = load_corpus(
-        sources,
-        encoder.tokenizer,
-        rows=config.rows or _rows(config, ticket, notes.append),
-        whole=trained_on.choose,
-        text_column=column,
-    )
-    cut = ProbeText.cut(
-        corpus,
-        encoder,
-        sequence_length=length,
-        noise=Noise.of(encoder.tokenizer) if terms.need_noise else None,
-        limit=config.blocks or _BLOCKS,
-        part=f"the text of {corpus.held_out_name}",
-    )
-    name = "; ".join(filter(None, (corpus.held_out_name, trained_on.remark)))
-    text = cut.scored(name)
+    cut, text, notes = _held_out(config, ticket, encoder, terms)
     teacher = _teacher(dense, encoder, compute.device) if dense else None
     compute.place(encoder.model)
     frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
@@ -108,14 +85,47 @@ def evaluate_loss(
         standard_errors=errors,
         examples=text.sequences,
         sparsity=pruned.sparsity if pruned else None,
-        data=" ".join(sources),
+        data=" ".join(_sources(config)),
         head=(config.head or HEADS[0]) if terms.need_head else None,
         unit=terms.unit,
         units={name: terms_of(name).unit for name in means},
         text=text,
         sequences=cut.facts,
-        notes=(*notes, *corpus.notes, *filter(None, [text.too_few(terms.group_size)])),
+        notes=(*notes, *filter(None, [text.too_few(terms.group_size)])),
     )
+
+
+def _sources(config: EvaluateConfig) -> Sequence[str]:
+    return config.corpus or (PYTHON_DOCS,)
+
+
+def _held_out(
+    config: EvaluateConfig, ticket: Ticket | None, encoder: Encoder, terms: Terms
+) -> tuple[ProbeText, ScoredText, list[str]]:
+    """Return the held-out text as sequences, what is shown of it, and notes on it."""
+    length = config.sequence_length or min(
+        _sequence_length(ticket), max_sequence_length(encoder.model)
+    )
+    check_length(length, encoder.model, told="--sequence-length")
+    trained_on = TrainedOn(ticket, config.held_out_tenth)
+    notes: list[str] = []
+    corpus = load_corpus(
+        _sources(config),
+        encoder.tokenizer,
+        rows=config.rows or _rows(config, ticket, notes.append),
+        whole=trained_on.choose,
+        text_column=config.text_columns[0] if config.text_columns else None,
+    )
+    cut = ProbeText.cut(
+        corpus,
+        encoder,
+        sequence_length=length,
+        noise=Noise.of(encoder.tokenizer) if terms.need_noise else None,
+        limit=config.blocks or _BLOCKS,
+        part=f"the text of {corpus.held_out_name}",
+    )
+    name = "; ".join(filter(None, (corpus.held_out_name, trained_on.remark)))
+    return cut, cut.scored(name), [*notes, *corpus.notes]
 
 
 def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | None) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,17 +15,12 @@ from tamtctl.data.padded_batches import Features, TaskBatch
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.environment import env
-from tamtctl.foundations.one_at_a_time import random_numbers
-from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.pipeline_files import PipelineFiles
-from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.finetuning.known_runs import (
-    SETTING,
-    setting_of,
-)
+from tamtctl.tasks.finetuning.first_model import FirstModel
+from tamtctl.tasks.finetuning.known_runs import SETTING, setting_of
 from tamtctl.tasks.finetuning.own_zeros import what_becomes_of_zeros
 from tamtctl.tasks.finetuning.rate_search import RateSearch, rates_around, trial_steps
 from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneWatcher
@@ -37,6 +31,7 @@ from tamtctl.tasks.finetuning.seed_folder import seed_folder
 from tamtctl.tasks.finetuning.seed_run import Schedule, SeedRun
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.finetuning.starting_point import StartingPoint
+from tamtctl.tasks.finetuning.tokenised import Tokenised
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.labelled.notes import cut_notes
@@ -66,42 +61,6 @@ class LoadedModel:
     pruned: dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class _Tokenised:
-    """The examples of a run as inputs of the model.
-
-    Attributes:
-        features: The training set.
-        apart: The training set without the held-out part.
-        dev: The sets to measure on.
-        held_out: The held-out part of the training set; None if nothing is held out.
-    """
-
-    features: Features
-    apart: Features
-    dev: ScoredSets
-    held_out: ScoredSets | None
-
-    @classmethod
-    def of(cls, task: Task, inputs: TextInputs, compute: Compute, read: RunExamples) -> _Tokenised:
-        """Tokenise the examples of a run."""
-        kind = kind_of(task)
-        features = kind.encode(inputs, read.train).features
-        is_whole = read.apart is read.train
-        apart = features if is_whole else kind.encode(inputs, read.apart).features
-        dev = ScoredSets.of(task, inputs, compute, read.dev)
-        if read.held_out is None:
-            return cls(features, apart, dev, None)
-        # The held-out part takes the names of metrics from the first dev set.
-        sets = {next(iter(read.dev)): read.held_out}
-        return cls(features, apart, dev, ScoredSets.of(task, inputs, compute, sets))
-
-    def standardise(self, scale: LabelScale) -> None:
-        """Standardise the labels that are trained on, in place."""
-        for one in {id(one): one for one in (self.features, self.apart)}.values():
-            one.labels = scale.standardised(one.labels)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """What the seeds of a run share, loaded and checked."""
@@ -111,8 +70,8 @@ class Prepared:
     task: Task
     run: RunFolder
     compute: Compute
-    tokenizer: PreTrainedTokenizerFast  # kept unused, as using one changes what it saves
-    pipeline: PipelineFiles  # of the base model, those that still apply to a new head
+    tokenizer: PreTrainedTokenizerFast  # unused so far
+    pipeline: PipelineFiles
     dev: ScoredSets
     held_out: ScoredSets | None  # of the training set
     scale: LabelScale | None  # of the labels in training
@@ -139,62 +98,25 @@ class Prepared:
         compute = Compute.choose(config.device, config.precision, config.threads)
         task = _with_values(data.task, config, training)
         world().check_batch(task.batch_size)
-        train_set, dev_sets = read.train, read.dev
-        kind = kind_of(task)
         is_scaled = training.has_standard_labels or task.name not in TASKS
-        scale = kind.scale_of(train_set.labels) if is_scaled else None
-        notes = [*read.notes, *data.notes, *label_notes(data, task, train_set, dev_sets)]
+        scale = kind_of(task).scale_of(read.train.labels) if is_scaled else None
         watcher.status(f"loading model {start.model}")
-        tokenizer = load_tokenizer(start.model, start.revision)
-        pipeline = PipelineFiles.of_a_part(start.model, start.revision)
-        notes += filter(None, [pipeline.left_out])
-        with random_numbers:
-            model, pruned = start.load(task, config.seeds[0], scale=scale, note=notes.append)
-        unused_tokenizer = copy.deepcopy(tokenizer)
-        inputs = TextInputs.of(model, tokenizer, task.max_length, config.max_length)
+        first = FirstModel.of(config, start, task, scale)
         watcher.status(f"tokenising {data.name}")
-        read_by_model = _Tokenised.of(task, inputs, compute, read)
-        dev, features = read_by_model.dev, read_by_model.features
-        parts, more = [features, *dev.features], "--max-length {} reads more"
-        notes += cut_notes(task, parts, inputs.limits, more)
+        tokenised = Tokenised.of(task, first.inputs, compute, read)
         if scale:
-            read_by_model.standardise(scale)
-        steps = task.epochs * math.ceil(len(features) / task.batch_size)
-        plan = FinetunePlan(
-            task=task,
-            training=training,
-            model=start.model,
-            ticket=config.ticket,
-            sparsity=_sparsity(pruned),
-            zeros=what_becomes_of_zeros(model, bool(pruned)),
-            data=data.name,
-            train_examples=len(train_set),
-            dev_examples=len(dev),
-            max_length=inputs.max_length,
-            epochs=task.epochs,
-            steps=steps,
-            seeds=config.seeds,
-            select=config.select,
-            compute=compute,
-            run_folder=run.path,
-            labels=kind.label_summary(train_set),
-            notes=tuple(notes),
-            train_cut=features.cut,
-            dev_cut=sum(features.cut for features in dev.features),
-            has_made_dev=data.has_no_dev,
-            rates=rates_around(task.learning_rate) if config.find_learning_rate else (),
-            patience=config.patience,
-        )
-        splits = {"train": train_set} | {task.dev_splits[s]: e for s, e in dev_sets.items()}
+            tokenised.standardise(scale)
+        plan = _plan(config, start, data, read, training, run, task, compute, first, tokenised)
+        splits = {"train": read.train} | {task.dev_splits[s]: e for s, e in read.dev.items()}
         splits |= {"held_out": read.held_out} if read.held_out else {}
-        constant = ConstantAnswer.of(task, train_set)
-        of_constant = {
-            "scores": constant.metrics(task, dev_sets),
-            "loss": kind.constant_loss(features),
-        }
-        facts = _facts(run, start.describe(model), plan, splits) | {
+        constant = ConstantAnswer.of(task, read.train)
+        facts = _facts(run, start.describe(first.model), plan, splits) | {
             "labels": scale and asdict(scale),
-            "constant": asdict(constant) | of_constant,
+            "constant": asdict(constant)
+            | {
+                "scores": constant.metrics(task, read.dev),
+                "loss": kind_of(task).constant_loss(tokenised.features),
+            },
         }
         return cls(
             config=config,
@@ -202,27 +124,18 @@ class Prepared:
             task=task,
             run=run,
             compute=compute,
-            tokenizer=unused_tokenizer,
-            pipeline=pipeline,
-            dev=dev,
-            held_out=read_by_model.held_out,
-            apart=read_by_model.apart,
+            tokenizer=first.tokenizer,
+            pipeline=first.pipeline,
+            dev=tokenised.dev,
+            held_out=tokenised.held_out,
+            apart=tokenised.apart,
             splits=splits,
             scale=scale,
-            schedule=Schedule(
-                task=task,
-                features=features,
-                steps=steps,
-                warm_up_steps=training.warm_up_steps(steps),
-                compute=compute,
-                select_best=config.select == "best" or config.patience is not None,
-                patience=config.patience,
-                checkpoint_every=config.checkpoint_every,
-            ),
+            schedule=_schedule(config, task, training, plan, compute, tokenised.features),
             plan=plan,
             constant=constant,
             facts=facts,
-            unused=[LoadedModel(config.seeds[0], model, pruned)],
+            unused=[LoadedModel(config.seeds[0], first.model, first.pruned)],
         ).with_setting()
 
     def with_setting(self) -> Prepared:
@@ -316,6 +229,74 @@ def _with_values(task: Task, config: FinetuneConfig, training: TaskSchedule) -> 
         batch_size=training.batch_size,
         epochs=training.epochs,
         max_length=config.max_length or task.max_length,
+    )
+
+
+def _plan(
+    config: FinetuneConfig,
+    start: StartingPoint,
+    data: TaskData,
+    read: RunExamples,
+    training: TaskSchedule,
+    run: RunFolder,
+    task: Task,
+    compute: Compute,
+    first: FirstModel,
+    tokenised: Tokenised,
+) -> FinetunePlan:
+    """Return what is shown before the work."""
+    features, dev = tokenised.features, tokenised.dev
+    parts, more = [features, *dev.features], "--max-length {} reads more"
+    return FinetunePlan(
+        task=task,
+        training=training,
+        model=start.model,
+        ticket=config.ticket,
+        sparsity=_sparsity(first.pruned),
+        zeros=what_becomes_of_zeros(first.model, bool(first.pruned)),
+        data=data.name,
+        train_examples=len(read.train),
+        dev_examples=len(dev),
+        max_length=first.inputs.max_length,
+        epochs=task.epochs,
+        steps=task.epochs * math.ceil(len(features) / task.batch_size),
+        seeds=config.seeds,
+        select=config.select,
+        compute=compute,
+        run_folder=run.path,
+        labels=kind_of(task).label_summary(read.train),
+        notes=(
+            *read.notes,
+            *data.notes,
+            *label_notes(data, task, read.train, read.dev),
+            *first.notes,
+            *cut_notes(task, parts, first.inputs.limits, more),
+        ),
+        train_cut=features.cut,
+        dev_cut=sum(one.cut for one in dev.features),
+        has_made_dev=data.has_no_dev,
+        rates=rates_around(task.learning_rate) if config.find_learning_rate else (),
+        patience=config.patience,
+    )
+
+
+def _schedule(
+    config: FinetuneConfig,
+    task: Task,
+    training: TaskSchedule,
+    plan: FinetunePlan,
+    compute: Compute,
+    features: Features,
+) -> Schedule:
+    return Schedule(
+        task=task,
+        features=features,
+        steps=plan.steps,
+        warm_up_steps=training.warm_up_steps(plan.steps),
+        compute=compute,
+        select_best=config.select == "best" or config.patience is not None,
+        patience=config.patience,
+        checkpoint_every=config.checkpoint_every,
     )
 
 

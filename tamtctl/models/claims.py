@@ -31,19 +31,21 @@ _MOST_WEIGHTS = 2**36  # of a model on the Hub, whose files are not here yet
 _LISTED = {"layers": _MOST_LAYERS, "layer": _MOST_LAYERS, "labels": _MOST_LABELS}
 
 
-def check_configuration(name: str, file: Path) -> None:
-    """Refuse a configuration that would fill the memory as soon as it is read.
+def check_configuration(name: str, file: Path) -> dict[str, Any]:
+    """Refuse a configuration that would fill the memory as soon as it is read, or return it.
 
     Raises:
         ModelError: The file is too large, or asks for more layers or classes than any encoder has.
     """
-    for key, value in _numbers(_read(name, file, _MAX_CONFIG_BYTES)):
+    document = _read(name, file, _MAX_CONFIG_BYTES)
+    for key, value in _numbers(document):
         most = _LISTED.get(key.rpartition("_")[2], math.inf)
         if value > most:
             raise ModelError(
                 f"model {name!r} cannot be loaded: its {file.name} says {key}: {value:g}, more "
                 f"than any encoder has; give a sound checkpoint"
             )
+    return document
 
 
 def check_tokenizer(name: str, file: Path) -> None:

@@ -33,6 +33,7 @@ from tamtctl.foundations.one_at_a_time import loads
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.checkpoint_files import is_lfs_pointer
 from tamtctl.models.claims import check_configuration, check_tokenizer, no_more_weights_than
+from tamtctl.models.class_names import restore_class_names
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.models.files import CONFIG_FILE, TOKENIZER_FILE
 from tamtctl.models.sources import not_reachable, reach, source_of
@@ -107,11 +108,10 @@ def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     Raises:
         ModelError: The model is not found, the network is down, or it is not an encoder.
     """
-    config = cast(
-        PreTrainedConfig, _load(AutoConfig.from_pretrained, name, source_of(name), revision)
-    )
+    config, written = _load(AutoConfig.from_pretrained, name, source_of(name), revision)
+    restore_class_names(config, written)
     _refuse_other_architectures(name, config)
-    return config
+    return cast(PreTrainedConfig, config)
 
 
 @loads
@@ -162,7 +162,7 @@ def load_with_head(
 @loads
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
     """Load only the tokenizer of a model; raises ModelError as `load_encoder` does."""
-    tokenizer = _load(AutoTokenizer.from_pretrained, name, source_of(name), revision)
+    tokenizer, _ = _load(AutoTokenizer.from_pretrained, name, source_of(name), revision)
     # If a tokenizer's files are missing, transformers makes one with only special tokens.
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(
@@ -209,18 +209,23 @@ def forget_code(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> b
 
 def _load(
     from_pretrained: Any, name: str, source: str, revision: str | None, **options: Any
-) -> Any:
-    """Call a ``from_pretrained``; turn whatever goes wrong in it into a ModelError of one line."""
+) -> tuple[Any, dict[str, Any]]:
+    """Call a ``from_pretrained``; turn whatever goes wrong in it into a ModelError of one line.
+
+    Returns:
+        What was loaded, and the JSON object of the configuration's file.
+    """
     folder = Path(source) if Path(source).is_dir() else None
     if folder is None:
         check_hub_cache()
     config = reach(name, revision) if folder is None else folder / CONFIG_FILE
-    check_configuration(name, config)
+    written = check_configuration(name, config)
     check_tokenizer(name, config.with_name(TOKENIZER_FILE))
     try:
         with _without_report(), quiet_panics(), no_more_weights_than(name, folder):
             # By default, transformers would ask on standard input whether to run a stranger's code.
-            return from_pretrained(source, revision=revision, trust_remote_code=False, **options)
+            found = from_pretrained(source, revision=revision, trust_remote_code=False, **options)
+            return found, written
     except ModuleNotFoundError as error:
         needed = f"model {name!r} needs the Python package {error.name!r}"
         raise ModelError(_shortage(name, error) or needed) from error
@@ -327,19 +332,19 @@ def _refuse_other_architectures(name: str, config: PreTrainedConfig) -> None:
 def _load_weights(
     auto: Any, name: str, source: str, revision: str | None, **options: Any
 ) -> tuple[PreTrainedModel, dict[str, set[str]]]:
-    return cast(
-        tuple[PreTrainedModel, dict[str, set[str]]],
-        _load(
-            auto.from_pretrained,
-            name,
-            source,
-            revision,
-            # The default, "auto", would keep a half-precision checkpoint in half precision.
-            dtype=torch.float32,
-            output_loading_info=True,
-            **options,
-        ),
+    (model, loading), written = _load(
+        auto.from_pretrained,
+        name,
+        source,
+        revision,
+        # The default, "auto", would keep a half-precision checkpoint in half precision.
+        dtype=torch.float32,
+        output_loading_info=True,
+        **options,
     )
+    if not options.keys() & {"num_labels", "id2label", "label2id"}:
+        restore_class_names(model.config, written)
+    return cast(PreTrainedModel, model), cast(dict[str, set[str]], loading)
 
 
 def _names_without_hidden_state(model: PreTrainedModel, config: PreTrainedConfig) -> set[str]:

@@ -20,12 +20,11 @@ from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.untrusted import Defect, parse_json_object
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.table import KINDS
-from tamtctl.tasks.task import Task
+from tamtctl.tasks.task import LONGEST_NAME, Task
 
 SEED_METRICS = "metrics.json"
 MAX_FACTS_BYTES = 2**24
 
-_LONGEST_NAME = 256
 _SPLIT = re.compile(r"[\w.-]{1,64}")
 
 
@@ -59,8 +58,10 @@ class RunFacts:
     def read(cls, folder: Path) -> RunFacts | None:
         """Read the facts of the checkpoint in a folder; None if it has none.
 
+        Other programs write a ``metrics.json``, too; an object without a task is none of ours.
+
         Raises:
-            ModelError: The file is not one that a run writes.
+            ModelError: The file is damaged.
         """
         file = folder / SEED_METRICS
         try:
@@ -71,6 +72,8 @@ class RunFacts:
             return None
         try:
             values = parse_json_object(content, SEED_METRICS)
+            if "task" not in values:
+                return None
             files, model = _object(values, "files"), _object(values, "model")
             data, sparsity = _object(values, "data"), values.get("sparsity")
             splits = {n: v.get("sha256") for n, v in data.items() if isinstance(v, dict)}
@@ -179,7 +182,7 @@ def _is_like(name: str, value: Any, default: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_NAME
+    return isinstance(value, str) and len(value) <= LONGEST_NAME
 
 
 def _is_number(value: Any) -> bool:

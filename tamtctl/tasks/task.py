@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from tamtctl.foundations.errors import UsageError
 
 FEW_SHOTS, FEW_SHOT_EPOCHS = 1000, 8  # TAMT, §4.4
+LONGEST_NAME = 256  # characters of a class, a column or a task
 
 
 @dataclass(frozen=True, kw_only=True)

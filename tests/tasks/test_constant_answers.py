@@ -148,6 +148,18 @@ def test_a_run_that_did_not_train_says_so(bare_bert: Path, run: Run) -> None:
     assert "fine-tune again with --find-learning-rate" in evaluated
 
 
+def test_a_short_run_whose_score_is_better_did_train(bare_bert: Path, run: Run) -> None:
+    command = ["finetune", *files(count=80), "--model", bare_bert, "--dense", "--threads", "1"]
+    short = "--epochs 2 --learning-rate 0.01 --batch-size 40".split()
+    result = json.loads(run(*command, *short, "--json").out)
+    facts = json.loads((Path(result["checkpoint"][0]) / "metrics.json").read_text())
+    # The loss at the end is a mean over all steps here.
+    assert facts["training_loss"] > 0.95 * facts["constant"]["loss"]
+    accuracy = result["metrics"]["accuracy"]
+    assert accuracy["mean"] > accuracy["constant"] + result["standard_error"]
+    assert result["untrained"] is None
+
+
 def test_seeds_are_told_apart(bare_bert: Path, run: Run) -> None:
     command = ["finetune", *files(), "--model", bare_bert, "--dense", "--seeds", "1,2", *UNTRAINED]
     assert "2 of 2 seeds did not train: seed 1 " in run(*command).out

@@ -19,7 +19,7 @@ import tiny
 import torch
 from command_line import Run
 from samples import own_config, squad_folder, ticket_for
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from tamtctl.foundations.errors import ModelError, TamtctlError, TaskError, TicketError, UsageError
 from tamtctl.models.loading import load_encoder
@@ -236,6 +236,12 @@ def test_a_foreign_checkpoint_may_have_its_classes_in_another_order(
     assert evaluate(foreign({"0": "LABEL_0", "1": "LABEL_1"})).score == first.score
     swapped = evaluate(foreign({"0": "POSITIVE", "1": "NEGATIVE"}))
     assert swapped.score == pytest.approx(1 - first.score)
+    default = Path(foreign({"0": "LABEL_0", "1": "LABEL_1"}).name)
+    names = {"positive": 0, "negative": 1}  # transformers 5 writes these alone, and reads them not
+    model = AutoModelForSequenceClassification.from_pretrained(default, label2id=names)
+    model.save_pretrained(checkpoint)
+    by_stock = EvaluateConfig(name=str(checkpoint), task="sst2", data_dir=".")
+    assert evaluate(by_stock).score == swapped.score
     with pytest.raises(ModelError, match=r"of the classes good, bad; give .* a checkpoint of sst2"):
         evaluate(foreign({"0": "good", "1": "bad"}))
     with pytest.raises(UsageError, match="give its --task"):

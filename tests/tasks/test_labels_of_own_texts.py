@@ -67,9 +67,20 @@ def test_json_lines_come_out_as_json_lines(run: Run) -> None:
 
 def test_what_comes_out_can_go_in_again(run: Run) -> None:
     Path("in.jsonl").write_text(_lines({"text": TEXTS[0]}))
-    first = run("evaluate", "classes", "--predict", "in.jsonl").out
-    Path("again.jsonl").write_text(first)
-    assert run("evaluate", "classes", "--predict", "again.jsonl").out == first
+    first = run("evaluate", "classes", "--predict", "in.jsonl")
+    Path("again.jsonl").write_text(first.out)
+    again = run("evaluate", "classes", "--predict", "again.jsonl")
+    assert again.out == first.out
+    note = "the lines' own prediction and confidence are replaced"
+    assert note in again.err
+    assert note not in first.err
+
+
+def test_a_text_in_quotes_that_spans_lines_is_noted(run: Run) -> None:
+    Path("in.tsv").write_text('text\n"the list\nof"\nnames\n')
+    done = run("evaluate", "classes", "--predict", "in.tsv")
+    assert len(label(EvaluateConfig(name="classes"), "in.tsv").texts) == 2
+    assert "in.tsv: all lines from a quote to the next are one text" in done.err
 
 
 def test_json_lines_may_be_compressed_and_numbers_have_no_confidence(run: Run) -> None:

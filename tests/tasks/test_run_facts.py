@@ -63,7 +63,6 @@ def test_examples_that_are_not_those_of_the_run_are_noted(run: Run, project: Pat
 
 WRONG: dict[str, Any] = {
     "no object": [],
-    "no task": {},
     "a task without a name": {"task": {"kind": "classification", "labels": ["a", "b"]}},
     "texts for numbers": {"task": {"batch_size": "32"}},
     "labels that are none": {"task": {"labels": "ab"}},
@@ -73,6 +72,11 @@ WRONG: dict[str, Any] = {
     "a split that leaves": {"task": {"dev_splits": {"": "../../etc"}}},
     "lists for objects": {"task": {}, "files": [1], "model": "x"},
 }
+
+
+def test_the_file_of_another_program_says_nothing_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"eval_accuracy": 0.9}')
+    assert RunFacts.read(tmp_path) is None
 
 
 @pytest.fixture(scope="module")

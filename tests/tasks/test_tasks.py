@@ -241,6 +241,23 @@ def test_a_folder_without_the_files_says_which_it_should_have(tmp_path: Path) ->
         open_task(TASKS["squad"], tmp_path)
 
 
+def test_of_several_files_the_one_of_the_name_is_read(tmp_path: Path) -> None:
+    def squad(name: str, count: int) -> None:
+        answers = [{"text": "a", "answer_start": 0}]
+        asked = [{"id": f"{i}", "question": "b", "answers": answers} for i in range(count)]
+        document = {"data": [{"paragraphs": [{"context": "a b", "qas": asked}]}]}
+        write(tmp_path / name, json.dumps(document))
+
+    squad("train-v2.0.json", 1)
+    squad("dev-tiny.json", 2)
+    assert len(open_task(TASKS["squad"], tmp_path).dev()[""]) == 2
+    squad("dev-v2.0.json", 3)
+    with pytest.raises(TaskError, match=r": dev-tiny\.json, dev-v2\.0\.json\? Name it dev"):
+        open_task(TASKS["squad"], tmp_path)
+    squad("dev.json", 4)
+    assert len(open_task(TASKS["squad"], tmp_path).dev()[""]) == 4
+
+
 def test_mnli_without_one_of_its_two_dev_files_says_which(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"train and dev_matched or .* and dev_mismatched or "):
         open_task(TASKS["mnli"], tmp_path)
@@ -273,6 +290,7 @@ def test_own_labels_become_classes_or_numbers(tmp_path: Path) -> None:
     measured = own(tmp_path, 1, 2.5)
     assert (measured.task.kind, measured.train().labels) == ("regression", [1.0, 2.5])
     assert own(tmp_path, 1, 2, kind="regression").train().labels == [1.0, 2.0]
+    assert own(tmp_path, "2.5", "1_5").task.kind == "classification"  # 1_5 is no number
     with pytest.raises(TaskError, match="has a single label"):
         own(tmp_path, "a", "a")
     with pytest.raises(TaskError, match="too many for a classifier"):

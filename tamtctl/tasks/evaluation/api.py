@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 from tamtctl.foundations.errors import HubError, NoTicketError, UsageError
 from tamtctl.foundations.paths import expanded
@@ -16,7 +17,7 @@ from tamtctl.tasks.evaluation.checkpoint import FineTuned
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.losses import evaluate_loss
 from tamtctl.tasks.evaluation.options import PREDICT, check_options
-from tamtctl.tasks.evaluation.result import Evaluation, Labelled
+from tamtctl.tasks.evaluation.result import OWN_FIELDS, Evaluation, Labelled
 from tamtctl.tasks.evaluation.zero_shot import evaluate_zero_shot
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.untrained import Finding, no_better, same_answer
@@ -113,19 +114,26 @@ def label(
     )
     checkpoint = fine_tuned.load(config)
     said = checkpoint.predict(examples)
+    records = json_records(task, file, len(texts))
     return Labelled(
         task.name,
         texts,
         list(map(kind.prediction_to_json, said.values)),
         list(map(kind.confidence_to_json, said.confidences)),
         cut=checkpoint.cut,
-        notes=(*_text_notes(task, file), *checkpoint.all_notes()),
-        records=json_records(task, file, len(texts)),
+        notes=(*_text_notes(task, file), *_replaced(records), *checkpoint.all_notes()),
+        records=records,
     )
 
 
 def _text_notes(task: Task, file: Path) -> list[str]:
     return reading_notes(task, file) if file.is_file() else []  # a pipe can be read only once
+
+
+def _replaced(records: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """Return a note if lines have fields of the names that predictions are written under."""
+    found = [name for name in OWN_FIELDS if any(name in one for one in records or ())]
+    return [f"the lines' own {' and '.join(found)} are replaced"] if found else []
 
 
 def _find_ticket(name: str) -> Ticket | None:

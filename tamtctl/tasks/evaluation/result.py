@@ -13,6 +13,8 @@ from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
 from tamtctl.foundations.shown import Shown
 from tamtctl.tasks.finetuning.known_runs import KnownRun
 
+OWN_FIELDS = ("prediction", "confidence")  # of a line with its answer
+
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(Shown):
@@ -136,6 +138,7 @@ class Labelled(Shown):
         """Return an object for each text, with its ``prediction`` and ``confidence``.
 
         The other fields are those of the line in a JSON lines file; for other files, the ``text``.
+        A line's own fields of those two names are replaced.
         """
         texts = ({"text": one[0] if len(one) == 1 else list(one)} for one in self.texts)
         rows = zip(self.records or texts, self.predictions, self.confidences, strict=True)

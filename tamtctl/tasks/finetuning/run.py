@@ -252,21 +252,22 @@ def _finding(
     errors: Mapping[str, float | None],
     loss: float | None,
 ) -> Finding | None:
-    """Return the first sign that a seed learnt nothing, the plainest being tried first."""
+    """Return a sign that a seed learnt nothing, the plainest that there is.
+
+    A training loss is none by itself: that of a short run is a mean over the untrained model's.
+    """
     suffix, metric = next(iter(prepared.dev.sets)), prepared.task.primary_metric
     constant = prepared.facts["constant"]
-    return (
-        same_answer(prepared.task, found[suffix].values, prepared.dev.sets[suffix])
-        or loss_hardly_moved(loss, constant["loss"])
-        or no_better(
-            primary_metric(prepared.task),
-            metric,
-            metrics[metric],
-            errors[metric],
-            prepared.constant,
-            constant["scores"][metric],
-        )
+    alike = same_answer(prepared.task, found[suffix].values, prepared.dev.sets[suffix])
+    no_gain = no_better(
+        primary_metric(prepared.task),
+        metric,
+        metrics[metric],
+        errors[metric],
+        prepared.constant,
+        constant["scores"][metric],
     )
+    return alike or (no_gain and (loss_hardly_moved(loss, constant["loss"]) or no_gain))
 
 
 def _beside(prepared: Prepared, seed: int) -> list[KnownRun]:

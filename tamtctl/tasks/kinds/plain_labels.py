@@ -33,6 +33,17 @@ def plain_label(place: str, value: Any) -> Any:
 def as_number(value: Any) -> float:
     """Return the number in a cell, also one written as text; NaN if there is none."""
     try:
-        return float(value)
+        return parsed_number(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
+
+
+def parsed_number(value: Any) -> float:
+    """Return the number in a cell, also one written as text.
+
+    Raises:
+        TypeError, ValueError, OverflowError: There is none.
+    """
+    if isinstance(value, str) and "_" in value:
+        raise ValueError("only Python reads 1_5 as 15")
+    return float(value)

@@ -21,7 +21,7 @@ from tamtctl.tasks.kinds.base import Predictions, TaskKind
 from tamtctl.tasks.kinds.class_notes import times
 from tamtctl.tasks.kinds.label_scale import LARGEST_LABEL, LabelScale, exact_output
 from tamtctl.tasks.kinds.metrics import correlation
-from tamtctl.tasks.kinds.plain_labels import as_number, plain_label
+from tamtctl.tasks.kinds.plain_labels import as_number, parsed_number, plain_label
 
 _ENOUGH_OTHERS, _FAR = 8, 20.0  # other labels; growth of the deviation by one label
 _ALIKE = 100  # times less deviation than the labels have makes predictions the same
@@ -52,7 +52,7 @@ class Code(TaskKind):
     def looks_like(cls, values: Sequence[Any]) -> bool:
         """Return whether all labels are numbers, and not all of them whole."""
         try:
-            numbers = [float(value) for value in values if not isinstance(value, bool)]
+            numbers = [parsed_number(value) for value in values if not isinstance(value, bool)]
         except (TypeError, ValueError, OverflowError):
             return False
         return any(not number.is_integer() for number in numbers)

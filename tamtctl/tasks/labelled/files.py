@@ -59,12 +59,20 @@ def reading_notes(task: Task, file: Path) -> list[str]:
     """Return notes on how a user's file is read."""
     suffix = suffix_of(file)
     is_table = suffix == ".tsv" and suffix not in kind_of(task).row.own_suffixes
-    if not is_table or _own_tsv_rows(file)[1]:
+    if not is_table:
         return []
-    return [
-        f"{file}: quotes are read as they stand, for not all of them are paired and doubled as "
-        "pandas and R write them"
-    ]
+    rows, has_quoted_cells = _own_tsv_rows(file)
+    if not has_quoted_cells:
+        return [
+            f"{file}: quotes are read as they stand, for not all of them are paired and doubled as "
+            "pandas and R write them"
+        ]
+    if any(len(cells) == 1 and "\n" in cells[0] for _, cells in rows):
+        return [
+            f"{file}: all lines from a quote to the next are one text, as pandas and R write it; "
+            "name the file .txt to read each line by itself"
+        ]
+    return []
 
 
 def _json_lines(file: Path, *, with_blank: bool) -> Iterator[Record]:

@@ -62,11 +62,24 @@ def _files(task: Task, folder: Path) -> dict[str, list[Path]]:
 
 
 def _split_files(task: Task, folder: Path, split: str) -> list[Path]:
-    """Return the file of a split, or the several files in which the Hub stores it."""
+    """Return the file of a split, or the several files in which the Hub stores it.
+
+    Raises:
+        TaskError: Several files may be meant.
+    """
     for stem in _stems(split):
         for suffix in _own_suffixes(task):
-            if found := sorted(folder.glob(f"{stem}*{suffix}")):
-                return found[:1]
+            if (file := folder / f"{stem}{suffix}").is_file():
+                return [file]
+        for suffix in _own_suffixes(task):
+            found = sorted(folder.glob(f"{stem}*{suffix}"))
+            if len(found) > 1:
+                raise TaskError(
+                    f"which file in {str(folder)!r} is {split} of {task.name}: "
+                    f"{', '.join(file.name for file in found)}? Name it {stem}{suffix}"
+                )
+            if found:
+                return found
         for suffix in KINDS[task.kind].suffixes:
             if (file := folder / f"{stem}{suffix}").is_file():
                 return [file]

@@ -20,7 +20,7 @@ from tamtctl.tasks.labelled.folders import files_digest, open_folder, split_reco
 from tamtctl.tasks.labelled.hub_datasets import open_dataset
 from tamtctl.tasks.labelled.records import TaskData, cell_of
 from tamtctl.tasks.registry import own_task
-from tamtctl.tasks.task import Task
+from tamtctl.tasks.task import LONGEST_NAME, Task
 
 
 def open_task(task: Task, data_dir: Path | None = None) -> TaskData:
@@ -84,6 +84,7 @@ def open_own_task(
     for place, value in cells:
         its_kind.own_value(place, value)
     task = its_kind.with_labels_of(train, values)
+    _check_names(task, train)
     found = _of_files(task, {TRAIN: train} | ({"validation": dev} if dev else {}))
     notes = found.notes
     if dev and train.samefile(dev):
@@ -123,6 +124,18 @@ def _check_columns(kind: str, columns: Sequence[str]) -> None:
     if len(columns) not in (counts := KINDS[kind].columns):
         texts, times = ("one text", "once") if 1 in counts else ("two texts", "twice")
         raise UsageError(f"{kind} reads {texts}: give --text-column {times}")
+
+
+def _check_names(task: Task, file: Path) -> None:
+    """Refuse names that a checkpoint of the task could not be read with."""
+    names = {"the name": [task.name], "a label": task.labels}
+    names |= {"a column": [*task.columns, task.label_column]}
+    for what, told in names.items():
+        if long := [name for name in told if len(name) > LONGEST_NAME]:
+            raise TaskError(
+                f"{file}: {what} has {len(long[0])} characters, more than {LONGEST_NAME}: "
+                f"'{long[0][:30]}…'; shorten it, or check --label-column"
+            )
 
 
 def _check_file(file: Path, kind: str | None, advice: str) -> None:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import torch
+from torch import Tensor
+
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.public_names import public
+from tamtctl.models.loading import load_encoder
+from tamtctl.models.sources import commit_of
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.ticket.heads import fitting_head
 from tamtctl.ticket.texts import TextSource, trained_on
@@ -27,6 +32,32 @@ def check_one_model(tickets: Mapping[str, Ticket]) -> None:
                     f"{other.base_model.id!r}, with other weights in {matrix}; compare tickets of "
                     "one model"
                 )
+
+
+def check_newest(model: str, revision: str | None, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a model whose weights have changed on the Hub since its tickets were found.
+
+    Tasks are scored with the newest weights for the dense model.
+
+    Args:
+        model: A folder, or a Hub id.
+        revision: The commit that the tickets are for; None if they name none.
+        weights: Name → its weights at that commit.
+
+    Raises:
+        TicketError: The newest weights are others.
+    """
+    if revision is None or commit_of(model) in (None, revision):
+        return
+    newest = load_encoder(model, with_head=False).weights
+    if newest.keys() != weights.keys() or not all(
+        torch.equal(newest[name], weight) for name, weight in weights.items()
+    ):
+        raise TicketError(
+            f"model {model!r} has other weights on the Hub now than at commit {revision[:12]}, "
+            "which the tickets are for, so that the dense model would be another one; download "
+            "that commit and give its folder with --model"
+        )
 
 
 def check_heads(tickets: Mapping[str, Ticket], text: HeldOutText) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tamtctl.comparison.bench import Bench
 from tamtctl.comparison.comparable_tickets import (
     check_heads,
+    check_newest,
     check_one_model,
     notes_on_other_content,
     notes_on_training,
@@ -207,6 +208,8 @@ def _open_tickets(
     for label, ticket in tickets.items():
         bench.check(ticket, f"{label} is a ticket of other weights; compare tickets of one --model")
     check_heads(tickets, text)
+    if config.tasks:
+        check_newest(model, revision, bench.weights)
     # Losses do not depend on the pooler, but fine-tuning does.
     reached = bench.weights if config.tasks else text.frozen
     levels = levels_of(tickets, {name: weight.numel() for name, weight in reached.items()})

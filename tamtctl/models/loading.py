@@ -36,7 +36,7 @@ from tamtctl.models.claims import check_configuration, check_tokenizer, no_more_
 from tamtctl.models.class_names import restore_class_names
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.models.files import CONFIG_FILE, TOKENIZER_FILE
-from tamtctl.models.sources import not_reachable, reach, source_of
+from tamtctl.models.sources import commit_of, not_reachable, reach, source_of
 
 # Keys of a configuration that do not change the model.
 NO_PART_OF_A_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
@@ -58,14 +58,14 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
     """
     source = source_of(name)
     config = load_config(name, revision)
-    pinned = getattr(config, "_commit_hash", None) or revision
-    tokenizer = load_tokenizer(name, pinned)
+    commit = commit_of(name, revision)
+    tokenizer = load_tokenizer(name, commit)
     if (largest := max(tokenizer.get_vocab().values())) >= config.vocab_size:
         raise ModelError(
             f"the tokenizer of model {name!r} has ids up to {largest}, but the model knows "
             f"{config.vocab_size} tokens; save the tokenizer that belongs to it"
         )
-    model, loading = _load_weights(AutoModel, name, source, pinned)
+    model, loading = _load_weights(AutoModel, name, source, commit)
     pooler_names = _names_without_hidden_state(model, config)
     unreached = frozenset(_with_biases(pooler_names))
     if lost := sorted(loading["missing_keys"] - unreached):
@@ -79,7 +79,7 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
         for n in pooler_names & weights.keys() - loading["missing_keys"]
     }
     if with_head:
-        model, loading = _load_weights(AutoModelForMaskedLM, name, source, pinned)
+        model, loading = _load_weights(AutoModelForMaskedLM, name, source, commit)
         if loading["missing_keys"]:
             raise NoHeadError(
                 f"model {name!r} has no pre-trained masked-LM head (the checkpoint lacks "
@@ -87,8 +87,7 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
             )
     _check_finite(name, model)
     matrices = {n: p for n, p in maskable_matrices(model).items() if n not in pooler_names}
-    revision = getattr(config, "_commit_hash", None)
-    return Encoder(name, revision, model.eval(), tokenizer, matrices, pooler, unreached)
+    return Encoder(name, commit, model.eval(), tokenizer, matrices, pooler, unreached)
 
 
 def _check_finite(name: str, model: PreTrainedModel) -> None:

@@ -104,6 +104,24 @@ def reach(name: str, revision: str | None) -> Path:
         raise ModelError(not_reachable(name, error)) from error
 
 
+def commit_of(name: str, revision: str | None = None) -> str | None:
+    """Return the commit of a model on the Hub; None for one in a folder.
+
+    Args:
+        name: ``nano``, a folder, or a Hub id.
+        revision: Branch, tag or commit; None for ``main``.
+
+    Raises:
+        ModelError: As `model_folder` and `reach` do.
+    """
+    if model_folder(name) is not None:
+        return None
+    # The cache has a folder of files for each commit; transformers no longer tells which it read.
+    snapshot = reach(name, revision).parent
+    assert snapshot.parent.name == "snapshots"
+    return snapshot.name
+
+
 def _no_configuration(name: str) -> str:
     if encoder := encoder_on_hub(name):
         return (

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 from command_line import Run
+from hub_commands import run_with_hub
+from hub_server import running_hub
 from masks import magnitude_masks, random_masks
 from partial_tickets import partial
+from safetensors.torch import load_file, save
 from samples import ticket_for
 from small_search import command, small_config
 from torch import Tensor
@@ -89,6 +92,32 @@ def test_of_two_sequences_no_winner_is_declared(
     assert "cannot be told apart" not in shown
     assert shown.count("too few to tell (2 sequences; 8 are needed)") >= 4
     assert shown.count("2 sequences × 16 tokens of text.txt") == 5  # on each page also at its end
+
+
+def test_a_model_that_has_changed_on_the_hub_is_no_dense_model(
+    tiny_model: Path, text_file: Path
+) -> None:
+    files = {path.name: path.read_bytes() for path in tiny_model.iterdir() if path.is_file()}
+    other = load_file(tiny_model / "model.safetensors")
+    name = next(name for name in other if name.endswith("query.weight"))
+    other[name] += 1
+    rows = [{"text": f"a {word}", "label": word} for word in ("list", "file")] * 8
+    Path("t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    common = f"--corpus {text_file} --sequence-length 16"
+    compare = f"compare found/ticket {common} --blocks 12 --tasks own --train t.jsonl --dev t.jsonl"
+    compare += " --task-epochs 1 --output-dir"
+    with running_hub(lfs=True) as hub:
+        hub.add("org/bert", files)
+        search = f"search --method magnitude --sparsity 0.5 --model org/bert {common}"
+        (found,) = run_with_hub([f"{search} --output-dir found"], HF_ENDPOINT=hub.url)
+        assert found[0] == 0, found
+        hub.repos["org/bert"].commit(files | {"README.md": b"words"})
+        (same,) = run_with_hub([f"{compare} same"], HF_ENDPOINT=hub.url)
+        assert same[0] == 0, same
+        hub.repos["org/bert"].commit(files | {"model.safetensors": save(other, {"format": "pt"})})
+        (code, _, error), *_ = run_with_hub([f"{compare} other"], HF_ENDPOINT=hub.url)
+    assert code == 1
+    assert "error: model 'org/bert' has other weights on the Hub now than at commit" in error
 
 
 def test_a_mask_that_nothing_changed_is_named(run: Run, tiny_model: Path, text_file: Path) -> None:

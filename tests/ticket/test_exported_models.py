@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import processes
 import pytest
 import tiny
 import torch
 from command_line import Run
-from hub_commands import COMMANDS
+from hub_commands import run_with_hub
 from hub_server import running_hub
 from samples import own_config, ticket_for
 from sentence_models import TEXTS, dense_layer, sentence_model, similar_pairs
@@ -144,19 +142,6 @@ def test_a_sentence_encoder_with_a_masked_lm_head_keeps_both() -> None:
     assert not info["missing_keys"]
 
 
-def exported_elsewhere(commands: list[str], **environment: str) -> list[tuple[int, str, str]]:
-    """Run commands in a process that asks another Hub; return code, output and errors of each."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
-    home = {"HF_HOME": str(Path("home").absolute()), "HF_HUB_DISABLE_XET": "1"}
-    done = processes.run_script(
-        COMMANDS,
-        json.dumps([command.split() for command in commands]),
-        environment=clean | home | environment,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 def test_of_a_hub_id_and_of_its_snapshot() -> None:
     base = sentence_model(Path("st"), CLS, modules=("Normalize",))
     content = {
@@ -167,7 +152,7 @@ def test_of_a_hub_id_and_of_its_snapshot() -> None:
     with running_hub(lfs=True) as hub:
         snapshot = Path("home/hub/models--org--st/snapshots", hub.add("org/st", content))
         commands = [export_to("org/st", "of-hub"), export_to(snapshot, "of-snapshot")]
-        found = exported_elsewhere(commands, HF_ENDPOINT=hub.url)
+        found = run_with_hub(commands, HF_ENDPOINT=hub.url)
     assert [code for code, *_ in found] == [0, 0], found
     assert Path(snapshot, "1_Pooling", "config.json").is_symlink()
     original = masked(base, ticket).encode(TEXTS)
@@ -176,11 +161,11 @@ def test_of_a_hub_id_and_of_its_snapshot() -> None:
 
     (snapshot / "1_Pooling" / "config.json").unlink()  # as if it had never been fetched
     asked = export_to("org/st", "offline")
-    ((code, _, error),) = exported_elsewhere([asked], HF_HUB_OFFLINE="1")
+    ((code, _, error),) = run_with_hub([asked], HF_HUB_OFFLINE="1")
     assert code == 1
     assert "1_Pooling/config.json of model 'org/st' cannot be fetched" in error
     (snapshot / "modules.json").unlink()
-    ((code, out, error),) = exported_elsewhere([asked], HF_HUB_OFFLINE="1")
+    ((code, out, error),) = run_with_hub([asked], HF_HUB_OFFLINE="1")
     assert code == 0, error
     assert "the Hub could not be asked whether org/st is a model of sentence-tr" in error
     assert "load  AutoModel.from_pretrained('offline')" in out

@@ -19,8 +19,8 @@ from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.inputs import with_files
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.files import ModelFiles
-from tamtctl.models.loading import NO_PART_OF_A_MODEL, load_config
-from tamtctl.models.sources import model_folder
+from tamtctl.models.loading import NO_PART_OF_A_MODEL
+from tamtctl.models.sources import commit_of, model_folder
 from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import is_criterion
@@ -133,8 +133,7 @@ def model_identity(name: str, revision: str | None = None) -> Identity:
     """
     folder = model_folder(name)
     if folder is None:
-        config = load_config(name, revision)
-        return {f"commit of model {name}": str(getattr(config, "_commit_hash", None) or revision)}
+        return {f"commit of model {name}": str(commit_of(name, revision))}
     files = ModelFiles.of(name)  # in the encoder's folder, or its parent
     places = map(glob.escape, files.module_folders())
     modules = [*_MODULES, *(f"{place}/{end}" for place in places for end in _OF_MODULE)]

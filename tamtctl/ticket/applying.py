@@ -171,12 +171,27 @@ def _check_zeros(ticket: StoredTicket, matrices: Mapping[str, Tensor]) -> None:
 def _untie(model: PreTrainedModel, masked: _Matrices, *, is_data_parallel: bool) -> tuple[str, ...]:
     """Give a decoder that is tied to masked word embeddings a dense copy of its own.
 
-    Returns the names of all parameters that were untied. The configuration can untie only all of
-    them, so a tied bias gets a copy of its own, too; else saving would lose it.
+    Returns the names of all parameters that were untied.
     """
     embeddings = cast(Tensor, base_encoder(model).get_input_embeddings().weight)
     if not any(parameter is embeddings for parameter in masked.values()):
         return ()
+    return untie_decoder(model, is_data_parallel=is_data_parallel)
+
+
+def untie_decoder(model: PreTrainedModel, *, is_data_parallel: bool = False) -> tuple[str, ...]:
+    """Give a decoder that is tied to the word embeddings a copy of its own.
+
+    The configuration can untie only all that is tied, so a tied bias gets a copy of its own, too;
+    else saving would lose it.
+
+    Returns:
+        The names of all parameters that were untied.
+
+    Raises:
+        TicketError: The head computes with the embeddings themselves, or the model is wrapped.
+    """
+    embeddings = cast(Tensor, base_encoder(model).get_input_embeddings().weight)
     _refuse_decoder_without_weights(model, len(embeddings))
     parameters = dict(model.named_parameters(remove_duplicate=False))
     ties = model.get_expanded_tied_weights_keys(all_submodels=True)  # name → name it is tied to

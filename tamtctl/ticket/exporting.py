@@ -32,7 +32,7 @@ from tamtctl.models.pipeline_files import CROSS, HEAD_SETTINGS, PipelineFiles
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.sources import model_folder
 from tamtctl.models.vocabulary_files import copy_vocabulary
-from tamtctl.ticket.applying import Applied
+from tamtctl.ticket.applying import Applied, untie_decoder
 from tamtctl.ticket.export_card import write_card
 from tamtctl.ticket.format.patterns import (
     is_cut_from_graphs,
@@ -251,6 +251,8 @@ def _prune(
         ticket = ticket.encode("bits", maskable_matrices(network))
     applied = ticket.apply(network)
     if weights is not None:
+        # The weights were trained beside the dense decoder, whatever the ticket masks.
+        untie_decoder(network)
         put_weights(weights, network, ticket.masks)
     return ticket, applied
 

@@ -12,9 +12,7 @@ from hub_server import running_hub
 pytestmark = pytest.mark.usefixtures("working_folder")
 
 
-def test_the_commit_is_recorded_and_a_new_one_is_noticed(
-    tiny_model: Path, text_file: Path
-) -> None:
+def test_the_commit_is_recorded_and_a_new_one_is_noticed(tiny_model: Path, text_file: Path) -> None:
     files = {path.name: path.read_bytes() for path in tiny_model.iterdir() if path.is_file()}
     search = f"search --method magnitude --sparsity 0.5 --model org/bert --corpus {text_file}"
     search += " --sequence-length 16 --output-dir found"

@@ -146,6 +146,24 @@ def test_the_losses_are_those_of_the_checkpoint(
         assert found.score == pytest.approx(recovered.losses[name], abs=1e-6), name
 
 
+def test_embeddings_that_are_not_masked_leave_the_decoder_as_it_was(
+    tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    """The losses are taken beside the dense decoder, which a tie would make the trained one."""
+    config = small_config(
+        tiny_model, text_file, method="magnitude", sparsity=0.5, pattern="neurons", word_floor=0.0
+    )
+    ticket = search(config, output_dir=tmp_path / "neurons").ticket
+    made = recover(config_of(ticket, objective="mlm"), output_dir=tmp_path / "run")
+    found = tamtctl.evaluate(
+        tamtctl.EvaluateConfig(
+            name=str(made.model), task="mlm", corpus=(str(text_file),), sequence_length=16,
+            blocks=8, held_out_tenth=True, device="cpu",
+        )
+    )  # fmt: skip
+    assert found.score == pytest.approx(made.losses["recovered"], abs=1e-6)
+
+
 def test_the_folder_says_of_which_ticket_it_is(recovered: Any, ticket: Path) -> None:
     text = (recovered.model / "recovery.json").read_text()
     told = json.loads(text)

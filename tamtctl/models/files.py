@@ -33,7 +33,7 @@ ENCODER_KINDS = frozenset(
 _PACKAGE = "sentence_transformers"
 _LONGEST_JSON = 2**20  # bytes
 _TORCH_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_OTHER_WEIGHTS = ("pytorch_model*.bin", "*.h5", "*.msgpack", "*.ot", "openvino_model*")
+_OTHER_WEIGHTS = ("*.h5", "*.msgpack", "*.ot", "openvino_model*")
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,16 @@ def torch_weights(folder: Path) -> set[Path]:
 
 
 def unused_weights(folder: Path) -> set[Path]:
-    """Return weight files that transformers leaves alone, as there are safetensors beside them."""
-    if not list(folder.glob("*.safetensors")):
+    """Return weight files that transformers leaves alone, as there are better ones.
+
+    Those are of other frameworks, where there are weights for torch, and pickled ones with
+    safetensors in the same folder.
+    """
+    if not torch_weights(folder):
         return set()
-    return {path for pattern in _OTHER_WEIGHTS for path in folder.rglob(pattern)}
+    others = {path for pattern in _OTHER_WEIGHTS for path in folder.rglob(pattern)}
+    pickled = folder.rglob("pytorch_model*.bin")
+    return others | {path for path in pickled if list(path.parent.glob("*.safetensors"))}
 
 
 def module_kind(module: Mapping[str, Any]) -> str | None:

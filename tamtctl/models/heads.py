@@ -85,8 +85,7 @@ class HeadedModel:
             ModelError: The model cannot be loaded, or lacks weights of the encoder.
         """
         config = load_config(name, revision)
-        named = str((config.architectures or [""])[0])
-        own = next((head for end, head in _ENDINGS.items() if named.endswith(end)), None)
+        named, own = _named(config), head_of_task(config)
         if own:
             network, missing, unused = load_with_head(HEADS[own], name, revision=revision)
             if not missing:
@@ -104,6 +103,15 @@ class HeadedModel:
         elif "For" in named:
             why = f"that of {named} is not known here"
         return cls.with_head(NONE, why, name, revision)
+
+
+def head_of_task(config: PreTrainedConfig) -> str | None:
+    """Return the head of a task that a configuration names; None if it names another, or none."""
+    return next((head for end, head in _ENDINGS.items() if _named(config).endswith(end)), None)
+
+
+def _named(config: PreTrainedConfig) -> str:
+    return str((config.architectures or [""])[0])
 
 
 def _labels(head: str, config: PreTrainedConfig) -> str:

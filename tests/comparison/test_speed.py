@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from transformers import AutoModel
 
 from tamtctl.comparison.speed.api import bench
 from tamtctl.comparison.speed.config import BenchConfig
@@ -73,6 +74,41 @@ def test_weights_of_other_frameworks_do_not_count(tiny_model: Path, tmp_path: Pa
         (copied / name).write_bytes(bytes(1000))
     (after,) = subjects_of(str(copied))
     assert size_of(after.files()) == size
+    (copied / "onnx").mkdir()
+    for name in ("model.onnx", "model.onnx_data", "other.onnx"):
+        (copied / "onnx" / name).write_bytes(bytes(100))
+    torchs, graph, other = subjects_of(str(copied))
+    assert size_of(torchs.files()) == size
+    rest = size[0] - (copied / "model.safetensors").stat().st_size
+    assert [size_of(one.files())[0] - rest for one in (graph, other)] == [200, 100]
+    (copied / "2_Dense").mkdir()
+    (copied / "2_Dense" / "pytorch_model.bin").write_bytes(bytes(1000))  # a module's only weights
+    assert size_of(torchs.files())[0] == size[0] + 1000
+    (copied / "model.safetensors").unlink()
+    assert copied / "pytorch_model.bin" in torchs.files()
+    assert copied / "tf_model.h5" not in torchs.files()
+
+
+def test_models_are_compared_under_one_head(tiny_model: Path, tmp_path: Path) -> None:
+    """A decoder over a large vocabulary is no gain of the model without it."""
+    dense = tiny.save(tmp_path / "dense", "bert", vocab_size=20_000)
+    bare = tmp_path / "bare"
+    AutoModel.from_pretrained(dense).save_pretrained(bare)
+    tiny.tokenizer().save_pretrained(bare)
+    config = BenchConfig(
+        folders=(str(bare),), against=str(dense), batch_sizes=(4,), lengths=(16,), threads=(1,),
+        rounds=9,
+    )  # fmt: skip
+    found = bench(config)
+    first, second = found.rows
+    (size,) = found.sizes
+    assert second.latencies[size].median < 0.7 * first.latencies[size].median
+    ratio = second.latencies[size].ratio
+    assert ratio is not None
+    assert ratio.value > 0.7
+    assert f"{bare}: timed with no head, and so is the dense model for the ratio" in found.notes
+    own = bench(BenchConfig(folders=(str(dense),), against=str(tiny_model), **SMALL))
+    assert not [note for note in own.notes if "head" in note]
 
 
 @pytest.fixture(scope="module")

@@ -26,10 +26,12 @@ from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched, work
+from tamtctl.models.heads import NONE
 from tamtctl.models.onnx.encoder import find_graph
 from tamtctl.models.sizes import Size
 from tamtctl.models.timing import (
     Latency,
+    Run,
     check_threads,
     latency,
     random_texts,
@@ -90,7 +92,8 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
         found = _measured(config, one, dense, latencies[one], loading[one])
         rows.append(replace(found, is_dense=one == reference))
     texts = dict.fromkeys(f"{t}: {said}" for row in rows for t, said in row.losses_of.items())
-    notes = (*texts, *_noise(rows, load, cores), *_without_intervals(rows))
+    heads = _on_heads(subjects, reference)
+    notes = (*texts, *heads, *_noise(rows, load, cores), *_without_intervals(rows))
     return BenchResult(tuple(rows), tuple(sizes), config.rounds, cores, load, notes)
 
 
@@ -180,22 +183,42 @@ def _latencies(
     sizes: Sequence[Size],
     words: int,
 ) -> dict[Subject, dict[Size, Latency]]:
-    """Time all models at all sizes, in turns."""
+    """Time all models at all sizes, in turns, each beside the dense model with the same head."""
     found: dict[Subject, dict[Size, Latency]] = {one: {} for one in subjects}
     generator = torch.Generator().manual_seed(config.seed)
-    with work("timing", len(subjects) * len(sizes) * config.rounds) as tick:
+    heads = _other_heads(subjects, reference)
+    with work("timing", (len(subjects) + len(heads)) * len(sizes) * config.rounds) as tick:
         for threads in dict.fromkeys(size.threads for size in sizes):
             torch.set_num_threads(threads)
-            loaded = {one: one.load(threads) for one in subjects}
+            loaded: dict[Subject | str, Run] = {one: one.load(threads) for one in subjects}
+            if reference:
+                loaded |= {head: reference.load(threads, head) for head in heads}
             for size in (size for size in sizes if size.threads == threads):
                 values = random_texts(size, words, generator)
                 runs: list[Callable[[], object]] = [partial(r, values) for r in loaded.values()]
                 timed = timed_in_turns(runs, config.rounds, config.seed, tick)
                 seconds = dict(zip(loaded, timed, strict=True))
-                for one, own in seconds.items():
-                    beside = seconds[reference] if reference and one != reference else None
-                    found[one][size] = latency(own, beside, config.seed)
+                for one in subjects:
+                    beside = None
+                    if reference and one != reference:
+                        beside = seconds[one.head if one.head in heads else reference]
+                    found[one][size] = latency(seconds[one], beside, config.seed)
     return found
+
+
+def _other_heads(subjects: Sequence[Subject], reference: Subject | None) -> list[str]:
+    """Return the heads of models that the dense one does not run with."""
+    if reference is None:
+        return []
+    return sorted({one.head for one in subjects} - {reference.head})
+
+
+def _on_heads(subjects: Sequence[Subject], reference: Subject | None) -> Iterator[str]:
+    """Yield notes on models whose times are compared with the dense one's under another head."""
+    for head in _other_heads(subjects, reference):
+        names = dict.fromkeys(one.name for one in subjects if one.head == head)
+        what = "no head" if head == NONE else f"a head for {head}"
+        yield f"{', '.join(names)}: timed with {what}, and so is the dense model for the ratio"
 
 
 def _quality(

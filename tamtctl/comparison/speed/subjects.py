@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from torch import nn
@@ -13,8 +15,8 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.models.archives import compressed_size
 from tamtctl.models.encoder import max_sequence_length
 from tamtctl.models.files import ModelFiles, torch_weights, unused_weights
-from tamtctl.models.heads import HeadedModel
-from tamtctl.models.loading import load_config
+from tamtctl.models.heads import HEADS, MASKED_LM, NONE, HeadedModel, head_of_task
+from tamtctl.models.loading import load_config, load_with_head
 from tamtctl.models.onnx.encoder import skeleton_of
 from tamtctl.models.onnx.session import OnnxModel, onnx_files
 from tamtctl.models.timing import Run, run_of
@@ -39,25 +41,49 @@ class Subject:
     def files(self) -> list[Path]:
         """Return the files that a user of it needs; empty if it is no local folder.
 
-        In a folder with both, a graph leaves out torch's weights, and torch leaves out graphs.
-        Weights of other frameworks count for neither.
+        In a folder with both, a graph leaves out torch's weights, and torch leaves out graphs,
+        with the weights that lie beside them. Weights of other frameworks count for neither.
         """
         folder = ModelFiles.of(self.name).folder
         if folder is None:
             return []
         unused = unused_weights(folder)
         everything = [p for p in folder.rglob("*") if p.is_file() and p not in unused]
-        graphs = set(folder.rglob("*.onnx"))
+        # A graph's weights, as model.onnx_data or model.onnx.data, begin with its name.
+        of_graphs = {
+            path: graph
+            for graph in folder.rglob("*.onnx")
+            for path in graph.parent.glob(f"{glob.escape(graph.name)}*")
+        }
         if self.file is None:
-            return [path for path in everything if path not in graphs]
+            return [path for path in everything if path not in of_graphs]
         weights = torch_weights(folder)
-        return [p for p in everything if p not in weights and (p not in graphs or p == self.file)]
+        return [
+            path
+            for path in everything
+            if path not in weights and of_graphs.get(path, self.file) == self.file
+        ]
 
-    def load(self, threads: int) -> Run:
-        """Load it, to be run on so many threads; for torch, the process sets their number."""
+    @cached_property
+    def head(self) -> str:
+        """The head that it runs with, one of `HEADS`; it is loaded to find out."""
+        if self.file is None:
+            return HeadedModel.as_it_is(self.name).head
+        if not any(name.endswith("logits") for name in OnnxModel(self.file).outputs):
+            return NONE
+        return head_of_task(load_config(self.name)) or MASKED_LM
+
+    def load(self, threads: int, head: str | None = None) -> Run:
+        """Load it, to be run on so many threads; for torch, the process sets their number.
+
+        Args:
+            threads: The number of threads.
+            head: A head for torch other than its own, with random numbers where it has none.
+        """
         if self.file is not None:
             return OnnxModel(self.file, threads)
-        return run_of(HeadedModel.as_it_is(self.name).network)
+        network, *_ = load_with_head(HEADS[head or self.head], self.name)
+        return run_of(network)
 
     def limits(self) -> tuple[int, int]:
         """Return the size of its vocabulary, and how many tokens a text may have."""

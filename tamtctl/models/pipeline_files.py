@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -133,6 +133,17 @@ class PipelineFiles:
             left_out=f"{MODULES} makes a {self.loader} of the model's own {self.head} head, which "
             "this checkpoint does not have: it is left out"
         )
+
+    def with_vocabulary(self, size: int) -> PipelineFiles:
+        """Return the files for a vocabulary of another size, which a SpladePooling may state."""
+        documents = dict(self.documents)
+        for module in documents.get(MODULES, ()):
+            name = f"{module['path']}/{_KINDS['SpladePooling'].config}"
+            if module_kind(module) == "SpladePooling" and name in documents:
+                stated = documents[name].get("word_embedding_dimension")
+                known = {} if stated is None else {"word_embedding_dimension": size}
+                documents[name] = documents[name] | known
+        return replace(self, documents=documents)
 
     def write(self, folder: Path) -> None:
         """Write the files into the folder of a checkpoint.

@@ -6,6 +6,7 @@ with it, and links are not followed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from tamtctl.ticket.format.metadata import TICKET_FILES
 from tamtctl.ticket.hub.cache import pulled_tickets
 
 PULLED = "tickets"  # tickets from the Hub, which are in its own cache
+_OF_CACHES = re.compile(r"^\.|[0-9a-f]{8}")
 _IN_A_TICKETS_REPOSITORY = {*TICKET_FILES, ".gitattributes"}
 
 
@@ -142,13 +144,10 @@ def _cached(name: str) -> Cached:
 
 
 def _folders(name: str) -> list[Path]:
-    """Return the existing folders of a cache, without links."""
+    """Return the existing folders of a cache that hold nothing else, without links."""
     found = _storages() if name == PULLED else [cache_folder(name)]
-    return [
-        folder
-        for folder in found
-        if folder.is_dir() and not folder.is_symlink() and (name != PULLED or _is_ticket(folder))
-    ]
+    is_ours = _is_ticket if name == PULLED else _is_cache
+    return [f for f in found if f.is_dir() and not f.is_symlink() and is_ours(f)]
 
 
 def _left(one: Cached) -> Iterator[str]:
@@ -156,6 +155,8 @@ def _left(one: Cached) -> Iterator[str]:
     if one.name != PULLED:
         if one.folder.is_symlink():
             yield f"{one.folder} is a link, which is not followed"
+        elif one.folder.is_dir() and not _is_cache(one.folder):
+            yield f"{one.folder} holds more than a cache, and stays"
         return
     for storage in _storages():
         if storage.is_symlink():
@@ -167,6 +168,14 @@ def _left(one: Cached) -> Iterator[str]:
 def _storages() -> list[Path]:
     """Return the folders of the repositories from which tickets were pulled."""
     return list(dict.fromkeys(folder.parent.parent for folder in pulled_tickets().values()))
+
+
+def _is_cache(folder: Path) -> bool:
+    """Return whether all names in a folder are of digests, or of files that were not finished.
+
+    ``TAMTCTL_CACHE`` may be a folder of the user's, in which another program writes ``scores``.
+    """
+    return all(_OF_CACHES.search(path.name) for path in folder.iterdir())
 
 
 def _is_ticket(storage: Path) -> bool:

@@ -14,7 +14,9 @@ from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.hub.names import is_on_hub
 
 
-def write_card(ticket: TicketMetadata, base: str, revision: str | None, folder: Path) -> None:
+def write_card(
+    ticket: TicketMetadata, base: str, revision: str | None, folder: Path, *, is_trained: bool
+) -> None:
     """Write the card of a checkpoint, if the licence of its base model is known.
 
     Args:
@@ -22,6 +24,7 @@ def write_card(ticket: TicketMetadata, base: str, revision: str | None, folder: 
         base: The base model: ``nano``, a folder or a Hub id.
         revision: Its commit on the Hub.
         folder: The checkpoint's folder.
+        is_trained: Whether weights were trained on.
     """
     licence = licence_of(base, revision)
     if licence is None:
@@ -36,8 +39,9 @@ def write_card(ticket: TicketMetadata, base: str, revision: str | None, folder: 
         "library_name: transformers",
         "---",
         "",
-        f"The weights are those of {shown}, pruned to sparsity {ticket.target_sparsity:.4g} by "
-        f"tamtctl ({how}). They are under the licence of that model, `{licence}`.",
+        f"The weights are {'trained on from ' * is_trained}those of {shown}, pruned to sparsity "
+        f"{ticket.target_sparsity:.4g} by tamtctl ({how}). They are under the licence of that "
+        f"model, `{licence}`.",
         "",
     ]
     (folder / CARD).write_text("\n".join(text), encoding="utf-8")

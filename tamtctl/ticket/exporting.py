@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -181,13 +182,15 @@ def export(
             trimmed, vocabulary = trim_vocabulary(network, tokenizer, trim_to)
             tokenizer = trimmed.tokenizer
             notes.append(vocabulary.note)
+            pipeline = pipeline.with_vocabulary(vocabulary.kept)
             for table in zeros.keys() & embedding_names(network):
                 zeros[table] = int((~loaded.masks[table][list(trimmed.kept)]).sum())
         notes += [] if is_for_graph else _on_zeros(loaded.pattern)
         # A random pooler is left out; a random head is written, as it will be trained.
         left_out = base.missing if base.head == NONE else frozenset[str]()
         embeddings = SentencePipeline.known(name, revision) if pipeline.loader else None
-        expected = Outputs.of(base.head, network, tokenizer, embeddings)
+        # Using a tokenizer changes what it saves.
+        expected = Outputs.of(base.head, network, copy.deepcopy(tokenizer), embeddings)
         if is_sliced(loaded.pattern):
             notes.append(slice_neurons(network, loaded.masks).note)
             zeros = {}
@@ -196,7 +199,8 @@ def export(
         if vocabulary is None:
             copy_vocabulary(name, revision, tokenizer, new)
         pipeline.write(new)
-        write_card(loaded, name, revision, new)
+        is_trained = weights is not None or trained is not None
+        write_card(loaded, name, revision, new, is_trained=is_trained)
         check_reloaded(base, tokenizer, expected, new)
         files = {str(file.relative_to(new)) for file in new.rglob("*") if file.is_file()}
         size = sum((new / file).stat().st_size for file in files)

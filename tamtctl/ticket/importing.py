@@ -29,9 +29,10 @@ from tamtctl.ticket.foreign_masks import find_masks
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.hub.card import as_published
-from tamtctl.ticket.hub.names import DECLARED
+from tamtctl.ticket.hub.names import DECLARED, IMPORTED_FROM
 from tamtctl.ticket.ticket import Ticket
 
+IMPORTED = "imported"  # the method of masks of which nothing else is said
 TICKET = "ticket"  # the kind of content of a source that is a ticket
 
 
@@ -84,7 +85,7 @@ def import_ticket(
     *,
     model: Path | str | None = None,
     revision: str | None = None,
-    method: str = "imported",
+    method: str = IMPORTED,
     prefix: str | None = None,
     encoding: str = "bits",
     base_model: str | None = None,
@@ -102,7 +103,8 @@ def import_ticket(
         base_model: Hub id ``org/name[@revision]`` of the model that the folder ``model`` holds.
 
     Raises:
-        UsageError: The model is missing, or the prefix that chooses one of several encoders is.
+        UsageError: The model is missing, or the prefix that chooses one of several encoders is; or
+            an option does not apply to a ticket.
         ModelError: The model cannot be loaded.
         TicketError: The source cannot be read, or holds no masks for this model.
 
@@ -116,6 +118,9 @@ def import_ticket(
     check_target(output_dir, METADATA_FILE if output_dir == path else None)
     model = None if model is None else str(model)
     if (path / METADATA_FILE).exists():
+        unfit = {"method": method != IMPORTED, "revision": revision, "prefix": prefix}
+        if told := next((name for name, value in unfit.items() if value), None):
+            raise UsageError(f"{source} is a ticket, which keeps what it says; leave --{told} out")
         return _recoded(path, output_dir, encoding, model, base_model)
     if model is None:
         raise UsageError("--model is needed: the pre-trained model that the masks belong to")
@@ -128,7 +133,7 @@ def import_ticket(
     masks = found.masks
     weights = {name: encoder.weights[name] for name in encoder.weights if name in masks}
     declared = base_model and DeclaredBase.of(base_model, fingerprint(weights)[1])
-    search = {"imported_from": public(str(source)), "kind": found.kind}
+    search = {IMPORTED_FROM: public(str(source)), "kind": found.kind}
     ticket = Ticket.create(
         weights,
         masks,

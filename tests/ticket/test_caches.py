@@ -19,6 +19,7 @@ from tamtctl.foundations.errors import TamtctlError, UsageError
 from tamtctl.foundations.working import watched
 
 COMMIT = "a" * 40
+ONE, OTHER, LINK = (digit * 64 for digit in "0ef")  # digests, as all names in a cache are
 
 
 @pytest.fixture
@@ -28,9 +29,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TAMTCTL_CACHE", str(folder))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     for size, name in enumerate(CACHES, 1):
-        (folder / name / "one").mkdir(parents=True)
-        (folder / name / "one" / "file").write_bytes(b"x" * size)
-        (folder / name / "other").write_bytes(b"x" * 100)
+        (folder / name / ONE).mkdir(parents=True)
+        (folder / name / ONE / "file").write_bytes(b"x" * size)
+        (folder / name / OTHER).write_bytes(b"x" * 100)
     (folder / "of-somebody-else").write_text("kept")
     return folder
 
@@ -59,7 +60,7 @@ def test_sizes_are_those_of_the_files(cache: Path) -> None:
 def test_what_is_named_is_cleared_and_nothing_else(cache: Path) -> None:
     would = tamtctl.clear_cache(["statistics", "losses"], dry_run=True)
     assert not would.cleared
-    assert (cache / "statistics" / "one" / "file").exists()
+    assert (cache / "statistics" / ONE / "file").exists()
     done = tamtctl.clear_cache(["statistics", "losses"])
     assert done.cleared
     assert done.bytes == would.bytes == 2 * 100 + 2 + 3
@@ -73,13 +74,21 @@ def test_what_is_named_is_cleared_and_nothing_else(cache: Path) -> None:
         tamtctl.clear_cache("loses")
 
 
+def test_a_folder_in_which_another_program_writes_stays(cache: Path) -> None:
+    (cache / "scores" / "my-results.csv").write_text("precious")
+    done = tamtctl.clear_cache()
+    assert (cache / "scores" / "my-results.csv").read_text() == "precious"
+    assert f"{cache / 'scores'} holds more than a cache, and stays" in done.notes
+    assert not (cache / "losses").exists()
+
+
 def test_links_are_not_followed(cache: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_bytes(b"x" * 10**6)
-    for link in (cache / "losses" / "link", cache / "losses" / "one" / "link"):
+    for link in (cache / "losses" / LINK, cache / "losses" / ONE / "link"):
         link.symlink_to(precious)
-    (cache / "digests" / "link").symlink_to(precious / "file")
+    (cache / "digests" / LINK).symlink_to(precious / "file")
     subprocess.run(["rm", "-r", cache / "corpora"], check=True)
     (cache / "corpora").symlink_to(precious)
     assert sum(one.bytes for one in tamtctl.cache_contents().caches) < 10**5
@@ -128,7 +137,7 @@ def test_nothing_is_cleared_while_anybody_works(cache: Path) -> None:
         with pytest.raises(TamtctlError, match="another tamtctl is at work"):
             tamtctl.clear_cache()
         assert tamtctl.clear_cache(dry_run=True).bytes > 0
-        assert (cache / "losses" / "other").exists()
+        assert (cache / "losses" / OTHER).exists()
         working.stdin.write("\n")
         working.stdin.flush()
         assert working.wait() == 0

@@ -19,6 +19,7 @@ from hub_server import running_hub
 from samples import own_config, ticket_for
 from sentence_models import TEXTS, dense_layer, sentence_model, similar_pairs
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
@@ -119,6 +120,14 @@ def test_what_the_library_has_saved_itself() -> None:
     same_embeddings(Path("st"))
 
 
+def test_the_tokenizer_is_saved_as_it_was() -> None:
+    base = sentence_model(Path("st"), MEAN)
+    export(ticket_for(base, Path("ticket")), "exported")
+    saved = [json.loads(Path(f, "tokenizer.json").read_text()) for f in (base, "exported")]
+    assert saved[1]["truncation"] == saved[0]["truncation"]
+    assert saved[1]["padding"] == saved[0]["padding"]
+
+
 def test_half_precision_is_kept_where_it_loses_nothing() -> None:
     base = sentence_model(Path("st"), MEAN, modules=("Normalize",))
     AutoModel.from_pretrained(base, dtype=torch.float16).save_pretrained(base)
@@ -169,6 +178,20 @@ def test_of_a_hub_id_and_of_its_snapshot() -> None:
     assert code == 0, error
     assert "the Hub could not be asked whether org/st is a model of sentence-tr" in error
     assert "load  AutoModel.from_pretrained('offline')" in out
+
+
+def test_a_trimmed_sparse_encoder_states_its_size() -> None:
+    base = splade(Path("splade"))
+    pooling = next(base.glob("*_SpladePooling/config.json"))
+    settings = json.loads(pooling.read_text())
+    size = AutoConfig.from_pretrained(base).vocab_size
+    pooling.write_text(json.dumps(settings | {"word_embedding_dimension": size}))
+    Path("few.txt").write_text("\n\n".join(tiny.WORDS[:30]))
+    done = export(ticket_for(base, Path("ticket")), "exported", trim_to="few.txt")
+    assert done.vocabulary is not None
+    model = loaded("exported", "SparseEncoder")
+    assert model.encode(TEXTS).shape[1] == done.vocabulary.kept < size
+    assert model.get_embedding_dimension() == done.vocabulary.kept
 
 
 def with_type(base: Path, number: int, name: str) -> None:

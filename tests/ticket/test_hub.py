@@ -264,6 +264,20 @@ def metadata_of(card: str) -> dict[str, Any]:
     return dict(data.to_dict())
 
 
+def test_the_card_says_how_a_ticket_was_found(tmp_path: Path) -> None:
+    def card(**metadata: Any) -> str:
+        small_ticket(**metadata).save_pretrained(folder := tmp_path / str(len(metadata)))
+        return (folder / "README.md").read_text()
+
+    assert "found by `tamt`, objective `mlm`, on unlabelled text" in card()
+    one_shot = card(method="magnitude", metrics={"steps": 0})
+    assert "found by `magnitude`, without training" in one_shot
+    imported = card(method="imported", objective=None, search={"imported_from": "x"})
+    assert "how that found it is not recorded" in imported
+    for text in (one_shot, imported):
+        assert "on unlabelled text" not in text
+
+
 def test_own_text_and_metadata_survive(regular_hub: Hub, folder: Path) -> None:
     push(folder, "org/name", token=TOKEN, license_id="mit")
     files = regular_hub.files("org/name")

@@ -230,6 +230,12 @@ def test_another_encoding_of_a_ticket(ticket: Path, tmp_path: Path) -> None:
         assert (tmp_path / "back" / name).read_bytes() == (ticket / name).read_bytes()
 
 
+@pytest.mark.parametrize("told", ["method", "revision", "prefix"])
+def test_what_a_ticket_says_is_not_told_anew(ticket: Path, tmp_path: Path, told: str) -> None:
+    with pytest.raises(UsageError, match=f"is a ticket, .* leave --{told} out"):
+        import_ticket(ticket, tmp_path / "t", **{told: "x"})
+
+
 class Evil:
     def __reduce__(self) -> Any:
         return (Path.touch, (Path("pwned"),))

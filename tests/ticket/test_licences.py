@@ -138,6 +138,9 @@ def test_an_export_says_the_licence_of_the_weights_that_it_holds(
     (tmp_path / "model" / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
     exported = export(ticket, tmp_path / "exported").path
     card = (exported / "README.md").read_text()
+    assert "The weights are those of `model`, pruned" in card
+    trained = export(ticket, tmp_path / "trained", weights={}).path
+    assert "trained on from those of `model`" in (trained / "README.md").read_text()
     assert metadata_of(card) == {"license": "mit", "library_name": "transformers"}
     assert "under the licence of that model, `mit`" in card
     assert str(tmp_path) not in card

@@ -11,7 +11,7 @@ from typing import Any
 from tamtctl.foundations import printable
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_sliced
-from tamtctl.ticket.hub.names import is_on_hub
+from tamtctl.ticket.hub.names import IMPORTED_FROM, is_on_hub
 from tamtctl.ticket.made_of import TICKETS, MadeOf
 from tamtctl.ticket.measured import Measured
 from tamtctl.ticket.parameter_counts import ParameterCounts
@@ -70,6 +70,14 @@ def _how(ticket: TicketMetadata) -> str:
             f"It was made by {code(ticket.method)} of\n{len(made.parts)} tickets, by their votes "
             f"({code(made.operation)}), without a search of its own."
         )
+    if IMPORTED_FROM in ticket.search:
+        return (
+            f"It was imported ({code(ticket.method)}) from what another tool left;\n"
+            "how that found it is not recorded."
+        )
+    if ticket.metrics.get("steps") == 0:
+        how = f"found by {code(ticket.method)}, without training"
+        return f"It was {how} and for\nno task in particular."
     objective = f", objective {code(ticket.objective)}" if ticket.objective else ""
     return (
         f"It was found by {code(ticket.method)}{objective}, on unlabelled text and for\n"

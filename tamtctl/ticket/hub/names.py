@@ -7,7 +7,9 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from tamtctl.ticket.format.metadata import TicketMetadata
 
-DECLARED = "base_model"  # field of ``search``: the Hub id that a user declared for a folder
+# Fields of ``search``:
+DECLARED = "base_model"  # the Hub id that a user declared for a folder
+IMPORTED_FROM = "imported_from"  # what an imported ticket was made of
 
 
 def is_hub_id(name: str) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tamtctl.data.batch import Batch
 from tamtctl.data.padding import IdArray
+from tamtctl.data.sequences import special_tokens_around
 from tamtctl.foundations.errors import ModelError
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Noise:
         ids = max(tokenizer.get_vocab().values()) + 1
         is_special = np.zeros(ids, bool)
         is_special[tokenizer.all_special_ids] = True
+        for added in special_tokens_around(tokenizer):  # though the tokenizer may not name them
+            is_special[added] = True
         return cls(tokenizer.mask_token_id, len(tokenizer), is_special)
 
     def noised(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from transformers import (
     AutoModel,
@@ -17,7 +16,7 @@ from transformers import (
 )
 
 from tamtctl.foundations.errors import ModelError
-from tamtctl.models.loading import load_config, load_with_head
+from tamtctl.models.loading import computes_with_embeddings, load_config, load_with_head
 
 MASKED_LM, NONE = "masked-lm", "none"
 HEADS = {
@@ -92,7 +91,7 @@ class HeadedModel:
                 why = f"the model's own, trained{_labels(own, network.config)}"
                 return cls(own, why, network, frozenset(), frozenset(unused))
         network, missing, unused = load_with_head(AutoModelForMaskedLM, name, revision=revision)
-        is_tied = _computes_with_embeddings(network)
+        is_tied = computes_with_embeddings(network)
         if not missing and not is_tied:
             return cls(MASKED_LM, "the model has one", network, frozenset(), frozenset(unused))
         why = "the model has none"
@@ -122,9 +121,3 @@ def _labels(head: str, config: PreTrainedConfig) -> str:
         return " for a number" if labels else ""
     shown = ", ".join(map(str, labels[:_SHOWN_LABELS]))
     return f" for {shown}{', …' if len(labels) > _SHOWN_LABELS else ''}"
-
-
-def _computes_with_embeddings(network: PreTrainedModel) -> bool:
-    """Whether a masked-LM head computes with the word embeddings, which a mask would change."""
-    decoder: Any = network.get_output_embeddings()
-    return decoder is not None and len(decoder.weight) != network.config.vocab_size

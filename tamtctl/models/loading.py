@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -34,7 +34,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.models.checkpoint_files import is_lfs_pointer
 from tamtctl.models.claims import check_configuration, check_tokenizer, no_more_weights_than
 from tamtctl.models.class_names import restore_class_names
-from tamtctl.models.encoder import Encoder, maskable_matrices
+from tamtctl.models.encoder import Encoder, base_encoder, embedding_names, maskable_matrices
 from tamtctl.models.files import CONFIG_FILE, TOKENIZER_FILE
 from tamtctl.models.sources import commit_of, not_reachable, reach, source_of
 
@@ -66,6 +66,11 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
             f"{config.vocab_size} tokens; save the tokenizer that belongs to it"
         )
     model, loading = _load_weights(AutoModel, name, source, commit)
+    if not isinstance(model.get_input_embeddings(), nn.Embedding):
+        raise ModelError(
+            f"model {name!r} is a {type(model).__name__}, which looks up no words in a table; give "
+            "an encoder like BERT"
+        )
     pooler_names = _names_without_hidden_state(model, config)
     unreached = frozenset(_with_biases(pooler_names))
     if lost := sorted(loading["missing_keys"] - unreached):
@@ -85,9 +90,26 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
                 f"model {name!r} has no pre-trained masked-LM head (the checkpoint lacks "
                 f"{min(loading['missing_keys'])}); use --objective kd, which needs none"
             )
+        if computes_with_embeddings(model):
+            raise NoHeadError(
+                f"the masked-LM head of model {name!r} computes with the word embeddings "
+                "themselves, which a mask changes; use --objective kd, which needs no head"
+            )
     _check_finite(name, model)
     matrices = {n: p for n, p in maskable_matrices(model).items() if n not in pooler_names}
+    in_layers = {name for name in matrices if "pooler" not in name} - embedding_names(model)
+    if not in_layers:
+        raise ModelError(
+            f"the layers of model {name!r}, a {type(model).__name__}, have no linear layer that a "
+            "mask could cover; give an encoder like BERT"
+        )
     return Encoder(name, commit, model.eval(), tokenizer, matrices, pooler, unreached)
+
+
+def computes_with_embeddings(model: PreTrainedModel) -> bool:
+    """Whether a masked-LM head computes with the word embeddings, which a mask would change."""
+    decoder: Any = model.get_output_embeddings()
+    return decoder is not None and len(decoder.weight) != model.config.vocab_size
 
 
 def _check_finite(name: str, model: PreTrainedModel) -> None:
@@ -341,9 +363,35 @@ def _load_weights(
         output_loading_info=True,
         **options,
     )
+    _part(model)
+    switch: Any = getattr(base_encoder(model), "set_attention_type", None)
+    if switch is not None:
+        # BigBird would go over to full attention with the first short batch, and stay there.
+        switch("original_full")
     if not options.keys() & {"num_labels", "id2label", "label2id"}:
         restore_class_names(model.config, written)
     return cast(PreTrainedModel, model), cast(dict[str, set[str]], loading)
+
+
+def _part(model: PreTrainedModel) -> None:
+    """Give parameters that are parts of one tensor memory of their own.
+
+    transformers splits the fused queries, keys and values of some checkpoints into such parts, and
+    to autograd a change of one is a change of all.
+    """
+    in_memory: dict[int, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        in_memory.setdefault(parameter.untyped_storage().data_ptr(), []).append(parameter)
+    apart = {
+        id(one): nn.Parameter(one.detach().clone(), requires_grad=one.requires_grad)
+        for those in in_memory.values()
+        for one in those
+        if len(those) > 1
+    }
+    for module in cast(nn.Module, model).modules():
+        for name, parameter in dict(module.named_parameters(recurse=False)).items():
+            if id(parameter) in apart:
+                module.register_parameter(name, apart[id(parameter)])
 
 
 def _names_without_hidden_state(model: PreTrainedModel, config: PreTrainedConfig) -> set[str]:

@@ -52,6 +52,30 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "modernbert": _COMMON
     | {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
 }
+# Encoders that are built in other ways; not every test is for them.
+OTHERS: dict[str, dict[str, Any]] = {
+    "gte": _COMMON,  # its queries, keys and values are split out of one tensor
+    "roc_bert": _COMMON  # writes into outputs of its layers
+    | {
+        "pronunciation_vocab_size": 10,
+        "pronunciation_embed_dim": 4,
+        "shape_vocab_size": 10,
+        "shape_embed_dim": 4,
+    },
+    "longformer": _COMMON | {"attention_window": [4, 4]},  # pads, and has sequences behind tokens
+    "big_bird": _COMMON | {"block_size": 2, "num_random_blocks": 1},  # changes its attention
+    "squeezebert": _COMMON | {"embedding_size": 16},  # has convolutions for linear layers
+    "ibert": _COMMON,  # has a table of another class
+    "funnel": {  # halves the number of tokens
+        "vocab_size": len(VOCABULARY),
+        "d_model": 16,
+        "n_head": 2,
+        "d_head": 8,
+        "d_inner": 32,
+        "block_sizes": [1, 1],
+        "num_decoder_layers": 1,
+    },
+}
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -77,7 +101,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def build(family: str, *, with_head: bool = True, seed: int = 0, **changes: Any) -> PreTrainedModel:
     """Return a random model of a family in eval mode, its weights large enough for gradients."""
-    config = AutoConfig.for_model(family, **FAMILIES[family] | changes)
+    config = AutoConfig.for_model(family, **(FAMILIES | OTHERS)[family] | changes)
     torch.manual_seed(seed)
     auto = AutoModelForMaskedLM if with_head else AutoModel
     model: PreTrainedModel = auto.from_config(config).eval()  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import lzma
@@ -90,6 +91,10 @@ def _last_character(raw: bytes) -> int:
 
 
 def _decode(raw: bytes, path: Path, offset: int) -> str:
+    if offset == 0 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise CorpusError(
+            f"{path} is UTF-16, not UTF-8; convert it, for example with iconv -f UTF-16 -t UTF-8"
+        )
     if (nul := raw.find(b"\0")) >= 0:
         raise CorpusError(f"{path} is a binary file (a zero at byte {offset + nul}), not text")
     try:

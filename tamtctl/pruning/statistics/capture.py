@@ -77,17 +77,18 @@ class Capture:
                 gatherer.see(name, inputs)
         if not self._follows_gradients:
             return output
-        if not output.requires_grad:  # at the first layers; cloned, since it may be written to
-            output = output.detach().requires_grad_().clone()
+        if not output.requires_grad:  # at the first layers
+            output = output.detach().requires_grad_()
         output.register_hook(partial(self._backward, name, given))
-        return output
+        return output.clone()  # which the model may write to, and the hook still sees the output
 
     def _of_tokens(self, name: str, use: int, given: Tensor) -> Inputs:
         assert self._batch is not None
         is_table, times = name in self._layout.tables, 1
         values = given.flatten() if is_table else given.flatten(0, -2)
         if self._layout.is_of_tokens[name][use]:
-            values = self._batch.at_tokens(given.flatten(0, 1))
+            is_flat = given.shape[:2] != self._batch.input_ids.shape
+            values = self._batch.at_tokens(given if is_flat else given.flatten(0, 1))
             values = values if is_table else values.flatten(0, -2)
         else:
             times = len(self._batch.input_ids)

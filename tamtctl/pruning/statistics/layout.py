@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tamtctl.data.batch import Batch
+from tamtctl.foundations.errors import ModelError
 from tamtctl.models.encoder import Encoder
 
 
@@ -44,21 +45,17 @@ class Layout:
 
     @classmethod
     def of(cls, encoder: Encoder, batch: Batch) -> Layout:
-        """Run the first two sequences of a batch, on the device of the model.
+        """Run the first two sequences of a batch, and one of them, on the device of the model.
 
         Inputs are compared by identity and version. All of them are kept until the end, so that no
         memory is reused, and a tensor that was written to in between counts as a different one.
+
+        Raises:
+            ModelError: The model has other positions than the batch, such as padding of its own, so
+                that nothing can be learnt from the tokens of a sequence.
         """
         few = batch.split(min(2, len(batch.input_ids)))[0]
-        seen: dict[str, list[tuple[Tensor, int]]] = {}
-
-        def see(name: str, module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
-            inputs = arguments[0]
-            version = 0 if inputs.is_inference() else inputs._version
-            seen.setdefault(name, []).append((inputs, version))
-
-        with torch.no_grad(), hooked(encoder, see):
-            run(encoder, few)
+        seen, alone = _uses(encoder, few), _uses(encoder, few.split(1)[0])
         first: dict[tuple[tuple[int, int], ...], str] = {}
         leaders = {
             name: first.setdefault(tuple((id(one), version) for one, version in uses), name)
@@ -66,15 +63,53 @@ class Layout:
         }
         names = [name for name in encoder.matrices if name in seen]
         embeddings = encoder.base.get_input_embeddings().weight
+        are_tokens = {name: _are_tokens(name, encoder, few, seen, alone) for name in names}
         return cls(
             shapes={name: tuple(encoder.matrices[name].shape) for name in names},
             tables=frozenset(n for n in names if encoder.matrices[n] is embeddings),
             leaders={name: leaders[name] for name in names},
-            is_of_tokens={
-                name: tuple(one.shape[:2] == few.input_ids.shape for one, _ in seen[name])
-                for name in names
-            },
+            is_of_tokens=are_tokens,
         )
+
+
+_Uses = dict[str, list[tuple[Tensor, int]]]  # name → inputs and their version, for each use
+
+
+def _uses(encoder: Encoder, batch: Batch) -> _Uses:
+    seen: _Uses = {}
+
+    def see(name: str, module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+        inputs = arguments[0]
+        version = 0 if inputs.is_inference() else inputs._version
+        seen.setdefault(name, []).append((inputs, version))
+
+    with torch.no_grad(), hooked(encoder, see):
+        run(encoder, batch)
+    return seen
+
+
+def _are_tokens(
+    name: str, encoder: Encoder, batch: Batch, seen: _Uses, alone: _Uses
+) -> tuple[bool, ...]:
+    """Return for each use of a matrix whether it has an input for every token of the batch.
+
+    Else its inputs are the same for every sequence, and so as many for one alone, or one for each.
+    """
+    shape, found, uses = batch.input_ids.shape, [], seen[name]
+    singles = alone.get(name, [])
+    for i, (inputs, _) in enumerate(uses):
+        is_same = len(singles) != len(uses) or inputs.shape == singles[i][0].shape
+        rows = len(inputs) if inputs.dim() == 2 else 0
+        is_flat = rows == shape.numel() and not is_same
+        found.append(inputs.shape[:2] == shape or is_flat)
+        if not (found[-1] or is_same or rows == shape[0]):
+            raise ModelError(
+                f"{name} of this {type(encoder.base).__name__} has inputs of the shape "
+                f"{list(inputs.shape)} for {shape[0]} sequences of {shape[1]} tokens: what a "
+                "criterion would learn from the text is not that of its tokens; use --init "
+                "magnitude (--method: magnitude or random)"
+            )
+    return tuple(found)
 
 
 def run(encoder: Encoder, batch: Batch, *, with_head: bool = False, states: bool = False) -> Any:

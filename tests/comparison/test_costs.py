@@ -55,12 +55,12 @@ def test_a_sweep_measures_every_mask_once(
     # Dense in MLM; the three masks, and a random one beside which searches stand, in MLM, and in
     # KD with the teacher; the three with another allocation in MLM.
     assert passes.count(8) == 1 + 3 * 4 + 3
-    # Before any of it, one pass over the training text for all criteria, and two rows to see which
-    # matrices are used; behind it, both budgets on a part of the training text.
+    # Before any of it, one pass over the training text for all criteria, and three rows to see
+    # which matrices are used; behind it, both budgets on a part of the training text.
     text = load_corpus((str(text_file),), load_tokenizer(str(tiny_model)))
     whole = text.training_text(16, load_tokenizer(str(tiny_model)), name="text")
     last = len(passes) - passes[::-1].index(8)
-    assert sum(passes[: passes.index(8)]) == len(whole) + 2
+    assert sum(passes[: passes.index(8)]) == len(whole) + 3
     assert sum(passes[last:]) == 2 * 3 * (len(whole) // 10)
     with counted_passes() as again:
         compare(sweep)

@@ -254,7 +254,8 @@ def _finding(
 ) -> Finding | None:
     """Return a sign that a seed learnt nothing, the plainest that there is.
 
-    A training loss is none by itself: that of a short run is a mean over the untrained model's.
+    A training loss is none where the score is surely better than a constant answer's: that of a
+    short run is a mean over the untrained model's.
     """
     suffix, metric = next(iter(prepared.dev.sets)), prepared.task.primary_metric
     constant = prepared.facts["constant"]
@@ -267,7 +268,9 @@ def _finding(
         prepared.constant,
         constant["scores"][metric],
     )
-    return alike or (no_gain and (loss_hardly_moved(loss, constant["loss"]) or no_gain))
+    is_sure = no_gain is None and errors[metric] is not None
+    still = None if is_sure else loss_hardly_moved(loss, constant["loss"])
+    return alike or still or no_gain
 
 
 def _beside(prepared: Prepared, seed: int) -> list[KnownRun]:

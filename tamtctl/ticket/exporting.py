@@ -170,9 +170,8 @@ def export(
         network = base.network.eval()
         loaded, applied = _prune(loaded, network, trained, weights, needs_masks=bool(trim_to))
         tokenizer = load_tokenizer(name, revision)
-        pipeline = PipelineFiles()
-        if not is_plain:
-            pipeline = pipeline.of(name, revision).for_head(base.head)
+        pipeline = PipelineFiles() if is_plain else PipelineFiles.of(name, revision)
+        pipeline = pipeline.for_head(base.head)
         notes = [pipeline.left_out] if pipeline.left_out else []
         if forget_code(network, tokenizer):
             notes.append("the base model's own Python code (auto_map) is left out")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 import processes
+from hub_commands import hub_environment
 
 SHA = "a" * 40
 
@@ -36,10 +36,7 @@ def serve(repo_id: str, files: Mapping[str, bytes]) -> Iterator[str]:
 
 def environment(endpoint: str, home: Path) -> dict[str, str]:
     """Return the environment of a process that asks this address, which is read at import."""
-    kept = {
-        k: v for k, v in os.environ.items() if not k.startswith("HF_") and "proxy" not in k.lower()
-    }
-    return {**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    return hub_environment(home, HF_ENDPOINT=endpoint)
 
 
 def run(script: str, endpoint: str, home: Path, *arguments: str) -> Any:

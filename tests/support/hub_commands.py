@@ -25,14 +25,22 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
+def hub_environment(home: Path, **more: str) -> dict[str, str]:
+    """Return the environment of a process with a cache of its own, whose Hub ``more`` names."""
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("HF_", "HUGGING")) and "proxy" not in k.lower()
+    }
+    return {**kept, "HF_HOME": str(home.absolute()), "HF_HUB_DISABLE_XET": "1", **more}
+
+
 def run_with_hub(commands: Sequence[str], **environment: str) -> list[tuple[int, str, str]]:
     """Run commands in a process that asks another Hub; return code, output and errors of each."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
-    home = {"HF_HOME": str(Path("home").absolute()), "HF_HUB_DISABLE_XET": "1"}
     done = processes.run_script(
         COMMANDS,
         json.dumps([command.split() for command in commands]),
-        environment=clean | home | environment,
+        environment=hub_environment(Path("home"), **environment),
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

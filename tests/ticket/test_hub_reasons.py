@@ -7,7 +7,6 @@ loopback interface.
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from threading import Thread
 import processes
 import pytest
 import tiny
-from hub_commands import COMMANDS
+from hub_commands import COMMANDS, hub_environment
 from hub_server import Fault, Hub, running_hub
 
 # Waits fifty times as fast, and a second at most.
@@ -53,15 +52,12 @@ def errors(
     """Run commands that ask for repositories; yield both, and the line that each ended with."""
     (folder / "text.txt").write_text("\n".join(["the file of the list"] * 200))
     (folder / "own.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
-    clean = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    clean = {k: v for k, v in clean.items() if not k.startswith(("HF_", "HUGGING"))}
-    home = {
-        "HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1",
-    }  # fmt: skip
+    environment = hub_environment(
+        folder / "home", HF_ENDPOINT=endpoint, HF_HUB_ETAG_TIMEOUT="1", HF_HUB_DOWNLOAD_TIMEOUT="1"
+    )
     commands = [ASKING[name].format(repo=repo, model=model).split() for repo, name in asked]
     done = processes.run_script(
-        PROLOGUE + COMMANDS, json.dumps(commands), environment=clean | home, folder=folder
+        PROLOGUE + COMMANDS, json.dumps(commands), environment=environment, folder=folder
     )
     for (repo, name), printed in zip(asked, done.stdout.splitlines(), strict=True):
         code, _, error = json.loads(printed)
@@ -161,8 +157,7 @@ def test_what_passes_is_asked_again(tmp_path: Path, model: Path) -> None:
 
 def answers(hub: Hub, folder: Path) -> processes.Done:
     (folder / "text.txt").write_text("\n".join(f"the file of the list {n}" for n in range(400)))
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}
+    environment = hub_environment(folder / "home", HF_ENDPOINT=hub.url)
     command = "search --sparsity 0.5 --model org/x --corpus text.txt --dry-run --sequence-length 32"
     script = PROLOGUE + "from tamtctl.cli.app import main; main()"
-    return processes.run_script(script, *command.split(), environment=clean | home, folder=folder)
+    return processes.run_script(script, *command.split(), environment=environment, folder=folder)

@@ -35,7 +35,7 @@ from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.methods import sweep_methods
 from tamtctl.pruning.patterns.of_model import pattern_of_model
-from tamtctl.tasks.finetuning.api import open_data
+from tamtctl.tasks.finetuning.asked_run import open_data
 from tamtctl.tasks.finetuning.run_examples import RunExamples
 from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.texts import TextSource

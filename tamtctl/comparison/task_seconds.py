@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.untrained_tasks import is_kept
-from tamtctl.tasks.finetuning.api import AskedRun
+from tamtctl.tasks.finetuning.api import training_seconds
+from tamtctl.tasks.finetuning.asked_run import AskedRun
 from tamtctl.tasks.finetuning.result import FinetuneWatcher
 
 
@@ -56,7 +57,7 @@ class TaskSeconds:
         if self.config.is_untrained(task):
             return 0.0  # it is not timed
         if task not in self._seconds:
-            self._seconds[task] = self._asked(task).training_seconds(self.watcher)
+            self._seconds[task] = training_seconds(self._asked(task), self.watcher)
         return self._seconds[task]
 
     def _asked(self, task: str) -> AskedRun:

@@ -18,13 +18,14 @@ from tamtctl.foundations.environment import env
 from tamtctl.models.pipeline_files import PipelineFiles
 from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.examples import Examples
+from tamtctl.tasks.finetuning.asked_run import AskedRun
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.first_model import FirstModel
 from tamtctl.tasks.finetuning.known_runs import SETTING, setting_of
 from tamtctl.tasks.finetuning.own_zeros import what_becomes_of_zeros
 from tamtctl.tasks.finetuning.rate_search import RateSearch, rates_around, trial_steps
 from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneWatcher
-from tamtctl.tasks.finetuning.run_examples import RunExamples, label_notes
+from tamtctl.tasks.finetuning.run_examples import label_notes
 from tamtctl.tasks.finetuning.schedule import TaskSchedule
 from tamtctl.tasks.finetuning.scored_sets import ScoredSets
 from tamtctl.tasks.finetuning.seed_folder import seed_folder
@@ -35,7 +36,6 @@ from tamtctl.tasks.finetuning.tokenised import Tokenised
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.labelled.notes import cut_notes
-from tamtctl.tasks.labelled.records import TaskData
 from tamtctl.tasks.registry import TASKS
 from tamtctl.tasks.run_facts import places_of
 from tamtctl.tasks.task import Task
@@ -84,33 +84,25 @@ class Prepared:
     unused: list[LoadedModel]  # already loaded, for the seed that begins with it
 
     @classmethod
-    def prepare(
-        cls,
-        config: FinetuneConfig,
-        start: StartingPoint,
-        data: TaskData,
-        read: RunExamples,
-        training: TaskSchedule,
-        run: RunFolder,
-        watcher: FinetuneWatcher,
-    ) -> Prepared:
-        """Load the data and the model, and check that all fits, before anything is written."""
+    def of(cls, asked: AskedRun, watcher: FinetuneWatcher) -> Prepared:
+        """Load the model, and check that all fits, before anything is written."""
+        config, start, read, training = asked.config, asked.start, asked.read, asked.training
         compute = Compute.choose(config.device, config.precision, config.threads)
-        task = _with_values(data.task, config, training)
+        task = _with_values(asked)
         world().check_batch(task.batch_size)
         is_scaled = training.has_standard_labels or task.name not in TASKS
         scale = kind_of(task).scale_of(read.train.labels) if is_scaled else None
         watcher.status(f"loading model {start.model}")
         first = FirstModel.of(config, start, task, scale)
-        watcher.status(f"tokenising {data.name}")
+        watcher.status(f"tokenising {asked.data.name}")
         tokenised = Tokenised.of(task, first.inputs, compute, read)
         if scale:
             tokenised.standardise(scale)
-        plan = _plan(config, start, data, read, training, run, task, compute, first, tokenised)
+        plan = _plan(asked, task, compute, first, tokenised)
         splits = {"train": read.train} | {task.dev_splits[s]: e for s, e in read.dev.items()}
         splits |= {"held_out": read.held_out} if read.held_out else {}
         constant = ConstantAnswer.of(task, read.train)
-        facts = _facts(run, start.describe(first.model), plan, splits) | {
+        facts = _facts(asked.run, start.describe(first.model), plan, splits) | {
             "labels": scale and asdict(scale),
             "constant": asdict(constant)
             | {
@@ -122,7 +114,7 @@ class Prepared:
             config=config,
             start=start,
             task=task,
-            run=run,
+            run=asked.run,
             compute=compute,
             tokenizer=first.tokenizer,
             pipeline=first.pipeline,
@@ -221,36 +213,29 @@ class Prepared:
         return SeedRun(schedule, model, pruned, seed, checkpoints, measure)
 
 
-def _with_values(task: Task, config: FinetuneConfig, training: TaskSchedule) -> Task:
+def _with_values(asked: AskedRun) -> Task:
     """Return the task with the values that will be used."""
+    task, training = asked.data.task, asked.training
     return replace(
         task,
         learning_rate=training.learning_rate,
         batch_size=training.batch_size,
         epochs=training.epochs,
-        max_length=config.max_length or task.max_length,
+        max_length=asked.config.max_length or task.max_length,
     )
 
 
 def _plan(
-    config: FinetuneConfig,
-    start: StartingPoint,
-    data: TaskData,
-    read: RunExamples,
-    training: TaskSchedule,
-    run: RunFolder,
-    task: Task,
-    compute: Compute,
-    first: FirstModel,
-    tokenised: Tokenised,
+    asked: AskedRun, task: Task, compute: Compute, first: FirstModel, tokenised: Tokenised
 ) -> FinetunePlan:
     """Return what is shown before the work."""
+    config, data, read = asked.config, asked.data, asked.read
     features, dev = tokenised.features, tokenised.dev
     parts, more = [features, *dev.features], "--max-length {} reads more"
     return FinetunePlan(
         task=task,
-        training=training,
-        model=start.model,
+        training=asked.training,
+        model=asked.start.model,
         ticket=config.ticket,
         sparsity=_sparsity(first.pruned),
         zeros=what_becomes_of_zeros(first.model, bool(first.pruned)),
@@ -263,7 +248,7 @@ def _plan(
         seeds=config.seeds,
         select=config.select,
         compute=compute,
-        run_folder=run.path,
+        run_folder=asked.run.path,
         labels=kind_of(task).label_summary(read.train),
         notes=(
             *read.notes,

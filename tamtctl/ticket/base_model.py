@@ -39,15 +39,19 @@ def recode(ticket: _Ticket, encoding: str, model: str | None = None) -> _Ticket:
     Args:
         ticket: The ticket.
         encoding: ``bits``, ``zstd`` or ``delta``.
-        model: Folder or Hub id of the base model, if not where the ticket says.
+        model: Folder or Hub id of the base model, if not where the ticket says. It is checked, too,
+            where its weights are not needed.
 
     Raises:
         ModelError: The weights are needed and cannot be loaded.
         TicketError: There is no such encoding, or the weights are not those of the ticket.
     """
     weights: dict[str, Tensor] | None = None
-    if encoding != ticket.encoding and "delta" in (encoding, ticket.encoding):
+    if model is not None or (
+        encoding != ticket.encoding and "delta" in (encoding, ticket.encoding)
+    ):
         weights = load_base(ticket, model).weights
+        ticket.check_weights(weights, model=model)
     return ticket.encode(encoding, weights)
 
 

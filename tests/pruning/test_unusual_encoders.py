@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from small_search import small_config
+from small_search import Interrupting, small_config
 from transformers import PreTrainedTokenizerFast
 
 from tamtctl.data.noise import Noise
 from tamtctl.foundations.errors import ModelError, NoHeadError
 from tamtctl.models.loading import load_encoder
+from tamtctl.pruning.criteria import CRITERIA
 from tamtctl.pruning.searching.api import search
 from tamtctl.ticket.ticket import Ticket
 
@@ -64,6 +65,30 @@ def test_a_head_that_a_mask_would_change_is_refused() -> None:
     with pytest.raises(NoHeadError, match="computes with the word embeddings themselves"):
         load_encoder(str(base), with_head=True)
     assert load_encoder(str(base), with_head=False).matrices
+
+
+@pytest.mark.parametrize("criterion", [n for n, row in CRITERIA.items() if row.needs_text])
+def test_what_a_text_does_not_reach_is_ranked_by_magnitude_and_named(
+    criterion: str, text_file: Path
+) -> None:
+    """The adapters of another language see nothing of the text."""
+    base, watcher = tiny.save(Path("xmod"), "xmod"), Interrupting()
+    masks = {
+        method: Ticket.load(
+            search(
+                small_config(base, text_file, method=method), output_dir=method, watcher=watcher
+            ).ticket
+        ).masks
+        for method in (criterion, "magnitude")
+    }
+    adapters = [name for name in masks[criterion] if "de_DE" in name]
+    assert len(adapters) == 4
+    assert all(torch.equal(masks[criterion][n], masks["magnitude"][n]) for n in adapters)
+    (line,) = [line for line in watcher.notes if "no part" in line]
+    assert line == (
+        "encoder.layer.0.output.adapter_modules.de_DE.dense1.weight and 3 more have no part in "
+        f"what the model makes of this text: not {criterion}, but magnitude ranks their weights"
+    )
 
 
 @pytest.mark.parametrize(

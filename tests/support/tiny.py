@@ -65,6 +65,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "longformer": _COMMON | {"attention_window": [4, 4]},  # pads, and has sequences behind tokens
     "big_bird": _COMMON | {"block_size": 2, "num_random_blocks": 1},  # changes its attention
     "squeezebert": _COMMON | {"embedding_size": 16},  # has convolutions for linear layers
+    "xmod": _COMMON | {"languages": ["en_XX", "de_DE"], "default_language": "en_XX"},  # adapters
     "ibert": _COMMON,  # has a table of another class
     "funnel": {  # halves the number of tokens
         "vocab_size": len(VOCABULARY),

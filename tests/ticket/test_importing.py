@@ -230,6 +230,15 @@ def test_another_encoding_of_a_ticket(ticket: Path, tmp_path: Path) -> None:
         assert (tmp_path / "back" / name).read_bytes() == (ticket / name).read_bytes()
 
 
+def test_a_model_that_is_not_the_tickets_is_refused(
+    ticket: Path, base: Path, tmp_path: Path
+) -> None:
+    other = tiny.save(tmp_path / "other", "bert", seed=1)
+    with pytest.raises(TicketError, match="does not hold the pre-trained weights of"):
+        import_ticket(ticket, tmp_path / "t", encoding="zstd", model=str(other))
+    assert import_ticket(ticket, tmp_path / "t", encoding="zstd", model=str(base)).matrices
+
+
 @pytest.mark.parametrize("told", ["method", "revision", "prefix"])
 def test_what_a_ticket_says_is_not_told_anew(ticket: Path, tmp_path: Path, told: str) -> None:
     with pytest.raises(UsageError, match=f"is a ticket, .* leave --{told} out"):

@@ -41,6 +41,9 @@ class Context:
     def statistic(self, name: str) -> dict[str, tuple[Tensor, Tensor]]:
         """Return name → weight and statistic, for every matrix that the statistic reaches.
 
+        A statistic of zeros alone says nothing: its matrix has no part in what the text gives, as
+        the adapter of another language.
+
         Args:
             name: A name in `tamtctl.pruning.statistics.table.STATISTICS`.
         """
@@ -49,5 +52,5 @@ class Context:
         return {
             matrix: (weight, found[matrix].to(weight.device))
             for matrix, weight in self.weights.items()
-            if matrix in found
+            if matrix in found and found[matrix].any()
         }

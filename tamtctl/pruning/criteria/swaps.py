@@ -41,7 +41,7 @@ def scores(context: Context) -> Mapping[str, Tensor]:
         is_table = gram.shape[1] == 1 != weight.shape[1]  # the diagonal alone
         squares = gram if is_table else gram.diagonal().unsqueeze(0)
         found[name] = weight.abs() * squares.sqrt()
-        if not is_table and 0 < context.keep[name] < weight.numel():
+        if not is_table and weight.any() and 0 < context.keep[name] < weight.numel():
             found[name] = _exchanged(weight, gram, found[name], context.keep[name])
     return found
 

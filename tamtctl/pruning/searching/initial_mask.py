@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.allocations.request import Request
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import Criterion, is_criterion
+from tamtctl.pruning.criteria import REFERENCE, Criterion, is_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.methods import IMP, TAMT
@@ -54,8 +56,10 @@ def initial_start(
         ranking = with_word_floor(ranking, keep, encoder.embeddings, config.word_floor)
     seconds = math.fsum(ranking.passes | (budgets.passes if budgets else frozenset()))
     masks = _at_home(ranking.masks(keep, pattern), weights)
+    unranked = _unranked(config.criterion, ranking, keep.keys() & encoder.matrices.keys())
+    start = partial(Start, masks, keep, calibration_seconds=seconds, unranked=unranked)
     if config.method != TAMT:
-        return Start(masks, keep, cuts=cuts, calibration_seconds=seconds)
+        return start(cuts=cuts)
     if config.from_scores is not None:
         reached = {name: weights[name] for name in encoder.matrices}
         masks |= masks_from_scores(
@@ -70,11 +74,11 @@ def initial_start(
     if pooler := {name: keep[name] for name in encoder.pooler}:
         masks |= reference_masks(encoder.pooler, pooler, pattern)
     if config.init_scores == TWO_VALUED or not config.is_trained:
-        return Start(masks, keep, calibration_seconds=seconds)
+        return start()
     trained = {name: masks[name].to(weights[name].device) for name in encoder.matrices}
     scores = scores_in_nats(ranking, trained, keep, weights, pattern)
     scores = {name: score.cpu() for name, score in scores.items()}
-    return Start(masks, keep, scores, calibration_seconds=seconds)
+    return start(scores=scores)
 
 
 def _counts(
@@ -116,6 +120,23 @@ def _ranking(
         return ranked(criterion.name, context, weights)
     with lent(config, criterion, encoder, text, context) as context:
         return ranked(criterion.name, context, weights)
+
+
+def _unranked(criterion: Criterion, ranking: Ranking, names: AbstractSet[str]) -> tuple[str, ...]:
+    """Return the matrices that a criterion's text does not reach."""
+    return tuple(sorted(names - ranking.reached)) if criterion.needs_text else ()
+
+
+def note_on_unranked(config: SearchConfig, start: Start) -> str | None:
+    """Return a line for people about matrices that the text does not reach; None without them."""
+    if not start.unranked:
+        return None
+    one = len(start.unranked) == 1
+    return (
+        f"{_shortened(start.unranked)} {'has' if one else 'have'} no part in what the model makes "
+        f"of this text: not {config.criterion.name}, but {REFERENCE} ranks "
+        f"{'its' if one else 'their'} weights"
+    )
 
 
 def _at_home(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

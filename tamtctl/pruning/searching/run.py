@@ -27,6 +27,7 @@ from tamtctl.pruning.searching.initial_mask import (
     check_scored,
     initial_start,
     initial_ticket,
+    note_on_unranked,
     with_matrices_of,
 )
 from tamtctl.pruning.searching.kept_losses import KeptLosses
@@ -100,6 +101,8 @@ class PreparedSearch:
             names = " and ".join(dict.fromkeys(row.name for row in config.criteria))
             watcher.status(f"ranking the weights by {names}")
             start = world().on_first(lambda: initial_start(config, encoder, text, ticket))
+            if line := note_on_unranked(config, start):
+                watcher.note(line)
         kept = KeptLosses.of(encoder, [config.objective], compute)
         declared = None
         if config.base_model is not None:

@@ -62,6 +62,7 @@ class Start:
             pattern, group → initial score of its structures. None: two values.
         cuts: Counts like ``keep``, after each cut of iterative pruning.
         calibration_seconds: Seconds in which statistics were gathered for it, now or when cached.
+        unranked: Names of the matrices that the criterion's text does not reach.
     """
 
     masks: dict[str, Tensor]
@@ -69,6 +70,7 @@ class Start:
     scores: dict[str, Tensor] | None = None
     cuts: tuple[dict[str, int], ...] = ()
     calibration_seconds: float = 0.0
+    unranked: tuple[str, ...] = ()
 
 
 def scores_in_nats(

@@ -28,7 +28,7 @@ def bench(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure size, load time and latency of models, in turns with the dense one."""
+    """Measure size, load time and latency of models, in turns with runs of the dense one."""
     config = BenchConfig(**given)
     if figure is not None:
         from tamtctl.comparison.speed.figure import check_figure

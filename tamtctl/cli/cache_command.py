@@ -21,8 +21,8 @@ def cache(
         typer.Argument(
             metavar="clear NAME",
             show_default=False,
-            help="clear removes the caches that are named, or all but tickets: "
-            f"{', '.join(CACHES)}, tickets. Without clear, they are only shown.",
+            help=f"clear removes the caches that are named, of {', '.join(CACHES)}, tickets; "
+            "without a name, all but tickets. Without clear, they are only shown.",
             autocompletion=among((_CLEAR, *CACHES, "tickets")),
         ),
     ] = None,
@@ -33,7 +33,7 @@ def cache(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what is kept besides runs, and how large it is; or clear it.
+    """Show the caches and how large they are, or clear them.
 
     What is cleared is made or fetched again when it is needed. While another tamtctl is at work,
     nothing is cleared; links are never followed.

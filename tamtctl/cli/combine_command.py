@@ -40,8 +40,8 @@ def combine(
     sparsity: Annotated[
         float | None,
         typer.Option(
-            help="Keep exactly so many weights: those with the most votes and, among equals, the "
-            "largest magnitude. Every operation then gives the same mask."
+            help="Share of zeros, met exactly: the weights with the most votes are kept and, among "
+            "equals, the largest. Every operation then gives the same mask."
         ),
     ] = None,
     allocation: Annotated[

@@ -40,7 +40,7 @@ def compare(
         bool,
         typer.Option(
             "--force",
-            help="Rebuild damaged run folders; else they are left out.",
+            help="Redo runs that are damaged or whose inputs have changed.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,

@@ -33,8 +33,8 @@ def evaluate(
         bool,
         typer.Option(
             "--confidence",
-            help="With --predict of other files than JSON lines: print the probability of each "
-            "label, too.",
+            help="With --predict, print the probability of each label, too; JSON lines always "
+            "have it.",
             rich_help_panel=OUTPUT,
             hidden=True,
         ),
@@ -43,7 +43,7 @@ def evaluate(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure a ticket or a model on held-out text, a fine-tuned checkpoint on its task."""
+    """Measure a ticket or a model on held-out text, or a fine-tuned checkpoint on its task."""
     config = EvaluateConfig(**given)
     if confidence and predict is None:
         raise UsageError("--confidence is for --predict")

@@ -26,7 +26,7 @@ def recover(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train the weights that a ticket keeps against the dense model, and write a checkpoint."""
+    """Train the weights that a ticket keeps against the dense model's outputs, as a checkpoint."""
     config = RecoverConfig(**given)
     output = output_of(as_json, quiet)
     hush_hub(output)

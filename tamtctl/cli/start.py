@@ -24,7 +24,7 @@ HONEST = (
 )
 _FURTHER = {
     "tamtctl list": "the tickets at hand",
-    "tamtctl -h": "all commands; -h behind one: its options and an example",
+    "tamtctl -h": "all commands; tamtctl COMMAND -h: its options and an example",
 }
 
 

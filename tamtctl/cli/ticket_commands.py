@@ -150,7 +150,7 @@ def export(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write the base model with zeros where the ticket prunes, as other tools load it."""
+    """Write the base model with a ticket's zeros, or without its pruned neurons, for any tool."""
     output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
@@ -174,13 +174,13 @@ def unpack(
     archive: Annotated[Path, typer.Argument(help="What export --compress wrote: FILE.tar.zst.")],
     output_dir: Annotated[Path, typer.Option(help="The model's folder; new or empty.")],
     limit: Annotated[
-        float, typer.Option(help="Gigabytes that the files may have together.")
+        float, typer.Option(help="Refuse archives that unpack to more gigabytes than this.")
     ] = USUAL_LIMIT,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Unpack a compressed model, also a stranger's: only plain files, inside the new folder."""
+    """Unpack what export --compress wrote: only plain files, and only inside the new folder."""
     output = output_of(as_json, quiet)
     from tamtctl.cli.views.exchange import show_unpacked
     from tamtctl.models import archives
@@ -204,7 +204,9 @@ def import_masks(
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")
     ] = None,
-    method: Annotated[str, typer.Option(help="Name of the method behind the masks.")] = "imported",
+    method: Annotated[
+        str, typer.Option(help="Name of the method that made the masks, for the ticket.")
+    ] = "imported",
     prefix: Annotated[
         str | None,
         typer.Option(help="First part of the encoder's parameter names, if a file holds several."),
@@ -215,7 +217,7 @@ def import_masks(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Make a ticket of masks from elsewhere, or of a ticket in another encoding."""
+    """Make a ticket of another tool's masks or zeros, or write a ticket in another encoding."""
     output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()

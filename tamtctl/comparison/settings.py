@@ -72,7 +72,7 @@ class CompareSettings(Config):
     )
     sparsities: Sequence[float] = setting(
         default=(),
-        help="Sparsities of a sweep, above 0.1: 0.5,0.7,0.9.",
+        help="Sparsities of a sweep, above 0.1, such as 0.5,0.7,0.9.",
         panel=METHOD,
         is_common=True,
         check=each(_check_sparsity),
@@ -145,7 +145,7 @@ class CompareSettings(Config):
     )
     corpus: Sequence[str] = setting(
         default=(),
-        help="Text as in search, whose held-out tenth is evaluated on; by default the recipe's or "
+        help="Text, named as in search; its held-out tenth is measured. By default the recipe's or "
         "the tickets'.\n\nMay be given several times. Tickets are measured on each text that one "
         "of them was trained on.",
         panel=DATA,
@@ -177,7 +177,7 @@ class CompareSettings(Config):
     )
     at_steps: Sequence[int] = setting(
         default=(),
-        help="Also evaluate mask training after just these steps: 50,100,200.",
+        help="Also evaluate mask training after these steps, such as 50,100,200.",
         panel=TRAINING,
         check=each(at_least(1)),
         typed=Typed(between_commas=True),
@@ -190,8 +190,7 @@ class CompareSettings(Config):
     )
     tasks: Sequence[str] = setting(
         default=(),
-        help="Also score on these, for example sst2,mrpc: {choices}. With --train, one of them is "
-        "a name for your own.",
+        help="Tasks to score on, of {choices}; with --train, also a name for your own.",
         more="What evaluate measures without training is measured so; for all others, every "
         "subnetwork is fine-tuned.",
         panel=DATA,
@@ -253,7 +252,7 @@ class CompareSettings(Config):
         default="label", help="Column of the label in --train.", panel=DATA, before="label"
     )
     limit: int | None = setting(
-        default=None, help="Fine-tune on so many examples.", panel=DATA, check=positive
+        default=None, help="Fine-tune on only this many examples.", panel=DATA, check=positive
     )
     task_learning_rate: float | None = setting(
         default=None,
@@ -275,7 +274,7 @@ class CompareSettings(Config):
     )
     evaluation_blocks: int | None = setting(
         default=None,
-        help="Held-out sequences at most; by default the recipe's, or 512.",
+        help="Most held-out sequences to measure; by default the recipe's, or 512.",
         panel=DATA,
         check=at_least(1),
         typed=Typed(name="blocks"),

@@ -161,8 +161,8 @@ class SearchSettings(Config):
     )
     word_floor: float = setting(
         default=0.0,
-        help="How many weights of its embedding every word keeps at least, as a share of what "
-        "words keep on average; 0: none.",
+        help="Least number of weights that each word (token of the vocabulary) keeps in the word "
+        "embeddings, as a share of the mean over words; 0: no floor.",
         more="Criteria that look at a text, and training that starts from them, would else prune "
         "the whole embedding of a word that the text lacks, and with it any task that has it.",
         panel=METHOD,
@@ -316,7 +316,7 @@ class SearchSettings(Config):
     )
     max_minutes: float | None = setting(
         default=None,
-        help="Stop after so many minutes of training, without evaluations.",
+        help="Stop after this many minutes of training; evaluations do not count.",
         panel=TRAINING,
         check=positive,
     )
@@ -329,7 +329,7 @@ class SearchSettings(Config):
     )
     patience: int | None = setting(
         default=None,
-        help="Stop after so many evaluations in a row without a lower loss.",
+        help="Stop after this many evaluations in a row without a lower loss; needs --eval-every.",
         more="The ticket is that of the last step, not of the best evaluation: choosing it by the "
         "very losses that are reported would flatter it.",
         panel=TRAINING,
@@ -352,8 +352,8 @@ class SearchSettings(Config):
     )
     base_model: str | None = setting(
         default=None,
-        help="What a model in a local folder is on the Hub: org/name[@revision]. Its weights are "
-        "compared with those in the Hub's cache, if they are there.",
+        help="Hub id of the model in a local folder: org/name[@revision]. Its weights are compared "
+        "with those in the Hub's cache, if they are there.",
         panel=DATA,
         before=None,
     )

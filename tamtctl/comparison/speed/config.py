@@ -34,9 +34,10 @@ class BenchConfig(Config):
     )
     against: str | None = setting(
         default=None,
-        help="The dense model that all are measured beside: a folder, Hub id or nano; or dense: "
-        "the one that a recovered checkpoint names.",
+        help="Dense model to compare with: a folder, Hub id or nano; or dense: the one that a "
+        "recovered checkpoint names. Without it there are no ratios.",
         panel=METHOD,
+        is_common=True,
     )
     batch_sizes: Sequence[int] = setting(
         default=(1, 32),
@@ -56,6 +57,7 @@ class BenchConfig(Config):
         default=(),
         help="CPU threads; by default one, and as many as there are cores.",
         panel=RUN,
+        is_common=True,
         check=each(at_least(1)),
         typed=Typed(between_commas=True),
     )
@@ -70,6 +72,7 @@ class BenchConfig(Config):
         help="Also measure quality: a task or a loss that evaluate measures, one of {choices}. "
         "May be given several times.",
         panel=METHOD,
+        is_common=True,
         choices=lambda: (*measured_without_training(), *TASKS),
         is_open=True,
         typed=Typed(name="task"),

@@ -84,7 +84,7 @@ class RecoverConfig(Config):
     )
     minutes: float | None = setting(
         default=None,
-        help="Take as many steps as fit in so many minutes.\n\nTheir number follows once, from the "
+        help="Train for about this many minutes.\n\nThe number of steps follows once, from the "
         "first steps' measured pace, and stays, also after an interruption.",
         more="The result says how many, and --steps with that number gives the same weights.",
         is_common=True,

@@ -121,35 +121,36 @@ class FinetuneConfig(Config):
     )
     label_kind: str | None = setting(
         default=None,
-        help="What the labels are: {summaries}; by default as they look.",
+        help="What the labels are: {summaries}; by default guessed from them.",
         panel=DATA,
         choices=own_kinds,
     )
     limit: int | None = setting(
         default=None,
-        help="Train on so many examples.\n\nSmaller sets are part of larger ones.",
+        help="Train on only this many examples.\n\nSmaller sets are part of larger ones.",
         panel=DATA,
         is_common=True,
         check=positive,
     )
     recipe: str = setting(
         default="auto",
-        help="Rate, epochs and warm-up: auto, by the model's width and the examples, or paper, for "
-        "BERT-base.",
+        help="What sets rate, epochs and warm-up: auto (the model's width and the number of "
+        "examples) or paper (for BERT-base).",
         panel=TRAINING,
         choices=TASK_RECIPES,
         before="auto",
     )
     epochs: int | None = setting(
         default=None,
-        help="Passes over the examples; by default the recipe's.",
+        help="Passes over the examples; by default set by --recipe.",
         panel=TRAINING,
         is_common=True,
         check=positive,
     )
     learning_rate: float | None = setting(
         default=None,
-        help="Peak rate; by default the recipe's.\n\nIt falls linearly to 0.",
+        help="Peak rate; by default set by --recipe.\n\nIt rises over the first tenth of the "
+        "steps (not with --recipe paper), then falls linearly to 0.",
         panel=TRAINING,
         is_common=True,
         check=positive,
@@ -176,7 +177,7 @@ class FinetuneConfig(Config):
     )
     patience: int | None = setting(
         default=None,
-        help="Stop after so many epochs in a row without a better metric on a fifth of the "
+        help="Stop after this many epochs in a row without a better metric on a fifth of the "
         "training set that is held out for it, and report the best epoch; with --select best, on "
         "the dev set.",
         panel=TRAINING,

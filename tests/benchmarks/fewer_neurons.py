@@ -15,11 +15,18 @@ Settings were chosen with all-MiniLM-L6-v2 at half the neurons, seed 1, on 1,500
     Wanda's mask, 200 steps at 1e-3                             0.831          0.781
 
 The dense model has 0.844 and 0.822 there.
+
+A model of reactions is measured with ``--reactions`` instead of the inputs of a sentence encoder:
+by the accuracy on classes of reactions after fine-tuning on 320 examples. Its masks are trained for
+the dense model's hidden states, as the recovery is. On a held-out fifth of the training file, half
+the neurons had 0.800 ± 0.060 so, and 0.793 ± 0.018 when trained for masked language modelling (two
+seeds of fine-tuning, without recovery).
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import shlex
 import subprocess
 import sys
@@ -47,12 +54,15 @@ def main() -> bool:
     """Do what is asked for, and return that it could be done."""
     parser = argparse.ArgumentParser("fewer_neurons", description=__doc__)
     parser.add_argument("step", choices=("plan", "measure"))
-    add_inputs(parser)
+    add_inputs(parser, required=False)
+    parser.add_argument("--reactions", type=Path, help="train.csv and dev.csv, in place of others")
     parser.add_argument("--kept", default="0.75,0.5,0.25", help="shares of the neurons")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--minutes", default="30", help="of each recovery")
     parser.add_argument("--threads", default="2")
     told = parser.parse_args()
+    if not (told.reactions or (told.wikipedia and told.glue and told.retrieval)):
+        parser.error("give --wikipedia, --glue and --retrieval, or --reactions")
     for step in _steps(told):
         if step.makes is not None and step.makes.exists():
             continue
@@ -74,8 +84,25 @@ def _steps(told: argparse.Namespace) -> Iterator[Step]:
             measured += [Path(f"{name}-{about}") for name in ("mask", "recovered", "int8")]
     folders = [str(f / "model" if f.name.startswith("recovered") else f) for f in measured]
     bench = ["bench", *folders, "--against", str(told.model), "--figure", "neurons.png"]
+    if told.reactions:
+        tuned = [f for f in folders if not f.startswith("int8")]  # a graph is not trained
+        yield from (_finetuning(told, folder) for folder in [str(told.model), *tuned])
+        yield Step([*bench, "--threads", told.threads])
+        return
     bench += ["--task", "stsb-zero-shot", "--data-dir", str(told.glue), "--task", "retrieval"]
     yield Step([*bench, *options_of(told.retrieval)])
+
+
+def _finetuning(told: argparse.Namespace, folder: str) -> Step:
+    words = ["finetune", "reaction-classes", "--dense", "--model", folder, "--limit", "320"]
+    words += [
+        "--train",
+        str(told.reactions / "train.csv"),
+        "--dev",
+        str(told.reactions / "dev.csv"),
+    ]
+    words += ["--text-column", "reaction", "--label-column", "class", "--seeds", "1,2,3"]
+    return Step([*words, "--threads", told.threads, "--precision", "bf16"])
 
 
 def _checkpoints(
@@ -83,9 +110,8 @@ def _checkpoints(
 ) -> Iterator[Step]:
     run, mask, recovered = f"search-{about}", f"mask-{about}", f"recovered-{about}"
     equal = ["--seed", seed, "--threads", told.threads, "--precision", "bf16"]
-    text = ["--corpus", str(told.wikipedia / "train-small.txt.xz")]
-    text += ["--held-out", str(told.wikipedia / "valid.txt.xz")]
-    search = ["search", "--recipe", "fast", "--model", str(told.model), *text, "--batch-size", "32"]
+    search = ["search", "--recipe", "fast", "--model", str(told.model), *_text(told)]
+    search += ["--batch-size", "32"]
     search += ["--pattern", "neurons", "--sparsity", f"{sparsity:g}", "--steps", str(MASK_STEPS)]
     yield Step([*search, *equal, "--output-dir", run])
     yield Step(["export", f"{run}/ticket", "--output-dir", mask], Path(mask))
@@ -93,3 +119,14 @@ def _checkpoints(
     yield Step([*recover, *equal, "--output-dir", recovered])
     export = ["export", f"{recovered}/model", "--format", "onnx", "--precision", "int8"]
     yield Step([*export, "--output-dir", f"int8-{about}"], Path(f"int8-{about}"))
+
+
+def _text(told: argparse.Namespace) -> list[str]:
+    """Return the options that say what is trained on; reactions are written as one a line."""
+    if not told.reactions:
+        corpus = ["--corpus", str(told.wikipedia / "train-small.txt.xz")]
+        return [*corpus, "--held-out", str(told.wikipedia / "valid.txt.xz")]
+    lines = Path("reactions.txt")
+    with (told.reactions / "train.csv").open(newline="") as file:
+        lines.write_text("".join(row["reaction"] + "\n" for row in csv.DictReader(file)))
+    return ["--corpus", str(lines), "--rows", "lines", "--word-floor", "0", "--objective", "kd"]

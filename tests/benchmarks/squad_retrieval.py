@@ -21,12 +21,12 @@ from tamtctl.data.text.reading import read_lines
 FILES = {"--queries": "queries.jsonl", "--passages": "passages.jsonl", "--relevant": "relevant.tsv"}
 
 
-def add_inputs(parser: argparse.ArgumentParser) -> None:
+def add_inputs(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the inputs of a benchmark of sentence encoders."""
     parser.add_argument("model", type=Path, help="its folder")
-    parser.add_argument("--wikipedia", type=Path, required=True, help="train and valid .txt.xz")
-    parser.add_argument("--glue", type=Path, required=True)
-    parser.add_argument("--retrieval", type=Path, required=True, help="from squad_retrieval")
+    parser.add_argument("--wikipedia", type=Path, required=required, help="train and valid .txt.xz")
+    parser.add_argument("--glue", type=Path, required=required)
+    parser.add_argument("--retrieval", type=Path, required=required, help="from squad_retrieval")
 
 
 def options_of(folder: Path) -> list[str]:

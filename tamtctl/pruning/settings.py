@@ -43,7 +43,8 @@ class SearchSettings(Config):
 
     sparsity: float | None = setting(
         default=FROM_RECIPE,
-        help="Share of zeros, in [0, 1).\n\nIn every matrix, or in all together (--allocation).",
+        help="Share of zeros, in [0, 1).\n\nIn every matrix, or in all together (--allocation). "
+        "--latency may be given instead.",
         panel=METHOD,
         is_common=True,
         check=lambda _, value: check_sparsity(value),
@@ -130,7 +131,9 @@ class SearchSettings(Config):
     )
     allocation: str = setting(
         default=UNIFORM,
-        help="How the weights that are kept are shared out over the matrices, one of {choices}.",
+        help="How the weights that are kept are shared out over the matrices, one of {choices}.\n\n"
+        "uniform: the same sparsity in each matrix; global: one threshold for all; by-type: one "
+        "for all but the embeddings.",
         more="`uniform`: all have --sparsity, as in the paper. `global`: one threshold on the "
         "importance of all weights; the whole model has --sparsity. `by-type`: the embeddings have "
         "--sparsity, and one threshold holds for all other matrices.",
@@ -171,12 +174,12 @@ class SearchSettings(Config):
     )
     pattern: str = setting(
         default=UNSTRUCTURED,
-        help="Which weights a mask may keep together, one of {choices}.",
-        more="`2:4`: 2 of every 4 neighbours in a row. `block:4x4`: whole blocks. `neurons`: whole "
-        "feed-forward neurons, the same number in each layer; `export` leaves pruned ones out. "
-        "`heads`: whole attention heads; `export --format onnx` leaves pruned ones out. The "
-        "sparsity is the share of weights, blocks, neurons or heads that are pruned; all patterns "
-        "but unstructured leave embeddings dense.",
+        help="Which weights a mask may keep together, one of {choices}.\n\n2:4: 2 of every 4 "
+        "neighbours in a row; block:4x4: whole blocks; neurons: whole feed-forward neurons, the "
+        "same number in each layer; heads: whole attention heads. All but unstructured leave the "
+        "embeddings dense.",
+        more="The sparsity is the share of weights, blocks, neurons or heads that are pruned. "
+        "`export` leaves pruned neurons out, and `export --format onnx` pruned heads.",
         panel=METHOD,
         is_common=True,
         choices=pattern_names,

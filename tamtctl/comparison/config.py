@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.comparison.grid import Cell, OtherAllocation, TimedBudget
-from tamtctl.comparison.settings import CompareSettings
+from tamtctl.comparison.settings import BUDGETS, CompareSettings
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.config import (
     configuration,
@@ -36,6 +36,18 @@ _OF_FINE_TUNING = {
     "find_task_learning_rate": "find_learning_rate",
     "task_epochs": "epochs",
 }
+# Settings of the searches of a sweep → their defaults.
+_OF_SWEEPS: dict[str, Any] = {
+    "methods": (),
+    "seeds": (),
+    "pattern": None,
+    "allocation": None,
+    "budget_criterion": None,
+    "budget": BUDGETS[0],
+    "prune_every": None,
+    "at_steps": (),
+    "keep_scores": False,
+}
 
 
 @configuration
@@ -59,22 +71,16 @@ class CompareConfig(CompareSettings):
         if isinstance(self.recipe, str) and self.recipe not in RECIPES:
             self._settle("recipe", Recipe.read(self.recipe, SearchConfig))
         tables = self.recipe.by_method if isinstance(self.recipe, Recipe) else {}
-        if not self.seeds and not any("seed" in values for values in tables.values()):
-            self._settle("seeds", self._search_seeds(""))
         if bool(self.tickets) == bool(self.sparsities):
             raise UsageError(
                 "give tickets to compare, or --sparsity 0.5,0.7,0.9 for a sweep that finds them"
             )
-        if self.tickets and (self.methods or self.prune_every or self.seeds not in ((), (1,))):
-            raise UsageError(
-                "--methods, --seeds and --prune-every are for a sweep, with --sparsity"
-            )
-        for option in ("pattern", "allocation", "budget_criterion"):
-            if self.tickets and getattr(self, option):
+        for option, usual in _OF_SWEEPS.items():
+            if self.tickets and getattr(self, option) != usual:
                 name = option.replace("_", "-")
                 raise UsageError(f"--{name} is for a sweep, with --sparsity")
-        if self.tickets and (self.at_steps or self.keep_scores):
-            raise UsageError("--at-steps and --keep-scores are for a sweep, with --sparsity")
+        if not self.seeds and not any("seed" in values for values in tables.values()):
+            self._settle("seeds", self._search_seeds(""))
         for name in self.tickets:
             if self.tickets.count(name) > 1:
                 raise UsageError(f"ticket {name!r} is given twice; give it once")

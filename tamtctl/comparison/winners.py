@@ -90,7 +90,7 @@ def _lead(
         return f"; {second[0].label} is the same mask."
     if interval.low is None:
         return f", but whether that is chance cannot be told: {interval.why_none}."
-    if not interval.is_significant:
+    if not interval.is_claimed:
         return (
             f", but it cannot be told apart from {second[0].label}: a difference of "
             f"{written(interval.value)}, 95 % interval {interval.brackets}."

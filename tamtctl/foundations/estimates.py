@@ -32,6 +32,11 @@ class Interval:
         return are_numbers and self.low < self.high and (self.low > 0 or self.high < 0)
 
     @property
+    def is_claimed(self) -> bool:
+        """Whether it is significant, and large enough that three decimals show it."""
+        return self.is_significant and abs(self.value) >= 0.0005
+
+    @property
     def brackets(self) -> str:
         """The bounds for a table, or why there are none."""
         if self.low is None or self.high is None:

@@ -24,6 +24,7 @@ from tamtctl.ticket.format.metadata import (
     TICKET_FILES,
 )
 from tamtctl.ticket.hub.card import as_published, card, own_text
+from tamtctl.ticket.hub.card_text import pull_command
 from tamtctl.ticket.hub.client import MAX_BYTES, HubRepo, check_names, commit_of
 from tamtctl.ticket.licence import asked_licence, base_licence, doubts
 from tamtctl.ticket.shelf import resolve_ticket
@@ -42,6 +43,8 @@ class PushResult(Shown):
         files: Name → size in bytes, of the files of the ticket.
         dry_run: Whether nothing was sent.
         notes: Notes for the user, a line each.
+        branch: The branch or the reference of the pull request that holds the ticket; None for
+            ``main``.
     """
 
     repo: str
@@ -51,6 +54,12 @@ class PushResult(Shown):
     files: dict[str, int]
     dry_run: bool
     notes: tuple[str, ...] = ()
+    branch: str | None = None
+
+    @property
+    def pull_command(self) -> str:
+        """The command that fetches the ticket."""
+        return pull_command(self.repo, self.branch)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -124,12 +133,17 @@ def push(
     draft = _read_card(folder / CARD_FILE)
     hub = HubRepo(repo, revision, token, endpoint)
     base_license = base_licence(loaded)
-    describe = partial(card, published, repo=repo, license_id=license or license_id, draft=draft)
+    branch = None if revision == "main" else revision
+    describe = partial(
+        card, published, repo=repo, branch=branch, license_id=license or license_id, draft=draft
+    )
     if dry_run:
         files[CARD_FILE] = (text := describe(base_license=base_license)).encode()
         notes += doubts(published, base_license, text)
         url = f"{hub.endpoint}/{repo}"
-        return PushResult(repo, url, None, False, _lengths(files), dry_run=True, notes=tuple(notes))
+        sent = _lengths(files)
+        told = tuple(notes)
+        return PushResult(repo, url, None, False, sent, dry_run=True, notes=told, branch=branch)
     hub.need_token("pushing")
     info = hub.info_or_create(private=private)
     present = hub.files(info)
@@ -159,6 +173,7 @@ def push(
         _lengths(files),
         dry_run=False,
         notes=tuple(notes),
+        branch=commit.pr_revision or branch,
     )
 
 

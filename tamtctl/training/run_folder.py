@@ -104,8 +104,8 @@ class RunFolder:
                 stack.enter_context(locked(self.path / _LOCK))
             except BlockingIOError as error:
                 raise TamtctlError(
-                    f"another process is at this very run in {str(self.path)!r}; wait for it, or "
-                    "choose another --output-dir"
+                    f"another process is at this very run in {str(self.path)!r}; wait for it: the "
+                    "same command then finds it done"
                 ) from error
             yield
 

@@ -350,6 +350,20 @@ def test_a_sweep_of_a_recipe_with_several_texts_can_be_asked_for_again(
     assert json.loads(first.out)["results"] == json.loads(again.out)["results"]
 
 
+def test_a_seed_in_the_table_of_a_method_is_that_methods(
+    run: Run, text_file: Path, tiny_model: Path
+) -> None:
+    Path("seeded.toml").write_text(f"{RECIPE}\n[tamt]\nseed = 3\n")
+    words = "compare --sparsity 0.5 --recipe seeded.toml --blocks 8 --prune-every 1 --json"
+    inputs = ["--model", tiny_model, "--corpus", text_file, "--device", "cpu"]
+    done = run(*words.split(), "--methods", "tamt-mlm,magnitude,random", *inputs)
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert {row["seed"] for row in told["results"] if row["method"] == "tamt"} == {3}
+    (report,) = Path("runs").glob("compare-*/report.html")
+    assert report.read_text().count("TAMT-MLM at 0.5</") == 1  # among the settings
+
+
 def test_a_task_of_your_own_stands_beside_a_known_one(
     run: Run, sweep: list[object], sst2: Path
 ) -> None:
@@ -460,7 +474,7 @@ def test_a_model_without_head_is_compared_by_kd(
     [
         ("", 2, "give tickets to compare, or --sparsity"),
         ("nano-0.7 --sparsity 0.5", 2, "give tickets to compare, or --sparsity"),
-        ("nano-0.7 --methods imp", 2, "are for a sweep"),
+        ("nano-0.7 --methods imp", 2, "--methods is for a sweep"),
         ("nano-0.7 --shard 1/2", 2, "--shard is for a sweep"),
         ("nano-0.77", 1, "packaged are"),
         ("--sparsity 0.5,0.7 --methods tamt-mlm,magnitud", 2, "did you mean magnitude"),
@@ -484,7 +498,9 @@ def test_a_model_without_head_is_compared_by_kd(
         ("--sparsity 0.5 --at-steps 50,900", 2, "--at-steps 900 is beyond the 160 steps"),
         ("--sparsity 0.5 --at-steps 5 --methods imp", 2, "are of mask training"),
         ("nano-0.7 nano-0.7", 2, "ticket 'nano-0.7' is given twice; give it once"),
-        ("nano-0.7 --at-steps 5", 2, "--at-steps and --keep-scores are for a sweep"),
+        ("nano-0.7 --at-steps 5", 2, "--at-steps is for a sweep"),
+        ("nano-0.7 --budget seconds", 2, "--budget is for a sweep"),
+        ("nano-0.7 --seeds 1", 2, "--seeds is for a sweep"),
         ("--sparsity 0.5 --shard 3/2", 2, "--shard must be like 2/8"),
         ("--sparsity 0.5 --recipe steps.toml", 2, "give its --prune-every"),
         ("--sparsity 0.5 --recipe none.toml", 2, "must be one of nano, fast, paper"),

@@ -15,6 +15,7 @@ from tamtctl.comparison.found import Found, Picture, Table
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.rendering.plotting import panels, render
 from tamtctl.comparison.result import Comparison
+from tamtctl.comparison.sections.similarity import Overlaps, Similarities
 from tamtctl.comparison.sections.sparsity_by_layer import LayerSparsities
 from tamtctl.comparison.sections.table import SECTIONS, Section, register
 from tamtctl.foundations import printable
@@ -106,6 +107,14 @@ def test_zeros_are_drawn_by_layer_only_where_layers_differ(compared: Comparison)
     assert [axes.get_title() for axes in picture.draw().axes] == [
         f"sparsity {level}" for level in dict.fromkeys(o.level for o in compared.beside)
     ]
+
+
+def test_masks_that_are_nearly_the_same_are_not_drawn_as_far_apart() -> None:
+    names, grid = ["a", "b", "c"], [[1.0, 0.9985, 0.25], [0.9985, 1.0, None], [0.25, None, 1.0]]
+    picture = Similarities([Overlaps(0.7, names, grid, grid)]).picture()
+    assert picture
+    texts = [text.get_text() for text in picture.draw().axes[0].texts]
+    assert texts == ["1", ".99", ".25", ".99", "1", "–", ".25", "–", "1"]
 
 
 def test_figures_of_the_report_are_those_of_its_sections(compared: Comparison) -> None:

@@ -92,6 +92,15 @@ def test_of_too_few_sequences_there_is_no_interval(blocks: int) -> None:
         assert interval.why_none is None
 
 
+def test_what_three_decimals_do_not_show_is_not_claimed() -> None:
+    """A sentence would say that a mask is 0.000 better."""
+    small, large = Interval(-0.0003, -0.0004, -0.0002), Interval(-0.0006, -0.0008, -0.0005)
+    assert small.is_significant
+    assert not small.is_claimed
+    assert large.is_claimed
+    assert not replace(large, high=0.1).is_claimed
+
+
 def test_sequences_without_targets_are_none() -> None:
     counts = np.array([0, 3, 0, 0, 2, 0, 0, 0])
     one, other = (HeldOutLoss(values * counts, counts) for values in (np.arange(8.0), np.ones(8)))

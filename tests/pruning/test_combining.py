@@ -239,6 +239,10 @@ def test_it_says_how_it_was_made_and_claims_no_search(three: list[str], tmp_path
     assert "without a search of its own" in text
     assert digest in text
     assert "on unlabelled text" not in text
+    counted = tamtctl.combine(three, tmp_path / "counted", op="union", sparsity=0.6)
+    text = card(Ticket.load(counted.ticket))
+    assert "by their votes (the most votes, at sparsity 0.6)" in " ".join(text.split())
+    assert "`union`)" not in text
 
 
 def test_the_digest_is_that_of_the_masks_in_any_encoding(

@@ -12,6 +12,7 @@ from command_line import Run
 from safetensors.torch import load_file, save_file
 
 from tamtctl.models.loading import load_encoder
+from tamtctl.ticket.hub.card import card
 from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -46,6 +47,11 @@ def test_a_ticket_derived_from_scores_keeps_the_largest(
             sizes = weights[name].abs()
             if (tied & mask).any() and (tied & ~mask).any():
                 assert sizes[tied & mask].min() >= sizes[tied & ~mask].max()
+        whence = "scores of a mask training at another sparsity"
+        assert whence in (done.err if sparsity == 0.4 else whence)  # the plan is shown once
+        assert whence in card(ticket)
+        assert "without training" not in card(ticket)
+        assert f"from the {whence}" in run("inspect", result["ticket"]).out
     own = Ticket.load("kept/ticket")
     same = Ticket.load(next(Path("runs").glob("search-tiny-bert-0.7-*")) / "ticket")
     assert all(torch.equal(own.mask(name), same.mask(name)) for name in own.parameters)

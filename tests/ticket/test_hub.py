@@ -197,12 +197,31 @@ def test_branches_tags_and_commits(regular_hub: Hub, folder: Path) -> None:
     assert pull("org/name", revision=branch.commit).commit == branch.commit
 
 
+def test_what_is_pushed_to_a_branch_names_the_branch(regular_hub: Hub, folder: Path) -> None:
+    """Else card and advice lead to another ticket of the same model."""
+    main, branch = (
+        push(folder, "org/name", token=TOKEN, revision=revision)
+        for revision in ("main", "exp/second")
+    )
+    assert main.pull_command == "tamtctl pull org/name"
+    assert branch.pull_command == "tamtctl pull org/name --revision exp/second"
+    cards = {
+        name: regular_hub.files("org/name", name)["README.md"].decode()
+        for name in ("main", "exp/second")
+    }
+    assert cards["main"].count("org/name@") == 0
+    assert cards["exp/second"].count("org/name@exp/second") == 4
+    assert branch.pull_command in cards["exp/second"]
+
+
 def test_pull_request(regular_hub: Hub, folder: Path) -> None:
     published(regular_hub, folder)
     small_ticket(method="random").save_pretrained(folder)
     proposed = push(folder, "org/name", token=READ_TOKEN, create_pr=True)
     assert proposed.url == f"{regular_hub.url}/org/name/discussions/1"
     assert Ticket.from_pretrained("org/name").method == "tamt"
+    assert proposed.pull_command == "tamtctl pull org/name --revision refs/pr/1"
+    assert Ticket.from_pretrained(f"org/name@{proposed.branch}").method == "random"
     fails(
         lambda: push(folder, "org/name", token=TOKEN, create_pr=True, revision="dev"),
         "leave --revision out",

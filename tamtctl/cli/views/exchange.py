@@ -29,7 +29,7 @@ def show_push(output: Page, result: PushResult) -> None:
         output.line(f"would be pushed to {result.url}; nothing was sent")
         return
     output.line(f"{'pushed ' if result.changed else 'unchanged, no new commit'} {result.url}")
-    output.hint(f"next    tamtctl pull {result.repo}")
+    output.hint(f"next    {result.pull_command}")
 
 
 def show_pull(output: Page, result: PullResult) -> None:

@@ -76,6 +76,8 @@ def _origin(ticket: TicketMetadata, *, full: bool) -> dict[str, str]:
     seed = ticket.search.get("seed")
     if isinstance(seed, int):
         how += f", seed {seed}"
+    if isinstance(ticket.search.get("from_scores"), str):
+        how += ", from the scores of a mask training at another sparsity"
     if measured.changed is False:
         how += "; training did not change the mask: it is the one that the search began with"
     elif measured.steps and measured.flips is not None:

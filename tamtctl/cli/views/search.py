@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tamtctl.pruning.searching.result import SearchPlan, SearchResult
 
 
+_SCORES = "the scores of a mask training at another sparsity"
+
+
 def show_plan(output: Page, plan: SearchPlan) -> None:
     """Print what a search will do."""
     config = plan.config
@@ -32,7 +35,7 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
         + (f"{plan.resumed_from:,} of them done, " if plan.resumed_from else "")
         + f"about {duration(plan.estimated_seconds)}"
         if plan.steps
-        else "none, a one-shot mask"
+        else ("none, a one-shot mask" if config.from_scores is None else "none, " + _SCORES)
     )
     output.facts(
         {

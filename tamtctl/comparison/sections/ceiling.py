@@ -84,7 +84,7 @@ def _sentence(comparison: Comparison, one: Subnetwork, measure: str) -> str:
     interval = loss_difference([one.losses[measure]], [ceiling.losses[measure]])
     written = terms_of(term_of(measure)).written(thousandths(abs(interval.value)))
     side = "above" if interval.value > 0 else "below"
-    sure = f", 95 % interval {interval.brackets_of_size}" if interval.is_significant else ""
+    sure = f", 95 % interval {interval.brackets_of_size}" if interval.is_claimed else ""
     return (
         f"{told}; it is {written} {side} the {ceiling.label}, which has had as many steps of "
         f"ordinary training{sure}"

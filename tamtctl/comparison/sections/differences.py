@@ -51,8 +51,7 @@ class Difference:
     @property
     def is_claimed(self) -> bool:
         """Whether one of the two is significantly better."""
-        is_seen = abs(self.interval.value) >= 0.0005  # a text would show less as 0.000
-        return self.interval.is_significant and is_seen and not self.are_identical
+        return self.interval.is_claimed and not self.are_identical
 
     @property
     def is_upset(self) -> bool:
@@ -108,7 +107,8 @@ class Differences(Found):
         if not untold:
             return []
         more = len(untold) - _UNTOLD
-        rest = [f"{more} more pairs in the table of differences"] if more > 0 else []
+        pairs = "pair" if more == 1 else "pairs"
+        rest = [f"{more} more {pairs} in the table of differences"] if more > 0 else []
         return [f"Not to be told apart are {'; '.join(untold[:_UNTOLD] + rest)}."]
 
     def sentences(self) -> list[str]:

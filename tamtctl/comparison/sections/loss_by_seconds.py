@@ -223,7 +223,7 @@ def _verdict(groups: Mapping[str, _Group], costs: Mapping[str, Cost]) -> Iterato
     if interval.low is None:
         return
     loss = terms_of(term_of(measure)).written(thousandths(abs(interval.value)))
-    if not interval.is_significant:
+    if not interval.is_claimed:
         told = (
             f"training brought nothing that can be told, a difference of {loss}, "
             f"95 % interval {interval.brackets}"

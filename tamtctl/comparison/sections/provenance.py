@@ -78,8 +78,9 @@ def _seeds(comparison: Comparison, config: CompareConfig) -> Iterator[tuple[str,
 
 def _methods(comparison: Comparison, opened: Opened) -> Iterator[tuple[str, str]]:
     """Yield the settings of each method of a sweep, for each sparsity where they differ."""
+    first = {(cell.method, cell.sparsity): cell for cell in reversed(opened.cells)}
     for cell in opened.cells:
-        if cell.seed not in (None, opened.config.seeds[0]):
+        if first[cell.method, cell.sparsity] is not cell:  # another seed of the same settings
             continue
         search = opened.config.search_config(cell)
         seeds = [

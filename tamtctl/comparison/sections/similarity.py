@@ -93,6 +93,11 @@ def find(comparison: Comparison, opened: Opened) -> Similarities:
     return Similarities([Overlaps.of(sparsity, group) for sparsity, group in groups if group[1:]])
 
 
+def _written(value: float) -> str:
+    """Return a similarity in two digits, without the zero before the point; 1 only for equality."""
+    return "1" if value == 1 else f"{min(value, 0.99):.2f}"[1:]
+
+
 def _draw(axes: Axes, one: Overlaps) -> Any:
     """Draw the similarities of one sparsity, and return the image for a colour bar."""
     grid = np.array(one.jaccard, np.float64)  # NaN where two masks have no matrix in common
@@ -101,7 +106,7 @@ def _draw(axes: Axes, one: Overlaps) -> Any:
     axes.set_xticks(range(len(one.names)), one.names, rotation=60, ha="right", fontsize=7)
     axes.set_yticks(range(len(one.names)), one.names, fontsize=7)
     for (i, j), value in np.ndenumerate(grid):
-        text = "–" if np.isnan(value) else f"{value:.2f}"[1:] if value < 1 else "1"
+        text = "–" if np.isnan(value) else _written(value)
         colour = WHITE if value <= 0.55 else "black"
         axes.text(j, i, text, ha="center", va="center", fontsize=6, color=colour)
     if one.sparsity is not None:

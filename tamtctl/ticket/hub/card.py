@@ -72,6 +72,7 @@ def card(
     ticket: TicketMetadata,
     *,
     repo: str | None = None,
+    branch: str | None = None,
     license_id: str | None = None,
     base_license: str | None = None,
     existing: str = "",
@@ -82,6 +83,7 @@ def card(
     Args:
         ticket: The ticket.
         repo: The Hub id under which it is published, for the examples.
+        branch: The branch that it is published on; None for ``main``.
         license_id: The Hub's name of a licence (``apache-2.0``); by default that in ``existing``
             or, if there is none, the base model's.
         base_license: The licence of the base model; None if it is not known.
@@ -98,7 +100,7 @@ def card(
     data = _merge(_metadata(ticket, repo, chosen), old_data)
     sections = [
         introduction(ticket),
-        usage(ticket, repo),
+        usage(ticket, repo, branch),
         results(ticket),
         search(ticket),
         matrices(ticket),

@@ -66,19 +66,27 @@ def _how(ticket: TicketMetadata) -> str:
     """Return how the ticket was made; `tamtctl.ticket.hub.card` finds the method by these words."""
     code = printable.markdown_code
     if made := MadeOf.of(ticket):
+        how = code(made.operation)
+        if made.sparsity is not None:
+            how = f"the most votes, at sparsity {made.sparsity:g}"
         return (
             f"It was made by {code(ticket.method)} of\n{len(made.parts)} tickets, by their votes "
-            f"({code(made.operation)}), without a search of its own."
+            f"({how}), without a search of its own."
         )
     if IMPORTED_FROM in ticket.search:
         return (
             f"It was imported ({code(ticket.method)}) from what another tool left;\n"
             "how that found it is not recorded."
         )
+    objective = f", objective {code(ticket.objective)}" if ticket.objective else ""
+    if isinstance(ticket.search.get("from_scores"), str):
+        return (
+            f"It was found by {code(ticket.method)}{objective}, on unlabelled text, from the\n"
+            "scores of a mask training at another sparsity, without further training."
+        )
     if ticket.metrics.get("steps") == 0:
         how = f"found by {code(ticket.method)}, without training"
         return f"It was {how} and for\nno task in particular."
-    objective = f", objective {code(ticket.objective)}" if ticket.objective else ""
     return (
         f"It was found by {code(ticket.method)}{objective}, on unlabelled text and for\n"
         "no task in particular."
@@ -91,10 +99,16 @@ def _base_name(ticket: TicketMetadata) -> str:
     return base.id if is_on_hub(ticket) else PurePosixPath(base.id).name or base.id
 
 
-def usage(ticket: TicketMetadata, repo: str | None) -> str:
-    """Return the section on how to use the ticket, in a shell and in Python."""
-    name = repo or "PATH_OF_THIS_FOLDER"
-    fetch = f"tamtctl pull {repo}\n" if repo else ""
+def usage(ticket: TicketMetadata, repo: str | None, branch: str | None = None) -> str:
+    """Return the section on how to use the ticket, in a shell and in Python.
+
+    Args:
+        ticket: The ticket.
+        repo: The Hub id under which it is published; None if it is not.
+        branch: The branch that it is on; None for ``main``.
+    """
+    name = (f"{repo}@{branch}" if branch else repo) or "PATH_OF_THIS_FOLDER"
+    fetch = pull_command(repo, branch) + "\n" if repo else ""
     return f"""\
 ## How to use it
 
@@ -117,6 +131,11 @@ tamtctl.Ticket.from_pretrained("{name}").apply(model, keep=True)
 model that does not hold the weights the mask was found for
 (fingerprint `{ticket.base_model.fingerprint[:16]}…`). For any other tool,
 `tamtctl export {name} --output-dir exported` writes the model with these zeros, as what it is."""
+
+
+def pull_command(repo: str, branch: str | None) -> str:
+    """Return the command that fetches a ticket from a branch; None for ``main``."""
+    return f"tamtctl pull {repo}" + (f" --revision {branch}" if branch else "")
 
 
 def _base_path(ticket: TicketMetadata) -> str:

@@ -104,7 +104,11 @@ class CompareConfig(CompareSettings):
             UsageError: A method needs a head or pooling that the model lacks, or the method by
                 which the budget is counted is missing.
         """
-        methods = self.methods or default_methods(has_head=has_head, has_pooling=has_pooling)
+        methods = self.methods or default_methods(
+            has_head=has_head,
+            has_pooling=has_pooling,
+            are_tuned=not all(map(self.is_untrained, self.tasks)),
+        )
         if not has_head:
             self._check_head(methods, has_pooling)
         if not has_pooling:

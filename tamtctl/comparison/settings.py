@@ -82,7 +82,8 @@ class CompareSettings(Config):
         default=(),
         help="Methods of the sweep, of {choices}, or criteria joined by *; by default "
         f"{', '.join(default_methods(has_head=True, has_pooling=False))}.\n\nThe table has their "
-        "order. A model without masked-LM head is compared by default with "
+        "order. Where --tasks are fine-tuned on, tamt-kd is among them, too. A model without "
+        "masked-LM head is compared by default with "
         f"{', '.join(default_methods(has_head=False, has_pooling=False))}.",
         panel=METHOD,
         is_common=True,

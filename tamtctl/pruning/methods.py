@@ -59,18 +59,23 @@ class Method:
     needs_embeddings: bool = False
 
 
-def default_methods(*, has_head: bool, has_pooling: bool) -> tuple[str, ...]:
+def default_methods(
+    *, has_head: bool, has_pooling: bool, are_tuned: bool = False
+) -> tuple[str, ...]:
     """Return the methods that a sweep compares by default; the choice is a matter of taste.
 
-    Mask training is among them once, with the objective that suits the model. For nano at sparsity
-    0.8, all of them together take two to five minutes on two cores.
+    Mask training is among them once, with the objective that suits the model. Before fine-tuning it
+    is there with both of the paper's objectives: a low masked-LM loss alone says little of a task.
+    For nano at sparsity 0.8, all of them together take two to five minutes on two cores.
 
     Args:
         has_head: Whether the model has a masked-LM head.
         has_pooling: Whether it says how it makes sentence embeddings.
+        are_tuned: Whether the masks are fine-tuned on tasks.
     """
     if has_head:
-        return ("tamt-mlm", "imp", "fisher", "obs", "wanda", "magnitude", "random")
+        trained = ("tamt-mlm", "tamt-kd") if are_tuned else ("tamt-mlm",)
+        return (*trained, "imp", "fisher", "obs", "wanda", "magnitude", "random")
     objective = usual_for_sentences() if has_pooling else "kd"
     return (f"{TAMT}-{objective}", "fisher-kd", "obs", "wanda", "magnitude", "random")
 

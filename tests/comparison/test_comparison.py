@@ -20,6 +20,7 @@ from samples import ticket_for
 from small_search import RECIPE
 from small_tasks import sst2_folder
 
+from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.search_log import SearchLog
 from tamtctl.ticket.ticket import Ticket
 
@@ -362,6 +363,18 @@ def test_a_seed_in_the_table_of_a_method_is_that_methods(
     assert {row["seed"] for row in told["results"] if row["method"] == "tamt"} == {3}
     (report,) = Path("runs").glob("compare-*/report.html")
     assert report.read_text().count("TAMT-MLM at 0.5</") == 1  # among the settings
+
+
+@pytest.mark.parametrize(
+    ("tasks", "has_kd"), [((), False), (("sst2",), True), (("stsb-zero-shot",), False)]
+)
+def test_before_fine_tuning_both_objectives_of_the_paper_are_compared(
+    tasks: tuple[str, ...], has_kd: bool
+) -> None:
+    config = CompareConfig(sparsities=[0.5], tasks=tasks)
+    found = [cell.facts.label for cell in config.cells()]
+    assert found[0] == "TAMT-MLM"
+    assert ("TAMT-KD" in found) == has_kd
 
 
 def test_a_task_of_your_own_stands_beside_a_known_one(

@@ -110,8 +110,9 @@ def test_zeros_are_drawn_by_layer_only_where_layers_differ(compared: Comparison)
 
 
 def test_masks_that_are_nearly_the_same_are_not_drawn_as_far_apart() -> None:
-    names, grid = ["a", "b", "c"], [[1.0, 0.9985, 0.25], [0.9985, 1.0, None], [0.25, None, 1.0]]
-    picture = Similarities([Overlaps(0.7, names, grid, grid)]).picture()
+    grid: list[list[float | None]]
+    grid = [[1.0, 0.9985, 0.25], [0.9985, 1.0, None], [0.25, None, 1.0]]
+    picture = Similarities([Overlaps(0.7, ["a", "b", "c"], grid, grid)]).picture()
     assert picture
     texts = [text.get_text() for text in picture.draw().axes[0].texts]
     assert texts == ["1", ".99", ".25", ".99", "1", "–", ".25", "–", "1"]

@@ -118,53 +118,33 @@ def push(
         one_of("encoding", encoding, ENCODINGS)
     if None not in (license, license_id):
         raise UsageError("license and license_id are one setting; give one")
-    if create_pr and revision not in (None, "main"):
-        raise UsageError("--create-pr proposes a change of main; leave --revision out")
-    folder = resolve_ticket(ticket).path
-    _refuse_links(folder)
-    loaded = StoredTicket.load(folder)
-    notes: list[str] = []
-    declared = None
-    if base_model is not None:
-        declared = DeclaredBase.of(base_model, {n: e.sha256 for n, e in loaded.parameters.items()})
-        notes.append(declared.note)
-    published = as_published(loaded, declared.names if declared else None)
-    files = _files_to_send(folder, loaded, published, encoding)
-    draft = _read_card(folder / CARD_FILE)
-    hub = HubRepo(repo, revision, token, endpoint)
-    base_license = base_licence(loaded)
     branch = None if revision == "main" else revision
-    describe = partial(
-        card, published, repo=repo, branch=branch, license_id=license or license_id, draft=draft
-    )
+    if create_pr and branch is not None:
+        raise UsageError("--create-pr proposes a change of main; leave --revision out")
+    parcel = _Parcel.of(ticket, encoding, base_model)
+    hub = HubRepo(repo, revision, token, endpoint)
+    describe = partial(parcel.card, repo=repo, branch=branch, license_id=license or license_id)
     if dry_run:
-        files[CARD_FILE] = (text := describe(base_license=base_license)).encode()
-        notes += doubts(published, base_license, text)
+        files, notes = describe("", parcel.base_license)
         url = f"{hub.endpoint}/{repo}"
-        sent = _lengths(files)
-        told = tuple(notes)
-        return PushResult(repo, url, None, False, sent, dry_run=True, notes=told, branch=branch)
+        return PushResult(repo, url, None, False, _lengths(files), True, notes, branch)
     hub.need_token("pushing")
     info = hub.info_or_create(private=private)
     present = hub.files(info)
     there = ""
     if CARD_FILE in present:
         there = _read_card(hub.fetch(present, CARD_FILE, commit_of(info)))
-    base_license = base_license or asked_licence(published, token, endpoint)
-    text = describe(existing=there, base_license=base_license)
-    files[CARD_FILE] = text.encode()
-    notes += doubts(published, base_license, text)
-    if own_text(there) and own_text(draft) not in ("", own_text(there)):
-        notes.append("kept the text that is on the Hub's card; yours in README.md was not sent")
-    additions = [CommitOperationAdd(name, content) for name, content in files.items()]
-    stale = [CommitOperationDelete(name) for name in present if name not in files]
-    message = commit_message or (
-        f"Ticket of {published.base_model.id} at sparsity {loaded.sparsity:.4g}, {loaded.method}"
-    )
+    base_license = parcel.base_license or asked_licence(parcel.published, token, endpoint)
+    files, notes = describe(there, base_license)
+    operations = [
+        *(CommitOperationAdd(name, content) for name, content in files.items()),
+        *(CommitOperationDelete(name) for name in present if name not in files),
+    ]
     with warnings.catch_warnings(record=True) as warned:  # the Hub's about the card
         warnings.simplefilter("always")
-        commit = hub.commit([*additions, *stale], message, info, create_pr=create_pr)
-    notes += [" ".join(str(w.message).split()) for w in warned if w.category is UserWarning]
+        message = commit_message or parcel.message
+        commit = hub.commit(operations, message, info, create_pr=create_pr)
+    said = (" ".join(str(w.message).split()) for w in warned if w.category is UserWarning)
     return PushResult(
         repo,
         commit.pr_url or f"{hub.endpoint}/{repo}",
@@ -172,9 +152,74 @@ def push(
         commit.oid != info.sha,
         _lengths(files),
         dry_run=False,
-        notes=tuple(notes),
+        notes=(*notes, *said),
         branch=commit.pr_revision or branch,
     )
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    """A ticket to be published.
+
+    Attributes:
+        published: The ticket, without paths of this machine.
+        files: Name → content of its files, without the card.
+        draft: The card in its folder.
+        notes: Notes for the user, a line each.
+        base_license: The licence of its base model; None if that is not known here.
+    """
+
+    published: StoredTicket
+    files: dict[str, bytes]
+    draft: str
+    notes: tuple[str, ...]
+    base_license: str | None
+
+    @classmethod
+    def of(cls, ticket: Path | str, encoding: str | None, base_model: str | None) -> _Parcel:
+        """Read a ticket, and check what is declared of it."""
+        folder = resolve_ticket(ticket).path
+        _refuse_links(folder)
+        loaded = StoredTicket.load(folder)
+        declared = None
+        if base_model is not None:
+            hashes = {name: entry.sha256 for name, entry in loaded.parameters.items()}
+            declared = DeclaredBase.of(base_model, hashes)
+        published = as_published(loaded, declared.names if declared else None)
+        return cls(
+            published,
+            _files_to_send(folder, loaded, published, encoding),
+            _read_card(folder / CARD_FILE),
+            (declared.note,) if declared else (),
+            base_licence(loaded),
+        )
+
+    def card(
+        self,
+        there: str,
+        base_license: str | None,
+        *,
+        repo: str,
+        branch: str | None,
+        license_id: str | None,
+    ) -> tuple[dict[str, bytes], tuple[str, ...]]:
+        """Return all files with the card, and notes; ``there`` is the card on the Hub."""
+        text = card(
+            self.published, repo=repo, branch=branch, license_id=license_id,
+            base_license=base_license, existing=there, draft=self.draft,
+        )  # fmt: skip
+        notes = [*self.notes, *doubts(self.published, base_license, text)]
+        if own_text(there) and own_text(self.draft) not in ("", own_text(there)):
+            notes.append("kept the text that is on the Hub's card; yours in README.md was not sent")
+        return self.files | {CARD_FILE: text.encode()}, tuple(notes)
+
+    @property
+    def message(self) -> str:
+        """The message of a commit."""
+        ticket = self.published
+        return (
+            f"Ticket of {ticket.base_model.id} at sparsity {ticket.sparsity:.4g}, {ticket.method}"
+        )
 
 
 def _files_to_send(

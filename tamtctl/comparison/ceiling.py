@@ -31,7 +31,7 @@ from tamtctl.pruning.searching.mask_probe import MaskProbe
 from tamtctl.pruning.trained.weight_training import WeightTraining
 from tamtctl.training.run_folder import write_json
 
-_VERSION = 2  # raise it whenever the same request would give other losses
+_VERSION = 3  # raise it whenever the same request would give other losses
 _SHARES = (1.0, 0.1, 0.01)  # rates that are tried, as shares of the rate of iterative pruning
 _TRIAL = 5  # rates are tried for a fifth of the steps
 

@@ -253,6 +253,8 @@ def _take_options(kind: type) -> None:
                 if one.name in values:
                     raise UsageError(f"{one.name} and {one.parameter} are one setting; give one")
                 values[one.name] = values.pop(one.parameter)
+        for name in values:
+            find_setting(type(self), name, f"{type(self).__name__} has no setting")
         by_fields(self, **values)
 
     kind.__init__ = made  # type: ignore[misc]

@@ -85,8 +85,11 @@ class Compute:
             yield
             return
         attention = _AttentionInFloat32() if self._is_bf16_on_cpu else nullcontext()
-        with torch.autocast(self.device.type, torch.bfloat16), attention:
-            yield
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16), attention:
+                yield
+        finally:  # torch does so itself, but not within a caller's autocast
+            torch.clear_autocast_cache()
 
     @property
     def _is_bf16_on_cpu(self) -> bool:

@@ -13,13 +13,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tamtctl.foundations.checks import did_you_mean
-from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.errors import TamtctlError, UsageError
+from tamtctl.foundations.untrusted import reason
 
 LONGEST_NAME = 40
+_OWN = "tamtctl."  # begins the names of this package's modules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +37,48 @@ class Row:
     name: str
     code: str | object
 
-    def function(self, name: str) -> Callable[..., Any]:
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the row's code is from a script or another package."""
+        code = self.code
+        if not isinstance(code, str):  # a module, or an object with functions
+            code = str(getattr(code, "__name__", type(code).__module__))
+        return not code.startswith(_OWN)
+
+    def function(
+        self, name: str, *, passes: tuple[type[Exception], ...] = ()
+    ) -> Callable[..., Any]:
         """Return one of the functions that the row's code defines.
 
+        Args:
+            name: The function's name.
+            passes: Errors of foreign code that the caller handles.
+
         Raises:
-            UsageError: The module cannot be imported, or does not define the function.
+            UsageError: The module cannot be imported, or does not define the function. So does a
+                function of foreign code that fails: the fault is none of tamtctl.
         """
+        found = self._defined(name)
+        if not self.is_foreign:
+            return found
+
+        expected: tuple[type[Exception], ...] = (TamtctlError, *passes)
+
+        @wraps(found)
+        def named(*args: Any, **options: Any) -> Any:
+            try:
+                return found(*args, **options)
+            except expected:
+                raise
+            except Exception as error:
+                raise UsageError(
+                    f"{name} of {self.name!r} failed: {type(error).__name__}: {reason(error)}; "
+                    "--debug shows where"
+                ) from error
+
+        return named
+
+    def _defined(self, name: str) -> Callable[..., Any]:
         code = self.code
         if isinstance(code, str):
             try:
@@ -61,7 +100,7 @@ class Row:
         Raises:
             UsageError: As for `function`.
         """
-        function = self.function(name)
+        function = self._defined(name)
         try:
             source = inspect.getsourcefile(function)
             return source and hashlib.sha256(Path(source).read_bytes()).hexdigest()
@@ -120,6 +159,8 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
                 f"a {self._kind} cannot be called {name!r}, which means something else beside it; "
                 "give another name"
             )
+        if not isinstance(name, str):
+            raise UsageError(f"the name of a {self._kind} is a text, not {name!r}")
         if not self._names.fullmatch(name) or len(name) > LONGEST_NAME:
             plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_NAME]
             hint = f", such as {plain!r}" if self._names.fullmatch(plain) else ""

@@ -13,6 +13,8 @@ from functools import wraps
 from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from tamtctl.foundations.cache import cache_in_use
+from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.torch_state import usual_torch
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -87,20 +89,24 @@ def counted(items: Iterable[T], what: str, total: int | None = None) -> Iterator
 def watched(default: Callable[[], object]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that reports the work within a function to its ``watcher``.
 
-    It also keeps the cache, which such work uses, from being cleared.
+    It also keeps the cache, which such work uses, from being cleared, and puts the caller's state
+    of torch aside.
 
     Args:
         default: Makes the watcher of a call without one; its ``close`` is called at the end.
+
+    Raises:
+        UsageError: The function was given something else for a watcher.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
         def run(*args: P.args, **options: P.kwargs) -> R:
             given = options.get("watcher")
-            watcher = default() if given is None else given
+            watcher = default() if given is None else _checked(given)
             options["watcher"] = watcher
             try:
-                with heard_by(watcher), cache_in_use():
+                with heard_by(watcher), cache_in_use(), usual_torch():
                     return function(*args, **options)
             finally:
                 if given is None and hasattr(watcher, "close"):
@@ -109,3 +115,14 @@ def watched(default: Callable[[], object]) -> Callable[[Callable[P, R]], Callabl
         return run
 
     return decorate
+
+
+def _checked(watcher: object) -> object:
+    """Return a watcher, before a report finds that it is none."""
+    for name in ("status", "note", "plan", "progress"):
+        if isinstance(watcher, type) or not callable(getattr(watcher, name, None)):
+            what = f"the class {watcher.__name__}" if isinstance(watcher, type) else repr(watcher)
+            raise UsageError(
+                f"watcher must be an object with the methods of tamtctl.Silent, got {what}"
+            )
+    return watcher

@@ -59,7 +59,10 @@ def is_data_parallel(model: object) -> bool:
 
 
 def layer_at(model: PreTrainedModel, name: str) -> str | None:
-    """Return the class name of the layer in place of a plain Linear or Embedding; None if plain.
+    """Return the name of the layer in place of a plain Linear or Embedding; None if plain.
+
+    That is the name of its class and, where torch has another class of this name, its package, such
+    as ``Linear of peft``.
 
     Args:
         model: A model whose layers may be quantised or have adapters.
@@ -71,7 +74,9 @@ def layer_at(model: PreTrainedModel, name: str) -> str | None:
     if not isinstance(layer, nn.Module) or isinstance(layer, nn.Linear | nn.Embedding):
         return None
     has_weight = hasattr(layer, "weight") or hasattr(layer, "base_layer")  # base_layer: peft
-    return type(layer).__name__ if has_weight else None
+    name, package = type(layer).__name__, type(layer).__module__.partition(".")[0]
+    called = f"{name} of {package}" if hasattr(nn, name) else name
+    return called if has_weight else None
 
 
 def _collect(module: nn.Module, found: list[PreTrainedModel]) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -116,7 +117,14 @@ def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:
         UsageError: The criterion gives scores that cannot be ranked.
     """
     row, weights, names = find_criterion(criterion), context.weights, tuple(names)
+    before = _writes(context)
     given = row.scores(context)
+    if not isinstance(given, Mapping):
+        raise UsageError(f"criterion {row.name!r} gives no mapping of name → scores")
+    if _writes(context) != before:
+        raise UsageError(
+            f"criterion {row.name!r} writes to the model's weights; its scores must be new tensors"
+        )
     if strange := sorted(given.keys() - weights.keys()):
         raise UsageError(f"criterion {row.name!r} scores {strange[0]!r}, which is no matrix")
     scores = {
@@ -181,7 +189,20 @@ def keep_counts(
     return row.keep({n: tuple(w.shape) for n, w in weights.items() if n in names}, sparsity)
 
 
-def _checked(row: Criterion, name: str, scores: Tensor, weight: Tensor) -> Tensor:
+def _writes(context: Context) -> list[int]:
+    """Return how often each tensor of the model was written to in place."""
+    tensors = [*context.weights.values()]
+    if context.encoder is not None:
+        tensors += cast("torch.nn.Module", context.encoder.model).parameters()
+    return [tensor._version for tensor in tensors]
+
+
+def _checked(row: Criterion, name: str, scores: object, weight: Tensor) -> Tensor:
+    if not isinstance(scores, Tensor) or scores.is_complex() or scores.layout != torch.strided:
+        raise UsageError(
+            f"criterion {row.name!r} gives scores of {name} that are no dense tensor of real "
+            "numbers"
+        )
     if scores.shape != weight.shape:
         raise UsageError(
             f"criterion {row.name!r} gives scores of {name} of shape {list(scores.shape)}, "
@@ -190,4 +211,4 @@ def _checked(row: Criterion, name: str, scores: Tensor, weight: Tensor) -> Tenso
     if not bool(scores.isfinite().all()):
         what = "no numbers" if bool(scores.isnan().any()) else "infinite"
         raise UsageError(f"criterion {row.name!r} gives scores of {name} that are {what}")
-    return scores
+    return scores.float() if scores.dtype == torch.bfloat16 else scores  # numpy has no bfloat16

@@ -132,8 +132,8 @@ class SearchSettings(Config):
     allocation: str = setting(
         default=UNIFORM,
         help="How the weights that are kept are shared out over the matrices, one of {choices}.\n\n"
-        "uniform: the same sparsity in each matrix; global: one threshold for all; by-type: one "
-        "for all but the embeddings.",
+        "With uniform, each matrix has the same sparsity; with global, one threshold is for all; "
+        "with by-type, one is for all but the embeddings.",
         more="`uniform`: all have --sparsity, as in the paper. `global`: one threshold on the "
         "importance of all weights; the whole model has --sparsity. `by-type`: the embeddings have "
         "--sparsity, and one threshold holds for all other matrices.",
@@ -174,10 +174,10 @@ class SearchSettings(Config):
     )
     pattern: str = setting(
         default=UNSTRUCTURED,
-        help="Which weights a mask may keep together, one of {choices}.\n\n2:4: 2 of every 4 "
-        "neighbours in a row; block:4x4: whole blocks; neurons: whole feed-forward neurons, the "
-        "same number in each layer; heads: whole attention heads. All but unstructured leave the "
-        "embeddings dense.",
+        help="Which weights a mask may keep together, one of {choices}.\n\nWith 2:4, 2 of every "
+        "4 neighbours in a row; with block:4x4, whole blocks; with neurons, whole feed-forward "
+        "neurons, the same number in each layer; with heads, whole attention heads. All but "
+        "unstructured leave the embeddings dense.",
         more="The sparsity is the share of weights, blocks, neurons or heads that are pruned. "
         "`export` leaves pruned neurons out, and `export --format onnx` pruned heads.",
         panel=METHOD,

@@ -15,6 +15,7 @@ from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.foundations.folders import check_target
 from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.torch_state import usual_torch
 from tamtctl.models.archives import archive_of, pack
 from tamtctl.models.files import CONFIG_FILE, MODULES, ModelFiles
 from tamtctl.models.onnx.packages import TO_WRITE, check_installed
@@ -30,6 +31,7 @@ FORMATS = TRANSFORMERS, SENTENCE_TRANSFORMERS, ONNX = (
 PRECISIONS = FP32, INT8 = "fp32", "int8"
 
 
+@usual_torch()
 def export(
     ticket: Path | str,
     output_dir: Path | str,

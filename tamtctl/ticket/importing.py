@@ -20,6 +20,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.public_names import public, public_model
 from tamtctl.foundations.selection import keep_count
 from tamtctl.foundations.shown import Shown
+from tamtctl.foundations.torch_state import usual_torch
 from tamtctl.models.checkpoint_files import CheckpointFiles
 from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.encoder import fingerprint
@@ -79,6 +80,7 @@ class ImportResult(Shown):
         return asdict(self) | lists | {"ticket": str(self.ticket)}
 
 
+@usual_torch()
 def import_ticket(
     source: Path | str,
     output_dir: Path | str,

@@ -83,12 +83,13 @@ def _steps(told: argparse.Namespace) -> Iterator[Step]:
             yield from _checkpoints(told, 1 - float(kept), seed, about)
             measured += [Path(f"{name}-{about}") for name in ("mask", "recovered", "int8")]
     folders = [str(f / "model" if f.name.startswith("recovered") else f) for f in measured]
-    bench = ["bench", *folders, "--against", str(told.model), "--figure", "neurons.png"]
+    bench = ["bench", *folders, "--against", str(told.model)]
     if told.reactions:
         tuned = [f for f in folders if not f.startswith("int8")]  # a graph is not trained
         yield from (_finetuning(told, folder) for folder in [str(told.model), *tuned])
         yield Step([*bench, "--threads", told.threads])
         return
+    bench += ["--figure", "neurons.png"]
     bench += ["--task", "stsb-zero-shot", "--data-dir", str(told.glue), "--task", "retrieval"]
     yield Step([*bench, *options_of(told.retrieval)])
 

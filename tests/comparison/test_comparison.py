@@ -545,22 +545,22 @@ def test_tickets_of_different_models_are_refused(
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_papers_order_holds_on_nano(run: Run) -> None:
-    """The default sweep, whose table is in the README."""
-    done = run(*"compare --recipe nano --sparsity 0.5,0.7,0.9 --device cpu --json".split())
+    """Trained masks beat iterative pruning, which beats magnitude; each has its own loss lowest."""
+    methods = "tamt-mlm,tamt-kd,imp,magnitude,random"
+    sweep = f"compare --recipe nano --sparsity 0.7 --methods {methods} --device cpu --json"
+    done = run(*sweep.split())
     assert done.code == 0, done.err
-    rows = json.loads(done.out)["results"]
-    for sparsity in (0.5, 0.7, 0.9):
-        mlm, kd = (
-            {
-                f"{row['method']}-{row['objective']}": row[f"{term}_loss"]
-                for row in rows
-                if row["sparsity"] == sparsity and row["seed"] in (None, 1)
-            }
-            for term in ("mlm", "kd")
-        )
-        assert min(mlm, key=lambda name: mlm[name]) == "tamt-mlm"
-        assert mlm["tamt-mlm"] < mlm["imp-mlm"] < mlm["magnitude-None"] < mlm["random-None"]
-        assert min(kd, key=lambda name: kd[name]) == "tamt-kd"
+    mlm, kd = (
+        {
+            f"{row['method']}-{row['objective']}": row[f"{term}_loss"]
+            for row in json.loads(done.out)["results"]
+            if row["sparsity"] == 0.7 and row["seed"] in (None, 1)
+        }
+        for term in ("mlm", "kd")
+    )
+    assert min(mlm, key=lambda name: mlm[name]) == "tamt-mlm"
+    assert mlm["tamt-mlm"] < mlm["imp-mlm"] < mlm["magnitude-None"] < mlm["random-None"]
+    assert min(kd, key=lambda name: kd[name]) == "tamt-kd"
 
 
 def test_a_sweep_with_budgets_says_what_embeddings_and_layers_have(

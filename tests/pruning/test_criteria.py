@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -148,13 +149,54 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         masks({"a": torch.ones(3)})
     with pytest.raises(UsageError, match="criterion 'odd' scores 'c', which is no matrix"):
         masks({"c": torch.ones(3)})
+    with pytest.raises(UsageError, match="scores of a that are no dense tensor of real numbers"):
+        masks({"a": np.ones((2, 3))})  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match="criterion 'odd' gives no mapping of name"):
+        masks([])  # type: ignore[arg-type]
+    order = torch.tensor([[3.0, 1.0], [2.0, 0.0]])
+    assert all(
+        torch.equal(masks({"b": order.to(dtype)})["b"], order > 1.5)
+        for dtype in (torch.bfloat16, torch.float16, torch.float64, torch.int64)
+    )
     # What is left out keeps the mask of the reference, and among equals the larger weight is kept.
     found = masks({"b": torch.ones(2, 2)})
     assert torch.equal(found["a"], reference_masks(weights, {"a": 3})["a"])
     assert found["b"].tolist() == [[True, False], [True, False]]
 
 
+def test_a_criterion_that_writes_to_the_weights_is_refused() -> None:
+    """The dense model would have another loss, and the ticket would fit no model."""
+
+    class Code:
+        def scores(self, context: Context) -> Mapping[str, Tensor]:
+            return {name: weight.abs_() for name, weight in context.weights.items()}
+
+    weights = {"a": -torch.ones(2, 3)}
+    with (
+        CRITERIA.holding(Criterion(name="odd", code=Code())),
+        pytest.raises(UsageError, match="criterion 'odd' writes to the model's weights"),
+    ):
+        one_shot_masks("odd", Context(weights=weights), {"a": 3})
+
+
+def test_a_fault_of_foreign_code_is_not_called_ours() -> None:
+    class Code:
+        def scores(self, context: Context) -> Mapping[str, Tensor]:
+            raise ZeroDivisionError("division by zero")
+
+    with (
+        CRITERIA.holding(Criterion(name="odd", code=Code())),
+        pytest.raises(UsageError, match="scores of 'odd' failed: ZeroDivisionError: division by"),
+    ):
+        one_shot_masks("odd", Context(weights={"a": torch.ones(2, 3)}), {"a": 3})
+    assert not any(row.is_foreign for row in CRITERIA.values())
+
+
 def test_facts_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(UsageError, match="the statistics of criterion 'odd' are no tuple"):
+        Criterion(name="odd", code="x", needs_text=True, statistics="fisher")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="within a matrix or a row, not within 'column'"):
+        Criterion(name="odd", code="x", group="column")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="needs a head or noise, and so it needs_text"):
         Criterion(name="odd", code="x", needs_head=True)
     with pytest.raises(UsageError, match="needs text, and so it cannot be a baseline"):

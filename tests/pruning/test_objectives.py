@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,25 @@ def loss(outputs: Outputs, batch: Batch) -> Tensor:
 def toy() -> Iterator[Term]:
     with TERMS.holding(TOY) as row:
         yield row
+
+
+@pytest.mark.parametrize("shape", [(), (24, 1)])
+def test_a_term_gives_a_loss_for_each_target(shape: tuple[int, ...]) -> None:
+    """A mean is what is easily returned by mistake."""
+
+    class Code:
+        blocks = staticmethod(all_tokens)
+
+        def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
+            return torch.ones(shape)
+
+    model = tiny.build("bert")
+    encoder = Encoder("tiny", None, model, tiny.tokenizer(), maskable_matrices(model), {})
+    dense = {name: p.detach().clone() for name, p in encoder.matrices.items()}
+    with TERMS.holding(replace(TOY, code=Code())):
+        objective = Objective(encoder, "toy", dense, pooling=SentencePipeline())
+        with pytest.raises(UsageError, match=r"the term 'toy' gives losses of shape \["):
+            objective.terms(a_batch())
 
 
 def a_batch() -> Batch:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,34 @@ class Pairs:
 
 
 PAIRS = Pattern(name="1:2", code=Pairs(), sparsity=0.5)
+
+
+WRONG: dict[str, Callable[[Tensor], Any]] = {
+    "torch.float32 of [2, 4]": Tensor.float,
+    "torch.bool of [8]": Tensor.flatten,
+    "torch.bool of [2, 4] with 8 kept": torch.ones_like,
+    "none": lambda mask: None,
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_masks_that_are_not_what_was_asked_for_are_refused(said: str) -> None:
+    class Code(Pairs):
+        def select(self, *given: Any) -> Any:
+            return {name: WRONG[said](mask) for name, mask in super().select(*given).items()}
+
+    row = replace(PAIRS, code=Code())
+    with pytest.raises(UsageError, match=re.escape(f"pattern '1:2' gives a {said} for a mask")):
+        row.select({"a": torch.arange(8.0).view(2, 4)}, {"a": 4})
+
+
+def test_a_pattern_keeps_a_whole_number_of_weights() -> None:
+    class Code(Pairs):
+        def keep(self, shapes: Any, sparsity: float) -> Any:
+            return {name: rows * columns / 2 for name, (rows, columns) in shapes.items()}
+
+    with pytest.raises(UsageError, match=r"pattern '1:2' keeps 4\.0 weights of a"):
+        replace(PAIRS, code=Code()).keep({"a": (2, 4)}, 0.5)
 
 
 def is_of_pairs(mask: Tensor) -> bool:

@@ -12,6 +12,7 @@ from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.folders import check_target, folder_size
 from tamtctl.foundations.paths import expanded, folder_name
+from tamtctl.foundations.torch_state import usual_torch
 from tamtctl.pruning.combining.alike import check_alike, common_pattern
 from tamtctl.pruning.combining.operations import MAJORITY, OPERATIONS
 from tamtctl.pruning.combining.record import (
@@ -34,6 +35,7 @@ from tamtctl.training.run_folder import RUNS, TICKET
 HEADS = (FIRST, "none")
 
 
+@usual_torch()
 def combine(
     tickets: Sequence[Path | str],
     output_dir: Path | str | None = None,

@@ -79,6 +79,13 @@ class Criterion(Row):
         Raises:
             UsageError: They do not.
         """
+        if not isinstance(self.statistics, tuple):
+            raise UsageError(f"the statistics of criterion {self.name!r} are no tuple of names")
+        if self.group not in ("matrix", "row"):
+            raise UsageError(
+                f"criterion {self.name!r} compares weights within a matrix or a row, not within "
+                f"{self.group!r}"
+            )
         if (self.needs_head or self.needs_noise) and not self.needs_text:
             raise UsageError(
                 f"criterion {self.name!r} needs a head or noise, and so it needs_text, too"

@@ -36,6 +36,7 @@ from tamtctl.ticket.format.patterns import UNSTRUCTURED as UNSTRUCTURED
 if TYPE_CHECKING:
     from torch import Tensor
 
+_BOOL = "torch.bool"
 _NEAR = 1e-6  # sparsities this close are equal, since 2/3 has to be typed as a decimal
 
 
@@ -81,7 +82,13 @@ class Pattern(Row):
         Raises:
             UsageError: The matrices cannot be of this pattern.
         """
-        return dict(self._asked("keep", shapes, sparsity))
+        counts = dict(self._asked("keep", shapes, sparsity))
+        for name, count in counts.items():
+            if not isinstance(count, int):
+                raise UsageError(
+                    f"pattern {self.name!r} keeps {count!r} weights of {name}; give a whole number"
+                )
+        return counts
 
     def select(
         self,
@@ -96,7 +103,25 @@ class Pattern(Row):
             keep: Name → how many weights the matrix keeps.
             among_equals: Name → value of every weight; of equal scores the larger value is kept.
         """
-        return dict(self.function("select")(scores, keep, among_equals or {}, *self.numbers))
+        masks = dict(self.function("select")(scores, keep, among_equals or {}, *self.numbers))
+        if self.is_foreign:
+            self._check(masks, scores, keep)
+        return masks
+
+    def _check(
+        self, masks: Mapping[str, Tensor], scores: Mapping[str, Tensor], keep: Mapping[str, int]
+    ) -> None:
+        """Raise UsageError unless each matrix has a mask that keeps as many weights as asked."""
+        for name, score in scores.items():
+            mask = masks.get(name)
+            is_fit = mask is not None and mask.shape == score.shape and str(mask.dtype) == _BOOL
+            if mask is None or not is_fit or int(mask.sum()) != keep[name]:
+                found = "none" if mask is None else f"{mask.dtype} of {list(mask.shape)}"
+                kept = f" with {int(mask.sum()):,} kept" if mask is not None and is_fit else ""
+                raise UsageError(
+                    f"pattern {self.name!r} gives {name} {found}{kept} for a mask; it needs "
+                    f"{_BOOL} of {list(score.shape)} with {keep[name]:,} kept"
+                )
 
     def structures(self, shapes: Shapes) -> Structures:
         """Return what is kept or pruned as a whole; only for a structured pattern.
@@ -109,7 +134,7 @@ class Pattern(Row):
 
     def _asked(self, function: str, *values: Any) -> Any:
         try:
-            return self.function(function)(*values, *self.numbers)
+            return self.function(function, passes=(ValueError,))(*values, *self.numbers)
         except ValueError as error:
             raise UsageError(f"--pattern {self.name} is not for this model: {error}") from error
 

@@ -68,7 +68,7 @@ def search_identity(config: SearchConfig) -> Identity:
         f"{kind} {row.name}": f"version {row.version}"
         for kind, rows in (
             ("criterion", config.criteria),
-            ("statistic", [STATISTICS[n] for row in config.criteria for n in row.statistics]),
+            ("statistic", [STATISTICS.find(n) for row in config.criteria for n in row.statistics]),
             ("term", config.terms),
             ("allocation", [ALLOCATIONS[config.allocation]]),
         )

@@ -21,7 +21,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.tensor_files import write_tensors
 from tamtctl.pruning.statistics.table import Statistic
 
-_VERSION = 3  # raise it whenever the same batches would give other values of all statistics
+_VERSION = 4  # raise it whenever the same batches would give other values of all statistics
 _FACTS = "facts"  # a single key, since the order of several is not fixed
 
 

@@ -54,8 +54,8 @@ PAIRS = Pattern(name="1:2", code=Pairs(), sparsity=0.5)
 
 
 WRONG: dict[str, Callable[[Tensor], Any]] = {
-    "torch.float32 of [2, 4]": Tensor.float,
-    "torch.bool of [8]": Tensor.flatten,
+    "torch.float32 of [2, 4] with 4 kept": Tensor.float,
+    "torch.bool of [8] with 4 kept": Tensor.flatten,
     "torch.bool of [2, 4] with 8 kept": torch.ones_like,
     "none": lambda mask: None,
 }

@@ -36,7 +36,6 @@ from tamtctl.ticket.format.patterns import UNSTRUCTURED as UNSTRUCTURED
 if TYPE_CHECKING:
     from torch import Tensor
 
-_BOOL = "torch.bool"
 _NEAR = 1e-6  # sparsities this close are equal, since 2/3 has to be typed as a decimal
 
 
@@ -113,14 +112,13 @@ class Pattern(Row):
     ) -> None:
         """Raise UsageError unless each matrix has a mask that keeps as many weights as asked."""
         for name, score in scores.items():
-            mask = masks.get(name)
-            is_fit = mask is not None and mask.shape == score.shape and str(mask.dtype) == _BOOL
-            if mask is None or not is_fit or int(mask.sum()) != keep[name]:
-                found = "none" if mask is None else f"{mask.dtype} of {list(mask.shape)}"
-                kept = f" with {int(mask.sum()):,} kept" if mask is not None and is_fit else ""
+            mask, wanted = masks.get(name), _described(list(score.shape), "torch.bool", keep[name])
+            found = "none"
+            if mask is not None:
+                found = _described(list(mask.shape), str(mask.dtype), int(mask.sum()))
+            if found != wanted:
                 raise UsageError(
-                    f"pattern {self.name!r} gives {name} {found}{kept} for a mask; it needs "
-                    f"{_BOOL} of {list(score.shape)} with {keep[name]:,} kept"
+                    f"pattern {self.name!r} gives {name} {found} for a mask; it needs {wanted}"
                 )
 
     def structures(self, shapes: Shapes) -> Structures:
@@ -137,6 +135,10 @@ class Pattern(Row):
             return self.function(function, passes=(ValueError,))(*values, *self.numbers)
         except ValueError as error:
             raise UsageError(f"--pattern {self.name} is not for this model: {error}") from error
+
+
+def _described(shape: list[int], dtype: str, kept: int) -> str:
+    return f"{dtype} of {shape} with {kept:,} kept"
 
 
 PATTERNS: Shelf[Pattern] = Shelf(

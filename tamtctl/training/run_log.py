@@ -108,7 +108,7 @@ class RunLog:
             known.get("id"),
         )
         try:
-            log: Log = self._row.function("open_log")(run)
+            log: Log = self._row.function("open_log", passes=(Exception,))(run)
         except UsageError:
             raise
         except Exception as error:  # of a library that is not ours

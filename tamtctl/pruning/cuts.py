@@ -11,7 +11,7 @@ ONE_TARGET = "--sparsity and --latency both say how much is pruned; give one of 
 def check_sparsity(value: float) -> None:
     """Raise UsageError unless ``value`` is a sparsity: a share of zeros in [0, 1)."""
     if not (isinstance(value, float | int) and 0 <= value < 1):  # a NaN fails the comparison
-        hint = f"; did you mean {value / 100:g}?" if 1 < value < 100 else ""
+        hint = f"; did you mean {value / 100:g}?" if 5 <= value < 100 else ""  # in per cent
         raise UsageError(f"--sparsity must be at least 0 and below 1, got {value:g}{hint}")
 
 

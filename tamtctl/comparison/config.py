@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.comparison.grid import Cell, OtherAllocation, TimedBudget
-from tamtctl.comparison.settings import BUDGETS, CompareSettings
+from tamtctl.comparison.settings import CompareSettings
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.config import (
     configuration,
@@ -36,18 +36,11 @@ _OF_FINE_TUNING = {
     "find_task_learning_rate": "find_learning_rate",
     "task_epochs": "epochs",
 }
-# Settings of the searches of a sweep → their defaults.
-_OF_SWEEPS: dict[str, Any] = {
-    "methods": (),
-    "seeds": (),
-    "pattern": None,
-    "allocation": None,
-    "budget_criterion": None,
-    "budget": BUDGETS[0],
-    "prune_every": None,
-    "at_steps": (),
-    "keep_scores": False,
-}
+# Settings of the searches of a sweep.
+_OF_SWEEPS = (
+    "methods", "seeds", "pattern", "allocation", "budget_criterion", "budget", "prune_every",
+    "at_steps", "keep_scores",
+)  # fmt: skip
 
 
 @configuration
@@ -75,8 +68,8 @@ class CompareConfig(CompareSettings):
             raise UsageError(
                 "give tickets to compare, or --sparsity 0.5,0.7,0.9 for a sweep that finds them"
             )
-        for option, usual in _OF_SWEEPS.items():
-            if self.tickets and getattr(self, option) != usual:
+        for option in _OF_SWEEPS if self.tickets else ():
+            if getattr(self, option) != settings_of(CompareConfig)[option].default:
                 name = option.replace("_", "-")
                 raise UsageError(f"--{name} is for a sweep, with --sparsity")
         if not self.seeds and not any("seed" in values for values in tables.values()):

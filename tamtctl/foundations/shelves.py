@@ -150,6 +150,8 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
             UsageError: The name is taken, reserved or invalid.
         """
         name = row.name
+        if not isinstance(name, str):
+            raise UsageError(f"the name of a {self._kind} is a text, not {name!r}")
         if name in self._rows:
             raise UsageError(
                 f"there is a {self._kind} {name!r} already; give the new one another name"
@@ -159,8 +161,6 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
                 f"a {self._kind} cannot be called {name!r}, which means something else beside it; "
                 "give another name"
             )
-        if not isinstance(name, str):
-            raise UsageError(f"the name of a {self._kind} is a text, not {name!r}")
         if not self._names.fullmatch(name) or len(name) > LONGEST_NAME:
             plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_NAME]
             hint = f", such as {plain!r}" if self._names.fullmatch(plain) else ""

@@ -119,10 +119,10 @@ def watched(default: Callable[[], object]) -> Callable[[Callable[P, R]], Callabl
 
 def _checked(watcher: object) -> object:
     """Return a watcher, before a report finds that it is none."""
-    for name in ("status", "note", "plan", "progress"):
-        if isinstance(watcher, type) or not callable(getattr(watcher, name, None)):
-            what = f"the class {watcher.__name__}" if isinstance(watcher, type) else repr(watcher)
-            raise UsageError(
-                f"watcher must be an object with the methods of tamtctl.Silent, got {what}"
-            )
+    methods = (getattr(watcher, name, None) for name in ("status", "note", "plan", "progress"))
+    if isinstance(watcher, type) or not all(map(callable, methods)):
+        what = f"the class {watcher.__name__}" if isinstance(watcher, type) else repr(watcher)
+        raise UsageError(
+            f"watcher must be an object with the methods of tamtctl.Silent, got {what}"
+        )
     return watcher

@@ -10,8 +10,6 @@ from tamtctl.ticket.base_weights import BaseWeights, UnknownWeightsError
 from tamtctl.ticket.stored import StoredTicket
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tamtctl.models.encoder import Encoder
 
 _Ticket = TypeVar("_Ticket", bound=StoredTicket)
@@ -46,13 +44,11 @@ def recode(ticket: _Ticket, encoding: str, model: str | None = None) -> _Ticket:
         ModelError: The weights are needed and cannot be loaded.
         TicketError: There is no such encoding, or the weights are not those of the ticket.
     """
-    weights: dict[str, Tensor] | None = None
-    if model is not None or (
-        encoding != ticket.encoding and "delta" in (encoding, ticket.encoding)
-    ):
-        weights = load_base(ticket, model).weights
-        ticket.check_weights(weights, model=model)
-    return ticket.encode(encoding, weights)
+    if encoding != ticket.encoding and "delta" in (encoding, ticket.encoding):
+        return ticket.encode(encoding, load_base(ticket, model).weights)  # which checks them
+    if model is not None:
+        ticket.check_weights(load_base(ticket, model).weights, model=model)
+    return ticket.encode(encoding)
 
 
 def with_masks(ticket: _Ticket) -> _Ticket:

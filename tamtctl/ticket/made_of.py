@@ -1,4 +1,4 @@
-"""The record in a combined ticket of the tickets that it was made of.
+"""The record in a ticket of what it was made of: other tickets, or kept scores.
 
 The record is in ``search``, where other tickets have their search. It may be from a stranger: what
 `combine` could not have written is ignored.
@@ -16,7 +16,13 @@ from tamtctl.ticket.format.metadata import TicketMetadata
 
 COMBINED = "combined"  # the method of a combined ticket
 TICKETS = "tickets"  # the field of ``search`` with the record
+KEPT_SCORES = "the scores of a mask training at another sparsity"  # for people
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def is_of_kept_scores(ticket: TicketMetadata) -> bool:
+    """Whether a search derived the ticket from kept scores, without a training of its own."""
+    return isinstance(ticket.search.get("from_scores"), str)
 
 
 @dataclass(frozen=True)

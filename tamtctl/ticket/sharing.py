@@ -123,7 +123,7 @@ def push(
         raise UsageError("--create-pr proposes a change of main; leave --revision out")
     parcel = _Parcel.of(ticket, encoding, base_model)
     hub = HubRepo(repo, revision, token, endpoint)
-    describe = partial(parcel.card, repo=repo, branch=branch, license_id=license or license_id)
+    describe = partial(parcel.with_card, repo=repo, branch=branch, license_id=license or license_id)
     if dry_run:
         files, notes = describe("", parcel.base_license)
         url = f"{hub.endpoint}/{repo}"
@@ -140,9 +140,9 @@ def push(
         *(CommitOperationAdd(name, content) for name, content in files.items()),
         *(CommitOperationDelete(name) for name in present if name not in files),
     ]
+    message = commit_message or parcel.message
     with warnings.catch_warnings(record=True) as warned:  # the Hub's about the card
         warnings.simplefilter("always")
-        message = commit_message or parcel.message
         commit = hub.commit(operations, message, info, create_pr=create_pr)
     said = (" ".join(str(w.message).split()) for w in warned if w.category is UserWarning)
     return PushResult(
@@ -194,7 +194,7 @@ class _Parcel:
             base_licence(loaded),
         )
 
-    def card(
+    def with_card(
         self,
         there: str,
         base_license: str | None,

@@ -26,7 +26,6 @@ seeds of fine-tuning, without recovery).
 from __future__ import annotations
 
 import argparse
-import csv
 import shlex
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from .reactions import write_reactions
 from .squad_retrieval import add_inputs, options_of
 
 MASK_STEPS = 200
@@ -123,11 +123,9 @@ def _checkpoints(
 
 
 def _text(told: argparse.Namespace) -> list[str]:
-    """Return the options that say what is trained on; reactions are written as one a line."""
+    """Return the options that say what is trained on."""
     if not told.reactions:
         corpus = ["--corpus", str(told.wikipedia / "train-small.txt.xz")]
         return [*corpus, "--held-out", str(told.wikipedia / "valid.txt.xz")]
-    lines = Path("reactions.txt")
-    with (told.reactions / "train.csv").open(newline="") as file:
-        lines.write_text("".join(row["reaction"] + "\n" for row in csv.DictReader(file)))
-    return ["--corpus", str(lines), "--rows", "lines", "--word-floor", "0", "--objective", "kd"]
+    lines = str(write_reactions(told.reactions))
+    return ["--corpus", lines, "--rows", "lines", "--word-floor", "0", "--objective", "kd"]

@@ -24,7 +24,6 @@ rate of the rule, 3 minutes and 2 hours for each sparsity.
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +35,8 @@ from rich.console import Console
 from transformers import AutoModelForMaskedLM
 
 from tamtctl.models.loading import load_config, load_tokenizer
+
+from .reactions import write_reactions
 
 SEEDS = "1,2,3"
 
@@ -212,9 +213,7 @@ def _recipe(grid: Grid, told: argparse.Namespace) -> Path:
     preset, *rest = grid.text
     model = [] if grid.model == "nano" else [f'model = "{_model(grid, told)}"']
     if grid.data == "reactions":
-        with (told.data / "reactions" / "train.csv").open(newline="") as file:
-            rows = [row["reaction"] for row in csv.DictReader(file)]
-        Path("reactions.txt").write_text("\n".join([*rows, ""]))
+        write_reactions(told.data / "reactions")
     text = "\n".join([preset, *model, *rest, ""])
     recipe = Path(f"{told.grid}.toml")
     recipe.write_text(text.format(data=told.data.resolve(), out=Path.cwd()))

@@ -30,6 +30,7 @@ def apples() -> Shelf[Fruit]:
         ("a+b", "a fruit cannot be called 'a\\+b': .*, such as 'a-b'"),
         ("a,b", "a fruit cannot be called 'a,b'"),
         ("", "a fruit cannot be called ''"),
+        (3, "the name of a fruit is a text, not 3"),
         ("../plum", "a fruit cannot be called '../plum': .*, such as 'plum'"),
         ("p" * 41, "at most 40 lower case letters"),
     ],

@@ -19,7 +19,7 @@ from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_sliced
 from tamtctl.ticket.inspection import Inspection
-from tamtctl.ticket.made_of import MadeOf
+from tamtctl.ticket.made_of import KEPT_SCORES, MadeOf, is_of_kept_scores
 from tamtctl.ticket.mask_shares import Part, Uniform, layers, types
 from tamtctl.ticket.measured import Measured
 from tamtctl.ticket.parameter_counts import ParameterCounts
@@ -76,8 +76,8 @@ def _origin(ticket: TicketMetadata, *, full: bool) -> dict[str, str]:
     seed = ticket.search.get("seed")
     if isinstance(seed, int):
         how += f", seed {seed}"
-    if isinstance(ticket.search.get("from_scores"), str):
-        how += ", from the scores of a mask training at another sparsity"
+    if is_of_kept_scores(ticket):
+        how += f", from {KEPT_SCORES}"
     if measured.changed is False:
         how += "; training did not change the mask: it is the one that the search began with"
     elif measured.steps and measured.flips is not None:

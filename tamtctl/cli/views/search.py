@@ -17,12 +17,10 @@ from tamtctl.pruning.methods import TAMT
 from tamtctl.pruning.objectives import terms_of
 from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.searching.result import START
+from tamtctl.ticket.made_of import KEPT_SCORES
 
 if TYPE_CHECKING:
     from tamtctl.pruning.searching.result import SearchPlan, SearchResult
-
-
-_SCORES = "the scores of a mask training at another sparsity"
 
 
 def show_plan(output: Page, plan: SearchPlan) -> None:
@@ -30,13 +28,6 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
     config = plan.config
     train = "streamed" if plan.train_tokens is None else f"{tokens(plan.train_tokens)} tokens"
     told = plan.train_sequences or plan.held_out_sequences
-    training = (
-        f"{count(plan.steps, 'step')} of {_batch(plan)}, "
-        + (f"{plan.resumed_from:,} of them done, " if plan.resumed_from else "")
-        + f"about {duration(plan.estimated_seconds)}"
-        if plan.steps
-        else ("none, a one-shot mask" if config.from_scores is None else "none, " + _SCORES)
-    )
     output.facts(
         {
             "model": f"{config.model} ({plan.model_type})",
@@ -48,13 +39,23 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
             + _sparsity(plan)
             + ("" if config.pattern == UNSTRUCTURED else f", {config.pattern}"),
             **({} if plan.latency is None else {"latency": str(plan.latency)}),
-            "training": training,
+            "training": _training(plan),
             "device": place(plan.device, plan.precision, plan.processes, plan.threads),
             "run folder": str(plan.run_folder),
         }
     )
     for warning in plan.warnings:
         output.notes.line(warning)
+
+
+def _training(plan: SearchPlan) -> str:
+    """Return how long will be trained, or why not at all."""
+    if not plan.steps:
+        is_one_shot = plan.config.from_scores is None
+        return f"none, {'a one-shot mask' if is_one_shot else KEPT_SCORES}"
+    done = f"{plan.resumed_from:,} of them done, " if plan.resumed_from else ""
+    size = f"{count(plan.steps, 'step')} of {_batch(plan)}"
+    return f"{size}, {done}about {duration(plan.estimated_seconds)}"
 
 
 def _batch(plan: SearchPlan) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.found import Found, Table
+from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.opening import Opened, OpenedTicket
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import steps_of
@@ -78,10 +79,10 @@ def _seeds(comparison: Comparison, config: CompareConfig) -> Iterator[tuple[str,
 
 def _methods(comparison: Comparison, opened: Opened) -> Iterator[tuple[str, str]]:
     """Yield the settings of each method of a sweep, for each sparsity where they differ."""
-    first = {(cell.method, cell.sparsity): cell for cell in reversed(opened.cells)}
+    first: dict[tuple[str, float], Cell] = {}  # the seeds of a cell have the same settings
     for cell in opened.cells:
-        if first[cell.method, cell.sparsity] is not cell:  # another seed of the same settings
-            continue
+        first.setdefault((cell.method, cell.sparsity), cell)
+    for cell in first.values():
         search = opened.config.search_config(cell)
         seeds = [
             one

@@ -111,12 +111,6 @@ class Objective:
             others=others,
         )
         losses = {term.name: term.loss(outputs, batch) for term in self._terms}
-        for term, values in losses.items():
-            if values.dim() != 1:
-                raise UsageError(
-                    f"the term {term!r} gives losses of shape {list(values.shape)}; it needs one "
-                    "for each target, of shape [targets]"
-                )
         if batch.attention_mask is not None:
             _check_padding(losses, self.blocks(batch))
         return losses

@@ -17,6 +17,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.shelves import Row, Shelf
 
 if TYPE_CHECKING:
@@ -72,8 +73,17 @@ class Term(Row):
     style: tuple[str, str] | None = None
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """Return the loss of each target of a batch, shape (targets,)."""
+        """Return the loss of each target of a batch, shape (targets,).
+
+        Raises:
+            UsageError: It has another shape.
+        """
         loss: Tensor = self.function("loss")(outputs, batch)
+        if loss.dim() != 1:
+            raise UsageError(
+                f"the term {self.name!r} gives losses of shape {list(loss.shape)}; it needs one "
+                "for each target, of shape [targets]"
+            )
         return loss
 
     def blocks(self, batch: Batch) -> Tensor:

@@ -113,7 +113,7 @@ class Code(TaskKind):
         scale: LabelScale | None,
     ) -> Predictions:
         """Return the most probable class of each text, and the probability of every class."""
-        logits = torch.empty(len(examples), len(self.task.labels), dtype=torch.float32)  # (n, C)
+        logits = torch.empty(len(examples), len(self.task.labels))  # (n, C)
         for batch, output in outputs:
             logits[batch.rows] = output.logits.float().cpu()
         return Predictions(logits.argmax(1).tolist(), logits.softmax(1).tolist())

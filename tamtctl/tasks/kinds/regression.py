@@ -92,7 +92,7 @@ class Code(TaskKind):
         scale: LabelScale | None,
     ) -> Predictions:
         """Return the numbers in the unit of the labels, without a confidence."""
-        values = torch.empty(len(examples), dtype=torch.float32)  # (n,)
+        values = torch.empty(len(examples))  # (n,)
         with exact_output(model):
             for batch, output in outputs:
                 values[batch.rows] = output.logits.float().squeeze(1).cpu()

@@ -12,7 +12,7 @@ from tamtctl.foundations import printable
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_sliced
 from tamtctl.ticket.hub.names import IMPORTED_FROM, is_on_hub
-from tamtctl.ticket.made_of import TICKETS, MadeOf
+from tamtctl.ticket.made_of import KEPT_SCORES, TICKETS, MadeOf, is_of_kept_scores
 from tamtctl.ticket.measured import Measured
 from tamtctl.ticket.parameter_counts import ParameterCounts
 
@@ -79,10 +79,10 @@ def _how(ticket: TicketMetadata) -> str:
             "how that found it is not recorded."
         )
     objective = f", objective {code(ticket.objective)}" if ticket.objective else ""
-    if isinstance(ticket.search.get("from_scores"), str):
+    if is_of_kept_scores(ticket):
         return (
-            f"It was found by {code(ticket.method)}{objective}, on unlabelled text, from the\n"
-            "scores of a mask training at another sparsity, without further training."
+            f"It was found by {code(ticket.method)}{objective}, on unlabelled text, from\n"
+            f"{KEPT_SCORES}, without further training."
         )
     if ticket.metrics.get("steps") == 0:
         how = f"found by {code(ticket.method)}, without training"

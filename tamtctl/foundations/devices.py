@@ -185,10 +185,17 @@ def _choose_device(name: str) -> torch.device:
 
 
 def precision_hint(device: str, precision: str) -> str:
-    """Return a hint at bf16 if it is faster here: a CPU needs special units for it; else empty."""
+    """Return a hint at the precision that is faster on this CPU; empty if it was chosen.
+
+    A CPU computes bf16 fast only in units of its own. Without them, one with AVX2 took 8 to 10
+    times as long for a matrix product of an encoder in bf16 as in fp32.
+    """
+    if device != "cpu":
+        return ""
     has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    is_slower = device == "cpu" and precision == "fp32" and has_units
-    return " (--precision bf16 is faster here)" if is_slower else ""
+    if precision == "fp32":
+        return " (--precision bf16 is faster here)" if has_units else ""
+    return "" if has_units else " (this CPU has no units for bf16: --precision fp32 is far faster)"
 
 
 def _own_gpu() -> torch.device:

@@ -57,6 +57,7 @@ class Grid:
         mask_seeds: Seeds of a search.
         finds_rate: Whether each mask tries five learning rates.
         text: Settings of the search's recipe; ``{data}`` and ``{out}`` stand for folders.
+        precision: The precision of searches and fine-tuning; those without are in fp32.
     """
 
     model: str
@@ -69,6 +70,7 @@ class Grid:
     methods: str = "tamt-mlm,tamt-kd,imp,fisher,magnitude,random"
     mask_seeds: str = SEEDS
     finds_rate: bool = True
+    precision: str | None = None
 
 
 _PAIRS = ("train.jsonl", "dev.jsonl", ("sentence1", "sentence2"), "label")
@@ -81,7 +83,6 @@ _SENTENCES = (
     'recipe = "fast"',
     'corpus = ["{data}/wikipedia/train-small.txt.xz"]',
     'held-out = ["{data}/wikipedia/valid.txt.xz"]',
-    'precision = "bf16"',
     "batch-size = 32",
     "[imp]",
     "prune-every = 100",
@@ -108,13 +109,13 @@ GRIDS = {
     ),
     "reactions-few": Grid(
         "rxnfp-bert", "reaction-classes", "0.9,0.7", "reactions",
-        (*_REACTIONS[:4], 'precision = "bf16"', *_REACTIONS[4:]),
-        ("train.csv", "dev.csv", ("reaction",), "class"),
-        examples="320", mask_seeds="1", finds_rate=False,
+        _REACTIONS, ("train.csv", "dev.csv", ("reaction",), "class"),
+        examples="320", mask_seeds="1", finds_rate=False, precision="bf16",
     ),
     "few-shots": Grid(
         "all-MiniLM-L6-v2", "sst2", "0.7", "glue", _SENTENCES, examples="100,300,1000",
         methods="tamt-kd+embedding,wanda,magnitude,random", mask_seeds="1", finds_rate=False,
+        precision="bf16",
     ),
 }  # fmt: skip
 
@@ -128,6 +129,7 @@ def main() -> bool:
     parser.add_argument("--data", type=Path, required=True, help="glue, wikipedia and reactions")
     parser.add_argument("--examples", help="other numbers of training examples, between commas")
     parser.add_argument("--sparsity", help="other sparsities, between commas")
+    parser.add_argument("--precision", help="fp32 on a CPU that has no units for bf16")
     parser.add_argument("--shard", help="only this part of the comparisons, as in compare")
     told = parser.parse_args()
     grid = GRIDS[told.grid]
@@ -135,6 +137,8 @@ def main() -> bool:
         grid = replace(grid, examples=told.examples)
     if told.sparsity:
         grid = replace(grid, sparsities=told.sparsity)
+    if told.precision:
+        grid = replace(grid, precision=told.precision)
     commands = _sweeps(grid, told) if told.step == "hours" else _measurements(grid, told)
     for command in commands:
         Console().print("tamtctl" if command[0] == "tamtctl" else "python", *command[1:])
@@ -185,7 +189,7 @@ def _finetuning(grid: Grid, told: argparse.Namespace, examples: str, *which: str
     words = ["tamtctl", "finetune", grid.task, *which, "--seeds", SEEDS, "--limit", examples]
     words += [*_data(grid, told, "--text-column"), "--threads", "1"]
     words += ["--find-learning-rate"] * grid.finds_rate
-    return [*words, "--precision", "bf16"] if 'precision = "bf16"' in grid.text else words
+    return [*words, "--precision", grid.precision] if grid.precision else words
 
 
 def _save_untrained(model: str, folder: Path) -> None:
@@ -214,7 +218,8 @@ def _recipe(grid: Grid, told: argparse.Namespace) -> Path:
     model = [] if grid.model == "nano" else [f'model = "{_model(grid, told)}"']
     if grid.data == "reactions":
         write_reactions(told.data / "reactions")
-    text = "\n".join([preset, *model, *rest, ""])
+    precision = [f'precision = "{grid.precision}"'] if grid.precision else []
+    text = "\n".join([preset, *model, *precision, *rest, ""])
     recipe = Path(f"{told.grid}.toml")
     recipe.write_text(text.format(data=told.data.resolve(), out=Path.cwd()))
     return recipe

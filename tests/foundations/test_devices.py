@@ -1,4 +1,4 @@
-"""Attention in bf16 on a CPU is computed in float32, and nothing else changes."""
+"""bf16 on a CPU: attention is computed in float32, and a hint names the faster precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
 from torch import Tensor
 
-from tamtctl.foundations.devices import Compute
+from tamtctl.foundations.devices import Compute, precision_hint
 
 
 def inputs(rows: int = 3, tokens: int = 5) -> list[Tensor]:
@@ -40,3 +40,15 @@ def test_other_operations_are_those_of_autocast() -> None:
         assert torch.equal(left @ right, torch.mm(left, right))
     query, key, value = inputs()  # afterwards it is torch's own again
     assert F.scaled_dot_product_attention(query, key, value).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_a_hint_names_the_precision_that_is_faster(
+    has_units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_units)
+    slower, faster = ("fp32", "bf16") if has_units else ("bf16", "fp32")
+    assert f"--precision {faster} is" in precision_hint("cpu", slower)
+    assert not precision_hint("cpu", faster)
+    assert not precision_hint("cuda", slower)

@@ -35,7 +35,7 @@ from tamtctl.data.token_streams import (
     new_folder,
 )
 from tamtctl.data.tokenization import LineTokenizer
-from tamtctl.data.units import BLOCKS, LINES, UNITS
+from tamtctl.data.units import BLOCKS, LINES, UNITS, Unit
 from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.loss_units import MIN_SEQUENCES
@@ -172,16 +172,6 @@ def load_corpus(
             write_corpus(unfinished, sources, apart, encoder, unit, max_tokens)
     metadata = json.loads((folder / METADATA_FILE).read_text())
     dtype = np.dtype(metadata["dtype"])
-    notes = [note for one in (*sources, *(apart or ())) for note in one.notes]
-    if lacking := metadata["lacking"]:
-        notes.append(f"{lacking:,} records of {name} lack the column {text_column!r}: left out")
-    if unit.is_packed and metadata["lines_are_sequences"]:
-        notes.append(
-            f"each line of {name} looks like a sequence of its own, of characters or atoms, and "
-            f"blocks run over their ends; give --rows {LINES}"
-        )
-    if held_out is None and not any(s.held_out or s.is_whole for s in sources):
-        notes += _note_of_few_documents(name, metadata)
     apart_name = None if held_out is None else ", ".join(_names(held_out))
     held_out_name = apart_name or _held_out_name(name, sources)
     return Corpus(
@@ -201,11 +191,41 @@ def load_corpus(
         held_out_name=held_out_name + overlap(metadata["repeats"]),
         digests=digests_of(sources),
         notes=(
-            *notes,
-            *_note_of_unknown(name, metadata["tokens"], metadata["unknown"]),
-            *notes_on(metadata["repeats"], apart_name or name),
+            *(note for one in (*sources, *(apart or ())) for note in one.notes),
+            *_notes(name, apart_name, sources, unit, text_column, metadata),
         ),
     )
+
+
+def _notes(
+    name: str,
+    apart_name: str | None,
+    sources: Sequence[Source],
+    unit: Unit,
+    text_column: str | None,
+    metadata: Mapping[str, Any],
+) -> Iterator[str]:
+    """Yield notes on a tokenised corpus, a line each.
+
+    Args:
+        name: The corpus.
+        apart_name: The text that is held out, if it is another one.
+        sources: The corpus's sources.
+        unit: What the text is cut into.
+        text_column: The column that was asked for.
+        metadata: What was counted while the tokens were written.
+    """
+    if lacking := metadata["lacking"]:
+        yield f"{lacking:,} records of {name} lack the column {text_column!r}: left out"
+    if unit.is_packed and metadata["lines_are_sequences"]:
+        yield (
+            f"each line of {name} looks like a sequence of its own, of characters or atoms, and "
+            f"blocks run over their ends; give --rows {LINES}"
+        )
+    if apart_name is None and not any(s.held_out or s.is_whole for s in sources):
+        yield from _note_of_few_documents(name, metadata)
+    yield from _note_of_unknown(name, metadata["tokens"], metadata["unknown"])
+    yield from notes_on(metadata["repeats"], apart_name or name)
 
 
 def _note_of_few_documents(name: str, metadata: Mapping[str, Any]) -> Iterator[str]:

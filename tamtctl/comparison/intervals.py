@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamtctl.foundations.estimates import Interval, number_or_none
-from tamtctl.pruning.objectives.held_out_loss import MIN_SEQUENCES, HeldOutLoss
+from tamtctl.foundations.loss_units import MIN_SEQUENCES
+from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 
 RESAMPLES = 10_000

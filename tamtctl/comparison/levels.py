@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tamtctl.foundations.selection import keep_count
+from tamtctl.foundations.masks import keep_count
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.patterns import UNSTRUCTURED
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_LINE, LONGEST_CELL = 4000, 300  # most characters that are shown
 
@@ -45,6 +45,12 @@ def line(text: str, longest: int | None = LONGEST_LINE) -> str:
 def cell(text: str) -> str:
     """Return text for a cell of a table, or for a name within a line: without runs of spaces."""
     return re.sub("  +", " ", line(text, LONGEST_CELL))
+
+
+def first(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names of many, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def html_text(text: str) -> str:

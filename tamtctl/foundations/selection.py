@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamtctl.foundations.masks import keep_count as keep_count
 from tamtctl.foundations.masks import largest
 
 _BLOCK = 2**18  # values processed at once, few enough for the processor's cache

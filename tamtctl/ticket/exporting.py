@@ -16,8 +16,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.shown import Shown
 from tamtctl.models.archives import Archive
 from tamtctl.models.files import ModelFiles
-from tamtctl.models.heads import HEADS as HEADS
-from tamtctl.models.heads import MASKED_LM, HeadedModel
+from tamtctl.models.heads import HEADS, MASKED_LM, HeadedModel
 from tamtctl.models.pipeline_files import CROSS, HEAD_SETTINGS
 from tamtctl.models.sources import model_folder
 from tamtctl.ticket.export_card import write_card

@@ -16,9 +16,9 @@ from torch import Tensor
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.folders import check_target
+from tamtctl.foundations.masks import keep_count
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.public_names import public, public_model
-from tamtctl.foundations.selection import keep_count
 from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.torch_state import usual_torch
 from tamtctl.models.checkpoint_files import CheckpointFiles

@@ -182,16 +182,15 @@ class StoredTicket(TicketMetadata):
         if "delta" not in (encoding, self.encoding):
             packed = {n: self._repacked(n) for n in self.parameters}
             return replace(self, encoding=encoding, stored=packed)
-        if "delta" in (encoding, self.encoding):
-            if absent := [name for name in self.parameters if name not in weights]:
-                raise TicketError(
-                    f"the weight of {absent[0]} is missing; this takes those of {self.base_line}"
-                )
-            self.check_weights(weights)
+        if absent := [name for name in self.parameters if name not in weights]:
+            raise TicketError(
+                f"the weight of {absent[0]} is missing; this takes those of {self.base_line}"
+            )
+        self.check_weights(weights)
         candidates = ("delta", "zstd") if encoding == "delta" else (encoding,)
         stored: dict[str, dict[str, Stored]] = {candidate: {} for candidate in candidates}
         for name in self.parameters:
-            weight = _array(weights[name]) if name in weights else None
+            weight = _array(weights[name])
             mask = self.decoded(name, weight)
             for candidate, masks in stored.items():
                 masks[name] = encode_mask(mask, candidate, weight)

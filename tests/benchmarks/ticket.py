@@ -17,8 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tamtctl.foundations.masks import pack, unpack
-from tamtctl.foundations.selection import keep_count
+from tamtctl.foundations.masks import keep_count, pack, unpack
 from tamtctl.ticket.format.mask_codec import (
     Mask,
     Stored,

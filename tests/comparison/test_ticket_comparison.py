@@ -19,7 +19,7 @@ from samples import ticket_for
 from small_search import command, small_config
 from torch import Tensor
 
-from tamtctl.foundations.selection import keep_count
+from tamtctl.foundations.masks import keep_count
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.one_shot import reference_masks
 from tamtctl.ticket.ticket import Ticket

@@ -192,9 +192,18 @@ def test_a_fault_of_foreign_code_is_not_called_ours() -> None:
     assert not any(row.is_foreign for row in CRITERIA.values())
 
 
+def test_a_criterion_needs_what_its_statistics_need() -> None:
+    inputs = Criterion(name="odd", code="x", statistics=("input-norms",))
+    assert (inputs.needs_text, inputs.needs_head, inputs.needs_noise) == (True, False, False)
+    gradients = Criterion(name="odd", code="x", statistics=("input-norms", "gradient-sums"))
+    assert (gradients.needs_text, gradients.needs_head, gradients.needs_noise) == (True,) * 3
+
+
 def test_facts_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(UsageError, match="the statistics of criterion 'odd' are no tuple"):
-        Criterion(name="odd", code="x", needs_text=True, statistics="fisher")  # type: ignore[arg-type]
+        Criterion(name="odd", code="x", statistics="fisher")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="there is no statistic 'norms', only input-norms"):
+        Criterion(name="odd", code="x", statistics=("norms",))
     with pytest.raises(UsageError, match="within a matrix or a row, not within 'column'"):
         Criterion(name="odd", code="x", group="column")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="needs a head or noise, and so it needs_text"):

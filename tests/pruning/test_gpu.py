@@ -14,7 +14,8 @@ from masks import start_of
 from tamtctl.data.batch import Batch
 from tamtctl.data.sequences import Blocks
 from tamtctl.foundations.devices import Compute
-from tamtctl.foundations.selection import keep_count, keep_largest
+from tamtctl.foundations.masks import keep_count
+from tamtctl.foundations.selection import keep_largest
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria.context import Context

@@ -17,7 +17,7 @@ from tamtctl.data.corpus import load_corpus
 from tamtctl.data.sequences import Blocks
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import UsageError
-from tamtctl.foundations.selection import keep_count
+from tamtctl.foundations.masks import keep_count
 from tamtctl.models.encoder import Encoder
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig

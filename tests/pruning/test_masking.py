@@ -20,7 +20,8 @@ from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from tamtctl.data.batch import Batch
-from tamtctl.foundations.selection import Cut, keep_count, keep_largest, keep_largest_on_device
+from tamtctl.foundations.masks import keep_count
+from tamtctl.foundations.selection import Cut, keep_largest, keep_largest_on_device
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.trained.folded_weights import FoldedWeights

@@ -21,7 +21,7 @@ from tamtctl.foundations.errors import (
     TicketError,
     UsageError,
 )
-from tamtctl.foundations.selection import keep_count
+from tamtctl.foundations.masks import keep_count
 from tamtctl.foundations.watching import StepReport
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig

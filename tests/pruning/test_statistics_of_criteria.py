@@ -30,7 +30,7 @@ from tamtctl.models.timing import threads_as_before
 from tamtctl.pruning.criteria import CRITERIA, asked, asked_together, find_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.criteria.swaps import exchanges
-from tamtctl.pruning.statistics import STATISTICS, table
+from tamtctl.pruning.statistics import STATISTICS
 from tamtctl.pruning.statistics.calibration import Calibration, calibration_batches, rows_at_once
 from tamtctl.pruning.statistics.curvatures import curvature
 from tamtctl.pruning.statistics.kept import file_of, read
@@ -333,7 +333,7 @@ def test_what_changes_the_bits_of_a_statistic_changes_its_file(
 ) -> None:
     monkeypatch.setenv("TAMTCTL_CACHE", str(tmp_path))
     code = tmp_path / "code.py"
-    code.write_text("def gatherer(shapes, tables, device): ...\n")
+    code.write_text("def gatherer(shapes, device): ...\n")
     space: dict[str, Any] = {}
     exec(compile(code.read_text(), str(code), "exec"), space)
     row = Statistic(name="own", code=SimpleNamespace(**space))
@@ -456,14 +456,6 @@ def test_a_combined_order_adds_standardised_logarithms(encoders: Callable[[str],
             logs = np.log(numbers)
             total += (logs - logs.mean()) / logs.std()
         np.testing.assert_allclose(values.log().numpy(), total, atol=2e-3)
-
-
-def test_statistics_say_what_criteria_of_them_need() -> None:
-    for row in CRITERIA.values():
-        for statistic in map(STATISTICS.find, row.statistics):
-            assert row.needs_head >= statistic.needs_head
-            assert row.needs_noise >= statistic.needs_noise
-    assert table.STATISTICS is STATISTICS
 
 
 def test_how_much_goes_through_at_once() -> None:

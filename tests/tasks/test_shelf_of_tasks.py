@@ -26,7 +26,7 @@ from tamtctl.foundations.errors import TaskError, UsageError
 from tamtctl.foundations.estimates import Interval
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.benchmarks.benchmark import Benchmark
-from tamtctl.tasks.benchmarks.table import BENCHMARKS, register_benchmark, zero_shot_tasks
+from tamtctl.tasks.benchmarks.table import BENCHMARKS, zero_shot_tasks
 from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.kinds.base import Predictions, TaskKind, kind_of
@@ -40,7 +40,6 @@ from tamtctl.tasks.kinds.table import (
     Metric,
     higher_is_better,
     primary_metric,
-    register_kind,
 )
 from tamtctl.tasks.registry import TASKS, find_task, own_task
 from tamtctl.tasks.task import Task
@@ -371,7 +370,7 @@ def test_a_benchmark_that_is_refused(changes: dict[str, Any], line: str) -> None
     task = Task(name="new", summary="new", hub=("me/new", None))
     before = list(BENCHMARKS)
     with pytest.raises(UsageError, match=line):
-        register_benchmark(Benchmark(task=replace(task, **changes)))
+        BENCHMARKS.register(Benchmark(task=replace(task, **changes)))
     assert list(BENCHMARKS) == before
 
 
@@ -388,7 +387,7 @@ def test_a_benchmark_that_is_refused(changes: dict[str, Any], line: str) -> None
 def test_a_kind_that_is_refused(changes: dict[str, Any], line: str) -> None:
     before = list(KINDS)
     with pytest.raises(UsageError, match=line):
-        register_kind(replace(TOY_KIND, **changes))
+        KINDS.register(replace(TOY_KIND, **changes))
     assert list(KINDS) == before
 
 
@@ -396,7 +395,7 @@ def test_a_measure_without_training_has_a_name_of_its_own() -> None:
     task = replace(TASKS["stsb"], name="new")
     for name in ("sst2", "new", "kd", "stsb-zero-shot"):
         with pytest.raises(UsageError, match=f"cannot be called {name!r}, which is something"):
-            register_benchmark(Benchmark(task=task, zero_shot=name))
+            BENCHMARKS.register(Benchmark(task=task, zero_shot=name))
 
 
 def test_code_that_does_not_keep_what_its_row_promises_is_named() -> None:

@@ -16,8 +16,9 @@ from transformers import AutoModel, AutoModelForMaskedLM
 
 from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError, UsageError
 from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.heads import HEADS
 from tamtctl.models.loading import load_encoder
-from tamtctl.ticket.exporting import HEADS, export
+from tamtctl.ticket.exporting import export
 from tamtctl.ticket.importing import import_ticket
 from tamtctl.ticket.ticket import Ticket
 

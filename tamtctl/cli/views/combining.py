@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page
-from tamtctl.cli.views.words import first
+from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def show_combination(output: Page, result: CombineResult) -> None:
     for note in result.notes:
         output.notes.line(f"note    {note}")
     if result.empty:
-        output.notes.line(f"note    of {first(result.empty)} nothing is kept")
+        output.notes.line(f"note    of {printable.first(result.empty)} nothing is kept")
     output.line(f"ticket  {result.ticket} ({size(result.bytes)})")
     tickets = [*result.tickets, str(result.ticket)]
     output.hint(f"next    tamtctl compare {' '.join(map(shlex.quote, tickets))}")

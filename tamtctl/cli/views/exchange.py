@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page, PlainTable
-from tamtctl.cli.views.words import count, first, typed
+from tamtctl.cli.views.words import count, typed
+from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size
 
 if TYPE_CHECKING:
@@ -63,11 +64,11 @@ def show_export(output: Page, result: ExportResult) -> None:
     if result.skipped:
         output.line(f"not in this class: {', '.join(result.skipped)}")
     if result.unused:
-        output.line(f"without the base model's {first(result.unused)}")
+        output.line(f"without the base model's {printable.first(result.unused)}")
     if result.new:
         output.line(f"random until trained: {', '.join(result.new)}")
     if result.left_out:
-        output.line(f"not copied: {first(result.left_out)}")
+        output.line(f"not copied: {printable.first(result.left_out)}")
     for line in result.notes:
         output.notes.line(line)
     again = f"It was loaded again and gives the same {result.checked}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tamtctl.cli.console import Page
 from tamtctl.cli.layout import Column, Sheet, bar, beside, table
-from tamtctl.cli.views.words import first, gap_closed, parts_text
+from tamtctl.cli.views.words import gap_closed, parts_text
 from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size
 from tamtctl.foundations.public_names import texts_of
@@ -102,7 +102,8 @@ def _made(made: MadeOf) -> str:
     how = f"the {made.operation} of {len(made.parts)} tickets"
     if made.sparsity is not None:
         how = f"the votes of {len(made.parts)} tickets, at sparsity {made.sparsity:g}"
-    return f"{how}, without a search: {first([printable.cell(part.name) for part in made.parts])}"
+    parts = [printable.cell(part.name) for part in made.parts]
+    return f"{how}, without a search: {printable.first(parts)}"
 
 
 def _show_losses(sheet: Sheet, ticket: TicketMetadata) -> None:

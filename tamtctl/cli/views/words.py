@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from tamtctl.pruning.criteria import REFERENCE, baselines
@@ -28,12 +28,6 @@ def place(device: str, precision: str, processes: int, threads: int) -> str:
     together = f"{count(processes, 'process', 'processes')} × " if processes > 1 else ""
     where = f"{device}, {precision}" + precision_hint(device, precision)
     return f"{where}, {together}{count(threads, 'thread')}"
-
-
-def first(names: Sequence[str], most: int = 8) -> str:
-    """Return the first names of many, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.shelves import Row, Shelf
+from tamtctl.pruning.statistics.table import STATISTICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,12 +36,13 @@ class Criterion(Row):
 
     Attributes:
         label: What tables and sentences call it; None: its name.
+        statistics: The statistics of the calibration text that it needs, names in
+            `tamtctl.pruning.statistics.table.STATISTICS`. The next three are true if one of these
+            needs it, too.
         needs_text: Whether it needs the live model and text. A comparison then makes a run for it;
             the mask of any other criterion is made on the spot.
         needs_head: Whether it needs the model's pre-trained masked-LM head.
         needs_noise: Whether it needs text with masked tokens.
-        statistics: The statistics of the calibration text that it needs, names in
-            `tamtctl.pruning.statistics.table.STATISTICS`.
         group: Which weights compete with each other: those of a matrix, or those of each output row
             of a linear layer. A table of embeddings always competes as a whole, for its rows are
             tokens; without a model, tables are not known as such.
@@ -59,10 +61,10 @@ class Criterion(Row):
     """
 
     label: str | None = None
+    statistics: tuple[str, ...] = ()
     needs_text: bool = False
     needs_head: bool = False
     needs_noise: bool = False
-    statistics: tuple[str, ...] = ()
     group: Literal["matrix", "row"] = "matrix"
     needs_counts: bool = False
     has_unit: bool = True
@@ -74,13 +76,20 @@ class Criterion(Row):
     style: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
-        """Check that the attributes go together.
+        """Add what follows from the statistics, and check that the attributes go together.
 
         Raises:
-            UsageError: They do not.
+            UsageError: They do not, or there is no such statistic.
         """
         if not isinstance(self.statistics, tuple):
             raise UsageError(f"the statistics of criterion {self.name!r} are no tuple of names")
+        found = [STATISTICS.find(name) for name in self.statistics]
+        for fact, of_statistics in {
+            "needs_text": bool(found),
+            "needs_head": any(one.needs_head for one in found),
+            "needs_noise": any(one.needs_noise for one in found),
+        }.items():
+            object.__setattr__(self, fact, getattr(self, fact) or of_statistics)
         if self.group not in ("matrix", "row"):
             raise UsageError(
                 f"criterion {self.name!r} compares weights within a matrix or a row, not within "
@@ -89,10 +98,6 @@ class Criterion(Row):
         if (self.needs_head or self.needs_noise) and not self.needs_text:
             raise UsageError(
                 f"criterion {self.name!r} needs a head or noise, and so it needs_text, too"
-            )
-        if self.statistics and not self.needs_text:
-            raise UsageError(
-                f"criterion {self.name!r} needs statistics of text, and so it needs_text, too"
             )
         if self.needs_counts and self.has_unit:
             raise UsageError(
@@ -142,7 +147,6 @@ CRITERIA: Shelf[Criterion] = Shelf(
             name="wanda",
             code="tamtctl.pruning.criteria.wanda",
             label="Wanda",
-            needs_text=True,
             statistics=("input-norms",),
             group="row",
             style=("#56B4E9", "<"),
@@ -151,7 +155,6 @@ CRITERIA: Shelf[Criterion] = Shelf(
             name="ria",
             code="tamtctl.pruning.criteria.ria",
             label="RIA",
-            needs_text=True,
             statistics=("input-norms",),
             style=("#332288", "p"),
         ),
@@ -159,7 +162,6 @@ CRITERIA: Shelf[Criterion] = Shelf(
             name="obs",
             code="tamtctl.pruning.criteria.obs",
             label="OBS",
-            needs_text=True,
             statistics=("curvatures",),
             style=("#CC6677", "d"),
         ),
@@ -167,9 +169,6 @@ CRITERIA: Shelf[Criterion] = Shelf(
             name="snip",
             code="tamtctl.pruning.criteria.snip",
             label="SNIP",
-            needs_text=True,
-            needs_head=True,
-            needs_noise=True,
             statistics=("gradient-sums",),
             style=("#999933", ">"),
         ),
@@ -177,9 +176,6 @@ CRITERIA: Shelf[Criterion] = Shelf(
             name="taylor",
             code="tamtctl.pruning.criteria.taylor",
             label="Taylor",
-            needs_text=True,
-            needs_head=True,
-            needs_noise=True,
             statistics=("squared-batch-gradients",),
             style=("#6699CC", "H"),
         ),
@@ -187,9 +183,6 @@ CRITERIA: Shelf[Criterion] = Shelf(
             name="fisher",
             code="tamtctl.pruning.criteria.fisher",
             label="Fisher",
-            needs_text=True,
-            needs_head=True,
-            needs_noise=True,
             statistics=("squared-gradients",),
             style=("#117733", "8"),
         ),
@@ -197,7 +190,6 @@ CRITERIA: Shelf[Criterion] = Shelf(
             name="fisher-kd",
             code="tamtctl.pruning.criteria.fisher_kd",
             label="Fisher-KD",
-            needs_text=True,
             statistics=("squared-state-gradients",),
             style=("#661100", "*"),
         ),
@@ -205,7 +197,6 @@ CRITERIA: Shelf[Criterion] = Shelf(
             name="swaps",
             code="tamtctl.pruning.criteria.swaps",
             label="Swaps",
-            needs_text=True,
             statistics=("gram-matrices",),
             needs_counts=True,
             has_unit=False,

@@ -20,16 +20,6 @@ from tamtctl.foundations.loss_units import MIN_SEQUENCES
 from tamtctl.pruning.objectives import TERMS, terms_of
 from tamtctl.pruning.objectives.objective import Objective
 
-__all__ = [
-    "MIN_SEQUENCES",
-    "HeldOutLoss",
-    "check_targets",
-    "held_out_losses",
-    "no_losses",
-    "total_error",
-    "total_loss",
-]
-
 
 @dataclass(frozen=True)
 class HeldOutLoss:

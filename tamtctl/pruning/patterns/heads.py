@@ -13,31 +13,10 @@ it to the width, so that only an ONNX graph can have fewer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from tamtctl.models import attentions
 from tamtctl.models.structures import Shapes, Structures
-from tamtctl.pruning.patterns import structured
 
 
 def structures(shapes: Shapes, count: int) -> Structures:
     """Return layer → where its heads lie in its matrices, of which it has ``count``."""
     return attentions.heads(shapes, count)
-
-
-def keep(shapes: Shapes, sparsity: float, count: int) -> dict[str, int]:
-    """Return name → how many weights a matrix keeps, in whole heads."""
-    return structured.keep(attentions.heads(shapes, count), sparsity)
-
-
-def select(
-    scores: Mapping[str, Tensor],
-    keep: Mapping[str, int],
-    among_equals: Mapping[str, Tensor],
-    count: int,
-) -> dict[str, Tensor]:
-    """Return name → mask of the heads with the largest scores."""
-    shapes = {name: tuple(scores[name].shape) for name in keep}
-    return structured.select(attentions.heads(shapes, count), scores, keep, among_equals)

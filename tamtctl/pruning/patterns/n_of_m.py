@@ -16,7 +16,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tamtctl.foundations.selection import keep_count, keep_largest
+from tamtctl.foundations.masks import keep_count
+from tamtctl.foundations.selection import keep_largest
 from tamtctl.models.structures import Shapes
 
 

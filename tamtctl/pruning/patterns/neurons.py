@@ -11,28 +11,9 @@ model smaller and faster everywhere, without a special kernel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
-from tamtctl.models import structures as found
-from tamtctl.models.structures import Shapes, Structures
-from tamtctl.pruning.patterns import structured
+from tamtctl.models.structures import Shapes, Structures, neurons
 
 
 def structures(shapes: Shapes) -> Structures:
     """Return layer → where its neurons lie in its matrices."""
-    return found.neurons(shapes)
-
-
-def keep(shapes: Shapes, sparsity: float) -> dict[str, int]:
-    """Return name → how many weights a matrix keeps, in whole neurons."""
-    return structured.keep(found.neurons(shapes), sparsity)
-
-
-def select(
-    scores: Mapping[str, Tensor], keep: Mapping[str, int], among_equals: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Return name → mask of the neurons with the largest scores."""
-    shapes = {name: tuple(scores[name].shape) for name in keep}
-    return structured.select(found.neurons(shapes), scores, keep, among_equals)
+    return neurons(shapes)

@@ -11,11 +11,13 @@ The file defines
 Both see all matrices at once, by name: a neuron is rows of one and columns of another. A matrix
 that ``keep`` leaves out stays dense; ``keep`` raises ValueError if the shapes do not allow the
 pattern. ``among_equals`` maps the name of a matrix to values that decide between equal scores; for
-a name that it lacks, the earlier weight is kept. `unstructured` is the shortest example. A
-structured pattern, which keeps or prunes several weights at a time, has a third function; it learns
-one score per structure:
+a name that it lacks, the earlier weight is kept. Example: `unstructured`. A structured pattern,
+which keeps or prunes several weights at a time, learns one score per structure; its file defines,
+instead of these two,
 
     structures(shapes) -> Structures                        see `tamtctl.models.structures`
+
+and raises ValueError there. Example: `neurons`.
 
 Patterns with numbers in their names, such as ``2:4``, are in `tamtctl.pruning.patterns.families`;
 what a ticket's reader checks of them is in `tamtctl.ticket.format.patterns`.
@@ -81,6 +83,10 @@ class Pattern(Row):
         Raises:
             UsageError: The matrices cannot be of this pattern.
         """
+        if self.is_structured:
+            from tamtctl.pruning.patterns import structured  # loads torch
+
+            return structured.keep(self.structures(shapes), sparsity)
         counts = dict(self._asked("keep", shapes, sparsity))
         for name, count in counts.items():
             if not isinstance(count, int):
@@ -102,7 +108,13 @@ class Pattern(Row):
             keep: Name → how many weights the matrix keeps.
             among_equals: Name → value of every weight; of equal scores the larger value is kept.
         """
-        masks = dict(self.function("select")(scores, keep, among_equals or {}, *self.numbers))
+        among_equals = among_equals or {}
+        if self.is_structured:
+            from tamtctl.pruning.patterns import structured  # loads torch
+
+            structures = self.structures({name: tuple(scores[name].shape) for name in keep})
+            return structured.select(structures, scores, keep, among_equals)
+        masks = dict(self.function("select")(scores, keep, among_equals, *self.numbers))
         if self.is_foreign:
             self._check(masks, scores, keep)
         return masks

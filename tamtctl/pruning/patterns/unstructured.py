@@ -14,7 +14,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from tamtctl.foundations.selection import keep_count, keep_largest
+from tamtctl.foundations.masks import keep_count
+from tamtctl.foundations.selection import keep_largest
 
 
 def keep(shapes: Mapping[str, tuple[int, ...]], sparsity: float) -> dict[str, int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tamtctl.data.sequences import Sequences
 from tamtctl.data.streaming import StreamedText
+from tamtctl.foundations import printable
 from tamtctl.foundations.errors import DamagedRunError, TicketError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.encoder import Encoder
@@ -131,9 +132,9 @@ def note_on_unranked(config: SearchConfig, start: Start) -> str | None:
     """Return a line for people about matrices that the text does not reach; None without them."""
     if not start.unranked:
         return None
-    one = len(start.unranked) == 1
+    one, names = len(start.unranked) == 1, printable.first(start.unranked, 1)
     return (
-        f"{_shortened(start.unranked)} {'has' if one else 'have'} no part in what the model makes "
+        f"{names} {'has' if one else 'have'} no part in what the model makes "
         f"of this text: not {config.criterion.name}, but {REFERENCE} ranks "
         f"{'its' if one else 'their'} weights"
     )
@@ -173,7 +174,7 @@ def with_matrices_of(
     if dense := [name for name in encoder.matrices if name not in covered]:
         note(
             f"--init {config.init} masks {len(matrices)} of {len(encoder.matrices)} matrices, and "
-            f"so will the search; {_shortened(dense)} stay{'s' * (len(dense) == 1)} dense"
+            f"so will the search; {printable.first(dense, 1)} stay{'s' * (len(dense) == 1)} dense"
         )
     pooler = {name: weight for name, weight in encoder.pooler.items() if name in covered}
     return replace(encoder, matrices=matrices, pooler=pooler)
@@ -223,7 +224,3 @@ def check_scored(run: str, encoder: Encoder, checksums: Mapping[str, str]) -> No
         ) from error
     remedy = f"the scores of {run!r} are for other weights: search again with --keep-scores"
     ticket.check_weights(encoder.weights, model=encoder.id, remedy=remedy, checksums=checksums)
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

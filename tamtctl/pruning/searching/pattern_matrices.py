@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from tamtctl.foundations import printable
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.masks import keep_count
 from tamtctl.models.encoder import Encoder
@@ -47,11 +48,7 @@ def with_matrices_of_pattern(
     if dense := [name for name in encoder.weights if name not in counts]:
         note(
             f"--pattern {config.pattern} is for {len(counts)} of {len(encoder.weights)} matrices; "
-            + (
-                f"{dense[0]} and {len(dense) - 1} more stay dense"
-                if dense[1:]
-                else f"{dense[0]} stays dense"
-            )
+            f"{printable.first(dense, 1)} stay{'s' * (len(dense) == 1)} dense"
         )
     return replace(encoder, matrices=matrices, pooler=pooler)
 

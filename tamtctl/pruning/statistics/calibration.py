@@ -179,7 +179,7 @@ class Calibration:
         gatherers: list[OfInputs | OfGradients] = []
         by_loss: dict[Callable[..., Tensor], list[OfGradients]] = {}
         for row in rows:
-            gatherer: Any = row.gatherer(layout.shapes, layout.tables, device)
+            gatherer: Any = row.gatherer(layout.shapes, device)
             gatherers.append(gatherer)
             if row.is_of_gradients:
                 by_loss.setdefault(row.loss, []).append(gatherer)

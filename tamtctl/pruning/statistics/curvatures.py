@@ -21,9 +21,7 @@ from tamtctl.pruning.statistics.input_norms import smoothed
 DAMPING = 0.01  # of the mean of the diagonal
 
 
-def gatherer(
-    shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
-) -> _Curvatures:
+def gatherer(shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> _Curvatures:
     """Return a gatherer that adds up Gram matrices, and inverts them in the end."""
     return _Curvatures(shapes, device)
 

@@ -10,15 +10,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tamtctl.pruning.statistics.losses import log_likelihood as loss
+from tamtctl.pruning.statistics.losses import log_likelihood
 from tamtctl.pruning.statistics.squared_gradients import cost as cost
 
-__all__ = ["Sums", "cost", "gatherer", "loss"]
+loss = log_likelihood
 
 
-def gatherer(
-    shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
-) -> Sums:
+def gatherer(shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> Sums:
     """Return a gatherer that adds up gradients."""
     return Sums(shapes, device)
 

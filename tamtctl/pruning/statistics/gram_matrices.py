@@ -20,9 +20,7 @@ def cost(shape: tuple[int, ...], is_table: bool) -> int:
     return 4 * (shape[0] if is_table else shape[1] ** 2)
 
 
-def gatherer(
-    shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
-) -> Products:
+def gatherer(shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> Products:
     """Return a gatherer that adds up products of inputs."""
     return Products(shapes, device)
 

@@ -23,9 +23,7 @@ def cost(shape: tuple[int, ...], is_table: bool) -> int:
     return 4 * (shape[0] if is_table else shape[1])
 
 
-def gatherer(
-    shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
-) -> _Sums:
+def gatherer(shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> _Sums:
     """Return a gatherer that adds up squares of inputs."""
     return _Sums(shapes, device)
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tamtctl.pruning.statistics.gradient_sums import Sums
-from tamtctl.pruning.statistics.losses import log_likelihood as loss
+from tamtctl.pruning.statistics.losses import log_likelihood
 
-__all__ = ["cost", "gatherer", "loss"]
+loss = log_likelihood
 
 
 def cost(shape: tuple[int, ...], is_table: bool) -> int:
@@ -18,9 +18,7 @@ def cost(shape: tuple[int, ...], is_table: bool) -> int:
     return 2 * 4 * shape[0] * shape[1]
 
 
-def gatherer(
-    shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
-) -> _BatchSquares:
+def gatherer(shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> _BatchSquares:
     """Return a gatherer that adds up gradients within a minibatch, and then their squares."""
     return _BatchSquares(shapes, device)
 

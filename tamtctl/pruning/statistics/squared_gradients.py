@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tamtctl.pruning.statistics.losses import log_likelihood as loss
+from tamtctl.pruning.statistics.losses import log_likelihood
 
-__all__ = ["Squares", "cost", "gatherer", "loss"]
+loss = log_likelihood
 
 
 def cost(shape: tuple[int, ...], is_table: bool) -> int:
@@ -22,9 +22,7 @@ def cost(shape: tuple[int, ...], is_table: bool) -> int:
     return 4 * shape[0] * shape[1]
 
 
-def gatherer(
-    shapes: Mapping[str, tuple[int, ...]], tables: frozenset[str], device: torch.device
-) -> Squares:
+def gatherer(shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> Squares:
     """Return a gatherer that adds up squares of gradients."""
     return Squares(shapes, device)
 

@@ -8,8 +8,8 @@ that distance is half of ‖u − u₀‖². It needs no labels, and no masked-L
 
 from __future__ import annotations
 
-from tamtctl.pruning.statistics.losses import projected_states as loss
+from tamtctl.pruning.statistics.losses import projected_states
 from tamtctl.pruning.statistics.squared_gradients import cost as cost
 from tamtctl.pruning.statistics.squared_gradients import gatherer as gatherer
 
-__all__ = ["cost", "gatherer", "loss"]
+loss = projected_states

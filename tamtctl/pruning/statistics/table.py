@@ -4,11 +4,11 @@ A criterion names those that it needs, and one pass over the text gathers them f
 Imports nothing heavy. To add one: a file beside this one, and a row in `STATISTICS`; from another
 package or a script the same by `register`. The file defines
 
-    gatherer(shapes, tables, device) -> OfInputs | OfGradients     adds it up, see `gathering`
-    cost(shape, is_table) -> int                  bytes that the gatherer takes for a matrix
-    loss(output, batch, number) -> Tensor         for gradients only, see `losses`
+    gatherer(shapes, device) -> OfInputs | OfGradients    adds it up, see `gathering`
+    cost(shape, is_table) -> int                          bytes that the gatherer takes for a matrix
+    loss(output, batch, number) -> Tensor                 for gradients only, see `losses`
 
-`input_norms` and `squared_gradients` are the shortest examples.
+Examples: `input_norms`, and `squared_gradients` of gradients.
 """
 
 from __future__ import annotations
@@ -42,19 +42,15 @@ class Statistic(Row):
     version: int = 1
 
     def gatherer(
-        self,
-        shapes: Mapping[str, tuple[int, ...]],
-        tables: frozenset[str],
-        device: torch.device,
+        self, shapes: Mapping[str, tuple[int, ...]], device: torch.device
     ) -> OfInputs | OfGradients:
         """Return the gatherer that adds the statistic up.
 
         Args:
             shapes: Name → shape of every matrix that the statistic is wanted for.
-            tables: Names of the matrices that tokens are looked up in.
             device: The device to add up on.
         """
-        return self.function("gatherer")(shapes, tables, device)  # type: ignore[no-any-return]
+        return self.function("gatherer")(shapes, device)  # type: ignore[no-any-return]
 
     def cost(self, shape: tuple[int, ...], *, is_table: bool) -> int:
         """Return how many bytes it takes for a matrix while it is gathered."""

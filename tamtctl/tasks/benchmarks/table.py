@@ -1,7 +1,7 @@
 """The benchmarks, one row each: public tasks, and where their examples come from.
 
 Imports nothing heavy. To add a benchmark of an existing kind (`tamtctl.tasks.kinds.table`), add a
-row below; another package calls `register_benchmark(Benchmark(task=Task(...)))` before it is used.
+row below; another package calls `register(Benchmark(task=Task(...)))` before it is used.
 Then ``finetune``, ``evaluate`` and ``compare --tasks`` know it by its name.
 """
 
@@ -86,18 +86,7 @@ BENCHMARKS: Shelf[Benchmark] = _Benchmarks(
         ),
     ),
 )
-
-
-def register_benchmark(row: Benchmark) -> Benchmark:
-    """Add a benchmark to those that ``finetune``, ``evaluate`` and ``compare --tasks`` know.
-
-    Args:
-        row: The task, and where its examples come from.
-
-    Raises:
-        UsageError: The name is invalid or taken, or the row contradicts itself.
-    """
-    return BENCHMARKS.register(row)
+register = BENCHMARKS.register
 
 
 def zero_shot_tasks() -> dict[str, Task]:

@@ -4,7 +4,7 @@ Imports nothing heavy. To add a kind of task:
 
 1. Write a module with a class ``Code`` that derives from `tamtctl.tasks.kinds.base.TaskKind`: how a
    label is read, what the model reads, its loss, its predictions and its metrics.
-2. Add a row below; another package calls `register_kind(Kind(...))` before the kind is used.
+2. Add a row below; another package calls `register(Kind(...))` before the kind is used.
 
 A `tamtctl.tasks.task.Task` of the kind is a row in `tamtctl.tasks.benchmarks.table`. Users' own
 labelled files can be of the kind with ``--label-kind`` if the row names ``own_metrics``.
@@ -158,18 +158,7 @@ KINDS: Shelf[Kind] = _Kinds(
         ),
     ),
 )
-
-
-def register_kind(kind: Kind) -> Kind:
-    """Add a kind of task to those that fine-tuning, evaluation and comparisons know.
-
-    Args:
-        kind: The row; its code is imported when it is used.
-
-    Raises:
-        UsageError: The name is invalid or taken, or the row contradicts itself.
-    """
-    return KINDS.register(kind)
+register = KINDS.register
 
 
 def own_kinds() -> dict[str, Kind]:

@@ -11,19 +11,27 @@ import fnmatch
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tamtctl.foundations.errors import ChangedInputsError, TamtctlError, UsageError
+from tamtctl.foundations.errors import (
+    ChangedInputsError,
+    DamagedRunError,
+    TamtctlError,
+    TicketError,
+    UsageError,
+)
 from tamtctl.foundations.files import check_folder_writable, write_whole
 from tamtctl.foundations.folders import nearest_folder
 from tamtctl.foundations.inputs import changed_inputs
 from tamtctl.foundations.locks import locked
 from tamtctl.foundations.plain_files import is_special, leads_out, read_regular
 from tamtctl.foundations.untrusted import reason
+
+T = TypeVar("T")
 
 RUNS = Path("runs")
 CONFIG, RESULT, METRICS, TICKET = "config.json", "result.json", "metrics.jsonl", "ticket"
@@ -90,6 +98,31 @@ class RunFolder:
             return None
         self._check_identity()
         return _read(self.path / RESULT)
+
+    def earlier_result(self, read: Callable[[dict[str, Any]], T], *, force: bool) -> T | None:
+        """Return the result of a finished run of this configuration; None if there is work to do.
+
+        Args:
+            read: Makes the result of the values of ``result.json``, and looks at what the run made.
+            force: As in `finished`.
+
+        Raises:
+            DamagedRunError: The values are those of another version, or what the run made is
+                missing or damaged.
+            TamtctlError: As in `finished`.
+        """
+        values = self.finished(force=force)
+        if values is None:
+            return None
+        damaged = f"the finished run in {str(self.path)!r} is damaged"
+        try:
+            return read(values)
+        except (TypeError, KeyError, AttributeError) as error:
+            why = f"{RESULT} is not one that this version wrote"
+            raise DamagedRunError(f"{damaged} ({why}); --force redoes it") from error
+        except (TicketError, OSError) as error:
+            why = str(error) if isinstance(error, TicketError) else reason(error)
+            raise DamagedRunError(f"{damaged} ({why}); --force redoes it") from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -25,7 +25,8 @@ from tamtctl.foundations.selection import Cut, keep_largest, keep_largest_on_dev
 from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.trained.folded_weights import FoldedWeights
-from tamtctl.training.loop import PaperAdamW, linear_decay
+from tamtctl.training.optimizer import PaperAdamW
+from tamtctl.training.schedules import linear_decay
 
 SPARSITY = 0.6
 

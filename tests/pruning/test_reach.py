@@ -11,7 +11,7 @@ from small_search import small_config
 from tamtctl.pruning.searching.api import plan_search, search
 from tamtctl.pruning.trained.initial_scores import KEPT_SCORE
 from tamtctl.pruning.trained.reach import step_sizes, warn_of_reach
-from tamtctl.training.loop import PaperAdamW
+from tamtctl.training.optimizer import PaperAdamW
 
 
 @pytest.mark.parametrize("bias_correction", [True, False])

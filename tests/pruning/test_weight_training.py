@@ -16,7 +16,7 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.trained.objective_steps import optimizer_of
 from tamtctl.pruning.trained.weight_training import WeightTraining
-from tamtctl.training.loop import linear_decay
+from tamtctl.training.schedules import linear_decay
 
 CPU = Compute(torch.device("cpu"), "fp32")
 

@@ -533,10 +533,10 @@ def test_a_damaged_run_is_named(bare_bert: Path) -> None:
     assert moved.checkpoint == [Path("moved/seed-1"), Path("moved/seed-2")]
     Path("moved").rename("run")
     (Path("run") / "seed-2").rename("elsewhere")
-    with pytest.raises(DamagedRunError, match=r"has lost 'run/seed-2'; --force"):
+    with pytest.raises(DamagedRunError, match=r"has lost 'run/seed-2'\); --force"):
         finetune(config, output_dir=Path("run"))
     Path("run/result.json").write_text('{"x": 1}')
-    with pytest.raises(DamagedRunError, match=r"'run/result.json' is damaged; --force"):
+    with pytest.raises(DamagedRunError, match=r"run in 'run' is damaged \(result.json is not"):
         finetune(config, output_dir=Path("run"))
     Path("run/result.json").unlink()
     for content in ("{bad", "{}"):

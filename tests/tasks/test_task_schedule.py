@@ -20,7 +20,7 @@ from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.schedule import Wishes, epochs_for, rate_for, schedule_for
 from tamtctl.tasks.registry import TASKS
-from tamtctl.training.loop import warmed_up
+from tamtctl.training.schedules import warmed_up
 
 SST2 = TASKS["sst2"]
 AS_ASKED = {"learning_rate": 3e-4, "epochs": 2, "batch_size": 7}

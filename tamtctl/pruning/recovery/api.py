@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from tamtctl.foundations.errors import DamagedRunError, UsageError
+from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.public_names import public
 from tamtctl.foundations.signals import KEPT, promising
@@ -60,14 +60,18 @@ def recover(
     watcher = watcher or Silent()
     config, subject = _settled(config)
     run = _run_folder(config, subject, output_dir)
-    if done := _earlier_result(run, force=force):
+
+    def earlier_result() -> RecoverResult | None:
+        return run.earlier_result(lambda values: check_done(run, values), force=force)
+
+    if done := earlier_result():
         return done
     check_log_to(config.log_to)
     prepared = PreparedRecovery.prepare(config, subject, run, watcher)
     with ExitStack() as locks:
         locks.enter_context(run.locked())
         locks.enter_context(promising(KEPT))
-        if done := _earlier_result(run, force=force):  # while this process was loading
+        if done := earlier_result():  # while this process was loading
             return done
         if force:
             prepared.forget()
@@ -131,16 +135,3 @@ def _run_folder(
         | ticket_identity(config.ticket)
     )
     return RunFolder(path, config.to_dict(), identity)
-
-
-def _earlier_result(run: RunFolder, *, force: bool) -> RecoverResult | None:
-    """Return the result of a finished run of this configuration; None if there is none."""
-    values = run.finished(force=force)
-    if values is None:
-        return None
-    try:
-        return check_done(run, values)
-    except (OSError, TypeError, KeyError, AttributeError) as error:  # fields of another version
-        raise DamagedRunError(
-            f"the finished run in {str(run.path)!r} is damaged ({error}); --force redoes it"
-        ) from error

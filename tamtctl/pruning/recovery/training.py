@@ -34,9 +34,11 @@ from tamtctl.pruning.trained.objective_steps import (
 )
 from tamtctl.ticket.slicing import CutOut
 from tamtctl.training.checkpoints import State
-from tamtctl.training.loop import TrainingRun, warmed_up
+from tamtctl.training.loop import TrainingRun
 from tamtctl.training.loss_guard import LossGuard
+from tamtctl.training.masked_gradients import MaskedGradients
 from tamtctl.training.pace import seconds_per_step
+from tamtctl.training.schedules import warmed_up
 
 _WARM_UP = 0.05  # of all steps
 _TIMED_STEPS = 6  # the first one warms up, and does not count
@@ -80,9 +82,8 @@ class SurvivorTraining:
         self.steps = ObjectiveSteps(config, compute, encoder, text, frozen, self.dense)
         self.count = config.steps
         self._config, self._compute, self._base = config, compute, encoder.base
-        self._matrices = encoder.matrices
-        # As floats: on a CPU, multiplying by booleans takes twenty times as long.
-        self._kept = {} if are_neurons else {n: mask.float() for n, mask in self.masks.items()}
+        self._masked = {} if are_neurons else self.masks  # neurons are cut out
+        self._gradients = MaskedGradients(encoder.matrices, self._masked)
         self._guard = LossGuard()
         fold(encoder.matrices, frozen, self.masks)
         self._cut = CutOut(encoder.base, self.masks) if are_neurons else None
@@ -102,7 +103,7 @@ class SurvivorTraining:
     def trained_weights(self) -> int:
         """Number of weights that are trained; pruned ones are not."""
         return sum(
-            int(self.masks[name].sum()) if name in self._kept else parameter.numel()
+            int(self.masks[name].sum()) if name in self._masked else parameter.numel()
             for name, parameter in self.trained.items()
         )
 
@@ -133,7 +134,7 @@ class SurvivorTraining:
 
         def step(batch: Batch) -> None:
             self.steps.backward(batch, nullcontext)
-            self._mask_gradients()
+            self._gradients.apply()
             optimizer.step(0.0)
             self._clear_gradients()
             self._compute.synchronize()
@@ -178,18 +179,12 @@ class SurvivorTraining:
 
     def _update(self, step: int) -> float:
         """Apply the gradients of a step (from 0) to the kept weights; return the learning rate."""
-        self._mask_gradients()
+        self._gradients.apply()
         warm_up = round(self.count * _WARM_UP)
         learning_rate = warmed_up(self._config.learning_rate, step, self.count, warm_up)
         self._optimizer.step(learning_rate)
         self._clear_gradients()
         return learning_rate
-
-    def _mask_gradients(self) -> None:
-        for name, kept in self._kept.items():
-            gradient = self._matrices[name].grad
-            if gradient is not None:
-                gradient.mul_(kept)
 
     def _clear_gradients(self) -> None:
         for parameter in self.trained.values():

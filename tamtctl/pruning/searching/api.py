@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import (
     DamagedRunError,
     TamtctlError,
-    TicketError,
     UsageError,
 )
 from tamtctl.foundations.paths import expanded, folder_name
@@ -221,16 +221,12 @@ def default_recipe(device: str, model: str | None) -> tuple[str, str]:
 
 def _earlier_result(run: RunFolder, *, force: bool) -> SearchResult | None:
     """Return the result of a finished run of this configuration; None if there is none."""
-    values = run.finished(force=force)
-    if values is None:
-        return None
-    try:
+
+    def read(values: dict[str, Any]) -> SearchResult:
         Ticket.load(run.ticket)
         return SearchResult.from_dict(values, run)
-    except (TicketError, TypeError) as error:  # TypeError: fields of another version
-        raise DamagedRunError(
-            f"the finished run in {str(run.path)!r} is damaged ({error}); --force redoes it"
-        ) from error
+
+    return run.earlier_result(read, force=force)
 
 
 def _prepared(

@@ -24,7 +24,9 @@ from tamtctl.pruning.trained.initial_scores import Start
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copy_into, optimizer_of
 from tamtctl.pruning.trained.reach import warn_of_reach
 from tamtctl.training.checkpoints import State
-from tamtctl.training.loop import PaperAdamW, TrainingRun, every_tenth, linear_decay
+from tamtctl.training.loop import TrainingRun, every_tenth
+from tamtctl.training.optimizer import PaperAdamW
+from tamtctl.training.schedules import linear_decay
 
 
 class MaskTraining:

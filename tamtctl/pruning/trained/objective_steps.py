@@ -27,7 +27,8 @@ from tamtctl.foundations.working import counted
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.objective import Objective
-from tamtctl.training.loop import PaperAdamW, TrainingRun, dropout_seed, train
+from tamtctl.training.loop import TrainingRun, dropout_seed, train
+from tamtctl.training.optimizer import PaperAdamW
 
 _TIMED_TOKENS = 2048  # large enough to be timed, small enough to be quick
 

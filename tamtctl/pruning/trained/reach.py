@@ -22,7 +22,8 @@ from torch import Tensor
 
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.trained.initial_scores import KEPT_SCORE
-from tamtctl.training.loop import BETA1, BETA2, linear_decay
+from tamtctl.training.optimizer import BETA1, BETA2
+from tamtctl.training.schedules import linear_decay
 
 _ROUNDING = 1.05  # moments in bfloat16 may make a step longer by this factor
 _FEW = 0.01  # share of the weights; a smaller share within reach gets a warning

@@ -18,7 +18,7 @@ from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.trained.objective_steps import ObjectiveSteps, copies, copy_into, optimizer_of
-from tamtctl.training.loop import linear_decay
+from tamtctl.training.schedules import linear_decay
 
 
 class WeightTraining:

@@ -6,9 +6,9 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tamtctl.foundations.distributed import world
-from tamtctl.foundations.errors import DamagedRunError
 from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.watching import Silent
 from tamtctl.pruning.searching.identity import finetune_identity
@@ -23,7 +23,7 @@ from tamtctl.tasks.labelled.opening import open_own_task, open_task
 from tamtctl.tasks.labelled.records import TaskData
 from tamtctl.tasks.registry import find_task
 from tamtctl.tasks.run_facts import SEED_METRICS
-from tamtctl.training.run_folder import RESULT, RUNS, RunFolder
+from tamtctl.training.run_folder import RUNS, RunFolder
 
 
 @dataclass(frozen=True)
@@ -94,24 +94,18 @@ class AskedRun:
         Raises:
             DamagedRunError: Its folder has lost files.
         """
-        values = self.run.finished(force=force)
-        if values is None:
+        done = self.run.earlier_result(self._finished, force=force)
+        if done is None:
             return None
-        try:
-            done = FinetuneResult.from_dict(values)
-        except (TypeError, KeyError, AttributeError) as error:  # of another version
-            raise DamagedRunError(
-                f"{str(self.run.path / RESULT)!r} is damaged; --force does the run again"
-            ) from error
+        return replace(done, beside=beside_checkpoint(done.checkpoint[0], done.metric, done.seeds))
+
+    def _finished(self, values: dict[str, Any]) -> FinetuneResult:
+        done = FinetuneResult.from_dict(values)
         folders = [seed_folder(self.run, seed) for seed in done.seeds]
         for folder in folders:
             if not (folder / SEED_METRICS).is_file():
-                raise DamagedRunError(
-                    f"the finished run in {str(self.run.path)!r} has lost {str(folder)!r}; "
-                    "--force does it again"
-                )
-        found = replace(done, checkpoint=folders, run_folder=self.run.path, already_done=True)
-        return replace(found, beside=beside_checkpoint(folders[0], found.metric, found.seeds))
+                raise FileNotFoundError(f"it has lost {str(folder)!r}")
+        return replace(done, checkpoint=folders, run_folder=self.run.path, already_done=True)
 
 
 def open_data(config: FinetuneConfig) -> TaskData:

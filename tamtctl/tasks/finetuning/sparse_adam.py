@@ -12,7 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tamtctl.models.encoder import maskable_matrices
-from tamtctl.training.loop import PaperAdamW, warmed_up
+from tamtctl.training.masked_gradients import MaskedGradients
+from tamtctl.training.optimizer import PaperAdamW
+from tamtctl.training.schedules import warmed_up
 
 
 class SparseTraining:
@@ -42,11 +44,7 @@ class SparseTraining:
         self.learning_rate, self._steps = learning_rate, steps
         self._warm_up_steps = warm_up_steps
         matrices = maskable_matrices(model)
-        # As floats, since booleans are twenty times slower on a CPU.
-        self._kept = [
-            (parameter := matrices[name], (~mask).to(parameter.device, parameter.dtype))
-            for name, mask in pruned.items()
-        ]
+        self._gradients = MaskedGradients(matrices, {n: ~mask for n, mask in pruned.items()})
         parameters = [p for p in model.parameters() if p.requires_grad]
         self._parameters = parameters
         self._optimizer = PaperAdamW(
@@ -60,9 +58,7 @@ class SparseTraining:
 
     def step(self, step: int) -> float:
         """Apply and clear the gradients of a step (from 0), and return its learning rate."""
-        for parameter, kept in self._kept:
-            if parameter.grad is not None:
-                parameter.grad.mul_(kept)
+        self._gradients.apply()
         learning_rate = warmed_up(self.learning_rate, step, self._steps, self._warm_up_steps)
         self._optimizer.step(learning_rate)
         for parameter in self._parameters:

@@ -17,7 +17,7 @@ from tamtctl.cli.options import (
 )
 from tamtctl.cli.screen import hush_hub, hush_libraries, output_of, watched
 from tamtctl.pruning.combining.operations import MAJORITY, OPERATIONS
-from tamtctl.ticket.places import ticket_names
+from tamtctl.ticket.local_names import ticket_names
 
 _OPERATIONS = "; ".join(f"{one.name}, {one.summary}" for one in OPERATIONS.values())
 

@@ -15,7 +15,7 @@ from tamtctl.foundations.config import OUTPUT, PANELS, RUN, Config, Setting, Typ
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.recipes import recipe_settings
-from tamtctl.ticket.places import ticket_names
+from tamtctl.ticket.local_names import ticket_names
 
 JsonOption = Annotated[
     bool,
@@ -71,7 +71,7 @@ DryRunOption = Annotated[
 Given = dict[str, Any]
 
 
-class Asking:
+class SettingsCommand:
     """A command whose options are the settings of a configuration and those of its function.
 
     Typer makes the options from a signature, which this class computes anew for every command
@@ -111,7 +111,7 @@ class Asking:
 
 def asks_for(
     kind: type[Config], *, has_recipe: bool = False
-) -> Callable[[Callable[..., None]], Asking]:
+) -> Callable[[Callable[..., None]], SettingsCommand]:
     """Return a decorator that gives a command an option for each setting of a configuration.
 
     Args:
@@ -119,7 +119,7 @@ def asks_for(
         has_recipe: Whether a recipe gives values for what was not typed: the help then marks the
             settings that recipes give, and names the defaults of the others.
     """
-    return lambda function: Asking(function, kind, has_recipe=has_recipe)
+    return lambda function: SettingsCommand(function, kind, has_recipe=has_recipe)
 
 
 _BY_NAME = inspect.Parameter.KEYWORD_ONLY

@@ -23,7 +23,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.models.archives import USUAL_LIMIT
 from tamtctl.ticket import export_formats
 from tamtctl.ticket.export_formats import FORMATS, FP32
-from tamtctl.ticket.places import ticket_names
+from tamtctl.ticket.local_names import ticket_names
 
 
 def inspect(

@@ -25,7 +25,7 @@ from tamtctl.foundations.errors import DivergedError
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.methods import IMP
 from tamtctl.pruning.objectives import TERMS, terms_of
-from tamtctl.pruning.searching import kept_losses
+from tamtctl.pruning.searching import cached_losses
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.pruning.searching.mask_probe import MaskProbe
 from tamtctl.pruning.trained.weight_training import WeightTraining
@@ -83,7 +83,7 @@ def _ceiling(opened: Opened, one: Subnetwork, measure: str) -> Ceiling:
     with training.trained(one.steps, rate):
         losses = probe.losses_as_folded(text.cut)
     if file:
-        write_json(file, {"rate": rate, "losses": kept_losses.to_dict(losses)})
+        write_json(file, {"rate": rate, "losses": cached_losses.to_dict(losses)})
     return Ceiling(measure, one.steps, rate, losses)
 
 
@@ -113,7 +113,7 @@ def _file(
 
     None if a term's code has no file.
     """
-    definition = kept_losses.definition_of(text.terms)
+    definition = cached_losses.definition_of(text.terms)
     if definition is None:
         return None
     facts = [
@@ -135,5 +135,5 @@ def _read(file: Path, measure: str, steps: int, terms: Sequence[str]) -> Ceiling
         rate = float(values["rate"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    losses = kept_losses.from_dict(values.get("losses"), terms)
+    losses = cached_losses.from_dict(values.get("losses"), terms)
     return Ceiling(measure, steps, rate, losses) if losses else None

@@ -21,8 +21,8 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, default_methods
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
-from tamtctl.pruning.recipes import RECIPES, Recipe, usual_budgets
-from tamtctl.tasks.benchmarks.table import untrained_tasks
+from tamtctl.pruning.recipes import RECIPES, Recipe, fisher_for
+from tamtctl.tasks.benchmarks.table import tasks_without_training
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.measures import MEASURES, check_files
@@ -100,7 +100,7 @@ class CompareConfig(CompareSettings):
         methods = self.methods or default_methods(
             has_head=has_head,
             has_pooling=has_pooling,
-            are_tuned=not all(map(self.is_untrained, self.tasks)),
+            are_tuned=not all(map(self.is_without_training, self.tasks)),
         )
         if not has_head:
             self._check_head(methods, has_pooling)
@@ -133,7 +133,7 @@ class CompareConfig(CompareSettings):
             return []
         others = (row for row in ALLOCATIONS.values() if row.is_uniform == bool(self.among))
         other = next(others)
-        by = None if other.is_uniform else usual_budgets(objective)
+        by = None if other.is_uniform else fisher_for(objective)
         allocation = OtherAllocation(other.name, by, objective)
         return [
             replace(cell, allocation=allocation)
@@ -231,9 +231,9 @@ class CompareConfig(CompareSettings):
         )
 
     @staticmethod
-    def is_untrained(task: str) -> bool:
+    def is_without_training(task: str) -> bool:
         """Return whether a task is measured without training."""
-        return task in untrained_tasks()
+        return task in tasks_without_training()
 
     def evaluate_config(
         self, task: str, model: str = "nano", ticket: Path | None = None
@@ -241,7 +241,7 @@ class CompareConfig(CompareSettings):
         """Return the evaluation of a ticket, or of the dense model, on a task without training.
 
         Args:
-            task: One of `tasks` for which `is_untrained` is true.
+            task: One of `tasks` for which `is_without_training` is true.
             model: The dense model; what is read of a task does not depend on it.
             ticket: The ticket's folder; None: the dense model.
         """
@@ -263,7 +263,7 @@ class CompareConfig(CompareSettings):
         """The name of the user's own task; None if there is none."""
         if not (self.train or self.dev):
             return None
-        own = (name for name in self.tasks if not (name in TASKS or self.is_untrained(name)))
+        own = (name for name in self.tasks if not (name in TASKS or self.is_without_training(name)))
         return next(own, None)
 
     def defaults(self) -> SearchConfig:
@@ -309,10 +309,10 @@ class CompareConfig(CompareSettings):
         check_files(self, self.tasks, "--tasks")
         if self.find_task_learning_rate and self.task_learning_rate is not None:
             raise UsageError("give either --task-learning-rate or --find-task-learning-rate")
-        trained = [name for name in self.tasks if not self.is_untrained(name)]
+        trained = [name for name in self.tasks if not self.is_without_training(name)]
         for name in trained:
             if name != self.own_task:
-                one_of("tasks", name, [*untrained_tasks(), *TASKS])
+                one_of("tasks", name, [*tasks_without_training(), *TASKS])
             self.finetune_config(name)
         if not trained:
             for name in _OF_FINE_TUNING:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamtctl.foundations.estimates import Interval, number_or_none
-from tamtctl.foundations.loss_units import MIN_SEQUENCES
+from tamtctl.foundations.measured_text import MIN_SEQUENCES
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 
@@ -174,8 +174,8 @@ def too_few(count: int, needed: int, unit: str) -> str:
 def too_few_sequences(loss: HeldOutLoss) -> str | None:
     """Return why there is no interval of a loss, None if there is one."""
     count = len(loss.counts)
-    if loss.told < min(count, MIN_SEQUENCES):
-        there = f"{loss.told} of {count} sequences have targets"
+    if loss.units_with_targets < min(count, MIN_SEQUENCES):
+        there = f"{loss.units_with_targets} of {count} sequences have targets"
         return f"too few to tell ({there}; {MIN_SEQUENCES} are needed)"
     unit = "sequence" if loss.group_size == 1 else "batch"
     return too_few(count, MIN_SEQUENCES, unit) if count < MIN_SEQUENCES else None

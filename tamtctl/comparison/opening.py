@@ -29,15 +29,15 @@ from tamtctl.comparison.recovered import OpenedRecovery, open_recovered, split_n
 from tamtctl.comparison.result import TextFacts
 from tamtctl.comparison.subnetworks import DENSE, baseline_cells
 from tamtctl.comparison.sweep import CompareWatcher
+from tamtctl.comparison.tasks_without_training import check_embeddings, data_identity
 from tamtctl.comparison.ticket_labels import ticket_labels
-from tamtctl.comparison.untrained_tasks import check_embeddings, data_identity
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.methods import sweep_methods
 from tamtctl.pruning.patterns.of_model import pattern_of_model
-from tamtctl.tasks.finetuning.asked_run import open_data
+from tamtctl.tasks.finetuning.requested_run import open_data
 from tamtctl.tasks.finetuning.run_examples import RunExamples
-from tamtctl.ticket.shelf import resolve_ticket
+from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.texts import TextSource
 from tamtctl.ticket.ticket import Ticket
 
@@ -112,7 +112,7 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
     opened = replace(opened, recovered=open_recovered(recovered, paths, levels), data=data)
     notes = [note for text in opened.bench.texts.values() for note in text.notes]
     opened = replace(opened, notes=(*opened.notes, *dict.fromkeys(notes)))
-    for task in filter(config.is_untrained, config.tasks):
+    for task in filter(config.is_without_training, config.tasks):
         check_embeddings(config.evaluate_config(task, opened.model))
     for note in opened.notes:
         watcher.note(note)
@@ -136,7 +136,7 @@ def _identities_of_examples(
 ) -> Iterator[dict[str, str]]:
     """Read the examples of every task, so that bad ones are refused now and not after a search."""
     for task in config.tasks:
-        if config.is_untrained(task):
+        if config.is_without_training(task):
             yield data_identity(config.evaluate_config(task))
             continue
         tuning = config.finetune_config(task)

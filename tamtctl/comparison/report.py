@@ -19,7 +19,7 @@ from tamtctl.comparison.sections.table import in_order
 from tamtctl.foundations import printable
 from tamtctl.foundations.environment import published_env
 from tamtctl.foundations.files import write_whole
-from tamtctl.foundations.loss_units import MIN_SEQUENCES
+from tamtctl.foundations.measured_text import MIN_SEQUENCES
 from tamtctl.foundations.public_names import public, public_search
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 from tamtctl.training.run_folder import write_json

@@ -14,7 +14,7 @@ from tamtctl.comparison.measures import unit
 from tamtctl.comparison.subnetworks import Ceiling, Subnetwork
 from tamtctl.data.units import BLOCKS, UNITS
 from tamtctl.foundations.errors import UsageError
-from tamtctl.foundations.loss_units import extent
+from tamtctl.foundations.measured_text import extent
 from tamtctl.foundations.shown import Shown
 
 Groups = dict[tuple[str, Level], list[Subnetwork]]  # those that differ in their seed alone

@@ -31,13 +31,13 @@ from tamtctl.foundations.config import (
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.criteria import CRITERIA
-from tamtctl.pruning.cuts import check_sparsity, cut_sparsities
 from tamtctl.pruning.methods import check_sweep_method, default_methods, sweep_methods
 from tamtctl.pruning.patterns import check_pattern, pattern_names, usual_patterns
 from tamtctl.pruning.recipes import RECIPES, Recipe
-from tamtctl.tasks.benchmarks.table import untrained_tasks
+from tamtctl.pruning.sparsities import check_sparsity, cut_sparsities
+from tamtctl.tasks.benchmarks.table import tasks_without_training
 from tamtctl.tasks.registry import TASKS
-from tamtctl.ticket.places import ticket_names
+from tamtctl.ticket.local_names import ticket_names
 
 BUDGETS = ("steps", "seconds")
 
@@ -196,7 +196,7 @@ class CompareSettings(Config):
         "subnetwork is fine-tuned.",
         panel=DATA,
         is_common=True,
-        choices=lambda: (*untrained_tasks(), *TASKS),
+        choices=lambda: (*tasks_without_training(), *TASKS),
         is_open=True,
         typed=Typed(between_commas=True),
     )

@@ -14,7 +14,7 @@ from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell, TimedBudget, units_of_work
 from tamtctl.comparison.search_log import SearchLog
 from tamtctl.comparison.task_metrics import TaskMetric, metric_of
-from tamtctl.comparison.untrained_tasks import measured_on
+from tamtctl.comparison.tasks_without_training import measured_on
 from tamtctl.foundations.errors import ChangedInputsError, DamagedRunError, DivergedError
 from tamtctl.foundations.watching import Watcher
 from tamtctl.pruning.config import SearchConfig
@@ -279,7 +279,7 @@ def scored_on(
         TamtctlError: The task, the model or the ticket is refused, or the training of the dense
             model diverges.
     """
-    if config.is_untrained(task):
+    if config.is_without_training(task):
         return measured_on(config.evaluate_config(task, model, ticket), watcher)
     wanted = config.finetune_config(task, model, ticket)
     try:

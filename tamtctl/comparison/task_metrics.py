@@ -25,7 +25,7 @@ class TaskMetric:
 
     Attributes:
         metric: The name of the metric.
-        over_seeds: Its mean over the seeds of fine-tuning; of a task without training its value.
+        over_seeds: Its mean over the seeds of fine-tuning; without training, its only value.
         runs: Its value for each seed, on the dev set and on resamples of it.
         constant: Its value for the constant answer, the training set's most frequent label; None if
             it is not known.

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tamtctl.comparison.config import CompareConfig
-from tamtctl.comparison.untrained_tasks import is_kept
+from tamtctl.comparison.tasks_without_training import is_kept
 from tamtctl.tasks.finetuning.api import training_seconds
-from tamtctl.tasks.finetuning.asked_run import AskedRun
+from tamtctl.tasks.finetuning.requested_run import RequestedRun
 from tamtctl.tasks.finetuning.result import FinetuneWatcher
 
 
@@ -28,7 +28,7 @@ class TaskSeconds:
     config: CompareConfig
     model: str
     watcher: FinetuneWatcher
-    _dense: dict[str, AskedRun] = field(default_factory=dict)
+    _dense: dict[str, RequestedRun] = field(default_factory=dict)
     _seconds: dict[str, float] = field(default_factory=dict)
 
     def of_new(self) -> float | None:
@@ -49,18 +49,18 @@ class TaskSeconds:
         return sum(map(self._of, left)) if left else None
 
     def _is_done(self, task: str, ticket: Path | None, model: str) -> bool:
-        if self.config.is_untrained(task):
+        if self.config.is_without_training(task):
             return is_kept(self.config.evaluate_config(task, model, ticket))
         return self._asked(task).beside(self.config.finetune_config(task, model, ticket)).is_done
 
     def _of(self, task: str) -> float:
-        if self.config.is_untrained(task):
+        if self.config.is_without_training(task):
             return 0.0  # it is not timed
         if task not in self._seconds:
             self._seconds[task] = training_seconds(self._asked(task), self.watcher)
         return self._seconds[task]
 
-    def _asked(self, task: str) -> AskedRun:
+    def _asked(self, task: str) -> RequestedRun:
         if task not in self._dense:
-            self._dense[task] = AskedRun.of(self.config.finetune_config(task, self.model))
+            self._dense[task] = RequestedRun.of(self.config.finetune_config(task, self.model))
         return self._dense[task]

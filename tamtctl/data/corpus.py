@@ -38,7 +38,7 @@ from tamtctl.data.tokenization import LineTokenizer
 from tamtctl.data.units import BLOCKS, LINES, UNITS, Unit
 from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.errors import CorpusError
-from tamtctl.foundations.loss_units import MIN_SEQUENCES
+from tamtctl.foundations.measured_text import MIN_SEQUENCES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

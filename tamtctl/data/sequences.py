@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from tamtctl.data.padding import IdArray, gathered, pad_id, sorted_in_groups
 from tamtctl.foundations.errors import CorpusError, ModelError, UsageError
-from tamtctl.foundations.loss_units import SequenceFacts
+from tamtctl.foundations.measured_text import SequenceFacts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -27,7 +27,7 @@ class _Alone:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._times = 0  # that the thread holds it
+        self._times = 0  # how often the thread has entered
         self._as_before = ExitStack()
 
     def __enter__(self) -> None:
@@ -45,15 +45,15 @@ class _Alone:
 
 
 # Held while a model is loaded or saved, or while reproducible random numbers are drawn.
-random_numbers = _Alone()
+random_state_lock = _Alone()
 
 
-def loads(function: Callable[P, T]) -> Callable[P, T]:
+def one_thread_at_a_time(function: Callable[P, T]) -> Callable[P, T]:
     """Decorate a function that loads or saves a model, so that one thread at a time runs it."""
 
     @wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> T:
-        with random_numbers:
+        with random_state_lock:
             return function(*args, **kwargs)
 
     return alone

@@ -30,7 +30,7 @@ _SNAPSHOT = re.compile(r"models--(?P<repo>[^/\\]+)[/\\]snapshots[/\\](?P<commit>
 
 
 @dataclass(frozen=True)
-class Places:
+class LocalPaths:
     """The paths on this machine behind the public names in a ticket.
 
     Attributes:
@@ -43,7 +43,7 @@ class Places:
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: str, search: Mapping[str, Any]) -> Places:
+    def of(cls, model: str, search: Mapping[str, Any]) -> LocalPaths:
         """Return the paths among the names that a search was given."""
         texts = {name: texts_of(search, name) for name in _SEVERAL}
         return cls(
@@ -52,7 +52,7 @@ class Places:
         )
 
     @classmethod
-    def read(cls, folder: Path, fingerprint: str) -> Places:
+    def read(cls, folder: Path, fingerprint: str) -> LocalPaths:
         """Return the places in ``local.json`` beside a ticket; empty if it is not this ticket's.
 
         Args:

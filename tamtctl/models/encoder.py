@@ -126,13 +126,13 @@ def max_sequence_length(model: PreTrainedModel) -> int:
     return min(limits, default=sys.maxsize)
 
 
-def check_length(length: int, model: PreTrainedModel, *, told: str, remedy: str = "give") -> None:
+def check_length(length: int, model: PreTrainedModel, *, what: str, remedy: str = "give") -> None:
     """Refuse texts that are longer than a model can take.
 
     Args:
         length: Tokens of a text.
         model: The model, with any head.
-        told: What set the length, such as ``--sequence-length``; an error begins with it.
+        what: What set the length, such as ``--sequence-length``; an error begins with it.
         remedy: Words of the error between the problem and "at most" with the limit.
 
     Raises:
@@ -140,7 +140,7 @@ def check_length(length: int, model: PreTrainedModel, *, told: str, remedy: str 
     """
     if length > (longest := max_sequence_length(model)):
         raise UsageError(
-            f"{told} {length} is more than the model can take; {remedy} at most {longest}"
+            f"{what} {length} is more than the model can take; {remedy} at most {longest}"
         )
 
 

@@ -29,7 +29,7 @@ from tamtctl.foundations.cache import check_hub_cache
 from tamtctl.foundations.errors import ModelError, NoHeadError, is_panic, quiet_panics
 from tamtctl.foundations.files import give_usual_rights
 from tamtctl.foundations.hub_requests import HubRequests
-from tamtctl.foundations.one_at_a_time import loads
+from tamtctl.foundations.one_at_a_time import one_thread_at_a_time
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.checkpoint_files import is_lfs_pointer
 from tamtctl.models.claims import check_configuration, check_tokenizer, no_more_weights_than
@@ -42,7 +42,7 @@ from tamtctl.models.sources import commit_of, not_reachable, reach, source_of
 NO_PART_OF_A_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
-@loads
+@one_thread_at_a_time
 def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> Encoder:
     """Load a pre-trained encoder and its tokenizer in float32.
 
@@ -122,7 +122,7 @@ def _check_finite(name: str, model: PreTrainedModel) -> None:
             )
 
 
-@loads
+@one_thread_at_a_time
 def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     """Load only the configuration of an encoder.
 
@@ -135,7 +135,7 @@ def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     return cast(PreTrainedConfig, config)
 
 
-@loads
+@one_thread_at_a_time
 def load_with_task_head(
     auto: Any, name: str, *, revision: str | None = None, **head: Any
 ) -> tuple[PreTrainedModel, set[str]]:
@@ -158,7 +158,7 @@ def load_with_task_head(
     return model, missing
 
 
-@loads
+@one_thread_at_a_time
 def load_with_head(
     auto: Any, name: str, *, revision: str | None = None, **head: Any
 ) -> tuple[PreTrainedModel, set[str], set[str]]:
@@ -180,7 +180,7 @@ def load_with_head(
     return model, missing, set(loading["unexpected_keys"])
 
 
-@loads
+@one_thread_at_a_time
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
     """Load only the tokenizer of a model; raises ModelError as `load_encoder` does."""
     tokenizer, _ = _load(AutoTokenizer.from_pretrained, name, source_of(name), revision)
@@ -192,7 +192,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     return cast(PreTrainedTokenizerFast, tokenizer)
 
 
-@loads
+@one_thread_at_a_time
 def save_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -56,7 +56,7 @@ class TextInputs:
         """
         longest = max_sequence_length(model)
         if max_length is not None:
-            check_length(max_length, model, told="--max-length")
+            check_length(max_length, model, what="--max-length")
         takes_types = (
             "token_type_ids" in tokenizer.model_input_names
             and "token_type_ids" in inspect.signature(model.forward).parameters

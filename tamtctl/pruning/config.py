@@ -22,14 +22,14 @@ from tamtctl.pruning.criteria import (
     find_criterion,
     is_criterion,
 )
-from tamtctl.pruning.cuts import ONE_TARGET, SPARSITY_NEEDED, cut_sparsities, imp_steps
-from tamtctl.pruning.forgetting import why_no_word_floor
 from tamtctl.pruning.latency.settings import OF_A_LATENCY, ONNX, TORCH, USUAL_SIZE
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED
 from tamtctl.pruning.objectives import Terms, terms_of
 from tamtctl.pruning.patterns import find_pattern, pattern_names
 from tamtctl.pruning.recipes import Recipe, recipe_values
-from tamtctl.pruning.settings import MOST_STEPS, STEPS, TWO_VALUED, SearchSettings
+from tamtctl.pruning.settings import MOST_STEPS, STEPS_RANGE, TWO_VALUED, SearchSettings
+from tamtctl.pruning.sparsities import ONE_TARGET, SPARSITY_NEEDED, cut_sparsities, imp_steps
+from tamtctl.pruning.word_floor import why_no_word_floor
 from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_sliced
 
 # The parameters of a configuration's constructor, and the configuration that it makes.
@@ -180,7 +180,7 @@ class SearchConfig(SearchSettings):
 
     def _check_pruning(self) -> None:
         if self.method != IMP:
-            require("steps", 1 <= self.steps <= MOST_STEPS, STEPS, self.steps)
+            require("steps", 1 <= self.steps <= MOST_STEPS, STEPS_RANGE, self.steps)
             if self.prune_every is not None or self.rewind != "weights":
                 raise UsageError("--prune-every and --rewind are for --method imp")
             return

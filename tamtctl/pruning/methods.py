@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from tamtctl.foundations.checks import did_you_mean, one_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.criteria import (
-    COMBINED,
     CRITERIA,
+    JOINED_BY,
     Criterion,
     find_criterion,
     is_criterion,
@@ -87,7 +87,7 @@ def methods() -> tuple[str, ...]:
 
 def check_method(option: str, name: str) -> None:
     """Raise UsageError unless it is a ``--method`` of a search, or a combined order."""
-    if COMBINED in name:
+    if JOINED_BY in name:
         find_criterion(name)
     else:
         one_of(option, name, methods())
@@ -125,7 +125,7 @@ def sweep_methods() -> dict[str, Method]:
 
 def known_method(name: str) -> Method | None:
     """Return the method of a name, which may be a combined order; None if there is none."""
-    if COMBINED in name and is_criterion(name):
+    if JOINED_BY in name and is_criterion(name):
         row = find_criterion(name)
         return _one_shot(row, _OTHERS[sum(map(ord, row.name)) % len(_OTHERS)])
     return sweep_methods().get(name)
@@ -134,7 +134,7 @@ def known_method(name: str) -> Method | None:
 def check_sweep_method(option: str, name: str) -> None:
     """Raise UsageError unless a comparison knows a method by this name."""
     known = sweep_methods()
-    if COMBINED in name:
+    if JOINED_BY in name:
         find_criterion(name)
     elif name not in known:
         listed = ", ".join(one for one in known if "+" not in one)

@@ -23,18 +23,18 @@ from tamtctl.foundations.config import (
 )
 from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.criteria import CRITERIA, REFERENCE
-from tamtctl.pruning.cuts import check_sparsity
 from tamtctl.pruning.latency.settings import backend_of_latency, latency, size_of_latency
 from tamtctl.pruning.methods import TAMT, check_init, check_method, methods
 from tamtctl.pruning.objectives import objectives, usual_for_sentences
 from tamtctl.pruning.patterns import UNSTRUCTURED, check_pattern, pattern_names, usual_patterns
-from tamtctl.ticket.places import ticket_names
+from tamtctl.pruning.sparsities import check_sparsity
+from tamtctl.ticket.local_names import ticket_names
 from tamtctl.training.loggers.setting import log_to
 
 TWO_VALUED, NATS = "two-valued", "nats"
 INIT_SCORES = (TWO_VALUED, NATS)
 MOST_STEPS = 10**8  # more would take years, and is a typing error
-STEPS = f"at least 1 and at most {MOST_STEPS:,}"
+STEPS_RANGE = f"at least 1 and at most {MOST_STEPS:,}"
 
 
 @configuration
@@ -198,7 +198,7 @@ class SearchSettings(Config):
         help="Optimiser steps; those of imp follow from --prune-every.",
         panel=TRAINING,
         is_common=True,
-        check=lambda option, value: require(option, value >= 0, STEPS, value),
+        check=lambda option, value: require(option, value >= 0, STEPS_RANGE, value),
     )
     prune_every: int | None = setting(
         default=None,

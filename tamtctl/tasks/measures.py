@@ -6,7 +6,8 @@ Imports nothing heavy. To add a measure, add a file with
     check_embeddings(name) -> None        raises TamtctlError for a model that it cannot measure
     measure(config, row, ticket, fine_tuned) -> Evaluation
 
-and a row to `MEASURES`; the settings that it takes are fields of `EvaluateConfig`.
+and a row to `MEASURES`; the settings that it takes are fields of `EvaluateConfig`, and of the
+settings of a comparison.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tamtctl.foundations.torch_state import usual_torch
 from tamtctl.models.archives import archive_of, pack
 from tamtctl.models.files import CONFIG_FILE, MODULES, ModelFiles
 from tamtctl.models.onnx.packages import TO_WRITE, check_installed
-from tamtctl.ticket.places import METADATA_FILE
+from tamtctl.ticket.local_names import METADATA_FILE
 
 if TYPE_CHECKING:
     from tamtctl.ticket.exporting import ExportResult
@@ -128,7 +128,7 @@ def _of_ticket(
     token: str | None,
 ) -> ExportResult | OnnxExport:
     """Write the base model with the zeros of a ticket; all arguments are as in `export`."""
-    from tamtctl.ticket.shelf import resolve_ticket
+    from tamtctl.ticket.finding import resolve_ticket
 
     path = resolve_ticket(ticket, token=token).path
     if format == SENTENCE_TRANSFORMERS:

@@ -20,9 +20,9 @@ from tamtctl.models.heads import HEADS, MASKED_LM, HeadedModel
 from tamtctl.models.pipeline_files import CROSS, HEAD_SETTINGS
 from tamtctl.models.sources import model_folder
 from tamtctl.ticket.export_card import write_card
+from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.pruned_model import PrunedModel
 from tamtctl.ticket.reloading import check_reloaded
-from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.ticket.trimmed_vocabulary import TrimmedVocabulary
 

@@ -11,10 +11,10 @@ from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.shown import Shown
 from tamtctl.ticket.base_model import with_masks
+from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.flips import Flips, SharedFlips, flips_of, shared_flips
 from tamtctl.ticket.format.reader import Check
 from tamtctl.ticket.measured import Measured
-from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.similarity import Share, Similarity, by_layer, by_type, similarities
 from tamtctl.ticket.ticket import Ticket
 

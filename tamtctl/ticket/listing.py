@@ -16,8 +16,8 @@ from tamtctl.foundations.untrusted import reason
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.reader import TicketReader
 from tamtctl.ticket.hub.cache import pulled_tickets
+from tamtctl.ticket.local_names import packaged_tickets
 from tamtctl.ticket.measured import Measured
-from tamtctl.ticket.places import packaged_tickets
 from tamtctl.training.run_folder import RUNS, TICKET
 
 Kind = Literal["packaged", "run", "hub"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from tamtctl.data.units import UNITS, rows_of
 from tamtctl.foundations import printable
-from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.foundations.measured_text import MeasuredText
 from tamtctl.foundations.public_names import texts_of
 from tamtctl.ticket.format.metadata import TicketMetadata
 
@@ -100,7 +100,7 @@ def _text(metrics: Mapping[str, Any], search: Mapping[str, Any]) -> str | None:
         return f"sequences of {length} tokens of {name}"
     rows = rows_of(search)
     told = None if UNITS[rows].is_packed else rows
-    return str(ScoredText(name, sequences, there or sequences, length, told))
+    return str(MeasuredText(name, sequences, there or sequences, length, told))
 
 
 def _joined(names: tuple[str, ...]) -> str | None:

@@ -17,6 +17,7 @@ from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.untrusted import reason
 from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.ticket.base_model import recode
+from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.format.metadata import (
     CARD_FILE,
@@ -27,7 +28,6 @@ from tamtctl.ticket.hub.card import as_published, card, own_text
 from tamtctl.ticket.hub.card_text import pull_command
 from tamtctl.ticket.hub.client import MAX_BYTES, HubRepo, check_names, commit_of
 from tamtctl.ticket.licence import asked_licence, base_licence, doubts
-from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.stored import StoredTicket
 
 

@@ -65,7 +65,7 @@ class Similarity:
 
 
 @dataclass(frozen=True)
-class Place:
+class MatrixPlace:
     """The place of a matrix in the encoder.
 
     Attributes:
@@ -77,11 +77,11 @@ class Place:
     type: str
 
 
-def place_of(name: str) -> Place:
+def place_of(name: str) -> MatrixPlace:
     """Return layer and type of the matrix of this name."""
     if match := _LAYER.fullmatch(name):
-        return Place(int(match["layer"]), match["type"])
-    return Place(None, name.removesuffix(".weight"))
+        return MatrixPlace(int(match["layer"]), match["type"])
+    return MatrixPlace(None, name.removesuffix(".weight"))
 
 
 def similarities(tickets: Sequence[Ticket]) -> list[Similarity]:

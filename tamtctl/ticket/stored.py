@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.masks import pack
 from tamtctl.foundations.public_names import (
-    Places,
+    LocalPaths,
     texts_of,
 )
 from tamtctl.foundations.untrusted import Defect, show
+from tamtctl.ticket.finding import locate_base
 from tamtctl.ticket.format.mask_codec import (
     ENCODINGS,
     Mask,
@@ -35,7 +36,6 @@ from tamtctl.ticket.format.mask_codec import (
 from tamtctl.ticket.format.metadata import HEAD_FILE, MASK_FILE, METADATA_FILE, TicketMetadata
 from tamtctl.ticket.format.pattern_check import check_pattern
 from tamtctl.ticket.format.reader import TicketReader
-from tamtctl.ticket.shelf import locate_base
 from tamtctl.ticket.weight_checks import base_line, check_shapes, check_weights
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class StoredTicket(TicketMetadata):
 
     stored: Mapping[str, Stored] = field(repr=False)
     mlm_head: Mapping[str, Tensor] | None = field(default=None, repr=False)
-    places: Places = field(default_factory=Places, repr=False)
+    places: LocalPaths = field(default_factory=LocalPaths, repr=False)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -71,7 +71,7 @@ class StoredTicket(TicketMetadata):
         reader = TicketReader(Path(folder))
         reader.read()
         metadata = {f.name: getattr(reader.metadata, f.name) for f in fields(TicketMetadata)}
-        places = Places.read(reader.folder, reader.metadata.base_model.fingerprint)
+        places = LocalPaths.read(reader.folder, reader.metadata.base_model.fingerprint)
         return cls(**metadata, stored=reader.stored, mlm_head=reader.mlm_head, places=places)
 
     def with_checked_pattern(self) -> Self:

@@ -24,10 +24,11 @@ from tamtctl.foundations.masks import count_kept, pack
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.public_names import (
     LOCAL_FILE,
-    Places,
+    LocalPaths,
     public_model,
     public_search,
 )
+from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.format.head_format import check_head
 from tamtctl.ticket.format.metadata import (
     CARD_FILE,
@@ -38,7 +39,6 @@ from tamtctl.ticket.format.metadata import (
 )
 from tamtctl.ticket.format.patterns import UNSTRUCTURED
 from tamtctl.ticket.format.reader import Check, TicketReader
-from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.stored import StoredTicket
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Ticket(StoredTicket):
     ) -> Self:
         """Make a ticket of boolean masks over pre-trained weights.
 
-        Of local folders and files, the metadata have only the last part of the path; see
+        The metadata have only the last part of the paths of local folders and files; see
         `tamtctl.foundations.public_names`.
 
         Args:
@@ -136,7 +136,7 @@ class Ticket(StoredTicket):
             created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             stored=packed,
             mlm_head=None if mlm_head is None else _independent(mlm_head, weights),
-            places=Places.of(base_model_id, search),
+            places=LocalPaths.of(base_model_id, search),
         )
         ticket.to_json({})  # raises if a value cannot be written
         ticket.with_checked_pattern()

@@ -111,7 +111,7 @@ class RunLog:
             log: Log = self._row.function("open_log", passes=(Exception,))(run)
         except UsageError:
             raise
-        except Exception as error:  # of a library that is not ours
+        except Exception as error:  # a library that is not ours may raise any
             raise UsageError(f"--log-to {self._row.name}: {reason(error)}") from error
         return log
 
@@ -121,7 +121,7 @@ class RunLog:
             return
         try:
             what(self._log)
-        except Exception as error:  # of a library that is not ours
+        except Exception as error:  # a library that is not ours may raise any
             self._log = None
             self._note(
                 f"{self._row.name} gets no more of this run ({reason(error)}); {METRICS} in its "

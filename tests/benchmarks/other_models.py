@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tamtctl
-from tamtctl.pruning.cuts import imp_steps
+from tamtctl.pruning.sparsities import imp_steps
 
 SPARSITIES, SEEDS = "0.5,0.7,0.9", "1,2,3"
 METHODS = "tamt-mlm,imp,obs,wanda,magnitude,random"

@@ -21,7 +21,7 @@ from rich.table import Table
 import tamtctl
 from tamtctl.data.text.documents import PYTHON_DOCS, Document, is_held_out
 from tamtctl.data.text.sources import open_source
-from tamtctl.pruning.cuts import imp_steps
+from tamtctl.pruning.sparsities import imp_steps
 
 SPARSITY = 0.8
 PRUNE_EVERY = 40  # as the recipe has it

@@ -22,9 +22,9 @@ from tamtctl.foundations.selection import keep_largest
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.text_inputs import TextInputs
-from tamtctl.pruning.cuts import check_sparsity
 from tamtctl.pruning.one_shot import keep_counts
-from tamtctl.tasks.finetuning.asked_run import open_data
+from tamtctl.pruning.sparsities import check_sparsity
+from tamtctl.tasks.finetuning.requested_run import open_data
 from tamtctl.tasks.finetuning.run_examples import RunExamples
 from tamtctl.tasks.kinds.base import kind_of
 

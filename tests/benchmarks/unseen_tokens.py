@@ -19,7 +19,7 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.pruning.statistics.calibration import SEED, calibration_batches, rows_at_once
 from tamtctl.pruning.trained.folded_weights import fold
-from tamtctl.ticket.shelf import resolve_ticket
+from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
 
 

@@ -17,7 +17,7 @@ from tamtctl.pruning.objectives import objectives
 from tamtctl.pruning.patterns import PATTERNS, UNSTRUCTURED, find_pattern
 from tamtctl.pruning.recipes import RECIPES
 from tamtctl.tasks.registry import TASKS
-from tamtctl.ticket.places import packaged_tickets
+from tamtctl.ticket.local_names import packaged_tickets
 
 Tab = Callable[[str], list[str]]
 

@@ -23,7 +23,7 @@ from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.result import Evaluation, Labelled
 from tamtctl.ticket.inspection import compare_masks, inspect_ticket
 from tamtctl.ticket.listing import list_tickets
-from tamtctl.ticket.places import shelf
+from tamtctl.ticket.local_names import packaged_folder
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.loggers import LOGGERS
 
@@ -100,7 +100,7 @@ def test_a_search_shows_what_the_command_line_prints(
 
 def test_a_ticket_is_one_screen_without_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # as the kernel of a notebook does
-    ticket = Ticket.load(shelf() / "nano-0.7")
+    ticket = Ticket.load(packaged_folder() / "nano-0.7")
     shown = check_screen(ticket)
     assert "nano" in shown
     assert "0.7" in shown
@@ -117,7 +117,7 @@ def test_a_ticket_is_one_screen_without_its_tensors(monkeypatch: pytest.MonkeyPa
 
 
 def test_text_of_strangers_is_text() -> None:
-    ticket = Ticket.load(shelf() / "nano-0.7")
+    ticket = Ticket.load(packaged_folder() / "nano-0.7")
     hostile = replace(ticket, method=HOSTILE, base_model=replace(ticket.base_model, id=HOSTILE))
     many: list[tuple[str, ...]] = [(HOSTILE,)] * 1000
     labelled = Labelled(HOSTILE, many, [HOSTILE] * 1000, [None] * 1000, notes=(HOSTILE,))

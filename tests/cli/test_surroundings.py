@@ -26,11 +26,11 @@ from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.ticket.exporting import export
 from tamtctl.ticket.importing import import_ticket
-from tamtctl.ticket.places import shelf
+from tamtctl.ticket.local_names import packaged_folder
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 
-NANO = shelf() / "nano-0.7"
+NANO = packaged_folder() / "nano-0.7"
 
 
 def last(text: str) -> str:

@@ -18,7 +18,7 @@ from samples import ticket_for
 from tamtctl.foundations.config import settings_of
 from tamtctl.foundations.errors import ModelError, TicketError, UsageError
 from tamtctl.foundations.public_names import (
-    Places,
+    LocalPaths,
     public,
     public_model,
     public_search,
@@ -29,7 +29,7 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.ticket.hub.card import as_published, card
-from tamtctl.ticket.places import shelf
+from tamtctl.ticket.local_names import packaged_folder
 from tamtctl.ticket.ticket import Ticket
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -139,7 +139,7 @@ def test_other_commands_find_the_model(run: Run, project: Path, tmp_path: Path) 
     assert Ticket.load("deltas").find_base() == (str(project / "models/bert"), None)
     assert run("inspect", "deltas", "run/ticket").code == 0
     # A ticket that takes the place of another one does not inherit where its model is.
-    Ticket.load(shelf() / "nano-0.7").save_pretrained("deltas")
+    Ticket.load(packaged_folder() / "nano-0.7").save_pretrained("deltas")
     assert not Path("deltas/local.json").exists()
 
 
@@ -271,10 +271,10 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_is_no_file_of_ours_is_not_used(content: str, tmp_path: Path) -> None:
     (tmp_path / "local.json").write_text(content)
-    assert Places.read(tmp_path, "f" * 64) == Places()
+    assert LocalPaths.read(tmp_path, "f" * 64) == LocalPaths()
     values: dict[str, Any] = {"fingerprint": "f" * 64, "model": ["a"], "texts": {"corpus": 5}}
     (tmp_path / "local.json").write_text(json.dumps(values))
-    assert Places.read(tmp_path, "f" * 64) == Places()
+    assert LocalPaths.read(tmp_path, "f" * 64) == LocalPaths()
 
 
 def test_a_model_of_unknown_place_is_not_sought_on_the_hub(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from tamtctl.foundations.masks import keep_count
 from tamtctl.models.encoder import Encoder
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.cuts import cut_sparsities, imp_steps
 from tamtctl.pruning.searching.api import can_follow, search
 from tamtctl.pruning.searching.initial_mask import initial_start
+from tamtctl.pruning.sparsities import cut_sparsities, imp_steps
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.ticket.ticket import Ticket
 

@@ -31,9 +31,9 @@ from tamtctl.pruning.criteria import CRITERIA, asked, asked_together, find_crite
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.criteria.swaps import exchanges
 from tamtctl.pruning.statistics import STATISTICS
+from tamtctl.pruning.statistics.cached import file_of, read
 from tamtctl.pruning.statistics.calibration import Calibration, calibration_batches, rows_at_once
 from tamtctl.pruning.statistics.curvatures import curvature
-from tamtctl.pruning.statistics.kept import file_of, read
 from tamtctl.pruning.statistics.table import Statistic
 
 FP32 = Compute(torch.device("cpu"), "fp32")

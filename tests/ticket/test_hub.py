@@ -24,11 +24,11 @@ from small_tickets import rewrite_json, small_ticket
 from tamtctl.foundations.errors import HubError, TamtctlError, TicketError, UsageError
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.loading import load_encoder
+from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.hub.cache import pulled_tickets
 from tamtctl.ticket.hub.catalogue import published_tickets
 from tamtctl.ticket.hub.pulling import PullResult, pull
 from tamtctl.ticket.sharing import push
-from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
 
 

@@ -16,7 +16,7 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.ticket.heat_map import check_figure, save_heat_map
 from tamtctl.ticket.inspection import compare_masks, inspect_ticket
 from tamtctl.ticket.listing import known_tickets, list_tickets
-from tamtctl.ticket.similarity import Place, by_layer, by_type, place_of, similarities
+from tamtctl.ticket.similarity import MatrixPlace, by_layer, by_type, place_of, similarities
 from tamtctl.ticket.ticket import Ticket
 
 
@@ -67,14 +67,14 @@ def test_different_models() -> None:
 
 
 def test_places() -> None:
-    assert place_of("encoder.layer.11.attention.self.query.weight") == Place(
+    assert place_of("encoder.layer.11.attention.self.query.weight") == MatrixPlace(
         11, "attention.self.query"
     )
-    assert place_of("layers.3.Wqkv.weight") == Place(3, "Wqkv")
-    assert place_of("encoder.albert_layer_groups.0.albert_layers.0.ffn.weight") == Place(
+    assert place_of("layers.3.Wqkv.weight") == MatrixPlace(3, "Wqkv")
+    assert place_of("encoder.albert_layer_groups.0.albert_layers.0.ffn.weight") == MatrixPlace(
         0, "albert_layers.0.ffn"
     )
-    assert place_of("embeddings.word_embeddings.weight") == Place(
+    assert place_of("embeddings.word_embeddings.weight") == MatrixPlace(
         None, "embeddings.word_embeddings"
     )
 

@@ -32,9 +32,9 @@ from tamtctl.foundations.masks import pack, unpack
 from tamtctl.models.encoder import base_encoder, fingerprint, maskable_matrices
 from tamtctl.models.fingerprints import combined_fingerprint
 from tamtctl.models.loading import load_encoder
-from tamtctl.ticket import places
-from tamtctl.ticket.places import packaged_tickets, shelf
-from tamtctl.ticket.shelf import resolve_ticket
+from tamtctl.ticket import local_names
+from tamtctl.ticket.finding import resolve_ticket
+from tamtctl.ticket.local_names import packaged_folder, packaged_tickets
 from tamtctl.ticket.ticket import Ticket
 
 HEADS = {
@@ -462,7 +462,7 @@ def test_links_as_in_the_hub_cache_are_followed(folder: Path, tmp_path: Path) ->
 
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_ticket().save_pretrained(tmp_path / "shelf" / "nano-0.7")
-    monkeypatch.setattr(places, "shelf", lambda: tmp_path / "shelf")
+    monkeypatch.setattr(local_names, "packaged_folder", lambda: tmp_path / "shelf")
     monkeypatch.chdir(tmp_path)
     assert list(packaged_tickets()) == ["nano-0.7"]
     assert resolve_ticket("nano-0.7").kind == "packaged"
@@ -484,7 +484,7 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_packaged_ticket_verifies() -> None:
-    assert shelf().name == "tickets"
+    assert packaged_folder().name == "tickets"
     for folder in packaged_tickets().values():
         assert all(check.passed for check in Ticket.verify(folder))
 

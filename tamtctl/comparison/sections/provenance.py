@@ -60,7 +60,7 @@ def _rows(comparison: Comparison, opened: Opened) -> Iterator[tuple[str, str]]:
     if config.sparsities:
         yield from _methods(comparison, opened)
     for task, found in comparison.subnetworks[0].metrics.items():
-        what = "examples, without training" if config.is_untrained(task) else "dev examples"
+        what = "examples, without training" if config.is_without_training(task) else "dev examples"
         yield f"task {task}", f"{found.metric}, {found.runs[0].examples:,} {what}"
 
 
@@ -73,7 +73,7 @@ def _seeds(comparison: Comparison, config: CompareConfig) -> Iterator[tuple[str,
         ]
         if seeds:
             yield f"seeds of {method}", ", ".join(dict.fromkeys(seeds))
-    if not all(map(config.is_untrained, config.tasks)):
+    if not all(map(config.is_without_training, config.tasks)):
         yield "seeds of fine-tuning", ", ".join(map(str, config.task_seeds))
 
 

@@ -19,7 +19,7 @@ from tamtctl.comparison.speed.subjects import (
     size_of,
     subjects_of,
 )
-from tamtctl.comparison.untrained_tasks import data_identity
+from tamtctl.comparison.tasks_without_training import data_identity
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.config import settings_of
 from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
@@ -40,13 +40,13 @@ from tamtctl.models.timing import (
 )
 from tamtctl.pruning.objectives import objectives, terms_of
 from tamtctl.pruning.recovery.record import recovered_from
-from tamtctl.tasks.benchmarks.table import untrained_tasks
+from tamtctl.tasks.benchmarks.table import tasks_without_training
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.run_facts import RunFacts
 from tamtctl.ticket.format.metadata import METADATA_FILE
-from tamtctl.ticket.places import ticket_names
+from tamtctl.ticket.local_names import ticket_names
 
 _WIDE = 0.25  # interquartile range of the times, as a share of their median, that is worth a note
 
@@ -116,7 +116,7 @@ def _check_tasks(config: BenchConfig, dense: str | None) -> None:
     own = [one.task.name for one in facts if one is not None]
     for task in config.tasks:
         one_of("task", task, [*settings_of(BenchConfig)["tasks"].names, *own])
-        if task in untrained_tasks():
+        if task in tasks_without_training():
             data_identity(_evaluation(config, config.folders[0], task, dense))
 
 

@@ -8,7 +8,7 @@ from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least, each, given, seed_number
 from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
 from tamtctl.foundations.errors import UsageError
-from tamtctl.tasks.benchmarks.table import measured_without_training
+from tamtctl.tasks.benchmarks.table import all_without_training
 from tamtctl.tasks.measures import check_files
 from tamtctl.tasks.registry import TASKS
 
@@ -73,7 +73,7 @@ class BenchConfig(Config):
         "May be given several times.",
         panel=METHOD,
         is_common=True,
-        choices=lambda: (*measured_without_training(), *TASKS),
+        choices=lambda: (*all_without_training(), *TASKS),
         is_open=True,
         typed=Typed(name="task"),
     )

@@ -22,17 +22,17 @@ from tamtctl.pruning.combining.record import (
     texts_trained_on,
 )
 from tamtctl.pruning.combining.result import CombineResult
-from tamtctl.pruning.combining.votes import ALLOCATIONS, FIRST, UNIFORM, Poll
-from tamtctl.pruning.cuts import check_sparsity
+from tamtctl.pruning.combining.votes import FIRST, SHARINGS, UNIFORM, Poll
 from tamtctl.pruning.patterns import UNSTRUCTURED
+from tamtctl.pruning.sparsities import check_sparsity
 from tamtctl.ticket.base_model import load_base
+from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.made_of import COMBINED, Part
-from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import RUNS, TICKET
 
-HEADS = (FIRST, "none")
+HEAD_CHOICES = (FIRST, "none")
 
 
 @usual_torch()
@@ -80,8 +80,8 @@ def combine(
         True
     """
     one_of("op", op, OPERATIONS)
-    one_of("allocation", allocation, ALLOCATIONS)
-    one_of("head", head, HEADS)
+    one_of("allocation", allocation, SHARINGS)
+    one_of("head", head, HEAD_CHOICES)
     one_of("encoding", encoding, ENCODINGS)
     if sparsity is not None:
         check_sparsity(sparsity)

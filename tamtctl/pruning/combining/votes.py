@@ -19,7 +19,7 @@ from tamtctl.ticket.format.metadata import ParameterEntry
 from tamtctl.ticket.ticket import Ticket
 
 OPERATION, FIRST, UNIFORM = "operation", "first", "uniform"
-ALLOCATIONS = (FIRST, UNIFORM)
+SHARINGS = (FIRST, UNIFORM)
 
 
 @dataclass(frozen=True, eq=False)

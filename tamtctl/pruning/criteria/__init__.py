@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tamtctl.pruning.criteria.table import COMBINED as COMBINED
 from tamtctl.pruning.criteria.table import CRITERIA as CRITERIA
+from tamtctl.pruning.criteria.table import JOINED_BY as JOINED_BY
 from tamtctl.pruning.criteria.table import REFERENCE as REFERENCE
 from tamtctl.pruning.criteria.table import Criterion as Criterion
 from tamtctl.pruning.criteria.table import baselines as baselines

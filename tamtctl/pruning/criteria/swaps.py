@@ -85,7 +85,7 @@ def exchanges(weight: Tensor, gram: Tensor, mask: Tensor, most: int = _MOST) -> 
         w_i, column = w.gather(1, i), gram[i.squeeze(1)]  # (rows, 1), (rows, in)
         pruned = torch.where(m, own[open_rows] + 2 * w * (q - w_i * column), torch.inf)
         loss, j = pruned.min(1, keepdim=True)
-        error = (w * ~m * q).sum(1, keepdim=True)  # of the row
+        error = (w * ~m * q).sum(1, keepdim=True)  # error of each row
         improves = (gain + loss < -1e-6 * error).squeeze(1)
         open_rows, i, j = open_rows[improves], i[improves], j[improves]
         if not len(open_rows):

@@ -206,7 +206,7 @@ CRITERIA: Shelf[Criterion] = Shelf(
     reserved=r"tamt(-.*)?|imp|dense|ticket",
 )
 register = CRITERIA.register
-COMBINED = "*"  # stands between the names of criteria
+JOINED_BY = "*"  # stands between the names of criteria
 
 
 # The baseline that training has to beat; it also ranks matrices that a criterion leaves out.
@@ -220,7 +220,7 @@ def baselines() -> tuple[Criterion, ...]:
 
 def is_criterion(name: str) -> bool:
     """Whether a name, or at least one of its parts joined by ``*``, is a criterion."""
-    return any(part in CRITERIA for part in name.split(COMBINED))
+    return any(part in CRITERIA for part in name.split(JOINED_BY))
 
 
 def find_criterion(name: str) -> Criterion:
@@ -229,16 +229,16 @@ def find_criterion(name: str) -> Criterion:
     Raises:
         UsageError: There is no such criterion, or one is named twice.
     """
-    parts = [CRITERIA.find(part) for part in name.split(COMBINED)]
+    parts = [CRITERIA.find(part) for part in name.split(JOINED_BY)]
     if len(parts) == 1:
         return parts[0]
     if len({row.name for row in parts}) < len(parts):
         raise UsageError(f"criterion {name!r} names one twice; give each once")
-    joined = COMBINED.join(row.name for row in parts)
+    joined = JOINED_BY.join(row.name for row in parts)
     return Criterion(
         name=joined,
         code=_Combined(name=joined, parts=tuple(parts)),
-        label=COMBINED.join(row.label or row.name for row in parts),
+        label=JOINED_BY.join(row.label or row.name for row in parts),
         needs_text=any(row.needs_text for row in parts),
         needs_head=any(row.needs_head for row in parts),
         needs_noise=any(row.needs_noise for row in parts),

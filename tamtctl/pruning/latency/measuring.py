@@ -68,7 +68,7 @@ def structures_for_latency(
     check_backend(backend)
     headed = HeadedModel.as_it_is(model)
     dense, head = headed.network, None if headed.head == NONE else headed.head
-    check_length(size.length, dense, told="--latency-length")
+    check_length(size.length, dense, what="--latency-length")
     shapes = {name: tuple(weight.shape) for name, weight in maskable_matrices(dense).items()}
     layers = find_pattern(pattern).structures(shapes)
     of = max(slices[0].count for slices in layers.values())

@@ -16,7 +16,7 @@ from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
 from tamtctl.foundations.devices import Autocast
 from tamtctl.foundations.errors import CorpusError
-from tamtctl.foundations.loss_units import MIN_SEQUENCES
+from tamtctl.foundations.measured_text import MIN_SEQUENCES
 from tamtctl.pruning.objectives import TERMS, terms_of
 from tamtctl.pruning.objectives.objective import Objective
 
@@ -52,7 +52,7 @@ class HeldOutLoss:
         return total_error([self])
 
     @property
-    def told(self) -> int:
+    def units_with_targets(self) -> int:
         """Units with targets, which alone tell something of the loss."""
         return int(np.count_nonzero(self.counts))
 
@@ -78,7 +78,7 @@ def total_error(losses: Iterable[HeldOutLoss]) -> float | None:
     None if there are fewer than `MIN_SEQUENCES` units with targets.
     """
     losses = list(losses)
-    if min(loss.told for loss in losses) < MIN_SEQUENCES:
+    if min(loss.units_with_targets for loss in losses) < MIN_SEQUENCES:
         return None
     moved = np.sum([loss.residuals for loss in losses], axis=0)
     return float(moved.std(ddof=1) * np.sqrt(len(moved)))

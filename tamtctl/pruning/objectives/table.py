@@ -8,7 +8,7 @@ and its sums. The file defines
     blocks(batch: Batch) -> Tensor                    the row that each target is in, (targets,)
 
 see `tamtctl.pruning.objectives.outputs`. Padding is no target: `Batch.at_tokens` leaves it out.
-`kd` is the shortest example.
+Example: `mlm`.
 """
 
 from __future__ import annotations

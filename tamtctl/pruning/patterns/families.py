@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.patterns.table import PATTERNS, UNSTRUCTURED, Pattern
-from tamtctl.ticket.format.patterns import BLOCK, HEADS, N_OF_M, Form
+from tamtctl.ticket.format.patterns import ATTENTION_HEADS, BLOCK, N_OF_M, Form
 
 
 def _n_of_m(row: Pattern, kept: int, size: int) -> Pattern:
@@ -91,10 +91,10 @@ _FAMILIES = (
         settled=_block,
     ),
     _Family(
-        form=HEADS,
-        usual=(HEADS.name,),
+        form=ATTENTION_HEADS,
+        usual=(ATTENTION_HEADS.name,),
         row=Pattern(
-            name=HEADS.name,
+            name=ATTENTION_HEADS.name,
             code="tamtctl.pruning.patterns.heads",
             takes_budgets=True,
             takes_cuts=True,

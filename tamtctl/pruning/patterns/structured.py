@@ -105,7 +105,7 @@ def summed(slices: Slices, values: Tensor, *, exactly: bool = False) -> Tensor:
     return view.sum(slices.others, dtype=dtype).flatten() if slices.others else view.flatten()
 
 
-def of_masks(structures: Structures, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def kept_structures(structures: Structures, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return group → boolean tensor, shape (structures,): which structures the masks keep."""
     return {
         group: summed(slices[0], masks[slices[0].matrix].int()) > 0

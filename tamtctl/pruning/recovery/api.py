@@ -17,7 +17,7 @@ from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.pruning.recovery.result import RecoverPlan, RecoverResult
 from tamtctl.pruning.recovery.run import PreparedRecovery, Recoverable, check_done
 from tamtctl.pruning.searching.identity import model_identity, search_identity, ticket_identity
-from tamtctl.ticket.shelf import resolve_ticket
+from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.texts import TextSource
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import RUNS, RunFolder

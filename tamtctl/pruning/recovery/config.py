@@ -20,8 +20,8 @@ from tamtctl.foundations.config import (
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives import objectives, usual_for_sentences
-from tamtctl.pruning.settings import MOST_STEPS, STEPS
-from tamtctl.ticket.places import ticket_names
+from tamtctl.pruning.settings import MOST_STEPS, STEPS_RANGE
+from tamtctl.ticket.local_names import ticket_names
 from tamtctl.training.loggers.setting import log_to
 
 
@@ -80,7 +80,7 @@ class RecoverConfig(Config):
         help="Optimiser steps; or give --minutes.",
         is_common=True,
         panel=TRAINING,
-        check=lambda option, value: require(option, 1 <= value <= MOST_STEPS, STEPS, value),
+        check=lambda option, value: require(option, 1 <= value <= MOST_STEPS, STEPS_RANGE, value),
     )
     minutes: float | None = setting(
         default=None,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
+from tamtctl.foundations.measured_text import MeasuredText, SequenceFacts
 from tamtctl.foundations.shown import Shown
 from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.pruning.searching.result import in_order
@@ -117,9 +117,9 @@ class RecoverResult(Shown):
     already_done: bool = False
 
     @property
-    def text(self) -> ScoredText:
+    def text(self) -> MeasuredText:
         """The text that the losses were taken on."""
-        return ScoredText(
+        return MeasuredText(
             self.held_out["name"],
             self.sequences,
             self.held_out["sequences"],

@@ -17,7 +17,7 @@ from tamtctl.data.corpus import Corpus
 from tamtctl.data.sequences import Blocks, Rows
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import TamtctlError
-from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.foundations.measured_text import MeasuredText
 from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.watching import Watcher
 from tamtctl.models.encoder import Encoder, check_length
@@ -46,7 +46,7 @@ from tamtctl.training.loop import TrainingRun
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder, write_json
 from tamtctl.training.supervisor import Supervisor
 
-BUDGET = "budget.json"  # keeps the number of steps of an unfinished run, once it is settled
+STEPS_FILE = "steps.json"  # keeps the number of steps of an unfinished run, once it is settled
 _MOST_BYTES = 2**10
 
 
@@ -92,7 +92,7 @@ class PreparedRecovery:
         encoder = load_encoder(
             subject.model, with_head=search.terms.need_head, revision=subject.revision
         )
-        check_length(search.sequence_length, encoder.model, told="--sequence-length")
+        check_length(search.sequence_length, encoder.model, what="--sequence-length")
         masks = subject.ticket.full_masks(
             encoder.weights, model=encoder.id, remedy="give the ticket's own --model"
         )
@@ -150,7 +150,7 @@ class PreparedRecovery:
         The run's folder is known to belong to the same configuration.
         """
         try:
-            steps = json.loads(read_regular(self.run.path / BUDGET, _MOST_BYTES))["steps"]
+            steps = json.loads(read_regular(self.run.path / STEPS_FILE, _MOST_BYTES))["steps"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return steps if type(steps) is int and steps > 0 else None
@@ -158,7 +158,7 @@ class PreparedRecovery:
     def forget(self) -> None:
         """Remove what an earlier attempt left: checkpoints and the number of steps."""
         self.supervisor.checkpoints.remove()
-        (self.run.path / BUDGET).unlink(missing_ok=True)
+        (self.run.path / STEPS_FILE).unlink(missing_ok=True)
 
     def train(self, watcher: Watcher[RecoverPlan]) -> TrainingRun:
         """Train the weights that are left.
@@ -168,13 +168,13 @@ class PreparedRecovery:
                 the last good checkpoint.
         """
         self.run.start(after_step=self.supervisor.step)
-        write_json(self.run.path / BUDGET, {"steps": self.training.count})
+        write_json(self.run.path / STEPS_FILE, {"steps": self.training.count})
         shutil.rmtree(self.run.path / MODEL, ignore_errors=True)
         return self.supervisor.run_in(
             self.run, self.config.log_to, self.training.check_loss, watcher
         )
 
-    def finish(self, training: TrainingRun, watcher: Watcher[RecoverPlan]) -> RecoverResult:
+    def finish(self, done: TrainingRun, watcher: Watcher[RecoverPlan]) -> RecoverResult:
         """Measure, write the checkpoint, and mark the run as finished."""
         watcher.status("evaluating on held-out text")
         losses, errors, weights = self._measured()
@@ -183,7 +183,7 @@ class PreparedRecovery:
         watcher.status("writing the checkpoint")
         folder, subject = self.run.path / MODEL, self.subject
         written = export(subject.folder, folder, model=self.config.model, weights=weights)
-        text: ScoredText = self.held_out["losses"].scored(self.corpus.held_out_name)
+        text: MeasuredText = self.held_out["losses"].scored(self.corpus.held_out_name)
         result = RecoverResult(
             model=folder,
             run_folder=self.run.path,
@@ -192,9 +192,9 @@ class PreparedRecovery:
             objective=self.search.objective,
             sparsity=subject.ticket.sparsity,
             zeros=written.zeros,
-            steps=training.steps,
-            seconds=training.seconds,
-            tokens_per_second=training.tokens_per_second,
+            steps=done.steps,
+            seconds=done.seconds,
+            tokens_per_second=done.tokens_per_second,
             losses=losses["losses"],
             standard_errors=errors,
             check_losses=losses.get("check_losses", {}),

@@ -37,8 +37,8 @@ from tamtctl.training.checkpoints import State
 from tamtctl.training.loop import TrainingRun
 from tamtctl.training.loss_guard import LossGuard
 from tamtctl.training.masked_gradients import MaskedGradients
-from tamtctl.training.pace import seconds_per_step
 from tamtctl.training.schedules import warmed_up
+from tamtctl.training.step_timing import seconds_per_step
 
 _WARM_UP = 0.05  # of all steps
 _TIMED_STEPS = 6  # the first one warms up, and does not count

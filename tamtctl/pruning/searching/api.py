@@ -22,8 +22,7 @@ from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched
 from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import COMBINED
-from tamtctl.pruning.cuts import cut_sparsities
+from tamtctl.pruning.criteria import JOINED_BY
 from tamtctl.pruning.derived import derived_config
 from tamtctl.pruning.latency.measuring import structures_for_latency
 from tamtctl.pruning.latency.record import FoundLatency
@@ -32,6 +31,7 @@ from tamtctl.pruning.patterns.of_model import pattern_of_model
 from tamtctl.pruning.searching.identity import search_identity
 from tamtctl.pruning.searching.result import SearchPlan, SearchResult
 from tamtctl.pruning.searching.run import PreparedSearch
+from tamtctl.pruning.sparsities import cut_sparsities
 from tamtctl.ticket.format.patterns import short_noun
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import RUNS, SCORES, RunFolder
@@ -261,7 +261,7 @@ def _run_folder(config: SearchConfig, output_dir: Path | str | None) -> RunFolde
 
 
 def _run_path(config: SearchConfig, output_dir: Path | str | None) -> Path:
-    method = config.method.replace(COMBINED, "+")  # "*" is a wildcard in a shell
+    method = config.method.replace(JOINED_BY, "+")  # "*" is a wildcard in a shell
     asked = f"{config.sparsity:g}" if config.latency is None else f"latency-{config.latency:g}"
     short = f"{folder_name(Path(config.model).name)}-{asked}-{method}"
     if config.method == TAMT:

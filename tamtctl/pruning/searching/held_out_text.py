@@ -16,7 +16,7 @@ from tamtctl.data.sequences import Chosen, Sequences
 from tamtctl.data.units import BLOCKS
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import NoHeadError
-from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.foundations.measured_text import MeasuredText
 from tamtctl.models.content import content_digest
 from tamtctl.models.encoder import Encoder, check_length
 from tamtctl.models.loading import load_encoder
@@ -24,7 +24,7 @@ from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.pruning.objectives import TERMS
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, check_targets
 from tamtctl.pruning.objectives.objective import Objective
-from tamtctl.pruning.searching.kept_losses import KeptLosses
+from tamtctl.pruning.searching.cached_losses import CachedLosses
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.statistics.calibration import uncalibrated
 from tamtctl.pruning.trained.objective_steps import copies, copy_into
@@ -44,7 +44,7 @@ class HeldOutText:
         compute: Device and precision.
         objectives: Term → objective of this term alone, for every term that the model allows: some
             need a masked-LM head, others a pooling of sentences.
-        kept: Cached losses of the model's masks.
+        cache: Losses of the model's masks that are known already.
         identity: Digests of ``model`` and ``text``, the ``sequence_length``, and a digest of the
             ``pooling`` if there is one. Equal text and length give equal measurements of a model.
         scored: A description of the text for people.
@@ -58,9 +58,9 @@ class HeldOutText:
     cut: ProbeText
     compute: Compute
     objectives: dict[str, Objective]
-    kept: KeptLosses
+    cache: CachedLosses
     identity: dict[str, object]
-    scored: ScoredText
+    scored: MeasuredText
     digests: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -104,7 +104,7 @@ class HeldOutText:
             for name, term in TERMS.items()
             if (has_head or not term.needs_head) and (pooling or not term.needs_embeddings)
         ]
-        kept = KeptLosses.of(encoder, measured, compute)
+        cache = CachedLosses.of(encoder, measured, compute)
         compute.place(encoder.model)
         frozen = {name: p.detach().clone() for name, p in encoder.matrices.items()}
         return cls(
@@ -116,7 +116,7 @@ class HeldOutText:
             objectives={
                 name: Objective(encoder, name, frozen, pooling=pooling) for name in measured
             },
-            kept=kept,
+            cache=cache,
             identity=identity,
             scored=cut.scored(text.held_out_name),
             digests=text.digests,
@@ -225,7 +225,7 @@ class HeldOutText:
         objectives = tuple(
             one for name, one in self.objectives.items() if terms is None or name in terms
         )
-        probe = MaskProbe(self.encoder, self.frozen, objectives, self.compute, kept=self.kept)
+        probe = MaskProbe(self.encoder, self.frozen, objectives, self.compute, cache=self.cache)
         return probe.losses(self.cut, masks)
 
     def losses_of_weights(self, weights: Mapping[str, Tensor]) -> dict[str, HeldOutLoss]:
@@ -264,7 +264,7 @@ def _read_text(
     check_length(
         sequence_length,
         encoder.model,
-        told="the sequence length",
+        what="the sequence length",
         remedy="give a recipe, or a --sequence-length, with",
     )
     is_all = held_out == corpus  # the training part is not used

@@ -26,8 +26,8 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import is_criterion
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.pruning.statistics.table import STATISTICS
+from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.format.metadata import METADATA_FILE
-from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.training.run_folder import SCORES
 
 # Raise it whenever the same configuration would give other bits.

@@ -21,13 +21,13 @@ from tamtctl.pruning.allocations.request import Request
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import REFERENCE, Criterion, is_criterion
 from tamtctl.pruning.criteria.context import Context
-from tamtctl.pruning.cuts import cut_sparsities
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.one_shot import Ranking, keep_counts, ranked, reference_masks, with_word_floor
 from tamtctl.pruning.patterns import find_pattern
-from tamtctl.pruning.searching.lending import lent
+from tamtctl.pruning.searching.criterion_context import criterion_context
 from tamtctl.pruning.searching.pattern_matrices import check_pattern_of_start, structures_kept
 from tamtctl.pruning.settings import TWO_VALUED
+from tamtctl.pruning.sparsities import cut_sparsities
 from tamtctl.pruning.trained.initial_scores import Start, scores_in_nats
 from tamtctl.pruning.trained.kept_scores import masks_from_scores
 from tamtctl.ticket.ticket import Ticket
@@ -119,7 +119,7 @@ def _ranking(
     context = Context(weights=weights, seed=config.seed, keep=keep)
     if not criterion.needs_text:
         return ranked(criterion.name, context, weights)
-    with lent(config, criterion, encoder, text, context) as context:
+    with criterion_context(config, criterion, encoder, text, context) as context:
         return ranked(criterion.name, context, weights)
 
 

@@ -20,13 +20,13 @@ from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
 from tamtctl.data.units import UNITS
 from tamtctl.foundations.devices import Compute
-from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
+from tamtctl.foundations.measured_text import MeasuredText, SequenceFacts
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.objectives import terms_of
 from tamtctl.pruning.objectives.held_out_loss import check_targets, held_out_losses, no_losses
 from tamtctl.pruning.objectives.objective import Objective
-from tamtctl.pruning.searching import kept_losses
-from tamtctl.pruning.searching.kept_losses import KeptLosses, Losses
+from tamtctl.pruning.searching import cached_losses
+from tamtctl.pruning.searching.cached_losses import CachedLosses, Losses
 from tamtctl.pruning.trained.folded_weights import fold
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ class ProbeText:
         check_targets(sequences, noise=noise, limit=limit, text=text.name)
         return cls(sequences, sequences.facts(text.rows, text.held_out_unknown), noise, limit)
 
-    def scored(self, name: str) -> ScoredText:
+    def scored(self, name: str) -> MeasuredText:
         """Return a description of the text for people, under a name."""
         there, rows = self.facts.count, self.facts.rows
-        return ScoredText(
+        return MeasuredText(
             name,
             min(self.limit, there),
             there,
@@ -101,7 +101,7 @@ class MaskProbe:
         objectives: The objectives that are measured, one after the other.
         compute: Device and precision.
         batch_size: Sequences in a batch, unless a term compares them.
-        kept: The cache of losses; None measures everything anew.
+        cache: The cache of losses; None measures everything anew.
     """
 
     encoder: Encoder
@@ -109,7 +109,7 @@ class MaskProbe:
     objectives: tuple[Objective, ...]
     compute: Compute
     batch_size: int = 16
-    kept: KeptLosses | None = None
+    cache: CachedLosses | None = None
 
     def losses(self, text: ProbeText, masks: Mapping[str, Tensor] | None) -> Losses:
         """Return term → loss of the model under masks.
@@ -125,12 +125,12 @@ class MaskProbe:
         found: Losses = {}
         for objective in self.objectives:
             batches = list(self._batches(text, objective))
-            file = self.kept and self.kept.file_of(objective.name, batches, masks)
-            known = file and kept_losses.read(file, terms_of(objective.name).names)
+            file = self.cache and self.cache.file_of(objective.name, batches, masks)
+            known = file and cached_losses.read(file, terms_of(objective.name).names)
             if not known:
                 known = self._measured(objective, batches, masks)
                 if file:
-                    kept_losses.write(file, known)
+                    cached_losses.write(file, known)
             found |= known
         return found
 

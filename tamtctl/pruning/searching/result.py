@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.data.units import BLOCKS
-from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
+from tamtctl.foundations.measured_text import MeasuredText, SequenceFacts
 from tamtctl.foundations.shown import Shown
 from tamtctl.pruning.allocations import UNIFORM
 from tamtctl.pruning.config import SearchConfig
@@ -163,13 +163,13 @@ class SearchResult(Shown):
     latency: FoundLatency | None = None
 
     @property
-    def text(self) -> ScoredText | None:
+    def text(self) -> MeasuredText | None:
         """The text that the losses were taken on; None in a result of an older version."""
         if not (self.sequences and self.sequence_length and self.held_out):
             return None
         name, of = self.held_out["name"], self.held_out["sequences"]
         rows = None if self.rows == BLOCKS else self.rows
-        return ScoredText(name, self.sequences, of, self.sequence_length, rows)
+        return MeasuredText(name, self.sequences, of, self.sequence_length, rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from tamtctl.data.corpus import Corpus
+from tamtctl.data.sequences import Sequences
 from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.folders import folder_size
-from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.foundations.measured_text import MeasuredText
 from tamtctl.foundations.watching import StepReport, Watcher
 from tamtctl.models.declared_base import DeclaredBase
 from tamtctl.models.encoder import Checksums, Encoder
@@ -23,6 +24,7 @@ from tamtctl.pruning.latency.measuring import exported_latency
 from tamtctl.pruning.latency.record import FoundLatency
 from tamtctl.pruning.methods import IMP, TAMT
 from tamtctl.pruning.patterns import UNSTRUCTURED
+from tamtctl.pruning.searching.cached_losses import CachedLosses
 from tamtctl.pruning.searching.initial_mask import (
     check_scored,
     initial_start,
@@ -30,7 +32,6 @@ from tamtctl.pruning.searching.initial_mask import (
     note_on_unranked,
     with_matrices_of,
 )
-from tamtctl.pruning.searching.kept_losses import KeptLosses
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.searching.measured_masks import losses_of, masks_to_measure
 from tamtctl.pruning.searching.opening import open_model
@@ -38,6 +39,7 @@ from tamtctl.pruning.searching.pattern_matrices import with_matrices_of_pattern
 from tamtctl.pruning.searching.reading import read_text
 from tamtctl.pruning.searching.result import SearchPlan, SearchResult
 from tamtctl.pruning.searching.watched_training import WatchedTraining
+from tamtctl.pruning.trained.initial_scores import Start
 from tamtctl.pruning.trained.iterative_pruning import IterativePruning
 from tamtctl.pruning.trained.kept_scores import save_scores
 from tamtctl.pruning.trained.mask_training import MaskTraining
@@ -93,35 +95,22 @@ class PreparedSearch:
         if config.from_scores is not None:
             check_scored(config.from_scores, encoder, checksums)
         corpus, text, held_out = world().in_turn(lambda: read_text(config, encoder, watcher))
-        needs_text = any(row.needs_text for row in config.criteria)
-        if not needs_text:
-            start = world().in_turn(lambda: initial_start(config, encoder, text, ticket))
-        compute.place(encoder.model)
-        if needs_text:  # processes need the same mask, not one per share of a stream
-            names = " and ".join(dict.fromkeys(row.name for row in config.criteria))
-            watcher.status(f"ranking the weights by {names}")
-            start = world().on_first(lambda: initial_start(config, encoder, text, ticket))
-            if line := note_on_unranked(config, start):
-                watcher.note(line)
-        kept = KeptLosses.of(encoder, [config.objective], compute)
-        declared = None
-        if config.base_model is not None:
-            hashes = {name: checksums[name] for name in encoder.weights}
-            declared = DeclaredBase.of(config.base_model, hashes)
-            watcher.note(declared.note)
+        start = _start(config, compute, encoder, text, ticket, watcher)
+        declared = _declared(config, encoder, checksums, watcher.note)
         known = dict(checksums)  # only those computed so far: the parameters change from here on
+        cache = CachedLosses.of(encoder, [config.objective], compute)
         kind = IterativePruning if config.method == IMP else MaskTraining
         training = kind(config, compute, encoder, text, start)
-
-        objectives = (training.steps.objective,)
-        probe = MaskProbe(encoder, training.frozen, objectives, compute, kept=kept)
+        probe = MaskProbe(
+            encoder, training.frozen, (training.steps.objective,), compute, cache=cache
+        )
 
         def evaluate() -> dict[str, float]:
             with training.steps.pretrained_head():
                 losses = probe.losses_as_folded(held_out["losses"])
             return {term: loss.mean for term, loss in losses.items()}
 
-        watched_training = WatchedTraining(config, training, evaluate)
+        watched = WatchedTraining(config, training, evaluate)
         # Scores that were trained for another number of neurons cannot be resumed from.
         inputs = {**run.identity, **(latency.identity if latency else {})}
         checkpoints = Checkpoints(run.path / CHECKPOINTS, inputs, compute.circumstances)
@@ -138,8 +127,8 @@ class PreparedSearch:
             probe=probe,
             checksums=known,
             declared=declared,
-            watched=watched_training,
-            supervisor=Supervisor(watched_training, checkpoints, config.checkpoint_every),
+            watched=watched,
+            supervisor=Supervisor(watched, checkpoints, config.checkpoint_every),
             latency=latency,
         )
 
@@ -204,7 +193,7 @@ class PreparedSearch:
         base = cast(torch.nn.Module, self.encoder.base)
         return ParameterCounts.of(base, shapes, self.keep, self.config.pattern)
 
-    def _text(self) -> ScoredText:
+    def _text(self) -> MeasuredText:
         """Return the text that the losses are taken on."""
         return self.held_out["losses"].scored(self.corpus.held_out_name)
 
@@ -250,11 +239,11 @@ class PreparedSearch:
         if self.latency is not None:
             self.latency.write(self.run.path)
 
-    def finish(self, training: TrainingRun, watcher: Watcher[SearchPlan]) -> SearchResult:
+    def finish(self, done: TrainingRun, watcher: Watcher[SearchPlan]) -> SearchResult:
         """Evaluate, save the ticket, and mark the run as finished."""
         masks = self._found_masks()
         watcher.status("evaluating on held-out text")
-        metrics = self._metrics(training, masks)
+        metrics = self._metrics(done, masks)
         ticket, latency = self._ticket(masks, metrics), self.latency
         if latency is not None:
             watcher.status("measuring the latency of the exported model")
@@ -265,7 +254,7 @@ class PreparedSearch:
         if self.config.keep_scores:
             assert isinstance(self.training, MaskTraining)  # checked in SearchConfig
             save_scores(self.run.path, self.training.folded.scores)
-        result = self._result(training, ticket.sparsity, metrics, latency)
+        result = self._result(done, ticket.sparsity, metrics, latency)
         self.run.finish(result.to_dict())
         self.supervisor.checkpoints.remove()
         return result
@@ -276,7 +265,7 @@ class PreparedSearch:
             return initial.unpacked()
         return self.training.masks | initial.unpacked(self.encoder.pooler)  # out of reach
 
-    def _metrics(self, training: TrainingRun, masks: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _metrics(self, done: TrainingRun, masks: Mapping[str, Tensor]) -> dict[str, Any]:
         """Measure the masks on held-out text, and return what the ticket records."""
         start = self.training.initial.packed.unpacked
         makers = masks_to_measure(
@@ -286,7 +275,7 @@ class PreparedSearch:
             losses, errors = losses_of(makers, self.probe, self.held_out)
         flips, text, counts = self.training.flips(), self._text(), self._parameter_counts()
         return {
-            "steps": training.steps,
+            "steps": done.steps,
             "flips": flips,
             **({"changed": flips > 0} if self.config.is_trained else {}),
             **({"stopped_early": True} if self.watched.stopped_early else {}),
@@ -301,7 +290,7 @@ class PreparedSearch:
 
     def _result(
         self,
-        training: TrainingRun,
+        done: TrainingRun,
         sparsity: float,
         metrics: Mapping[str, Any],
         latency: FoundLatency | None,
@@ -316,10 +305,10 @@ class PreparedSearch:
             objective=config.objective,
             sparsity=sparsity,
             target_sparsity=config.settled_sparsity,
-            steps=training.steps,
-            seconds=training.seconds,
+            steps=done.steps,
+            seconds=done.seconds,
             calibration_seconds=self.calibration_seconds,
-            tokens_per_second=training.tokens_per_second,
+            tokens_per_second=done.tokens_per_second,
             losses=metrics["losses"],
             standard_errors=metrics["standard_errors"],
             check_losses=metrics.get("check_losses", {}),
@@ -362,3 +351,36 @@ class PreparedSearch:
             if config.method == TAMT and config.is_trained and config.head_rate and head
             else None,
         )
+
+
+def _start(
+    config: SearchConfig,
+    compute: Compute,
+    encoder: Encoder,
+    text: Sequences | StreamedText,
+    ticket: Ticket | None,
+    watcher: Watcher[SearchPlan],
+) -> Start:
+    """Put the model on its device, and return the masks that the search starts from."""
+    needs_text = any(row.needs_text for row in config.criteria)
+    if not needs_text:
+        start = world().in_turn(lambda: initial_start(config, encoder, text, ticket))
+    compute.place(encoder.model)
+    if needs_text:  # processes need the same mask, not one per share of a stream
+        names = " and ".join(dict.fromkeys(row.name for row in config.criteria))
+        watcher.status(f"ranking the weights by {names}")
+        start = world().on_first(lambda: initial_start(config, encoder, text, ticket))
+        if line := note_on_unranked(config, start):
+            watcher.note(line)
+    return start
+
+
+def _declared(
+    config: SearchConfig, encoder: Encoder, checksums: Checksums, note: Callable[[str], None]
+) -> DeclaredBase | None:
+    """Return the Hub model that the search says its weights are from; None if it says none."""
+    if config.base_model is None:
+        return None
+    declared = DeclaredBase.of(config.base_model, {n: checksums[n] for n in encoder.weights})
+    note(declared.note)
+    return declared

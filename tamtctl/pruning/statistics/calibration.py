@@ -22,9 +22,9 @@ from tamtctl.foundations.folders import size
 from tamtctl.foundations.working import counted
 from tamtctl.models.content import content_digest
 from tamtctl.models.encoder import Encoder
-from tamtctl.pruning.statistics import STATISTICS, Statistic, kept
+from tamtctl.pruning.statistics import STATISTICS, Statistic, cached
 from tamtctl.pruning.statistics.capture import Capture
-from tamtctl.pruning.statistics.gathering import BATCH, OfGradients, OfInputs
+from tamtctl.pruning.statistics.gathering import BATCH, GradientGatherer, InputGatherer
 from tamtctl.pruning.statistics.layout import Layout, run
 
 SEED = 0  # for order and noise: every search gets the same statistics from the same text
@@ -96,7 +96,7 @@ class Calibration:
         """
         self._encoder, self._batches, self._compute = encoder, batches, compute
         self._beside = beside
-        self._found: dict[str, kept.Kept] = {}
+        self._found: dict[str, cached.CachedStatistic] = {}
         self._asked: set[str] = set()
 
     @property
@@ -121,26 +121,28 @@ class Calibration:
             gathered = self._gathered(unknown)
             seconds = time.perf_counter() - started
             for row, values in zip(unknown, gathered.values(), strict=True):
-                self._found[row.name] = found = kept.Kept(values, seconds)
+                self._found[row.name] = found = cached.CachedStatistic(values, seconds)
                 if file := self._file_of(row):
-                    kept.write(file, found)
+                    cached.write(file, found)
         self._asked.update(names)
 
     def _unknown(self, names: Iterable[str]) -> list[Statistic]:
         """Read statistics from the cache, and return those that have to be gathered."""
         missing = [STATISTICS.find(one) for one in dict.fromkeys(names) if one not in self._found]
         for row in missing:
-            if (file := self._file_of(row)) and (known := kept.read(file)):
+            if (file := self._file_of(row)) and (known := cached.read(file)):
                 self._found[row.name] = known
         return [row for row in missing if row.name not in self._found]
 
     def _file_of(self, row: Statistic) -> Path | None:
         model = self._model_digest if row.needs_head else self._base_digest
-        return kept.file_of(row, model, [*self._encoder.matrices], self._text_digest, self._compute)
+        return cached.file_of(
+            row, model, [*self._encoder.matrices], self._text_digest, self._compute
+        )
 
     @cached_property
     def _text_digest(self) -> str:
-        return kept.digest_of(self._batches)
+        return cached.digest_of(self._batches)
 
     @cached_property
     def _model_digest(self) -> str:
@@ -176,8 +178,8 @@ class Calibration:
             names: The matrices whose inputs are wanted.
         """
         device, capture = self._compute.device, Capture(self._encoder, layout)
-        gatherers: list[OfInputs | OfGradients] = []
-        by_loss: dict[Callable[..., Tensor], list[OfGradients]] = {}
+        gatherers: list[InputGatherer | GradientGatherer] = []
+        by_loss: dict[Callable[..., Tensor], list[GradientGatherer]] = {}
         for row in rows:
             gatherer: Any = row.gatherer(layout.shapes, device)
             gatherers.append(gatherer)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tamtctl.data.batch import Batch
 from tamtctl.models.encoder import Encoder
-from tamtctl.pruning.statistics.gathering import Inputs, OfGradients, OfInputs
+from tamtctl.pruning.statistics.gathering import GradientGatherer, InputGatherer, Inputs
 from tamtctl.pruning.statistics.layout import Layout, hooked
 
 _AT_ONCE = 2**22  # numbers in the gradients that are held at once: 16 MB
@@ -29,14 +29,14 @@ class Capture:
 
     def __init__(self, encoder: Encoder, layout: Layout) -> None:
         self._encoder, self._layout = encoder, layout
-        self._inputs: list[tuple[frozenset[str], OfInputs]] = []
-        self._gradients: Sequence[OfGradients] = ()
+        self._inputs: list[tuple[frozenset[str], InputGatherer]] = []
+        self._gradients: Sequence[GradientGatherer] = ()
         self._follows_gradients = False
         self._batch: Batch | None = None
         self._uses: dict[str, int] = {}
         self._pending: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
-    def add_inputs(self, names: frozenset[str], gatherer: OfInputs) -> None:
+    def add_inputs(self, names: frozenset[str], gatherer: InputGatherer) -> None:
         """Give a gatherer the inputs of some matrices."""
         self._inputs.append((names, gatherer))
 
@@ -53,7 +53,7 @@ class Capture:
             yield
         self._batch = None
 
-    def backward(self, loss: Tensor, to: Sequence[OfGradients], *, again: bool) -> None:
+    def backward(self, loss: Tensor, to: Sequence[GradientGatherer], *, again: bool) -> None:
         """Run the backward pass of a loss of this batch, and give its gradients to gatherers.
 
         Args:

@@ -24,7 +24,7 @@ class Inputs:
     times: int = 1
 
 
-class OfInputs(Protocol):
+class InputGatherer(Protocol):
     """Adds up a statistic of the inputs."""
 
     def see(self, name: str, inputs: Inputs) -> None:
@@ -34,7 +34,7 @@ class OfInputs(Protocol):
         """Return name → statistic of every matrix that was seen; called once."""
 
 
-class OfGradients(Protocol):
+class GradientGatherer(Protocol):
     """Adds up a statistic of the gradients of a loss with respect to the weights."""
 
     def see(self, name: str, gradients: Tensor, tokens: Tensor | None) -> None:

@@ -4,7 +4,7 @@ A criterion names those that it needs, and one pass over the text gathers them f
 Imports nothing heavy. To add one: a file beside this one, and a row in `STATISTICS`; from another
 package or a script the same by `register`. The file defines
 
-    gatherer(shapes, device) -> OfInputs | OfGradients    adds it up, see `gathering`
+    gatherer(shapes, device) -> InputGatherer | GradientGatherer    adds it up, see `gathering`
     cost(shape, is_table) -> int                          bytes that the gatherer takes for a matrix
     loss(output, batch, number) -> Tensor                 for gradients only, see `losses`
 
@@ -22,7 +22,7 @@ from tamtctl.foundations.shelves import Row, Shelf
 if TYPE_CHECKING:
     import torch
 
-    from tamtctl.pruning.statistics.gathering import OfGradients, OfInputs
+    from tamtctl.pruning.statistics.gathering import GradientGatherer, InputGatherer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Statistic(Row):
 
     def gatherer(
         self, shapes: Mapping[str, tuple[int, ...]], device: torch.device
-    ) -> OfInputs | OfGradients:
+    ) -> InputGatherer | GradientGatherer:
         """Return the gatherer that adds the statistic up.
 
         Args:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tamtctl.foundations.selection import keep_largest
 from tamtctl.pruning.patterns import find_pattern
-from tamtctl.pruning.patterns.structured import kept_of, of_masks, spread, summed, sums
+from tamtctl.pruning.patterns.structured import kept_of, kept_structures, spread, summed, sums
 from tamtctl.pruning.trained.folded_weights import FoldedWeights
 from tamtctl.pruning.trained.initial_scores import KEPT_SCORE, Start
 
@@ -59,7 +59,7 @@ class FoldedStructures(FoldedWeights):
         self._sizes = sizes  # breaks ties: the larger structure is kept
         self._counts = kept_of(self._structures, self.keep)
         if start.scores is None:
-            kept = of_masks(self._structures, start.masks)
+            kept = kept_structures(self._structures, start.masks)
             return {n: KEPT_SCORE * one.to(weight.device, weight.dtype) for n, one in kept.items()}
         return {n: start.scores[n].to(weight.device, weight.dtype) for n in self._structures}
 

@@ -39,7 +39,7 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.selection import keep_largest
 from tamtctl.pruning.one_shot import Ranking
 from tamtctl.pruning.patterns import UNSTRUCTURED, Pattern, find_pattern
-from tamtctl.pruning.patterns.structured import kept_of, of_masks, sums
+from tamtctl.pruning.patterns.structured import kept_of, kept_structures, sums
 
 # Two values: the initial score of a kept weight; that of a pruned one is 0.
 KEPT_SCORE = 0.02
@@ -141,7 +141,7 @@ def _of_structures(
     dtypes = {group: weights[slices[0].matrix].dtype for group, slices in structures.items()}
     found = scores_in_nats(
         summed,
-        of_masks(structures, masks),
+        kept_structures(structures, masks),
         kept_of(structures, keep),
         sums(structures, {name: weights[name].abs() for name in masks}),
         UNSTRUCTURED,

@@ -21,7 +21,7 @@ from tamtctl.data.sequences import Sequences
 from tamtctl.data.streaming import StreamedText, batches_of
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.distributed import without_sum, world
-from tamtctl.foundations.one_at_a_time import random_numbers
+from tamtctl.foundations.one_at_a_time import random_state_lock
 from tamtctl.foundations.watching import StepReport
 from tamtctl.foundations.working import counted
 from tamtctl.models.encoder import Encoder
@@ -180,7 +180,7 @@ class ObjectiveSteps:
         """
         if not self._config.dropout:
             return self._backward_of_parts(batch, last_pass)
-        with random_numbers:  # seeded by the step, so that no state has to be saved
+        with random_state_lock:  # seeded by the step, so that no state has to be saved
             torch.manual_seed(dropout_seed(self._config.seed, self._step, world().rank))
             return self._backward_of_parts(batch, last_pass)
 

@@ -94,11 +94,11 @@ def zero_shot_tasks() -> dict[str, Task]:
     return {row.zero_shot: row.task for row in BENCHMARKS.values() if row.zero_shot}
 
 
-def untrained_tasks() -> tuple[str, ...]:
+def tasks_without_training() -> tuple[str, ...]:
     """Return the names of the tasks, losses aside, that are measured without training."""
     return (*zero_shot_tasks(), *MEASURES)
 
 
-def measured_without_training() -> tuple[str, ...]:
+def all_without_training() -> tuple[str, ...]:
     """Return the names of all that ``evaluate`` measures without training; no task may have one."""
-    return (*objectives(), *untrained_tasks())
+    return (*objectives(), *tasks_without_training())

@@ -12,7 +12,7 @@ from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched
 from tamtctl.models.files import MODULES
 from tamtctl.pruning.objectives import objectives
-from tamtctl.tasks.benchmarks.table import measured_without_training, zero_shot_tasks
+from tamtctl.tasks.benchmarks.table import all_without_training, zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.losses import evaluate_loss
@@ -20,7 +20,7 @@ from tamtctl.tasks.evaluation.options import PREDICT, check_options
 from tamtctl.tasks.evaluation.result import OWN_FIELDS, Evaluation, Labelled
 from tamtctl.tasks.evaluation.zero_shot import evaluate_zero_shot
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.finetuning.untrained import Finding, no_better, same_answer
+from tamtctl.tasks.finetuning.learnt_nothing import Finding, no_better, same_answer
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.metrics import metrics, standard_errors
 from tamtctl.tasks.kinds.table import primary_metric
@@ -30,8 +30,8 @@ from tamtctl.tasks.labelled.notes import few_note
 from tamtctl.tasks.labelled.texts import read_texts
 from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.task import Task
+from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.format.metadata import METADATA_FILE
-from tamtctl.ticket.shelf import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
 
 _DEFAULT = "mlm"  # what is measured if neither the user nor the ticket decides
@@ -95,7 +95,7 @@ def label(
     file = expanded(file)
     watcher = watcher or Silent()
     watcher.status(f"labelling {file}")
-    if config.task in measured_without_training():
+    if config.task in all_without_training():
         raise UsageError(
             f"--predict needs a task with labels, and {config.task} has none; give the --task that "
             f"{config.name} was fine-tuned on"

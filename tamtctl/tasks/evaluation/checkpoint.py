@@ -15,7 +15,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.text_inputs import TextInputs
-from tamtctl.tasks.benchmarks.table import BENCHMARKS, measured_without_training
+from tamtctl.tasks.benchmarks.table import BENCHMARKS, all_without_training
 from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.examples import Examples
@@ -82,7 +82,7 @@ class FineTuned:
         name, asked = config.name, config.task
         if found and asked in (None, found.task.name):
             return found
-        task = find_task(asked, *measured_without_training()) if asked else None
+        task = find_task(asked, *all_without_training()) if asked else None
         if ticket:
             on, wanted = (f" on {task.name}", task.name) if task else ("", "TASK")
             raise UsageError(

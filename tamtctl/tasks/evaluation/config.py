@@ -8,12 +8,12 @@ from tamtctl.data.units import BLOCKS, SENTENCES, rows_setting
 from tamtctl.foundations import shared_settings as shared
 from tamtctl.foundations.checks import at_least
 from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
-from tamtctl.tasks.benchmarks.table import measured_without_training
+from tamtctl.tasks.benchmarks.table import all_without_training
 from tamtctl.tasks.registry import TASKS
 from tamtctl.tasks.task import check_columns
-from tamtctl.ticket.places import ticket_names
+from tamtctl.ticket.local_names import ticket_names
 
-HEADS = ("pretrained", "ticket")
+HEAD_SOURCES = ("pretrained", "ticket")
 
 
 @configuration
@@ -41,7 +41,7 @@ class EvaluateConfig(Config):
         "own queries; or the task of a checkpoint.",
         panel=METHOD,
         is_common=True,
-        choices=lambda: (*measured_without_training(), *TASKS),
+        choices=lambda: (*all_without_training(), *TASKS),
         is_open=True,
     )
     model: str | None = setting(
@@ -111,7 +111,7 @@ class EvaluateConfig(Config):
         help="The masked-LM head: the pretrained one, as by default, or the ticket's own. One of "
         "{choices}.",
         panel=METHOD,
-        choices=HEADS,
+        choices=HEAD_SOURCES,
     )
     sequence_length: int | None = setting(
         default=None,

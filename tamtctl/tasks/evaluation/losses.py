@@ -14,7 +14,7 @@ from tamtctl.data.text.documents import PYTHON_DOCS
 from tamtctl.data.units import rows_of
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError
-from tamtctl.foundations.loss_units import ScoredText
+from tamtctl.foundations.measured_text import MeasuredText
 from tamtctl.models.encoder import Encoder, check_length, max_sequence_length
 from tamtctl.models.loading import load_encoder
 from tamtctl.models.usual_rows import usual_rows
@@ -26,7 +26,7 @@ from tamtctl.pruning.recovery.record import recovered_from
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
-from tamtctl.tasks.evaluation.config import HEADS, EvaluateConfig
+from tamtctl.tasks.evaluation.config import HEAD_SOURCES, EvaluateConfig
 from tamtctl.tasks.evaluation.options import check_model, check_options, needing
 from tamtctl.tasks.evaluation.result import Evaluation
 from tamtctl.ticket.heads import fitting_head, head_parameters, put_head
@@ -86,7 +86,7 @@ def evaluate_loss(
         examples=text.sequences,
         sparsity=pruned.sparsity if pruned else None,
         data=" ".join(_sources(config)),
-        head=(config.head or HEADS[0]) if terms.need_head else None,
+        head=(config.head or HEAD_SOURCES[0]) if terms.need_head else None,
         unit=terms.unit,
         units={name: terms_of(name).unit for name in means},
         text=text,
@@ -101,12 +101,12 @@ def _sources(config: EvaluateConfig) -> Sequence[str]:
 
 def _held_out(
     config: EvaluateConfig, ticket: Ticket | None, encoder: Encoder, terms: Terms
-) -> tuple[ProbeText, ScoredText, list[str]]:
+) -> tuple[ProbeText, MeasuredText, list[str]]:
     """Return the held-out text as sequences, what is shown of it, and notes on it."""
     length = config.sequence_length or min(
         _sequence_length(ticket), max_sequence_length(encoder.model)
     )
-    check_length(length, encoder.model, told="--sequence-length")
+    check_length(length, encoder.model, what="--sequence-length")
     trained_on = TrainedOn(ticket, config.held_out_tenth)
     notes: list[str] = []
     corpus = load_corpus(

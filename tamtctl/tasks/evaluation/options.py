@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.objectives import TERMS, Term, objectives, terms_of
-from tamtctl.tasks.benchmarks.table import measured_without_training, zero_shot_tasks
+from tamtctl.tasks.benchmarks.table import all_without_training, zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import OWN, PUBLIC
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.measures import MEASURES
@@ -20,7 +20,7 @@ def check_options(config: EvaluateConfig, kind: str) -> None:
 
     Args:
         config: The request.
-        kind: What is measured: an objective, a name of `measured_without_training`, a benchmark,
+        kind: What is measured: an objective, a name of `all_without_training`, a benchmark,
             or one of ``PUBLIC``, ``OWN`` and ``PREDICT``.
 
     Raises:
@@ -28,7 +28,7 @@ def check_options(config: EvaluateConfig, kind: str) -> None:
     """
     losses = objectives()
     table: dict[str, tuple[object, tuple[str, ...]]] = {
-        "--model": (config.model, measured_without_training()),
+        "--model": (config.model, all_without_training()),
         "--data-dir": (config.data_dir, (*zero_shot_tasks(), PUBLIC)),
         "--dev": (config.dev, (OWN,)),
         "--text-column": (config.text_columns, (*losses, OWN, PREDICT)),

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamtctl.foundations.loss_units import ScoredText, SequenceFacts
+from tamtctl.foundations.measured_text import MeasuredText, SequenceFacts
 from tamtctl.foundations.shown import Shown
 from tamtctl.tasks.finetuning.known_runs import KnownRun
 
-OWN_FIELDS = ("prediction", "confidence")  # of a line with its answer
+OWN_FIELDS = ("prediction", "confidence")  # fields of a line with its answer
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,7 +73,7 @@ class Evaluation(Shown):
     dev_selected: bool = False
     unit: str | None = None
     units: dict[str, str] = field(default_factory=dict)
-    text: ScoredText | None = None
+    text: MeasuredText | None = None
     sequences: SequenceFacts | None = None
     embeddings: str | None = None
     cut: int = 0

@@ -12,10 +12,10 @@ from tamtctl.foundations.distributed import world
 from tamtctl.foundations.signals import KEPT, promising
 from tamtctl.foundations.watching import Silent, default_watcher
 from tamtctl.foundations.working import watched
-from tamtctl.tasks.finetuning.asked_run import AskedRun
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.preparing import Prepared
 from tamtctl.tasks.finetuning.rate_search import Trials
+from tamtctl.tasks.finetuning.requested_run import RequestedRun
 from tamtctl.tasks.finetuning.result import FinetuneResult, FinetuneWatcher
 from tamtctl.tasks.finetuning.run import run_all
 from tamtctl.training.run_folder import CONFIG, RunFolder
@@ -50,7 +50,7 @@ def finetune(
         ('accuracy', 1, '2 classes: file, list')
     """
     watcher = watcher or Silent()
-    asked = AskedRun.of(config, output_dir, watcher)
+    asked = RequestedRun.of(config, output_dir, watcher)
     earlier_result = partial(asked.earlier_result, force=force)
     if done := world().on_first(earlier_result):
         return done
@@ -65,7 +65,7 @@ def finetune(
         return run_all(prepared, watcher)
 
 
-def training_seconds(asked: AskedRun, watcher: FinetuneWatcher) -> float:
+def training_seconds(asked: RequestedRun, watcher: FinetuneWatcher) -> float:
     """Return about how long `finetune` trains all seeds, and tries rates, from a few steps.
 
     Scoring the dev set comes on top of it.

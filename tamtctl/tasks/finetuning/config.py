@@ -26,12 +26,12 @@ from tamtctl.foundations.config import (
     setting,
 )
 from tamtctl.foundations.errors import UsageError
-from tamtctl.tasks.benchmarks.table import measured_without_training
+from tamtctl.tasks.benchmarks.table import all_without_training
 from tamtctl.tasks.finetuning.schedule import TASK_RECIPES, Wishes
 from tamtctl.tasks.kinds.table import own_kinds
 from tamtctl.tasks.registry import TASKS, find_task
 from tamtctl.tasks.task import check_columns
-from tamtctl.ticket.places import ticket_names
+from tamtctl.ticket.local_names import ticket_names
 from tamtctl.training.loggers.setting import log_to
 
 SELECTIONS = ("last", "best")
@@ -265,7 +265,7 @@ def _require_own_files(config: FinetuneConfig) -> None:
             f"a task of your own cannot be called {config.task!r}: its name must be letters, "
             "digits, -, _ and ., at most 64 of them"
         )
-    if config.task in measured_without_training():
+    if config.task in all_without_training():
         raise UsageError(
             f"a task of your own cannot be called {config.task!r}, which is a measure of evaluate; "
             "give another name"

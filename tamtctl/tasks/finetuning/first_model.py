@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tamtctl.foundations.one_at_a_time import random_numbers
+from tamtctl.foundations.one_at_a_time import random_state_lock
 from tamtctl.models.loading import load_tokenizer
 from tamtctl.models.pipeline_files import PipelineFiles
 from tamtctl.models.text_inputs import TextInputs
@@ -46,7 +46,7 @@ class FirstModel:
         tokenizer = load_tokenizer(start.model, start.revision)
         pipeline = PipelineFiles.of_a_part(start.model, start.revision)
         notes = [*filter(None, [pipeline.left_out])]
-        with random_numbers:
+        with random_state_lock:
             model, pruned = start.load(task, config.seeds[0], scale=scale, note=notes.append)
         unused = copy.deepcopy(tokenizer)
         inputs = TextInputs.of(model, tokenizer, task.max_length, config.max_length)

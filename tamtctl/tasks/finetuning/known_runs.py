@@ -131,7 +131,7 @@ def runs_beside(
         try:
             known = _known(run, setting, metric, wanted)
         except _UNREADABLE:
-            continue  # of another version, damaged, or no run of ours
+            continue  # written by another version, damaged, or no run of ours
         if known and (known.ticket is None) != is_dense:
             found[run] = known
     return sorted(found.values(), key=lambda run: (run.sparsity, run.run_folder))
@@ -154,7 +154,7 @@ def beside_checkpoint(
         is_dense = facts["config"]["ticket"] is None
         setting = str(facts[SETTING])
     except _UNREADABLE:
-        return []  # of another version
+        return []  # written by another version
     return runs_beside(setting, metric, wanted, is_dense=is_dense, folders=(RUNS, *folders))
 
 

@@ -18,16 +18,16 @@ from tamtctl.foundations.environment import env
 from tamtctl.models.pipeline_files import PipelineFiles
 from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.finetuning.asked_run import AskedRun
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.first_model import FirstModel
 from tamtctl.tasks.finetuning.known_runs import SETTING, setting_of
+from tamtctl.tasks.finetuning.measured_sets import MeasuredSets
 from tamtctl.tasks.finetuning.own_zeros import what_becomes_of_zeros
 from tamtctl.tasks.finetuning.rate_search import RateSearch, rates_around, trial_steps
+from tamtctl.tasks.finetuning.requested_run import RequestedRun
 from tamtctl.tasks.finetuning.result import FinetunePlan, FinetuneWatcher
 from tamtctl.tasks.finetuning.run_examples import label_notes
 from tamtctl.tasks.finetuning.schedule import TaskSchedule
-from tamtctl.tasks.finetuning.scored_sets import ScoredSets
 from tamtctl.tasks.finetuning.seed_folder import seed_folder
 from tamtctl.tasks.finetuning.seed_run import Schedule, SeedRun
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
@@ -40,8 +40,8 @@ from tamtctl.tasks.registry import TASKS
 from tamtctl.tasks.run_facts import places_of
 from tamtctl.tasks.task import Task
 from tamtctl.training.checkpoints import Checkpoints
-from tamtctl.training.pace import seconds_per_step
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder
+from tamtctl.training.step_timing import seconds_per_step
 
 _TIMED_STEPS = 8  # batches differ in length
 
@@ -72,8 +72,8 @@ class Prepared:
     compute: Compute
     tokenizer: PreTrainedTokenizerFast  # unused so far
     pipeline: PipelineFiles
-    dev: ScoredSets
-    held_out: ScoredSets | None  # of the training set
+    dev: MeasuredSets
+    held_out: MeasuredSets | None  # of the training set
     scale: LabelScale | None  # of the labels in training
     schedule: Schedule
     apart: Features  # of the training set without what is held out
@@ -84,7 +84,7 @@ class Prepared:
     unused: list[LoadedModel]  # already loaded, for the seed that begins with it
 
     @classmethod
-    def of(cls, asked: AskedRun, watcher: FinetuneWatcher) -> Prepared:
+    def of(cls, asked: RequestedRun, watcher: FinetuneWatcher) -> Prepared:
         """Load the model, and check that all fits, before anything is written."""
         config, start, read, training = asked.config, asked.start, asked.read, asked.training
         compute = Compute.choose(config.device, config.precision, config.threads)
@@ -213,7 +213,7 @@ class Prepared:
         return SeedRun(schedule, model, pruned, seed, checkpoints, measure)
 
 
-def _with_values(asked: AskedRun) -> Task:
+def _with_values(asked: RequestedRun) -> Task:
     """Return the task with the values that will be used."""
     task, training = asked.data.task, asked.training
     return replace(
@@ -226,7 +226,7 @@ def _with_values(asked: AskedRun) -> Task:
 
 
 def _plan(
-    asked: AskedRun, task: Task, compute: Compute, first: FirstModel, tokenised: Tokenised
+    asked: RequestedRun, task: Task, compute: Compute, first: FirstModel, tokenised: Tokenised
 ) -> FinetunePlan:
     """Return what is shown before the work."""
     config, data, read = asked.config, asked.data, asked.read

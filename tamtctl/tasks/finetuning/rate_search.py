@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tamtctl.foundations.errors import DamagedRunError, DivergedError
-from tamtctl.tasks.finetuning.scored_sets import ScoredSets
+from tamtctl.tasks.finetuning.measured_sets import MeasuredSets
 from tamtctl.tasks.kinds.base import Predictions, kind_of
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES, metrics, resampled_metrics
 from tamtctl.tasks.kinds.table import Metric, primary_metric
@@ -106,7 +106,7 @@ def trial_steps(task: Task, examples: int, steps: int) -> int:
 class Trials:
     """The trials of a run, stored in its folder, so that a finished trial is not repeated."""
 
-    def __init__(self, run: Path, task: Task, held_out: ScoredSets) -> None:
+    def __init__(self, run: Path, task: Task, held_out: MeasuredSets) -> None:
         """Open the trials of a run.
 
         Args:

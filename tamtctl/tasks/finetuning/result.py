@@ -14,12 +14,12 @@ from tamtctl.foundations.watching import Watcher
 from tamtctl.tasks.finetuning.known_runs import (
     KnownRun,
 )
-from tamtctl.tasks.finetuning.rate_search import RateSearch
-from tamtctl.tasks.finetuning.schedule import TaskSchedule
-from tamtctl.tasks.finetuning.untrained import (
+from tamtctl.tasks.finetuning.learnt_nothing import (
     ADVICE,
     ADVICE_BESIDES,
 )
+from tamtctl.tasks.finetuning.rate_search import RateSearch
+from tamtctl.tasks.finetuning.schedule import TaskSchedule
 from tamtctl.tasks.task import Task
 
 

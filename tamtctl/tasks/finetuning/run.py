@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import DivergedError
-from tamtctl.foundations.one_at_a_time import random_numbers
+from tamtctl.foundations.one_at_a_time import random_state_lock
 from tamtctl.models.loading import save_model
 from tamtctl.models.pipeline_files import HEAD_SETTINGS
 from tamtctl.tasks.finetuning.known_runs import (
@@ -21,6 +21,13 @@ from tamtctl.tasks.finetuning.known_runs import (
     KnownRun,
     beside_checkpoint,
     runs_beside,
+)
+from tamtctl.tasks.finetuning.learnt_nothing import (
+    Finding,
+    loss_hardly_moved,
+    no_better,
+    same_answer,
+    sentence,
 )
 from tamtctl.tasks.finetuning.preparing import Prepared
 from tamtctl.tasks.finetuning.rate_search import RateSearch, Trials
@@ -33,13 +40,6 @@ from tamtctl.tasks.finetuning.seed_folder import (
     seed_folder,
 )
 from tamtctl.tasks.finetuning.seed_run import SeedRun
-from tamtctl.tasks.finetuning.untrained import (
-    Finding,
-    loss_hardly_moved,
-    no_better,
-    same_answer,
-    sentence,
-)
 from tamtctl.tasks.kinds.base import Predictions, kind_of
 from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.labelled.dev_split import DEV_FILE, save_examples
@@ -62,7 +62,7 @@ def run_all(prepared: Prepared, watcher: FinetuneWatcher) -> FinetuneResult:
     this = prepared.with_rate(_find_rate(prepared, watcher)) if prepared.plan.rates else prepared
     for seed in open_seeds:
         watcher.status(f"seed {seed}")
-        with random_numbers:  # the head and dropout use them
+        with random_state_lock:  # the head and dropout use them
             _run_seed(this, seed, folders[seed], watcher)
     return world().on_first(lambda: _result(this, folders, len(folders) - len(open_seeds)))
 
@@ -76,7 +76,7 @@ def _find_rate(prepared: Prepared, watcher: FinetuneWatcher) -> RateSearch:
         if world().on_first(partial(trials.knows, rate)):
             continue
         watcher.status(f"trying learning rate {rate:g}")
-        with random_numbers:
+        with random_state_lock:
             said = _try_rate(prepared, trials, rate, steps, watcher)
         watcher.note(f"learning rate {rate:g}: {said}")
     usual, sizes = prepared.task.learning_rate, (len(prepared.held_out), steps)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError
-from tamtctl.foundations.public_names import Places, public_model
+from tamtctl.foundations.public_names import LocalPaths, public_model
 from tamtctl.models.encoder import fingerprint, maskable_matrices
 from tamtctl.models.loading import load_config
 from tamtctl.tasks.finetuning.config import FinetuneConfig
@@ -25,10 +25,10 @@ from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.task import Task
 from tamtctl.ticket.applying import apply
 from tamtctl.ticket.base_model import load_base
+from tamtctl.ticket.finding import locate_base, resolve_ticket
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.format.reader import TicketReader
 from tamtctl.ticket.listing import TicketLine, known_tickets
-from tamtctl.ticket.shelf import locate_base, resolve_ticket
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.run_folder import RUNS, TICKET
 
@@ -80,7 +80,7 @@ def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
 def _model_of(line: TicketLine) -> str:
     """Return the name or folder of a listed ticket's base model."""
     base = TicketReader(line.path).read_metadata().base_model
-    return locate_base(base, Places.read(line.path, base.fingerprint))[0]
+    return locate_base(base, LocalPaths.read(line.path, base.fingerprint))[0]
 
 
 @dataclass(frozen=True)

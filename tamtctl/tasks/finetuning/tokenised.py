@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from tamtctl.data.padded_batches import Features
 from tamtctl.foundations.devices import Compute
 from tamtctl.models.text_inputs import TextInputs
+from tamtctl.tasks.finetuning.measured_sets import MeasuredSets
 from tamtctl.tasks.finetuning.run_examples import RunExamples
-from tamtctl.tasks.finetuning.scored_sets import ScoredSets
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.task import Task
@@ -27,8 +27,8 @@ class Tokenised:
 
     features: Features
     apart: Features
-    dev: ScoredSets
-    held_out: ScoredSets | None
+    dev: MeasuredSets
+    held_out: MeasuredSets | None
 
     @classmethod
     def of(cls, task: Task, inputs: TextInputs, compute: Compute, read: RunExamples) -> Tokenised:
@@ -37,12 +37,12 @@ class Tokenised:
         features = kind.encode(inputs, read.train).features
         is_whole = read.apart is read.train
         apart = features if is_whole else kind.encode(inputs, read.apart).features
-        dev = ScoredSets.of(task, inputs, compute, read.dev)
+        dev = MeasuredSets.of(task, inputs, compute, read.dev)
         if read.held_out is None:
             return cls(features, apart, dev, None)
         # The held-out part takes the names of metrics from the first dev set.
         sets = {next(iter(read.dev)): read.held_out}
-        return cls(features, apart, dev, ScoredSets.of(task, inputs, compute, sets))
+        return cls(features, apart, dev, MeasuredSets.of(task, inputs, compute, sets))
 
     def standardise(self, scale: LabelScale) -> None:
         """Standardise the labels that are trained on, in place."""

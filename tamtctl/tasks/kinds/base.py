@@ -41,7 +41,7 @@ class Predictions:
     """A model's predictions, one for each example.
 
     Attributes:
-        values: Of a type of the kind: a class id, a number, an answer's text …
+        values: One prediction for each example: a class id, a number, an answer's text …
         confidences: How sure the model is of each, in a form of the kind; None if it has none.
     """
 

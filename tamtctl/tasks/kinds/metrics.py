@@ -79,7 +79,7 @@ def correlation(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tenso
 
     def found(predicted: Tensor, wanted: Tensor) -> Tensor:
         is_constant = (predicted == predicted[0]).all() or (wanted == wanted[0]).all()
-        with warnings.catch_warnings():  # that predictions hardly vary, which a run reports itself
+        with warnings.catch_warnings():  # torchmetrics warns if predictions hardly vary; so do runs
             warnings.simplefilter("ignore", UserWarning)
             return torch.zeros(()) if is_constant else function(predicted, wanted)
 

@@ -27,7 +27,7 @@ from tamtctl.foundations.untrusted import (
 from tamtctl.ticket.format.head_format import HEAD_FILE as HEAD_FILE
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.format.patterns import PATTERN_NAME, UNSTRUCTURED
-from tamtctl.ticket.places import METADATA_FILE as METADATA_FILE
+from tamtctl.ticket.local_names import METADATA_FILE as METADATA_FILE
 
 MASK_FILE = "mask.safetensors"
 CARD_FILE = "README.md"

@@ -72,7 +72,7 @@ NEURONS = Form(
     is_alike=True,
     is_sliced=True,
 )
-HEADS = Form(
+ATTENTION_HEADS = Form(
     name="heads",
     example="heads:12",
     grammar=r"heads:([1-9]\d{0,3})",
@@ -81,7 +81,7 @@ HEADS = Form(
     keeps_one=True,
     is_cut_from_graphs=True,
 )
-FORMS = (N_OF_M, BLOCK, NEURONS, HEADS)
+FORMS = (N_OF_M, BLOCK, NEURONS, ATTENTION_HEADS)
 
 
 def is_sliced(pattern: str) -> bool:

@@ -24,8 +24,8 @@ from tamtctl.models.encoder import Encoder
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.objectives import TERMS, Term
 from tamtctl.pruning.searching.api import search
+from tamtctl.pruning.searching.cached_losses import CachedLosses
 from tamtctl.pruning.searching.held_out_text import HeldOutText
-from tamtctl.pruning.searching.kept_losses import KeptLosses
 from tamtctl.pruning.statistics.calibration import SEED, calibration_batches, rows_at_once
 from tamtctl.ticket.ticket import Ticket
 
@@ -141,15 +141,15 @@ def encoder(tiny_model: Path) -> Encoder:
     return load_encoder(str(tiny_model), with_head=True)
 
 
-def _of(encoder: Encoder) -> tuple[KeptLosses, list[Batch], dict[str, Tensor]]:
+def _of(encoder: Encoder) -> tuple[CachedLosses, list[Batch], dict[str, Tensor]]:
     rows = torch.arange(24).reshape(2, 12) % 20 + 5
     places = torch.tensor([1, 14])
     batch = Batch(rows, places, rows.flatten()[places])
     masks = {n: torch.ones_like(w, dtype=torch.bool) for n, w in encoder.weights.items()}
-    return KeptLosses.of(encoder, ["mlm", "kd"], CPU), [batch], masks
+    return CachedLosses.of(encoder, ["mlm", "kd"], CPU), [batch], masks
 
 
-Change = Callable[[KeptLosses, Batch, dict[str, Tensor], Encoder], object]
+Change = Callable[[CachedLosses, Batch, dict[str, Tensor], Encoder], object]
 
 
 def _one_pruned(masks: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from tamtctl.training.run_folder import RUNS, TICKET
 METADATA_FILE = "ticket.json"  # a folder with this file is a ticket
 
 
-def shelf() -> Path:
+def packaged_folder() -> Path:
     """Return the folder of the packaged tickets: in the package or, in a checkout, beside it."""
     package = Path(__file__).parents[1]
     installed = package / "tickets"
@@ -18,7 +18,10 @@ def shelf() -> Path:
 
 def packaged_tickets() -> dict[str, Path]:
     """Return name → folder of the packaged tickets, sorted by name."""
-    return {path.parent.name: path.parent for path in sorted(shelf().glob(f"*/{METADATA_FILE}"))}
+    return {
+        path.parent.name: path.parent
+        for path in sorted(packaged_folder().glob(f"*/{METADATA_FILE}"))
+    }
 
 
 def ticket_names() -> list[str]:

@@ -30,7 +30,7 @@ from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.objectives import terms_of
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.pruning.objectives.pooling import sentence_pooling
-from tamtctl.pruning.statistics.kept import digest_of
+from tamtctl.pruning.statistics.cached import digest_of
 from tamtctl.training.run_folder import write_json
 
 _VERSION = 7  # raise it whenever the same masks would give other losses
@@ -39,7 +39,7 @@ Losses = dict[str, HeldOutLoss]  # term → loss
 
 
 @dataclass(frozen=True)
-class KeptLosses:
+class CachedLosses:
     """The cached losses of one model.
 
     Attributes:

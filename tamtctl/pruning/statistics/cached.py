@@ -26,7 +26,7 @@ _FACTS = "facts"  # a single key, since the order of several is not fixed
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedStatistic:
     """A statistic, and the time that it took.
 
     Attributes:
@@ -72,7 +72,7 @@ def file_of(
     return cache_folder("statistics") / f"{name}.safetensors"
 
 
-def write(file: Path, statistic: Kept) -> None:
+def write(file: Path, statistic: CachedStatistic) -> None:
     """Write a statistic to the cache; if that fails, it is gathered again next time.
 
     Args:
@@ -89,7 +89,7 @@ def write(file: Path, statistic: Kept) -> None:
         write_tensors(file, tensors, facts)
 
 
-def read(file: Path) -> Kept | None:
+def read(file: Path) -> CachedStatistic | None:
     """Return a statistic; None if it is missing or damaged."""
     try:
         with safe_open(file, framework="pt") as content:
@@ -98,7 +98,7 @@ def read(file: Path) -> Kept | None:
         if facts["sha256"] != _sum_of(tensors):
             return None
         values = {name: tensors[leader] for name, leader in facts["same"].items()}
-        return Kept(values, float(facts["seconds"]))
+        return CachedStatistic(values, float(facts["seconds"]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

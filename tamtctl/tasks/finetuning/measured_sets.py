@@ -21,7 +21,7 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class ScoredSets:
+class MeasuredSets:
     """Sets of examples, with the inputs of a model.
 
     Attributes:
@@ -39,7 +39,7 @@ class ScoredSets:
     @classmethod
     def of(
         cls, task: Task, inputs: TextInputs, compute: Compute, sets: Mapping[str, Examples]
-    ) -> ScoredSets:
+    ) -> MeasuredSets:
         """Encode examples to measure on; see the attributes for ``sets``."""
         kind = kind_of(task)
         encoded = {suffix: kind.encode(inputs, examples) for suffix, examples in sets.items()}

@@ -12,7 +12,7 @@ MIN_SEQUENCES = 8
 
 
 @dataclass(frozen=True)
-class ScoredText:
+class MeasuredText:
     """The text that a loss was taken on.
 
     Attributes:

@@ -27,7 +27,7 @@ from tamtctl.training.run_folder import RUNS, RunFolder
 
 
 @dataclass(frozen=True)
-class AskedRun:
+class RequestedRun:
     """A run that is asked for: what it starts from, its examples and its schedule."""
 
     config: FinetuneConfig
@@ -43,7 +43,7 @@ class AskedRun:
         config: FinetuneConfig,
         output_dir: Path | str | None = None,
         watcher: FinetuneWatcher | None = None,
-    ) -> AskedRun:
+    ) -> RequestedRun:
         """Find the inputs of a run, and read its examples.
 
         Raises:
@@ -66,12 +66,12 @@ class AskedRun:
         data: TaskData,
         read: RunExamples,
         output_dir: Path | str | None,
-    ) -> AskedRun:
+    ) -> RequestedRun:
         training = schedule_for(data.task, start.width, len(read.train), config.wishes)
         run = world().on_first(lambda: _run_folder(config, start, data, training, output_dir))
         return cls(config, start, data, read, training, run)
 
-    def beside(self, config: FinetuneConfig) -> AskedRun:
+    def beside(self, config: FinetuneConfig) -> RequestedRun:
         """Return the run of another ticket or model on the same examples, which are not read again.
 
         Raises:

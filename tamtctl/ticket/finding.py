@@ -10,10 +10,10 @@ from typing import Literal
 
 from tamtctl.foundations.errors import HubError, ModelError, NoTicketError, TicketError
 from tamtctl.foundations.paths import exists, expanded
-from tamtctl.foundations.public_names import Places
+from tamtctl.foundations.public_names import LocalPaths
 from tamtctl.foundations.untrusted import show
 from tamtctl.ticket.format.metadata import BaseModel
-from tamtctl.ticket.places import METADATA_FILE, packaged_tickets
+from tamtctl.ticket.local_names import METADATA_FILE, packaged_tickets
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def resolve_ticket(
     raise NoTicketError(f"no ticket {show(str(name))}: no such folder, and packaged are: {known}")
 
 
-def locate_base(base: BaseModel, places: Places) -> tuple[str, str | None]:
+def locate_base(base: BaseModel, places: LocalPaths) -> tuple[str, str | None]:
     """Return name and revision by which to load a ticket's base model on this machine.
 
     Raises:

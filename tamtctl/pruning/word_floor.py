@@ -19,7 +19,7 @@ def why_no_word_floor(method: str, init: str, init_scores: str, pattern: str) ->
     Args:
         method: How the mask is found.
         init: The criterion or ticket that mask training starts from.
-        init_scores: Its scores.
+        init_scores: The scores that mask training starts from.
         pattern: Which weights a mask may keep together.
     """
     if not find_pattern(pattern).is_followed:

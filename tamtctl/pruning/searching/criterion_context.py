@@ -1,4 +1,4 @@
-"""What a search lends to its criteria: the model, batches of text, and statistics of the text."""
+"""What a criterion of a search ranks by: the model, batches of text, and statistics of the text."""
 
 from __future__ import annotations
 
@@ -14,14 +14,10 @@ from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
 from tamtctl.data.streaming import StreamedText, batches_of
 from tamtctl.foundations.devices import Compute
-from tamtctl.foundations.errors import NoHeadError
 from tamtctl.models.encoder import Encoder
-from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.criteria import CRITERIA, Criterion, asked
+from tamtctl.pruning.criteria import Criterion, asked
 from tamtctl.pruning.criteria.context import Context
-from tamtctl.pruning.methods import TAMT
-from tamtctl.pruning.objectives.pooling import sentence_pooling
 from tamtctl.pruning.statistics.calibration import (
     SEED,
     Calibration,
@@ -30,46 +26,22 @@ from tamtctl.pruning.statistics.calibration import (
 )
 
 
-def loaded(config: SearchConfig) -> Encoder:
-    """Return the model of a search, with its head if the objective or a criterion needs one.
-
-    Raises:
-        NoHeadError: The model has no head; the message names what needs it.
-        ModelError: A term needs sentence embeddings, and the model does not say how it makes them.
-    """
-    try:
-        sentence_pooling(config.model, None, config.terms)  # raises before the model is loaded
-        return load_encoder(config.model, with_head=config.needs_head)
-    except NoHeadError as error:
-        row = next((one for one in config.criteria if one.needs_head), None)
-        if row is None:
-            raise
-        option = "method" if config.method != TAMT else "init"
-        if row.name != config.criterion.name:
-            option = "budget-criterion"
-        others = [one.name for one in CRITERIA.values() if one.needs_text and not one.needs_head]
-        raise NoHeadError(
-            f"--{option} {row.name} needs a masked-LM head, which model {config.model!r} does not "
-            f"have; give one that needs none, such as {', '.join(others)}"
-        ) from error
-
-
 @contextmanager
-def lent(
+def criterion_context(
     config: SearchConfig,
     criterion: Criterion,
     encoder: Encoder,
     text: Sequences | StreamedText,
     context: Context,
 ) -> Iterator[Context]:
-    """Lend a model and its training text to a criterion, which may run forward and backward passes.
+    """Add a model and its training text to a context; a criterion may run the model both ways.
 
     A model that was pre-trained on masked text is calibrated on masked text: without it, the mask
     token would seem to be unused. The calibration text does not depend on the objective.
 
     Args:
         config: The whole search.
-        criterion: The criterion that borrows them.
+        criterion: The criterion that gets them.
         encoder: The model on its device.
         text: The training text.
         context: The weights, the seed and the counts, to which model and text are added.

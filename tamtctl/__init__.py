@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from tamtctl.tasks.finetuning.result import FinetuneResult as FinetuneResult
     from tamtctl.ticket.caches import cache_contents as cache_contents
     from tamtctl.ticket.caches import clear_cache as clear_cache
-    from tamtctl.ticket.export_formats import export as export
+    from tamtctl.ticket.exporting.api import export as export
     from tamtctl.ticket.heat_map import figure as figure
     from tamtctl.ticket.hub.catalogue import published_tickets as published_tickets
     from tamtctl.ticket.hub.pulling import pull as pull
@@ -92,7 +92,7 @@ _CONTENTS: dict[str, dict[str, tuple[str, str]]] = {
         "KeptZeros": ("ticket.keeping", "the zeros of a model that stay"),
         "keep_zeros": ("ticket.keeping", "keep the zeros that a model has"),
         "kept_zeros": ("ticket.keeping", "which zeros of a model are kept"),
-        "export": ("ticket.export_formats", "write the model with zeros, for other tools"),
+        "export": ("ticket.exporting.api", "write the model with zeros, for other tools"),
         "semi_structured": ("models.semi_structured", "2:4 zeros, for a GPU's sparse kernels"),
         "unpack": ("models.archives", "unpack what export compressed"),
         "import_ticket": ("ticket.importing", "make a ticket of masks from elsewhere"),

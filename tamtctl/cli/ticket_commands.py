@@ -21,8 +21,8 @@ from tamtctl.cli.screen import hush_hub, hush_libraries, hush_plotting, output_o
 from tamtctl.foundations.errors import TamtctlError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.archives import USUAL_LIMIT
-from tamtctl.ticket import export_formats
-from tamtctl.ticket.export_formats import FORMATS, FP32
+from tamtctl.ticket.exporting import api as exporting
+from tamtctl.ticket.exporting.api import FORMATS, FP32
 from tamtctl.ticket.local_names import ticket_names
 
 
@@ -155,15 +155,15 @@ def export(
     hush_hub(output)
     hush_libraries()
     from tamtctl.cli.views.exchange import show_export, show_onnx_export
-    from tamtctl.ticket import exporting
+    from tamtctl.ticket.exporting.result import ExportResult
 
     with watched(output, f"exporting {ticket}"):
-        result = export_formats.export(
+        result = exporting.export(
             ticket, output_dir, head=head, model=model, trained_head=trained_head,
             format=format_, precision=precision, trim_vocabulary=trim_vocabulary,
             compress=compress, token=token,
         )  # fmt: skip
-    if isinstance(result, exporting.ExportResult):
+    if isinstance(result, ExportResult):
         show_export(output, result)
     else:
         show_onnx_export(output, result)

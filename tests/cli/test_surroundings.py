@@ -24,7 +24,7 @@ from tamtctl.foundations.launch import check_launch, world_size
 from tamtctl.foundations.paths import expanded
 from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.finetuning.api import finetune
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 from tamtctl.ticket.importing import import_ticket
 from tamtctl.ticket.local_names import packaged_folder
 
@@ -190,7 +190,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
         lambda: search(config, output_dir=Path(there)),
         lambda: finetune(own_config(tiny_model, dense=True), output_dir=Path(there)),
         lambda: import_ticket("not even looked at", there, model="nano"),
-        lambda: export(NANO, there),
+        lambda: write_checkpoint(NANO, there),
         lambda: check_target(there),
     ):
         with pytest.raises(TamtctlError) as raised:
@@ -227,7 +227,7 @@ def test_files_have_the_rights_that_the_umask_gives(
         config = small_config(tiny_model, text_file, steps=4, keep_scores=True)
         done = search(config, output_dir=tmp_path / "run")
         finetune(own_config(tiny_model, dense=True), output_dir=tmp_path / "fine")
-        export(done.ticket, tmp_path / "out")
+        write_checkpoint(done.ticket, tmp_path / "out")
         with replacing_file(tmp_path / "file") as file:
             file.write(b"x")
         torch.save({}, tmp_path / "saved")

@@ -29,7 +29,7 @@ from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.pruning.recovery.training import SurvivorTraining
 from tamtctl.pruning.searching.api import search
 from tamtctl.pruning.searching.reading import read_text
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 from tamtctl.ticket.ticket import Ticket
 
 STEPS = 12
@@ -132,7 +132,7 @@ def test_the_losses_are_those_of_the_checkpoint(
     recovered: Any, ticket: Path, tiny_model: Path, text_file: Path, tmp_path: Path
 ) -> None:
     """Measured anew by `evaluate`, on the folder as anybody has it, beside the plain export."""
-    plain = export(ticket, tmp_path / "plain").path
+    plain = write_checkpoint(ticket, tmp_path / "plain").path
     for folder, name, dense in (
         (recovered.model, "recovered", None),
         (plain, "ticket", str(tiny_model)),

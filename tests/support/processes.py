@@ -22,7 +22,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         "tamtctl.comparison.api",
-        "tamtctl.ticket.exporting",
+        "tamtctl.ticket.exporting.checkpoint",
         "tamtctl.tasks.finetuning.api",
         "tamtctl.tasks.evaluation.api",
         "tamtctl.cli.app",

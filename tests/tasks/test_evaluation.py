@@ -32,7 +32,7 @@ from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.kinds.metrics import metrics, standard_errors
 from tamtctl.tasks.registry import TASKS
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -323,7 +323,7 @@ def test_any_encoder_is_compared_with_the_dense_model_it_was_made_of(
             )
         )
 
-    export(str(ticket), Path("pruned"))
+    write_checkpoint(str(ticket), Path("pruned"))
     pruned = kd(Path("pruned"), model=str(bert))
     assert pruned.score == pytest.approx(kd(ticket).score, abs=1e-6)
     assert kd(bert, model=str(bert)).score == pytest.approx(0, abs=1e-6)

@@ -20,7 +20,7 @@ from tamtctl.models.encoder import maskable_matrices
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.result import FinetuneResult
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -88,7 +88,7 @@ def test_an_interrupted_run_keeps_them_too(ticket: Path, sparse: Path) -> None:
 
 
 def test_an_exported_checkpoint_keeps_its_zeros(ticket: Path, tmp_path: Path) -> None:
-    export(ticket, tmp_path / "exported")
+    write_checkpoint(ticket, tmp_path / "exported")
     result = finetune(own_config(tmp_path / "exported", dense=True, seeds=(1, 2)))
     assert has_zeros_of(ticket, result)
     assert said(result)["zeros"] == "kept"

@@ -26,7 +26,7 @@ from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.api import finetune
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 
@@ -170,7 +170,7 @@ def test_tickets_checkpoints_and_exports_keep_the_pooling_of_their_model(
     ticket = ticket_for(model, Path("ticket"))
     pruned = score(ticket)
     assert pruned[1] == said
-    export(str(ticket), Path("exported"))
+    write_checkpoint(str(ticket), Path("exported"))
     exported = score("exported")
     assert exported[0] == pytest.approx(pruned[0], abs=1e-5)
     assert exported[1] == said

@@ -33,7 +33,7 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.api import finetune
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 from tamtctl.ticket.ticket import Ticket
 
 library = pytest.importorskip("sentence_transformers")
@@ -67,7 +67,7 @@ def masked(folder: Path, ticket: Path, kind: str = "SentenceTransformer") -> Any
 def same_embeddings(base: Path, **options: Any) -> None:
     """Export a ticket of a model, and compare the embeddings of what both folders load as."""
     ticket = ticket_for(base, Path("ticket"))
-    done = export(ticket, "exported", **options)
+    done = write_checkpoint(ticket, "exported", **options)
     assert done.load == "SentenceTransformer('exported')"
     ours, original = loaded("exported"), masked(base, ticket)
     assert np.abs(ours.encode(TEXTS) - original.encode(TEXTS)).max() < 1e-5
@@ -122,7 +122,7 @@ def test_what_the_library_has_saved_itself() -> None:
 
 def test_the_tokenizer_is_saved_as_it_was() -> None:
     base = sentence_model(Path("st"), MEAN)
-    export(ticket_for(base, Path("ticket")), "exported")
+    write_checkpoint(ticket_for(base, Path("ticket")), "exported")
     saved = [json.loads(Path(f, "tokenizer.json").read_text()) for f in (base, "exported")]
     assert saved[1]["truncation"] == saved[0]["truncation"]
     assert saved[1]["padding"] == saved[0]["padding"]
@@ -132,13 +132,15 @@ def test_half_precision_is_kept_where_it_loses_nothing() -> None:
     base = sentence_model(Path("st"), MEAN, modules=("Normalize",))
     AutoModel.from_pretrained(base, dtype=torch.float16).save_pretrained(base)
     ticket = ticket_for(base, Path("ticket"))
-    export(ticket, "exported")
+    write_checkpoint(ticket, "exported")
     assert loaded_as_it_is("exported").dtype == torch.float16
     for made, original in zip(
         loaded_as_it_is("exported").parameters(), masked(base, ticket).parameters(), strict=True
     ):
         assert torch.equal(made.float(), original)
-    export(ticket, "with-a-new-head", head="question-answering")  # which is random in float32
+    write_checkpoint(
+        ticket, "with-a-new-head", head="question-answering"
+    )  # which is random in float32
     head = AutoModelForQuestionAnswering.from_pretrained("with-a-new-head")
     assert head.dtype == torch.float32
 
@@ -187,7 +189,7 @@ def test_a_trimmed_sparse_encoder_states_its_size() -> None:
     size = AutoConfig.from_pretrained(base).vocab_size
     pooling.write_text(json.dumps(settings | {"word_embedding_dimension": size}))
     Path("few.txt").write_text("\n\n".join(tiny.WORDS[:30]))
-    done = export(ticket_for(base, Path("ticket")), "exported", trim_to="few.txt")
+    done = write_checkpoint(ticket_for(base, Path("ticket")), "exported", trim_to="few.txt")
     assert done.vocabulary is not None
     model = loaded("exported", "SparseEncoder")
     assert model.encode(TEXTS).shape[1] == done.vocabulary.kept < size
@@ -204,7 +206,7 @@ def test_the_first_versions_named_the_encoder_by_its_family() -> None:
     base = sentence_model(Path("st"), CLS, encoder="0_BERT")
     with_type(base, 0, "sentence_transformers.models.BERT")
     ticket = ticket_for(base, Path("ticket"))
-    export(ticket, "exported")  # which the library loads, though no longer the base
+    write_checkpoint(ticket, "exported")  # which the library loads, though no longer the base
     with_type(base, 0, "sentence_transformers.models.Transformer")
     assert np.allclose(
         loaded("exported").encode(TEXTS), masked(base, ticket).encode(TEXTS), atol=1e-5
@@ -286,7 +288,7 @@ def test_what_cannot_be_taken_over_is_refused_and_nothing_written(
     ticket = ticket_for(base, Path("ticket"))
     spoil(base)
     with pytest.raises(ModelError, match=message) as raised:
-        export(ticket, "exported")
+        write_checkpoint(ticket, "exported")
     assert "\n" not in str(raised.value)
     assert not Path("exported").exists()
     assert not list(Path().glob(".exported*"))
@@ -313,7 +315,7 @@ def test_a_sparse_encoder(is_legacy: bool) -> None:
         with_type(base, 0, "sentence_transformers.sparse_encoder.models.MLMTransformer")
         (base / "sentence_bert_config.json").write_text('{"max_seq_length": 30}')
     ticket = ticket_for(base, Path("ticket"))
-    done = export(ticket, "exported")
+    done = write_checkpoint(ticket, "exported")
     assert (done.head, done.load) == ("masked-lm", "SparseEncoder('exported')")
     original = loaded(base, "SparseEncoder")
     Ticket.load(ticket).apply(original.transformers_model)  # its decoder stays dense
@@ -324,7 +326,7 @@ def test_a_sparse_encoder(is_legacy: bool) -> None:
     assert torch.allclose(ours, theirs, atol=1e-5)
     assert float(ours.abs().max()) > 0.1
 
-    bare = export(ticket, "bare", head="none")
+    bare = write_checkpoint(ticket, "bare", head="none")
     assert bare.load == "AutoModel.from_pretrained('bare')"
     assert "makes a SparseEncoder of the model's own masked-lm head" in bare.notes[0]
     assert not Path("bare/modules.json").exists()
@@ -352,7 +354,7 @@ def test_a_cross_encoder(is_legacy: bool) -> None:
         said = {"activation_fn": "torch.nn.modules.activation.Sigmoid", "version": "4.0.1"}
         (cross / "config.json").write_text(json.dumps(config | {"sentence_transformers": said}))
     ticket = ticket_for(cross, Path("ticket"))
-    done = export(ticket, "exported")
+    done = write_checkpoint(ticket, "exported")
     assert (done.head, done.load) == ("sequence-classification", "CrossEncoder('exported')")
     assert done.new == ()
     pairs = [(text, TEXTS[0]) for text in TEXTS]
@@ -442,14 +444,14 @@ def test_the_head_follows_from_the_model(
         for folder in ("exported", "base")
     )
     assert kept == own
-    asked = export(ticket, "asked", head="none")
+    asked = write_checkpoint(ticket, "asked", head="none")
     assert (asked.head, asked.head_reason) == ("none", "as asked for")
     assert bool(asked.unused) == (head != "none")
 
 
 def test_a_head_that_computes_with_the_embeddings_is_left_out() -> None:
     base = tiny.save(Path("base"), "deberta-v2", legacy=False)
-    done = export(ticket_for(base, Path("ticket")), "exported")
+    done = write_checkpoint(ticket_for(base, Path("ticket")), "exported")
     assert done.head == "none"
     assert "computes with the word embeddings themselves" in done.head_reason
 
@@ -480,7 +482,7 @@ def test_ticket_export_and_library_score_alike() -> None:
     similar_pairs()
     base = sentence_model(Path("st"), CLS, modules=("Normalize",))
     ticket = ticket_for(base, Path("ticket"))
-    export(ticket, "exported")
+    write_checkpoint(ticket, "exported")
     scores = [
         evaluate(EvaluateConfig(name=str(name), task="stsb-zero-shot", data_dir=".")).score
         for name in (ticket, "exported")
@@ -512,7 +514,7 @@ def test_the_vocabulary_comes_along() -> None:
     (base / "tokenizer_config.json").write_text(
         json.dumps(config | {"tokenizer_class": "BertTokenizer"})
     )
-    export(ticket_for(base, Path("ticket")), "exported")
+    write_checkpoint(ticket_for(base, Path("ticket")), "exported")
     assert Path("exported/vocab.txt").read_text() == (base / "vocab.txt").read_text()
     again = AutoModelForMaskedLM.from_pretrained("exported")
     assert type(again).__name__ == "BertForMaskedLM"

@@ -18,7 +18,7 @@ from transformers import AutoModelForMaskedLM
 
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.objectives.objective import Objective
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 from tamtctl.ticket.heads import head_parameters
 from tamtctl.ticket.ticket import Ticket
 
@@ -66,7 +66,7 @@ def test_an_exported_head_says_what_the_trained_one_says(
     ticket: Path, bert: Path, tmp_path: Path
 ) -> None:
     """Also through the bias that the decoder shares with the head."""
-    export(ticket, tmp_path / "out", trained_head=True)
+    write_checkpoint(ticket, tmp_path / "out", trained_head=True)
     again = AutoModelForMaskedLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     dense = AutoModelForMaskedLM.from_pretrained(bert, dtype=torch.float32).eval()
     masked = AutoModelForMaskedLM.from_pretrained(bert, dtype=torch.float32).eval()

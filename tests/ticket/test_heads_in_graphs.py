@@ -13,9 +13,9 @@ from small_tickets import magnitude_ticket
 from transformers import AutoModel, AutoTokenizer
 
 from tamtctl.models.onnx.session import OnnxModel
-from tamtctl.ticket.export_formats import export
-from tamtctl.ticket.exporting import ExportResult
-from tamtctl.ticket.onnx_export import convert
+from tamtctl.ticket.exporting.api import export
+from tamtctl.ticket.exporting.onnx_graph import convert
+from tamtctl.ticket.exporting.result import ExportResult
 from tamtctl.ticket.ticket import Ticket
 
 onnx = pytest.importorskip("onnx")

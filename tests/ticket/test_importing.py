@@ -18,7 +18,7 @@ from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError, Us
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.heads import HEADS
 from tamtctl.models.loading import load_encoder
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 from tamtctl.ticket.importing import import_ticket
 from tamtctl.ticket.ticket import Ticket
 
@@ -67,7 +67,7 @@ def first_output(model: Any, ids: Tensor = IDS) -> Tensor:
 def test_every_head_loads_again(
     ticket: Path, masks: dict[str, Tensor], tmp_path: Path, head: str
 ) -> None:
-    done = export(ticket, tmp_path / "out", head=head)
+    done = write_checkpoint(ticket, tmp_path / "out", head=head)
     assert done.bytes == sum(f.stat().st_size for f in (tmp_path / "out").iterdir())
     again = HEADS[head].from_pretrained(tmp_path / "out", dtype=torch.float32)
     assert type(again).__name__ == done.model_class
@@ -80,7 +80,7 @@ def test_every_head_loads_again(
 
 def test_the_decoder_stays_dense(ticket: Path, base: Path, tmp_path: Path) -> None:
     """The logits are those of the masked encoder under the dense, pre-trained head."""
-    export(ticket, tmp_path / "out")
+    write_checkpoint(ticket, tmp_path / "out")
     again = AutoModelForMaskedLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     dense = AutoModelForMaskedLM.from_pretrained(base, dtype=torch.float32).eval()
     embeddings = again.get_input_embeddings().weight
@@ -96,36 +96,36 @@ def test_the_decoder_stays_dense(ticket: Path, base: Path, tmp_path: Path) -> No
 
 
 def test_the_trained_head(ticket: Path, tmp_path: Path) -> None:
-    export(ticket, tmp_path / "out", trained_head=True)
+    write_checkpoint(ticket, tmp_path / "out", trained_head=True)
     again = dict(AutoModelForMaskedLM.from_pretrained(tmp_path / "out").named_parameters())
     head = Ticket.load(ticket).mlm_head
     assert head
     assert all(torch.equal(again[name], tensor) for name, tensor in head.items())
     with pytest.raises(TicketError, match="goes with --head masked-lm"):
-        export(ticket, tmp_path / "none", head="none", trained_head=True)
+        write_checkpoint(ticket, tmp_path / "none", head="none", trained_head=True)
 
 
 def test_what_export_refuses(ticket: Path, masks: dict[str, Tensor], tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     with pytest.raises(TicketError, match="is not empty; give a new"):
-        export(ticket, tmp_path / "full")
+        write_checkpoint(ticket, tmp_path / "full")
     with pytest.raises(UsageError, match="did you mean masked-lm"):
-        export(ticket, tmp_path / "out", head="masked_lm")
+        write_checkpoint(ticket, tmp_path / "out", head="masked_lm")
     other = tiny.save(tmp_path / "other", "bert", seed=5)
     with pytest.raises(TicketError, match="does not hold the pre-trained weights"):
-        export(ticket, tmp_path / "out", model=str(other))
+        write_checkpoint(ticket, tmp_path / "out", model=str(other))
     headless = tiny.save(tmp_path / "headless", "bert", with_head=False)
     with pytest.raises(ModelError, match="has no masked-LM head"):
-        export(ticket, tmp_path / "out", model=str(headless), head="masked-lm")
+        write_checkpoint(ticket, tmp_path / "out", model=str(headless), head="masked-lm")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "headless", "other"]
 
 
 def test_export_of_a_delta_ticket(ticket: Path, base: Path, tmp_path: Path) -> None:
     weights = load_encoder(str(base), with_head=True).weights
     Ticket.load(ticket).encode("delta", weights).save_pretrained(tmp_path / "delta")
-    export(ticket, tmp_path / "a", head="none")
-    export(tmp_path / "delta", tmp_path / "b", head="none")
+    write_checkpoint(ticket, tmp_path / "a", head="none")
+    write_checkpoint(tmp_path / "delta", tmp_path / "b", head="none")
     contents = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
     assert contents[0] == contents[1]
 
@@ -201,7 +201,7 @@ def test_checkpoints(base: Path, masks: dict[str, Tensor], tmp_path: Path, form:
 
 
 def test_there_and_back(ticket: Path, base: Path, masks: dict[str, Tensor], tmp_path: Path) -> None:
-    export(ticket, tmp_path / "checkpoint")
+    write_checkpoint(ticket, tmp_path / "checkpoint")
     done = import_ticket(tmp_path / "checkpoint", tmp_path / "t", model=str(base))
     loaded = Ticket.load(done.ticket)
     assert all(torch.equal(loaded.mask(n), mask) for n, mask in masks.items())

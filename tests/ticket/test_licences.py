@@ -16,8 +16,8 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.models.files import nano_path
 from tamtctl.models.licences import known_licence, licence_of
 from tamtctl.models.loading import load_encoder
-from tamtctl.ticket.export_card import copy_card
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.card import copy_card
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 from tamtctl.ticket.sharing import push
 from tamtctl.ticket.ticket import Ticket
 
@@ -134,12 +134,12 @@ def test_push_warns_where_the_licence_is_not_known(
 def test_an_export_says_the_licence_of_the_weights_that_it_holds(
     ticket: Path, tmp_path: Path
 ) -> None:
-    assert not (export(ticket, tmp_path / "untold").path / "README.md").exists()
+    assert not (write_checkpoint(ticket, tmp_path / "untold").path / "README.md").exists()
     (tmp_path / "model" / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
-    exported = export(ticket, tmp_path / "exported").path
+    exported = write_checkpoint(ticket, tmp_path / "exported").path
     card = (exported / "README.md").read_text()
     assert "The weights are those of `model`, pruned" in card
-    trained = export(ticket, tmp_path / "trained", weights={}).path
+    trained = write_checkpoint(ticket, tmp_path / "trained", weights={}).path
     assert "trained on from those of `model`" in (trained / "README.md").read_text()
     assert metadata_of(card) == {"license": "mit", "library_name": "transformers"}
     assert "under the licence of that model, `mit`" in card

@@ -19,8 +19,8 @@ from tamtctl.models.onnx.quantising import quantise
 from tamtctl.models.onnx.session import OnnxModel
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.api import search
-from tamtctl.ticket.export_formats import export
-from tamtctl.ticket.onnx_export import convert
+from tamtctl.ticket.exporting.api import export
+from tamtctl.ticket.exporting.onnx_graph import convert
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

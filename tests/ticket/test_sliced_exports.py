@@ -14,7 +14,7 @@ from small_tickets import magnitude_ticket
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from tamtctl.models.heads import HEADS
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -53,7 +53,7 @@ def test_every_head_gives_what_the_masked_model_gives(family: str, head: str) ->
     tiny.tokenizer().save_pretrained("whole")
     whole.save_pretrained("whole")  # with a head that is not random
     ticket = magnitude_ticket(Path("whole"), "neurons")
-    done = export(ticket, "small", head=head)
+    done = write_checkpoint(ticket, "small", head=head)
     masked = loaded("whole", head)
     Ticket.load(ticket).apply(masked)
     small = loaded("small", head)
@@ -74,7 +74,7 @@ def test_a_sentence_encoder_stays_one() -> None:
         Path("st"), {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True}
     )
     ticket = magnitude_ticket(base, "neurons")
-    done = export(ticket, "small")
+    done = write_checkpoint(ticket, "small")
     assert done.load == "SentenceTransformer('small')"
     assert done.checked == "outputs and sentence embeddings"
     small = library.SentenceTransformer("small", device="cpu")
@@ -89,13 +89,13 @@ def test_masks_that_are_known_by_the_weights_alone_are_sliced_too() -> None:
     model = tiny.save(Path("model"), "bert")
     ticket = magnitude_ticket(model, "neurons", "delta")
     assert json.loads((ticket / "ticket.json").read_text())["pattern"] == "neurons"
-    export(ticket, "small")
+    write_checkpoint(ticket, "small")
     assert json.loads(Path("small/config.json").read_text())["intermediate_size"] == 16
 
 
 def test_a_smaller_checkpoint_is_fine_to_train() -> None:
     model = tiny.save(Path("model"), "bert", with_head=False)
-    export(magnitude_ticket(model, "neurons"), "small", head="sequence-classification")
+    write_checkpoint(magnitude_ticket(model, "neurons"), "small", head="sequence-classification")
     small = AutoModelForSequenceClassification.from_pretrained("small").train()
     small(input_ids=torch.arange(8).view(2, 4), labels=torch.tensor([0, 1])).loss.backward()
     assert all(p.grad is not None for n, p in small.named_parameters() if "dense" in n)
@@ -103,7 +103,7 @@ def test_a_smaller_checkpoint_is_fine_to_train() -> None:
 
 def test_other_patterns_keep_their_zeros() -> None:
     model = tiny.save(Path("model"), "bert")
-    done = export(magnitude_ticket(model, "2:4"), "same")
+    done = write_checkpoint(magnitude_ticket(model, "2:4"), "same")
     assert json.loads(Path("same/config.json").read_text())["intermediate_size"] == 32
     assert done.zeros == done.weights // 2
     assert any("tamtctl.semi_structured(model)" in note for note in done.notes)
@@ -111,13 +111,13 @@ def test_other_patterns_keep_their_zeros() -> None:
 
 def test_large_outputs_may_differ_by_as_much_rounding() -> None:
     """The largest logits of nano are over 10, and rounded by more than 1e-5 in any order."""
-    done = export(magnitude_ticket(Path("nano"), "neurons"), "small")
+    done = write_checkpoint(magnitude_ticket(Path("nano"), "neurons"), "small")
     assert done.head == "masked-lm"
     assert outputs(loaded("small", "masked-lm"), "masked-lm").abs().max() > 10
 
 
 def test_tied_weights_of_a_model_in_half_precision_are_stored_once() -> None:
-    done = export(magnitude_ticket(Path("nano"), "neurons"), "small")
+    done = write_checkpoint(magnitude_ticket(Path("nano"), "neurons"), "small")
     model = loaded("small", "masked-lm")
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert done.parameters == sum(p.numel() for p in model.parameters())

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from tamtctl.models.encoder import embedding_names, maskable_matrices
 from tamtctl.models.heads import HEADS
 from tamtctl.pruning.patterns import UNSTRUCTURED
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 
@@ -35,8 +35,8 @@ def corpus() -> Path:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_text_is_read_as_by_the_whole_model(family: str, corpus: Path) -> None:
     ticket = magnitude_ticket(tiny.save(Path("base"), family), UNSTRUCTURED)
-    export(ticket, "whole", head="masked-lm")
-    done = export(ticket, "trimmed", head="masked-lm", trim_to=str(corpus))
+    write_checkpoint(ticket, "whole", head="masked-lm")
+    done = write_checkpoint(ticket, "trimmed", head="masked-lm", trim_to=str(corpus))
     assert done.vocabulary is not None
     assert done.vocabulary.of == len(tiny.VOCABULARY)
     assert done.vocabulary.kept < 0.75 * done.vocabulary.of
@@ -66,13 +66,13 @@ def test_the_text_is_read_as_by_the_whole_model(family: str, corpus: Path) -> No
 
 def test_zeros_and_sizes_are_those_of_the_folder(corpus: Path) -> None:
     ticket = magnitude_ticket(tiny.save(Path("base"), "bert"), "neurons")
-    whole = export(ticket, "whole")
-    sliced = export(ticket, "sliced", trim_to=str(corpus))
+    whole = write_checkpoint(ticket, "whole")
+    sliced = write_checkpoint(ticket, "sliced", trim_to=str(corpus))
     assert sliced.bytes < whole.bytes
     assert sliced.parameters < whole.parameters
     assert sliced.zeros == 0
     ticket = magnitude_ticket(Path("base"), UNSTRUCTURED)
-    sparse = export(ticket, "sparse", trim_to=str(corpus))
+    sparse = write_checkpoint(ticket, "sparse", trim_to=str(corpus))
     model = HEADS[sparse.head].from_pretrained("sparse", dtype=torch.float32)
     matrices = maskable_matrices(model)
     assert sparse.zeros == sum(int((m == 0).sum()) for m in matrices.values())
@@ -85,8 +85,8 @@ def test_zeros_and_sizes_are_those_of_the_folder(corpus: Path) -> None:
 def test_a_sentence_encoder_gives_the_same_embeddings(corpus: Path) -> None:
     library = pytest.importorskip("sentence_transformers")
     ticket = magnitude_ticket(sentence_model(Path("base"), MEAN), UNSTRUCTURED)
-    export(ticket, "whole")
-    export(ticket, "trimmed", trim_to=[str(corpus), str(corpus)])
+    write_checkpoint(ticket, "whole")
+    write_checkpoint(ticket, "trimmed", trim_to=[str(corpus), str(corpus)])
     texts = corpus.read_text().split("\n\n")[:5]
     whole = library.SentenceTransformer("whole", device="cpu").encode(texts)
     trimmed = library.SentenceTransformer("trimmed", device="cpu").encode(texts)

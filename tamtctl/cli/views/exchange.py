@@ -13,11 +13,11 @@ from tamtctl.foundations.folders import size
 if TYPE_CHECKING:
     from tamtctl.models.archives import Archive, Unpacked
     from tamtctl.models.semi_structured import SemiStructured
-    from tamtctl.ticket.exporting import ExportResult
+    from tamtctl.ticket.exporting.onnx_graph import OnnxExport
+    from tamtctl.ticket.exporting.result import ExportResult
     from tamtctl.ticket.hub.catalogue import PublishedTicket
     from tamtctl.ticket.hub.pulling import PullResult
     from tamtctl.ticket.importing import ImportResult
-    from tamtctl.ticket.onnx_export import OnnxExport
     from tamtctl.ticket.sharing import PushResult
 
 

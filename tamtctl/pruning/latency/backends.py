@@ -16,7 +16,7 @@ from tamtctl.models.onnx.session import OnnxModel, onnx_files
 from tamtctl.models.sizes import Size
 from tamtctl.models.timing import Run, run_of
 from tamtctl.pruning.latency.settings import ONNX
-from tamtctl.ticket.export_formats import ONNX as ONNX_FORMAT
+from tamtctl.ticket.exporting.api import ONNX as ONNX_FORMAT
 
 
 def check_backend(backend: str) -> None:

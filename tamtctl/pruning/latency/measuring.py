@@ -37,7 +37,7 @@ from tamtctl.pruning.latency.counting import count_for_latency
 from tamtctl.pruning.latency.record import FoundLatency, with_head
 from tamtctl.pruning.patterns import find_pattern
 from tamtctl.pruning.patterns.structured import spread
-from tamtctl.ticket.export_formats import export
+from tamtctl.ticket.exporting.api import export
 from tamtctl.ticket.format.patterns import is_sliced, short_noun
 from tamtctl.ticket.slicing import slice_neurons
 from tamtctl.ticket.ticket import Ticket

@@ -37,7 +37,7 @@ from tamtctl.pruning.recovery.result import (
 from tamtctl.pruning.recovery.training import SurvivorTraining, lost_zeros
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.searching.reading import read_text
-from tamtctl.ticket.exporting import export
+from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 from tamtctl.ticket.format.patterns import is_sliced
 from tamtctl.ticket.slicing import size_to_set
 from tamtctl.ticket.ticket import Ticket
@@ -182,7 +182,7 @@ class PreparedRecovery:
             raise TamtctlError(f"{lost:,} pruned weights are not zero after training")
         watcher.status("writing the checkpoint")
         folder, subject = self.run.path / MODEL, self.subject
-        written = export(subject.folder, folder, model=self.config.model, weights=weights)
+        written = write_checkpoint(subject.folder, folder, model=self.config.model, weights=weights)
         text: MeasuredText = self.held_out["losses"].scored(self.corpus.held_out_name)
         result = RecoverResult(
             model=folder,

@@ -20,13 +20,13 @@ from tamtctl.models.pipeline_files import PipelineFiles
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.vocabulary_files import copy_vocabulary
 from tamtctl.ticket.applying import Applied, untie_decoder
+from tamtctl.ticket.exporting.reloading import Outputs
+from tamtctl.ticket.exporting.trimmed_vocabulary import TrimmedVocabulary, trim_vocabulary
 from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_for_sparse_kernels, is_sliced
 from tamtctl.ticket.heads import head_parameters, put_head
-from tamtctl.ticket.reloading import Outputs
 from tamtctl.ticket.slicing import slice_neurons
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.ticket.trained_weights import put_weights
-from tamtctl.ticket.trimmed_vocabulary import TrimmedVocabulary, trim_vocabulary
 
 # For a ticket whose pruned structures no configuration can leave out.
 _AS_ZEROS = (

@@ -25,7 +25,7 @@ from tamtctl.models.onnx.session import FOLDER, OnnxModel
 from tamtctl.models.pipeline_files import PipelineFiles
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.models.vocabulary_files import copy_vocabulary
-from tamtctl.ticket.export_card import copy_card
+from tamtctl.ticket.exporting.card import copy_card
 
 FP32_FILE = "model.onnx"
 _TOLERANCE = 1e-4  # of an fp32 output, as a share of the largest one if that is above 1

@@ -22,8 +22,8 @@ from tamtctl.models.onnx.packages import TO_WRITE, check_installed
 from tamtctl.ticket.local_names import METADATA_FILE
 
 if TYPE_CHECKING:
-    from tamtctl.ticket.exporting import ExportResult
-    from tamtctl.ticket.onnx_export import OnnxExport
+    from tamtctl.ticket.exporting.onnx_graph import OnnxExport
+    from tamtctl.ticket.exporting.result import ExportResult
 
 FORMATS = TRANSFORMERS, SENTENCE_TRANSFORMERS, ONNX = (
     "transformers", "sentence-transformers", "onnx",
@@ -134,15 +134,15 @@ def _of_ticket(
     if format == SENTENCE_TRANSFORMERS:
         _check_sentence_encoder(path, model)
     check_target(output_dir)
-    from tamtctl.ticket.exporting import export as export_checkpoint
+    from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 
     if format != ONNX:
-        return export_checkpoint(
+        return write_checkpoint(
             path, output_dir, head=head, model=model, trained_head=trained_head,
             is_plain=format == TRANSFORMERS, trim_to=trim_vocabulary,
         )  # fmt: skip
     with tempfile.TemporaryDirectory() as room:
-        written = export_checkpoint(
+        written = write_checkpoint(
             path, Path(room) / "checkpoint", head=head, model=model, trained_head=trained_head,
             trim_to=trim_vocabulary, is_for_graph=True,
         )  # fmt: skip
@@ -169,7 +169,7 @@ def _as_graph(
     precision: str,
     notes: tuple[str, ...] = (),
 ) -> OnnxExport:
-    from tamtctl.ticket.onnx_export import convert
+    from tamtctl.ticket.exporting.onnx_graph import convert
 
     return convert(
         checkpoint, output_dir, source=source, is_quantised=precision == INT8, notes=notes

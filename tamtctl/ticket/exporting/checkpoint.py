@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -13,78 +11,22 @@ from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import replacing
 from tamtctl.foundations.paths import expanded
-from tamtctl.foundations.shown import Shown
-from tamtctl.models.archives import Archive
 from tamtctl.models.files import ModelFiles
 from tamtctl.models.heads import HEADS, MASKED_LM, HeadedModel
 from tamtctl.models.pipeline_files import CROSS, HEAD_SETTINGS
 from tamtctl.models.sources import model_folder
-from tamtctl.ticket.export_card import write_card
+from tamtctl.ticket.exporting.card import write_card
+from tamtctl.ticket.exporting.pruned_model import PrunedModel
+from tamtctl.ticket.exporting.reloading import check_reloaded
+from tamtctl.ticket.exporting.result import ExportResult
 from tamtctl.ticket.finding import resolve_ticket
-from tamtctl.ticket.pruned_model import PrunedModel
-from tamtctl.ticket.reloading import check_reloaded
 from tamtctl.ticket.ticket import Ticket
-from tamtctl.ticket.trimmed_vocabulary import TrimmedVocabulary
 
 # Files of weights are not named as left out, as the checkpoint has the weights.
 _WEIGHTS = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".index.json")
 
 
-@dataclass(frozen=True, repr=False)
-class ExportResult(Shown):
-    """The result of an export.
-
-    Attributes:
-        path: The checkpoint's folder.
-        model_class: The class of transformers that loads it.
-        head: One of `HEADS`.
-        head_reason: A phrase on why it is this head.
-        load: A line of Python that loads the folder.
-        modules: The modules of sentence-transformers that it keeps; empty for other models.
-        bytes: Size of its files.
-        zeros: Number of pruned weights in the checkpoint.
-        weights: Number of weights in its masked matrices.
-        parameters: Number of all its weights.
-        new: Names of parameters that the base model lacks and that are random.
-        skipped: Matrices of the ticket that the class lacks.
-        unused: Tensors of the base model that the class lacks.
-        left_out: Files of the base model's folder that were not copied.
-        notes: Notes on the checkpoint, a line each.
-        checked: What was compared after loading it again: its outputs, and embeddings if any.
-        vocabulary: The result of trimming the vocabulary; None if it is whole.
-        archive: The folder as one compressed file, if that was asked for.
-    """
-
-    path: Path
-    model_class: str
-    head: str
-    head_reason: str
-    load: str
-    modules: tuple[str, ...]
-    bytes: int
-    zeros: int
-    weights: int
-    parameters: int
-    new: tuple[str, ...]
-    skipped: tuple[str, ...]
-    unused: tuple[str, ...]
-    left_out: tuple[str, ...]
-    notes: tuple[str, ...]
-    checked: str
-    vocabulary: TrimmedVocabulary | None = None
-    archive: Archive | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        values = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
-        if self.vocabulary is None:  # a field only where trimming was asked for
-            del values["vocabulary"]
-        del values["archive"]
-        packed = {} if self.archive is None else {"archive": self.archive.to_dict()}
-        return values | {"path": str(self.path)} | packed
-
-
-def export(
+def write_checkpoint(
     ticket: Path | str,
     output_dir: Path | str,
     *,
@@ -95,29 +37,20 @@ def export(
     is_plain: bool = False,
     trim_to: str | Sequence[str] | None = None,
     is_for_graph: bool = False,
-    token: str | None = None,
 ) -> ExportResult:
-    """Write a checkpoint of the base model with zeros where the ticket prunes.
-
-    For a ticket of whole neurons, the pruned ones are cut out and the checkpoint is smaller. For
-    any other ticket, also one of whole attention heads, it is as large as the dense one, and zeros
-    spread over a matrix do not by themselves make it faster. A sentence encoder keeps its pooling
-    and all else that sentence-transformers reads, a classifier its head. A masked-LM decoder stays
-    dense, as in training.
+    """Write a checkpoint of the base model with zeros, or without neurons, where the ticket prunes.
 
     Args:
         ticket: A ticket: its folder, packaged name or Hub id.
         output_dir: The checkpoint's folder; new or empty.
-        head: One of `HEADS`; parameters that the base model lacks are random. None: the head that
-            the base model has complete, or none.
-        model: Folder or Hub id of the ticket's base model, if not where the ticket says.
-        trained_head: Use the masked-LM head that was trained with the mask.
+        head: As in `tamtctl.export`.
+        model: As in `tamtctl.export`.
+        trained_head: As in `tamtctl.export`.
         weights: Name in the base encoder → weight that was trained after pruning, to be written
             instead of the base model's; zero where the ticket prunes.
         is_plain: Leave out the files of sentence-transformers.
         trim_to: A corpus, or several; tokens that it does not use are left out.
         is_for_graph: The checkpoint is only read to write an ONNX graph.
-        token: For a private ticket on the Hub.
 
     Raises:
         UsageError: There is no such head.
@@ -129,7 +62,7 @@ def export(
     """
     if head is not None:
         one_of("head", head, tuple(HEADS))
-    loaded = Ticket.load(resolve_ticket(ticket, token=token).path)
+    loaded = Ticket.load(resolve_ticket(ticket).path)
     trained = _trained_head(loaded, head) if trained_head else None
     name, revision = loaded.find_base(model)
     with replacing(output_dir) as new:  # raises before any work if it is not free

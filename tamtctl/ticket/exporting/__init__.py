@@ -1,0 +1,1 @@
+"""Exporting: a ticket or a checkpoint as other tools load it."""

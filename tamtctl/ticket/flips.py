@@ -8,7 +8,7 @@ needs the pre-trained weights.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tamtctl.ticket.base_weights import BaseWeights, UnknownWeightsError
 from tamtctl.ticket.format.mask_codec import Mask, count_flips, magnitude_mask
-from tamtctl.ticket.similarity import grouped, in_order, layer_of, type_of
+from tamtctl.ticket.matrix_places import layer_of, shares_by, type_of
 from tamtctl.ticket.ticket import Ticket
 
 
@@ -46,18 +46,12 @@ class Flips:
     @property
     def layers(self) -> dict[str, float]:
         """Return layer → share of its weights that differ; ``-`` stands for outside the layers."""
-        return in_order(self._by(layer_of))
+        return shares_by(layer_of, self.counts, self.sizes)
 
     @property
     def types(self) -> dict[str, float]:
         """Return type of matrix → share of its weights that differ."""
-        return self._by(type_of)
-
-    def _by(self, key: Callable[[str], str]) -> dict[str, float]:
-        return {
-            group: sum(self.counts[n] for n in names) / sum(self.sizes[n] for n in names)
-            for group, names in grouped(self.counts, key).items()
-        }
+        return shares_by(type_of, self.counts, self.sizes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

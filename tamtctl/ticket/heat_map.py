@@ -17,7 +17,8 @@ from tamtctl.foundations.untrusted import reason
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.inspection import compare_masks
-from tamtctl.ticket.similarity import Similarity, place_of
+from tamtctl.ticket.matrix_places import place_of
+from tamtctl.ticket.similarity import Similarity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

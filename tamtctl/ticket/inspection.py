@@ -14,8 +14,10 @@ from tamtctl.ticket.base_model import with_masks
 from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.flips import Flips, SharedFlips, flips_of, shared_flips
 from tamtctl.ticket.format.reader import Check
+from tamtctl.ticket.mask_shares import sparsities
+from tamtctl.ticket.matrix_places import layer_of, type_of
 from tamtctl.ticket.measured import Measured
-from tamtctl.ticket.similarity import Share, Similarity, by_layer, by_type, similarities
+from tamtctl.ticket.similarity import Similarity, similarities
 from tamtctl.ticket.ticket import Ticket
 
 
@@ -60,8 +62,8 @@ class Inspection(Shown):
             "checks": [asdict(check) for check in self.checks],
             "ticket": ticket and ticket.describe(),
             "measured": ticket and Measured.of(ticket).to_dict(),
-            "layers": _sparsities(by_layer(ticket)) if ticket else None,
-            "types": _sparsities(by_type(ticket)) if ticket else None,
+            "layers": sparsities(ticket, layer_of) if ticket else None,
+            "types": sparsities(ticket, type_of) if ticket else None,
             "flips": self.flips and self.flips.to_dict(),
         }
 
@@ -154,7 +156,3 @@ def compare_masks(names: Sequence[str], *, token: str | None = None) -> TicketCo
         tickets.append(with_masks(inspection.ticket))
     similar = similarities(tickets)
     return TicketComparison(list(names), inspections, similar, shared_flips(tickets))
-
-
-def _sparsities(groups: dict[str, Share]) -> dict[str, float]:
-    return {group: share.sparsity for group, share in groups.items()}

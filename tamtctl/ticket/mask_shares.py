@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
-from tamtctl.ticket.similarity import grouped, place_of, type_of
+from tamtctl.ticket.matrix_places import grouped, place_of, shares_by, type_of
 
 OUTSIDE, EMBEDDINGS = "outside", "embeddings"  # labels of parts outside the layers
 
@@ -40,6 +40,13 @@ class Uniform:
             if 2 * len(others) <= len(entries):
                 return cls(sparsity, others)
         return None
+
+
+def sparsities(ticket: TicketMetadata, key: Callable[[str], str]) -> dict[str, float]:
+    """Return layer or type of matrix → share of zeros; see `shares_by`."""
+    sizes = {name: entry.numel for name, entry in ticket.parameters.items()}
+    zeros = {name: entry.numel - entry.kept for name, entry in ticket.parameters.items()}
+    return shares_by(key, zeros, sizes)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamtctl.foundations.masks import count_kept, pack, unpack
-from tamtctl.ticket.similarity import Overlap, averaged, overlap_of, place_of
+from tamtctl.ticket.matrix_places import place_of
+from tamtctl.ticket.similarity import Overlap, averaged, overlap_of
 from tamtctl.ticket.ticket import Ticket
 
 

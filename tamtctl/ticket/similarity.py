@@ -1,4 +1,4 @@
-"""The similarity of tickets, and the sparsity of a ticket by layer and type of matrix.
+"""The similarity of tickets.
 
 Similarity is computed per matrix and then averaged over the matrices (TAMT, §5.3), so that the word
 embeddings, a fifth of BERT's weights, do not dominate.
@@ -7,21 +7,15 @@ embeddings, a fifth of BERT's weights, do not dominate.
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.masks import count_kept
-from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.ticket import Ticket
-
-_Value = TypeVar("_Value")
-
-_LAYER = re.compile(r"(?P<before>\D*?)\.?(?P<layer>\d+)\.(?P<type>.+)\.weight")
 
 
 @dataclass(frozen=True)
@@ -62,26 +56,6 @@ class Similarity:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class MatrixPlace:
-    """The place of a matrix in the encoder.
-
-    Attributes:
-        layer: The number of its layer, from 0; None outside the layers.
-        type: Its name within the layer, such as ``attention.self.query``.
-    """
-
-    layer: int | None
-    type: str
-
-
-def place_of(name: str) -> MatrixPlace:
-    """Return layer and type of the matrix of this name."""
-    if match := _LAYER.fullmatch(name):
-        return MatrixPlace(int(match["layer"]), match["type"])
-    return MatrixPlace(None, name.removesuffix(".weight"))
 
 
 def similarities(tickets: Sequence[Ticket]) -> list[Similarity]:
@@ -149,63 +123,3 @@ def overlap_of(kept_a: int, kept_b: int, both: int, numel: int) -> Overlap:
         chance_jaccard=chance_both / chance_either if chance_either else 1.0,
         chance_hamming=1 - (chance_either - chance_both),
     )
-
-
-@dataclass(frozen=True)
-class Share:
-    """The sparsity of a part of the encoder.
-
-    Attributes:
-        total: Number of its weights.
-        kept: Number of weights that are not pruned.
-    """
-
-    total: int
-    kept: int
-
-    @property
-    def sparsity(self) -> float:
-        """Share of zeros."""
-        return 1 - self.kept / self.total
-
-
-def by_layer(ticket: TicketMetadata) -> dict[str, Share]:
-    """Return layer → sparsity; ``-`` stands for outside the layers."""
-    return in_order(_shares(ticket, layer_of))
-
-
-def by_type(ticket: TicketMetadata) -> dict[str, Share]:
-    """Return type of matrix → sparsity."""
-    return _shares(ticket, type_of)
-
-
-def layer_of(name: str) -> str:
-    """Return the number of a matrix's layer; ``-`` outside the layers."""
-    layer = place_of(name).layer
-    return "-" if layer is None else str(layer)
-
-
-def type_of(name: str) -> str:
-    """Return the name of a matrix within its layer."""
-    return place_of(name).type
-
-
-def grouped(names: Iterable[str], key: Callable[[str], _Value]) -> dict[_Value, list[str]]:
-    """Return key → names of matrices with this key, with keys in the order of the names."""
-    groups: dict[_Value, list[str]] = {}
-    for name in names:
-        groups.setdefault(key(name), []).append(name)
-    return groups
-
-
-def in_order(layers: Mapping[str, _Value]) -> dict[str, _Value]:
-    """Return a mapping by layer in the order of the layers."""
-    return dict(sorted(layers.items(), key=lambda item: -1 if item[0] == "-" else int(item[0])))
-
-
-def _shares(ticket: TicketMetadata, key: Callable[[str], str]) -> dict[str, Share]:
-    entries = ticket.parameters
-    return {
-        group: Share(sum(entries[n].numel for n in names), sum(entries[n].kept for n in names))
-        for group, names in grouped(entries, key).items()
-    }

@@ -16,7 +16,9 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.ticket.heat_map import check_figure, save_heat_map
 from tamtctl.ticket.inspection import compare_masks, inspect_ticket
 from tamtctl.ticket.listing import known_tickets, list_tickets
-from tamtctl.ticket.similarity import MatrixPlace, by_layer, by_type, place_of, similarities
+from tamtctl.ticket.mask_shares import sparsities
+from tamtctl.ticket.matrix_places import MatrixPlace, layer_of, place_of, type_of
+from tamtctl.ticket.similarity import similarities
 from tamtctl.ticket.ticket import Ticket
 
 
@@ -86,11 +88,9 @@ def test_layers_and_types() -> None:
         "layer.2.b.weight": torch.tensor([0, 0]) > 0,
         "embeddings.weight": torch.tensor([1, 1, 1, 0]) > 0,
     })  # fmt: skip
-    layers = {name: share.sparsity for name, share in by_layer(ticket).items()}
+    layers = sparsities(ticket, layer_of)
     assert list(layers.items()) == [("-", 0.25), ("2", 0.5), ("10", 0.75)]
-    assert {n: s.sparsity for n, s in by_type(ticket).items()} == {
-        "a": 0.5, "b": 1.0, "embeddings": 0.25,
-    }  # fmt: skip
+    assert sparsities(ticket, type_of) == {"a": 0.5, "b": 1.0, "embeddings": 0.25}
 
 
 def test_several_tickets(tmp_path: Path) -> None:

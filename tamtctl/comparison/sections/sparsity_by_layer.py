@@ -12,8 +12,8 @@ from tamtctl.comparison.levels import Level
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.rendering.plotting import by_method, legend, panels, styles
 from tamtctl.comparison.result import Comparison
+from tamtctl.ticket.matrix_places import layer_of, shares_by
 from tamtctl.ticket.packed_masks import PackedMasks
-from tamtctl.ticket.similarity import grouped, in_order, layer_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,11 +110,9 @@ def find(comparison: Comparison, opened: Opened) -> LayerSparsities | None:
 
 def _by_layer(masks: PackedMasks) -> Mapping[str, float]:
     """Return layer → share of zeros; matrices outside the layers come first."""
-    return {
-        layer: share
-        for layer, names in in_order(grouped(masks.packed, layer_of)).items()
-        if (share := _sparsity(masks, names)) is not None
-    }
+    sizes = {name: math.prod(shape) for name, shape in masks.shapes.items()}
+    zeros = {name: sizes[name] - masks.kept[name] for name in masks.packed}
+    return shares_by(layer_of, zeros, sizes)
 
 
 def _sparsity(masks: PackedMasks, names: Sequence[str]) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,8 +29,7 @@ from tamtctl.tasks.benchmarks.benchmark import Benchmark
 from tamtctl.tasks.benchmarks.table import BENCHMARKS, zero_shot_tasks
 from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import Predictions, TaskKind, kind_of
-from tamtctl.tasks.kinds.label_scale import LabelScale
+from tamtctl.tasks.kinds.base import ModelOutputs, Predictions, TaskKind, kind_of
 from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES, metrics, standard_errors
 from tamtctl.tasks.kinds.predicting import predict
@@ -87,16 +86,9 @@ class Code(TaskKind):
         logits = model(**batch.inputs, return_dict=True).logits.float()
         return F.binary_cross_entropy_with_logits(logits, batch.labels.float())
 
-    def predictions(
-        self,
-        model: PreTrainedModel,
-        encoded: Encoded,
-        examples: Examples,
-        outputs: Iterable[tuple[TaskBatch, Any]],
-        scale: LabelScale | None,
-    ) -> Predictions:
+    def predictions(self, examples: Examples, outputs: ModelOutputs) -> Predictions:
         shares = torch.empty(len(examples), len(self.task.labels))
-        for batch, output in outputs:
+        for batch, output in outputs.batches:
             shares[batch.rows] = output.logits.float().sigmoid()
         return Predictions((shares > 0.5).int().tolist(), shares.tolist())
 

@@ -25,7 +25,7 @@ from transformers import (
 from tamtctl.foundations.errors import TamtctlError, TaskError, UsageError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.base import ModelOutputs, kind_of
 from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.kinds.metrics import metrics, resampled_metrics
 from tamtctl.tasks.kinds.tagged_words import IGNORED, TaggedWords, first_tokens
@@ -218,7 +218,7 @@ def test_tokens_are_those_of_transformers_own_words() -> None:
     assert [firsts.tolist() for firsts in cut.firsts] == [[1, 2, 3, -1, -1, -1], [1]]
     with torch.no_grad():
         outputs = [(b, model(**b.inputs)) for b in cut.features.evaluation_batches(2)]
-    said = kind_of(task).predictions(model, cut, examples, outputs, None)
+    said = kind_of(task).predictions(examples, ModelOutputs(model, cut, outputs))
     assert said.values[0][3:] == ("O", "O", "O")
     assert said.confidences[0][3:] == [None, None, None]
     note = kind_of(task).cut_note([cut.features], "read more")

@@ -49,6 +49,24 @@ class Predictions:
     confidences: list[Any]
 
 
+@dataclass(frozen=True)
+class ModelOutputs:
+    """What a model says of examples.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        encoded: The examples as `TaskKind.encode` returned them.
+        batches: Pairs of a batch and the model's output for it, in any order; iterating runs the
+            model.
+        scale: The scale of the labels in training, if the head's outputs are still in it.
+    """
+
+    model: PreTrainedModel
+    encoded: Encoded
+    batches: Iterable[tuple[TaskBatch, Any]]
+    scale: LabelScale | None = None
+
+
 class TaskKind(ABC):
     """How the tasks of a kind are read, trained and measured; made for one task.
 
@@ -208,23 +226,12 @@ class TaskKind(ABC):
         """Return the mean loss of a batch, in float32."""
 
     @abstractmethod
-    def predictions(
-        self,
-        model: PreTrainedModel,
-        encoded: Encoded,
-        examples: Examples,
-        outputs: Iterable[tuple[TaskBatch, Any]],
-        scale: LabelScale | None,
-    ) -> Predictions:
+    def predictions(self, examples: Examples, outputs: ModelOutputs) -> Predictions:
         """Return the predictions for the examples, in their order.
 
         Args:
-            model: The model, in evaluation mode.
-            encoded: The examples as `encode` returned them.
             examples: The examples.
-            outputs: Pairs of a batch and the model's output for it, in any order; iterating runs
-                the model.
-            scale: The scale of the labels in training, if the head's outputs are still in it.
+            outputs: What the model says of them.
         """
 
     def cut_note(self, parts: Sequence[Features], more: str) -> str | None:

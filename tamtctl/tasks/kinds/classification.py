@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,8 @@ from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
 from tamtctl.foundations.errors import TaskError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import Predictions, TaskKind
+from tamtctl.tasks.kinds.base import ModelOutputs, Predictions, TaskKind
 from tamtctl.tasks.kinds.class_notes import listed, missing_class_notes, own_class_notes
-from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.metrics import correlation, label_entropy
 from tamtctl.tasks.kinds.plain_labels import plain_label
 from tamtctl.tasks.task import Task
@@ -104,17 +103,10 @@ class Code(TaskKind):
         logits = model(**batch.inputs, return_dict=True).logits.float()  # (B, C)
         return F.cross_entropy(logits, batch.labels)
 
-    def predictions(
-        self,
-        model: PreTrainedModel,
-        encoded: Encoded,
-        examples: Examples,
-        outputs: Iterable[tuple[TaskBatch, Any]],
-        scale: LabelScale | None,
-    ) -> Predictions:
+    def predictions(self, examples: Examples, outputs: ModelOutputs) -> Predictions:
         """Return the most probable class of each text, and the probability of every class."""
         logits = torch.empty(len(examples), len(self.task.labels))  # (n, C)
-        for batch, output in outputs:
+        for batch, output in outputs.batches:
             logits[batch.rows] = output.logits.float().cpu()
         return Predictions(logits.argmax(1).tolist(), logits.softmax(1).tolist())
 

@@ -12,7 +12,7 @@ from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
 from tamtctl.foundations.devices import Autocast
 from tamtctl.foundations.errors import DivergedError
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import Predictions, kind_of
+from tamtctl.tasks.kinds.base import ModelOutputs, Predictions, kind_of
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.task import Task
 
@@ -43,8 +43,8 @@ def predict(
         DivergedError: The model's outputs are NaN or infinite.
     """
     model.eval()
-    outputs = _outputs(encoded.features, model, batch_size, autocast)
-    return kind_of(task).predictions(model, encoded, examples, outputs, scale)
+    batches = _outputs(encoded.features, model, batch_size, autocast)
+    return kind_of(task).predictions(examples, ModelOutputs(model, encoded, batches, scale))
 
 
 def _outputs(

@@ -17,7 +17,7 @@ from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
 from tamtctl.foundations.errors import TaskError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import Predictions, TaskKind
+from tamtctl.tasks.kinds.base import ModelOutputs, Predictions, TaskKind
 from tamtctl.tasks.kinds.class_notes import times
 from tamtctl.tasks.kinds.label_scale import LARGEST_LABEL, LabelScale, exact_output
 from tamtctl.tasks.kinds.metrics import correlation
@@ -83,21 +83,14 @@ class Code(TaskKind):
         logits = model(**batch.inputs, return_dict=True).logits.float()  # (B, 1)
         return F.mse_loss(logits.squeeze(1), batch.labels)
 
-    def predictions(
-        self,
-        model: PreTrainedModel,
-        encoded: Encoded,
-        examples: Examples,
-        outputs: Iterable[tuple[TaskBatch, Any]],
-        scale: LabelScale | None,
-    ) -> Predictions:
+    def predictions(self, examples: Examples, outputs: ModelOutputs) -> Predictions:
         """Return the numbers in the unit of the labels, without a confidence."""
         values = torch.empty(len(examples))  # (n,)
-        with exact_output(model):
-            for batch, output in outputs:
+        with exact_output(outputs.model):
+            for batch, output in outputs.batches:
                 values[batch.rows] = output.logits.float().squeeze(1).cpu()
-        if scale:
-            values = values.double() * scale.deviation + scale.mean
+        if outputs.scale:
+            values = values.double() * outputs.scale.deviation + outputs.scale.mean
         return Predictions(values.tolist(), [None] * len(examples))
 
     def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:

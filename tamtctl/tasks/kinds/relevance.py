@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ from tamtctl.foundations.errors import TaskError
 from tamtctl.models.pipeline_files import HEAD_SETTINGS
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import Predictions, TaskKind
-from tamtctl.tasks.kinds.label_scale import LabelScale, exact_output
+from tamtctl.tasks.kinds.base import ModelOutputs, Predictions, TaskKind
+from tamtctl.tasks.kinds.label_scale import exact_output
 from tamtctl.tasks.kinds.plain_labels import as_number, plain_label
 from tamtctl.tasks.task import Task
 
@@ -147,18 +147,11 @@ class Code(TaskKind):
         logits = model(**batch.inputs, return_dict=True).logits.float()  # (B, 1)
         return F.binary_cross_entropy_with_logits(logits.squeeze(1), batch.labels)
 
-    def predictions(
-        self,
-        model: PreTrainedModel,
-        encoded: Encoded,
-        examples: Examples,
-        outputs: Iterable[tuple[TaskBatch, Any]],
-        scale: LabelScale | None,
-    ) -> Predictions:
+    def predictions(self, examples: Examples, outputs: ModelOutputs) -> Predictions:
         """Return the relevance of each pair, without a confidence."""
         scores = torch.empty(len(examples), dtype=torch.float64)  # tells sigmoids near 1 apart
-        with exact_output(model):  # in bf16 passages would tie
-            for batch, output in outputs:
+        with exact_output(outputs.model):  # in bf16 passages would tie
+            for batch, output in outputs.batches:
                 scores[batch.rows] = output.logits.squeeze(1).cpu().double().sigmoid()
         return Predictions(scores.tolist(), [None] * len(examples))
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
+from tamtctl.data.padded_batches import Features, TaskBatch
 from tamtctl.data.text.reading import open_binary, reading
 from tamtctl.foundations.errors import TaskError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Answers, Examples
-from tamtctl.tasks.kinds.base import Predictions, Record, TaskKind
-from tamtctl.tasks.kinds.label_scale import LabelScale
+from tamtctl.tasks.kinds.base import ModelOutputs, Predictions, Record, TaskKind
 from tamtctl.tasks.kinds.metrics import label_entropy
 from tamtctl.tasks.kinds.windows import Windows, span_windows
 
@@ -97,22 +96,16 @@ class Code(TaskKind):
         first, last = batch.labels.unbind(1)  # (B,)
         return (F.cross_entropy(starts, first) + F.cross_entropy(ends, last)) / 2
 
-    def predictions(
-        self,
-        model: PreTrainedModel,
-        encoded: Encoded,
-        examples: Examples,
-        outputs: Iterable[tuple[TaskBatch, Any]],
-        scale: LabelScale | None,
-    ) -> Predictions:
+    def predictions(self, examples: Examples, outputs: ModelOutputs) -> Predictions:
         """Return the text of the best span in all windows of each question, and its logits' sum.
 
         For a context without any token the answer is empty, and the confidence None.
         """
+        encoded = outputs.encoded
         assert isinstance(encoded, Windows)
         _, contexts = examples.texts
         best: list[tuple[str, float | None]] = [("", None)] * len(examples)
-        for batch, output in outputs:
+        for batch, output in outputs.batches:
             logits = zip(
                 output.start_logits.float().cpu(), output.end_logits.float().cpu(), strict=True
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
+from tamtctl.data.padded_batches import Features, TaskBatch
 from tamtctl.foundations.errors import TaskError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import Predictions, Record, TaskKind
+from tamtctl.tasks.kinds.base import ModelOutputs, Predictions, Record, TaskKind
 from tamtctl.tasks.kinds.class_notes import listed, times
 from tamtctl.tasks.kinds.conll import ends_in_tags, read_columns
-from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.metrics import label_entropy
 from tamtctl.tasks.kinds.tagged_words import IGNORED, TaggedWords, WordFeatures, tagged_words
 from tamtctl.tasks.task import Task
@@ -178,22 +177,16 @@ class Code(TaskKind):
         )
         return total / (labels != IGNORED).sum().clamp(min=1)
 
-    def predictions(
-        self,
-        model: PreTrainedModel,
-        encoded: Encoded,
-        examples: Examples,
-        outputs: Iterable[tuple[TaskBatch, Any]],
-        scale: LabelScale | None,
-    ) -> Predictions:
+    def predictions(self, examples: Examples, outputs: ModelOutputs) -> Predictions:
         """Return the most probable tag of each word, and its probability.
 
         A word that is cut off has the tag O, and no probability.
         """
+        encoded = outputs.encoded
         assert isinstance(encoded, TaggedWords)
         found: list[Tags] = [()] * len(examples)
         sure: list[list[float | None]] = [[]] * len(examples)
-        for batch, output in outputs:
+        for batch, output in outputs.batches:
             best = output.logits.float().softmax(-1).cpu().max(-1)  # (B, T)
             for row, shares, tags in zip(batch.rows.tolist(), *best, strict=True):
                 firsts = encoded.firsts[row].tolist()

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.selection import keep_largest_in_rows
-from tamtctl.pruning.criteria import CRITERIA, REFERENCE, Criterion, find_criterion
+from tamtctl.models.encoder import sha256_of_weight
+from tamtctl.pruning.criteria import CRITERIA, JOINED_BY, REFERENCE, Criterion, find_criterion
 from tamtctl.pruning.criteria.context import Context
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 
@@ -78,10 +79,18 @@ def with_word_floor(
         keep: Name → how many weights a matrix keeps.
         embeddings: The matrices that words are looked up in, shape (words, width).
         floor: How many weights come first, as a share of those that a word keeps on average.
+
+    Raises:
+        UsageError: An importance is negative.
     """
     importance = dict(ranking.importance)
     for name in frozenset(embeddings) & ranking.reached & keep.keys():
         one = importance[name].to(torch.float64, copy=True)  # (words, width)
+        if bool((one < 0).any()):
+            raise UsageError(
+                f"the importance of weights of {name} is negative, and --word-floor lifts that of "
+                "some by a factor; give --word-floor 0, or a criterion without negative scores"
+            )
         positive = one[one > 0]
         one.clamp_(min=float(positive.min()) if len(positive) else 1.0)
         one[kept_of_every_word(one, keep[name], floor, ranking.ties.get(name))] *= _LIFT
@@ -117,11 +126,12 @@ def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:
         UsageError: The criterion gives scores that cannot be ranked.
     """
     row, weights, names = find_criterion(criterion), context.weights, tuple(names)
-    before = _writes(context)
+    is_foreign = any(CRITERIA[part].is_foreign for part in row.name.split(JOINED_BY))
+    before = _state_of(context, by_content=is_foreign)
     given = row.scores(context)
     if not isinstance(given, Mapping):
         raise UsageError(f"criterion {row.name!r} gives no mapping of name → scores")
-    if _writes(context) != before:
+    if _state_of(context, by_content=is_foreign) != before:
         raise UsageError(
             f"criterion {row.name!r} writes to the model's weights; its scores must be new tensors"
         )
@@ -130,6 +140,8 @@ def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:
     scores = {
         name: _checked(row, name, given[name], weights[name]) for name in names if name in given
     }
+    if not scores and names and not row.needs_text:
+        raise UsageError(f"criterion {row.name!r} gives no scores of any matrix")
     ties = {n: weights[n].abs().to(s.device) for n, s in scores.items() if row.breaks_ties}
     reached = frozenset(scores)
     if left := {name: weights[name] for name in names if name not in scores}:
@@ -189,16 +201,28 @@ def keep_counts(
     return row.keep({n: tuple(w.shape) for n, w in weights.items() if n in names}, sparsity)
 
 
-def _writes(context: Context) -> list[int]:
-    """Return how often each tensor of the model was written to in place."""
+def _state_of(context: Context, *, by_content: bool) -> list[object]:
+    """Return what tells whether a tensor of the model was written to in place.
+
+    Args:
+        context: Holds the model.
+        by_content: Look at the content, too: autograd's count of writes does not see those of numpy
+            or through ``.data``.
+    """
     tensors = [*context.weights.values()]
     if context.encoder is not None:
         tensors += cast("torch.nn.Module", context.encoder.model).parameters()
-    return [tensor._version for tensor in tensors]
+    contents = [sha256_of_weight(tensor) for tensor in tensors] if by_content else []
+    return [*contents, *(tensor._version for tensor in tensors)]
 
 
 def _checked(row: Criterion, name: str, scores: object, weight: Tensor) -> Tensor:
-    if not isinstance(scores, Tensor) or scores.is_complex() or scores.layout != torch.strided:
+    if (
+        not isinstance(scores, Tensor)
+        or scores.is_complex()
+        or scores.is_meta
+        or scores.layout != torch.strided
+    ):
         raise UsageError(
             f"criterion {row.name!r} gives scores of {name} that are no dense tensor of real "
             "numbers"

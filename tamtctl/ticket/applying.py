@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -212,7 +213,22 @@ def untie_decoder(model: PreTrainedModel, *, is_data_parallel: bool = False) -> 
     if tied:
         model.config.tie_word_embeddings = False
         model.all_tied_weights_keys = {}
+        model.register_state_dict_post_hook(partial(_separate, tuple(tied)))
     return tuple(tied)
+
+
+def _separate(
+    names: Sequence[str], model: nn.Module, state: dict[str, Any], prefix: str, _: object
+) -> None:
+    """Give tensors of a state dict that share memory with others memory of their own.
+
+    ``resize_token_embeddings`` makes one parameter of an untied decoder's bias and the head's, of
+    which ``save_pretrained`` would then leave out one.
+    """
+    others = {t.data_ptr() for name, t in state.items() if name.removeprefix(prefix) not in names}
+    for name in (prefix + name for name in names):
+        if name in state and state[name].data_ptr() in others:
+            state[name] = state[name].clone()
 
 
 def _refuse_decoder_without_weights(model: PreTrainedModel, vocabulary: int) -> None:

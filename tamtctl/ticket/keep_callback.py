@@ -74,7 +74,7 @@ class KeepZeros(TrainerCallback):
             TamtctlError: The ticket is not for this model, or there are no zeros; or the Trainer's
                 optimiser exists already and would miss parameters that were untied.
         """
-        if model is None or kept_zeros(model):
+        if model is None:
             return
         if untied := self._keep(model):
             raise TicketError(
@@ -84,7 +84,12 @@ class KeepZeros(TrainerCallback):
 
     def _keep(self, model: nn.Module) -> tuple[str, ...]:
         """Keep the zeros if that was not done yet; return the names of untied parameters."""
-        if kept_zeros(model):
+        if kept := kept_zeros(model):
+            if self._ticket is not None and not kept.are_of(self._ticket):
+                raise TicketError(
+                    "the model keeps the zeros of another mask already; load the pre-trained "
+                    "weights again for this ticket"
+                )
             return ()
         if self._ticket is None:
             keep_zeros(model)

@@ -27,6 +27,7 @@ from tamtctl.foundations.errors import ModelError, TicketError
 from tamtctl.models.encoder import base_encoder, maskable_matrices
 from tamtctl.models.wrapped_models import models_inside
 from tamtctl.ticket.stencils import Bound, Stencil
+from tamtctl.ticket.stored import StoredTicket
 
 
 class KeptZeros:
@@ -54,6 +55,7 @@ class KeptZeros:
         """
         self._stencils = {name: Stencil(mask) for name, mask in masks.items()}
         self._bound: dict[str, Bound] = {}
+        self._encoder: weakref.ref[nn.Module] | None = None
         self._had_gradients = True
         self._restore_all(encoder)
         self._hooks = [
@@ -78,19 +80,25 @@ class KeptZeros:
         """Return the matrices in which a pruned weight is not zero at this moment.
 
         An optimiser that is no `torch.optim.Optimizer` can leave some after its step. They are set
-        to zero at the next forward pass, and before a state dict is taken.
+        to zero at the next forward pass, unless the model is compiled, and before a state dict is
+        taken.
         """
         return tuple(
             name
             for name, bound in self._bound.items()
-            if not self._stencils[name].is_zero_in(bound.parameter)
+            if (parameter := bound.parameter) is not None
+            and not self._stencils[name].is_zero_in(parameter)
         )
 
-    def has_masks(self, masks: Mapping[str, Tensor]) -> bool:
-        """Return whether the zeros of these very masks are kept."""
-        return masks.keys() == self._stencils.keys() and all(
-            self._stencils[name].equals(mask) for name, mask in masks.items()
-        )
+    def are_of(self, ticket: StoredTicket) -> bool:
+        """Return whether these are the zeros of a ticket; of a ``delta`` one, as many in each."""
+        for name, stencil in self._stencils.items():
+            entry = ticket.parameters.get(name)
+            if entry is None or entry.numel - entry.kept != stencil.pruned:
+                return False
+            if ticket.encoding != "delta" and not stencil.begins_with(ticket.mask(name)):
+                return False
+        return True
 
     def release(self) -> None:
         """Let the zeros go: from now on pruned weights are trained like all others."""
@@ -113,7 +121,7 @@ class KeptZeros:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the bound parameters; a copy binds its own."""
-        return self.__dict__ | {"_bound": {}}
+        return self.__dict__ | {"_bound": {}, "_encoder": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -128,7 +136,8 @@ class KeptZeros:
         # A write past autograd (`.data`) cannot be detected. So weights are always set during
         # training, and once after it, as averaged weights may have been copied in.
         has_gradients = torch.is_grad_enabled()
-        self._restore_all(encoder, only_changed=not (has_gradients or self._had_gradients))
+        only_changed = not (has_gradients or self._had_gradients)
+        self._restore_all(encoder, only_changed=only_changed, in_forward=True)
         self._had_gradients = has_gradients
 
     def _before_saving(self, encoder: nn.Module, prefix: str, keep_vars: bool) -> None:
@@ -143,30 +152,44 @@ class KeptZeros:
         Args:
             held: The identities of the optimiser's parameters.
         """
-        for name, bound in self._bound.items():
+        encoder = None if self._encoder is None else self._encoder()
+        for name, bound in tuple(self._bound.items()):
+            if encoder is not None and id(_attribute(encoder, name)) in held:
+                bound = self._follow(encoder, name) or bound
             if id(bound.parameter) in held or bound.has_changed:
                 self._restore(name, bound)
 
-    def _restore_all(self, encoder: nn.Module, *, only_changed: bool = False) -> None:
+    def _restore_all(
+        self, encoder: nn.Module, *, only_changed: bool = False, in_forward: bool = False
+    ) -> None:
         if getattr(encoder, "_is_fsdp_managed_module", False):
             raise _cannot_keep("the model", "FSDP keeps its weights in shards")
+        self._encoder = weakref.ref(encoder)
         for name in self._stencils:
-            bound = self._follow(encoder, name)
+            bound = self._follow(encoder, name, in_forward=in_forward)
             if bound and (bound.has_changed or not only_changed):
                 self._restore(name, bound)
 
     def _restore(self, name: str, bound: Bound) -> None:
-        if bound.parameter.shape != self._stencils[name].shape:  # embeddings with new rows
+        parameter = bound.parameter
+        # Embeddings may have new rows.
+        if parameter is not None and parameter.shape != self._stencils[name].shape:
             bound.release()
-            self._fit(name, bound.parameter)
+            self._fit(name, parameter)
             bound.follow(self._stencils[name])
         bound.restore(self._stencils[name])
 
-    def _follow(self, encoder: nn.Module, name: str) -> Bound | None:
-        """Return the present parameter of a name, with its gradient hook; None without one."""
+    def _follow(self, encoder: nn.Module, name: str, *, in_forward: bool = False) -> Bound | None:
+        """Return the present parameter of a name, with its gradient hook; None without one.
+
+        In a forward pass, what is there in place of a parameter that still exists is there only for
+        a moment (`torch.func.functional_call`), and may be another model's. The parameter of an
+        optimiser is followed at the end of its step, in any case.
+        """
         bound, found = self._bound.get(name), _attribute(encoder, name)
-        # Other objects are there only for a moment (`torch.func.functional_call`).
-        if isinstance(found, nn.Parameter) and (bound is None or found is not bound.parameter):
+        own = bound and bound.parameter
+        is_lent = in_forward and own is not None
+        if isinstance(found, nn.Parameter) and found is not own and not is_lent:
             if bound:
                 bound.release()
             self._fit(name, found)
@@ -213,6 +236,12 @@ def keep_zeros(model: object) -> KeptZeros:
             f"this {type(model).__name__} holds {len(found)} models ({kinds}); give one of them"
         )
     weights = maskable_matrices(found[0])
+    if adapted := next((m for m in found[0].modules() if hasattr(m, "base_layer")), None):
+        raise TicketError(
+            f"this {type(found[0]).__name__} has adapters ({type(adapted).__name__} of "
+            f"{type(adapted).__module__.partition('.')[0]}), which begin as zeros and would stay "
+            "so; the weights below them are frozen, and keep their zeros without this"
+        )
     masks = {n: mask for n, w in weights.items() if not bool((mask := w.detach() != 0).all())}
     if not masks:
         raise ModelError(f"this {type(found[0]).__name__} holds no zeros to keep")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,9 +63,9 @@ class Stencil:
         more = max(0, rows - len(self._bits))
         return Stencil(nn.functional.pad(self._bits[:rows].bool(), (0, 0, 0, more), value=True))
 
-    def equals(self, mask: Tensor) -> bool:
-        """Return whether a mask (True keeps) keeps the same weights."""
-        return torch.equal(self._bits.cpu().bool(), mask.cpu())
+    def begins_with(self, mask: Tensor) -> bool:
+        """Return whether a mask (True keeps) keeps the same weights; rows may have been added."""
+        return torch.equal(self._bits[: len(mask)].cpu().bool(), mask.cpu())
 
     def _on(self, device: torch.device) -> Tensor:
         if self._bits.device != device:
@@ -88,41 +88,46 @@ def _stencil_of_packed(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> Ste
     return Stencil(torch.from_numpy(unpack(packed, shape)))
 
 
-@dataclass
 class Bound:
-    """A parameter whose pruned weights are kept at zero, and its state when they were last set.
+    """A parameter whose pruned weights are kept at zero, and its state when they were last set."""
 
-    Attributes:
-        parameter: The parameter.
-        gradient_hook: The hook that sets gradients of pruned weights to zero; None without one.
-        version: Autograd's count of changes of the parameter at that time.
-        address: The address of its storage at that time.
-    """
+    def __init__(self, parameter: nn.Parameter) -> None:
+        # It must not live on by this: that it is gone tells that the model has another one.
+        self._parameter = weakref.ref(parameter)
+        self._gradient_hook: RemovableHandle | None = None
+        self._state = (-1, 0)  # autograd's count of its changes, and the address of its storage
 
-    parameter: nn.Parameter
-    gradient_hook: RemovableHandle | None = None
-    version: int = -1
-    address: int = 0
+    @property
+    def parameter(self) -> nn.Parameter | None:
+        """The parameter; None if it is gone."""
+        return self._parameter()
 
     @property
     def has_changed(self) -> bool:
         """Whether version or storage show a change; changes by ``.data`` show in neither."""
-        return (self.version, self.address) != (self.parameter._version, self.parameter.data_ptr())
+        parameter = self.parameter
+        return parameter is not None and _state_of(parameter) != self._state
 
     def follow(self, stencil: Stencil) -> None:
         """Set gradients of pruned weights to zero from now on, unless the parameter is frozen."""
-        if self.gradient_hook is None and self.parameter.requires_grad:
-            self.gradient_hook = self.parameter.register_hook(stencil.cut_gradient)
+        parameter = self.parameter
+        if self._gradient_hook is None and parameter is not None and parameter.requires_grad:
+            self._gradient_hook = parameter.register_hook(stencil.cut_gradient)
 
     def restore(self, stencil: Stencil) -> None:
         """Set the pruned weights to zero again, and remember the parameter's state."""
-        if self.parameter.is_meta:  # its weights are on no device now
+        parameter = self.parameter
+        if parameter is None or parameter.is_meta:  # its weights are on no device now
             return
-        stencil.cut_out(self.parameter)
-        self.version, self.address = self.parameter._version, self.parameter.data_ptr()
+        stencil.cut_out(parameter)
+        self._state = _state_of(parameter)
 
     def release(self) -> None:
         """Remove the gradient hook."""
-        if self.gradient_hook:
-            self.gradient_hook.remove()
-            self.gradient_hook = None
+        if self._gradient_hook:
+            self._gradient_hook.remove()
+            self._gradient_hook = None
+
+
+def _state_of(parameter: nn.Parameter) -> tuple[int, int]:
+    return parameter._version, parameter.data_ptr()

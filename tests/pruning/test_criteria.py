@@ -6,7 +6,7 @@ import importlib
 import json
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -151,8 +151,12 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         masks({"c": torch.ones(3)})
     with pytest.raises(UsageError, match="scores of a that are no dense tensor of real numbers"):
         masks({"a": np.ones((2, 3))})  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match="scores of a that are no dense tensor of real numbers"):
+        masks({"a": torch.ones(2, 3, device="meta")})
     with pytest.raises(UsageError, match="criterion 'odd' gives no mapping of name"):
         masks([])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="criterion 'odd' gives no scores of any matrix"):
+        masks({})
     order = torch.tensor([[3.0, 1.0], [2.0, 0.0]])
     assert all(
         torch.equal(masks({"b": order.to(dtype)})["b"], order > 1.5)
@@ -164,12 +168,20 @@ def test_what_cannot_be_ranked_is_refused() -> None:
     assert found["b"].tolist() == [[True, False], [True, False]]
 
 
-def test_a_criterion_that_writes_to_the_weights_is_refused() -> None:
+WRITES: dict[str, Callable[[Tensor], Tensor]] = {
+    "torch": Tensor.abs_,
+    "data": lambda weight: weight.data.abs_(),
+    "numpy": lambda weight: torch.from_numpy(np.abs(weight.numpy(), out=weight.numpy())),
+}
+
+
+@pytest.mark.parametrize("how", WRITES)
+def test_a_criterion_that_writes_to_the_weights_is_refused(how: str) -> None:
     """The dense model would have another loss, and the ticket would fit no model."""
 
     class Code:
         def scores(self, context: Context) -> Mapping[str, Tensor]:
-            return {name: weight.abs_() for name, weight in context.weights.items()}
+            return {name: WRITES[how](weight) for name, weight in context.weights.items()}
 
     weights = {"a": -torch.ones(2, 3)}
     with (

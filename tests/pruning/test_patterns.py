@@ -72,6 +72,21 @@ def test_masks_that_are_not_what_was_asked_for_are_refused(said: str) -> None:
         row.select({"a": torch.arange(8.0).view(2, 4)}, {"a": 4})
 
 
+def test_a_pattern_cannot_change_the_scores() -> None:
+    class Code(Pairs):
+        def select(self, scores: Any, keep: Any, ties: Any) -> Any:
+            masks = super().select(scores, keep, ties)
+            for values in (*scores.values(), *ties.values()):
+                values.numpy().fill(0)
+            return masks
+
+    scores, ties = {"a": torch.arange(8.0).view(2, 4)}, {"a": torch.ones(2, 4)}
+    masks = replace(PAIRS, code=Code()).select(scores, {"a": 4}, ties)
+    assert masks["a"].tolist() == [[False, True, False, True]] * 2
+    assert torch.equal(scores["a"], torch.arange(8.0).view(2, 4))
+    assert torch.equal(ties["a"], torch.ones(2, 4))
+
+
 def test_a_pattern_keeps_a_whole_number_of_weights() -> None:
     class Code(Pairs):
         def keep(self, shapes: Any, sparsity: float) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,10 @@ from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.derived import derived_config
+from tamtctl.pruning.objectives import TERMS, Term
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss, held_out_losses
 from tamtctl.pruning.objectives.objective import Objective
+from tamtctl.pruning.objectives.outputs import Outputs, all_tokens
 from tamtctl.pruning.searching.api import plan_search, search, search_folder
 from tamtctl.ticket.measured import Measured
 from tamtctl.ticket.ticket import Ticket
@@ -110,27 +114,47 @@ def test_gradients_of_micro_batches_are_those_of_the_batch() -> None:
         torch.testing.assert_close(found[0], other, rtol=1e-3, atol=1e-5)
 
 
-def test_a_term_that_takes_padding_for_a_target_is_refused() -> None:
-    from tamtctl.pruning.objectives import TERMS, Term
-    from tamtctl.pruning.objectives.outputs import Outputs, all_tokens
+def of_all_tokens(outputs: Outputs, batch: Any) -> Tensor:
+    return outputs.states[-1].square().mean(-1).flatten()
 
-    class Code:
-        blocks = staticmethod(all_tokens)
 
-        @staticmethod
-        def loss(outputs: Outputs, batch: Any) -> Tensor:
-            return outputs.states[-1].square().mean(-1).flatten()
+def of_tokens(outputs: Outputs, batch: Any) -> Tensor:
+    return batch.at_tokens(of_all_tokens(outputs, batch))  # type: ignore[no-any-return]
 
+
+WRONG_TERMS: dict[str, tuple[Callable[[Any], Tensor], Callable[[Any, Any], Tensor], str]] = {
+    "padding": (all_tokens, of_all_tokens, "padding is no target: leave it out"),
+    "one a row": (
+        all_tokens,
+        lambda outputs, batch: outputs.states[-1].mean((1, 2)),
+        "the term 'toy' has 4 losses for [0-9]+ targets",
+    ),
+    "other rows": (
+        lambda batch: all_tokens(batch) + 1,
+        of_tokens,
+        "blocks of the term 'toy' must give int64 numbers of rows, from 0 to 3",
+    ),
+    "no gradient": (
+        all_tokens,
+        lambda outputs, batch: of_tokens(outputs, batch).detach(),
+        "the losses of the term 'toy' have no gradient",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_TERMS)
+def test_a_term_whose_losses_are_not_of_its_targets_is_refused(wrong: str) -> None:
+    blocks, loss, message = WRONG_TERMS[wrong]
     toy = Term(
-        name="toy", code=Code, label="toy", unit="squares", short_unit="sq", axis="toy",
-        needs_states=True,
+        name="toy", code=SimpleNamespace(blocks=blocks, loss=loss), label="toy", unit="squares",
+        short_unit="sq", axis="toy", needs_states=True,
     )  # fmt: skip
     model = tiny.build("bert")
     encoder = Encoder("tiny", None, model, tiny.tokenizer(), maskable_matrices(model), {})
     with TERMS.holding(toy):
         objective = Objective(encoder, "toy", dict(encoder.matrices))
         batch = next(evaluation_batches(rows_of(tiny.tokenizer()), 4, noise=None))
-        with pytest.raises(UsageError, match="padding is no target: leave it out"):
+        with pytest.raises(UsageError, match=message):
             objective.terms(batch)
 
 

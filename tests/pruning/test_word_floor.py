@@ -135,3 +135,10 @@ def test_recipes_have_a_floor_where_words_are_forgotten(
 ) -> None:
     config = SearchConfig.from_recipe("nano", **({"sparsity": 0.7} | changes))
     assert config.word_floor == floor
+
+
+def test_negative_importances_cannot_be_lifted() -> None:
+    one = {"words": torch.tensor([[0.5, -1.0], [0.2, 0.1]])}
+    ranking = Ranking(one, {}, frozenset(), frozenset({"words"}))
+    with pytest.raises(UsageError, match="weights of words is negative, and --word-floor lifts"):
+        with_word_floor(ranking, {"words": 2}, ["words"], 0.5)

@@ -408,3 +408,39 @@ def test_a_metric_knows_its_direction() -> None:
     errors, accuracy = TOY_KIND.metrics[0], primary_metric(TASKS["sst2"])
     assert errors.gain(0.1, 0.3) == pytest.approx(0.2)
     assert accuracy.gain(0.1, 0.3) == pytest.approx(-0.2)
+
+
+METRICS: dict[str, tuple[Any, str]] = {
+    "nan": (float("nan"), "gives nan for tag_errors; it must be a finite number"),
+    "text": ("good", "gives 'good' for tag_errors; it must be a finite number"),
+    "error": (ZeroDivisionError("division by zero"), "fails at its metrics: ZeroDivisionError"),
+}
+
+
+@pytest.mark.parametrize("what", METRICS)
+def test_a_metric_that_is_no_number_is_refused(what: str, toy: Benchmark) -> None:
+    value, line = METRICS[what]
+
+    class Own(Code):
+        def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
+            if isinstance(value, Exception):
+                raise value
+            return {"tag_errors": value}
+
+    examples = Examples(["0"], (["a"],), [[1, 0, 0]])
+    row = replace(TOY_KIND, name="odd", code=SimpleNamespace(Code=Own))
+    with KINDS.holding(row), pytest.raises(UsageError, match=f"kind of task 'odd' {line}"):
+        metrics(replace(TOY.task, kind="odd"), [[1, 0, 0]], examples)
+
+
+def test_a_metric_may_be_a_number_of_another_library(toy: Benchmark) -> None:
+    class Own(Code):
+        def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, Any]:
+            return {"tag_errors": torch.tensor(0.25)}
+
+    examples = Examples(["0"], (["a"],), [[1, 0, 0]])
+    row = replace(TOY_KIND, name="odd", code=SimpleNamespace(Code=Own))
+    with KINDS.holding(row):
+        found = metrics(replace(TOY.task, kind="odd"), [[1, 0, 0]], examples)
+    assert found == {"tag_errors": 0.25}
+    assert type(found["tag_errors"]) is float

@@ -63,6 +63,7 @@ def write(path: str, rows: list[dict[str, Any]]) -> str:
         (["pos", "neg", "none"], "'none' is among the classes (once)"),
         (["caf\u00e9", "cafe\u0301", "tea"], "are taken for different classes"),
         (["pos", "pos\u200b", "neg"], "are taken for different classes"),
+        (["1e1", "10.0", "2"], "'10.0' and '1e1' are taken for different classes"),
         (["-0", "0", "1"], "'-0' and '0' are taken for different classes"),
         (
             ["1,5", "2,25", "3"],
@@ -75,7 +76,16 @@ def test_labels_that_may_not_be_what_they_seem_are_noted(values: list[Any], want
     assert wanted in "\n".join(own_class_notes(values, is_guessed=True))
 
 
-@pytest.mark.parametrize("values", [["pos", "neg"], [0, 1], [1, 2, 3, 4, 5], ["a, b", "c"]])
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["pos", "neg"],
+        [0, 1],
+        [1, 2, 3, 4, 5],
+        ["a, b", "c"],
+        [1000001, 1000002, 10**30 + 1, 10**30 + 2],
+    ],
+)
 def test_plain_labels_are_not_noted(values: list[Any]) -> None:
     assert own_class_notes(values, is_guessed=True) == []
 

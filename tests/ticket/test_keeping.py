@@ -285,6 +285,24 @@ def test_a_vocabulary_may_grow(bare_bert: Path, ticket: Ticket, tmp_path: Path) 
     assert bool((table[words:] != 0).all())
 
 
+def test_a_masked_lm_with_a_larger_vocabulary_is_saved_whole(
+    bare_bert: Path, ticket: Ticket, tmp_path: Path
+) -> None:
+    """In memory, transformers then has one bias for the decoder and the head."""
+    model = AutoModelForMaskedLM.from_pretrained(bare_bert).eval()
+    with torch.no_grad():
+        model.cls.predictions.bias.normal_()
+    ticket.apply(model)
+    model.resize_token_embeddings(model.config.vocab_size + 4)
+    model.save_pretrained(tmp_path / "saved")
+    again, loading = AutoModelForMaskedLM.from_pretrained(
+        tmp_path / "saved", output_loading_info=True
+    )
+    assert not any(loading.values()), loading
+    inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
+    assert torch.equal(again.eval()(**inputs).logits, model(**inputs).logits)
+
+
 def test_a_model_may_run_twice_before_its_gradients(bare_bert: Path, ticket: Ticket) -> None:
     model = kept_model(bare_bert, ticket).train()
     optimizer = Lion(model.parameters())
@@ -296,6 +314,30 @@ def test_a_model_may_run_twice_before_its_gradients(bare_bert: Path, ticket: Tic
     other = {n: p.detach() + 1 for n, p in model.named_parameters()}
     torch.func.functional_call(model, other, kwargs=train_kept.batch())
     assert has_its_zeros(model, ticket)
+
+
+def test_a_call_with_the_weights_of_another_model_leaves_them(
+    bare_bert: Path, ticket: Ticket
+) -> None:
+    model, other = kept_model(bare_bert, ticket).eval(), load(bare_bert).eval()
+    before = {name: p.detach().clone() for name, p in other.named_parameters()}
+    batch = train_kept.batch()
+    found = torch.func.functional_call(model, dict(other.named_parameters()), kwargs=batch)
+    assert all(torch.equal(p, before[name]) for name, p in other.named_parameters())
+    assert torch.equal(found.logits, other(**batch).logits)
+    train(model, Lion(model.parameters()), 1)
+    assert has_its_zeros(model, ticket)
+
+
+def test_new_parameters_are_kept_though_the_old_ones_live_on(
+    bare_bert: Path, ticket: Ticket
+) -> None:
+    model = kept_model(bare_bert, ticket)
+    old = list(model.parameters())
+    put_other_parameters(model, None)
+    train(model, torch.optim.AdamW(model.parameters(), 1e-3), 2)
+    assert has_its_zeros(model, ticket)
+    assert len(old) == len(list(model.parameters()))
 
 
 def test_it_can_be_let_go_and_asked(bare_bert: Path, ticket: Ticket) -> None:
@@ -435,6 +477,13 @@ def test_the_callback_in_other_situations(bare_bert: Path, ticket: Ticket, tmp_p
         again = Trainer(load(checkpoint), short, train_dataset=Rows(), callbacks=[callback])
         again.train()
         assert has_its_zeros(again.model, ticket)
+
+    # Zeros that are kept already are those of this ticket, or it is refused.
+    kept = kept_model(bare_bert, ticket)
+    Trainer(kept, short, callbacks=[tamtctl.KeepZeros(ticket)])
+    sparser = Ticket.load(ticket_for(bare_bert, tmp_path / "sparser", sparsity=0.9))
+    with pytest.raises(TicketError, match="keeps the zeros of another mask already"):
+        Trainer(kept, short, callbacks=[tamtctl.KeepZeros(sparser)])
 
     other = tiny.build("bert", seed=5)
     with pytest.raises(TicketError, match="does not hold the pre-trained weights"):
@@ -608,6 +657,13 @@ def test_what_is_refused_is_named(what: str, bare_bert: Path, ticket: Ticket) ->
     with pytest.raises(TicketError, match=message) as raised:
         ticket.apply(given, keep=True)
     assert "\n" not in str(raised.value)
+
+
+def test_an_adapter_is_not_taken_for_pruned_weights(bare_bert: Path, ticket: Ticket) -> None:
+    model = AutoModel.from_pretrained(bare_bert)
+    ticket.apply(model)
+    with pytest.raises(TicketError, match=r"has adapters \(LowRank of test_keeping\), which begin"):
+        tamtctl.keep_zeros(with_adapter(model))
 
 
 def test_what_holds_a_model_is_named_with_it(

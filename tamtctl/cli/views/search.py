@@ -84,7 +84,8 @@ def _sparsity(plan: SearchPlan) -> str:
     if abs(reached - asked) >= 0.0005:
         found += f" ({asked:g} was asked for)"
     if config.word_floor:
-        found += f"; each word keeps at least {config.word_floor:.0%} of the mean"
+        share = f"{config.word_floor:.0%}"
+        found += f"; {share} of what the embeddings keep is shared out equally over the words"
     return found
 
 

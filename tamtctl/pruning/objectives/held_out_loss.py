@@ -15,7 +15,7 @@ from tamtctl.data.batches import evaluation_batches
 from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
 from tamtctl.foundations.devices import Autocast
-from tamtctl.foundations.errors import CorpusError
+from tamtctl.foundations.errors import CorpusError, DivergedError
 from tamtctl.foundations.measured_text import MIN_SEQUENCES
 from tamtctl.pruning.objectives import TERMS, terms_of
 from tamtctl.pruning.objectives.objective import Objective
@@ -118,6 +118,7 @@ def held_out_losses(
 
     Raises:
         CorpusError: A term compares rows, and the text has only one.
+        DivergedError: A loss is infinite or NaN.
     """
     sums: dict[str, list[NDArray[np.float64]]] = {}
     counts: dict[str, list[NDArray[np.int64]]] = {}
@@ -128,6 +129,11 @@ def held_out_losses(
             terms = objective.terms(batch.to(device))
         for term, losses in terms.items():
             values = losses.cpu().double().numpy()
+            if not np.isfinite(values).all():
+                raise DivergedError(
+                    f"the {term} loss of the held-out text is infinite or no number; try a lower "
+                    "--learning-rate, or --precision fp32"
+                )
             total = np.bincount(row_of[term], values, rows).astype(np.float64)
             of_row = np.bincount(row_of[term], minlength=rows)
             is_alone = rows == 1 and TERMS[term].compares_rows  # no row to compare it with

@@ -18,7 +18,7 @@ from tamtctl.data.batch import Batch
 from tamtctl.foundations.errors import UsageError
 from tamtctl.models.encoder import Encoder
 from tamtctl.models.sentence_embeddings import SentencePipeline
-from tamtctl.pruning.objectives import terms_of
+from tamtctl.pruning.objectives import Term, terms_of
 from tamtctl.pruning.objectives.outputs import Outputs, at_least_float32
 from tamtctl.pruning.objectives.pooling import sentence_pooling
 from tamtctl.ticket.heads import head_parameters
@@ -95,7 +95,8 @@ class Objective:
             others: As in `Outputs`.
 
         Raises:
-            UsageError: A term that was registered from outside counts padding as a target.
+            UsageError: The losses of a term that was registered from outside are not those of its
+                targets.
         """
         teacher = self._of_teacher(batch) if self._terms.need_teacher else None
         self._model.train(dropout)
@@ -111,8 +112,9 @@ class Objective:
             others=others,
         )
         losses = {term.name: term.loss(outputs, batch) for term in self._terms}
-        if batch.attention_mask is not None:
-            _check_padding(losses, self.blocks(batch))
+        for term in self._terms:
+            if term.is_foreign:
+                _check(term, losses[term.name], batch)
         return losses
 
     @torch.no_grad()
@@ -211,10 +213,28 @@ def _inputs(batch: Batch) -> dict[str, Any]:
     return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
 
 
-def _check_padding(losses: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> None:
-    for term, values in losses.items():
-        if len(values) != len(rows[term]):
-            raise UsageError(
-                f"the term {term!r} has {len(values)} losses for {len(rows[term])} targets; "
-                "padding is no target: leave it out by Batch.at_tokens"
-            )
+def _check(term: Term, losses: Tensor, batch: Batch) -> None:
+    """Check the losses of a term that was registered from outside.
+
+    Raises:
+        UsageError: There is not one for each target, a target is in no row, or nothing follows from
+            them for the weights.
+    """
+    rows = term.blocks(batch)
+    if len(losses) != len(rows):
+        raise UsageError(
+            f"the term {term.name!r} has {len(losses)} losses for {len(rows)} targets; padding is "
+            "no target: leave it out by Batch.at_tokens"
+        )
+    if rows.dtype != torch.int64 or (
+        len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(batch.input_ids)
+    ):
+        raise UsageError(
+            f"blocks of the term {term.name!r} must give int64 numbers of rows, from 0 to "
+            f"{len(batch.input_ids) - 1} in this batch"
+        )
+    if torch.is_grad_enabled() and not losses.requires_grad:
+        raise UsageError(
+            f"the losses of the term {term.name!r} have no gradient: they must be computed from "
+            "the outputs, without detach or no_grad"
+        )

@@ -114,6 +114,9 @@ class Pattern(Row):
 
             structures = self.structures({name: tuple(scores[name].shape) for name in keep})
             return structured.select(structures, scores, keep, among_equals)
+        if self.is_foreign:  # it may write to what it is given
+            scores = {name: values.clone() for name, values in scores.items()}
+            among_equals = {name: values.clone() for name, values in among_equals.items()}
         masks = dict(self.function("select")(scores, keep, among_equals, *self.numbers))
         if self.is_foreign:
             self._check(masks, scores, keep)

@@ -124,15 +124,18 @@ def _ranking(
 
 
 def _unranked(criterion: Criterion, ranking: Ranking, names: AbstractSet[str]) -> tuple[str, ...]:
-    """Return the matrices that a criterion's text does not reach."""
-    return tuple(sorted(names - ranking.reached)) if criterion.needs_text else ()
+    """Return the matrices that a criterion gives no scores of."""
+    has_all = not criterion.needs_text and not criterion.is_foreign
+    return () if has_all else tuple(sorted(names - ranking.reached))
 
 
 def note_on_unranked(config: SearchConfig, start: Start) -> str | None:
-    """Return a line for people about matrices that the text does not reach; None without them."""
+    """Return a line for people about matrices without scores; None if there are none."""
     if not start.unranked:
         return None
     one, names = len(start.unranked) == 1, printable.first(start.unranked, 1)
+    if not config.criterion.needs_text:
+        return f"{config.criterion.name} gives no scores of {names}: {REFERENCE} ranks the weights"
     return (
         f"{names} {'has' if one else 'have'} no part in what the model makes "
         f"of this text: not {config.criterion.name}, but {REFERENCE} ranks "

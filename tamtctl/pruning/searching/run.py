@@ -370,8 +370,8 @@ def _start(
         names = " and ".join(dict.fromkeys(row.name for row in config.criteria))
         watcher.status(f"ranking the weights by {names}")
         start = world().on_first(lambda: initial_start(config, encoder, text, ticket))
-        if line := note_on_unranked(config, start):
-            watcher.note(line)
+    if line := note_on_unranked(config, start):
+        watcher.note(line)
     return start
 
 

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from tamtctl.tasks.examples import Examples
@@ -115,7 +116,17 @@ def _plainly(name: str) -> str:
     plain = unicodedata.normalize("NFKC", name)
     plain = "".join(c for c in plain if unicodedata.category(c) != "Cf").strip().casefold()
     plain = {"true": "1", "false": "0"}.get(plain, plain)
-    return f"{float(plain) + 0.0:g}" if _is_number(plain) else plain
+    return _as_number(plain) if _is_number(plain) else plain
+
+
+def _as_number(plain: str) -> str:
+    """Return a number in a form that is equal for equal numbers, of any size: 1e1 for 10.0."""
+    sign, digits, exponent = Decimal(plain).as_tuple()
+    if not isinstance(exponent, int):  # infinite
+        return plain
+    written = "".join(map(str, digits)).lstrip("0")
+    kept = written.rstrip("0")
+    return f"{'-' * sign}{kept}e{exponent + len(written) - len(kept)}" if kept else "0"
 
 
 def _several_in_one(names: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ Importing `torchmetrics` takes seconds, so the functions that use it do it.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.errors import TamtctlError, UsageError
+from tamtctl.foundations.untrusted import reason
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.table import KINDS
 from tamtctl.tasks.task import Task
 
 MIN_EXAMPLES = 30  # with fewer, a metric has no standard error
@@ -33,12 +36,28 @@ def metrics(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[
         examples: The examples with their labels.
 
     Raises:
-        UsageError: The kind does not compute a metric that its row lists.
+        UsageError: The kind does not compute a metric that its row lists, or one that is no finite
+            number.
     """
-    found = kind_of(task).metrics(predictions, examples)
-    if missing := [name for name in task.metrics if name not in found]:
-        raise UsageError(f"the code of the kind of task {task.kind!r} computes no {missing[0]}")
-    return {name: found[name] for name in task.metrics}
+    code, values = f"the code of the kind of task {task.kind!r}", {}
+    try:
+        found = kind_of(task).metrics(predictions, examples)
+    except Exception as error:
+        if isinstance(error, TamtctlError) or not KINDS[task.kind].is_foreign:
+            raise
+        raise UsageError(
+            f"{code} fails at its metrics: {type(error).__name__}: {reason(error)}"
+        ) from error
+    for name in task.metrics:
+        if name not in found:
+            raise UsageError(f"{code} computes no {name}")
+        try:
+            values[name] = float(found[name])
+        except (TypeError, ValueError):
+            values[name] = math.nan
+        if not math.isfinite(values[name]):
+            raise UsageError(f"{code} gives {found[name]!r} for {name}; it must be a finite number")
+    return values
 
 
 def standard_errors(

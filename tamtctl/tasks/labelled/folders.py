@@ -141,8 +141,8 @@ def split_records(task: Task, files: Mapping[str, list[Path]], split: str) -> It
 def _no_examples(files: Sequence[Path]) -> TaskError:
     found = "holds no examples" if any(file.stat().st_size for file in files) else "is empty"
     return TaskError(
-        f"{', '.join(map(str, files))} {found}; it needs at least one (the first line of a tsv or "
-        "csv file is its header)"
+        f"{', '.join(map(str, files))} {found}; it needs at least one example (the first line of a "
+        "tsv or csv file is its header)"
     )
 
 

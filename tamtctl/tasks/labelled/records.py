@@ -79,7 +79,7 @@ class TaskData:
             TaskError: The metric is not defined, by `TaskKind.obstacle`.
         """
         if obstacle := kind_of(self.task).obstacle(examples):
-            raise TaskError(f"{self.name}: {obstacle}; give more dev examples")
+            raise TaskError(f"{self.name}: {obstacle}; give other dev examples")
 
     def _examples(self, split: str) -> Examples:
         kind = kind_of(self.task)

@@ -31,7 +31,7 @@ from tamtctl.pruning.searching.result import SearchPlan, SearchResult
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.result import FinetunePlan
-from tamtctl.training.run_folder import SCORES, write_json
+from tamtctl.training.run_folder import RESULT, SCORES, write_json
 
 # Is told how the searches and the fine-tuning runs of a comparison go.
 CompareWatcher = Watcher[SearchPlan | FinetunePlan]
@@ -180,7 +180,7 @@ def _budget(config: CompareConfig, cell: Cell, runs: Runs) -> TimedBudget | None
     imp = runs.searches.get(replace(cell, method=IMP))
     if imp is None:
         raise DamagedRunError(f"{cell} has no budget without the run of imp; rebuild it by --force")
-    if (known := known_budget(config, cell)) and known.seconds == imp.seconds:
+    if known := known_budget(config, cell):
         return known
     probe = plan_search(config.search_config(cell))
     steps = max(1, round(imp.seconds * probe.steps / probe.estimated_seconds))
@@ -189,19 +189,26 @@ def _budget(config: CompareConfig, cell: Cell, runs: Runs) -> TimedBudget | None
 
 
 def known_budget(config: CompareConfig, cell: Cell) -> TimedBudget | None:
-    """Return the stored budget in seconds, None if there is none."""
+    """Return the stored budget in seconds of the present run of imp, None if there is none."""
     file = _budget_file(config, cell)
     if file is None:
         return None
     try:
-        return TimedBudget(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        known = TimedBudget(**json.loads(file.read_text(encoding="utf-8")))
+        imp = json.loads((file.parent / RESULT).read_text(encoding="utf-8"))
+        return known if imp["seconds"] == known.seconds else None
+    except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def is_counted_in_seconds(config: CompareConfig, cell: Cell) -> bool:
+    """Return whether a cell's training takes as many seconds as iterative pruning."""
+    return config.budget != "steps" and cell.facts.trains_mask
 
 
 def _budget_file(config: CompareConfig, cell: Cell) -> Path | None:
     """Return the file that stores the budget of a mask training, in the run folder of imp."""
-    if config.budget == "steps" or not cell.facts.trains_mask:
+    if not is_counted_in_seconds(config, cell):
         return None
     equal = config.search_config(cell)
     imp = config.search_config(replace(cell, method=IMP))

@@ -14,6 +14,7 @@ from tamtctl.comparison.subnetworks import DENSE
 from tamtctl.comparison.sweep import (
     CompareWatcher,
     find_run,
+    is_counted_in_seconds,
     known_budget,
     missing_in,
     units_of_sweep,
@@ -31,7 +32,7 @@ class PlannedRun:
 
     Attributes:
         cell: Its name in tables: a cell of the sweep, ``dense``, or a ticket.
-        run_folder: The folder of its search; None if it takes none.
+        run_folder: The folder of its search; None if it takes none, or is not known yet.
         state: ``done``, ``to do`` or ``damaged``.
         steps: Steps of its search that are left.
         estimated_seconds: Estimated seconds of these steps.
@@ -86,9 +87,14 @@ def plan_runs(
         if cell is None:
             planned[cell] = place.scored(tasks, None)
             continue
-        wanted = config.search_config(cell, known_budget(config, cell))
-        found, state = _state(config, wanted)
-        run = replace(place, run_folder=search_folder(wanted), state=state)
+        budget = known_budget(config, cell)
+        wanted = config.search_config(cell, budget)
+        if is_counted_in_seconds(config, cell) and budget is None:
+            found, state, folder = None, "to do", None  # its steps follow from the run of imp
+        else:
+            found, state = _state(config, wanted)
+            folder = search_folder(wanted)
+        run = replace(place, run_folder=folder, state=state)
         if state == "to do" and wanted.is_trained:
             others = (c for c, other in planned.items() if c and other.state != "damaged")
             passed = [c.steps for c in map(config.search_config, others) if can_follow(wanted, c)]

@@ -17,6 +17,7 @@ from transformers import (
 
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.loading import computes_with_embeddings, load_config, load_with_head
+from tamtctl.models.pipeline_files import PipelineFiles
 
 MASKED_LM, NONE = "masked-lm", "none"
 HEADS = {
@@ -75,6 +76,21 @@ class HeadedModel:
                 "the head that it has, by leaving --head out"
             )
         return cls(head, why, network, frozenset(missing), frozenset(unused))
+
+    @classmethod
+    def for_graph(cls, name: str) -> HeadedModel:
+        """Load a model with the head whose outputs its graph must have.
+
+        That of a sentence encoder has hidden states, from which sentence-transformers makes
+        embeddings, also if the checkpoint has a head.
+
+        Raises:
+            ModelError: The model cannot be loaded, or lacks weights of the encoder.
+        """
+        pipeline = PipelineFiles.of(name)
+        if pipeline.loader and pipeline.head is None:
+            return cls.with_head(NONE, "as its modules read hidden states", name)
+        return cls.as_it_is(name)
 
     @classmethod
     def as_it_is(cls, name: str, revision: str | None = None) -> HeadedModel:

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForMaskedLM
 
 from tamtctl.comparison.speed.api import bench
 from tamtctl.comparison.speed.config import BenchConfig
 from tamtctl.comparison.speed.subjects import size_of, subjects_of
 from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
 from tamtctl.models.timing import latency, timed_in_turns
+from tamtctl.ticket.exporting.api import export
 
 SMALL: dict[str, Any] = {"batch_sizes": (1, 3), "lengths": (8,), "threads": (1,), "rounds": 8}
 
@@ -165,6 +166,37 @@ def test_a_graph_is_measured_too(models: tuple[Path, Path], tmp_path: Path) -> N
     assert dense.is_dense
 
 
+def test_losses_of_other_tokens_are_not_compared(
+    tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    fewer = tiny.save(tmp_path / "fewer", "bert")
+    model = AutoModelForMaskedLM.from_pretrained(fewer)
+    model.resize_token_embeddings(70)
+    model.save_pretrained(fewer)
+    same = tiny.save(tmp_path / "same", "bert", seed=3)
+    tasks: dict[str, Any] = {"tasks": ("mlm",), "corpus": (str(text_file),), "blocks": 8}
+    folders = (str(fewer), str(same))
+    found = bench(BenchConfig(folders=folders, against=str(tiny_model), **SMALL, **tasks))
+    dense, trimmed, other = found.rows
+    assert set(dense.quality) == set(other.quality) == {"mlm"}
+    assert not trimmed.quality
+    words = f"has 70 of {len(tiny.VOCABULARY)} tokens"
+    assert words in trimmed.without_quality["mlm"]
+    (note,) = (note for note in found.notes if words in note)
+    assert note.startswith(f"{fewer}: its vocabulary")
+
+
+def test_of_a_graph_only_embeddings_are_measured(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    export(tiny_model, tmp_path / "graph", format="onnx")
+    tasks: dict[str, Any] = {"tasks": ("sst2",), "data_dir": str(tmp_path)}
+    found = bench(
+        BenchConfig(folders=(str(tmp_path / "graph"),), against=str(tiny_model), **SMALL, **tasks)
+    )
+    assert "only embeddings are measured of a graph" in found.rows[1].without_quality["sst2"]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -191,5 +223,8 @@ def test_what_cannot_be_measured_is_one_line(tiny_model: Path, tmp_path: Path) -
     nowhere = {"tasks": ("stsb-zero-shot",), "data_dir": str(tmp_path / "nowhere")}
     refused(TamtctlError, "nowhere", str(tiny_model), **nowhere)
     refused(UsageError, "is a ticket; export it first", "nano-0.7")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "identity.json").write_text("{}")
+    refused(UsageError, "is a run; give the folder of a model", str(tmp_path / "run"))
     refused(UsageError, "--lengths 500 is more", str(tiny_model), lengths=(500,))
     refused(UsageError, "--against dense takes a checkpoint", str(tiny_model), against="dense")

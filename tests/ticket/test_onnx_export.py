@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from sentence_models import sentence_model
+from sentence_models import sentence_model, with_modules
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 import tamtctl
@@ -190,3 +190,13 @@ def test_a_classifier(tmp_path: Path) -> None:
     tiny.tokenizer().save_pretrained(tmp_path / "model")
     found = convert(tmp_path / "model", tmp_path / "graph", source="model")
     assert (found.head, found.outputs) == ("sequence-classification", ("logits",))
+
+
+def test_a_sentence_encoder_with_a_masked_lm_head_has_a_graph_of_embeddings(
+    tmp_path: Path,
+) -> None:
+    pooling = {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True}
+    model = with_modules(tiny.save(tmp_path / "model", "bert"), pooling)
+    found = convert(model, tmp_path / "graph", source="model")
+    assert (found.head, found.outputs) == ("none", ("last_hidden_state",))
+    assert found.modules == ("Transformer", "Pooling")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from sentence_models import TEXTS, sentence_model
 from small_tickets import magnitude_ticket
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from tamtctl.foundations.errors import ModelError
 from tamtctl.models.heads import HEADS
+from tamtctl.tasks.evaluation.api import evaluate
+from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.ticket.exporting.checkpoint import write_checkpoint
 from tamtctl.ticket.ticket import Ticket
 
@@ -83,6 +87,25 @@ def test_a_sentence_encoder_stays_one() -> None:
     Ticket.load(ticket).apply(masked)
     assert np.abs(small.encode(TEXTS) - masked.encode(TEXTS)).max() < 1e-5
     assert np.abs(small.encode(TEXTS) - dense).max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "modernbert"])
+def test_it_is_as_far_from_the_dense_model_as_the_masked_one(family: str, text_file: Path) -> None:
+    base = tiny.save(Path("model"), family)
+    ticket = magnitude_ticket(base, "neurons")
+    write_checkpoint(ticket, "small")
+    common: dict[str, Any] = {"task": "kd", "corpus": (str(text_file),), "blocks": 8}
+    masked = evaluate(EvaluateConfig(name=str(ticket), **common))
+    sliced = evaluate(EvaluateConfig(name="small", model=str(base), **common))
+    assert masked.score > 1e-3
+    assert sliced.score == pytest.approx(masked.score, rel=1e-5)
+    few = Path("few-words.txt")
+    few.write_text(
+        "\n\n".join("the list " * (at % 7 + 1) + "is set " * (at % 9) for at in range(63))
+    )
+    write_checkpoint(ticket, "trimmed", trim_to=str(few))
+    with pytest.raises(ModelError, match="hidden states of other tokens cannot be compared"):
+        evaluate(EvaluateConfig(name="trimmed", model=str(base), **common))
 
 
 def test_masks_that_are_known_by_the_weights_alone_are_sliced_too() -> None:

@@ -47,6 +47,7 @@ from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.run_facts import RunFacts
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.local_names import ticket_names
+from tamtctl.training.run_folder import IDENTITY
 
 _WIDE = 0.25  # interquartile range of the times, as a share of their median, that is worth a note
 
@@ -86,14 +87,20 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
         latencies = _latencies(config, subjects, reference, sizes, words)
         torch.set_num_threads(threads[0])
         loading = {one: load_seconds(one, threads[0]) for one in subjects}
-    rows = []
+    rows, other_words = [], _of_other_words(subjects, reference)
     for one in subjects:
         watcher.status(f"measuring {one.name} ({one.backend})")
-        found = _measured(config, one, dense, latencies[one], loading[one])
+        others = other_words.get(one)
+        found = _measured(config, one, dense, latencies[one], loading[one], other_words=others)
         rows.append(replace(found, is_dense=one == reference))
     texts = dict.fromkeys(f"{t}: {said}" for row in rows for t, said in row.losses_of.items())
-    heads = _on_heads(subjects, reference)
-    notes = (*texts, *heads, *_noise(rows, load, cores), *_without_intervals(rows))
+    notes = (
+        *texts,
+        *_on_heads(subjects, reference),
+        *dict.fromkeys(_on_words(one, words) for one, words in other_words.items()),
+        *_noise(rows, load, cores),
+        *_without_intervals(rows),
+    )
     return BenchResult(tuple(rows), tuple(sizes), config.rounds, cores, load, notes)
 
 
@@ -101,12 +108,17 @@ def _subjects(config: BenchConfig, dense: str | None) -> list[Subject]:
     """Return the models to measure, the dense one first.
 
     Raises:
-        UsageError: A name is that of a ticket.
+        UsageError: A name is that of a ticket or of a run.
     """
     names = list(dict.fromkeys((*([dense] if dense else []), *config.folders)))
     for name in names:
         if (expanded(name) / METADATA_FILE).is_file() or name in ticket_names():
             raise UsageError(f"{name!r} is a ticket; export it first, and give the folder")
+        if (expanded(name) / IDENTITY).is_file():
+            raise UsageError(
+                f"{name!r} is a run; give the folder of a model: a seed's, the recovered model, or "
+                "what export writes of its ticket"
+            )
     return [one for name in names for one in subjects_of(name)]
 
 
@@ -126,9 +138,11 @@ def _measured(
     dense: str | None,
     latencies: Mapping[Size, Latency],
     loading: float,
+    *,
+    other_words: str | None,
 ) -> Measured:
     """Return the row of a model: its sizes, quality and times."""
-    quality, without, losses_of = _quality(config, subject, dense)
+    quality, without, losses_of = _quality(config, subject, dense, other_words)
     files = subject.files()
     bytes_, compressed = size_of(files) if files else (None, None)
     return Measured(
@@ -221,15 +235,38 @@ def _on_heads(subjects: Sequence[Subject], reference: Subject | None) -> Iterato
         yield f"{', '.join(names)}: timed with {what}, and so is the dense model for the ratio"
 
 
+def _of_other_words(subjects: Sequence[Subject], reference: Subject | None) -> dict[Subject, str]:
+    """Return model → the sizes of both vocabularies, where it is not that of the dense model."""
+    if reference is None:
+        return {}
+    of_dense = reference.limits()[0]
+    words = {one: one.limits()[0] for one in subjects}
+    return {one: f"{n:,} of {of_dense:,}" for one, n in words.items() if n != of_dense}
+
+
+def _on_words(subject: Subject, words: str) -> str:
+    """Return a note on a model with another vocabulary than the dense one's."""
+    return (
+        f"{subject.name}: its vocabulary has {words} tokens, so that it cuts a text into more or "
+        "fewer tokens: the ratios of times are for as many tokens, not for the same text"
+    )
+
+
 def _quality(
-    config: BenchConfig, subject: Subject, dense: str | None
+    config: BenchConfig, subject: Subject, dense: str | None, other_words: str | None
 ) -> tuple[dict[str, tuple[str, float, float | None]], dict[str, str], dict[str, str]]:
     """Return task → metric, value and error of a model; why there is none; unit and text of it."""
     found, without, losses_of = {}, {}, {}
     for task in config.tasks:
         try:
-            if subject.file and (task in objectives() or not find_graph(subject.name)):
+            is_of_embeddings = task in tasks_without_training()
+            if subject.file and not (is_of_embeddings and find_graph(subject.name)):
                 raise ModelError("only embeddings are measured of a graph, in a folder of its own")
+            if other_words and task in objectives():
+                raise ModelError(
+                    f"its vocabulary has {other_words} tokens: losses of other tokens cannot be "
+                    "compared with the dense model's"
+                )
             said = evaluate(_evaluation(config, subject.name, task, dense))
             found[task] = said.metric, said.score, said.standard_error
             if said.unit and said.text:

@@ -34,6 +34,16 @@ def format_of(backend: str) -> str | None:
     return ONNX_FORMAT if backend == ONNX else None
 
 
+def loaded_for(model: str, backend: str) -> HeadedModel:
+    """Return a model with the head that an export of it for a backend runs with.
+
+    Args:
+        model: Folder or Hub id.
+        backend: What runs it.
+    """
+    return HeadedModel.for_graph(model) if backend == ONNX else HeadedModel.as_it_is(model)
+
+
 def opened(folder: Path, size: Size, backend: str) -> Run:
     """Return what runs an exported model.
 

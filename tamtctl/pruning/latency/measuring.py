@@ -21,7 +21,7 @@ from tamtctl.foundations.estimates import Interval
 from tamtctl.foundations.working import work
 from tamtctl.models.encoder import check_length, maskable_matrices, with_shared_weights
 from tamtctl.models.fewer_heads import with_heads
-from tamtctl.models.heads import NONE, HeadedModel
+from tamtctl.models.heads import NONE
 from tamtctl.models.sizes import Size
 from tamtctl.models.structures import Structures
 from tamtctl.models.timing import (
@@ -32,7 +32,7 @@ from tamtctl.models.timing import (
     threads_as_before,
     timed_in_turns,
 )
-from tamtctl.pruning.latency.backends import check_backend, format_of, opened, run_with
+from tamtctl.pruning.latency.backends import check_backend, format_of, loaded_for, opened, run_with
 from tamtctl.pruning.latency.counting import count_for_latency
 from tamtctl.pruning.latency.record import FoundLatency, with_head
 from tamtctl.pruning.patterns import find_pattern
@@ -66,7 +66,7 @@ def structures_for_latency(
     """
     check_threads("latency-threads", size.threads)
     check_backend(backend)
-    headed = HeadedModel.as_it_is(model)
+    headed = loaded_for(model, backend)
     dense, head = headed.network, None if headed.head == NONE else headed.head
     check_length(size.length, dense, what="--latency-length")
     shapes = {name: tuple(weight.shape) for name, weight in maskable_matrices(dense).items()}
@@ -94,7 +94,7 @@ def exported_latency(ticket: Ticket, model: str, size: Size, backend: str) -> In
         size: Texts, tokens and threads with which both models run.
         backend: What runs both models.
     """
-    headed = HeadedModel.as_it_is(model)
+    headed = loaded_for(model, backend)
     with TemporaryDirectory() as folder:
         ticket.save_pretrained(Path(folder) / "ticket")
         exported = export(

@@ -17,6 +17,7 @@ from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError
 from tamtctl.foundations.measured_text import MeasuredText
 from tamtctl.models.encoder import Encoder, check_length, max_sequence_length
 from tamtctl.models.loading import load_encoder
+from tamtctl.models.structures import feed_forwards
 from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.objectives import Terms, headless, terms_of
 from tamtctl.pruning.objectives.held_out_loss import total_error
@@ -151,20 +152,42 @@ def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | N
 def _teacher(dense: str, encoder: Encoder, device: torch.device) -> dict[str, Tensor]:
     """Return name → weight of a dense model, for the encoder to run with.
 
+    The dense model may have more feed-forward neurons: layers compute with the weights that they
+    are given.
+
     Raises:
-        ModelError: The encoder has other parameters or shapes.
+        ModelError: The encoder has other parameters or shapes, or its vocabulary was trimmed.
     """
     teacher = load_encoder(dense, with_head=False)
     weights = {name: p.detach().to(device) for name, p in teacher.base.named_parameters()}
     own = dict(encoder.base.named_parameters())
-    for name, parameter in own.items():
-        if name not in weights or weights[name].shape != parameter.shape:
+    sliced = _of_feed_forwards(own) & _of_feed_forwards(weights)
+    (words,) = encoder.embeddings
+    for name in sorted(own.keys() - sliced, key=lambda name: name == words):  # these last
+        if name in weights and weights[name].shape == own[name].shape:
+            continue
+        if name == words and name in weights:
             raise ModelError(
-                f"{encoder.id} is not made of model {dense!r}, whose {name} is "
-                f"{'missing' if name not in weights else list(weights[name].shape)}; "
-                "give the right --model"
+                f"{encoder.id} has {len(own[name]):,} tokens and model {dense!r} "
+                f"{len(weights[name]):,}: hidden states of other tokens cannot be compared"
             )
+        raise ModelError(
+            f"{encoder.id} is not made of model {dense!r}, whose {name} is "
+            f"{'missing' if name not in weights else list(weights[name].shape)}; "
+            "give the right --model"
+        )
     return {name: weights[name] for name in own}
+
+
+def _of_feed_forwards(parameters: Mapping[str, Tensor]) -> frozenset[str]:
+    """Return the names of the parameters whose shapes depend on the number of neurons."""
+    try:
+        found = feed_forwards({n: tuple(p.shape) for n, p in parameters.items() if p.dim() == 2})
+    except ValueError:
+        return frozenset()
+    firsts = {name for one in found.values() for name in one.firsts}
+    biases = {name.removesuffix("weight") + "bias" for name in firsts}
+    return frozenset(firsts | biases | {one.second for one in found.values()})
 
 
 def _sequence_length(ticket: Ticket | None) -> int:

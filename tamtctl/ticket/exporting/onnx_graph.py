@@ -112,7 +112,7 @@ def convert(
         TicketError: The output folder is not empty, or cannot be written.
     """
     with replacing(output_dir) as new:  # raises before any work if it is not free
-        base = HeadedModel.as_it_is(str(checkpoint))
+        base = HeadedModel.for_graph(str(checkpoint))
         tokenizer = load_tokenizer(str(checkpoint))
         inputs = TextInputs.of(base.network, tokenizer, usual=_LONGEST_TEXT)
         model = called(base.network, base.head, takes_types=inputs.takes_types)

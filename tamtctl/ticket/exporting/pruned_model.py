@@ -90,9 +90,9 @@ class PrunedModel:
             revision: Its revision.
             ticket: The ticket.
             head: The masked-LM head that was trained with the mask, to be put in.
-            weights: See `tamtctl.ticket.exporting.export`.
+            weights: See `tamtctl.ticket.exporting.checkpoint.write_checkpoint`.
             needs_masks: Whether masks will be decoded after the pruning.
-            is_plain: See `tamtctl.ticket.exporting.export`.
+            is_plain: See `tamtctl.ticket.exporting.checkpoint.write_checkpoint`.
 
         Raises:
             TicketError: The ticket, the head or the weights are of another model.

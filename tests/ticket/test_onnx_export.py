@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,20 @@ def test_a_checkpoint_is_no_ticket(
                "--head", "none")  # fmt: skip
     assert done.code == 2
     assert "with a head of its own" in done.err
+
+
+def test_a_run_is_no_checkpoint(ticket: Path, run: Callable[..., Any], tmp_path: Path) -> None:
+    """Its own config.json is not a model's."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("config.json", "identity.json"):
+        (folder / name).write_text("{}")
+    words = ["export", folder, "--output-dir", tmp_path / "a"]
+    assert "is a run without a ticket" in run(*words).err
+    shutil.copytree(ticket, folder / "ticket")
+    done = run(*words)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert f"is a run; its ticket is '{folder / 'ticket'}'" in done.err
 
 
 def test_an_architecture_that_torch_cannot_write_is_named(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def _teacher(dense: str, encoder: Encoder, device: torch.device) -> dict[str, Te
     own = dict(encoder.base.named_parameters())
     sliced = _of_feed_forwards(own) & _of_feed_forwards(weights)
     (words,) = encoder.embeddings
-    for name in sorted(own.keys() - sliced, key=lambda name: name == words):  # these last
+    for name in sorted((n for n in own if n not in sliced), key=lambda name: name == words):
         if name in weights and weights[name].shape == own[name].shape:
             continue
         if name == words and name in weights:

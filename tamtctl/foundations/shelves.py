@@ -62,21 +62,35 @@ class Row:
         if not self.is_foreign or isinstance(found, type):  # a class is derived from, and asked for
             return found
 
-        expected: tuple[type[Exception], ...] = (TamtctlError, *passes)
-
         @wraps(found)
         def named(*args: Any, **options: Any) -> Any:
-            try:
+            with self.blamed(f"{name} of {self.name!r} failed", passes=passes):
                 return found(*args, **options)
-            except expected:
-                raise
-            except Exception as error:
-                raise UsageError(
-                    f"{name} of {self.name!r} failed: {type(error).__name__}: {reason(error)}; "
-                    "--debug shows where"
-                ) from error
 
         return named
+
+    @contextmanager
+    def blamed(self, what: str, *, passes: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """Let an error of foreign code within this context be one line.
+
+        Args:
+            what: Begins the line: what failed, and whose it is.
+            passes: Errors that the caller handles.
+
+        Raises:
+            UsageError: Foreign code failed; the fault is none of tamtctl.
+        """
+        expected: tuple[type[Exception], ...] = (TamtctlError, *passes)
+        try:
+            yield
+        except expected:
+            raise
+        except Exception as error:
+            if not self.is_foreign:
+                raise
+            raise UsageError(
+                f"{what}: {type(error).__name__}: {reason(error)}; --debug shows where"
+            ) from error
 
     def _defined(self, name: str) -> Callable[..., Any]:
         code = self.code

@@ -37,6 +37,7 @@ from tamtctl.models.class_names import restore_class_names
 from tamtctl.models.encoder import Encoder, base_encoder, embedding_names, maskable_matrices
 from tamtctl.models.files import CONFIG_FILE, TOKENIZER_FILE
 from tamtctl.models.sources import commit_of, not_reachable, reach, source_of
+from tamtctl.models.structures import with_biases
 
 # Keys of a configuration that do not change the model.
 NO_PART_OF_A_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
@@ -72,7 +73,7 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
             "an encoder like BERT"
         )
     pooler_names = _names_without_hidden_state(model, config)
-    unreached = frozenset(_with_biases(pooler_names))
+    unreached = frozenset(with_biases(pooler_names))
     if lost := sorted(loading["missing_keys"] - unreached):
         raise ModelError(
             f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]}; "
@@ -399,7 +400,3 @@ def _names_without_hidden_state(model: PreTrainedModel, config: PreTrainedConfig
     with torch.device("meta"):
         token_level = AutoModelForMaskedLM.from_config(config, trust_remote_code=False)
     return maskable_matrices(model).keys() - maskable_matrices(token_level).keys()
-
-
-def _with_biases(names: set[str]) -> set[str]:
-    return names | {n.removesuffix("weight") + "bias" for n in names}

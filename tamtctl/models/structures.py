@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -94,6 +94,11 @@ class FeedForward:
     firsts: Mapping[str, int]
     second: str
     neurons: int
+
+
+def with_biases(names: Collection[str]) -> set[str]:
+    """Return names of matrices, and of the biases that layers may have beside them."""
+    return {*names, *(name.removesuffix("weight") + "bias" for name in names)}
 
 
 def layers_of(shapes: Shapes, *, in_attention: bool) -> dict[str, list[str]]:

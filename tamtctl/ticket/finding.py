@@ -14,7 +14,7 @@ from tamtctl.foundations.public_names import LocalPaths
 from tamtctl.foundations.untrusted import show
 from tamtctl.ticket.format.metadata import BaseModel
 from tamtctl.ticket.local_names import METADATA_FILE, packaged_tickets
-from tamtctl.training.run_folder import IDENTITY
+from tamtctl.training.run_folder import is_run
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def resolve_ticket(
     if os.path.isdir(path):  # noqa: PTH112, Path.is_dir raises for a name that is too long
         if exists(path / "ticket" / METADATA_FILE) and not exists(path / METADATA_FILE):
             raise TicketError(f"{str(name)!r} is a run; its ticket is {str(path / 'ticket')!r}")
-        if exists(path / IDENTITY) and not exists(path / METADATA_FILE):
+        if is_run(path) and not exists(path / METADATA_FILE):
             raise TicketError(f"{str(name)!r} is a run without a ticket; give that of another")
         return ResolvedTicket(path, "path")
     packaged = packaged_tickets()

@@ -28,6 +28,7 @@ from tamtctl.foundations.files import check_folder_writable, write_whole
 from tamtctl.foundations.folders import nearest_folder
 from tamtctl.foundations.inputs import changed_inputs
 from tamtctl.foundations.locks import locked
+from tamtctl.foundations.paths import exists
 from tamtctl.foundations.plain_files import is_special, leads_out, read_regular
 from tamtctl.foundations.untrusted import reason
 
@@ -206,6 +207,11 @@ class RunFolder:
             f"output folder {str(self.path)!r} cannot be written: {why}; choose another "
             "--output-dir"
         )
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run."""
+    return exists(folder / IDENTITY)
 
 
 def _request(config: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -47,7 +47,7 @@ from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.run_facts import RunFacts
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.local_names import ticket_names
-from tamtctl.training.run_folder import IDENTITY
+from tamtctl.training.run_folder import is_run
 
 _WIDE = 0.25  # interquartile range of the times, as a share of their median, that is worth a note
 
@@ -114,7 +114,7 @@ def _subjects(config: BenchConfig, dense: str | None) -> list[Subject]:
     for name in names:
         if (expanded(name) / METADATA_FILE).is_file() or name in ticket_names():
             raise UsageError(f"{name!r} is a ticket; export it first, and give the folder")
-        if (expanded(name) / IDENTITY).is_file():
+        if is_run(expanded(name)):
             raise UsageError(
                 f"{name!r} is a run; give the folder of a model: a seed's, the recovered model, or "
                 "what export writes of its ticket"
@@ -181,7 +181,7 @@ def _check_sizes(subjects: Sequence[Subject], sizes: Sequence[Size]) -> int:
     """Return the smallest vocabulary of the models, and refuse lengths that one cannot take."""
     least = 2**31
     for one in subjects:
-        words, longest = one.limits()
+        words, longest = one.limits
         least = min(least, words)
         if (most := max(size.length for size in sizes)) > longest:
             raise UsageError(
@@ -239,8 +239,7 @@ def _of_other_words(subjects: Sequence[Subject], reference: Subject | None) -> d
     """Return model → the sizes of both vocabularies, where it is not that of the dense model."""
     if reference is None:
         return {}
-    of_dense = reference.limits()[0]
-    words = {one: one.limits()[0] for one in subjects}
+    of_dense, words = reference.limits[0], {one: one.limits[0] for one in subjects}
     return {one: f"{n:,} of {of_dense:,}" for one, n in words.items() if n != of_dense}
 
 

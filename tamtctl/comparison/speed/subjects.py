@@ -85,8 +85,9 @@ class Subject:
         network, *_ = load_with_head(HEADS[head or self.head], self.name)
         return run_of(network)
 
+    @cached_property
     def limits(self) -> tuple[int, int]:
-        """Return the size of its vocabulary, and how many tokens a text may have."""
+        """The size of its vocabulary, and how many tokens a text may have."""
         skeleton = skeleton_of(load_config(self.name))
         table = skeleton.get_input_embeddings()
         assert isinstance(table, nn.Embedding)

@@ -17,7 +17,7 @@ from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError
 from tamtctl.foundations.measured_text import MeasuredText
 from tamtctl.models.encoder import Encoder, check_length, max_sequence_length
 from tamtctl.models.loading import load_encoder
-from tamtctl.models.structures import feed_forwards
+from tamtctl.models.structures import feed_forwards, with_biases
 from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.objectives import Terms, headless, terms_of
 from tamtctl.pruning.objectives.held_out_loss import total_error
@@ -186,8 +186,7 @@ def _of_feed_forwards(parameters: Mapping[str, Tensor]) -> frozenset[str]:
     except ValueError:
         return frozenset()
     firsts = {name for one in found.values() for name in one.firsts}
-    biases = {name.removesuffix("weight") + "bias" for name in firsts}
-    return frozenset(firsts | biases | {one.second for one in found.values()})
+    return frozenset(with_biases(firsts) | {one.second for one in found.values()})
 
 
 def _sequence_length(ticket: Ticket | None) -> int:

@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamtctl.foundations.errors import TamtctlError, UsageError
-from tamtctl.foundations.untrusted import reason
+from tamtctl.foundations.errors import UsageError
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.table import KINDS
@@ -40,14 +39,8 @@ def metrics(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[
             number.
     """
     code, values = f"the code of the kind of task {task.kind!r}", {}
-    try:
+    with KINDS[task.kind].blamed(f"{code} fails at its metrics"):
         found = kind_of(task).metrics(predictions, examples)
-    except Exception as error:
-        if isinstance(error, TamtctlError) or not KINDS[task.kind].is_foreign:
-            raise
-        raise UsageError(
-            f"{code} fails at its metrics: {type(error).__name__}: {reason(error)}"
-        ) from error
     for name in task.metrics:
         if name not in found:
             raise UsageError(f"{code} computes no {name}")

@@ -20,7 +20,7 @@ from tamtctl.models.archives import archive_of, pack
 from tamtctl.models.files import CONFIG_FILE, MODULES, ModelFiles
 from tamtctl.models.onnx.packages import TO_WRITE, check_installed
 from tamtctl.ticket.local_names import METADATA_FILE
-from tamtctl.training.run_folder import IDENTITY
+from tamtctl.training.run_folder import is_run
 
 if TYPE_CHECKING:
     from tamtctl.ticket.exporting.onnx_graph import OnnxExport
@@ -158,7 +158,7 @@ def _of_ticket(
 def is_checkpoint(name: Path | str) -> bool:
     """Return whether a name is the folder of a model, and not of a ticket or of a run."""
     folder = expanded(name)
-    if not folder.is_dir() or any((folder / file).exists() for file in (METADATA_FILE, IDENTITY)):
+    if not folder.is_dir() or (folder / METADATA_FILE).exists() or is_run(folder):
         return False
     return (folder / CONFIG_FILE).exists() or (folder / MODULES).exists()
 

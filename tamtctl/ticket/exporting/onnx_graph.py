@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -12,8 +11,6 @@ from tamtctl.foundations.clearing import amount_in
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.folders import replacing
 from tamtctl.foundations.paths import expanded
-from tamtctl.foundations.shown import Shown
-from tamtctl.models.archives import Archive
 from tamtctl.models.encoder import maskable_matrices
 from tamtctl.models.fewer_heads import without_idle_heads
 from tamtctl.models.heads import HeadedModel
@@ -26,6 +23,7 @@ from tamtctl.models.pipeline_files import PipelineFiles
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.models.vocabulary_files import copy_vocabulary
 from tamtctl.ticket.exporting.card import copy_card
+from tamtctl.ticket.exporting.result import Exported
 
 FP32_FILE = "model.onnx"
 _TOLERANCE = 1e-4  # of an fp32 output, as a share of the largest one if that is above 1
@@ -34,7 +32,7 @@ _LONGEST_TEXT = 128
 
 
 @dataclass(frozen=True, repr=False)
-class OnnxExport(Shown):
+class OnnxExport(Exported):
     """The result of an export to ONNX.
 
     Attributes:
@@ -59,7 +57,6 @@ class OnnxExport(Shown):
         archive: The folder as one compressed file, if that was asked for.
     """
 
-    path: Path
     file: str
     source: str
     model_class: str
@@ -76,14 +73,6 @@ class OnnxExport(Shown):
     relative_difference: float
     load: str
     notes: tuple[str, ...]
-    archive: Archive | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        values = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
-        del values["archive"]
-        packed = {} if self.archive is None else {"archive": self.archive.to_dict()}
-        return values | {"path": str(self.path)} | packed
 
 
 def convert(

@@ -11,8 +11,28 @@ from tamtctl.models.archives import Archive
 from tamtctl.ticket.exporting.trimmed_vocabulary import TrimmedVocabulary
 
 
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Exported(Shown):
+    """What every export has.
+
+    Attributes:
+        path: The folder.
+        archive: The folder as one compressed file, if that was asked for.
+    """
+
+    path: Path
+    archive: Archive | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        values = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
+        del values["archive"]
+        packed = {} if self.archive is None else {"archive": self.archive.to_dict()}
+        return values | {"path": str(self.path)} | packed
+
+
 @dataclass(frozen=True, repr=False)
-class ExportResult(Shown):
+class ExportResult(Exported):
     """The result of an export.
 
     Attributes:
@@ -36,7 +56,6 @@ class ExportResult(Shown):
         archive: The folder as one compressed file, if that was asked for.
     """
 
-    path: Path
     model_class: str
     head: str
     head_reason: str
@@ -53,13 +72,10 @@ class ExportResult(Shown):
     notes: tuple[str, ...]
     checked: str
     vocabulary: TrimmedVocabulary | None = None
-    archive: Archive | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        values = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
+        values = super().to_dict()
         if self.vocabulary is None:  # a field only where trimming was asked for
             del values["vocabulary"]
-        del values["archive"]
-        packed = {} if self.archive is None else {"archive": self.archive.to_dict()}
-        return values | {"path": str(self.path)} | packed
+        return values

@@ -59,7 +59,7 @@ def as_text(result: object) -> str:
 
 def as_html(result: object) -> str:
     """Return a result as the HTML that a notebook shows."""
-    if SHOWS[type(result).__name__][0] in _DRAWN:
+    if view_of(type(result))[0] in _DRAWN:
         drawn = _TextPage()
         _show_on(drawn, result)
         lines = "\n".join(map(printable.html_text, drawn.lines))
@@ -70,8 +70,13 @@ def as_html(result: object) -> str:
     return "<div>\n" + "\n".join(page.parts) + "\n</div>"
 
 
+def view_of(kind: type) -> tuple[str, str]:
+    """Return the module and the function that show a class or, if it has none, its base."""
+    return next(SHOWS[base.__name__] for base in kind.__mro__ if base.__name__ in SHOWS)
+
+
 def _show_on(page: Page, result: object) -> None:
-    module, function = SHOWS[type(result).__name__]
+    module, function = view_of(type(result))
     getattr(importlib.import_module(f"tamtctl.{module}"), function)(page, result)
 
 

@@ -14,16 +14,18 @@ from command_line import Run
 from small_search import small_config
 
 import tamtctl
-from tamtctl.cli.notebook import SHOWS
+from tamtctl.cli.notebook import SHOWS, view_of
 from tamtctl.foundations.shown import Shown
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.result import Evaluation, Labelled
+from tamtctl.ticket.exporting.result import Exported
 from tamtctl.ticket.inspection import compare_masks, inspect_ticket
 from tamtctl.ticket.listing import list_tickets
 from tamtctl.ticket.local_names import packaged_folder
+from tamtctl.ticket.stored import StoredTicket
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.loggers import LOGGERS
 
@@ -62,14 +64,25 @@ def check_screen(shown: object) -> str:
 NOT_IMPORTED = ("__main__", "gpu_selection", *(f"{name}_log" for name in LOGGERS))
 
 
+def kinds_below(kind: type) -> set[type]:
+    return {one for below in kind.__subclasses__() for one in (below, *kinds_below(below))}
+
+
 def test_every_result_has_its_view() -> None:
     for module in pkgutil.walk_packages(tamtctl.__path__, "tamtctl."):
         if not module.name.endswith(NOT_IMPORTED):
             importlib.import_module(module.name)
-    kinds = {*Shown.__subclasses__(), Ticket}
-    assert {kind.__name__ for kind in kinds} == set(SHOWS)
-    for module_name, function in SHOWS.values():
+    # `Exported` is only what the results of both exports have in common.
+    kinds = kinds_below(Shown) - {Exported}
+    assert set(SHOWS) <= {kind.__name__ for kind in kinds}
+    for module_name, function in map(view_of, kinds):
         assert callable(getattr(importlib.import_module(f"tamtctl.{module_name}"), function))
+
+
+def test_a_class_without_a_view_shows_itself_as_its_base() -> None:
+    stored = StoredTicket.load(packaged_folder() / "nano-0.7")
+    ticket = Ticket.load(packaged_folder() / "nano-0.7")
+    assert repr(stored).splitlines() == ["StoredTicket", *repr(ticket).splitlines()[1:]]
 
 
 def test_a_search_shows_what_the_command_line_prints(

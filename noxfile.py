@@ -89,4 +89,4 @@ def build(session: nox.Session) -> None:
 def nano(session: nox.Session) -> None:
     """Pre-train the embedded model; see tamtctl/models/nano/README.md."""
     session.install(".")
-    session.run("python", "-m", "tamtctl.models.nano.pretrain", *session.posargs)
+    session.run("python", "-m", "tests.nano.pretrain", *session.posargs)

@@ -65,7 +65,8 @@ NOT_IMPORTED = ("__main__", "gpu_selection", *(f"{name}_log" for name in LOGGERS
 
 
 def kinds_below(kind: type) -> set[type]:
-    return {one for below in kind.__subclasses__() for one in (below, *kinds_below(below))}
+    below: set[type] = set(kind.__subclasses__())
+    return below.union(*map(kinds_below, below))
 
 
 def test_every_result_has_its_view() -> None:

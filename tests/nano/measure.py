@@ -1,6 +1,6 @@
 """Measure what ``nano`` has learned: its loss on held-out text, with and without word order.
 
-    python -m tamtctl.models.nano.measure --valid valid.txt.xz
+    python -m tests.nano.measure --valid valid.txt.xz
 
 The second number is the loss with the unmasked tokens of each sequence in random order and the
 targets in their places: that of a model that only counts words.
@@ -27,7 +27,8 @@ from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Blocks
 from tamtctl.data.text.documents import PYTHON_DOCS
 from tamtctl.foundations.errors import TamtctlError, UsageError
-from tamtctl.models.nano.start import load_bert
+
+from .start import load_bert
 
 log = logging.getLogger("tamtctl.nano")
 
@@ -99,7 +100,7 @@ def permute_context(batch: Batch, seed: int) -> Batch:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the losses of a model folder on held-out Wikipedia text and documentation."""
     parser = argparse.ArgumentParser(
-        prog="python -m tamtctl.models.nano.measure",
+        prog="python -m tests.nano.measure",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

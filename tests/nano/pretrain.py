@@ -1,6 +1,6 @@
 r"""Pre-train ``nano``, a small BERT, on Wikipedia text and Python documentation.
 
-    python -m tamtctl.models.nano.pretrain --wikipedia train.txt.xz --valid valid.txt.xz \
+    python -m tests.nano.pretrain --wikipedia train.txt.xz --valid valid.txt.xz \
         --minutes 60 --output run
 
 A run that was killed continues from its last checkpoint when the same command is given again. To
@@ -22,9 +22,10 @@ import torch
 from tamtctl.data.corpus import load_corpus
 from tamtctl.data.text.documents import PYTHON_DOCS
 from tamtctl.foundations.errors import TamtctlError, UsageError
-from tamtctl.models.nano.measure import talk_plainly
-from tamtctl.models.nano.pretraining import SHORT, Run, keep_freed_memory
-from tamtctl.models.nano.start import LONGEST_SEQUENCE
+
+from .measure import talk_plainly
+from .pretraining import SHORT, Run, keep_freed_memory
+from .start import LONGEST_SEQUENCE
 
 log = logging.getLogger("tamtctl.nano")
 
@@ -32,7 +33,7 @@ log = logging.getLogger("tamtctl.nano")
 def parser() -> argparse.ArgumentParser:
     """Return the command's options."""
     built = argparse.ArgumentParser(
-        prog="python -m tamtctl.models.nano.pretrain",
+        prog="python -m tests.nano.pretrain",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -14,9 +14,10 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, B
 
 from tamtctl.data.corpus import load_corpus
 from tamtctl.models.files import nano_path
-from tamtctl.models.nano import measure, pretrain, pretraining
-from tamtctl.models.nano.pretraining import Schedule
-from tamtctl.models.nano.start import OFFSETS, new_model
+
+from . import measure, pretrain, pretraining
+from .pretraining import Schedule
+from .start import OFFSETS, new_model
 
 WORDS = ["the", "city", "of", "lies", "on", "river", "and", "has", "a", "church", "in", "north"]
 

@@ -27,8 +27,9 @@ from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.foundations.files import replacing_file
 from tamtctl.foundations.signals import DeferredSignals
 from tamtctl.models.loading import save_model
-from tamtctl.models.nano.measure import held_out_loss, target_loss
-from tamtctl.models.nano.start import load_bert, new_model, train_vocabulary
+
+from .measure import held_out_loss, target_loss
+from .start import load_bert, new_model, train_vocabulary
 
 log = logging.getLogger("tamtctl.nano")
 

@@ -1,0 +1,1 @@
+"""How the embedded model ``nano`` was made and measured; its README shows the commands."""

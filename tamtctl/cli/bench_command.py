@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tamtctl.cli.options import DebugOption, Given, JsonOption, QuietOption, asks_for
-from tamtctl.cli.screen import hush_hub, hush_libraries, output_of
+from tamtctl.cli.command import Given, command
+from tamtctl.cli.screen import hush_hub, hush_libraries
 from tamtctl.comparison.speed.config import BenchConfig
 from tamtctl.foundations.config import OUTPUT
 from tamtctl.foundations.paths import expanded
 
+if TYPE_CHECKING:
+    from tamtctl.cli.console import Output
 
-@asks_for(BenchConfig)
+
+@command(BenchConfig)
 def bench(
     given: Given,
+    output: Output,
     figure: Annotated[
         Path | None,
         typer.Option(
@@ -24,9 +28,6 @@ def bench(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Measure size, load time and latency of models, in turns with runs of the dense one."""
     config = BenchConfig(**given)
@@ -35,7 +36,6 @@ def bench(
 
         figure = expanded(figure)
         check_figure(figure, config.tasks)
-    output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
     from tamtctl.cli.views.progress import View

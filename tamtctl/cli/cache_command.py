@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tamtctl.cli.command import command
 from tamtctl.cli.completion import among
-from tamtctl.cli.options import DebugOption, JsonOption, QuietOption
-from tamtctl.cli.screen import output_of
 from tamtctl.foundations.cache import CACHES
 from tamtctl.foundations.errors import UsageError
+
+if TYPE_CHECKING:
+    from tamtctl.cli.console import Output
 
 _CLEAR = "clear"
 
 
+@command()
 def cache(
+    output: Output,
     words: Annotated[
         list[str] | None,
         typer.Argument(
@@ -29,16 +33,12 @@ def cache(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what clear would remove; remove nothing.")
     ] = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Show the caches and how large they are, or clear them.
 
     What is cleared is made or fetched again when it is needed. While another tamtctl is at work,
     nothing is cleared; links are never followed.
     """
-    output = output_of(as_json, quiet)
     from tamtctl.cli.views.caching import show_cache
     from tamtctl.ticket import caches
 

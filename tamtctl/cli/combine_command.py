@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tamtctl.cli.command import command
 from tamtctl.cli.completion import among
-from tamtctl.cli.options import (
-    DebugOption,
-    EncodingOption,
-    JsonOption,
-    QuietOption,
-    TokenOption,
-)
-from tamtctl.cli.screen import hush_hub, hush_libraries, output_of, watched
+from tamtctl.cli.options import EncodingOption, TokenOption
+from tamtctl.cli.screen import hush_hub, hush_libraries, watched
 from tamtctl.pruning.combining.operations import MAJORITY, OPERATIONS
 from tamtctl.ticket.local_names import ticket_names
+
+if TYPE_CHECKING:
+    from tamtctl.cli.console import Output
 
 _OPERATIONS = "; ".join(f"{one.name}, {one.summary}" for one in OPERATIONS.values())
 
 
+@command()
 def combine(
+    output: Output,
     tickets: Annotated[
         list[str],
         typer.Argument(
@@ -62,15 +62,11 @@ def combine(
     ] = None,
     encoding: EncodingOption = None,
     token: TokenOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Make a ticket of several tickets of one model, by their votes on every weight.
 
     No search is run, and no loss is taken: compare and evaluate measure it like any other ticket.
     """
-    output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
     from tamtctl.cli.views.combining import show_combination

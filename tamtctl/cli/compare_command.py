@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tamtctl.cli.options import (
-    DebugOption,
-    Given,
-    JsonOption,
-    OutputDirOption,
-    QuietOption,
-    asks_for,
-)
-from tamtctl.cli.screen import hush_hub, hush_libraries, output_of
+from tamtctl.cli.command import Given, command
+from tamtctl.cli.options import OutputDirOption
+from tamtctl.cli.screen import hush_hub, hush_libraries
 from tamtctl.cli.slurm import slurm_array
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.foundations.config import OUTPUT, RUN
 from tamtctl.foundations.errors import UsageError
 
+if TYPE_CHECKING:
+    from tamtctl.cli.console import Output
 
-@asks_for(CompareConfig)
+
+@command(CompareConfig)
 def compare(
     given: Given,
+    output: Output,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -50,9 +48,6 @@ def compare(
             "--dry-run", help="Show what would be run, and how long, and stop.", rich_help_panel=RUN
         ),
     ] = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Compare tickets, or whole sweeps, with the baselines at the same sparsity, in a report.
 
@@ -60,7 +55,6 @@ def compare(
     magnitude pruning, magnitude and random masks are measured on the same held-out text, with the
     pre-trained head, and with --tasks scored on tasks.
     """
-    output = output_of(as_json, quiet)
     hush_hub(output)
     config = CompareConfig(**given)
     part = parse_shard(shard, config) if shard else None

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tamtctl.cli.options import DebugOption, Given, JsonOption, QuietOption, asks_for
-from tamtctl.cli.screen import hush_hub, hush_libraries, output_of, selected
+from tamtctl.cli.command import Given, command
+from tamtctl.cli.screen import hush_hub, hush_libraries, selected
 from tamtctl.foundations import printable
 from tamtctl.foundations.config import DATA, OUTPUT
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 
+if TYPE_CHECKING:
+    from tamtctl.cli.console import Output
 
-@asks_for(EvaluateConfig)
+
+@command(EvaluateConfig)
 def evaluate(
     given: Given,
+    output: Output,
     predict: Annotated[
         Path | None,
         typer.Option(
@@ -39,15 +43,11 @@ def evaluate(
             hidden=True,
         ),
     ] = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Measure a ticket or a model on held-out text, or a fine-tuned checkpoint on its task."""
     config = EvaluateConfig(**given)
     if confidence and predict is None:
         raise UsageError("--confidence is for --predict")
-    output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
     from tamtctl.cli.views.progress import View
@@ -64,7 +64,7 @@ def evaluate(
     finally:
         view.close()
     if predict is not None:
-        if labelled.records is None or as_json or quiet:
+        if labelled.records is None or output.as_json or output.quiet:
             show_labelled(output, labelled, with_confidence=confidence)
         else:
             show_notes(output, labelled)

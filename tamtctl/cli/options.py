@@ -1,9 +1,9 @@
-"""The options that commands share, and those made from the settings of a configuration."""
+"""The options that commands share, and how a setting of a configuration becomes an option."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,30 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from tamtctl.cli.completion import among, completer
-from tamtctl.foundations.config import OUTPUT, PANELS, RUN, Config, Setting, Typed, settings_of
+from tamtctl.foundations.config import OUTPUT, PANELS, RUN, Setting, Typed, settings_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.pruning.recipes import recipe_settings
 from tamtctl.ticket.local_names import ticket_names
 
-JsonOption = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="One JSON object on stdout, all else on stderr.",
-        rich_help_panel=OUTPUT,
-    ),
-]
-QuietOption = Annotated[
-    bool,
-    typer.Option("-q", "--quiet", help="Print only the essential line.", rich_help_panel=OUTPUT),
-]
-DebugOption = Annotated[
-    bool,
-    typer.Option(
-        "--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT, hidden=True
-    ),
-]
 TokenOption = Annotated[
     str | None,
     typer.Option(help="Hub token; by default that of hf auth login, or HF_TOKEN."),
@@ -66,66 +47,10 @@ DryRunOption = Annotated[
     typer.Option("--dry-run", help="Show what would be done, and stop.", rich_help_panel=RUN),
 ]
 
-# Name of a setting → value, of the options that were typed. The others are not in it, so that a
-# recipe's value counts where Typer would give an option its default.
-Given = dict[str, Any]
+BY_NAME = inspect.Parameter.KEYWORD_ONLY  # Typer calls a command with names alone
 
 
-class SettingsCommand:
-    """A command whose options are the settings of a configuration and those of its function.
-
-    Typer makes the options from a signature, which this class computes anew for every command
-    line: a row that has been registered in between is shown, too.
-    """
-
-    def __init__(
-        self, function: Callable[..., None], kind: type[Config], *, has_recipe: bool
-    ) -> None:
-        self.__name__, self.__doc__ = function.__name__, function.__doc__
-        self.__annotations__: dict[str, Any] = {}  # Typer finds the types in the signature
-        self._function, self._kind, self._has_recipe = function, kind, has_recipe
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        own = inspect.signature(self._function, eval_str=True).parameters.values()
-        by_recipes = recipe_settings() if self._has_recipe else None
-        made = [_parameter(one, by_recipes) for one in self._settings()]
-        # The settings take the place of the parameter that gets them.
-        asked = [part for one in own for part in (made if one.name == "given" else [one])]
-        asked.sort(key=_place)  # stable: within a panel, the order stays
-        context = inspect.Parameter("context", _BY_NAME, annotation=typer.Context)
-        return inspect.Signature([context, *(one.replace(kind=_BY_NAME) for one in asked)])
-
-    def __call__(self, *, context: typer.Context, **values: Any) -> None:
-        """Run the command with the settings that were typed, and with its own options."""
-        given = {}
-        for one in self._settings():
-            value, source = values.pop(one.name), context.get_parameter_source(one.name)
-            if source is not None and source.name != "DEFAULT":
-                given[one.name] = _as_setting(one, value)
-        self._function(given=given, **values)
-
-    def _settings(self) -> Iterator[Setting]:
-        return (one for one in settings_of(self._kind).values() if one.facts.typed)
-
-
-def asks_for(
-    kind: type[Config], *, has_recipe: bool = False
-) -> Callable[[Callable[..., None]], SettingsCommand]:
-    """Return a decorator that gives a command an option for each setting of a configuration.
-
-    Args:
-        kind: The configuration; the function gets the settings that were typed as ``given``.
-        has_recipe: Whether a recipe gives values for what was not typed: the help then marks the
-            settings that recipes give, and names the defaults of the others.
-    """
-    return lambda function: SettingsCommand(function, kind, has_recipe=has_recipe)
-
-
-_BY_NAME = inspect.Parameter.KEYWORD_ONLY
-
-
-def _parameter(one: Setting, by_recipes: Collection[str] | None) -> inspect.Parameter:
+def parameter_of(one: Setting, by_recipes: Collection[str] | None) -> inspect.Parameter:
     """Return a setting as the parameter of a function from which Typer makes an option.
 
     Args:
@@ -155,7 +80,7 @@ def _parameter(one: Setting, by_recipes: Collection[str] | None) -> inspect.Para
             autocompletion=completer(one),
         )
     told: Any = Annotated[type_ if default is inspect.Parameter.empty else type_ | None, info]
-    return inspect.Parameter(one.name, _BY_NAME, default=default, annotation=told)
+    return inspect.Parameter(one.name, BY_NAME, default=default, annotation=told)
 
 
 def _shown_default(one: Setting, *, has_recipe: bool) -> Any:
@@ -187,7 +112,7 @@ def _with_default(one: Setting, by_recipes: Collection[str]) -> str:
     return first + gap + rest
 
 
-def _as_setting(one: Setting, value: Any) -> Any:
+def as_setting(one: Setting, value: Any) -> Any:
     """Return what was typed as a value of the setting's type.
 
     Raises:
@@ -203,7 +128,7 @@ def _as_setting(one: Setting, value: Any) -> Any:
         raise UsageError(f"--{one.option} must be numbers between commas, got {value!r}") from error
 
 
-def _place(parameter: inspect.Parameter) -> int:
+def panel_place(parameter: inspect.Parameter) -> int:
     """Return the position of a parameter's panel in the help, -1 without a panel."""
     told = getattr(parameter.annotation, "__metadata__", ())
     panel = next((info.rich_help_panel for info in told), None)

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from tamtctl.cli.options import (
-    DebugOption,
-    DryRunOption,
-    ForceOption,
-    Given,
-    JsonOption,
-    OutputDirOption,
-    QuietOption,
-    asks_for,
-)
-from tamtctl.cli.screen import hush_hub, hush_libraries, output_of
+from typing import TYPE_CHECKING
+
+from tamtctl.cli.command import Given, command
+from tamtctl.cli.options import DryRunOption, ForceOption, OutputDirOption
+from tamtctl.cli.screen import hush_hub, hush_libraries
 from tamtctl.pruning.recovery.config import RecoverConfig
 
+if TYPE_CHECKING:
+    from tamtctl.cli.console import Output
 
-@asks_for(RecoverConfig)
+
+@command(RecoverConfig)
 def recover(
     given: Given,
+    output: Output,
     output_dir: OutputDirOption = None,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Train the weights that a ticket keeps against the dense model's outputs, as a checkpoint."""
     config = RecoverConfig(**given)
-    output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
     from tamtctl.cli.views.progress import RecoverView

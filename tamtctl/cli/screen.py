@@ -1,4 +1,4 @@
-"""What a command prints to, and what must not be printed beside it."""
+"""What is shown while a command works, and what must not be printed beside it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tamtctl.cli.console import Output
-
-
-def output_of(as_json: bool, quiet: bool) -> Output:
-    """Return where a command prints to."""
-    from tamtctl.cli.console import Output
-
-    return Output(as_json=as_json, quiet=quiet)
 
 
 @contextmanager

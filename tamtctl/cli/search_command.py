@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tamtctl.cli.command import Given, command
 from tamtctl.cli.completion import among
-from tamtctl.cli.options import (
-    DebugOption,
-    DryRunOption,
-    ForceOption,
-    Given,
-    JsonOption,
-    OutputDirOption,
-    QuietOption,
-    asks_for,
-)
-from tamtctl.cli.screen import hush_hub, hush_libraries, output_of
+from tamtctl.cli.options import DryRunOption, ForceOption, OutputDirOption
+from tamtctl.cli.screen import hush_hub, hush_libraries
 from tamtctl.foundations.config import METHOD
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.derived import derived_config
 from tamtctl.pruning.recipes import RECIPES
 
+if TYPE_CHECKING:
+    from tamtctl.cli.console import Output
 
-@asks_for(SearchConfig, has_recipe=True)
+
+@command(SearchConfig, has_recipe=True)
 def search(
     *,
+    output: Output,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -40,12 +36,8 @@ def search(
     output_dir: OutputDirOption = None,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Find a ticket: train a mask over the frozen weights of an encoder on unlabelled text."""
-    output = output_of(as_json, quiet)
     hush_hub(output)
     # Without --recipe, a GPU decides on the recipe; wrong values are refused before that.
     from_scores = given.pop("from_scores", None)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tamtctl.cli.options import (
-    BaseModelOption,
-    DebugOption,
-    EncodingOption,
-    JsonOption,
-    QuietOption,
-    TicketArgument,
-    TokenOption,
-)
-from tamtctl.cli.screen import hush_hub, output_of, watched
+from tamtctl.cli.command import command
+from tamtctl.cli.options import BaseModelOption, EncodingOption, TicketArgument, TokenOption
+from tamtctl.cli.screen import hush_hub, watched
+
+if TYPE_CHECKING:
+    from tamtctl.cli.console import Output
 
 
+@command()
 def push(
+    output: Output,
     ticket: TicketArgument,
     repo: Annotated[str, typer.Argument(help="Where to: org/name.")],
     private: Annotated[
@@ -41,12 +39,8 @@ def push(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be sent; send nothing.")
     ] = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Publish a ticket on the Hugging Face Hub, with a model card."""
-    output = output_of(as_json, quiet)
     hush_hub(output)
     from tamtctl.cli.views.exchange import show_push
     from tamtctl.ticket.sharing import push as push_ticket
@@ -69,7 +63,9 @@ def push(
     output.result(result.to_dict(), result.url)
 
 
+@command()
 def pull(
+    output: Output,
     repo: Annotated[str, typer.Argument(help="Hub id: org/name.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     local_dir: Annotated[
@@ -82,12 +78,8 @@ def pull(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be fetched; fetch nothing.")
     ] = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Fetch a ticket from the Hugging Face Hub and verify it."""
-    output = output_of(as_json, quiet)
     hush_hub(output)
     from tamtctl.cli.views.exchange import show_pull
     from tamtctl.ticket.hub.pulling import pull as pull_ticket

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tamtctl.cli.command import command
 from tamtctl.cli.completion import among
-from tamtctl.cli.options import (
-    BaseModelOption,
-    DebugOption,
-    EncodingOption,
-    JsonOption,
-    QuietOption,
-    TokenOption,
-)
-from tamtctl.cli.screen import hush_hub, hush_libraries, hush_plotting, output_of, watched
+from tamtctl.cli.options import BaseModelOption, EncodingOption, TokenOption
+from tamtctl.cli.screen import hush_hub, hush_libraries, hush_plotting, watched
 from tamtctl.foundations.errors import TamtctlError
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.archives import USUAL_LIMIT
@@ -25,8 +19,13 @@ from tamtctl.ticket.exporting import api as exporting
 from tamtctl.ticket.exporting.api import FORMATS, FP32
 from tamtctl.ticket.local_names import ticket_names
 
+if TYPE_CHECKING:
+    from tamtctl.cli.console import Output
 
+
+@command()
 def inspect(
+    output: Output,
     tickets: Annotated[
         list[str],
         typer.Argument(
@@ -45,9 +44,6 @@ def inspect(
         bool, typer.Option("--full", help="Show every matrix and every check.")
     ] = False,
     token: TokenOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Look into tickets: where they come from, what they keep, whether they are intact, how alike.
 
@@ -55,7 +51,6 @@ def inspect(
     Similarity is that of the paper: taken per matrix, then averaged. Beside it stands that of two
     random masks of the same sparsity.
     """
-    output = output_of(as_json, quiet)
     if any("/" in name and not os.path.isdir(name) for name in tickets):  # noqa: PTH112
         hush_hub(output)
     from tamtctl.ticket import inspection as inspecting
@@ -91,7 +86,9 @@ def inspect(
         raise TamtctlError(f"ticket {str(inspection.path)!r}: {inspection.problem}")
 
 
+@command()
 def export(
+    output: Output,
     ticket: Annotated[
         str,
         typer.Argument(
@@ -146,12 +143,8 @@ def export(
         ),
     ] = False,
     token: TokenOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Write the base model with a ticket's zeros, or without its pruned neurons, for any tool."""
-    output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
     from tamtctl.cli.views.exchange import show_export, show_onnx_export
@@ -170,18 +163,16 @@ def export(
     output.result(result.to_dict(), str(result.path))
 
 
+@command()
 def unpack(
+    output: Output,
     archive: Annotated[Path, typer.Argument(help="What export --compress wrote: FILE.tar.zst.")],
     output_dir: Annotated[Path, typer.Option(help="The model's folder; new or empty.")],
     limit: Annotated[
         float, typer.Option(help="Refuse archives that unpack to more gigabytes than this.")
     ] = USUAL_LIMIT,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Unpack what export --compress wrote: only plain files, and only inside the new folder."""
-    output = output_of(as_json, quiet)
     from tamtctl.cli.views.exchange import show_unpacked
     from tamtctl.models import archives
 
@@ -190,7 +181,9 @@ def unpack(
     output.result(result.to_dict(), str(result.path))
 
 
+@command()
 def import_masks(
+    output: Output,
     source: Annotated[
         Path,
         typer.Argument(
@@ -213,12 +206,8 @@ def import_masks(
     ] = None,
     base_model: BaseModelOption = None,
     encoding: EncodingOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Make a ticket of another tool's masks or zeros, or write a ticket in another encoding."""
-    output = output_of(as_json, quiet)
     hush_hub(output)
     hush_libraries()
     from tamtctl.cli.views.exchange import show_import
@@ -239,7 +228,9 @@ def import_masks(
     output.result(result.to_dict(), str(result.ticket))
 
 
+@command()
 def list_tickets(
+    output: Output,
     sort: Annotated[
         str,
         typer.Option(
@@ -251,15 +242,11 @@ def list_tickets(
         bool, typer.Option("--hub", help="List the tickets published on the Hub instead.")
     ] = False,
     token: TokenOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """List the tickets at hand: packaged ones, those under runs/ and those pulled.
 
     The loss is the one that each ticket records, on the text and in the unit of its search.
     """
-    output = output_of(as_json, quiet)
     if on_hub:
         hush_hub(output)
         from tamtctl.cli.views.exchange import show_published
@@ -279,11 +266,9 @@ def list_tickets(
     output.result(values, "\n".join(names))
 
 
-def env(
-    as_json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False
-) -> None:
+@command()
+def env(output: Output) -> None:
     """Print what a bug report needs: versions, device, threads, caches."""
-    output = output_of(as_json, quiet)
     from tamtctl.foundations import environment
 
     facts = environment.env()

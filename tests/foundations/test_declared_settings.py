@@ -21,8 +21,8 @@ from tamtctl import (
     SearchConfig,
 )
 from tamtctl.cli.app import app
+from tamtctl.cli.command import Given, command
 from tamtctl.cli.help import Command
-from tamtctl.cli.options import Given, asks_for
 from tamtctl.foundations.checks import at_least
 from tamtctl.foundations.config import (
     METHOD,
@@ -86,12 +86,12 @@ class Toy(SearchConfig):
 def _toy_command() -> typer.Typer:
     toy = typer.Typer(rich_markup_mode=None)
 
-    def show(given: Given, recipe: str = "nano") -> None:
+    def show(given: Given, output: object, recipe: str = "nano") -> None:
         """Make a toy."""
         config = Toy.from_recipe(recipe, **given)
         typer.echo(f"{config.warmth} {config.flavour} {config.steps} {config.hash}")
 
-    toy.command(cls=Command)(asks_for(Toy, has_recipe=True)(show))
+    toy.command(cls=Command)(command(Toy, has_recipe=True)(show))
     return toy
 
 

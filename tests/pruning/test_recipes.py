@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from tamtctl import CompareConfig, SearchConfig
-from tamtctl.cli.options import Given, asks_for
+from tamtctl.cli.command import Given, command
 from tamtctl.comparison.grid import Cell
 from tamtctl.foundations.config import settings_of
 from tamtctl.foundations.errors import UsageError
@@ -92,11 +92,11 @@ def _searched(recipe: str, *arguments: str) -> SearchConfig:
     found = []
     shell = typer.Typer()
 
-    def show(given: Given) -> None:
+    def show(given: Given, output: object) -> None:
         """Keep the configuration."""
         found.append(SearchConfig.from_recipe(recipe, **given))
 
-    shell.command()(asks_for(SearchConfig, has_recipe=True)(show))
+    shell.command()(command(SearchConfig, has_recipe=True)(show))
     done = CliRunner().invoke(shell, list(arguments))
     assert done.exit_code == 0, (done.output, done.exception)
     return found[0]

@@ -16,24 +16,23 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 from typer.main import get_command
 
-from tamtctl.cli.bench_command import bench
-from tamtctl.cli.cache_command import cache
-from tamtctl.cli.combine_command import combine
-from tamtctl.cli.compare_command import compare
-from tamtctl.cli.evaluate_command import evaluate
-from tamtctl.cli.finetune_command import finetune
+from tamtctl.cli.commands.bench import bench
+from tamtctl.cli.commands.cache import cache
+from tamtctl.cli.commands.combine import combine
+from tamtctl.cli.commands.compare import compare
+from tamtctl.cli.commands.env import env
+from tamtctl.cli.commands.evaluate import evaluate
+from tamtctl.cli.commands.export import export
+from tamtctl.cli.commands.finetune import finetune
+from tamtctl.cli.commands.import_masks import import_masks
+from tamtctl.cli.commands.inspect import inspect
+from tamtctl.cli.commands.list_tickets import list_tickets
+from tamtctl.cli.commands.pull import pull
+from tamtctl.cli.commands.push import push
+from tamtctl.cli.commands.recover import recover
+from tamtctl.cli.commands.search import search
+from tamtctl.cli.commands.unpack import unpack
 from tamtctl.cli.help import Command, Group
-from tamtctl.cli.recover_command import recover
-from tamtctl.cli.search_command import search
-from tamtctl.cli.sharing_commands import pull, push
-from tamtctl.cli.ticket_commands import (
-    env,
-    export,
-    import_masks,
-    inspect,
-    list_tickets,
-    unpack,
-)
 from tamtctl.foundations import printable
 from tamtctl.foundations.errors import TamtctlError, UsageError, explain
 from tamtctl.foundations.launch import check_launch, world_size

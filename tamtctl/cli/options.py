@@ -10,22 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tamtctl.cli.completion import among, completer
+from tamtctl.cli.completion import completer
 from tamtctl.foundations.config import OUTPUT, PANELS, RUN, Setting, Typed, settings_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.config import SearchConfig
-from tamtctl.ticket.local_names import ticket_names
 
 TokenOption = Annotated[
     str | None,
     typer.Option(help="Hub token; by default that of hf auth login, or HF_TOKEN."),
-]
-TicketArgument = Annotated[
-    str,
-    typer.Argument(
-        help="A ticket: its folder, packaged name or Hub id org/name[@revision].",
-        autocompletion=among(ticket_names),
-    ),
 ]
 EncodingOption = Annotated[
     str | None,

@@ -1,15 +1,16 @@
-"""``tamtctl push`` and ``pull``: send tickets to the Hub, and fetch them."""
+"""``tamtctl push``: publish a ticket on the Hub."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tamtctl.cli.command import command
-from tamtctl.cli.options import BaseModelOption, EncodingOption, TicketArgument, TokenOption
+from tamtctl.cli.completion import among
+from tamtctl.cli.options import BaseModelOption, EncodingOption, TokenOption
 from tamtctl.cli.screen import hush_hub, watched
+from tamtctl.ticket.local_names import ticket_names
 
 if TYPE_CHECKING:
     from tamtctl.cli.console import Output
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 @command()
 def push(
     output: Output,
-    ticket: TicketArgument,
+    ticket: Annotated[
+        str,
+        typer.Argument(
+            help="A ticket: its folder, packaged name or Hub id org/name[@revision].",
+            autocompletion=among(ticket_names),
+        ),
+    ],
     repo: Annotated[str, typer.Argument(help="Where to: org/name.")],
     private: Annotated[
         bool, typer.Option("--private", help="Make the new repository private.")
@@ -61,37 +68,3 @@ def push(
         )
     show_push(output, result)
     output.result(result.to_dict(), result.url)
-
-
-@command()
-def pull(
-    output: Output,
-    repo: Annotated[str, typer.Argument(help="Hub id: org/name.")],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
-    local_dir: Annotated[
-        Path | None, typer.Option(help="Also copy the ticket to this folder.")
-    ] = None,
-    force_download: Annotated[
-        bool, typer.Option("--force-download", help="Fetch again what the cache holds.")
-    ] = False,
-    token: TokenOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would be fetched; fetch nothing.")
-    ] = False,
-) -> None:
-    """Fetch a ticket from the Hugging Face Hub and verify it."""
-    hush_hub(output)
-    from tamtctl.cli.views.exchange import show_pull
-    from tamtctl.ticket.hub.pulling import pull as pull_ticket
-
-    with watched(output, f"fetching {repo}"):
-        result = pull_ticket(
-            repo,
-            revision=revision,
-            local_dir=local_dir,
-            force_download=force_download,
-            token=token,
-            dry_run=dry_run,
-        )
-    show_pull(output, result)
-    output.result(result.to_dict(), str(result.path))

@@ -1,0 +1,1 @@
+"""The commands, one a module: what each asks for, calls and shows."""

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.untrusted import reason
 
 _MOST_THREADS = 16  # for each processor; thousands of idle threads would crash the process
 _AS_COMPUTED = ", attention in fp32"
@@ -127,13 +128,12 @@ class Compute:
         try:
             torch.compile(_one_more)(torch.zeros(1, device=self.device))
         except Exception as error:  # the errors depend on the installed compilers
-            reason = str(error).strip().partition("\n")[0]
-            raise UsageError(f"--compile does not work here: {reason}") from error
+            raise UsageError(f"--compile does not work here: {reason(error)}") from error
 
     def synchronize(self) -> None:
         """Wait until the device has finished, so that its work can be timed."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
 
     def seconds_of(self, work: Callable[[], object]) -> float:
         """Return how many seconds some work takes until the device has done it."""

@@ -12,6 +12,7 @@ import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from tamtctl.foundations.cache import cache_dir
+from tamtctl.foundations.clearing import amount_in
 from tamtctl.foundations.errors import TamtctlError
 from tamtctl.foundations.folders import size
 
@@ -62,8 +63,7 @@ def _versions() -> dict[str, str]:
 def _cache() -> str:
     try:
         cache = cache_dir()
-        used = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
-        return f"{cache} ({size(used)})"
+        return f"{cache} ({size(amount_in(cache.resolve()).bytes)})"
     except (TamtctlError, OSError) as error:
         return f"none: {error}"
 

@@ -27,7 +27,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 )
 
 from tamtctl.foundations.errors import HubError, UsageError
-from tamtctl.foundations.untrusted import reason
+from tamtctl.foundations.untrusted import first_line
 
 TIMEOUT = 20.0  # seconds without a connection, or without a byte of the answer
 TRIES = 3
@@ -228,8 +228,7 @@ class HubRequests:
 
     def safe(self, said: object) -> str:
         """Return the first line of a foreign message without the token."""
-        text = next((line for line in str(said).splitlines() if line.strip()), "")
-        text = reason(Exception(text.strip()))
+        text = first_line(str(said))
         return text.replace(self.token, "***") if self.token else text
 
 

@@ -35,7 +35,7 @@ def locked(path: Path) -> Iterator[bool]:
     try:
         is_locked = _try_to_lock(descriptor)
         # The previous holder may have removed the file, and a third process made a new one.
-        if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
+        if not _is_at(path, descriptor):
             raise BlockingIOError
         try:
             yield is_locked
@@ -104,11 +104,7 @@ def held(path: Path) -> Iterator[bool]:
         raise BlockingIOError from error
     try:
         is_locked = _try_to_lock(descriptor)
-        try:
-            is_same = os.path.samestat(os.fstat(descriptor), path.lstat())
-        except FileNotFoundError:
-            is_same = False
-        if not is_same:
+        if not _is_at(path, descriptor):
             raise BlockingIOError
         yield is_locked
     finally:
@@ -150,6 +146,14 @@ def abandoned(parent: Path, prefix: str) -> Iterator[Path]:
                     yield path
         except OSError:  # in use, gone, or another user's
             continue
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether a path still is that of an open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _try_to_lock(descriptor: int) -> bool:

@@ -247,5 +247,10 @@ def reason(error: BaseException) -> str:
     """Return the first line of another library's message, made printable."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return first_line(str(error)) or type(error).__name__
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a text that is not blank, cut to 200 characters and printable."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")[:200]
     return "".join(character if character.isprintable() else "?" for character in line)

@@ -18,6 +18,7 @@ from torch.nn.modules import module as hooks
 
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.plain_files import read_regular
+from tamtctl.foundations.untrusted import show
 
 _MAX_CONFIG_BYTES = 2**24
 _MAX_TOKENIZER_BYTES = 2**28
@@ -27,6 +28,7 @@ _MOST_GROWTH = 1000  # factor by which a tokenizer's replacements may lengthen a
 _NEW_WEIGHTS = 2**22  # of a new head, which the checkpoint does not hold
 _MOST_WEIGHTS = 2**36  # of a model on the Hub, whose files are not here yet
 
+_NAMED = ("problem_type", "dtype", "torch_dtype")  # keys whose value is a name
 # Last word of a key → largest value: configuration classes build a list or dictionary of this size.
 _LISTED = {"layers": _MOST_LAYERS, "layer": _MOST_LAYERS, "labels": _MOST_LABELS}
 
@@ -35,9 +37,19 @@ def check_configuration(name: str, file: Path) -> dict[str, Any]:
     """Refuse a configuration that would fill the memory as soon as it is read, or return it.
 
     Raises:
-        ModelError: The file is too large, or asks for more layers or classes than any encoder has.
+        ModelError: The file is too large, asks for more layers or classes than any encoder has, or
+            gives a number or the like where a name belongs, which transformers takes as it is.
     """
     document = _read(name, file, _MAX_CONFIG_BYTES)
+    classes = document.get("architectures") or []
+    are_names = isinstance(classes, list) and all(isinstance(one, str) for one in classes)
+    wrong = [] if are_names else ["architectures"]
+    wrong += [key for key in _NAMED if not isinstance(document.get(key), str | None)]
+    if wrong:
+        raise ModelError(
+            f"model {name!r} cannot be loaded: {wrong[0]} of its {file.name} is "
+            f"{show(document[wrong[0]])}; give a sound checkpoint"
+        )
     for key, value in _numbers(document):
         most = _LISTED.get(key.rpartition("_")[2], math.inf)
         if value > most:

@@ -31,6 +31,7 @@ from tamtctl.foundations.files import give_usual_rights
 from tamtctl.foundations.hub_requests import HubRequests
 from tamtctl.foundations.one_at_a_time import one_thread_at_a_time
 from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.untrusted import reason
 from tamtctl.models.checkpoint_files import is_lfs_pointer
 from tamtctl.models.claims import check_configuration, check_tokenizer, no_more_weights_than
 from tamtctl.models.class_names import restore_class_names
@@ -260,7 +261,7 @@ def _load(
             raise
         raise ModelError(
             f"model {name!r} has a tokenizer.json that the library cannot read "
-            f"({_first_line(error)}); save the tokenizer again"
+            f"({reason(error).rstrip('.:')}); save the tokenizer again"
         ) from error
 
 
@@ -302,10 +303,10 @@ def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
         for file in sorted(folder.glob("*.safetensors")):
             if not os.access(file, os.R_OK):  # safetensors reports such a file as missing
                 return f"model folder {name!r} cannot be loaded: no permission to read {file}"
-        return f"model folder {name!r} cannot be loaded: {_first_line(error)}"
+        return f"model folder {name!r} cannot be loaded: {reason(error).rstrip('.:')}"
     if hub_error := HubRequests(name, revision).explained(error):
         return not_reachable(name, hub_error)
-    return f"model {name!r} of the Hub cannot be loaded: {_first_line(error)}"
+    return f"model {name!r} of the Hub cannot be loaded: {reason(error).rstrip('.:')}"
 
 
 def _shortage(name: str, error: Exception) -> str | None:
@@ -332,11 +333,6 @@ def _is_installed(package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     except ModuleNotFoundError:  # its parent package is missing, too
         return False
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0].rstrip(".:") if text else type(error).__name__
 
 
 def _refuse_other_architectures(name: str, config: PreTrainedConfig) -> None:

@@ -261,7 +261,7 @@ def _kind(files: ModelFiles, module: Mapping[str, Any]) -> str:
 def _modes(files: ModelFiles, pooling: Mapping[str, Any]) -> tuple[str, ...]:
     if "pooling_mode" in pooling:
         found = pooling["pooling_mode"]
-        modes = (found,) if isinstance(found, str) else tuple(map(str, found))
+        modes = tuple(map(str, found)) if isinstance(found, list) else (str(found),)
     else:
         switched_on = {k for k, v in pooling.items() if k.startswith("pooling_mode_") and v}
         modes = tuple(m for flag, m in _FLAGS.items() if flag in switched_on)
@@ -319,7 +319,7 @@ def _prompt(files: ModelFiles, values: Mapping[str, Any], prompts: Mapping[str, 
     name = values.get("default_prompt_name")
     if name is None:
         return ""
-    if name not in prompts:
+    if not isinstance(name, str) or name not in prompts:
         raise ModelError(
             f"model {files.name!r}: {MAIN_CONFIG} has no prompt {name!r}, its default one"
         )

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tamtctl.foundations.errors import ModelError
+from tamtctl.foundations.errors import ModelError, TicketError
+from tamtctl.models.checkpoint_files import read_tensors
 from tamtctl.models.files import ModelFiles
 from tamtctl.models.fingerprints import sha256_of_array
 
@@ -97,10 +94,20 @@ def _dense(files: ModelFiles, folder: str, values: Mapping[str, Any]) -> Step:
             f"model {files.name!r}: the weights of {folder} are {', '.join(sorted(weights))}, not "
             f"{', '.join(sorted(names))}"
         )
-    activation = _ACTIVATIONS[kind]()
     has_residual = bool(values.get("use_residual"))
+    if not _fit(weights, adds_input=has_residual and not is_projected):
+        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in sorted(weights.items()))
+        raise ModelError(
+            f"model {files.name!r}: the weights of {folder} do not fit each other: {shapes}"
+        )
+    activation = _ACTIVATIONS[kind]()
 
     def step(embeddings: Tensor) -> Tensor:
+        if embeddings.shape[1] != (takes := weights["linear.weight"].shape[1]):
+            raise ModelError(
+                f"model {files.name!r}: {folder} takes embeddings of {takes} numbers, and gets "
+                f"{embeddings.shape[1]}"
+            )
         own = {name: weight.to(embeddings) for name, weight in weights.items()}
         found = F.linear(embeddings, own["linear.weight"], own.get("linear.bias"))
         out = cast(Tensor, activation(found))
@@ -115,17 +122,25 @@ def _dense(files: ModelFiles, folder: str, values: Mapping[str, Any]) -> Step:
     return Step(f"a dense layer of {size}", step, digest)
 
 
+def _fit(weights: Mapping[str, Tensor], *, adds_input: bool) -> bool:
+    """Return whether the shapes of a dense layer's weights fit each other."""
+    weight = weights["linear.weight"]
+    bias, residual = weights.get("linear.bias"), weights.get("residual.weight", weight)
+    return (
+        weight.dim() == 2
+        and (bias is None or bias.shape == weight.shape[:1])
+        and residual.shape == weight.shape
+        and (not adds_input or weight.shape[0] == weight.shape[1])
+    )
+
+
 def _dense_weights(files: ModelFiles, folder: str) -> dict[str, Tensor]:
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        if path := files.path(f"{folder}/{file}"):
+            break
+    else:
+        raise ModelError(f"model {files.name!r} lacks the weights of {folder}; fetch it again")
     try:
-        if file := files.path(f"{folder}/model.safetensors"):
-            weights = load_file(file)
-        elif file := files.path(f"{folder}/pytorch_model.bin"):
-            weights = torch.load(file, map_location="cpu", weights_only=True)
-        else:
-            raise ModelError(f"model {files.name!r} lacks the weights of {folder}; fetch it again")
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"model {files.name!r}: cannot read the weights of {folder}: {reason}"
-        ) from error
-    return {name: tensor.float() for name, tensor in weights.items()}
+        return {name: tensor.float() for name, tensor in read_tensors(path).items()}
+    except TicketError as error:
+        raise ModelError(f"model {files.name!r}: {error}") from error

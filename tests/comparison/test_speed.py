@@ -118,13 +118,18 @@ def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return tiny_model, tiny.save(wide, "bert", intermediate_size=2000, num_hidden_layers=4)
 
 
-def test_two_models(models: tuple[Path, Path], text_file: Path, run: Callable[..., Any]) -> None:
+def test_two_models(
+    models: tuple[Path, Path], text_file: Path, run: Callable[..., Any], tmp_path: Path
+) -> None:
     dense, wide = models
+    figure = tmp_path / "speed.svg"
     done = run(
         "bench", wide, "--against", dense, "--batch-sizes", "1,3", "--lengths", "8", "--threads",
         "1", "--rounds", "8", "--task", "mlm", "--corpus", text_file, "--blocks", 8, "--json",
+        "--figure", figure,
     )  # fmt: skip
     assert done.code == 0, done.err
+    assert figure.stat().st_size > 1000
     found = json.loads(done.out)
     first, second = found["models"]
     assert (first["name"], first["dense"]) == (str(dense), True)
@@ -142,6 +147,20 @@ def test_two_models(models: tuple[Path, Path], text_file: Path, run: Callable[..
     assert "× dense" in done.err
     assert "mlm: nats per masked token, on 8 of" in done.err
     assert "have no interval" not in done.err
+
+
+def test_a_figure_that_cannot_be_drawn_costs_no_measurement(
+    tiny_model: Path, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    """What can be known before is; a quality that is missing leaves the result as it is."""
+    one = ("bench", tiny_model, "--batch-sizes", "1", "--lengths", "8", "--rounds", "3", "--json")
+    nowhere = run(*one, "--task", "mlm", "--figure", tmp_path / "none" / "x.png")
+    assert nowhere.code == 2
+    assert "there is no folder" in nowhere.err
+    assert "no model" not in nowhere.err
+    no_quality = run(*one, "--task", "kd", "--figure", tmp_path / "x.png")
+    assert (no_quality.code, json.loads(no_quality.out)["models"][0]["quality"]) == (1, {})
+    assert "no model has a kd to draw" in no_quality.err
 
 
 def test_a_graph_is_measured_too(models: tuple[Path, Path], tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 import processes
 import pytest
 
+from tamtctl.foundations.errors import ModelError
+from tamtctl.models.loading import load_config
+
 COMMANDS = {
     "search": "search --sparsity 0.5 --recipe nano --model m --corpus c.txt --dry-run",
     "evaluate": "evaluate m --task kd --model m --corpus c.txt",
@@ -85,6 +88,22 @@ def test_it_ends_in_one_line(breaking: str, command: str, folder: Path) -> None:
         assert advice not in err
     assert not (folder / "was_run").exists()
     assert not (folder / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("architectures", 5),
+        ("architectures", "BertModel"),
+        ("architectures", [None]),
+        ("problem_type", ["regression"]),
+        ("dtype", 5),
+    ],
+)
+def test_names_in_a_configuration_are_texts(key: str, value: Any, folder: Path) -> None:
+    change(folder / "m/config.json", **{key: value})
+    with pytest.raises(ModelError, match=rf"{key} of its config.json is .*; give a sound check"):
+        load_config(str(folder / "m"))
 
 
 def test_code_beside_a_known_architecture_is_not_run(folder: Path) -> None:

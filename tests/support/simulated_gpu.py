@@ -41,6 +41,7 @@ def install() -> None:
     }
     for holder, changes in (
         (torch.cuda, answers),
+        (torch.accelerator, {"synchronize": answers["synchronize"]}),
         (torch, {"Generator": _Generator, "autocast": _Autocast}),
         (torch._C, {"_group_tensors_by_device_and_dtype": _grouped}),
         (torch, {"tensor": _new_tensor, "as_tensor": _new_as_tensor}),

@@ -141,12 +141,39 @@ def test_what_cannot_be_honoured_is_refused_by_name(tmp_path: Path) -> None:
     dense_layer(model / "2_Dense", "Softsign")
     with pytest.raises(ModelError, match="Softsign of 2_Dense is not known here"):
         SentencePipeline.of(str(model))
+    for pooling, files, message in (
+        ({"pooling_mode": 5}, {}, "pools its tokens by '5'"),
+        (cls, {"config_sentence_transformers": {"default_prompt_name": ["q"]}}, "no prompt"),
+    ):
+        strange = sentence_model(tmp_path / message, pooling, **files)
+        with pytest.raises(ModelError, match=message):
+            SentencePipeline.of(str(strange))
     (tmp_path / "outside.json").write_text("{}")
     listed = json.loads((model / "modules.json").read_text())
     listed[1]["path"] = "../outside"
     (model / "modules.json").write_text(json.dumps(listed))
     with pytest.raises(ModelError, match="names a file outside of itself"):
         SentencePipeline.of(str(model))
+
+
+def test_a_dense_layer_of_a_stranger_is_refused_in_one_line(tmp_path: Path) -> None:
+    weight, bias = torch.zeros(4, 16), torch.zeros(4)
+    for number, (content, message) in enumerate(
+        (
+            ([weight], "holds no tensors by name"),
+            ({"linear.weight": weight[0], "linear.bias": bias}, "do not fit each other"),
+            ({"linear.weight": weight, "linear.bias": torch.zeros(5)}, r"linear.bias \(5,\)"),
+            ({"linear.weight": weight[:, :7], "linear.bias": bias}, "of 7 numbers, and gets 16"),
+        )
+    ):
+        model = sentence_model(
+            tmp_path / str(number), {"pooling_mode_cls_token": True}, modules=("Dense",)
+        )
+        dense_layer(model / "2_Dense", as_bin=True)
+        torch.save(content, model / "2_Dense" / "pytorch_model.bin")
+        with pytest.raises(ModelError, match=message) as raised:
+            embedded(model)
+        assert "\n" not in str(raised.value)
 
 
 def test_tickets_checkpoints_and_exports_keep_the_pooling_of_their_model(

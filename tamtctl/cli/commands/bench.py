@@ -24,7 +24,7 @@ def bench(
     figure: Annotated[
         Path | None,
         typer.Option(
-            help="Draw quality against latency and against size: FILE.png or .svg.",
+            help="Draw the quality of the first --task against latency and size: FILE.png or .svg.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -48,10 +48,10 @@ def bench(
     finally:
         view.close()
     show_bench(output, result)
+    essence = (f"{row.latencies[result.sizes[-1]].median:.6f}" for row in result.rows)
+    output.result(result.to_dict(), "\n".join(essence))
     if figure is not None:
         from tamtctl.comparison.speed.figure import save_figure
 
         save_figure(figure, result, config.tasks[0])
         output.line(f"figure  {figure}")
-    essence = (f"{row.latencies[result.sizes[-1]].median:.6f}" for row in result.rows)
-    output.result(result.to_dict(), "\n".join(essence))

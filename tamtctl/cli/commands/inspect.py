@@ -74,10 +74,10 @@ def inspect(
         essence = "valid" if inspection.is_valid else "invalid"
         drawn, similar = [inspection.ticket] if inspection.ticket else [], []
         flips = [inspection.flips] if inspection.flips else []
+    output.result(result, essence)
     if figure and drawn:
         hush_plotting()
         heat_map.save_heat_map(figure, tickets, drawn, similar, flips)
         output.line(f"figure  {figure}")
-    output.result(result, essence)
     if not drawn:
         raise TamtctlError(f"ticket {str(inspection.path)!r}: {inspection.problem}")

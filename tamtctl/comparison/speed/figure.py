@@ -13,11 +13,11 @@ from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.untrusted import reason
 from tamtctl.models.sizes import Size
 from tamtctl.pruning.recovery.record import MODEL
+from tamtctl.ticket import heat_map
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".svg")
 _MARKERS = "osD^vP*X<>"
 
 
@@ -25,10 +25,9 @@ def check_figure(file: Path, tasks: Sequence[str]) -> None:
     """Check, before any work, that a figure can be drawn.
 
     Raises:
-        UsageError: The file ends neither in .png nor in .svg, or no task is given.
+        UsageError: The file cannot be written, or no task is given.
     """
-    if file.suffix.lower() not in FORMATS:
-        raise UsageError(f"--figure must end in {' or '.join(FORMATS)}, got {file.name!r}")
+    heat_map.check_figure(file)
     if not tasks:
         raise UsageError("--figure draws quality against latency: give a --task, too")
 

@@ -14,6 +14,7 @@ from tamtctl.data.text.documents import PYTHON_DOCS, Document, Source
 from tamtctl.data.text.files import STRINGS, record_documents
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.hub_commits import dataset_commit
+from tamtctl.foundations.untrusted import reason
 
 if TYPE_CHECKING:
     import datasets
@@ -112,8 +113,7 @@ def hub_errors(name: str, *, is_found: bool = False) -> Iterator[None]:
         hub_error = HubRequests(name.split(":")[0], kind="dataset").explained(error)
         match hub_error:
             case None:
-                reason = " ".join(str(error).split())[:300]
-                line = f"cannot read the dataset {name}: {reason}; {instead}"
+                line = f"cannot read the dataset {name}: {reason(error)}; {instead}"
             case _ if is_found:
                 line = f"lost the Hub while reading the dataset {name}: {hub_error}"
             case MissingRepoError():

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tamtctl.foundations.errors import ModelError
+from tamtctl.foundations.untrusted import reason
 from tamtctl.models.heads import MASKED_LM, NONE
 
 # Head → outputs of its graph, as transformers names them.
@@ -106,8 +107,7 @@ def write_graph(model: Called, file: Path) -> None:
             )
     except Exception as error:  # torch's exporter raises anything
         kind = type(model.network).__name__
-        why = " ".join(str(error).split())[:200]
-        raise ModelError(f"torch cannot write {kind} as an ONNX graph: {why}") from error
+        raise ModelError(f"torch cannot write {kind} as an ONNX graph: {reason(error)}") from error
     _forget_makers(file)
 
 

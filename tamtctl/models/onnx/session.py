@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamtctl.foundations import printable
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.plain_files import leads_out
-from tamtctl.foundations.untrusted import show
+from tamtctl.foundations.untrusted import reason, show
 from tamtctl.models.onnx.packages import TO_RUN, check_installed
 from tamtctl.models.onnx.strangers import read_checked
 
@@ -83,8 +82,7 @@ class OnnxModel:
             raise self._cannot_run(error) from error
 
     def _cannot_run(self, error: Exception) -> ModelError:
-        reason = printable.line(" ".join(str(error).split()), 200)
-        return ModelError(f"ONNX Runtime cannot run {str(self.file)!r}: {reason}")
+        return ModelError(f"ONNX Runtime cannot run {str(self.file)!r}: {reason(error)}")
 
 
 def onnx_files(folder: Path) -> list[Path]:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from tamtctl.foundations.errors import DivergedError
 from tamtctl.foundations.selection import Cut, keep_largest
+from tamtctl.foundations.untrusted import reason
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 from tamtctl.pruning.trained.initial_scores import KEPT_SCORE, Start
 
@@ -94,10 +95,9 @@ class FoldedWeights:
 
             self._at_once = GpuSelection(self.parameters, self.scores, self.frozen, self.keep)
         except Exception as error:  # the errors depend on the installed compilers
-            reason = str(error).strip().partition("\n")[0]
             self.slowness = (
                 f"the GPU's kernels do not work here, and a step is up to three times slower: "
-                f"{reason}"
+                f"{reason(error)}"
             )
 
     def _initial_scores(self, start: Start) -> dict[str, Tensor]:

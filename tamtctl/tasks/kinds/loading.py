@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import transformers
@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.loading import load_config, load_with_task_head
 from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.class_notes import listed
 from tamtctl.tasks.kinds.class_order import (
     UNNAMED,
     ClassOrder,
@@ -140,11 +141,6 @@ def load_fine_tuned(
         if not order.are_named:
             note(UNNAMED)
     return model
-
-
-def listed(names: Sequence[str], most: int = 10) -> str:
-    """Return names joined by commas, at most the first ``most``."""
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def _auto(task: Task) -> Any:

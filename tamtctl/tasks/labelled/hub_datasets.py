@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tamtctl.foundations.errors import TaskError
 from tamtctl.foundations.hub_commits import dataset_commit
+from tamtctl.foundations.untrusted import reason
 from tamtctl.tasks.benchmarks.table import BENCHMARKS
 from tamtctl.tasks.kinds.base import Record
 from tamtctl.tasks.labelled.records import TaskData
@@ -68,10 +69,9 @@ def _hub_errors(dataset: str, config: str | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the errors depend on the format of the data set
-        reason = HubRequests(dataset, kind="dataset").explained(error)
-        if isinstance(reason, UnreachableError):
-            line = f"no network to the Hub to fetch {name}; {instead} ({reason})"
+        hub_error = HubRequests(dataset, kind="dataset").explained(error)
+        if isinstance(hub_error, UnreachableError):
+            line = f"no network to the Hub to fetch {name}; {instead} ({hub_error})"
         else:
-            reason_line = reason or " ".join(str(error).split())[:300]
-            line = f"cannot read the dataset {name}: {reason_line}; {instead}"
+            line = f"cannot read the dataset {name}: {hub_error or reason(error)}; {instead}"
         raise TaskError(line) from error

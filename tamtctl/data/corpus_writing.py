@@ -57,7 +57,7 @@ def write_corpus(
         train.flush()
         kept_apart.flush()
         advance(train.tokens + kept_apart.tokens - written)
-    _check_not_empty(sources, train, kept_apart)
+    _check_not_empty(sources, held_out, train, kept_apart)
     metadata = {
         "format_version": FORMAT_VERSION,
         "sources": [source.name for source in sources],
@@ -109,11 +109,16 @@ def _all_held_out(
 
 
 def _check_not_empty(
-    sources: Sequence[Source], train: StreamWriter, held_out: StreamWriter
+    sources: Sequence[Source],
+    apart: Sequence[Source] | None,
+    train: StreamWriter,
+    held_out: StreamWriter,
 ) -> None:
     names = ", ".join(source.name for source in sources)
     if train.tokens + held_out.tokens == 0:
         raise CorpusError(f"the corpus is empty: no text in {names}")
+    if held_out.tokens == 0 and apart is not None:
+        raise CorpusError(f"no text in --held-out {', '.join(source.name for source in apart)}")
     if held_out.tokens == 0:
         raise CorpusError(
             f"too little text in {names}: none of its {train.documents} documents (lines, or "

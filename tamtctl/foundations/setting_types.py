@@ -32,7 +32,6 @@ class SettingType:
     """The type that a setting declares, such as ``Sequence[str]`` or ``int | None``.
 
     Attributes:
-        declared: The type of the stored value, as text.
         one: ``str``, ``int``, ``float`` or ``bool``, of the value or of each of several; None: a
             type that only tamtctl makes.
         is_several: Whether the value is a tuple, declared as a ``Sequence``.
@@ -40,7 +39,6 @@ class SettingType:
         further: Names of further types that only tamtctl makes.
     """
 
-    declared: str
     one: str | None
     is_several: bool
     may_be_none: bool
@@ -52,15 +50,19 @@ class SettingType:
         text = declared.__name__ if type(declared) is type else str(declared)
         parts = [part.strip() for part in text.split("|")]
         several = next((m[1] for m in map(_SEVERAL.match, parts) if m), None)
-        text = f"tuple[{several}, ...]" if several else text
         one = several or next((part for part in parts if part in _WORDS), None)
         further = (part for part in parts if part not in (*_WORDS, "None") and "[" not in part)
-        return cls(text, one, several is not None, "None" in parts, tuple(further))
+        return cls(one, several is not None, "None" in parts, tuple(further))
 
     @property
     def type_of_one(self) -> type:
         """The Python type of one value."""
         return _TYPES[self.one or "str"]
+
+    @property
+    def words(self) -> str:
+        """What a value must be, for people."""
+        return _WORDS[self.one or "str"] + (", or several" if self.is_several else "")
 
     def settled(self, name: str, value: Any) -> Any:
         """Return a value converted to this type.
@@ -76,12 +78,12 @@ class SettingType:
             return None
         if self.is_several:
             values = value if isinstance(value, list | tuple) else [value]
-            return tuple(self._one(name, one, ", or several") for one in values)
+            return tuple(self._one(name, one) for one in values)
         if self.one is None or type(value).__name__ in self.further:
             return value
         return self._one(name, value)
 
-    def _one(self, name: str, value: Any, several: str = "") -> Any:
+    def _one(self, name: str, value: Any) -> Any:
         kind = self.one
         if kind == "str" and isinstance(value, str):
             return str(value)
@@ -94,10 +96,10 @@ class SettingType:
             return int(value) if isinstance(value, Integral) else _as_written(value)
         if kind == "bool" and isinstance(value, bool):
             return value
-        wanted, shown = _WORDS[kind or "str"] + several, repr(value)
+        shown = repr(value)
         shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
         option = name.replace("_", "-")
-        raise UsageError(f"--{option} must be {wanted}, got {' '.join(shown.split())}")
+        raise UsageError(f"--{option} must be {self.words}, got {' '.join(shown.split())}")
 
 
 def _as_written(value: Real) -> float:

@@ -183,6 +183,11 @@ class SearchConfig(SearchSettings):
             require("steps", 1 <= self.steps <= MOST_STEPS, STEPS_RANGE, self.steps)
             if self.prune_every is not None or self.rewind != "weights":
                 raise UsageError("--prune-every and --rewind are for --method imp")
+            if self.method != TAMT and self.init != REFERENCE:
+                raise UsageError(
+                    f"--init is what tamt starts from, and not for --method {self.method}; in a "
+                    "recipe file, put it into a table [tamt]"
+                )
             return
         if self.objective != IMP_OBJECTIVE:
             raise UsageError(

@@ -17,7 +17,7 @@ from tamtctl.foundations.setting_types import SettingType
 from tamtctl.models.usual_rows import embeds_sentences
 from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
 from tamtctl.pruning.criteria import REFERENCE
-from tamtctl.pruning.methods import IMP, TAMT, TRAINED, methods
+from tamtctl.pruning.methods import IMP, TAMT, TRAINED, check_method, methods
 from tamtctl.pruning.objectives import objectives, terms_of, usual_for_sentences
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 from tamtctl.pruning.settings import NATS, TWO_VALUED
@@ -213,7 +213,7 @@ class Recipe:
             raise UsageError(f"recipe file {name!r} is not readable TOML: {error}") from error
         base = values.pop("recipe", "nano")
         one_of("recipe", base, RECIPES)
-        tables = {method: values.pop(method) for method in methods() if method in values}
+        tables = {key: values.pop(key) for key in [*values] if _is_table(name, key, values[key])}
         by_method = {method: _checked_values(name, table, kind) for method, table in tables.items()}
         for method, table in by_method.items():
             if table.get("method", method) != method:
@@ -231,6 +231,16 @@ class Recipe:
 
     def __str__(self) -> str:
         return self.name
+
+
+def _is_table(file: str, key: str, value: Any) -> bool:
+    """Return whether a key is the table of a method; refuse tables that are for none."""
+    try:
+        if isinstance(value, dict):
+            check_method("method", key)
+    except UsageError as error:
+        raise UsageError(f"recipe file {file!r}: [{key}] is for no method: {error}") from error
+    return isinstance(value, dict) or key in methods()
 
 
 def recipe_values(
@@ -314,4 +324,4 @@ def _checked(file: str, key: str, value: Any, kind: SettingType) -> Any:
         return float(value)
     elif type(value) is kind.type_of_one:
         return value
-    raise UsageError(f"recipe file {file!r}: {key} must be {kind.declared}, got {value!r}")
+    raise UsageError(f"recipe file {file!r}: {key} must be {kind.words}, got {value!r}")

@@ -166,10 +166,13 @@ class Checkpoints:
 
     def _not_written(self, step: int, error: Exception) -> TamtctlError:
         earlier = self.paths()
-        kept = f"{earlier[-1]} is intact" if earlier else "there is none before"
+        left = (
+            f"{earlier[-1]} is intact, and the same command goes on from there"
+            if earlier
+            else "there is none before, and the same command begins anew"
+        )
         return TamtctlError(
-            f"the checkpoint of step {step} was not written: {explain(error) or error}; {kept}; "
-            "the same command goes on from there"
+            f"the checkpoint of step {step} was not written: {explain(error) or error}; {left}"
         )
 
 

@@ -143,6 +143,8 @@ def test_digests_follow_the_content_only(tmp_path: Path) -> None:
 BAD_FILES = {
     "latin.txt": ("ok\nna\u00efve".encode("latin-1"), r"latin\.txt is not UTF-8 \(byte 5\)"),
     "utf16.txt": ("text".encode("utf-16"), r"utf16\.txt is UTF-16, not UTF-8; convert it"),
+    "mac.txt": (b"one\rtwo\rthree", r"mac\.txt ends its lines with CR alone; convert it"),
+    "packed.txt": (gzip.compress(b"text"), r"packed\.txt is compressed; name it \.gz or \.xz"),
     "a.txt": (b"abc\n\x7fELF\0", r"a\.txt is a binary file \(a zero at byte 8\)"),
     "cut.jsonl": (b'{"text": "a"}\n{"text": "b', r"cut\.jsonl:2 is not JSON"),
     "list.jsonl": (b'["a"]', r"list\.jsonl:1 is not a JSON object"),

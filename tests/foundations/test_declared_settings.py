@@ -120,7 +120,7 @@ def test_a_new_setting_may_stand_in_a_recipe_until_the_shell_gives_it(tmp_path: 
     # The shell's value counts even where it is the default.
     assert _run("--recipe", str(recipe), "--warmth", "3").startswith("3 plain 7 ")
     recipe.write_text("warmth = 'hot'\n")
-    with pytest.raises(UsageError, match="warmth must be int, got 'hot'"):
+    with pytest.raises(UsageError, match="warmth must be a whole number, got 'hot'"):
         _run("--recipe", str(recipe))
     recipe.write_text("warmht = 4\n")
     with pytest.raises(UsageError, match="unknown key 'warmht'; did you mean warmth"):

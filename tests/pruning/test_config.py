@@ -103,9 +103,11 @@ def test_a_recipe_file_changes_its_base_and_the_command_line_changes_both(tmp_pa
     [
         ("steps = ", "not readable TOML"),
         ("stepps = 3", "did you mean steps"),
-        ('steps = "many"', "steps must be int"),
+        ("[foo]\nsteps = 3", "method must be one of .*, got 'foo'"),
+        ("['obs*nothing']\nsteps = 3", "no criterion 'nothing'"),
+        ('steps = "many"', "steps must be a whole number"),
         ("corpus = [1]", "corpus must be"),
-        ("dropout = 1", "dropout must be bool"),
+        ("dropout = 1", "dropout must be True or False"),
         ('recipe = "papers"', "did you mean paper"),
         ("prune_every = 3", "put it into a table \\[imp\\]"),
         ("[tamt]\nmethod = 'imp'", "\\[tamt\\] cannot be for another method"),

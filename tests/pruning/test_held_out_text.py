@@ -195,7 +195,7 @@ def test_held_out_text_without_a_masked_token_is_refused(tiny_model: Path, text_
 def test_no_held_out_sequence_at_all_is_refused(tiny_model: Path, text_file: Path) -> None:
     Path("short.txt").write_text("the list of a name")
     message = refused(small_config(tiny_model, text_file, held_out=("short.txt",), method="random"))
-    assert message.startswith("the held-out text of ")
+    assert message.startswith("the text of short.txt is too short")
     assert "5 tokens are less than a block of 14" in message
 
 

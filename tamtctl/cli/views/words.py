@@ -68,8 +68,8 @@ def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) 
     unsure = max((error for error in found if error is not None), default=0.0)
     if 0 < gap < unsure:
         return (
-            f"The gap from {best} to dense is smaller than its standard error: how much of it "
-            "the ticket closes cannot be told."
+            f"The gap from {best} to dense is smaller than the standard error of these losses: how "
+            "much of it the ticket closes cannot be told."
         )
     if gap <= 0:
         return None

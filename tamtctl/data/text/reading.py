@@ -90,18 +90,29 @@ def _last_character(raw: bytes) -> int:
     return next(starts, len(raw))
 
 
+_PACKED = (b"\x1f\x8b", b"\xfd7zXZ")  # the first bytes of gz and xz
+
+
 def _decode(raw: bytes, path: Path, offset: int) -> str:
     if offset == 0 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise CorpusError(
             f"{path} is UTF-16, not UTF-8; convert it, for example with iconv -f UTF-16 -t UTF-8"
+        )
+    if offset == 0 and raw.startswith(_PACKED):
+        raise CorpusError(f"{path} is compressed; name it .gz or .xz, as it is")
+    if offset == 0 and b"\n" not in raw and raw.count(b"\r") > 1:
+        raise CorpusError(
+            f"{path} ends its lines with CR alone; convert it, for example with tr '\\r' '\\n'"
         )
     if (nul := raw.find(b"\0")) >= 0:
         raise CorpusError(f"{path} is a binary file (a zero at byte {offset + nul}), not text")
     try:
         line = raw.decode("utf-8")
     except UnicodeDecodeError as error:
+        is_packed = path.suffix.lower() in (".gz", ".xz")  # the checksum comes only at the end
+        instead = "fetch it again if it is damaged, or convert it" if is_packed else "convert it"
         raise CorpusError(
-            f"{path} is not UTF-8 (byte {offset + error.start}); convert it, for example with iconv"
+            f"{path} is not UTF-8 (byte {offset + error.start}); {instead}, for example with iconv"
         ) from error
     return line.removeprefix("\ufeff") if offset == 0 else line
 

@@ -1,11 +1,12 @@
 """Swaps: Wanda's mask, improved by exchanges within each row of a matrix.
 
-As long as the squared error of a layer's output ‖(W ⊙ m − W)X‖² falls, a kept and a pruned weight
-of the same row change places: the best weight to restore, and then the best to prune for it, known
-exactly from the Gram matrix XXᵀ (SparseSwaps, Zimmer et al., 2025, arXiv:2512.10922, §2; DSnoT,
-Zhang et al., 2023, arXiv:2310.08915, §3, exchanges by an estimate). The start is Wanda's order over
-the whole matrix (Sun et al., 2023, arXiv:2306.11695). A table of embeddings keeps Wanda's mask, for
-its inputs are single tokens, which do not interact.
+A kept and a pruned weight of the same row change places: the best weight to restore, and then the
+best to prune for it. The change of the squared error of a layer's output ‖(W ⊙ m − W)X‖² is known
+exactly from the Gram matrix XXᵀ, and a row ends when this one pair no longer lowers it; other pairs
+still might (SparseSwaps, Zimmer et al., 2025, arXiv:2512.10922, §2; DSnoT, Zhang et al., 2023,
+arXiv:2310.08915, §3, exchanges by an estimate). The start is Wanda's order over the whole matrix
+(Sun et al., 2023, arXiv:2306.11695). A table of embeddings keeps Wanda's mask, for its inputs are
+single tokens, which do not interact.
 
 The result is returned as importances: with τ between Wanda's kept and pruned importances, a weight
 of importance c that changes sides gets τ² / c, which is as far on the other side of τ.

@@ -229,6 +229,8 @@ def find_criterion(name: str) -> Criterion:
     Raises:
         UsageError: There is no such criterion, or one is named twice.
     """
+    if not all(name.split(JOINED_BY)):
+        raise UsageError(f"criterion {name!r} lacks a name beside the {JOINED_BY}")
     parts = [CRITERIA.find(part) for part in name.split(JOINED_BY)]
     if len(parts) == 1:
         return parts[0]

@@ -58,7 +58,6 @@ class ProbeText:
         sequence_length: int,
         noise: Noise | None,
         limit: int,
-        part: str | None = None,
     ) -> ProbeText:
         """Cut the held-out part of a corpus.
 
@@ -68,14 +67,13 @@ class ProbeText:
             sequence_length: Most tokens of a sequence.
             noise: Masks tokens for the terms that need it; None if none does.
             limit: Most sequences that are measured.
-            part: The name of the text in errors; by default the held-out text of the corpus.
 
         Raises:
             CorpusError: The text is too short, or has no targets.
         """
-        part = part or f"the held-out text of {text.name}"
-        sequences = text.held_out_text(sequence_length, encoder.tokenizer, name=part)
-        check_targets(sequences, noise=noise, limit=limit, text=text.name)
+        name = f"the text of {text.held_out_name}"
+        sequences = text.held_out_text(sequence_length, encoder.tokenizer, name=name)
+        check_targets(sequences, noise=noise, limit=limit, text=text.held_out_name)
         return cls(sequences, sequences.facts(text.rows, text.held_out_unknown), noise, limit)
 
     def scored(self, name: str) -> MeasuredText:

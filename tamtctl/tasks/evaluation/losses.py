@@ -123,7 +123,6 @@ def _held_out(
         sequence_length=length,
         noise=Noise.of(encoder.tokenizer) if terms.need_noise else None,
         limit=config.blocks or _BLOCKS,
-        part=f"the text of {corpus.held_out_name}",
     )
     name = "; ".join(filter(None, (corpus.held_out_name, trained_on.remark)))
     return cut, cut.scored(name), [*notes, *corpus.notes]

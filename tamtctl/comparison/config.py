@@ -10,7 +10,7 @@ from typing import Any
 
 from tamtctl.comparison.grid import Cell, OtherAllocation, TimedBudget
 from tamtctl.comparison.settings import CompareSettings
-from tamtctl.foundations.checks import one_of
+from tamtctl.foundations.checks import different, one_of
 from tamtctl.foundations.config import (
     configuration,
     settings_of,
@@ -77,10 +77,8 @@ class CompareConfig(CompareSettings):
         for name in self.tickets:
             if self.tickets.count(name) > 1:
                 raise UsageError(f"ticket {name!r} is given twice; give it once")
-        for option in ("sparsities", "methods", "seeds", "at_steps", "tasks", "task_seeds"):
-            values = getattr(self, option)
-            if len(set(values)) != len(values):
-                raise UsageError(f"--{option.replace('_', '-')} has a value twice")
+        for name in ("sparsities", "methods", "seeds", "at_steps", "tasks", "task_seeds"):
+            different(settings_of(CompareConfig)[name].option, getattr(self, name))
         self._check_tasks()
         for cell in self.cells():
             self.search_config(cell)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamtctl.foundations.estimates import Interval, number_or_none
+from tamtctl.foundations.estimates import Interval, interval_of, number_or_none
 from tamtctl.foundations.measured_text import MIN_SEQUENCES
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
@@ -23,7 +23,6 @@ from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 RESAMPLES = 10_000
 MIN_METHODS = 4  # for a rank correlation
 _METHOD_RESAMPLES = 2_000
-_LEVEL = (2.5, 97.5)  # percentiles: 95 % intervals
 _FEWEST_DISTINCT = 3  # methods in a resample: the rank correlation of two is always 1 or -1
 
 
@@ -119,7 +118,7 @@ def loss_difference(a: Sequence[HeldOutLoss], b: Sequence[HeldOutLoss]) -> Inter
     if why := too_few_sequences(a[0]):
         return Interval(value, None, None, why)
     weights = _resamples(len(counts))
-    return Interval(value, *_percentiles(weights @ differences / (weights @ counts)))
+    return Interval(value, *interval_of(weights @ differences / (weights @ counts)))
 
 
 def mean_over_seeds(losses: Sequence[HeldOutLoss]) -> HeldOutLoss:
@@ -138,7 +137,7 @@ def metric_difference(a: Sequence[Resampled], b: Sequence[Resampled]) -> Interva
     if why := too_few_examples([*a, *b]):
         return Interval(value, None, None, why)
     under_a, under_b = (np.mean([run.resampled for run in runs], axis=0) for runs in (a, b))
-    return Interval(value, *_percentiles(under_a - under_b))
+    return Interval(value, *interval_of(under_a - under_b))
 
 
 def rank_correlation(
@@ -234,7 +233,7 @@ def _clustered(mean: float, points: Mapping[str, Mapping[str, tuple[float, float
         found = [rho for rho in map(_spearman, tables) if rho is not None]
         if found:
             means += [float(np.mean(found))] * times
-    low, high = _percentiles(np.array(means)) if means else (math.nan, math.nan)
+    low, high = interval_of(np.array(means)) if means else (math.nan, math.nan)
     if not low < high:
         return Interval(mean, None, None, f"every resample of the {len(names)} methods is alike")
     return Interval(mean, low, high)
@@ -245,8 +244,3 @@ def _resamples(count: int) -> NDArray[np.int64]:
     """Return how often each resample draws each unit, (resamples, count), by a fixed seed."""
     generator = np.random.Generator(np.random.Philox(key=0))
     return generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-
-
-def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(values, _LEVEL)
-    return float(low), float(high)

@@ -102,15 +102,10 @@ def open_text(
     model: str, source: TextSource, search: SearchConfig, revision: str | None
 ) -> HeldOutText:
     """Open a text as a search does: with its number of sequences, precision and device."""
-    assert source.sequence_length is not None
     return HeldOutText.open(
         model,
-        source.corpus,
+        source,
         revision=revision,
-        held_out=source.held_out,
-        text_column=source.text_column,
-        rows=source.rows,
-        sequence_length=source.sequence_length,
         limit=search.evaluation_blocks,
         compute=Compute.choose(search.device, search.precision, search.threads),
     )
@@ -145,15 +140,8 @@ def _open_source(
 ) -> HeldOutText:
     """Read a text; the first one loads the model, which the others share."""
     assert config.model is not None
-    assert source.sequence_length is not None
     if opened:
-        return opened.on(
-            source.corpus,
-            held_out=source.held_out,
-            text_column=source.text_column,
-            rows=source.rows,
-            sequence_length=source.sequence_length,
-        )
+        return opened.on(source)
     return open_text(config.model, source, config.defaults(), revision)
 
 

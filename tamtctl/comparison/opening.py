@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,7 +36,7 @@ from tamtctl.pruning.methods import sweep_methods
 from tamtctl.pruning.patterns.of_model import pattern_of_model
 from tamtctl.tasks.finetuning.requested_run import open_data
 from tamtctl.tasks.finetuning.run_examples import RunExamples
-from tamtctl.ticket.finding import resolve_ticket
+from tamtctl.ticket.finding import refuse_twice, resolve_ticket
 from tamtctl.ticket.texts import TextSource
 from tamtctl.ticket.ticket import Ticket
 
@@ -177,9 +176,7 @@ def _ticket_paths(names: Sequence[str]) -> dict[str, Path]:
         UsageError: A ticket is given twice.
     """
     paths = {name: resolve_ticket(name).path for name in names}
-    for one, other in itertools.combinations(names, 2):
-        if paths[one].resolve() == paths[other].resolve():
-            raise UsageError(f"{one!r} and {other!r} are one and the same ticket; give it once")
+    refuse_twice(paths.items(), "ticket")
     labels = ticket_labels(names, _reserved())
     return {labels[name]: paths[name] for name in names}
 

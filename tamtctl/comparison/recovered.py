@@ -6,7 +6,6 @@ which only weights that were recovered in the same way are compared.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.objectives import objectives
 from tamtctl.pruning.recovery.record import Recovered
 from tamtctl.pruning.recovery.training import lost_zeros
+from tamtctl.ticket.finding import refuse_twice
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.format.patterns import is_sliced
 from tamtctl.ticket.slicing import unsliced
@@ -60,11 +60,7 @@ def split_names(names: Sequence[str]) -> tuple[tuple[str, ...], list[Recovered]]
         raise UsageError(
             f"{names[0]!r} holds recovered weights, which stand beside their ticket: give that, too"
         )
-    for (name, one), (other_name, other) in itertools.combinations(found.items(), 2):
-        if one.folder.resolve() == other.folder.resolve():
-            raise UsageError(
-                f"{name!r} and {other_name!r} are one and the same checkpoint; give it once"
-            )
+    refuse_twice(((name, one.folder) for name, one in found.items()), "checkpoint")
     return tickets, list(found.values())
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import transformers
 
 from tamtctl.comparison.intervals import Resampled, Spread
 from tamtctl.comparison.task_metrics import TaskMetric
-from tamtctl.foundations.cache import cache_folder
+from tamtctl.foundations.cache import cache_folder, kept_if_possible
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.paths import expanded
@@ -84,8 +83,7 @@ def measured_on(config: EvaluateConfig, watcher: Watcher[Any]) -> TaskMetric:
         return known
     found = evaluate(config, watcher=watcher)
     values = _to_dict(found)
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with kept_if_possible(file):
         write_json(file, values)
     return _from_dict(values)
 

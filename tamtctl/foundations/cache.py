@@ -68,6 +68,17 @@ def cache_folder(name: str) -> Path:
 
 
 @contextmanager
+def kept_if_possible(file: Path) -> Iterator[None]:
+    """Make the folder of a file that is written within this context; ignore errors of the disk.
+
+    What could not be kept is made again next time.
+    """
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield
+
+
+@contextmanager
 def cache_in_use() -> Iterator[None]:
     """Within this context nobody can clear the cache; several processes may use it.
 

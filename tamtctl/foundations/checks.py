@@ -106,4 +106,5 @@ def each(check_one: Check) -> Check:
 
 def different(option: str, values: Sequence[object]) -> None:
     """Raise UsageError if a value occurs twice."""
-    require(option, len(set(values)) == len(values), "different", values)
+    if twice := [one for one in values if list(values).count(one) > 1]:
+        raise UsageError(f"--{option} has {twice[0]!r} twice; give it once")

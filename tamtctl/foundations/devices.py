@@ -25,6 +25,15 @@ _AS_COMPUTED = ", attention in fp32"
 Autocast = Callable[[], AbstractContextManager[object]]  # returns the context for a forward pass
 
 
+def check_threads(option: str, threads: int) -> None:
+    """Raise UsageError if this is far more threads than the machine has processors."""
+    if threads > (most := _MOST_THREADS * (os.cpu_count() or 1)):
+        raise UsageError(
+            f"--{option} {threads} is more than this machine can do with; give at most {most}, or "
+            "better one for each processor"
+        )
+
+
 @dataclass(frozen=True)
 class Compute:
     """A device and a precision.
@@ -55,11 +64,7 @@ class Compute:
             UsageError: The machine has no such device, or far fewer processors than threads.
         """
         if threads:
-            if threads > (most := _MOST_THREADS * (os.cpu_count() or 1)):
-                raise UsageError(
-                    f"--threads {threads} is more than this machine can do with; give at most "
-                    f"{most}, or better one for each processor"
-                )
+            check_threads("threads", threads)
             torch.set_num_threads(threads)
         chosen = _choose_device(device)
         if precision == "auto":

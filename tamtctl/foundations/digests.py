@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tamtctl.foundations.cache import cache_folder
+from tamtctl.foundations.cache import cache_folder, kept_if_possible
 from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.working import work
 
@@ -57,6 +57,5 @@ def _read_and_hash(path: Path) -> str:
 
 def _remember(kept: Path, digest: str) -> None:
     """Write a digest to the cache; if that fails, the file is read again next time."""
-    with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept_if_possible(kept):
         write_whole(kept, digest.encode("ascii"))

@@ -6,6 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+_PERCENTILES = (2.5, 97.5)  # of resamples
+
+
+def interval_of(resamples: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the bounds of the 95 % interval that resamples span."""
+    low, high = np.percentile(resamples, _PERCENTILES)
+    return float(low), float(high)
+
 
 @dataclass(frozen=True)
 class Interval:

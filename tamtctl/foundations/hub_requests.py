@@ -222,7 +222,7 @@ class HubRequests:
         if isinstance(error.__cause__, HTTPError | OfflineModeIsEnabled):
             return self._explained(error.__cause__)
         return HubError(
-            f"the Hub at {self.endpoint} gives an answer that is none of the Hub's "
+            f"the Hub at {self.endpoint} does not answer like a Hub "
             f"({type(error).__name__}: {self.safe(error)}); check HF_ENDPOINT and the network"
         )
 

@@ -7,6 +7,8 @@ partition takes a tenth of torch's time.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -29,6 +31,15 @@ def unpack(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.bool
     numel = int(np.prod(shape, dtype=np.int64))
     bits = np.unpackbits(packed, count=numel, bitorder="little")  # (n,)
     return bits.view(np.bool_).reshape(shape)
+
+
+def digest_of(packed: Mapping[str, NDArray[np.uint8]]) -> bytes:
+    """Return the SHA-256 of named masks; equal ones have equal digests."""
+    digest = hashlib.sha256()
+    for name in sorted(packed):
+        digest.update(name.encode() + b"\n")
+        digest.update(packed[name].tobytes())
+    return digest.digest()
 
 
 def count_kept(packed: NDArray[np.uint8]) -> int:

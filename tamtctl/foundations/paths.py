@@ -29,7 +29,7 @@ def expanded(path: Path | str) -> Path:
             raise UsageError(f"there is no home folder for {text!r}; set HOME, or write it out")
         raise UsageError(
             f"there is no user {user[1:]!r}, whose home {text!r} would be in; check the name, or "
-            f"write ./{text} for what is really called so"
+            f"write ./{text} if a file has that name"
         )
     return Path(home)
 

@@ -172,8 +172,7 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
             )
         if self._reserved.fullmatch(name):
             raise UsageError(
-                f"a {self._kind} cannot be called {name!r}, which means something else beside it; "
-                "give another name"
+                f"a {self._kind} cannot be called {name!r}, a reserved name; give another name"
             )
         if not self._names.fullmatch(name) or len(name) > LONGEST_NAME:
             plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_NAME]

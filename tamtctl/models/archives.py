@@ -213,7 +213,7 @@ class _Stream(io.RawIOBase):
     def content(self, size: int) -> bytes:
         """Return so many bytes of content, a megabyte at most; fewer only at the end."""
         if size < 0:  # which tarfile lets pass, and would mean all that is left
-            raise _Refused("a file in it has less than no bytes")
+            raise _Refused("a file in it has a negative size")
         pieces, left = [], min(size, _PIECE)
         while left and (piece := self._reader.read(left)):
             pieces.append(piece)

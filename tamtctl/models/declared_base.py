@@ -10,6 +10,7 @@ import huggingface_hub
 
 from tamtctl.foundations.errors import ModelError, TicketError
 from tamtctl.foundations.public_names import split_base_model
+from tamtctl.models.files import CONFIG_FILE
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class DeclaredBase:
 
         name, revision = split_base_model(declared)
         found = huggingface_hub.try_to_load_from_cache(
-            name, "config.json", revision=revision or "main"
+            name, CONFIG_FILE, revision=revision or "main"
         )
         if not isinstance(found, str):
             return cls(name, revision, False)

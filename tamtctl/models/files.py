@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import leads_out, read_regular
 
+CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
 MODULES = "modules.json"  # lists the modules of a model of sentence-transformers
 MAIN_CONFIG = "config_sentence_transformers.json"
 TRANSFORMER_CONFIGS = (  # how texts are prepared; the first file that exists counts
@@ -178,7 +180,7 @@ def encoder_folder(folder: Path) -> Path | None:
 
 def _is_encoder(folder: Path) -> bool:
     try:
-        config = json.loads(read_regular(folder / "config.json", _LONGEST_JSON))
+        config = json.loads(read_regular(folder / CONFIG_FILE, _LONGEST_JSON))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and "model_type" in config
@@ -212,4 +214,22 @@ def nano_path() -> Path:
     return Path(__file__).parent / "nano"
 
 
-CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
+def folder_here(name: str, revision: str | None, file: str) -> Path | None:
+    """Return the folder of a model on this machine; None if there is none.
+
+    Args:
+        name: ``nano``, a folder, or a Hub id, which is looked for in the Hub's cache.
+        revision: Its commit, branch or tag on the Hub.
+        file: A file that a folder in the cache must hold.
+    """
+    folder = nano_path() if name == "nano" else expanded(name)
+    if os.path.isdir(folder):  # noqa: PTH112, Path.is_dir raises for a name that is too long
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, file, revision=revision or "main")
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None

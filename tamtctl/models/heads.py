@@ -16,7 +16,12 @@ from transformers import (
 )
 
 from tamtctl.foundations.errors import ModelError
-from tamtctl.models.loading import computes_with_embeddings, load_config, load_with_head
+from tamtctl.models.loading import (
+    computes_with_embeddings,
+    load_config,
+    load_with_head,
+    refuse_lost,
+)
 from tamtctl.models.pipeline_files import PipelineFiles
 
 MASKED_LM, NONE = "masked-lm", "none"
@@ -65,11 +70,8 @@ class HeadedModel:
                 masked-LM head.
         """
         network, missing, unused = load_with_head(HEADS[head], name, revision=revision)
-        if head == NONE and (lost := sorted(n for n in missing if "pooler." not in n)):
-            raise ModelError(
-                f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]};"
-                " without them it would run on random numbers: give a complete checkpoint"
-            )
+        if head == NONE:
+            refuse_lost(name, (n for n in missing if "pooler." not in n))
         if head == MASKED_LM and missing:
             raise ModelError(
                 f"model {name!r} has no masked-LM head (it lacks {min(missing)}); export it with "

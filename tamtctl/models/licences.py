@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
-from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import leads_out, read_regular
-from tamtctl.models.files import nano_path
+from tamtctl.models.files import folder_here
 
 CARD = "README.md"
 MOST_BYTES = 2**21
@@ -28,11 +26,8 @@ def licence_of(name: str, revision: str | None = None) -> str | None:
     Returns:
         A name such as ``apache-2.0``; None if no card on this machine names one.
     """
-    folder = nano_path() if name == "nano" else expanded(name)
-    if os.path.isdir(folder):  # noqa: PTH112, Path.is_dir raises for a name that is too long
-        return _told_in(folder)
-    cached = _cached(name, revision)
-    return None if cached is None else _told_in(cached)
+    folder = folder_here(name, revision, CARD)
+    return None if folder is None else _told_in(folder)
 
 
 def known_licence(told: object) -> str | None:
@@ -58,14 +53,3 @@ def _told_in(folder: Path) -> str | None:
         if match := _LINE.fullmatch(line):
             return known_licence(match["licence"])
     return None
-
-
-def _cached(name: str, revision: str | None) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(name, CARD, revision=revision or "main")
-    except HFValidationError:
-        return None
-    return Path(found).parent if isinstance(found, str) else None

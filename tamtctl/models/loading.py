@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,23 +17,16 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
-    logging,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-from tamtctl.foundations.cache import check_hub_cache
-from tamtctl.foundations.errors import ModelError, NoHeadError, is_panic, quiet_panics
+from tamtctl.foundations.errors import ModelError, NoHeadError
 from tamtctl.foundations.files import give_usual_rights
-from tamtctl.foundations.hub_requests import HubRequests
 from tamtctl.foundations.one_at_a_time import one_thread_at_a_time
-from tamtctl.foundations.paths import expanded
-from tamtctl.foundations.untrusted import reason
-from tamtctl.models.checkpoint_files import is_lfs_pointer
-from tamtctl.models.claims import check_configuration, check_tokenizer, no_more_weights_than
 from tamtctl.models.class_names import restore_class_names
 from tamtctl.models.encoder import Encoder, base_encoder, embedding_names, maskable_matrices
-from tamtctl.models.files import CONFIG_FILE, TOKENIZER_FILE
-from tamtctl.models.sources import commit_of, not_reachable, reach, source_of
+from tamtctl.models.library_loading import load_by_library
+from tamtctl.models.sources import commit_of, source_of
 from tamtctl.models.structures import with_biases
 
 # Keys of a configuration that do not change the model.
@@ -75,11 +64,7 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
         )
     pooler_names = _names_without_hidden_state(model, config)
     unreached = frozenset(with_biases(pooler_names))
-    if lost := sorted(loading["missing_keys"] - unreached):
-        raise ModelError(
-            f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]}; "
-            "without them it would run on random numbers: give a complete checkpoint"
-        )
+    refuse_lost(name, loading["missing_keys"] - unreached)
     weights = maskable_matrices(model)
     pooler = {
         n: weights[n].detach().clone()
@@ -108,6 +93,15 @@ def load_encoder(name: str, *, with_head: bool, revision: str | None = None) -> 
     return Encoder(name, commit, model.eval(), tokenizer, matrices, pooler, unreached)
 
 
+def refuse_lost(name: str, lost: Iterable[str]) -> None:
+    """Raise ModelError if there are weights of the encoder that its checkpoint lacks."""
+    if names := sorted(lost):
+        raise ModelError(
+            f"model {name!r} lacks {len(names)} of the encoder's weights, for example {names[0]}; "
+            "without them it would run on random numbers: give a complete checkpoint"
+        )
+
+
 def computes_with_embeddings(model: PreTrainedModel) -> bool:
     """Whether a masked-LM head computes with the word embeddings, which a mask would change."""
     decoder: Any = model.get_output_embeddings()
@@ -131,7 +125,7 @@ def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     Raises:
         ModelError: The model is not found, the network is down, or it is not an encoder.
     """
-    config, written = _load(AutoConfig.from_pretrained, name, source_of(name), revision)
+    config, written = load_by_library(AutoConfig.from_pretrained, name, source_of(name), revision)
     restore_class_names(config, written)
     _refuse_other_architectures(name, config)
     return cast(PreTrainedConfig, config)
@@ -174,18 +168,14 @@ def load_with_head(
             "checkpoint whose files belong together"
         )
     missing = loading["missing_keys"] - misshapen
-    if lost := sorted(n for n in missing if n.startswith(prefix) and ".pooler." not in n):
-        raise ModelError(
-            f"model {name!r} lacks {len(lost)} of the encoder's weights, for example {lost[0]}; "
-            "without them it would run on random numbers: give a complete checkpoint"
-        )
+    refuse_lost(name, (n for n in missing if n.startswith(prefix) and ".pooler." not in n))
     return model, missing, set(loading["unexpected_keys"])
 
 
 @one_thread_at_a_time
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
     """Load only the tokenizer of a model; raises ModelError as `load_encoder` does."""
-    tokenizer, _ = _load(AutoTokenizer.from_pretrained, name, source_of(name), revision)
+    tokenizer, _ = load_by_library(AutoTokenizer.from_pretrained, name, source_of(name), revision)
     # If a tokenizer's files are missing, transformers makes one with only special tokens.
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(
@@ -230,111 +220,6 @@ def forget_code(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> b
     return named
 
 
-def _load(
-    from_pretrained: Any, name: str, source: str, revision: str | None, **options: Any
-) -> tuple[Any, dict[str, Any]]:
-    """Call a ``from_pretrained``; turn whatever goes wrong in it into a ModelError of one line.
-
-    Returns:
-        What was loaded, and the JSON object of the configuration's file.
-    """
-    folder = Path(source) if Path(source).is_dir() else None
-    if folder is None:
-        check_hub_cache()
-    config = reach(name, revision) if folder is None else folder / CONFIG_FILE
-    written = check_configuration(name, config)
-    check_tokenizer(name, config.with_name(TOKENIZER_FILE))
-    try:
-        with _without_report(), quiet_panics(), no_more_weights_than(name, folder):
-            # By default, transformers would ask on standard input whether to run a stranger's code.
-            found = from_pretrained(source, revision=revision, trust_remote_code=False, **options)
-            return found, written
-    except ModuleNotFoundError as error:
-        needed = f"model {name!r} needs the Python package {error.name!r}"
-        raise ModelError(_shortage(name, error) or needed) from error
-    except ModelError:
-        raise
-    except Exception as error:  # transformers raises anything from OSError to RuntimeError here
-        raise ModelError(_why_not_loaded(name, revision, error)) from error
-    except BaseException as error:
-        if not is_panic(error):
-            raise
-        raise ModelError(
-            f"model {name!r} has a tokenizer.json that the library cannot read "
-            f"({reason(error).rstrip('.:')}); save the tokenizer again"
-        ) from error
-
-
-@contextmanager
-def _without_report() -> Iterator[None]:
-    """Keep transformers from warning of missing weights, which are checked here."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-
-
-def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
-    if "trust_remote_code" in str(error):
-        return (
-            f"model {name!r} brings Python code of its own, which is never run here; give a model "
-            "of an architecture that transformers knows"
-        )
-    if shortage := _shortage(name, error):
-        return shortage
-    folder = expanded(name)
-    if folder.is_dir() or name == "nano":
-        if pointer := next(filter(is_lfs_pointer, sorted(folder.iterdir())), None):
-            return (
-                f"model folder {name!r} cannot be loaded: {pointer.name} is a pointer of Git LFS, "
-                "not the file itself; fetch it (git lfs pull)"
-            )
-        if "weights_only" in str(error) or "Weights only load failed" in str(error):
-            return (
-                f"model folder {name!r} cannot be loaded: its weights cannot be read without "
-                "running code in them; get or save them as model.safetensors"
-            )
-        if "no file named" in str(error):
-            graph = next(iter(sorted(folder.rglob("*.onnx"))), None)
-            has = f"only the ONNX graph {graph.name}" if graph else "no weights"
-            return f"model folder {name!r} has {has}; it needs model.safetensors"
-        for file in sorted(folder.glob("*.safetensors")):
-            if not os.access(file, os.R_OK):  # safetensors reports such a file as missing
-                return f"model folder {name!r} cannot be loaded: no permission to read {file}"
-        return f"model folder {name!r} cannot be loaded: {reason(error).rstrip('.:')}"
-    if hub_error := HubRequests(name, revision).explained(error):
-        return not_reachable(name, hub_error)
-    return f"model {name!r} of the Hub cannot be loaded: {reason(error).rstrip('.:')}"
-
-
-def _shortage(name: str, error: Exception) -> str | None:
-    """Return the message for a tokenizer that is only a sentencepiece file; None for other errors.
-
-    Without these packages, transformers takes the file for one of tiktoken.
-    """
-    words = f"{error} {getattr(error, 'name', '')}".lower()
-    if not re.search("sentencepiece|tiktoken|protobuf", words):
-        return None
-    if all(map(_is_installed, ("sentencepiece", "google.protobuf"))):
-        return (
-            f"the tokenizer of model {name!r} cannot be read: its sentencepiece file is damaged; "
-            "fetch it again"
-        )
-    return (
-        f"the tokenizer of model {name!r} is a file of sentencepiece, which takes more packages: "
-        "pip install 'tamtctl[sentencepiece]'"
-    )
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # its parent package is missing, too
-        return False
-
-
 def _refuse_other_architectures(name: str, config: PreTrainedConfig) -> None:
     """Refuse decoders and encoder-decoders: the objectives need bidirectional hidden states."""
     is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not (
@@ -350,7 +235,7 @@ def _refuse_other_architectures(name: str, config: PreTrainedConfig) -> None:
 def _load_weights(
     auto: Any, name: str, source: str, revision: str | None, **options: Any
 ) -> tuple[PreTrainedModel, dict[str, set[str]]]:
-    (model, loading), written = _load(
+    (model, loading), written = load_by_library(
         auto.from_pretrained,
         name,
         source,

@@ -23,6 +23,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import leads_out
 from tamtctl.models.checkpoint_files import read_tensors
 from tamtctl.models.files import (
+    CONFIG_FILE,
     ENCODER_KINDS,
     MAIN_CONFIG,
     MODULES,
@@ -51,7 +52,7 @@ _USUAL_NAMES = ("Transformer", "MLMTransformer")
 class _Kind:
     """The files of a kind of module."""
 
-    config: str = "config.json"
+    config: str = CONFIG_FILE
     needs_config: bool = True
     has_weights: bool = False
 
@@ -274,7 +275,7 @@ def _obstacle(files: ModelFiles, modules: list[dict[str, Any]]) -> str | None:
 def _encoder(folder: Path, own: str) -> Path:
     """Return the folder from which a model's encoder is loaded."""
     inner = folder / own
-    return (inner if (inner / "config.json").is_file() else folder).resolve()
+    return (inner if (inner / CONFIG_FILE).is_file() else folder).resolve()
 
 
 def _is_inside(path: str) -> bool:

@@ -43,7 +43,7 @@ def source_of(name: str) -> str:
             )
         if encoder := encoder_folder(folder):
             return source_of(str(encoder))
-        if not (folder / "config.json").is_file():
+        if not (folder / CONFIG_FILE).is_file():
             raise ModelError(f"model folder {name!r} has no config.json; give a saved checkpoint")
         if os.fsencode(folder).decode(errors="ignore") != str(folder):
             raise ModelError(

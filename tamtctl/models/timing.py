@@ -6,7 +6,6 @@ over rounds of the ratio of two runs in the same round.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,14 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tamtctl.foundations.errors import UsageError
-from tamtctl.foundations.estimates import Interval
+from tamtctl.foundations.estimates import Interval, interval_of
 from tamtctl.models.sizes import Size
 
 _RESAMPLES = 2_000
 _FEWEST_ROUNDS = 8  # fewer give no interval
 _WARM_UP = 2  # runs of each model before it is timed
-_MOST_THREADS = 4  # threads for each core
 
 Seconds = NDArray[np.float64]  # seconds of each round, shape (rounds,)
 Run = Callable[[Mapping[str, Tensor]], object]
@@ -72,12 +69,6 @@ def random_texts(size: Size, words: int, generator: torch.Generator) -> Mapping[
         "attention_mask": torch.ones_like(ids),
         "token_type_ids": torch.zeros_like(ids),
     }
-
-
-def check_threads(option: str, threads: int) -> None:
-    """Raise UsageError if this is more threads than the machine can use."""
-    if threads > _MOST_THREADS * (os.cpu_count() or 1):
-        raise UsageError(f"--{option} {threads} is more than this machine can do with")
 
 
 @contextmanager
@@ -136,8 +127,7 @@ def _ratio(ratios: Seconds, seed: int) -> Interval:
         why = f"too few to tell ({rounds} rounds; {_FEWEST_ROUNDS} are needed)"
         return Interval(value, None, None, why)
     drawn = np.random.default_rng(seed).integers(rounds, size=(_RESAMPLES, rounds))
-    low, high = np.percentile(np.median(ratios[drawn], axis=1), (2.5, 97.5))
-    return Interval(value, float(low), float(high))
+    return Interval(value, *interval_of(np.median(ratios[drawn], axis=1)))
 
 
 def as_json(one: Latency) -> dict[str, float | None]:

@@ -132,8 +132,8 @@ class SearchSettings(Config):
     allocation: str = setting(
         default=UNIFORM,
         help="How the weights that are kept are shared out over the matrices, one of {choices}.\n\n"
-        "With uniform, each matrix has the same sparsity; with global, one threshold is for all; "
-        "with by-type, one is for all but the embeddings.",
+        "With uniform, each matrix has the same sparsity; with global, all weights share one "
+        "threshold; with by-type, all but the embeddings do.",
         more="`uniform`: all have --sparsity, as in the paper. `global`: one threshold on the "
         "importance of all weights; the whole model has --sparsity. `by-type`: the embeddings have "
         "--sparsity, and one threshold holds for all other matrices.",

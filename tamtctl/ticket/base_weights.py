@@ -6,7 +6,6 @@ in the ticket, so that a checkpoint may have them under other names.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +16,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from tamtctl.foundations.errors import ModelError
-from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import is_special
 from tamtctl.foundations.untrusted import reason
-from tamtctl.models.files import nano_path
+from tamtctl.models.files import CONFIG_FILE, folder_here
 from tamtctl.models.fingerprints import sha256_of_array
 from tamtctl.ticket.format.metadata import ParameterEntry
 from tamtctl.ticket.stored import StoredTicket
@@ -98,27 +96,12 @@ def _files_of(ticket: StoredTicket) -> list[Path]:
         name, revision = ticket.find_base()
     except ModelError as error:
         raise UnknownWeightsError(absent) from error
-    folder = nano_path() if name == "nano" else expanded(name)
-    if not os.path.isdir(folder):  # noqa: PTH112, Path.is_dir raises for a name that is too long
-        cached = _cached(name, revision)
-        if cached is None:
-            raise UnknownWeightsError(absent)
-        folder = cached
+    folder = folder_here(name, revision, CONFIG_FILE)
+    if folder is None:
+        raise UnknownWeightsError(absent)
     files = [folder / _WEIGHTS]
     if not files[0].exists():
         files = sorted(folder.glob(_SHARDS))
     if not files or any(is_special(file) or not file.is_file() for file in files):
         raise UnknownWeightsError(f"the copy of {ticket.base_model.id} here is no safetensors")
     return files
-
-
-def _cached(name: str, revision: str | None) -> Path | None:
-    """Return the folder of a model in the Hub's cache; the network is not used."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(name, "config.json", revision=revision or "main")
-    except HFValidationError:
-        return None
-    return Path(found).parent if isinstance(found, str) else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tamtctl.foundations.errors import HubError, ModelError, NoTicketError, TicketError
+from tamtctl.foundations.errors import HubError, ModelError, NoTicketError, TicketError, UsageError
 from tamtctl.foundations.paths import exists, expanded
 from tamtctl.foundations.public_names import LocalPaths
 from tamtctl.foundations.untrusted import show
@@ -85,3 +87,15 @@ def locate_base(base: BaseModel, places: LocalPaths) -> tuple[str, str | None]:
             "give that folder with --model"
         )
     return base.id, base.revision
+
+
+def refuse_twice(paths: Iterable[tuple[str, Path]], what: str) -> None:
+    """Raise UsageError if two names are of one folder.
+
+    Args:
+        paths: (name as the user gave it, folder).
+        what: What the folders are, such as ``ticket``.
+    """
+    for (one, path), (other, its_path) in itertools.combinations(paths, 2):
+        if path.resolve() == its_path.resolve():
+            raise UsageError(f"{one!r} and {other!r} are one and the same {what}; give it once")

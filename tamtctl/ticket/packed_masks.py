@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamtctl.foundations.masks import count_kept, pack, unpack
+from tamtctl.foundations.masks import count_kept, digest_of, pack, unpack
 from tamtctl.ticket.matrix_places import place_of
 from tamtctl.ticket.similarity import Overlap, averaged, overlap_of
 from tamtctl.ticket.ticket import Ticket
@@ -59,11 +58,7 @@ class PackedMasks:
     @cached_property
     def digest(self) -> bytes:
         """A digest of the masks, equal for equal masks."""
-        digest = hashlib.sha256()
-        for name in sorted(self.packed):
-            digest.update(name.encode() + b"\n")
-            digest.update(self.packed[name].tobytes())
-        return digest.digest()
+        return digest_of(self.packed)
 
     def unpacked(self, names: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Return name → boolean mask, of some matrices or all (None), in eight times the memory."""

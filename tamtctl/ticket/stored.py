@@ -6,7 +6,6 @@ ticket needs neither.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from tamtctl.foundations.errors import TicketError
-from tamtctl.foundations.masks import pack
+from tamtctl.foundations.masks import digest_of, pack
 from tamtctl.foundations.public_names import (
     LocalPaths,
     texts_of,
@@ -238,11 +237,7 @@ class StoredTicket(TicketMetadata):
     @property
     def masks_digest(self) -> bytes:
         """SHA-256 of the encoded masks; it identifies the masks only in the encoding ``bits``."""
-        digest = hashlib.sha256()
-        for name in sorted(self.stored):
-            digest.update(name.encode() + b"\n")
-            digest.update(self.stored[name].tobytes())
-        return digest.digest()
+        return digest_of(self.stored)
 
     @property
     def stored_bytes(self) -> int:

@@ -132,7 +132,7 @@ class Ticket(StoredTicket):
                 for name, w in weights.items()
             },
             encoding="bits",
-            tamtctl_version=_own_version(),
+            tamtctl_version=importlib.metadata.version("tamtctl"),
             created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             stored=packed,
             mlm_head=None if mlm_head is None else _independent(mlm_head, weights),
@@ -278,10 +278,3 @@ def _independent(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -
         name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, t in tensors.items()
     }
-
-
-def _own_version() -> str:
-    try:
-        return importlib.metadata.version("tamtctl")
-    except importlib.metadata.PackageNotFoundError:  # not installed, but run from a checkout
-        return "unknown"

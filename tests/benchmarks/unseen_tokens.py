@@ -20,6 +20,7 @@ from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.pruning.statistics.calibration import SEED, calibration_batches, rows_at_once
 from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.ticket.finding import resolve_ticket
+from tamtctl.ticket.texts import TextSource
 from tamtctl.ticket.ticket import Ticket
 
 
@@ -32,9 +33,11 @@ def main() -> bool:
     config = SearchConfig.from_recipe("nano", sparsity=0.5)
     text = HeldOutText.open(
         "nano",
-        tuple(config.corpus),
-        held_out=(told.text,) if told.text else (),
-        sequence_length=config.sequence_length,
+        TextSource(
+            tuple(config.corpus),
+            held_out=(told.text,) if told.text else (),
+            sequence_length=config.sequence_length,
+        ),
         limit=512,
         compute=Compute.choose("cpu", "fp32"),
     )

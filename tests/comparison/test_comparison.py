@@ -505,7 +505,7 @@ def test_a_model_without_head_is_compared_by_kd(
         ("--sparsity 0.5,x", 2, "--sparsity must be numbers between commas"),
         ("--sparsity 70", 2, "did you mean 0.7"),
         ("--sparsity 0.1", 2, "no equal budget"),
-        ("--sparsity 0.5 --seeds 1,1", 2, "--seeds has a value twice"),
+        ("--sparsity 0.5 --seeds 1,1", 2, "--seeds has 1 twice"),
         ("--sparsity 0.5 --budget minutes", 2, "--budget must be one of steps, seconds"),
         ("--sparsity 0.5 --budget seconds --methods tamt-kd", 2, "give it among the --methods"),
         ("--sparsity 0.5 --budget seconds --shard 1/2", 2, "--shard cannot know"),

@@ -27,6 +27,7 @@ from tamtctl.pruning.searching.api import search
 from tamtctl.pruning.searching.cached_losses import CachedLosses
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.pruning.statistics.calibration import SEED, calibration_batches, rows_at_once
+from tamtctl.ticket.texts import TextSource
 from tamtctl.ticket.ticket import Ticket
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -38,9 +39,8 @@ def empty_cache(working_folder: None, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def opened(model: Path, text: Path) -> HeldOutText:
-    return HeldOutText.open(
-        str(model), (str(text),), sequence_length=16, limit=8, compute=CPU
-    )  # fmt: skip
+    source = TextSource((str(text),), sequence_length=16)
+    return HeldOutText.open(str(model), source, limit=8, compute=CPU)
 
 
 def test_a_comparison_knows_what_a_search_measured(tiny_model: Path, text_file: Path) -> None:

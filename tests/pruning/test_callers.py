@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,54 +47,83 @@ def state() -> tuple[object, ...]:
     )
 
 
+@pytest.fixture(scope="module", params=["fp32", "bf16"])
+def searched(
+    request: pytest.FixtureRequest,
+    tiny_model: Path,
+    text_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[tamtctl.SearchConfig, tamtctl.SearchResult]:
+    """A search, and its result for a caller who did nothing to torch."""
+    config = small_config(tiny_model, text_file, steps=4, dropout=True, precision=request.param)
+    return config, tamtctl.search(config, output_dir=tmp_path_factory.mktemp("plain") / "run")
+
+
 @pytest.mark.parametrize("name", STATES)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_search_is_the_same_whatever_the_caller_did_to_torch(
-    name: str, precision: str, tiny_model: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    searched: tuple[tamtctl.SearchConfig, tamtctl.SearchResult],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = small_config(tiny_model, text_file, steps=4, dropout=True, precision=precision)
-    found = {}
-    for when in ("plain", name):
-        monkeypatch.setenv("TAMTCTL_CACHE", str(Path(f"cache-{when}").absolute()))
-        with nullcontext() if when == "plain" else STATES[name]():
-            before = state()
-            found[when] = tamtctl.search(config, output_dir=when)
-            assert state() == before
-    plain, other = found.values()
+    config, plain = searched
+    monkeypatch.setenv("TAMTCTL_CACHE", str(Path("cache").absolute()))
+    with STATES[name]():
+        before = state()
+        other = tamtctl.search(config, output_dir="other")
+        assert state() == before
     assert plain.losses == other.losses
     masks = [Ticket.load(one.ticket).masks for one in (plain, other)]
     assert all(torch.equal(mask, masks[1][matrix]) for matrix, mask in masks[0].items())
 
 
+@pytest.fixture(scope="module")
+def tuned(
+    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[tamtctl.FinetuneConfig, tamtctl.FinetuneResult]:
+    """A fine-tuning, and its result for a caller who did nothing to torch."""
+    folder = tmp_path_factory.mktemp("tuned")
+    config = tamtctl.FinetuneConfig(
+        task="sst2",
+        dense=True,
+        model=str(tiny_model),
+        data_dir=str(sst2_folder(folder / "SST-2")),
+        epochs=1,
+        device="cpu",
+    )
+    return config, tamtctl.finetune(config, output_dir=folder / "plain")
+
+
 @pytest.mark.parametrize("name", ["autocast", "inference_mode", "float64"])
 def test_a_fine_tuning_is_the_same_whatever_the_caller_did_to_torch(
-    name: str, tiny_model: Path, tmp_path: Path
+    name: str, tuned: tuple[tamtctl.FinetuneConfig, tamtctl.FinetuneResult]
 ) -> None:
-    data = sst2_folder(tmp_path / "SST-2")
-    config = tamtctl.FinetuneConfig(
-        task="sst2", dense=True, model=str(tiny_model), data_dir=str(data), epochs=1, device="cpu"
-    )
-    plain = tamtctl.finetune(config, output_dir="plain")
+    config, plain = tuned
     with STATES[name]():
         before = state()
         other = tamtctl.finetune(config, output_dir="other")
         measured = tamtctl.evaluate(
-            tamtctl.EvaluateConfig(name="other/seed-1", data_dir=str(data), device="cpu")
+            tamtctl.EvaluateConfig(name="other/seed-1", data_dir=config.data_dir, device="cpu")
         )
         assert state() == before
     assert plain.scores == other.scores
     assert measured.metrics["accuracy"] == plain.scores[0]
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The weights of an export, for a caller who did nothing to torch."""
+    folder = tmp_path_factory.mktemp("exported") / "plain"
+    tamtctl.export("nano-0.8", folder)
+    return (folder / "model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("name", ["autocast", "inference_mode", "float64", "meta"])
-def test_an_export_is_the_same_whatever_the_caller_did_to_torch(name: str) -> None:
-    tamtctl.export("nano-0.8", "plain")
+def test_an_export_is_the_same_whatever_the_caller_did_to_torch(name: str, exported: bytes) -> None:
     with STATES[name]():
         before = state()
         tamtctl.export("nano-0.8", "other")
         assert state() == before
-    written = [Path(folder, "model.safetensors").read_bytes() for folder in ("plain", "other")]
-    assert written[0] == written[1]
+    assert Path("other", "model.safetensors").read_bytes() == exported
 
 
 def test_what_is_no_watcher_is_refused_at_once(tiny_model: Path, text_file: Path) -> None:

@@ -195,7 +195,7 @@ def test_what_was_measured_can_be_kept_and_is_told(tmp_path: Path) -> None:
         "layer; 0.75 is asked for"
     )
     assert "[0.770, 0.810] with its masked-lm head at 32" in str(replace(done, head="masked-lm"))
-    heads = replace(done, backend="onnx", noun="heads", neurons=7, of=12)
+    heads = replace(done, backend="onnx", noun="heads", kept=7, of=12)
     assert FoundLatency.from_dict(heads.to_dict()) == heads
     assert "1 thread, onnx, for 7 of 12 heads in each layer" in str(heads)
     assert heads.identity == {"heads of the latency": "7 of 12"}
@@ -234,7 +234,7 @@ def test_a_search_for_a_latency(text_file: Path, tmp_path: Path, run: Run) -> No
     assert found.target_sparsity == kept.sparsity
     ticket = Ticket.load(found.ticket)
     seconds = [name for name in ticket.parameters if name.endswith("output.dense.weight")]
-    assert [int(ticket.mask(name)[0].sum()) for name in seconds] == [kept.neurons] * 2
+    assert [int(ticket.mask(name)[0].sum()) for name in seconds] == [kept.kept] * 2
     told = found.to_dict()["latency"]
     assert json.loads(json.dumps(told)) == json.loads(json.dumps(ticket.metrics["latency"]))
     size = {"backend": "torch", "batch": 8, "length": 32, "threads": 1, "target": 0.6}
@@ -278,5 +278,5 @@ def test_a_search_for_a_latency_in_onnx(
     assert found.latency.exported is not None
     ticket = Ticket.load(found.ticket)
     assert (found.latency.of, found.latency.backend) == (of, "onnx")
-    assert ticket.sparsity == pytest.approx(1 - found.latency.neurons / of)
+    assert ticket.sparsity == pytest.approx(1 - found.latency.kept / of)
     assert ticket.metrics["latency"]["backend"] == "onnx"

@@ -14,9 +14,9 @@ from tamtctl.models import encoder
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.searching.api import search
 from tamtctl.pruning.searching.held_out_text import HeldOutText
-from tamtctl.pruning.trained.folded_weights import FoldedWeights
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.ticket.texts import TextSource
 from tamtctl.ticket.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -25,8 +25,7 @@ pytestmark = pytest.mark.usefixtures("working_folder")
 def opened(model: Path, text: Path) -> HeldOutText:
     return HeldOutText.open(
         str(model),
-        (str(text),),
-        sequence_length=16,
+        TextSource((str(text),), sequence_length=16),
         limit=8,
         compute=Compute.choose("cpu", "fp32", None),
     )
@@ -90,15 +89,3 @@ def test_a_search_hashes_each_weight_once(
         Ticket.load(second.ticket).parameters.keys() == Ticket.load(first.ticket).parameters.keys()
     )
     assert Ticket.load(second.ticket).base_model == Ticket.load(first.ticket).base_model
-
-
-def test_iterative_pruning_has_no_scores(
-    tiny_model: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[object] = []
-    monkeypatch.setattr(FoldedWeights, "__init__", lambda self, *a, **k: made.append(self))
-    wanted = small_config(
-        tiny_model, text_file, method="imp", sparsity=0.3, steps=None, prune_every=2
-    )
-    assert search(wanted, output_dir=Path("run")).steps == 4
-    assert not made

@@ -70,7 +70,7 @@ def test_metrics_are_means_over_queries_that_have_an_order() -> None:
     assert found["mrr@10"] == pytest.approx((1 / 2 + 1) / 2)
     kind = kind_of(TASK)
     assert kind.label_notes(examples, "dev") == [
-        "2 of 4 dev queries have passages of but one grade; the metrics are of the others"
+        "2 of 4 dev queries have passages of but one grade; the metrics leave these out"
     ]
     assert kind.obstacle(examples) is None
     assert "no dev query has passages of different grades" in str(kind.obstacle(judged([0], [1])))

@@ -22,6 +22,7 @@ from tamtctl.comparison.speed.subjects import (
 from tamtctl.comparison.tasks_without_training import data_identity
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.config import settings_of
+from tamtctl.foundations.devices import check_threads
 from tamtctl.foundations.errors import ModelError, TamtctlError, UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.watching import Silent, Watcher, default_watcher
@@ -32,7 +33,6 @@ from tamtctl.models.sizes import Size
 from tamtctl.models.timing import (
     Latency,
     Run,
-    check_threads,
     latency,
     random_texts,
     threads_as_before,

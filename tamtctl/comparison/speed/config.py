@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tamtctl.foundations import shared_settings as shared
-from tamtctl.foundations.checks import at_least, each, given, seed_number
-from tamtctl.foundations.config import DATA, METHOD, RUN, Config, Typed, configuration, setting
+from tamtctl.foundations.checks import at_least, different, each, given, seed_number
+from tamtctl.foundations.config import (
+    DATA,
+    METHOD,
+    RUN,
+    Config,
+    Typed,
+    configuration,
+    setting,
+    settings_of,
+)
 from tamtctl.foundations.errors import UsageError
 from tamtctl.tasks.benchmarks.table import all_without_training
 from tamtctl.tasks.measures import check_files
@@ -99,13 +108,8 @@ class BenchConfig(Config):
     )
 
     def _check_together(self) -> None:
-        for values, name in (
-            (self.folders, "FOLDER"),
-            (self.batch_sizes, "--batch-sizes"),
-            (self.lengths, "--lengths"),
-            (self.threads, "--threads"),
-            (self.tasks, "--task"),
-        ):
-            if len(set(values)) != len(values):
-                raise UsageError(f"a bench measures each thing once; {name} has a value twice")
+        if twice := [one for one in self.folders if self.folders.count(one) > 1]:
+            raise UsageError(f"{twice[0]!r} is given twice; a bench measures each model once")
+        for name in ("batch_sizes", "lengths", "threads", "tasks"):
+            different(settings_of(BenchConfig)[name].option, getattr(self, name))
         check_files(self, self.tasks, "--task")

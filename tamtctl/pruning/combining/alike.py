@@ -61,7 +61,7 @@ def common_pattern(tickets: Mapping[str, Ticket], sparsity: float | None) -> Pat
         ) from error
     if sparsity is not None and not row.has(sparsity):
         raise UsageError(
-            f"--sparsity {sparsity:g} is none that the pattern {row.name} has, of which these "
-            f"tickets are; give --sparsity {row.sparsity:g}, or leave it out"
+            f"these tickets have the pattern {row.name}, which does not allow --sparsity "
+            f"{sparsity:g}; give --sparsity {row.sparsity:g}, or leave it out"
         )
     return row

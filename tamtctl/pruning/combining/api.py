@@ -26,7 +26,7 @@ from tamtctl.pruning.combining.votes import FIRST, SHARINGS, UNIFORM, Poll
 from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.sparsities import check_sparsity
 from tamtctl.ticket.base_model import load_base
-from tamtctl.ticket.finding import resolve_ticket
+from tamtctl.ticket.finding import refuse_twice, resolve_ticket
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.made_of import COMBINED, Part
 from tamtctl.ticket.ticket import Ticket
@@ -145,11 +145,7 @@ def _loaded(names: Sequence[str], token: str | None) -> dict[str, Ticket]:
     if len(names) < 2:
         raise UsageError(f"combine takes two or more tickets, got {len(names) or 'none'}")
     paths = [resolve_ticket(name, token=token).path for name in names]
-    for (one, path), (other, other_path) in itertools.combinations(
-        zip(names, paths, strict=True), 2
-    ):
-        if path.resolve() == other_path.resolve():
-            raise UsageError(f"{one!r} and {other!r} are one and the same ticket; give it once")
+    refuse_twice(zip(names, paths, strict=True), "ticket")
     return {name: Ticket.load(path) for name, path in zip(names, paths, strict=True)}
 
 

@@ -1,9 +1,7 @@
-"""How many neurons to keep for a latency, found by measuring a few numbers of neurons.
+"""How many neurons, or heads, to keep for a latency, found by measuring a few numbers of them.
 
-Attention heads are counted in the same way; "neurons" stands for both here.
-
-Latency rises with the number of neurons, but neither evenly nor without noise. So it is measured at
-one neuron and at quarters, interpolated, and measured again where it should meet the target.
+Latency rises with the number, but neither evenly nor without noise. So it is measured at one and at
+quarters, interpolated, and measured again where it should meet the target.
 Imports nothing of torch.
 """
 
@@ -18,36 +16,36 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.estimates import Interval
 from tamtctl.foundations.masks import keep_count
 
-_STEPS = 64  # numbers of neurons that are distinguished; multiples of 8 at usual widths
+_STEPS = 64  # numbers that are distinguished; multiples of 8 neurons at usual widths
 _QUARTERS = (0.25, 0.5, 0.75)
 _CLOSE = 0.01  # a ratio this near to the target is good enough
 _MOST_TRIED = 4  # most numbers measured besides the first ones
 _MOST_DIGITS = 18
 
-# Takes numbers of neurons; returns number → latency, as a share of the dense model's.
+# Takes numbers of neurons or heads; returns number → latency, as a share of the dense model's.
 Measure = Callable[[Sequence[int]], Mapping[int, Interval]]
 
 
 def count_for_latency(
-    measure: Measure, target: float, neurons: int, what: str, noun: str
+    measure: Measure, target: float, size: int, what: str, noun: str
 ) -> tuple[int, Interval]:
-    """Return the number of neurons whose latency is nearest to the target, and this latency.
+    """Return the number whose latency is nearest to the target, and this latency.
 
     Args:
-        measure: Measures the latency of several numbers of neurons.
+        measure: Measures the latency of several numbers.
         target: The latency that is asked for, as a share of the dense model's.
-        neurons: How many neurons each layer of the dense model has.
+        size: How many of them each layer of the dense model has.
         what: What is timed, for the error.
         noun: What is counted, neurons or heads, for the error.
 
     Raises:
-        UsageError: Even with a single neuron in each layer the model is slower than the target.
+        UsageError: Even with a single one in each layer the model is slower than the target.
     """
-    found = dict(measure(first_counts(neurons)))
+    found = dict(measure(first_counts(size)))
     fewest = min(found)
     if found[fewest].value > target:
         raise UsageError(
-            f"--latency {target:g} cannot be reached: with {fewest} of {neurons:,} {noun} in each "
+            f"--latency {target:g} cannot be reached: with {fewest} of {size:,} {noun} in each "
             f"layer {what} still takes {found[fewest].value:.2f} × the dense one's time "
             f"{found[fewest].brackets}; give more than that"
         )
@@ -55,29 +53,29 @@ def count_for_latency(
         if abs(_nearest(found, target)[1].value - target) <= _CLOSE:
             break
         ratios = {count: one.value for count, one in found.items()}
-        count = interpolated(ratios | {neurons: 1.0}, target, neurons)
+        count = interpolated(ratios | {size: 1.0}, target, size)
         if count in found:
             break
         found |= measure([count])
     return _nearest(found, target)
 
 
-def first_counts(neurons: int) -> tuple[int, ...]:
-    """Return the numbers of neurons that are measured first: one, and the quarters."""
-    return tuple(sorted({1, *(_whole(share * neurons, neurons) for share in _QUARTERS)}))
+def first_counts(size: int) -> tuple[int, ...]:
+    """Return the numbers that are measured first: one, and the quarters."""
+    return tuple(sorted({1, *(_whole(share * size, size) for share in _QUARTERS)}))
 
 
-def interpolated(ratios: Mapping[int, float], target: float, neurons: int) -> int:
-    """Return the number of neurons that should have a latency, interpolated between measured ones.
+def interpolated(ratios: Mapping[int, float], target: float, size: int) -> int:
+    """Return the number that should have a latency, interpolated between measured ones.
 
     Args:
         ratios: Number of neurons → latency; where noise makes it fall, it is taken as constant.
         target: The latency.
-        neurons: How many neurons each layer of the dense model has; the result is smaller.
+        size: How many of them each layer of the dense model has; the result is smaller.
     """
     counts = sorted(ratios)
     rising = np.maximum.accumulate([ratios[count] for count in counts])
-    return _whole(float(np.interp(target, rising, counts)), neurons)
+    return _whole(float(np.interp(target, rising, counts)), size)
 
 
 def sparsity_keeping(kept: int, of: int) -> float:
@@ -95,12 +93,12 @@ def sparsity_keeping(kept: int, of: int) -> float:
     raise AssertionError((kept, of))
 
 
-def _whole(count: float, neurons: int) -> int:
-    """Round a number of neurons to whole steps, of which at least one is pruned."""
-    step = max(1, neurons // _STEPS)
-    return max(1, min(round(count / step) * step, neurons - step))
+def _whole(count: float, size: int) -> int:
+    """Round a number to whole steps, of which at least one is pruned."""
+    step = max(1, size // _STEPS)
+    return max(1, min(round(count / step) * step, size - step))
 
 
 def _nearest(found: Mapping[int, Interval], target: float) -> tuple[int, Interval]:
-    """Return the number of neurons whose latency is nearest to the target; of equals the larger."""
+    """Return the number whose latency is nearest to the target; of equals the larger."""
     return min(found.items(), key=lambda item: (abs(item[1].value - target), -item[0]))

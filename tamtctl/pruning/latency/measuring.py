@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from tamtctl.foundations.devices import check_threads
 from tamtctl.foundations.estimates import Interval
 from tamtctl.foundations.working import work
 from tamtctl.models.encoder import check_length, maskable_matrices, with_shared_weights
@@ -26,7 +27,6 @@ from tamtctl.models.sizes import Size
 from tamtctl.models.structures import Structures
 from tamtctl.models.timing import (
     Run,
-    check_threads,
     latency,
     random_texts,
     threads_as_before,

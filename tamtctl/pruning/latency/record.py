@@ -35,7 +35,7 @@ class FoundLatency:
         target: The latency that is asked for, as a share of the dense model's.
         size: Texts, tokens and threads with which models run.
         head: The head that both models keep unpruned while they are timed; None: no head.
-        neurons: How many are kept in each layer.
+        kept: How many are kept in each layer.
         of: How many neurons the dense model has in each layer.
         chosen: The latency measured with this number when it was chosen.
         exported: The latency of the exported ticket; None until there is one.
@@ -46,7 +46,7 @@ class FoundLatency:
     target: float
     size: Size
     head: str | None
-    neurons: int
+    kept: int
     of: int
     chosen: Interval
     exported: Interval | None = None
@@ -56,12 +56,12 @@ class FoundLatency:
     @property
     def sparsity(self) -> float:
         """The sparsity that keeps this number of neurons."""
-        return sparsity_keeping(self.neurons, self.of)
+        return sparsity_keeping(self.kept, self.of)
 
     @property
     def identity(self) -> dict[str, str]:
         """What a training depends on besides the request: the number of neurons."""
-        return {f"{self.noun} of the latency": f"{self.neurons} of {self.of}"}
+        return {f"{self.noun} of the latency": f"{self.kept} of {self.of}"}
 
     @property
     def miss(self) -> str | None:
@@ -74,11 +74,11 @@ class FoundLatency:
         )
         if abs(self.chosen.value - self.target) > _NEAR:
             return told + (
-                f"no other number of {self.noun} that was tried is nearer, and {self.neurons:,} "
+                f"no other number of {self.noun} that was tried is nearer, and {self.kept:,} "
                 f"had {self.chosen.value:.2f} {self.chosen.brackets}."
             )
         return told + (
-            f"as {self.neurons:,} {self.noun} were chosen, they had {self.chosen.value:.2f} "
+            f"as {self.kept:,} {self.noun} were chosen, they had {self.chosen.value:.2f} "
             f"{self.chosen.brackets}; times vary on this machine. When it has less to do, --force "
             "measures anew."
         )
@@ -88,7 +88,7 @@ class FoundLatency:
         ratio = self.exported or self.chosen
         return (
             f"{ratio.value:.2f} × dense {ratio.brackets}{with_head(self.head)} at {self.size}, "
-            f"{self.backend}, for {self.neurons:,} of {self.of:,} {self.noun} in each layer; "
+            f"{self.backend}, for {self.kept:,} of {self.of:,} {self.noun} in each layer; "
             f"{self.target:g} is asked for"
         )
 
@@ -99,7 +99,7 @@ class FoundLatency:
             "backend": self.backend,
             **asdict(self.size),
             "head": self.head,
-            "kept": self.neurons,
+            "kept": self.kept,
             "of": self.of,
             "chosen": self.chosen.to_dict(),
             **({} if self.noun == NEURONS.name else {"noun": self.noun}),
@@ -121,7 +121,7 @@ class FoundLatency:
                 target=values["target"],
                 size=Size(values["threads"], values["batch"], values["length"]),
                 head=values["head"],
-                neurons=values["kept"],
+                kept=values["kept"],
                 of=values["of"],
                 chosen=Interval(**values["chosen"]),
                 exported=None if exported is None else Interval(**exported),

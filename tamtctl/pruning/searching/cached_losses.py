@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +21,7 @@ import transformers
 from torch import Tensor
 
 from tamtctl.data.batch import Batch
-from tamtctl.foundations.cache import cache_folder
+from tamtctl.foundations.cache import cache_folder, kept_if_possible
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.masks import pack
 from tamtctl.models.content import content_digest
@@ -101,8 +100,7 @@ def definition_of(objectives: Iterable[str]) -> dict[str, Any] | None:
 
 def write(file: Path, losses: Losses) -> None:
     """Write losses to the cache; if that fails, they are measured again next time."""
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with kept_if_possible(file):
         write_json(file, to_dict(losses))
 
 

@@ -13,7 +13,6 @@ from tamtctl.data.corpus import Corpus, load_corpus
 from tamtctl.data.noise import Noise
 from tamtctl.data.padding import IdArray
 from tamtctl.data.sequences import Chosen, Sequences
-from tamtctl.data.units import BLOCKS
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import NoHeadError
 from tamtctl.foundations.measured_text import MeasuredText
@@ -28,6 +27,7 @@ from tamtctl.pruning.searching.cached_losses import CachedLosses
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.pruning.statistics.calibration import uncalibrated
 from tamtctl.pruning.trained.objective_steps import copies, copy_into
+from tamtctl.ticket.texts import TextSource
 
 _TO_CHOOSE_ON = 64  # sequences, enough to tell two allocations apart
 
@@ -68,17 +68,20 @@ class HeldOutText:
     def open(
         cls,
         model: str,
-        corpus: tuple[str, ...],
+        source: TextSource,
         *,
         revision: str | None = None,
-        held_out: tuple[str, ...] = (),
-        text_column: str | None = None,
-        rows: str = BLOCKS,
-        sequence_length: int,
         limit: int,
         compute: Compute,
     ) -> HeldOutText:
-        """Load a model and the held-out part of a corpus.
+        """Load a model and a held-out text.
+
+        Args:
+            model: The model.
+            source: The text; it states its sequence length.
+            revision: Branch, tag or commit of the model on the Hub.
+            limit: Most sequences that are measured.
+            compute: Device and precision.
 
         Raises:
             ModelError: The model cannot be loaded.
@@ -87,14 +90,11 @@ class HeldOutText:
         """
         encoder, has_head = _load(model, revision)
         noise = Noise.of(encoder.tokenizer) if has_head else None
-        text, cut = _read_text(
-            corpus, encoder, noise, held_out=held_out, text_column=text_column, rows=rows,
-            sequence_length=sequence_length, limit=limit,
-        )  # fmt: skip
-        identity = {
+        text, cut = _read_text(source, encoder, noise, limit)
+        identity: dict[str, object] = {
             "model": content_digest(encoder),
             "text": text.fingerprint,
-            "sequence_length": sequence_length,
+            "sequence_length": source.sequence_length,
         }
         pooling = SentencePipeline.known(model, revision)
         if pooling is not None:
@@ -123,31 +123,20 @@ class HeldOutText:
             notes=text.notes,
         )
 
-    def on(
-        self,
-        corpus: tuple[str, ...],
-        *,
-        held_out: tuple[str, ...],
-        text_column: str | None,
-        rows: str,
-        sequence_length: int,
-    ) -> HeldOutText:
+    def on(self, source: TextSource) -> HeldOutText:
         """Return the same model with other text.
 
         Raises:
             CorpusError: The text cannot be read.
             UsageError: The sequences are longer than the model can take.
         """
-        text, cut = _read_text(
-            corpus, self.encoder, self.cut.noise, held_out=held_out,
-            text_column=text_column, rows=rows, sequence_length=sequence_length,
-            limit=self.cut.limit,
-        )  # fmt: skip
+        text, cut = _read_text(source, self.encoder, self.cut.noise, self.cut.limit)
+        here = {"text": text.fingerprint, "sequence_length": source.sequence_length}
         return replace(
             self,
             corpus=text,
             cut=cut,
-            identity=self.identity | {"text": text.fingerprint, "sequence_length": sequence_length},
+            identity=self.identity | here,
             scored=cut.scored(text.held_out_name),
             digests=text.digests,
             notes=text.notes,
@@ -250,33 +239,27 @@ class HeldOutText:
 
 
 def _read_text(
-    corpus: tuple[str, ...],
-    encoder: Encoder,
-    noise: Noise | None,
-    *,
-    held_out: tuple[str, ...],
-    text_column: str | None,
-    rows: str,
-    sequence_length: int,
-    limit: int,
+    source: TextSource, encoder: Encoder, noise: Noise | None, limit: int
 ) -> tuple[Corpus, ProbeText]:
     """Read a corpus and cut its held-out part, which is checked to have targets for a loss."""
+    length = source.sequence_length
+    assert length is not None
     check_length(
-        sequence_length,
+        length,
         encoder.model,
         what="the sequence length",
         remedy="give a recipe, or a --sequence-length, with",
     )
-    is_all = held_out == corpus  # the training part is not used
+    is_all = source.held_out == source.corpus  # the training part is not used
     text = load_corpus(
-        corpus,
+        source.corpus,
         encoder.tokenizer,
-        held_out=None if is_all else held_out or None,
+        held_out=None if is_all else source.held_out or None,
         whole=(lambda sources: [True] * len(sources)) if is_all else None,
-        text_column=text_column,
-        rows=rows,
+        text_column=source.text_column,
+        rows=source.rows,
     )
-    cut = ProbeText.cut(text, encoder, sequence_length=sequence_length, noise=noise, limit=limit)
+    cut = ProbeText.cut(text, encoder, sequence_length=length, noise=noise, limit=limit)
     return text, cut
 
 

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from tamtctl.pruning.statistics.losses import log_likelihood
-from tamtctl.pruning.statistics.squared_gradients import cost as cost
 
 loss = log_likelihood
+
+
+def cost(shape: tuple[int, ...], is_table: bool) -> int:
+    """Return the bytes of as many numbers as there are weights."""
+    return 4 * shape[0] * shape[1]
 
 
 def gatherer(shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> Sums:
@@ -34,13 +38,18 @@ class Sums:
 
     def see(self, name: str, gradients: Tensor, tokens: Tensor | None) -> None:
         """Add some gradients."""
-        if name not in self.sums:
-            self.sums[name] = torch.zeros(self._shapes[name], device=self._device)
+        total = self.sum_of(name)
         if tokens is not None:
-            self.sums[name].index_add_(0, tokens, gradients)
+            total.index_add_(0, tokens, gradients)
             return
         for gradient in gradients:
-            self.sums[name].add_(gradient)
+            total.add_(gradient)
+
+    def sum_of(self, name: str) -> Tensor:
+        """Return the sum so far of a weight's gradients, at first zeros."""
+        if name not in self.sums:
+            self.sums[name] = torch.zeros(self._shapes[name], device=self._device)
+        return self.sums[name]
 
     def end_batch(self) -> None:
         """Do nothing: minibatches make no difference to the sums."""

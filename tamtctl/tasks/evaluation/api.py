@@ -10,7 +10,7 @@ from tamtctl.foundations.errors import HubError, NoTicketError, UsageError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.watching import Silent, Watcher, default_watcher
 from tamtctl.foundations.working import watched
-from tamtctl.models.files import MODULES
+from tamtctl.models.files import CONFIG_FILE, MODULES
 from tamtctl.pruning.objectives import objectives
 from tamtctl.tasks.benchmarks.table import all_without_training, zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
@@ -142,7 +142,7 @@ def _find_ticket(name: str) -> Ticket | None:
         path = resolve_ticket(name).path
     except (NoTicketError, HubError):  # loading it as a model names the problem
         return None
-    is_model = (path / "config.json").exists() or (path / MODULES).exists()
+    is_model = (path / CONFIG_FILE).exists() or (path / MODULES).exists()
     if not (path / METADATA_FILE).exists() and is_model:
         return None
     return Ticket.load(path)

@@ -6,10 +6,10 @@ from functools import partial
 
 import numpy as np
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
-from numpy.typing import NDArray
 
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.foundations.estimates import interval_of
 from tamtctl.foundations.paths import expanded
 from tamtctl.models.sentence_embeddings import COSINE, SentencePipeline
 from tamtctl.models.text_inputs import TextInputs
@@ -25,7 +25,6 @@ from tamtctl.ticket.ticket import Ticket
 
 _MAX_LENGTH = 512  # tokens of a text, unless the model or its tokenizer has a lower limit
 _PRODUCTS = (COSINE, "dot", "dot_product")
-_INTERVAL = (2.5, 97.5)  # per cent of resamples
 
 
 def read(config: EvaluateConfig, row: Measure) -> Asked:
@@ -103,7 +102,7 @@ def measure(
         standard_error=errors[PRIMARY],
         metrics=means,
         standard_errors=errors,
-        intervals={name: _interval(found) for name, found in (resampled or {}).items()},
+        intervals={name: interval_of(found) for name, found in (resampled or {}).items()},
         resampled=partial(dict, resampled or {}),
         groups=asked.queries.group_count,
         examples=len(asked.queries),
@@ -118,11 +117,6 @@ def measure(
             *_notes(asked, len(cut), len(passages_cut)),
         ),
     )
-
-
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(values, _INTERVAL)
-    return float(low), float(high)
 
 
 def _words(of_queries: SentencePipeline, of_passages: SentencePipeline) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import ModelError, TamtctlError, TicketError
 from tamtctl.foundations.public_names import LocalPaths, public_model
@@ -114,7 +114,7 @@ class StartingPoint:
         path = resolve_ticket(config.ticket).path
         ticket = Ticket.load(path)
         model, revision = ticket.find_base(config.model)
-        digest = hashlib.sha256((path / METADATA_FILE).read_bytes()).hexdigest()
+        digest = file_sha256(path / METADATA_FILE)
         folder = path.parent if path.name == TICKET else path
         if ticket.encoding == "delta":  # its masks are stored relative to the model's weights
             ticket = _decoded(ticket, config.model)

@@ -55,7 +55,7 @@ def _outputs(
             output = model(**batch.to(model.device).inputs, return_dict=True)
         if not all(bool(values.isfinite().all()) for values in output.values()):
             raise DivergedError(
-                "what the model says is no number: its training has diverged; fine-tune it with a "
-                "lower --learning-rate"
+                "the model's outputs are not finite: its training has diverged; fine-tune it with "
+                "a lower --learning-rate"
             )
         yield batch, output

@@ -101,7 +101,7 @@ class Code(TaskKind):
         """Return a clause if no query has passages of different grades, else None."""
         if any(map(_can_be_ordered, _queries(examples.labels).values())):
             return None
-        return "no dev query has passages of different grades, and the metrics are of their order"
+        return "the metrics compare orders, and no dev query has passages of different grades"
 
     def label_notes(self, examples: Examples, where: str) -> list[str]:
         """Return a note on queries that metrics leave out, as all grades are the same."""
@@ -111,7 +111,7 @@ class Code(TaskKind):
             return []
         return [
             f"{alike:,} of {len(queries):,} {where} queries have passages of but one grade; the "
-            "metrics are of the others"
+            "metrics leave these out"
         ]
 
     def label_summary(self, examples: Examples) -> str:

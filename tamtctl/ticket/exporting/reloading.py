@@ -18,7 +18,7 @@ from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.text_inputs import TextInputs
 
 # Largest difference of outputs, by the order of additions, as a share of the largest output.
-_TOLERANCE = 1e-5
+_TOLERANCE = 1e-5  # of outputs, as a share of the largest one if that is above 1
 _LONGEST_TEXT = 128  # tokens, if the model does not state its limit
 _TEXTS = ["A list of names.", "the file", "", "Is this what a value of 12.5 is set to, or not?"]
 
@@ -81,7 +81,7 @@ def check_reloaded(
     has_sentences = expected.embeddings is not None
     pipeline = SentencePipeline.of(str(folder)) if has_sentences else None
     found = Outputs.of(base.head, again, its_tokenizer, pipeline)
-    if not _are_close(expected.outputs, found.outputs):
+    if not are_close(expected.outputs, found.outputs):
         raise ModelError(
             f"transformers does not load {type(network).__name__} as it was saved "
             f"({len(missing)} parameters are lost); export it with another --head"
@@ -93,14 +93,15 @@ def check_reloaded(
         )
     if expected.embeddings is None or found.embeddings is None:
         return
-    if not _are_close(expected.embeddings, found.embeddings):
+    if not are_close(expected.embeddings, found.embeddings):
         raise ModelError(
             "the checkpoint does not give the sentence embeddings of the masked model, although "
             "its encoder is the same; save the base model anew with sentence-transformers"
         )
 
 
-def _are_close(expected: Tensor, found: Tensor) -> bool:
+def are_close(expected: Tensor, found: Tensor) -> bool:
+    """Return whether outputs differ by no more than rounding."""
     largest = max(1.0, float(expected.abs().max()))
     return torch.allclose(expected, found, rtol=0, atol=_TOLERANCE * largest)
 

@@ -21,8 +21,8 @@ from tamtctl.foundations.errors import ModelError
 from tamtctl.models.encoder import base_encoder
 from tamtctl.models.trimmed_tokenizer import TrimmedTokenizer
 from tamtctl.models.vocabulary_rows import keep_rows
+from tamtctl.ticket.exporting.reloading import are_close
 
-_TOLERANCE = 1e-5  # largest difference of outputs, as a share of the largest one if that is above 1
 _CHECKED = 16  # tokens of the text on which outputs before and after are compared
 
 
@@ -85,8 +85,7 @@ def trim_vocabulary(
     after = _outputs(network, np.searchsorted(trimmed.kept, ids))
     if before.shape[-1] != after.shape[-1]:  # logits, one for each token of the vocabulary
         before = before[..., list(trimmed.kept)]
-    largest = max(1.0, float(before.abs().max()))
-    if not torch.allclose(before, after, rtol=0, atol=_TOLERANCE * largest):
+    if not are_close(before, after):
         raise ModelError(
             f"{type(network).__name__} does not give the same outputs without the tokens that are "
             "left out; its vocabulary cannot be trimmed"

@@ -116,9 +116,11 @@ class HubRepo(HubRequests):
         files = {e.path: e for e in entries if isinstance(e, RepoFile) and e.path in TICKET_FILES}
         for name, file in files.items():
             if not isinstance(file.size, int) or not _CHECKSUM.fullmatch(str(_blob(file))):
-                raise HubError(f"{self.repo}: what the Hub says of {name} is not to be understood")
+                raise HubError(f"{self.repo}: the entry of {name} on the Hub cannot be read")
             if not 0 <= file.size <= MAX_BYTES[name]:
-                raise HubError(f"{self.repo}: {name} has {file.size} bytes; that many are refused")
+                raise HubError(
+                    f"{self.repo}: {name} has {file.size} bytes, more than a ticket may have"
+                )
         return files
 
     def fetch(

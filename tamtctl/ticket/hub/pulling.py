@@ -8,7 +8,7 @@ it. What fails is removed from the cache.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def pull(
     with replacing(local_dir, METADATA_FILE, (*TICKET_FILES, LOCAL_FILE)) as new:
         for name in result.files:
             write_to_disk(new / name, read_regular(snapshot / name, MAX_BYTES[name]))
-    return PullResult(**(vars(result) | {"path": expanded(local_dir)}))
+    return replace(result, path=expanded(local_dir))
 
 
 def _fetch_verified(

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tamtctl.data.text.python_docs import Document, documents, harvest
+from tamtctl.data.text.documents import Document
+from tamtctl.data.text.python_docs import documents, harvest
 from tamtctl.foundations.cache import cache_dir
 from tamtctl.foundations.errors import CorpusError
 
@@ -77,7 +78,7 @@ def test_nothing_is_imported_and_no_test_is_read(tmp_path: Path) -> None:
             "site-packages/other.py": '"""Not the library\'s."""',
         },
     )
-    assert [document.name for document in harvest(library)] == ["bad_escape", "fails"]
+    assert [document.key for document in harvest(library)] == ["bad_escape", "fails"]
 
 
 def test_a_library_without_sources_is_an_error(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_library_without_sources_is_an_error(tmp_path: Path) -> None:
 
 def test_the_documentation_of_this_python() -> None:
     found = documents()
-    names = [document.name for document in found]
+    names = [document.key for document in found]
     assert names == sorted(set(names))
     assert {"argparse", "asyncio.queues", "json", "topics/lambda"} <= set(names)
     assert sum(len(document.text.split()) for document in found) > 200_000

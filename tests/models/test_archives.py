@@ -105,7 +105,10 @@ LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd", "size": 0}
         (entry("bomb", bytes(3_000_000)), "it has more than 0.002 GB; if you trust it"),
         (entry("long", bytes(1_500_000), type=tarfile.GNUTYPE_LONGNAME), "a header in it asks"),
         (without_end, "a file in it has a negative size"),
-        (entry("a", bytes(2_000_000), pax_headers={"size": "-1"}), "a file in it has a negative size"),
+        (
+            entry("a", bytes(2_000_000), pax_headers={"size": "-1"}),
+            "a file in it has a negative size",
+        ),
         (entry("pax", bytes(1_500_000), type=tarfile.XHDTYPE), "a header in it asks"),
         (lambda archive: [entry("a")(archive), entry("A")(archive)], "'A' is in it twice"),
         (lambda archive: [entry("a")(archive), entry("a/b")(archive)], "cannot unpack"),

@@ -15,9 +15,9 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from tamtctl.data.text.documents import Document
 from tamtctl.foundations.cache import cache_folder
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.files import write_whole
@@ -35,22 +35,13 @@ _TOPICS = "pydoc_data.topics"
 _RULE = re.compile(r"([*=~^#\"'`.+-])\1{2,}")  # the line under a reST heading
 
 
-@dataclass(frozen=True)
-class Document:
-    """The documentation of one module, or one help topic.
-
-    Attributes:
-        name: The module's dotted path (``asyncio.queues``) or ``topics/`` and the topic's name.
-            The part before the first dot or slash says where in the standard library it belongs.
-        text: Paragraphs, one per line, in the order of the source.
-    """
-
-    name: str
-    text: str
-
-
 def documents() -> list[Document]:
-    """Return the documentation of the running Python, sorted by name.
+    """Return the documentation of the running Python, sorted by key.
+
+    A document is one module's, of paragraphs in the order of the source, one a line; its key is the
+    module's dotted path (``asyncio.queues``). Or it is a help topic; its key is ``topics/`` and the
+    topic's name. The part before the first dot or slash says where in the standard library it
+    belongs.
 
     The first call takes some seconds; later ones read the cache under ``cache_dir()``.
 
@@ -166,7 +157,7 @@ def _read_cache(path: Path) -> list[Document] | None:
 
 
 def _write_cache(path: Path, harvested: list[Document]) -> None:
-    body = json.dumps([(document.name, document.text) for document in harvested]).encode()
+    body = json.dumps(harvested).encode()
     content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

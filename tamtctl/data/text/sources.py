@@ -12,7 +12,7 @@ import json
 import os
 from dataclasses import replace
 
-from tamtctl.data.text.documents import PYTHON_DOCS, Document, Source
+from tamtctl.data.text.documents import PYTHON_DOCS, Source
 from tamtctl.data.text.files import is_file_name, text_files, text_of_file
 from tamtctl.data.text.hub import HUB_ID, current_commit, hub_dataset, hub_errors
 from tamtctl.foundations.errors import CorpusError
@@ -79,9 +79,9 @@ def _python_docs() -> Source:
     pages = python_docs.documents()
     digest = hashlib.sha256()
     for page in pages:
-        digest.update(json.dumps([page.name, page.text]).encode())
+        digest.update(json.dumps(page).encode())
     return Source(
         name=PYTHON_DOCS,
         digest=digest.hexdigest(),
-        documents=lambda: (Document(page.name, page.text) for page in pages),
+        documents=lambda: iter(pages),
     )

@@ -49,7 +49,7 @@ def _parts() -> dict[str, str | None]:
     """Return paragraph → the part of the library that it is in, None if it is in several."""
     part_of: dict[str, str | None] = {}
     for page in python_docs.documents():
-        part = re.split(r"[./]", page.name)[0]
+        part = re.split(r"[./]", page.key)[0]
         for paragraph in page.text.split("\n"):
             if len(paragraph.split()) >= _WORDS:
                 is_new = part_of.setdefault(paragraph, part) == part

@@ -19,7 +19,7 @@ import transformers
 
 from tamtctl.comparison.intervals import Resampled, Spread
 from tamtctl.comparison.task_metrics import TaskMetric
-from tamtctl.foundations.cache import cache_folder, kept_if_possible
+from tamtctl.foundations.cache import cache_folder, keep_if_possible
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.paths import expanded
@@ -83,8 +83,7 @@ def measured_on(config: EvaluateConfig, watcher: Watcher[Any]) -> TaskMetric:
         return known
     found = evaluate(config, watcher=watcher)
     values = _to_dict(found)
-    with kept_if_possible(file):
-        write_json(file, values)
+    keep_if_possible(file, lambda path: write_json(path, values))
     return _from_dict(values)
 
 

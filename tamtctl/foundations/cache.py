@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -67,15 +67,11 @@ def cache_folder(name: str) -> Path:
     return cache_dir() / name
 
 
-@contextmanager
-def kept_if_possible(file: Path) -> Iterator[None]:
-    """Make the folder of a file that is written within this context; ignore errors of the disk.
-
-    What could not be kept is made again next time.
-    """
+def keep_if_possible(file: Path, write: Callable[[Path], object]) -> None:
+    """Write a file of the cache; if the disk refuses it, it is made again next time."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        yield
+        write(file)
 
 
 @contextmanager

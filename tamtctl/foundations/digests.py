@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tamtctl.foundations.cache import cache_folder, kept_if_possible
+from tamtctl.foundations.cache import cache_folder, keep_if_possible
 from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.working import work
 
@@ -57,5 +57,4 @@ def _read_and_hash(path: Path) -> str:
 
 def _remember(kept: Path, digest: str) -> None:
     """Write a digest to the cache; if that fails, the file is read again next time."""
-    with kept_if_possible(kept):
-        write_whole(kept, digest.encode("ascii"))
+    keep_if_possible(kept, lambda file: write_whole(file, digest.encode("ascii")))

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tamtctl.foundations.cache import cache_folder, kept_if_possible
+from tamtctl.foundations.cache import cache_folder, keep_if_possible
 from tamtctl.foundations.files import write_whole
 
 _ASKED_AGAIN_AFTER = 60.0  # seconds, so that the runs of a sweep share one answer
@@ -42,8 +42,7 @@ def dataset_commit(repo_id: str) -> str:
             return kept.read_text(encoding="ascii")
         raise
     _answers[repo_id] = time.monotonic(), commit
-    with kept_if_possible(kept):
-        write_whole(kept, commit.encode("ascii"))
+    keep_if_possible(kept, lambda file: write_whole(file, commit.encode("ascii")))
     return commit
 
 

@@ -223,7 +223,7 @@ def test_facts_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(UsageError, match="needs text, and so it cannot be a baseline"):
         Criterion(name="odd", code="x", needs_text=True, is_baseline=True)
     for name in ("tamt", "tamt-kd", "imp", "dense", "ticket"):
-        with pytest.raises(UsageError, match=f"cannot be called '{name}', which means something"):
+        with pytest.raises(UsageError, match=f"cannot be called '{name}', a reserved name"):
             CRITERIA.register(Criterion(name=name, code="x"))
 
 

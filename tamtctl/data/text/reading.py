@@ -42,7 +42,11 @@ def open_binary(path: Path, raw: BinaryIO) -> BinaryIO:
 
 def read_lines(path: Path, longest: int = -1) -> Iterator[str]:
     """Yield lines without line ends; lines of more than ``longest`` bytes are cut at a space."""
-    for line in read_whole_lines(path, longest):
+    for number, line in enumerate(read_whole_lines(path, longest)):
+        if number == 0 and "\n" not in line and line.count("\r") > 1:
+            raise CorpusError(
+                f"{path} ends its lines with CR alone; convert it, for example with tr '\\r' '\\n'"
+            )
         yield line.removesuffix("\n").removesuffix("\r")
 
 
@@ -100,10 +104,6 @@ def _decode(raw: bytes, path: Path, offset: int) -> str:
         )
     if offset == 0 and raw.startswith(_PACKED):
         raise CorpusError(f"{path} is compressed; name it .gz or .xz, as it is")
-    if offset == 0 and b"\n" not in raw and raw.count(b"\r") > 1:
-        raise CorpusError(
-            f"{path} ends its lines with CR alone; convert it, for example with tr '\\r' '\\n'"
-        )
     if (nul := raw.find(b"\0")) >= 0:
         raise CorpusError(f"{path} is a binary file (a zero at byte {offset + nul}), not text")
     try:

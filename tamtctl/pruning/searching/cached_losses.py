@@ -21,7 +21,7 @@ import transformers
 from torch import Tensor
 
 from tamtctl.data.batch import Batch
-from tamtctl.foundations.cache import cache_folder, kept_if_possible
+from tamtctl.foundations.cache import cache_folder, keep_if_possible
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.masks import pack
 from tamtctl.models.content import content_digest
@@ -100,8 +100,7 @@ def definition_of(objectives: Iterable[str]) -> dict[str, Any] | None:
 
 def write(file: Path, losses: Losses) -> None:
     """Write losses to the cache; if that fails, they are measured again next time."""
-    with kept_if_possible(file):
-        write_json(file, to_dict(losses))
+    keep_if_possible(file, lambda path: write_json(path, to_dict(losses)))
 
 
 def read(file: Path, terms: Iterable[str]) -> Losses | None:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tamtctl.data.batch import Batch
-from tamtctl.foundations.cache import cache_folder, kept_if_possible
+from tamtctl.foundations.cache import cache_folder, keep_if_possible
 from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.tensor_files import write_tensors
 from tamtctl.pruning.statistics.table import Statistic
@@ -84,8 +84,8 @@ def write(file: Path, statistic: CachedStatistic) -> None:
     tensors = {name: statistic.values[name].contiguous() for name in first.values()}
     told = {"sha256": _sum_of(tensors), "same": same, "seconds": statistic.seconds}
     facts = {_FACTS: json.dumps(told)}
-    with suppress(SafetensorError), kept_if_possible(file):
-        write_tensors(file, tensors, facts)
+    with suppress(SafetensorError):
+        keep_if_possible(file, lambda path: write_tensors(path, tensors, facts))
 
 
 def read(file: Path) -> CachedStatistic | None:

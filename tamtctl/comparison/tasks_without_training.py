@@ -34,7 +34,7 @@ from tamtctl.tasks.labelled.records import TaskData
 from tamtctl.tasks.measures import MEASURES, Measure
 from tamtctl.training.run_folder import write_json
 
-_VERSION = 3  # raise it whenever the same model would have other scores
+_VERSION = 4  # raise it whenever the same model would have other scores
 
 
 def data_identity(config: EvaluateConfig) -> Identity:

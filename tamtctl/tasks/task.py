@@ -6,7 +6,7 @@ Imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tamtctl.foundations.errors import UsageError
 
@@ -73,6 +73,10 @@ class Task:
     def is_public(self) -> bool:
         """Whether its files are public, so that their labels are fixed."""
         return self.hub is not None or self.folder is not None
+
+    def of_own_texts(self) -> Task:
+        """Return the task for a user's own texts, in files that are not as the public ones are."""
+        return replace(self, hub=None, folder=None, unnamed_columns=(), has_broken_rows=False)
 
 
 def check_columns(texts: Sequence[str], label: str | None) -> None:

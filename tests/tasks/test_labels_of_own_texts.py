@@ -16,6 +16,7 @@ from tamtctl.foundations.errors import TaskError
 from tamtctl.tasks.evaluation.api import label
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.api import finetune
+from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.labelled.json_records import json_records
 from tamtctl.tasks.registry import own_task
 
@@ -81,6 +82,25 @@ def test_a_text_in_quotes_that_spans_lines_is_noted(run: Run) -> None:
     done = run("evaluate", "classes", "--predict", "in.tsv")
     assert len(label(EvaluateConfig(name="classes"), "in.tsv").texts) == 2
     assert "in.tsv: all lines from a quote to the next are one text" in done.err
+
+
+def test_a_table_is_read_by_its_header_for_a_task_whose_own_files_have_none(run: Run) -> None:
+    """GLUE's CoLA has no header and no quotes, and QQP has broken rows: a user's table has not."""
+    for split in ("train", "dev"):
+        rows = (f"s\t{i % 2}\t\t{' '.join(TEXTS)} {i}" for i in range(12))
+        Path("CoLA").mkdir(exist_ok=True)
+        Path("CoLA", f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    config = FinetuneConfig(
+        task="cola", dense=True, model="bert", data_dir="CoLA", epochs=1, device="cpu"
+    )
+    checkpoint = finetune(config, output_dir="cola").checkpoint[0]
+    Path("in.tsv").write_text('sentence\tid\n"the ""list"""\t1\na file\t2\n')
+    Path("in.csv").write_text('sentence,id\n"the ""list""",1\na file,2\n')
+    found = [label(EvaluateConfig(name=str(checkpoint)), f"in.{kind}") for kind in ("tsv", "csv")]
+    assert found[0].texts == found[1].texts == [('the "list"',), ("a file",)]
+    assert found[0].confidences == found[1].confidences
+    Path("in.tsv").write_text("sentence\tid\nthe list\n")
+    assert "in.tsv:2 has 1 columns" in run("evaluate", checkpoint, "--predict", "in.tsv").err
 
 
 def test_json_lines_may_be_compressed_and_numbers_have_no_confidence(run: Run) -> None:

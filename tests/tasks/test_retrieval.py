@@ -86,7 +86,7 @@ def test_metrics_are_those_of_the_definitions() -> None:
         {int(p): int(generator.integers(1, 4)) for p in generator.choice(40, 1 + i % 12)}
         for i in range(20)
     ]
-    found = metrics_of_queries(queries, passages, relevant)
+    found = metrics_of_queries(queries, passages, relevant, {})
     wanted = [
         by_hand(row, of) for row, of in zip((queries @ passages.T).tolist(), relevant, strict=True)
     ]
@@ -96,14 +96,34 @@ def test_metrics_are_those_of_the_definitions() -> None:
 
 def test_no_metric_gains_by_passages_that_tie() -> None:
     query, same = torch.ones(1, 2), torch.ones(30, 2)
-    tied = metrics_of_queries(query, same, [{0: 1}])
+    tied = metrics_of_queries(query, same, [{0: 1}], {})
     assert (tied["recall@1"][0], tied["recall@10"][0]) == (0, 0)
     mean = discounted([1.0] * 10) / 30  # over all places that it may have
     assert tied["ndcg@10"][0] == pytest.approx(mean, abs=1e-6)
     two = torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.5, 0.0]])
-    tied = metrics_of_queries(query, two, [{1: 1}])
+    tied = metrics_of_queries(query, two, [{1: 1}], {})
     assert (tied["recall@1"][0], tied["recall@10"][0]) == (0, 1)
     assert tied["ndcg@10"][0] == pytest.approx((1 + 1 / math.log2(3)) / 2, abs=1e-6)
+
+
+def test_a_query_that_is_a_passage_is_not_among_its_own_answers(model: Path) -> None:
+    """BEIR leaves such a passage out; it would stand before every answer."""
+    texts = ["the list of names", "the list of name", "set the value", "set a value"]
+    write("p.jsonl", [{"_id": str(i), "text": text} for i, text in enumerate(texts)])
+    asked = [{"_id": "0", "text": texts[0]}, {"_id": "2", "text": texts[2]}]
+    write("q.jsonl", asked)
+    Path("r.tsv").write_text(HEADER + "0\t1\t1\n2\t3\t1\n")
+    found = evaluate(config(model))
+    assert "2 of 2 queries are passages, too, of the same id and text" in " ".join(found.notes)
+    write("q.jsonl", [{**one, "_id": f"q{one['_id']}"} for one in asked])
+    Path("r.tsv").write_text(HEADER + "q0\t1\t1\nq2\t3\t1\n")
+    with_themselves = evaluate(config(model))
+    assert with_themselves.metrics["recall@1"] == 0
+    assert found.score > with_themselves.score
+    write("q.jsonl", [{**one, "_id": "3"} for one in asked[:1]])  # an id by chance
+    Path("r.tsv").write_text(HEADER + "3\t1\t1\n")
+    note = "1 of 1 queries have the id of a passage of another text"
+    assert note in " ".join(evaluate(config(model)).notes)
 
 
 def test_whole_groups_are_drawn() -> None:

@@ -15,6 +15,7 @@ import pytest
 import tiny
 import torch
 from command_line import Run
+from seqeval import metrics as seqeval
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForQuestionAnswering,
@@ -110,7 +111,7 @@ def test_packed_files_and_tables_without_a_header() -> None:
 
 
 def test_a_hash_that_is_a_word_and_spaces_that_are_no_marks() -> None:
-    write("a.conll", "# O\nlist B-L\n\n#\tO\nthe\u00a0file\tB-F\n")
+    write("a.conll", "# newdoc\n# O\nlist B-L\n\n#\tO\nthe\u00a0file\tB-F\n")
     assert opened("a.conll").train().texts == ([("#", "list"), ("#", "the\u00a0file")],)
 
 
@@ -256,6 +257,28 @@ def test_tags_without_a_prefix_are_types_and_neighbours_one_span() -> None:
     notes = Code(TASK).own_label_notes([["PER", "B-LOC"]], is_guessed=True)
     assert notes[0].startswith("PER has no prefix such as B- or I-")
     assert notes[1] == "no word has the tag O: all words are taken for parts of spans"
+
+
+@pytest.mark.parametrize("known", ["O B I", "B M E S"])
+def test_bare_prefixes_are_spans_without_a_type_as_in_seqeval(known: str) -> None:
+    task = replace(TASK, labels=tuple(known.split()))
+    words = random.Random(2)
+    rows = [tuple(words.choices(task.labels, k=12)) for _ in range(40)]
+    said = [tuple(words.choices(task.labels, k=12)) for _ in range(40)]
+    examples = Examples([""] * 40, (), rows)
+    found = metrics(task, said, examples)
+    inside = str.maketrans("M", "I")  # seqeval does not know M
+
+    def bare(all_: list[tuple[str, ...]]) -> list[list[str]]:
+        return [[tag.translate(inside) for tag in tags] for tags in all_]
+
+    assert found["f1"] == pytest.approx(seqeval.f1_score(bare(rows), bare(said)))
+    assert found["recall"] == pytest.approx(seqeval.recall_score(bare(rows), bare(said)))
+    whole = resampled_metrics(task, said, examples, 3)
+    assert whole["f1"].min() > 0
+    assert "spans without a type" in kind_of(task).label_summary(examples)
+    notes = kind_of(task).own_label_notes(rows, is_guessed=True)
+    assert not any("no prefix" in note for note in notes)
 
 
 def test_resampled_metrics_are_those_of_seqeval_on_each_resample() -> None:

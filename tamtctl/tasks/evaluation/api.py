@@ -104,7 +104,7 @@ def label(
     found = FineTuned.find(config.name)
     ticket = None if found else _find_ticket(config.name)
     fine_tuned = FineTuned.choose(config, found, ticket)
-    task = fine_tuned.task
+    task = fine_tuned.task.of_own_texts()
     texts = read_texts(file, fine_tuned.columns(config), task)
     kind = kind_of(task)
     examples = Examples(
@@ -171,17 +171,17 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
         found |= {n + suffix: v for n, v in metrics(data.task, said, examples).items()}
         errors |= {n + suffix: v for n, v in standard_errors(data.task, said, examples).items()}
         if metric in found and not findings:
-            findings.append(
-                same_answer(data.task, said, examples)
-                or no_better(
-                    primary_metric(data.task),
-                    metric,
-                    found[metric],
-                    errors[metric],
-                    answer,
-                    constant[metric],
-                )
+            no_gain = no_better(
+                primary_metric(data.task),
+                metric,
+                found[metric],
+                errors[metric],
+                answer,
+                constant[metric],
             )
+            is_sure = no_gain is None and errors[metric] is not None
+            alike = None if is_sure else same_answer(data.task, said, examples)
+            findings.append(alike or no_gain)
     notes += [f"the checkpoint {finding}; {_ADVICE}" for finding in findings if finding]
     return Evaluation(
         name=config.name,

@@ -23,7 +23,10 @@ _DIGITS = 6  # decimals of a similarity that batching does not change
 
 
 def metrics_of_queries(
-    queries: Tensor, passages: Tensor, relevant: Sequence[Mapping[int, int]]
+    queries: Tensor,
+    passages: Tensor,
+    relevant: Sequence[Mapping[int, int]],
+    own: Mapping[int, int],
 ) -> dict[str, NDArray[np.float64]]:
     """Return metric → its value for each query, shape (n,).
 
@@ -34,11 +37,15 @@ def metrics_of_queries(
         queries: Embeddings, shape (n, D); passages are ranked by their dot products with these.
         passages: Embeddings, shape (m, D).
         relevant: For each query, index of a passage → its grade, at least 1.
+        own: Index of a query that is a passage itself → that of the passage, which is not ranked.
     """
     found: dict[str, list[float]] = {name: [] for name in METRICS}
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         similarities = queries[start : start + _QUERIES_AT_ONCE] @ passages.T  # (n', m)
         similarities = similarities.double().round(decimals=_DIGITS)
+        for query in range(start, start + len(similarities)):
+            if query in own:
+                similarities[query - start, own[query]] = -torch.inf
         for of_query, answers in zip(similarities, relevant[start:], strict=False):
             for name, value in _metrics_of(of_query, answers).items():
                 found[name].append(value)

@@ -87,7 +87,7 @@ def measure(
     )
     if pipeline.similarity == COSINE:
         queries, passages = F.normalize(queries, dim=1), F.normalize(passages, dim=1)
-    values = metrics_of_queries(queries, passages, asked.relevant)
+    values = metrics_of_queries(queries, passages, asked.relevant, asked.own)
     resampled = resampled_means(values, asked.queries.groups)
     means = {name: float(values[name].mean()) for name in METRICS}
     errors = {
@@ -143,6 +143,16 @@ def _notes(asked: Asked, cut: int, passages_cut: int) -> list[str]:
         notes.append(
             f"{asked.left_out:,} of {count + asked.left_out:,} queries have no line in the "
             "table of relevance: they are left out"
+        )
+    if asked.own:
+        notes.append(
+            f"{len(asked.own):,} of {count:,} queries are passages, too, of the same id and text: "
+            "as in BEIR, a query is not among its own answers"
+        )
+    if same := asked.same_ids:
+        notes.append(
+            f"{same:,} of {count:,} queries have the id of a passage of another text, which is "
+            "ranked like all others; BEIR leaves it out"
         )
     if groups := asked.queries.group_count:
         many = "1 group" if groups == 1 else f"{groups:,} groups"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,27 @@ class Asked:
     passages: Texts
     relevant: list[dict[int, int]]
     left_out: int
+
+    @cached_property
+    def own(self) -> dict[int, int]:
+        """Index of a query → that of the passage that it is, by id and text, if no answer to it."""
+        return {
+            query: passage
+            for query, passage in self._with_its_id.items()
+            if passage not in self.relevant[query]
+            and self.passages.texts[passage].endswith(self.queries.texts[query])
+        }
+
+    @property
+    def same_ids(self) -> int:
+        """How many queries have the id of a passage that is neither their own nor an answer."""
+        others = self._with_its_id.keys() - self.own.keys()
+        return sum(self._with_its_id[query] not in self.relevant[query] for query in others)
+
+    @cached_property
+    def _with_its_id(self) -> dict[int, int]:
+        places = self.passages.places
+        return {i: places[name] for i, name in enumerate(self.queries.ids) if name in places}
 
     @classmethod
     def read(cls, queries: Path, passages: Path, relevant: Path) -> Asked:

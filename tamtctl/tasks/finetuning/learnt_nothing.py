@@ -1,9 +1,9 @@
 """Runs that learnt nothing: how they are detected, and the sentence that reports them.
 
 A seed learnt nothing measurable if its metric is not better than the constant answer's by more than
-its standard error. If so, or without a standard error, it did not train if its training loss at the
-end is still above 0.95 of the constant answer's (``constant_loss`` of the task's kind). It did not
-train either if it gives every dev example the same answer. The loss at the end is a moving average
+its standard error. If so, or without a standard error, it did not train if it gives every dev
+example the same answer, or if its training loss at the end is still above 0.95 of the constant
+answer's (``constant_loss`` of the task's kind). The loss at the end is a moving average
 over a tenth of the steps, or over ten.
 """
 

@@ -254,12 +254,11 @@ def _finding(
 ) -> Finding | None:
     """Return a sign that a seed learnt nothing, the plainest that there is.
 
-    A training loss is none where the score is surely better than a constant answer's: that of a
-    short run is a mean over the untrained model's.
+    There is none where the score is surely better than a constant answer's: the training loss of a
+    short run is a mean over the untrained model's, and numbers that hardly vary may be in order.
     """
     suffix, metric = next(iter(prepared.dev.sets)), prepared.task.primary_metric
     constant = prepared.facts["constant"]
-    alike = same_answer(prepared.task, found[suffix].values, prepared.dev.sets[suffix])
     no_gain = no_better(
         primary_metric(prepared.task),
         metric,
@@ -268,9 +267,10 @@ def _finding(
         prepared.constant,
         constant["scores"][metric],
     )
-    is_sure = no_gain is None and errors[metric] is not None
-    still = None if is_sure else loss_hardly_moved(loss, constant["loss"])
-    return alike or still or no_gain
+    if no_gain is None and errors[metric] is not None:
+        return None
+    alike = same_answer(prepared.task, found[suffix].values, prepared.dev.sets[suffix])
+    return alike or loss_hardly_moved(loss, constant["loss"]) or no_gain
 
 
 def _beside(prepared: Prepared, seed: int) -> list[KnownRun]:

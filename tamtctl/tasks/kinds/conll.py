@@ -15,6 +15,7 @@ from tamtctl.data.text.reading import read_lines
 from tamtctl.foundations.errors import TaskError
 
 _DOCUMENT = "-DOCSTART-"
+_REMARKS = ("newdoc", "newpar")  # those of CoNLL-U that are one word
 _ADVICE = "every line is a word and, in the last column, its tag; a blank line ends a sentence"
 
 
@@ -46,7 +47,11 @@ def read_columns(file: Path, *, with_tags: bool) -> Iterator[TaggedSentence]:
     wanted, sentence = 0, TaggedSentence(0)
     for number, line in enumerate(read_lines(file), start=1):
         cells = _cells(line)
-        is_remark = not sentence.words and line.startswith("# ") and len(cells) != (wanted or 2)
+        is_remark = (
+            not sentence.words
+            and line.startswith("# ")
+            and (len(cells) != (wanted or 2) or cells[1] in _REMARKS)
+        )
         if not any(cells) or cells[0] == _DOCUMENT or is_remark:
             if sentence.words:
                 yield _checked(file, sentence)

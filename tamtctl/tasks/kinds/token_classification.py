@@ -1,6 +1,7 @@
 """Token classification: a tag for every word of a sentence, such as names of people and places.
 
-Tags may be BIO (either kind), BIOES, BILOU or BMES, or have no prefix (IO). Only the first token of
+Tags may be BIO (either kind), BIOES, BILOU or BMES, of several types of spans (``B-PER``) or of one
+without a name (``B``), or have no prefix (IO). Only the first token of
 a word carries its tag (Devlin et al. 2019, §5.3). Metrics count whole spans, by `seqeval`: a span
 is right if its type and both of its ends are.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ OUTSIDE = "O"  # the tag of a word that is in no span
 
 _MOST_TAGS = 1000
 _PREFIXED = re.compile(r"([BIESLUM])-(.+)", re.DOTALL)
+_PREFIXES = frozenset("BIESLUM")
 _SAME_PREFIX = {"L": "E", "U": "S", "M": "I"}  # BILOU, BMES → BIOES, which seqeval knows
 
 Tags = tuple[str, ...]
@@ -86,7 +88,7 @@ class Code(TaskKind):
         if not all(isinstance(tags, list) and tags for tags in values):
             return False
         found = set(map(str, itertools.chain.from_iterable(values)))
-        return OUTSIDE in found or any(map(_PREFIXED.fullmatch, found))
+        return OUTSIDE in found or any(map(_PREFIXED.fullmatch, found)) or _are_bare(found)
 
     def with_labels_of(self, file: Path, values: Sequence[Any]) -> Task:
         """Return the task with the distinct tags as its classes: O first, the others sorted."""
@@ -118,7 +120,8 @@ class Code(TaskKind):
     def own_label_notes(self, values: Sequence[Any], *, is_guessed: bool) -> list[str]:
         """Return notes on tags that may merge several spans into one."""
         found = set(itertools.chain.from_iterable(values))
-        plain = sorted(tag for tag in found if tag != OUTSIDE and not _PREFIXED.fullmatch(tag))
+        typed = _typed([*found], found)
+        plain = sorted(tag for tag in typed if tag != OUTSIDE and not _PREFIXED.fullmatch(tag))
         notes = []
         if plain:
             have = "has" if len(plain) == 1 else "have"
@@ -146,8 +149,10 @@ class Code(TaskKind):
 
     def label_summary(self, examples: Examples) -> str:
         """Return the types of spans."""
-        types = sorted({_span_type(tag) for tag in self.task.labels} - {""})
-        return f"{len(self.task.labels)} tags of {listed(types)}"
+        labels = self.task.labels
+        types = sorted({_span_type(tag) for tag in _typed(labels, labels)} - {""})
+        what = "spans without a type" if _are_bare(labels) else listed(types)
+        return f"{len(labels)} tags of {what}"
 
     def kept_together(self, texts: Sequence[list[Any]]) -> Sequence[list[str]]:
         """Return the sentences as strings: a split keeps equal ones together."""
@@ -216,7 +221,10 @@ class Code(TaskKind):
             "precision": seqeval.precision_score,
             "recall": seqeval.recall_score,
         }
-        wanted, said = ([_known(tags) for tags in all_] for all_ in (examples.labels, predictions))
+        wanted, said = (
+            [_known(_typed(tags, self.task.labels)) for tags in all_]
+            for all_ in (examples.labels, predictions)
+        )
         found = {name: spans[name](wanted, said, zero_division=0) for name in spans}
         accuracy = seqeval.accuracy_score(
             list(map(list, examples.labels)), list(map(list, predictions))
@@ -228,7 +236,8 @@ class Code(TaskKind):
     ) -> dict[str, NDArray[np.float64]]:
         """Return the metrics of each resample from counts, as seqeval would take minutes."""
         pairs = zip(examples.labels, predictions, strict=True)
-        counts = np.array([_counts(wanted, said) for wanted, said in pairs])  # (n, 5)
+        known = self.task.labels
+        counts = np.array([_counts(*(_typed(t, known) for t in pair)) for pair in pairs])  # (n, 5)
         sums = np.array([counts[rows].sum(0) for rows in draws], float)  # (resamples, 5)
         wanted, said, both, words, same = sums.T
         return {
@@ -270,6 +279,19 @@ class Code(TaskKind):
     def prediction_from_json(self, value: Any) -> Tags:
         """Return the tags of a list."""
         return tuple(map(str, value))
+
+
+def _are_bare(tags: Iterable[str]) -> bool:
+    """Return whether tags are prefixes alone, of spans without a type, such as B, I and O."""
+    spans = {*tags} - {OUTSIDE}
+    return "B" in spans and spans <= _PREFIXES
+
+
+def _typed(tags: Sequence[str], known: Iterable[str]) -> Tags:
+    """Return tags with a type, for which seqeval's ``_`` stands if the known tags have none."""
+    if not _are_bare(known):
+        return tuple(tags)
+    return tuple(f"{tag}-_" if tag in _PREFIXES else tag for tag in tags)
 
 
 def _known(tags: Tags) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,13 +20,11 @@ def watched(output: Output, what: str) -> Iterator[None]:
     from tamtctl.cli.views.progress import View
     from tamtctl.foundations.working import heard_by
 
-    view: View[object] = View(output)
-    view.status(what)
-    try:
+    view: View[object]
+    with closing(View(output)) as view:
+        view.status(what)
         with heard_by(view):
             yield
-    finally:
-        view.close()
 
 
 def hush_hub(output: Output) -> None:

@@ -17,11 +17,10 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tamtctl.foundations.errors import ModelError, TicketError
+from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.files import give_usual_rights
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import leads_out
-from tamtctl.models.checkpoint_files import read_tensors
 from tamtctl.models.files import (
     CONFIG_FILE,
     ENCODER_KINDS,
@@ -31,6 +30,7 @@ from tamtctl.models.files import (
     ModelFiles,
     module_kind,
 )
+from tamtctl.models.sentence_modules import WEIGHTS, module_weights
 
 SENTENCE, CROSS = "SentenceTransformer", "CrossEncoder"
 HEAD_SETTINGS = "sentence_transformers"  # key in config.json, of a CrossEncoder's head
@@ -42,7 +42,6 @@ _TASK_HEADS = {
     "fill-mask": "masked-lm",
     "sequence-classification": "sequence-classification",
 }
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _MOST_BYTES = 2**28  # of the weights of one module
 _TRANSFORMER = "sentence_transformers.models.Transformer"
 _USUAL_NAMES = ("Transformer", "MLMTransformer")
@@ -214,12 +213,12 @@ class _Reading:
             raise self._lacks(config)
         if not kind.has_weights:
             return
-        for name in _WEIGHTS:
+        for name in WEIGHTS:
             _refuse_link(self._files, f"{folder}/{name}")
             if file := self._files.path(f"{folder}/{name}"):
-                self._tensors[f"{folder}/{_WEIGHTS[0]}"] = self._read_weights(file, folder)
+                self._tensors[f"{folder}/{WEIGHTS[0]}"] = self._read_weights(file, folder)
                 return
-        raise self._lacks(f"{folder}/{_WEIGHTS[0]}")
+        raise self._lacks(f"{folder}/{WEIGHTS[0]}")
 
     def _read_weights(self, file: Path, folder: str) -> dict[str, Tensor]:
         if file.stat().st_size > _MOST_BYTES:
@@ -227,10 +226,8 @@ class _Reading:
                 f"model {self._files.name!r}: {folder}/{file.name} is larger than any weights of "
                 "a module; give a sound model"
             )
-        try:
-            return {name: t.contiguous().clone() for name, t in read_tensors(file).items()}
-        except TicketError as error:
-            raise ModelError(f"model {self._files.name!r}: {error}") from error
+        weights = module_weights(self._files, file)
+        return {name: t.contiguous().clone() for name, t in weights.items()}
 
     def _take(self, file: str, target: str) -> dict[str, Any] | None:
         """Add a JSON object to the copied files, and return it; None if there is none."""

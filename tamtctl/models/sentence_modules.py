@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
@@ -17,6 +18,7 @@ from tamtctl.models.files import ModelFiles
 from tamtctl.models.fingerprints import sha256_of_array
 
 SENTENCE_EMBEDDING = "sentence_embedding"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a module; the first that exists counts
 _ACTIVATIONS = {
     kind.__name__: kind
     for kind in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.Mish)
@@ -36,6 +38,18 @@ class Step:
     words: str
     apply: Callable[[Tensor], Tensor]
     digest: str = ""
+
+
+def module_weights(files: ModelFiles, file: Path) -> dict[str, Tensor]:
+    """Return name → tensor of a file of a module's weights.
+
+    Raises:
+        ModelError: The file cannot be read without running code, or holds no named tensors.
+    """
+    try:
+        return read_tensors(file)
+    except TicketError as error:
+        raise ModelError(f"model {files.name!r}: {error}") from error
 
 
 def module_settings(files: ModelFiles, file: str, default: Any = None) -> dict[str, Any]:
@@ -135,12 +149,7 @@ def _fit(weights: Mapping[str, Tensor], *, adds_input: bool) -> bool:
 
 
 def _dense_weights(files: ModelFiles, folder: str) -> dict[str, Tensor]:
-    for file in ("model.safetensors", "pytorch_model.bin"):
-        if path := files.path(f"{folder}/{file}"):
-            break
-    else:
-        raise ModelError(f"model {files.name!r} lacks the weights of {folder}; fetch it again")
-    try:
-        return {name: tensor.float() for name, tensor in read_tensors(path).items()}
-    except TicketError as error:
-        raise ModelError(f"model {files.name!r}: {error}") from error
+    for name in WEIGHTS:
+        if file := files.path(f"{folder}/{name}"):
+            return {name: tensor.float() for name, tensor in module_weights(files, file).items()}
+    raise ModelError(f"model {files.name!r} lacks the weights of {folder}; fetch it again")

@@ -19,7 +19,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-TOKENIZER_FILE, _SETTINGS_FILE = "tokenizer.json", "tokenizer_config.json"
+from tamtctl.models.files import TOKENIZER_FILE
+
+_SETTINGS_FILE = "tokenizer_config.json"
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # byte fallback: the spelling of bytes that no token covers
 _WORD_START = "▁"  # of SentencePiece
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,11 +43,9 @@ def bench(
     from tamtctl.cli.views.speed import show_bench
     from tamtctl.comparison.speed import api as benching
 
-    view: View[object] = View(output)
-    try:
+    view: View[object]
+    with closing(View(output)) as view:
         result = benching.bench(config, watcher=view)
-    finally:
-        view.close()
     show_bench(output, result)
     essence = (f"{row.latencies[result.sizes[-1]].median:.6f}" for row in result.rows)
     output.result(result.to_dict(), "\n".join(essence))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,8 +64,7 @@ def compare(
     from tamtctl.cli.views.progress import CompareView
     from tamtctl.comparison import api as comparison
 
-    view = CompareView(output)
-    try:
+    with closing(CompareView(output)) as view:
         if dry_run:
             plan = comparison.plan_comparison(config, shard=part, watcher=view)
             script = None if part or config.tickets else slurm_array(config, plan, sys.argv)
@@ -80,8 +80,6 @@ def compare(
             output.result(runs.to_dict(), str(len(runs.searches)))
             return
         result = comparison.compare(config, output_dir=output_dir, force=force, watcher=view)
-    finally:
-        view.close()
     show_comparison(output, result)
     output.result(result.to_dict(), str(result.folder))
 

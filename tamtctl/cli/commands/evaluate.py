@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,15 +55,13 @@ def evaluate(
     from tamtctl.cli.views.tasks import show_evaluation, show_labelled, show_notes
     from tamtctl.tasks.evaluation import api as evaluation
 
-    view: View[object] = View(output)
-    try:
+    view: View[object]
+    with closing(View(output)) as view:
         if predict is not None:
             file = Path("/dev/stdin") if str(predict) == "-" else expanded(predict)
             labelled = evaluation.label(config, file, watcher=view)
         else:
             result = evaluation.evaluate(config, watcher=view)
-    finally:
-        view.close()
     if predict is not None:
         if labelled.records is None or output.as_json or output.quiet:
             show_labelled(output, labelled, with_confidence=confidence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import typer
@@ -39,11 +40,8 @@ def finetune(
 
     config, chosen = with_default_ticket(config)
     output.note(chosen)
-    view = FinetuneView(output)
-    try:
+    with closing(FinetuneView(output)) as view:
         result = api.finetune(config, output_dir=output_dir, force=force, watcher=view)
-    finally:
-        view.close()
     show_finetune_result(output, result)
     if output.quiet and result.untrained_line:  # --quiet must not hide that the score means nothing
         typer.echo(printable.line(result.untrained_line), err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from tamtctl.cli.command import Given, command
@@ -29,15 +30,12 @@ def recover(
     from tamtctl.cli.views.recovery import show_recover_plan, show_recovery
     from tamtctl.pruning.recovery import api as recovering
 
-    view = RecoverView(output)
-    try:
+    with closing(RecoverView(output)) as view:
         if dry_run:
             plan = recovering.plan_recovery(config, output_dir=output_dir, watcher=view)
             show_recover_plan(output, plan)
             output.result(plan.to_dict(), str(plan.run_folder))
             return
         result = recovering.recover(config, output_dir=output_dir, force=force, watcher=view)
-    finally:
-        view.close()
     show_recovery(output, result)
     output.result(result.to_dict(), str(result.model))

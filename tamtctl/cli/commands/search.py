@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,16 +56,13 @@ def search(
         recipe, why = searching.default_recipe(config.device, given.get("model"))
         output.note(f"recipe {recipe}: {why}")
         config = SearchConfig.from_recipe(recipe, **given)
-    view = SearchView(output)
-    try:
+    with closing(SearchView(output)) as view:
         if dry_run:
             plan = searching.plan_search(config, output_dir=output_dir, watcher=view)
             show_plan(output, plan)
             output.result(plan.to_dict(), str(plan.run_folder))
             return
         result = searching.search(config, output_dir=output_dir, force=force, watcher=view)
-    finally:
-        view.close()
     show_search_result(output, result)
     output.result(result.to_dict(), str(result.ticket))
 

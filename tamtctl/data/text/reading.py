@@ -16,6 +16,7 @@ from tamtctl.data.text.documents import holds_text
 from tamtctl.foundations.errors import CorpusError
 from tamtctl.foundations.working import work
 
+_PACKED = (b"\x1f\x8b", b"\xfd7zXZ")  # the first bytes of gz and xz
 LONGEST_LINE = 2**26  # most bytes of a record, since a record cannot be cut
 
 
@@ -92,9 +93,6 @@ def _last_character(raw: bytes) -> int:
     """Return where the last character starts, so that a cut does not split a character."""
     starts = (i for i in range(len(raw) - 1, len(raw) - 5, -1) if raw[i] & 0xC0 != 0x80)
     return next(starts, len(raw))
-
-
-_PACKED = (b"\x1f\x8b", b"\xfd7zXZ")  # the first bytes of gz and xz
 
 
 def _decode(raw: bytes, path: Path, offset: int) -> str:

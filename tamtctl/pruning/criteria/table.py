@@ -227,7 +227,7 @@ def find_criterion(name: str) -> Criterion:
     """Return the row of a criterion, or that of a combined order such as ``magnitude*random``.
 
     Raises:
-        UsageError: There is no such criterion, or one is named twice.
+        UsageError: There is no such criterion, or one is named twice or missing.
     """
     if not all(name.split(JOINED_BY)):
         raise UsageError(f"criterion {name!r} lacks a name beside the {JOINED_BY}")

@@ -20,7 +20,7 @@ from tamtctl.tasks.evaluation.options import PREDICT, check_options
 from tamtctl.tasks.evaluation.result import OWN_FIELDS, Evaluation, Labelled
 from tamtctl.tasks.evaluation.zero_shot import evaluate_zero_shot
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.finetuning.learnt_nothing import Finding, no_better, same_answer
+from tamtctl.tasks.finetuning.learnt_nothing import Finding, no_better, plainest
 from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.metrics import metrics, standard_errors
 from tamtctl.tasks.kinds.table import primary_metric
@@ -179,9 +179,7 @@ def _evaluate_task(config: EvaluateConfig, fine_tuned: FineTuned) -> Evaluation:
                 answer,
                 constant[metric],
             )
-            is_sure = no_gain is None and errors[metric] is not None
-            alike = None if is_sure else same_answer(data.task, said, examples)
-            findings.append(alike or no_gain)
+            findings.append(plainest(data.task, said, examples, no_gain, errors[metric]))
     notes += [f"the checkpoint {finding}; {_ADVICE}" for finding in findings if finding]
     return Evaluation(
         name=config.name,

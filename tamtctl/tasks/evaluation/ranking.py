@@ -43,9 +43,8 @@ def metrics_of_queries(
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         similarities = queries[start : start + _QUERIES_AT_ONCE] @ passages.T  # (n', m)
         similarities = similarities.double().round(decimals=_DIGITS)
-        for query in range(start, start + len(similarities)):
-            if query in own:
-                similarities[query - start, own[query]] = -torch.inf
+        for query in own.keys() & range(start, start + len(similarities)):
+            similarities[query - start, own[query]] = -torch.inf
         for of_query, answers in zip(similarities, relevant[start:], strict=False):
             for name, value in _metrics_of(of_query, answers).items():
                 found[name].append(value)

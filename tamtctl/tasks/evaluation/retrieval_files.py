@@ -75,21 +75,22 @@ class Asked:
         """Index of a query → that of the passage that it is, by id and text, if no answer to it."""
         return {
             query: passage
-            for query, passage in self._with_its_id.items()
-            if passage not in self.relevant[query]
-            and self.passages.texts[passage].endswith(self.queries.texts[query])
+            for query, passage in self._of_its_id.items()
+            if self.passages.texts[passage].endswith(self.queries.texts[query])
         }
 
     @property
     def same_ids(self) -> int:
         """How many queries have the id of a passage that is neither their own nor an answer."""
-        others = self._with_its_id.keys() - self.own.keys()
-        return sum(self._with_its_id[query] not in self.relevant[query] for query in others)
+        return len(self._of_its_id) - len(self.own)
 
     @cached_property
-    def _with_its_id(self) -> dict[int, int]:
+    def _of_its_id(self) -> dict[int, int]:
+        """Index of a query → that of the passage with its id, if that is no answer to it."""
         places = self.passages.places
-        return {i: places[name] for i, name in enumerate(self.queries.ids) if name in places}
+        ids = enumerate(self.queries.ids)
+        found = {query: places[name] for query, name in ids if name in places}
+        return {query: at for query, at in found.items() if at not in self.relevant[query]}
 
     @classmethod
     def read(cls, queries: Path, passages: Path, relevant: Path) -> Asked:

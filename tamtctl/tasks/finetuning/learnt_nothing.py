@@ -3,8 +3,8 @@
 A seed learnt nothing measurable if its metric is not better than the constant answer's by more than
 its standard error. If so, or without a standard error, it did not train if it gives every dev
 example the same answer, or if its training loss at the end is still above 0.95 of the constant
-answer's (``constant_loss`` of the task's kind). The loss at the end is a moving average
-over a tenth of the steps, or over ten.
+answer's (``constant_loss`` of the task's kind). The loss at the end is a moving average over a
+tenth of the steps, or over ten.
 """
 
 from __future__ import annotations
@@ -41,6 +41,32 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{_UNTRAINED if self.is_untrained else _SHOWS_NOTHING}: it {self.why}"
+
+
+def plainest(
+    task: Task,
+    values: list[Any],
+    examples: Examples,
+    no_gain: Finding | None,
+    error: float | None,
+    still: Finding | None = None,
+) -> Finding | None:
+    """Return the plainest sign that a seed learnt nothing, None if there is none.
+
+    There is none where the score is surely better than a constant answer's: the training loss of a
+    short run is a mean over the untrained model's, and numbers that hardly vary may be in order.
+
+    Args:
+        task: The task.
+        values: The predictions.
+        examples: The dev examples.
+        no_gain: What `no_better` found.
+        error: The standard error of the metric; None if there are too few examples.
+        still: What `loss_hardly_moved` found; None, too, if the loss is not known.
+    """
+    if no_gain is None and error is not None:
+        return None
+    return same_answer(task, values, examples) or still or no_gain
 
 
 def same_answer(task: Task, values: list[Any], examples: Examples) -> Finding | None:

@@ -26,7 +26,7 @@ from tamtctl.tasks.finetuning.learnt_nothing import (
     Finding,
     loss_hardly_moved,
     no_better,
-    same_answer,
+    plainest,
     sentence,
 )
 from tamtctl.tasks.finetuning.preparing import Prepared
@@ -252,11 +252,7 @@ def _finding(
     errors: Mapping[str, float | None],
     loss: float | None,
 ) -> Finding | None:
-    """Return a sign that a seed learnt nothing, the plainest that there is.
-
-    There is none where the score is surely better than a constant answer's: the training loss of a
-    short run is a mean over the untrained model's, and numbers that hardly vary may be in order.
-    """
+    """Return a sign that a seed learnt nothing, the plainest that there is."""
     suffix, metric = next(iter(prepared.dev.sets)), prepared.task.primary_metric
     constant = prepared.facts["constant"]
     no_gain = no_better(
@@ -267,10 +263,9 @@ def _finding(
         prepared.constant,
         constant["scores"][metric],
     )
-    if no_gain is None and errors[metric] is not None:
-        return None
-    alike = same_answer(prepared.task, found[suffix].values, prepared.dev.sets[suffix])
-    return alike or loss_hardly_moved(loss, constant["loss"]) or no_gain
+    examples, still = prepared.dev.sets[suffix], loss_hardly_moved(loss, constant["loss"])
+    values = found[suffix].values
+    return plainest(prepared.task, values, examples, no_gain, errors[metric], still)
 
 
 def _beside(prepared: Prepared, seed: int) -> list[KnownRun]:

@@ -120,10 +120,9 @@ class Code(TaskKind):
     def own_label_notes(self, values: Sequence[Any], *, is_guessed: bool) -> list[str]:
         """Return notes on tags that may merge several spans into one."""
         found = set(itertools.chain.from_iterable(values))
-        typed = _typed([*found], found)
-        plain = sorted(tag for tag in typed if tag != OUTSIDE and not _PREFIXED.fullmatch(tag))
+        plain = sorted(tag for tag in found if tag != OUTSIDE and not _PREFIXED.fullmatch(tag))
         notes = []
-        if plain:
+        if plain and not _are_bare(found):
             have = "has" if len(plain) == 1 else "have"
             notes.append(
                 f"{listed(plain)} {have} no prefix such as B- or I-: neighbouring words of one "
@@ -150,9 +149,10 @@ class Code(TaskKind):
     def label_summary(self, examples: Examples) -> str:
         """Return the types of spans."""
         labels = self.task.labels
-        types = sorted({_span_type(tag) for tag in _typed(labels, labels)} - {""})
-        what = "spans without a type" if _are_bare(labels) else listed(types)
-        return f"{len(labels)} tags of {what}"
+        if _are_bare(labels):
+            return f"{len(labels)} tags of spans without a type"
+        types = {_parts(tag, is_bare=False)[1] for tag in labels if tag != OUTSIDE}
+        return f"{len(labels)} tags of {listed(sorted(types))}"
 
     def kept_together(self, texts: Sequence[list[Any]]) -> Sequence[list[str]]:
         """Return the sentences as strings: a split keeps equal ones together."""
@@ -221,10 +221,7 @@ class Code(TaskKind):
             "precision": seqeval.precision_score,
             "recall": seqeval.recall_score,
         }
-        wanted, said = (
-            [_known(_typed(tags, self.task.labels)) for tags in all_]
-            for all_ in (examples.labels, predictions)
-        )
+        wanted, said = map(self._known, (examples.labels, predictions))
         found = {name: spans[name](wanted, said, zero_division=0) for name in spans}
         accuracy = seqeval.accuracy_score(
             list(map(list, examples.labels)), list(map(list, predictions))
@@ -235,10 +232,10 @@ class Code(TaskKind):
         self, predictions: Sequence[Any], examples: Examples, draws: Sequence[NDArray[np.int64]]
     ) -> dict[str, NDArray[np.float64]]:
         """Return the metrics of each resample from counts, as seqeval would take minutes."""
-        pairs = zip(examples.labels, predictions, strict=True)
-        known = self.task.labels
-        counts = np.array([_counts(*(_typed(t, known) for t in pair)) for pair in pairs])  # (n, 5)
-        sums = np.array([counts[rows].sum(0) for rows in draws], float)  # (resamples, 5)
+        sides = examples.labels, predictions
+        rows = zip(*map(self._known, sides), *sides, strict=True)
+        counts = np.array([_counts(*row) for row in rows])  # (n, 5)
+        sums = np.array([counts[drawn].sum(0) for drawn in draws], float)  # (resamples, 5)
         wanted, said, both, words, same = sums.T
         return {
             "f1": 2 * both / np.maximum(wanted + said, 1),
@@ -246,6 +243,14 @@ class Code(TaskKind):
             "recall": both / np.maximum(wanted, 1),
             "accuracy": same / words,
         }
+
+    def _known(self, sentences: Sequence[Tags]) -> list[list[str]]:
+        """Return tags in BIOES form; seqeval takes the first letter of any other for a prefix."""
+        is_bare = _are_bare(self.task.labels)
+        return [
+            [t if t == OUTSIDE else "-".join(_parts(t, is_bare=is_bare)) for t in tags]
+            for tags in sentences
+        ]
 
     def constant(self, examples: Examples) -> str:
         """Return the most frequent tag; of equally frequent ones, the first."""
@@ -287,33 +292,32 @@ def _are_bare(tags: Iterable[str]) -> bool:
     return "B" in spans and spans <= _PREFIXES
 
 
-def _typed(tags: Sequence[str], known: Iterable[str]) -> Tags:
-    """Return tags with a type, for which seqeval's ``_`` stands if the known tags have none."""
-    if not _are_bare(known):
-        return tuple(tags)
-    return tuple(f"{tag}-_" if tag in _PREFIXES else tag for tag in tags)
+def _parts(tag: str, *, is_bare: bool) -> tuple[str, str]:
+    """Return the prefix of a tag in BIOES, and its type of span, for which seqeval's ``_`` stands.
 
-
-def _known(tags: Tags) -> list[str]:
-    """Return tags in BIOES form; seqeval takes the first letter of any other for a prefix."""
-    return [OUTSIDE if tag == OUTSIDE else f"{_prefix(tag)}-{_span_type(tag)}" for tag in tags]
-
-
-def _prefix(tag: str) -> str:
+    Args:
+        tag: A tag that is not O.
+        is_bare: Whether `_are_bare` holds for the tags of the task.
+    """
+    if is_bare and tag in _PREFIXES:
+        return _SAME_PREFIX.get(tag, tag), "_"
     match = _PREFIXED.fullmatch(tag)
-    return _SAME_PREFIX.get(match[1], match[1]) if match else "I"
+    return (_SAME_PREFIX.get(match[1], match[1]), match[2]) if match else ("I", tag)
 
 
-def _span_type(tag: str) -> str:
-    """Return the type of span in a tag, empty for O."""
-    match = _PREFIXED.fullmatch(tag)
-    return match[2] if match else "" if tag == OUTSIDE else tag
+def _counts(
+    wanted: list[str], said: list[str], wanted_tags: Tags, said_tags: Tags
+) -> tuple[int, int, int, int, int]:
+    """Return five counts: spans, predicted spans, right spans, words, and rightly tagged words.
 
-
-def _counts(wanted: Tags, said: Tags) -> tuple[int, int, int, int, int]:
-    """Return five counts: spans, predicted spans, right spans, words, and rightly tagged words."""
+    Args:
+        wanted: The right tags in BIOES form.
+        said: The predicted ones in BIOES form.
+        wanted_tags: The right tags as they are.
+        said_tags: The predicted ones as they are.
+    """
     from seqeval.metrics.sequence_labeling import get_entities
 
-    there, found = (set(get_entities(_known(tags))) for tags in (wanted, said))
-    same = sum(a == b for a, b in zip(wanted, said, strict=True))
-    return len(there), len(found), len(there & found), len(wanted), same
+    there, found = set(get_entities(wanted)), set(get_entities(said))
+    same = sum(a == b for a, b in zip(wanted_tags, said_tags, strict=True))
+    return len(there), len(found), len(there & found), len(wanted_tags), same

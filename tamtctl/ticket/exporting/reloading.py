@@ -17,8 +17,9 @@ from tamtctl.models.loading import load_tokenizer, load_with_task_head
 from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.text_inputs import TextInputs
 
-# Largest difference of outputs, by the order of additions, as a share of the largest output.
-_TOLERANCE = 1e-5  # of outputs, as a share of the largest one if that is above 1
+# Largest difference of outputs, by the order of additions, as a share of the largest output if
+# that is above 1.
+_TOLERANCE = 1e-5
 _LONGEST_TEXT = 128  # tokens, if the model does not state its limit
 _TEXTS = ["A list of names.", "the file", "", "Is this what a value of 12.5 is set to, or not?"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tamtctl.ticket.hub.client import HubRepo, plain
+from tamtctl.foundations.untrusted import first_line
+from tamtctl.ticket.hub.client import HubRepo
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def published_tickets(
     hub = HubRepo("", None, token, endpoint)
     return [
         PublishedTicket(
-            repo=plain(model.id),
-            base_model=plain(
+            repo=first_line(model.id),
+            base_model=first_line(
                 next((t[11:] for t in model.tags or [] if t.startswith("base_model:")), "-")
             ),
             downloads=model.downloads or 0,

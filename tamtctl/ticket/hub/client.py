@@ -27,7 +27,7 @@ from tamtctl.foundations.hub_requests import (
     broke_off,
 )
 from tamtctl.foundations.plain_files import open_regular
-from tamtctl.foundations.untrusted import MAX_WEIGHTS, reason
+from tamtctl.foundations.untrusted import MAX_WEIGHTS, first_line
 from tamtctl.ticket.format.metadata import (
     CARD_FILE,
     HEAD_FILE,
@@ -226,7 +226,7 @@ def commit_of(info: ModelInfo) -> str:
         HubError: The answer names no commit.
     """
     if not COMMIT.fullmatch(str(info.sha)):
-        raise HubError(f"the Hub names no commit of {plain(info.id)}; check HF_ENDPOINT")
+        raise HubError(f"the Hub names no commit of {first_line(info.id)}; check HF_ENDPOINT")
     return str(info.sha)
 
 
@@ -245,11 +245,6 @@ def check_names(repo: str, revision: str | None) -> None:
 def _blob(file: RepoFile) -> str:
     """Return the checksum that the Hub states for a file; the cache stores it under that name."""
     return file.blob_id if file.lfs is None else file.lfs.sha256
-
-
-def plain(text: str) -> str:
-    """Return a text from the Hub as one short line."""
-    return reason(Exception(text))
 
 
 def is_intact(path: Path, file: RepoFile) -> bool:

@@ -69,8 +69,8 @@ def _drawn(rows: list[Measured], size: Size, task: str) -> Figure:
             )
             axes.set_ylabel(metric if metric == task else f"{task}, {metric}")
         axes.set_xlabel(label)
-        axes.margins(x=0.08)  # room for the outermost marker
-        axes.set_xlim(left=0)
+        # From 0, with room for the outermost marker, however near to each other all are.
+        axes.set_xlim(0, 1.08 * max(map(where, those), default=1.0))
     legend(figure, (left, right))
     return figure
 

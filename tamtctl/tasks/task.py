@@ -6,7 +6,7 @@ Imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tamtctl.foundations.errors import UsageError
 
@@ -30,8 +30,8 @@ class Task:
         hub: Data set and configuration on the Hub; None if there is none.
         folder: Name of the folder with its files, as in GLUE's download; None if there is none.
         other_names: Column in GLUE's files → its name here, where the two differ.
-        unnamed_columns: The columns of files that have no header line.
-        has_broken_rows: Whether GLUE's own file has rows that lack columns; these are left out.
+        unnamed_columns: The columns of published files without header line.
+        has_broken_rows: Whether published files have rows that lack columns; these are left out.
         learning_rate: Peak rate.
         batch_size: Examples per optimiser step.
         epochs: Passes over the training set.
@@ -73,10 +73,6 @@ class Task:
     def is_public(self) -> bool:
         """Whether its files are public, so that their labels are fixed."""
         return self.hub is not None or self.folder is not None
-
-    def of_own_texts(self) -> Task:
-        """Return the task for a user's own texts, in files that are not as the public ones are."""
-        return replace(self, hub=None, folder=None, unnamed_columns=(), has_broken_rows=False)
 
 
 def check_columns(texts: Sequence[str], label: str | None) -> None:

@@ -85,7 +85,7 @@ def test_a_text_in_quotes_that_spans_lines_is_noted(run: Run) -> None:
 
 
 def test_a_table_is_read_by_its_header_for_a_task_whose_own_files_have_none(run: Run) -> None:
-    """GLUE's CoLA has no header and no quotes, and QQP has broken rows: a user's table has not."""
+    """CoLA as published has no header and no quotes, but a table of one's own has."""
     for split in ("train", "dev"):
         rows = (f"s\t{i % 2}\t\t{' '.join(TEXTS)} {i}" for i in range(12))
         Path("CoLA").mkdir(exist_ok=True)

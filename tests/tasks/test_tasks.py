@@ -17,7 +17,7 @@ import pytest
 
 from tamtctl.foundations.errors import TamtctlError, TaskError, UsageError
 from tamtctl.tasks.examples import Answers, Examples
-from tamtctl.tasks.labelled.opening import open_own_task, open_task
+from tamtctl.tasks.labelled.opening import open_dev_file, open_own_task, open_task
 from tamtctl.tasks.labelled.records import TaskData
 from tamtctl.tasks.labelled.texts import read_texts
 from tamtctl.tasks.registry import TASKS, find_task
@@ -112,6 +112,31 @@ def test_broken_rows_of_qqp_are_left_out_and_of_others_refused(tmp_path: Path) -
     write(tmp_path / "SST-2" / "dev.tsv", "sentence\tlabel\nonly text\n")
     with pytest.raises(TaskError, match=r"dev\.tsv:2 has 1 columns, not 2"):
         open_task(TASKS["sst2"], tmp_path).dev()
+
+
+def test_a_table_of_ones_own_is_told_from_a_published_file_by_its_first_line(
+    tmp_path: Path,
+) -> None:
+    """Only published files lack a header, have broken rows, and have quotes that are text."""
+    cola = tmp_path / "cola.tsv"
+    write(cola, 'sentence\tlabel\tid\tnote\n"Bad ""the""."\t0\t7\tx\nGood.\t1\t8\ty\n')
+    examples = open_dev_file(TASKS["cola"], cola).dev()[""]
+    assert (examples.texts, examples.labels) == ((['Bad "the".', "Good."],), [0, 1])
+    write(cola, 'gj04\t1\t\t"Good" one.\ngj04\t0\t*\tBad the.\n')
+    data = open_dev_file(TASKS["cola"], cola)
+    assert data.dev()[""].texts == (['"Good" one.', "Bad the."],)
+    assert data.notes == ()
+
+    qqp = tmp_path / "qqp.tsv"
+    write(qqp, "question1\tquestion2\tis_duplicate\na\tb\t1\nbroken\n")
+    with pytest.raises(TaskError, match=r"qqp\.tsv:3 has 1 columns, not 3"):
+        open_dev_file(TASKS["qqp"], qqp).dev()
+
+    mrpc = tmp_path / "mrpc.tsv"
+    write(mrpc, 'sentence1\tsentence2\tlabel\n"a ""b"""\t"c"\t1\n')
+    assert open_dev_file(TASKS["mrpc"], mrpc).dev()[""].texts == (['a "b"'], ["c"])
+    write(mrpc, 'Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t1\t2\t"a ""b"""\t"c"\n')
+    assert open_dev_file(TASKS["mrpc"], mrpc).dev()[""].texts == (['"a ""b"""'], ['"c"'])
 
 
 def test_jsonl_csv_and_parquet_with_the_column_names_of_datasets(tmp_path: Path) -> None:
@@ -423,8 +448,9 @@ def test_fields_of_csv_are_read_whole(tmp_path: Path) -> None:
 
 
 def test_of_glues_own_tsv_cells_without_a_name_are_dropped(tmp_path: Path) -> None:
-    write(tmp_path / "dev.tsv", "sentence\tlabel\na\t1\tmore\n")
-    assert open_task(TASKS["sst2"], tmp_path).dev()[""].labels == [1]
+    header = "index\tsentence1\tsentence2\tlabel\n"
+    write(tmp_path / "dev.tsv", header + "0\ta\tb\t1\tmore\n")
+    assert open_task(TASKS["wnli"], tmp_path).dev()[""].labels == [1]
 
 
 def test_text_to_label_is_read_from_lines_or_columns(tmp_path: Path) -> None:

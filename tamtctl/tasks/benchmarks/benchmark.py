@@ -42,12 +42,15 @@ class Benchmark(Row):
             (``hub``), or in a folder of that name (``folder``).
         zero_shot: The name under which ``evaluate`` correlates its labels with the cosine of
             sentence embeddings, without training; None if labels are no similarities.
+        header_marks: Columns in the header of its published TSV files, by which these are told from
+            a user's own table.
     """
 
     name: str = field(init=False)
     code: str | object = ""
     task: Task
     zero_shot: str | None = None
+    header_marks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Set the name to that of the task."""

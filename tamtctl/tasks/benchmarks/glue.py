@@ -10,7 +10,13 @@ _MATCHED = {"_matched": "validation_matched", "_mismatched": "validation_mismatc
 
 
 def _glue(
-    name: str, folder: str, summary: str, *, zero_shot: str | None = None, **values: object
+    name: str,
+    folder: str,
+    summary: str,
+    *,
+    zero_shot: str | None = None,
+    header_marks: tuple[str, ...] = (),
+    **values: object,
 ) -> Benchmark:
     task = Task(
         name=name,
@@ -19,7 +25,7 @@ def _glue(
         hub=("nyu-mll/glue", name),
         **values,  # type: ignore[arg-type]
     )
-    return Benchmark(task=task, zero_shot=zero_shot)
+    return Benchmark(task=task, zero_shot=zero_shot, header_marks=header_marks)
 
 
 GLUE = (
@@ -46,6 +52,7 @@ GLUE = (
         labels=("not_equivalent", "equivalent"),
         metrics=("accuracy", "f1"),
         other_names={"#1 String": "sentence1", "#2 String": "sentence2", "Quality": "label"},
+        header_marks=("#1 ID", "#2 ID"),
     ),
     _glue(
         "stsb",
@@ -56,6 +63,7 @@ GLUE = (
         label_range=(0.0, 5.0),
         other_names={"score": "label"},
         zero_shot="stsb-zero-shot",
+        header_marks=("genre", "old_index"),
     ),
     _glue(
         "qqp",
@@ -70,6 +78,7 @@ GLUE = (
             "is_duplicate": "label",
         },
         has_broken_rows=True,
+        header_marks=("qid1", "qid2"),
     ),
     _glue(
         "mnli",
@@ -79,6 +88,7 @@ GLUE = (
         labels=("entailment", "neutral", "contradiction"),
         dev_splits=_MATCHED,
         other_names={"sentence1": "premise", "sentence2": "hypothesis", "gold_label": "label"},
+        header_marks=("promptID", "pairID"),
     ),
     _glue(
         "qnli",
@@ -87,7 +97,20 @@ GLUE = (
         columns=("question", "sentence"),
         labels=_ENTAILMENT,
         other_names={"sentence1": "question", "sentence2": "sentence"},
+        header_marks=("index", "question", "sentence"),
     ),
-    _glue("rte", "RTE", "does the first sentence entail the second", labels=_ENTAILMENT),
-    _glue("wnli", "WNLI", "what does the pronoun refer to", labels=_ENTAILMENT[::-1]),
+    _glue(
+        "rte",
+        "RTE",
+        "does the first sentence entail the second",
+        labels=_ENTAILMENT,
+        header_marks=("index", "sentence1", "sentence2"),
+    ),
+    _glue(
+        "wnli",
+        "WNLI",
+        "what does the pronoun refer to",
+        labels=_ENTAILMENT[::-1],
+        header_marks=("index", "sentence1", "sentence2"),
+    ),
 )

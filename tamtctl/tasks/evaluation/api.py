@@ -104,7 +104,7 @@ def label(
     found = FineTuned.find(config.name)
     ticket = None if found else _find_ticket(config.name)
     fine_tuned = FineTuned.choose(config, found, ticket)
-    task = fine_tuned.task.of_own_texts()
+    task = fine_tuned.task
     texts = read_texts(file, fine_tuned.columns(config), task)
     kind = kind_of(task)
     examples = Examples(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any
 from tamtctl.data.text.reading import read_json_record, read_jsonl, read_lines, read_whole_lines
 from tamtctl.data.text.tables import MARKS, csv_rows, long_fields, other_mark
 from tamtctl.foundations.errors import TaskError
+from tamtctl.tasks.benchmarks.table import BENCHMARKS
 from tamtctl.tasks.kinds.base import Record, kind_of
 from tamtctl.tasks.task import Task
 
@@ -58,10 +60,12 @@ def suffix_of(file: Path) -> str:
 def reading_notes(task: Task, file: Path) -> list[str]:
     """Return notes on how a user's file is read."""
     suffix = suffix_of(file)
-    is_table = suffix == ".tsv" and suffix not in kind_of(task).row.own_suffixes
-    if not is_table:
+    if suffix != ".tsv" or suffix in kind_of(task).row.own_suffixes:
         return []
-    rows, has_quoted_cells = _own_tsv_rows(file)
+    lines = list(read_lines_with_ends(file))
+    if lines and _is_published(task, lines[0]):
+        return []
+    rows, has_quoted_cells = _own_tsv_rows(lines)
     if not has_quoted_cells:
         return [
             f"{file}: quotes are read as they stand, for not all of them are paired and doubled as "
@@ -85,33 +89,48 @@ def _json_lines(file: Path, *, with_blank: bool) -> Iterator[Record]:
 
 
 def _tsv_records(task: Task, file: Path, *, with_blank: bool) -> Iterator[Record]:
-    """Read a TSV; in GLUE's own files quotes are text, and only line feeds end lines."""
-    is_glues_own = task.is_public
+    """Read a TSV; in published files quotes are text, and only line feeds end lines."""
+    lines = read_lines_with_ends(file)
+    first = next(lines, "")
+    lines = itertools.chain([first], lines)
+    is_published = _is_published(task, first)
     return _table_records(
         task,
         file,
-        _plain_rows(read_lines(file)) if is_glues_own else _own_tsv_rows(file)[0],
+        _plain_rows(lines) if is_published else _own_tsv_rows(list(lines))[0],
         "a TSV file has its columns between tabs, one example a line",
-        columns=task.unnamed_columns,
-        is_glues_own=is_glues_own,
+        columns=task.unnamed_columns if is_published else (),
+        is_published=is_published,
         with_blank=with_blank,
     )
 
 
+def _is_published(task: Task, first_line: str) -> bool:
+    """Return whether a TSV file is one of those that a benchmark publishes, by its first line.
+
+    A user's own table of the same columns is read by other rules.
+    """
+    cells = first_line.rstrip("\r\n").split("\t")
+    if columns := task.unnamed_columns:  # there the first line is an example, and has a class
+        return len(cells) == len(columns) and not {"0", "1"}.isdisjoint(cells)
+    row = BENCHMARKS.get(task.name)
+    return row is not None and bool(row.header_marks) and {*row.header_marks} <= {*cells}
+
+
 def _plain_rows(lines: Iterable[str]) -> Iterator[_Row]:
     for number, line in enumerate(lines, start=1):
-        yield number, line.split("\t") if line else []
+        text = line.removesuffix("\n").removesuffix("\r")
+        yield number, text.split("\t") if text else []
 
 
-def _own_tsv_rows(file: Path) -> tuple[list[_Row], bool]:
+def _own_tsv_rows(lines: Sequence[str]) -> tuple[list[_Row], bool]:
     """Return the rows of a user's TSV, and False if its quotes had to be read as text.
 
     Quotes are interpreted if that makes a table of the whole file, as pandas and R write it: cells
-    in quotes, with quotes in them doubled or after a backslash. Else quotes are text, as in GLUE's
-    files.
+    in quotes, with quotes in them doubled or after a backslash. Else quotes are text, as in
+    published files.
     """
-    lines = list(read_lines_with_ends(file))
-    plain = list(_plain_rows(line.rstrip("\r\n") for line in lines))
+    plain = list(_plain_rows(lines))
     if not any('"' in line for line in lines):
         return plain, True
     for text in (lines, [line.replace('\\"', '""') for line in lines]):
@@ -171,12 +190,12 @@ def _table_records(
     advice: str,
     *,
     columns: Sequence[str] = (),
-    is_glues_own: bool = False,
+    is_published: bool = False,
     with_blank: bool = False,
 ) -> Iterator[Record]:
     """Yield a record for every row; without ``columns``, the first row names the cells.
 
-    In GLUE's own files, cells beyond the named ones are dropped, and so are broken rows, as all
+    In published files, cells beyond the named ones are dropped, and so are broken rows, as all
     readers of GLUE do.
     """
     for number, cells in rows:
@@ -184,12 +203,12 @@ def _table_records(
             if cells:
                 _check_header(task, file, cells)
             columns = cells
-        elif not cells or (_is_blank(cells) and len(columns) > 1 and not is_glues_own):
+        elif not cells or (_is_blank(cells) and len(columns) > 1 and not is_published):
             if with_blank:
                 yield f"{file}:{number}", BLANK
-        elif len(cells) == len(columns) or (is_glues_own and len(cells) > len(columns)):
+        elif len(cells) == len(columns) or (is_published and len(cells) > len(columns)):
             yield f"{file}:{number}", dict(zip(columns, cells, strict=False))
-        elif not (is_glues_own and task.has_broken_rows):
+        elif not (is_published and task.has_broken_rows):
             if len(cells) == len(columns) + 1 and number == 2:
                 advice = f"give each a name in the first line (R's row.names=FALSE), or: {advice}"
             raise TaskError(

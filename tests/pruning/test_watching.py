@@ -127,6 +127,8 @@ def test_a_person_sees_the_evaluations_and_the_early_end(run: Run, config: Searc
         ("--checkpoint-every -1", "--checkpoint-every must be at least 1"),
         ("--log-to weaver", "--log-to must be one of tensorboard, wandb, trackio, mlflow"),
         ("--method magnitude --eval-every 5", "--eval-every is for methods that train"),
+        ("--method obs --learning-rate 0.1", "--learning-rate is for methods that train"),
+        ("--method obs --steps 5", "--steps is for methods that train, not for obs"),
         ("--method imp --eval-every 5", "--eval-every is for --method tamt"),
     ],
 )

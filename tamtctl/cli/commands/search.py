@@ -47,6 +47,7 @@ def search(
         if from_scores is None
         else _derived(from_scores, recipe, given)
     )
+    _check_trained(config, given)
     hush_libraries()
     from tamtctl.cli.views.progress import SearchView
     from tamtctl.cli.views.search import show_plan, show_search_result
@@ -65,6 +66,17 @@ def search(
         result = searching.search(config, output_dir=output_dir, force=force, watcher=view)
     show_search_result(output, result)
     output.result(result.to_dict(), str(result.ticket))
+
+
+def _check_trained(config: SearchConfig, given: Given) -> None:
+    """Refuse settings of a training that were typed for a method that does not train.
+
+    Recipes, and sweeps of several methods, give them to every method.
+    """
+    unused = [name for name in ("steps", "learning_rate", "max_minutes") if name in given]
+    if unused and not config.is_trained:
+        option = unused[0].replace("_", "-")
+        raise UsageError(f"--{option} is for methods that train, not for {config.method}")
 
 
 def _derived(run: str, recipe: str | None, given: Given) -> SearchConfig:

@@ -92,6 +92,7 @@ def plan_comparison(
     config: CompareConfig,
     *,
     shard: tuple[int, int] | None = None,
+    force: bool = False,
     watcher: CompareWatcher | None = None,
 ) -> list[PlannedRun]:
     """Return the runs that `compare` would find or make, after the same checks.
@@ -99,6 +100,7 @@ def plan_comparison(
     Args:
         config: What to compare.
         shard: Only part i (from 1) of n, as (i, n); None: all runs.
+        force: Plan to redo runs that are damaged or whose inputs have changed.
         watcher: Is told how it goes.
 
     Raises:
@@ -111,8 +113,10 @@ def plan_comparison(
     watcher = watcher or Silent()
     opened = open_comparison(config, watcher)
     tasks = TaskSeconds(opened.config, opened.model, watcher)
-    planned = plan_runs(opened.config, opened.searched, tasks, shard=shard, watcher=watcher)
-    return planned if shard else [*planned, *_planned_tickets(opened, tasks)]
+    planned = plan_runs(
+        opened.config, opened.searched, tasks, shard=shard, force=force, watcher=watcher
+    )
+    return planned if shard else [*planned, *_planned_tickets(opened, tasks, force=force)]
 
 
 @watched(default_watcher)
@@ -144,7 +148,7 @@ def make_part(
     )
 
 
-def _planned_tickets(opened: Opened, tasks: TaskSeconds) -> Iterator[PlannedRun]:
+def _planned_tickets(opened: Opened, tasks: TaskSeconds, *, force: bool) -> Iterator[PlannedRun]:
     """Yield the given tickets, their baselines and recovered weights, which tasks are left for."""
     if not opened.config.tasks:
         return
@@ -153,13 +157,13 @@ def _planned_tickets(opened: Opened, tasks: TaskSeconds) -> Iterator[PlannedRun]
         of_seed = "" if seed is None else f", seed {seed}"
         run = PlannedRun(f"{method} at {at.level}{of_seed}")
         if folder := found_before(opened.bench, method, masks, at):
-            yield run.scored(tasks, folder)
+            yield run.scored(tasks, folder, force=force)
         else:
             yield replace(run, state="to do", task_seconds=tasks.of_new() or 0.0)
     for label, given in opened.tickets.items():
-        yield PlannedRun(label).scored(tasks, given.path)
+        yield PlannedRun(label).scored(tasks, given.path, force=force)
     for label, recovery in opened.recovered.items():
-        yield PlannedRun(label).scored(tasks, None, str(recovery.found.folder))
+        yield PlannedRun(label).scored(tasks, None, str(recovery.found.folder), force=force)
 
 
 def _identity(opened: Opened) -> Identity:

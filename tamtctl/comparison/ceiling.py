@@ -17,13 +17,14 @@ from typing import Any
 
 from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.grid import Cell
+from tamtctl.comparison.intervals import loss_difference
 from tamtctl.comparison.measures import term_of
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.subnetworks import Ceiling, Subnetwork
 from tamtctl.comparison.sweep import CompareWatcher
 from tamtctl.foundations.errors import DivergedError
 from tamtctl.models.loading import load_encoder
-from tamtctl.pruning.methods import IMP
+from tamtctl.pruning.methods import IMP, TRAINED
 from tamtctl.pruning.objectives import TERMS, terms_of
 from tamtctl.pruning.searching import cached_losses
 from tamtctl.pruning.searching.held_out_text import HeldOutText
@@ -52,11 +53,14 @@ def ceilings(
 
 
 def below_dense(subnetworks: Sequence[Subnetwork]) -> Iterator[tuple[Subnetwork, str]]:
-    """Yield each mask that has a lower loss than the dense model, and the measure of that loss."""
+    """Yield each trained mask that beats the dense model, and the measure of its loss."""
     dense, *others = subnetworks
-    for one in (other for other in others if not other.is_recovered):
+    for one in (other for other in others if other.found_by in TRAINED):
         for measure, loss in one.losses.items():
-            if not TERMS[term_of(measure)].is_distance and loss.mean < dense.losses[measure].mean:
+            if TERMS[term_of(measure)].is_distance:
+                continue
+            interval = loss_difference([loss], [dense.losses[measure]])
+            if interval.is_claimed and interval.value < 0:
                 yield one, measure
 
 

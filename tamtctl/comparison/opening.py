@@ -33,6 +33,7 @@ from tamtctl.comparison.ticket_labels import ticket_labels
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.methods import sweep_methods
+from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.patterns.of_model import pattern_of_model
 from tamtctl.tasks.finetuning.requested_run import open_data
 from tamtctl.tasks.finetuning.run_examples import RunExamples
@@ -119,15 +120,17 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
 
 
 def _notes_on_rounding(bench: Bench, sparsities: Sequence[float]) -> Iterator[str]:
-    """Yield a note for each sparsity that masks of whole structures miss."""
+    """Yield a note for each sparsity that masks cannot have exactly."""
     for asked in sparsities:
         counts = bench.counts(asked)
         reached = 1 - sum(counts.values()) / sum(bench.weights[name].numel() for name in counts)
         if abs(reached - asked) >= ROUNDED:
-            yield (
-                f"at {asked:g} the masks have a sparsity of {reached:.4g}, as {bench.pattern} are "
-                "kept whole"
+            why = (
+                "each matrix keeps a whole number of weights"
+                if bench.pattern == UNSTRUCTURED
+                else f"{bench.pattern} are kept whole"
             )
+            yield f"at {asked:g} the masks have a sparsity of {reached:.4g}, as {why}"
 
 
 def _identities_of_examples(

@@ -107,7 +107,7 @@ def _about(comparison: Comparison) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     return [
-        *(f"Note: {note}." for note in comparison.notes),
+        *(f"Note: {note}" if note.endswith("?") else f"Note: {note}." for note in comparison.notes),
         *(f"Left out: {cell}: {why}" for cell, why in comparison.left_out.items()),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,6 +182,15 @@ def steps_of(group: Sequence[Subnetwork]) -> str:
 def is_scored(group: Sequence[Subnetwork], task: str) -> bool:
     """Return whether all subnetworks have a score on a task; one has none if it diverged."""
     return all(task in one.metrics for one in group)
+
+
+def did_not_train(groups: Iterable[Sequence[Subnetwork]], task: str) -> str:
+    """Return a clause on the methods with runs that learnt nothing on a task; empty if none has."""
+    failed = [group for group in groups if any(one.metrics[task].untrained for one in group)]
+    if not failed:
+        return ""
+    named = ", ".join(dict.fromkeys(f"{group[0].label} at {group[0].level}" for group in failed))
+    return f"runs of {named} did not train, and say nothing of their masks"
 
 
 def metric_over_seeds(group: Sequence[Subnetwork], task: str) -> Spread:

@@ -120,8 +120,8 @@ def units_of_sweep(
     units: list[tuple[Cell | None, ...]] = [*units_of_work(wanted)]
     if config.budget == "seconds":  # imp first, as its seconds are the budget
         units.sort(key=lambda unit: unit[0] is not None and unit[0].method != IMP)
-    if config.tasks:
-        units.append((None,))
+    if config.tasks:  # first, as a wrong setting shows before hours of searches
+        units.insert(0, (None,))
     return units if shard is None else units[shard[0] - 1 :: shard[1]]
 
 
@@ -292,9 +292,10 @@ def scored_on(
     try:
         return _fine_tuned(wanted, force=force, watcher=watcher)
     except DivergedError as error:
+        what = str(error).replace("--learning-rate", "--task-learning-rate")
         if is_dense:
-            raise
-        watcher.note(f"{task}: {error}; it goes on without this score")
+            raise DivergedError(f"{task}: {what}") from error
+        watcher.note(f"{task}: {what}; it goes on without this score")
         return None
 
 

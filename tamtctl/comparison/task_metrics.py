@@ -14,7 +14,7 @@ from tamtctl.tasks.finetuning.rate_search import RateSearch
 from tamtctl.tasks.finetuning.result import FinetuneResult
 from tamtctl.tasks.finetuning.seed_folder import read_predictions
 from tamtctl.tasks.kinds.base import kind_of
-from tamtctl.tasks.kinds.metrics import INTERVAL_RESAMPLES, metrics, resampled_metrics
+from tamtctl.tasks.kinds.metrics import INTERVAL_RESAMPLES, MIN_EXAMPLES, metrics, resampled_metrics
 from tamtctl.tasks.kinds.table import direction
 from tamtctl.tasks.run_facts import RunFacts
 
@@ -124,6 +124,7 @@ def _resampled(value: float, checkpoint: Path, metric: str) -> Resampled:
             f"the predictions in {str(checkpoint)!r} are not those of its score; "
             "--force fine-tunes again"
         )
-    resampled = resampled_metrics(task, said, examples, INTERVAL_RESAMPLES)[name]
     count, units = len(examples), kind_of(task).units(examples)
+    resamples = INTERVAL_RESAMPLES if units >= MIN_EXAMPLES else 0  # fewer have no interval
+    resampled = resampled_metrics(task, said, examples, resamples)[name]
     return Resampled(value, resampled, count, groups=None if units == count else units)

@@ -10,6 +10,7 @@ from tamtctl.comparison.levels import Level
 from tamtctl.comparison.measures import term_of, words
 from tamtctl.comparison.subnetworks import (
     Subnetwork,
+    did_not_train,
     is_scored,
     loss_over_seeds,
     metric_over_seeds,
@@ -55,7 +56,9 @@ def _best_score(
         f"{thousandths(dense.over_seeds.mean)}"
     )
     runs = ([run for one in group for run in one.metrics[task].runs] for group in (best, second))
-    return first + _lead(best, second, metric_difference(*runs), thousandths)
+    lead = _lead(best, second, metric_difference(*runs), thousandths)
+    failed = did_not_train(groups, task)
+    return first + lead + (f" {failed[0].upper()}{failed[1:]}." if failed else "")
 
 
 def _winner(

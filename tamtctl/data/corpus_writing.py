@@ -122,7 +122,8 @@ def _check_not_empty(
     if held_out.tokens == 0:
         raise CorpusError(
             f"too little text in {names}: none of its {train.documents} documents (lines, or "
-            "blocks between blank lines) is held out; give more, or a text as --held-out"
+            "blocks between blank lines) is held out; give more, or hold another text out (search "
+            "--held-out)"
         )
     if train.tokens == 0 and not all(source.is_whole for source in sources):
         raise CorpusError(f"too little text in {names}: nothing is left to train on; give more")

@@ -52,6 +52,12 @@ class TextSource:
         """Names of the files or data sets that are measured on."""
         return self.held_out or self.corpus
 
+    def published(self, note: str) -> str:
+        """Return a note on the text with its public name in place of a path."""
+        for path in sorted({*self.corpus, *self.held_out}, key=len, reverse=True):
+            note = note.replace(path, public(path))
+        return note
+
 
 def sequence_length_of(ticket: TicketMetadata) -> int | None:
     """Return the tokens per sequence of a ticket's search, None if it does not state them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,14 @@ from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 pytestmark = pytest.mark.usefixtures("working_folder", "blank_figures")
 
 
-def test_a_ticket_that_has_learnt_the_text_has_its_ceiling(
-    run: Run, tiny_model: Path, text_file: Path
-) -> None:
+def test_a_ticket_that_has_learnt_the_text_has_its_ceiling(run: Run, tiny_model: Path) -> None:
     Path("tiny.toml").write_text(RECIPE)
+    Path("alike.txt").write_text(
+        "".join(f"{'the list of names ' * 3}{'a ' * i}\n" for i in range(99))
+    )
     words = "compare --sparsity 0.5 --methods tamt-mlm,magnitude --blocks 32 --json".split()
     words += ["--recipe", "tiny.toml", "--prune-every", "10", "--device", "cpu"]
-    done = run(*words, "--model", tiny_model, "--corpus", text_file)
+    done = run(*words, "--model", tiny_model, "--corpus", "alike.txt")
     assert done.code == 0, done.err
     found = json.loads(done.out)
     losses = {row["method"]: row["mlm_loss"] for row in found["results"]}
@@ -40,23 +42,25 @@ def test_a_ticket_that_has_learnt_the_text_has_its_ceiling(
     rate = f"dense, trained on (rate {ceiling['learning_rate']:g})"
     assert f"| – | {rate} | {ceiling['losses']['mlm']:.3f} |" in table
     with counted_passes() as passes:
-        again = run(*words, "--model", tiny_model, "--corpus", text_file)
+        again = run(*words, "--model", tiny_model, "--corpus", "alike.txt")
     assert json.loads(again.out)["ceilings"] == [ceiling]
     assert not passes  # all of it is known
 
 
-def test_only_a_loss_that_can_be_below_the_dense_models_counts() -> None:
-    def subnetwork(method: str, mlm: float, kd: float) -> Subnetwork:
-        counts = np.array([2, 2])
+def test_a_trained_mask_counts_whose_loss_is_below_the_dense_models_and_not_by_chance() -> None:
+    counts = np.full(16, 2)
+    some, others = np.random.default_rng(0).normal(size=(2, 16)) * 0.1
+
+    def subnetwork(method: str, mlm: float, kd: float, noise: Any = some) -> Subnetwork:
         losses = {
-            name: HeldOutLoss(np.array([loss, loss]) * 2, counts)
+            name: HeldOutLoss((loss + noise) * counts, counts)
             for name, loss in (("mlm", mlm), ("kd", kd))
         }
         return Subnetwork(
             method=method, found_by=method, objective=None, sparsity=0.5, seed=1, losses=losses
         )
 
-    dense, above, below = (
-        subnetwork("dense", 3.0, 0.0), subnetwork("imp", 3.1, 0.2), subnetwork("imp", 2.9, 0.1)
-    )  # fmt: skip
-    assert list(below_dense([dense, above, below])) == [(below, "mlm")]
+    dense, above = subnetwork("dense", 3.0, 0.0, some * 0), subnetwork("imp", 3.1, 0.2)
+    below, by_chance = subnetwork("imp", 2.7, 0.1), subnetwork("tamt", 2.99, 0.1, others)
+    untrained = subnetwork("magnitude", 2.7, 0.1)
+    assert list(below_dense([dense, above, below, by_chance, untrained])) == [(below, "mlm")]

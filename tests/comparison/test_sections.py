@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,3 +215,12 @@ def test_what_a_mask_costs_stands_beside_the_gap_that_it_closes(compared: Compar
         assert len(one["along"]) == (found_by == "tamt")  # at the one step that was asked for
     told = [line for line in compared.sentences if "the best mask without training is" in line]
     assert len(told) == 4  # two losses at two sparsities
+
+
+def test_a_difference_that_is_told_lies_in_its_interval(compared: Comparison) -> None:
+    report = (compared.folder / "report.md").read_text().replace("\\", "")
+    number = r"(-?[\d.]+)"
+    told = re.findall(rf"difference of {number}[^\[\]]*interval \[{number}, {number}\]", report)
+    assert told
+    for value, low, high in told:
+        assert float(low) <= float(value) <= float(high)

@@ -66,12 +66,16 @@ def test_a_size_is_that_of_the_files(tmp_path: Path) -> None:
     assert 1000 < compressed < 1200
 
 
-def test_weights_of_other_frameworks_do_not_count(tiny_model: Path, tmp_path: Path) -> None:
+def test_weights_of_other_frameworks_and_what_a_training_leaves_do_not_count(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     copied = shutil.copytree(tiny_model, tmp_path / "copied")
     (before,) = subjects_of(str(copied))
     size = size_of(before.files())
-    for name in ("pytorch_model.bin", "tf_model.h5", "openvino/openvino_model.bin"):
-        (copied / name).parent.mkdir(exist_ok=True)
+    weights = ("pytorch_model.bin", "tf_model.h5", "openvino/openvino_model.bin")
+    beside = ("optimizer.pt", "rng_state_0.pth", "training_args.bin", ".git/objects/pack")
+    for name in (*weights, *beside):
+        (copied / name).parent.mkdir(exist_ok=True, parents=True)
         (copied / name).write_bytes(bytes(1000))
     (after,) = subjects_of(str(copied))
     assert size_of(after.files()) == size
@@ -150,7 +154,7 @@ def test_two_models(
 
 
 def test_a_figure_that_cannot_be_drawn_costs_no_measurement(
-    tiny_model: Path, tmp_path: Path, run: Callable[..., Any]
+    tiny_model: Path, text_file: Path, tmp_path: Path, run: Callable[..., Any]
 ) -> None:
     """What can be known before is; a quality that is missing leaves the result as it is."""
     one = ("bench", tiny_model, "--batch-sizes", "1", "--lengths", "8", "--rounds", "3", "--json")
@@ -158,9 +162,14 @@ def test_a_figure_that_cannot_be_drawn_costs_no_measurement(
     assert nowhere.code == 2
     assert "there is no folder" in nowhere.err
     assert "no model" not in nowhere.err
-    no_quality = run(*one, "--task", "kd", "--figure", tmp_path / "x.png")
+    bare = tiny.save(tmp_path / "bare", "bert", with_head=False)
+    headless = ("bench", bare, *one[2:], "--task", "mlm", "--corpus", text_file)
+    no_quality = run(*headless, "--figure", tmp_path / "x.png")
     assert (no_quality.code, json.loads(no_quality.out)["models"][0]["quality"]) == (1, {})
-    assert "no model has a kd to draw" in no_quality.err
+    assert "no model has a mlm to draw" in no_quality.err
+    no_dense = run(*one, "--task", "kd")
+    assert (no_dense.code, no_dense.out) == (2, "")
+    assert "how far a model is from the dense one; give that with --against" in no_dense.err
 
 
 def test_a_graph_is_measured_too(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -199,7 +208,7 @@ def test_losses_of_other_tokens_are_not_compared(
     dense, trimmed, other = found.rows
     assert set(dense.quality) == set(other.quality) == {"mlm"}
     assert not trimmed.quality
-    words = f"has 70 of {len(tiny.VOCABULARY)} tokens"
+    words = f"has 70 tokens, the dense one's {len(tiny.VOCABULARY)}"
     assert words in trimmed.without_quality["mlm"]
     (note,) = (note for note in found.notes if words in note)
     assert note.startswith(f"{fewer}: its vocabulary")

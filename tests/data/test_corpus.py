@@ -336,7 +336,7 @@ TOO_LITTLE = {
     "nothing": ([], r"the corpus is empty: no text in .*text\.txt"),
     "blank": ([" ", "", "\t"], r"the corpus is empty"),
     "no tokens": (["\u200b"], r"the corpus is empty"),
-    "nothing held out": (NOT_APART[:3], r"none of its 3 documents .* or a text as --held-out"),
+    "nothing held out": (NOT_APART[:3], r"none of its 3 documents .* or hold another text out"),
     "nothing to train on": (APART[:1], r"nothing is left to train on"),
 }
 

@@ -88,10 +88,14 @@ def test_a_search_publishes_names_only(
 
 
 def test_a_report_names_no_path(run: Run, project: Path) -> None:
-    options = ["--model", project / "models/bert", "--corpus", project / "mails.txt"]
+    mails = project / "mails.txt"
+    mails.write_text(mails.read_text() * 2)  # of which a note tells
+    options = ["--model", project / "models/bert", "--corpus", mails]
     assert run(*SEARCH, *options, "--output-dir", project / "run").code == 0
     to = ["--output-dir", project / "report"]
     assert run("compare", project / "run/ticket", "--blocks", "8", *to).code == 0
+    note = "of the held-out text of mails.txt is in it more than once"
+    assert note in (project / "report" / "report.md").read_text()
     for name in ("report.html", "report.md", "results.csv", "results.json"):
         assert "alice" not in (project / "report" / name).read_text(), name
 

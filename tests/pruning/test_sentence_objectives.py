@@ -251,6 +251,19 @@ def test_a_row_with_nothing_beside_it_has_no_similarity(encoder: Encoder) -> Non
         held_out_losses(objective, batches[1:], compute.autocast, compute.device)
 
 
+def test_a_text_of_one_row_is_refused_before_any_work(
+    projecting: Path, text_file: Path, working_folder: None, run: Run
+) -> None:
+    Path("one.txt").write_text("the list of names\n")
+    options = "--sparsity 0.5 --recipe fast --objective similarity --steps 2 --output-dir run"
+    at = ["--model", projecting, "--corpus", text_file, "--device", "cpu"]
+    done = run("search", *options.split(), "--sequence-length", 16, *at, "--held-out", "one.txt")
+    assert done.code == 1
+    assert "similarity compares the rows of the held-out text with each other" in done.err
+    assert "of one.txt there is but one; give more text" in done.err
+    assert not Path("run").exists()
+
+
 @pytest.mark.usefixtures("blank_figures")
 def test_every_command_knows_the_loss(
     projecting: Path, text_file: Path, working_folder: None, run: Run

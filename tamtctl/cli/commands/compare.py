@@ -60,13 +60,14 @@ def compare(
     config = CompareConfig(**given)
     part = parse_shard(shard, config) if shard else None
     hush_libraries()
+    from tamtctl.cli.console import Page, opened
     from tamtctl.cli.views.comparison import show_comparison, show_comparison_plan
     from tamtctl.cli.views.progress import CompareView
     from tamtctl.comparison import api as comparison
 
     with closing(CompareView(output)) as view:
         if dry_run:
-            plan = comparison.plan_comparison(config, shard=part, watcher=view)
+            plan = comparison.plan_comparison(config, shard=part, force=force, watcher=view)
             script = None if part or config.tickets else slurm_array(config, plan, sys.argv)
             show_comparison_plan(output, plan, script)
             todo = sum(run.state != "done" for run in plan)
@@ -81,6 +82,9 @@ def compare(
             return
         result = comparison.compare(config, output_dir=output_dir, force=force, watcher=view)
     show_comparison(output, result)
+    if output.quiet:  # what is missing is no detail
+        for cell, why in result.left_out.items():
+            Page(opened(sys.stderr)).line(f"left out: {cell}: {why}")
     output.result(result.to_dict(), str(result.folder))
 
 

@@ -122,7 +122,8 @@ class CompareView(_TrainingView["SearchPlan | FinetunePlan"]):
 
     def __init__(self, output: Output) -> None:
         super().__init__(output)
-        # The notes of the plan at hand, which follow it, and those of the plans before.
+        # The notes of the plan at hand, which follow it, and those before it.
+        self._has_plan = False
         self._own: frozenset[str] = frozenset()
         self._said: frozenset[str] = frozenset()
 
@@ -131,14 +132,18 @@ class CompareView(_TrainingView["SearchPlan | FinetunePlan"]):
         self._display.status(message, is_shown=False)
 
     def note(self, message: str) -> None:
-        """Show a note, unless it is of a plan and an earlier plan had it, too."""
-        if message not in self._said:
-            super().note(message)
+        """Show a note, unless one of the opening or of an earlier plan was the same."""
+        if message in self._said:
+            return
+        super().note(message)
+        if not self._has_plan:
+            self._said |= {message}
 
     def plan(self, plan: SearchPlan | FinetunePlan) -> None:
         """Show in a line which run begins; the rest of the plan is the same for all."""
         from tamtctl.tasks.finetuning.result import FinetunePlan
 
+        self._has_plan = True
         self._said |= self._own
         if isinstance(plan, FinetunePlan):
             self._own = frozenset(plan.notes)

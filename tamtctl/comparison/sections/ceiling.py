@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,16 +61,11 @@ class BelowDense(Found):
 
 
 def find(comparison: Comparison, opened: Opened) -> BelowDense | None:
-    """Return the masks with a loss below the dense model's; None if there are none."""
+    """Return the trained masks that beat the dense model; None if there are none."""
     said = [
-        _sentence(comparison, one, measure)
-        for one, measure in _trained_below(comparison.subnetworks)
+        _sentence(comparison, one, measure) for one, measure in below_dense(comparison.subnetworks)
     ]
     return BelowDense(said, comparison.ceilings) if said else None
-
-
-def _trained_below(subnetworks: Sequence[Subnetwork]) -> Iterator[tuple[Subnetwork, str]]:
-    return ((one, m) for one, m in below_dense(subnetworks) if not one.is_one_shot)
 
 
 def _sentence(comparison: Comparison, one: Subnetwork, measure: str) -> str:

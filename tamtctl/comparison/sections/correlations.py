@@ -29,7 +29,7 @@ from tamtctl.comparison.rendering.plotting import (
     styles,
 )
 from tamtctl.comparison.result import Comparison
-from tamtctl.comparison.subnetworks import is_scored
+from tamtctl.comparison.subnetworks import did_not_train, is_scored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,10 +54,12 @@ class Correlations(Found):
     Attributes:
         comparison: The comparison.
         found: Task → measure → the correlation of loss and metric; empty without tasks.
+        failed: Task → a clause on methods with runs that did not train, where there are any.
     """
 
     comparison: Comparison
     found: Mapping[str, Mapping[str, RankCorrelation]]
+    failed: Mapping[str, str]
 
     def preface(self) -> list[str]:
         """Return why a correlation pooled over sparsities says nothing of the methods."""
@@ -66,7 +68,7 @@ class Correlations(Found):
     def sentences(self) -> list[str]:
         """Return a sentence for each task and loss."""
         return [
-            correlation_sentence(task, measure, found)
+            correlation_sentence(task, measure, found) + self.failed.get(task, "")
             for task, by_measure in self.found.items()
             for measure, found in by_measure.items()
         ]
@@ -122,7 +124,13 @@ def find(comparison: Comparison, opened: Opened) -> Correlations:
     found: dict[str, dict[str, RankCorrelation]] = {}
     for task, measure in itertools.product(comparison.config.tasks, comparison.measures):
         found.setdefault(task, {})[measure] = _correlation(comparison, task, measure)
-    return Correlations(comparison, found)
+    masked = [group for group in comparison.groups.values() if group[0].masks]
+    failed = {
+        task: f"; {clause}"
+        for task in comparison.config.tasks
+        if (clause := did_not_train([one for one in masked if is_scored(one, task)], task))
+    }
+    return Correlations(comparison, found, failed)
 
 
 def _correlation(comparison: Comparison, task: str, measure: str) -> RankCorrelation:

@@ -10,13 +10,14 @@ from typing import Any
 from tamtctl.comparison.found import Found, Table
 from tamtctl.comparison.intervals import loss_difference, metric_difference
 from tamtctl.comparison.levels import Level
-from tamtctl.comparison.measures import is_loss, term_of, unit, words
+from tamtctl.comparison.measures import is_loss, term_of, words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
-from tamtctl.comparison.subnetworks import DENSE, Subnetwork, is_scored
+from tamtctl.comparison.subnetworks import DENSE, Subnetwork, did_not_train, is_scored
 from tamtctl.foundations.estimates import Interval, thousandths
 from tamtctl.pruning.criteria import REFERENCE, baselines
 from tamtctl.pruning.methods import IMP
+from tamtctl.pruning.objectives import terms_of
 from tamtctl.tasks.kinds.table import higher_is_better
 
 _UNTOLD = 4  # pairs at most that the first paragraph names
@@ -37,6 +38,7 @@ class Difference:
             less work does better.
         are_identical: Whether the two masks are the same.
         higher_is_better: Whether a higher value of the measure is better.
+        failed: A clause on methods with runs that did not train; empty if all trained.
     """
 
     a: str
@@ -47,6 +49,7 @@ class Difference:
     is_headline: bool
     are_identical: bool = False
     higher_is_better: bool = False
+    failed: str = ""
 
     @property
     def is_claimed(self) -> bool:
@@ -61,22 +64,26 @@ class Difference:
     def __str__(self) -> str:
         if self.are_identical:
             return f"{self.a} and {self.b} at {self.level} are identical masks"
-        of = f" {unit(self.measure)}" if is_loss(self.measure) else ""
         where = f"at {self.level} in {words(self.measure)}"
         value = self.interval.value
+        failed = f"; {self.failed}" if self.failed else ""
         if self.interval.low is None:
             return f"{self.a} and {self.b} {where}: {self.interval.why_none}"
         if not self.is_claimed:
             return (
                 f"{self.a} and {self.b} cannot be told apart {where}: a difference of "
-                f"{thousandths(value)}{of}, 95 % interval {self.interval.brackets}"
+                f"{self._written(value)}, 95 % interval {self.interval.brackets}{failed}"
             )
         a_is_better = (value > 0) == self.higher_is_better
         better, worse = (self.a, self.b) if a_is_better else (self.b, self.a)
         return (
-            f"{better} beats {worse} {where} by {abs(value):.3f}{of}, "
-            f"95 % interval {self.interval.brackets_of_size}"
+            f"{better} beats {worse} {where} by {self._written(abs(value))}, "
+            f"95 % interval {self.interval.brackets_of_size}{failed}"
         )
+
+    def _written(self, value: float) -> str:
+        number = thousandths(value)
+        return terms_of(term_of(self.measure)).written(number) if is_loss(self.measure) else number
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -147,6 +154,7 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
             wanted = set(_trained_for(a, measures))
         digests = {one.masks.digest for group in pair for one in group if one.masks}
         for measure in (*measures, *tasks):
+            failed = ""
             if measure in measures:
                 interval = loss_difference(
                     *([o.losses[measure] for o in g] for g in (first, second))
@@ -154,6 +162,7 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
             elif is_scored([*first, *second], measure):
                 runs = ([r for o in g for r in o.metrics[measure].runs] for g in (first, second))
                 interval = metric_difference(*runs)
+                failed = did_not_train((first, second), measure)
             else:
                 continue
             one = Difference(
@@ -165,6 +174,7 @@ def _differences(comparison: Comparison) -> Iterator[Difference]:
                 is_headline=_is_told(b) and (measure in tasks or term_of(measure) in wanted),
                 are_identical=len(digests) == 1,
                 higher_is_better=measure in tasks and higher_is_better(a.metrics[measure].metric),
+                failed=failed,
             )
             yield replace(one, is_headline=True) if one.is_upset else one
 

@@ -48,7 +48,7 @@ class Cost:
             other criteria that shared its pass over the text.
         loss: Its held-out loss, the mean over its seeds.
         gap_closed: Share of the gap from magnitude's loss to dense that it closes; None where
-            magnitude is no worse than dense.
+            magnitude is no worse than dense, or only by chance.
         along: Pairs of seconds and share of the gap, one for each evaluation during training.
     """
 
@@ -176,11 +176,13 @@ def _levels(comparison: Comparison) -> Iterator[tuple[Level, dict[str, _Group]]]
 def _cost(
     comparison: Comparison, group: _Group, reference: _Group, level: Level, measure: str
 ) -> Cost:
-    dense = comparison.subnetworks[0].losses[measure].mean
-    worst = loss_over_seeds(reference, measure).mean
+    of_dense = comparison.subnetworks[0].losses[measure]
+    dense, worst = of_dense.mean, loss_over_seeds(reference, measure).mean
+    gap = loss_difference([one.losses[measure] for one in reference], [of_dense])
+    has_gap = worst > dense and (gap.low is None or gap.is_claimed)
 
     def closed(loss: float) -> float | None:
-        return (worst - loss) / (worst - dense) if worst > dense else None
+        return (worst - loss) / (worst - dense) if has_gap else None
 
     loss = loss_over_seeds(group, measure).mean
     calibration = float(np.mean([one.calibration_seconds for one in group]))
@@ -222,15 +224,16 @@ def _verdict(groups: Mapping[str, _Group], costs: Mapping[str, Cost]) -> Iterato
     )
     if interval.low is None:
         return
-    loss = terms_of(term_of(measure)).written(thousandths(abs(interval.value)))
+    written = terms_of(term_of(measure)).written
     if not interval.is_claimed:
         told = (
-            f"training brought nothing that can be told, a difference of {loss}, "
-            f"95 % interval {interval.brackets}"
+            "training brought nothing that can be told, a difference of "
+            f"{written(thousandths(interval.value))}, 95 % interval {interval.brackets}"
         )
     else:
         brought = "was worth it" if interval.value < 0 else "made it worse"
-        told = f"training {brought}, by {loss}, 95 % interval {interval.brackets_of_size}"
+        size = written(thousandths(abs(interval.value)))
+        told = f"training {brought}, by {size}, 95 % interval {interval.brackets_of_size}"
     yield (
         f"at {level} in {words(measure)}, the best mask without training is "
         f"{_bill(costs[other])}, the best trained one {_bill(costs[best])}: {told}"

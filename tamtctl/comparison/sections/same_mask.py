@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tamtctl.comparison.found import Found
+from tamtctl.comparison.levels import Level
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
 from tamtctl.comparison.subnetworks import Subnetwork
@@ -29,18 +30,18 @@ def find(comparison: Comparison, opened: Opened) -> SameMasks | None:
 
 
 def _sentences(subnetworks: Sequence[Subnetwork]) -> Iterator[str]:
-    told = set()
+    told: set[tuple[str, Level]] = set()
     for group in _by_mask(subnetworks).values():
         if len(group) > 1:
             names = [one.name for one in group]
-            told.update(names)
+            told.update((one.name, one.level) for one in group)
             kept = "the search changed nothing" if any(o.is_unchanged for o in group) else ""
             yield (
                 f"{', '.join(names[:-1])} and {names[-1]} at {group[0].level} are one and the same "
                 "mask" + (f": {kept}" if kept else "")
             )
     for one in subnetworks:
-        if one.is_unchanged and one.name not in told:
+        if one.is_unchanged and (one.name, one.level) not in told:
             yield (
                 f"{one.name} at {one.level} is the mask that its search started from: "
                 "the search changed nothing"

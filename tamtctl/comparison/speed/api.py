@@ -110,7 +110,8 @@ def _subjects(config: BenchConfig, dense: str | None) -> list[Subject]:
     Raises:
         UsageError: A name is that of a ticket or of a run.
     """
-    names = list(dict.fromkeys((*([dense] if dense else []), *config.folders)))
+    given = (*([dense] if dense else []), *config.folders)
+    names = list({_place(name): name for name in reversed(given)}.values())[::-1]
     for name in names:
         if (expanded(name) / METADATA_FILE).is_file() or name in ticket_names():
             raise UsageError(f"{name!r} is a ticket; export it first, and give the folder")
@@ -122,14 +123,25 @@ def _subjects(config: BenchConfig, dense: str | None) -> list[Subject]:
     return [one for name in names for one in subjects_of(name)]
 
 
+def _place(name: str) -> str:
+    """Return what two names of one model have in common."""
+    path = expanded(name)
+    return str(path.resolve()) if path.is_dir() else name
+
+
 def _check_tasks(config: BenchConfig, dense: str | None) -> None:
-    """Refuse, before any work, tasks that are not known, or whose data cannot be read."""
-    facts = (RunFacts.read(expanded(name)) for name in config.folders)
+    """Refuse, before any work, tasks that are not known, or lack data or a dense model."""
+    facts = [RunFacts.read(expanded(name)) for name in config.folders]
     own = [one.task.name for one in facts if one is not None]
     for task in config.tasks:
         one_of("task", task, [*settings_of(BenchConfig)["tasks"].names, *own])
         if task in tasks_without_training():
             data_identity(_evaluation(config, config.folders[0], task, dense))
+        elif task in objectives() and terms_of(task).need_teacher and dense is None:
+            raise UsageError(
+                f"--task {task} measures how far a model is from the dense one; give that with "
+                "--against"
+            )
 
 
 def _measured(
@@ -236,18 +248,22 @@ def _on_heads(subjects: Sequence[Subject], reference: Subject | None) -> Iterato
 
 
 def _of_other_words(subjects: Sequence[Subject], reference: Subject | None) -> dict[Subject, str]:
-    """Return model → the sizes of both vocabularies, where it is not that of the dense model."""
+    """Return model → the sizes of both vocabularies in words, where they differ."""
     if reference is None:
         return {}
     of_dense, words = reference.limits[0], {one: one.limits[0] for one in subjects}
-    return {one: f"{n:,} of {of_dense:,}" for one, n in words.items() if n != of_dense}
+    return {
+        one: f"{n:,} tokens, the dense one's {of_dense:,}"
+        for one, n in words.items()
+        if n != of_dense
+    }
 
 
 def _on_words(subject: Subject, words: str) -> str:
     """Return a note on a model with another vocabulary than the dense one's."""
     return (
-        f"{subject.name}: its vocabulary has {words} tokens, so that it cuts a text into more or "
-        "fewer tokens: the ratios of times are for as many tokens, not for the same text"
+        f"{subject.name}: its vocabulary has {words}, so that it cuts a text into more or fewer "
+        "tokens: the ratios of times are for as many tokens, not for the same text"
     )
 
 
@@ -263,8 +279,8 @@ def _quality(
                 raise ModelError("only embeddings are measured of a graph, in a folder of its own")
             if other_words and task in objectives():
                 raise ModelError(
-                    f"its vocabulary has {other_words} tokens: losses of other tokens cannot be "
-                    "compared with the dense model's"
+                    f"its vocabulary has {other_words}: losses of other tokens cannot be compared "
+                    "with the dense model's"
                 )
             said = evaluate(_evaluation(config, subject.name, task, dense))
             found[task] = said.metric, said.score, said.standard_error

@@ -22,6 +22,8 @@ from tamtctl.models.onnx.session import OnnxModel, onnx_files
 from tamtctl.models.timing import Run, run_of
 
 TORCH = "torch"
+# What a Trainer leaves beside a checkpoint.
+_OF_TRAINING = ("optimizer*", "scheduler.pt", "scaler.pt", "rng_state*.pth", "training_args.bin")
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,18 @@ class Subject:
         """Return the files that a user of it needs; empty if it is no local folder.
 
         In a folder with both, a graph leaves out torch's weights, and torch leaves out graphs,
-        with the weights that lie beside them. Weights of other frameworks count for neither.
+        with the weights that lie beside them. Weights of other frameworks count for neither, nor
+        does what a training or a version control leaves.
         """
         folder = ModelFiles.of(self.name).folder
         if folder is None:
             return []
         unused = unused_weights(folder)
-        everything = [p for p in folder.rglob("*") if p.is_file() and p not in unused]
+        everything = [
+            path
+            for path in folder.rglob("*")
+            if path.is_file() and path not in unused and not _is_beside(path.relative_to(folder))
+        ]
         # A graph's weights, as model.onnx_data or model.onnx.data, begin with its name.
         of_graphs = {
             path: graph
@@ -92,6 +99,12 @@ class Subject:
         table = skeleton.get_input_embeddings()
         assert isinstance(table, nn.Embedding)
         return table.num_embeddings, max_sequence_length(skeleton)
+
+
+def _is_beside(path: Path) -> bool:
+    """Return whether a file of a model's folder is hidden, or of the training that made it."""
+    is_hidden = any(part.startswith(".") for part in path.parts)
+    return is_hidden or any(path.match(pattern) for pattern in _OF_TRAINING)
 
 
 def subjects_of(name: str) -> list[Subject]:

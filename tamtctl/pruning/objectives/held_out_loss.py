@@ -17,7 +17,7 @@ from tamtctl.data.sequences import Sequences
 from tamtctl.foundations.devices import Autocast
 from tamtctl.foundations.errors import CorpusError, DivergedError
 from tamtctl.foundations.measured_text import MIN_SEQUENCES
-from tamtctl.pruning.objectives import TERMS, terms_of
+from tamtctl.pruning.objectives import TERMS, Terms, terms_of
 from tamtctl.pruning.objectives.objective import Objective
 
 
@@ -82,6 +82,25 @@ def total_error(losses: Iterable[HeldOutLoss]) -> float | None:
         return None
     moved = np.sum([loss.residuals for loss in losses], axis=0)
     return float(moved.std(ddof=1) * np.sqrt(len(moved)))
+
+
+def check_compared(rows: int, terms: Terms, text: str) -> None:
+    """Make sure that terms which compare the rows of a text have two, before any work.
+
+    Args:
+        rows: How many rows of the text are measured.
+        terms: The terms of the objective.
+        text: The user's name for the text.
+
+    Raises:
+        CorpusError: There is but one row.
+    """
+    if terms.compare_rows and rows < 2:
+        name = next(term.name for term in terms if term.compares_rows)
+        raise CorpusError(
+            f"{name} compares the rows of the held-out text with each other, and of {text} there "
+            "is but one; give more text"
+        )
 
 
 def check_targets(rows: Sequences, *, noise: Noise | None, limit: int | None, text: str) -> None:

@@ -120,7 +120,7 @@ class HeldOutText:
             identity=identity,
             scored=cut.scored(text.held_out_name),
             digests=text.digests,
-            notes=text.notes,
+            notes=tuple(map(source.published, text.notes)),
         )
 
     def on(self, source: TextSource) -> HeldOutText:
@@ -139,7 +139,7 @@ class HeldOutText:
             identity=self.identity | here,
             scored=cut.scored(text.held_out_name),
             digests=text.digests,
-            notes=text.notes,
+            notes=tuple(map(source.published, text.notes)),
         )
 
     @property

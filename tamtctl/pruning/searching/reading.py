@@ -12,6 +12,7 @@ from tamtctl.data.streaming import StreamedText
 from tamtctl.foundations.watching import Watcher
 from tamtctl.models.encoder import Encoder
 from tamtctl.pruning.config import SearchConfig
+from tamtctl.pruning.objectives.held_out_loss import check_compared
 from tamtctl.pruning.searching.mask_probe import ProbeText
 
 
@@ -63,6 +64,8 @@ def read_text(
         )
         for name, text in texts.items()
     }
+    for name, text in texts.items():
+        check_compared(held_out[name].scored("").sequences, config.terms, text.held_out_name)
     for line in dict.fromkeys(note for text in texts.values() for note in text.notes):
         watcher.note(line)
     if config.check_corpus and set(check.digests) & set(corpus.digests):

@@ -16,7 +16,7 @@ from tamtctl.foundations.config import (
     settings_of,
 )
 from tamtctl.foundations.errors import UsageError
-from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
+from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, default_methods
@@ -170,10 +170,8 @@ class CompareConfig(CompareSettings):
         imp = {"method": IMP, "objective": IMP_OBJECTIVE, "prune_every": self.prune_every}
         if facts.method == IMP:
             return SearchConfig.from_recipe(self.recipe, **changes | imp)
-        # The steps that imp takes depend neither on the allocation nor on the pattern, which imp
-        # may be unable to reach.
-        alike = {"pattern": UNSTRUCTURED, "allocation": UNIFORM, "budget_criterion": None}
-        equal = SearchConfig.from_recipe(self.recipe, **changes | imp | alike)
+        # The steps that imp takes do not depend on the pattern, which imp may be unable to reach.
+        equal = SearchConfig.from_recipe(self.recipe, **changes | imp | {"pattern": UNSTRUCTURED})
         if facts.trains_mask:
             changes["eval_steps"] = self.at_steps or None
             changes["keep_scores"] = self.keep_scores or None

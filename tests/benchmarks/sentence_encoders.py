@@ -22,8 +22,8 @@ all-MiniLM-L6-v2 at 0.7, one seed:
     480 steps of 32, by-type                                           nDCG@10 0.760
 
 The dense model has 0.844 and 0.822 there, magnitude 0.750. Steps are what decides; and where the
-zeros are. At 0.5, 400 steps of 32, of 2,000 questions on every eighteenth article of SQuAD's training
-set, dense 0.821:
+zeros are. At 0.5, 400 steps of 32, with 2,000 questions on every eighteenth article of SQuAD's
+training set, dense 0.821:
 
     by-type: embeddings 0.5, layers 0.5                                nDCG@10 0.802
         the mask of the embeddings alone, of the layers alone                  0.818, 0.804

@@ -592,3 +592,10 @@ def test_a_sweep_with_budgets_says_what_embeddings_and_layers_have(
     assert {"tamt-mlm", "obs"} & {one["method"].lower() for one in found["costs"]}
     refused = run("compare", "nano-0.7", "--allocation", "global")
     assert (refused.code, "--allocation is for a sweep" in refused.err) == (2, True)
+
+
+def test_a_recipe_may_say_where_the_zeros_are(working_folder: None) -> None:
+    Path("global.toml").write_text('allocation = "global"\nfloor = 0.3\n')
+    config = CompareConfig(sparsities=(0.5,), recipe="global.toml")
+    searches = [config.search_config(cell) for cell in config.cells()]
+    assert {(one.allocation, one.floor, one.steps) for one in searches} == {("global", 0.3, 160)}

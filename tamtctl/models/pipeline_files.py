@@ -256,9 +256,10 @@ def _obstacle(files: ModelFiles, modules: list[dict[str, Any]]) -> str | None:
             return f"names {module['type']}, which is code of its own and is never copied"
         if kind not in (_KINDS if number else ENCODER_KINDS):
             return f"names {module['type']} as its module {number}, which is not known here"
-        if number and not _is_inside(str(module["path"])):
+        path = str(module["path"])
+        if (number or PurePosixPath(path).parts) and not _is_inside(path):
             raise ModelError(
-                f"model {files.name!r} names a module outside of itself: {module['path']!r}"
+                f"model {files.name!r} names a module outside of itself: {path[:100]!r}"
             )
     if not modules:
         return "names no module"

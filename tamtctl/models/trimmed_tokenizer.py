@@ -68,6 +68,7 @@ def _needed(told: Mapping[str, Any], used: frozenset[int]) -> set[int]:
     model = told["model"]
     vocabulary = _vocabulary(model)
     needed = {one["id"] for one in told["added_tokens"]}
+    needed |= _put_around(told)
     needed |= {i for token, i in vocabulary.items() if i in used or _is_single(token, model)}
     unknown = model.get("unk_token")
     if unknown in vocabulary:
@@ -82,6 +83,20 @@ def _needed(told: Mapping[str, Any], used: frozenset[int]) -> set[int]:
                 to_see += [part for part in pair if part not in needed]
                 needed.update(pair)
     return needed
+
+
+def _put_around(told: Mapping[str, Any]) -> set[int]:
+    """Return the ids of the tokens that pad a text, or stand around it."""
+    padding, found = told.get("padding"), set[int]()
+    if padding:
+        found.add(padding["pad_id"])
+    processors = [told.get("post_processor") or {}]
+    while processors:
+        one = processors.pop()
+        processors += one.get("processors", ())
+        found |= {one[end][1] for end in ("sep", "cls") if end in one}
+        found |= {i for of in (one.get("special_tokens") or {}).values() for i in of["ids"]}
+    return found
 
 
 def _vocabulary(model: Mapping[str, Any]) -> dict[str, int]:

@@ -41,7 +41,7 @@ def keep_rows(network: PreTrainedModel, kept: Sequence[int]) -> None:
                 setattr(module, name, cut[id(parameter)])
     table.num_embeddings = len(kept)
     if table.padding_idx is not None:
-        table.padding_idx = new[table.padding_idx]
+        table.padding_idx = new.get(table.padding_idx)  # None if it was no token of the tokenizer
     decoder: Any = network.get_output_embeddings()
     if isinstance(decoder, nn.Linear):
         decoder.out_features = len(kept)

@@ -23,6 +23,15 @@ _ALIKE = 0.5  # cosine of kept weights and the model's: near 0 for another model
 MASKS, PRUNED, ZEROS = "masks", "torch.nn.utils.prune", "zeros of a checkpoint"
 
 
+def names_all(tensors: Mapping[str, Tensor], encoder: Encoder) -> bool:
+    """Return whether a source names every matrix of an encoder, or holds masks of some."""
+    has_masks = any(name.endswith(_MASK) for name in tensors)
+    return has_masks or all(
+        any(name == matrix or name.endswith(f".{matrix}") for name in tensors)
+        for matrix in encoder.weights
+    )
+
+
 @dataclass(frozen=True)
 class ForeignMasks:
     """Masks that another program made, and how they were found.
@@ -97,9 +106,7 @@ def find_masks(
         if all(bool(mask.all()) for mask in masks.values()):
             raise TicketError(f"the masks in {source!r} keep every weight; not pruned")
     kept = originals if kind == PRUNED else found
-    remark = (
-        None if kind == MASKS else _doubt({n: kept[n] for n in masks if n in kept}, masks, encoder)
-    )
+    remark = None if kind == MASKS else _doubt(kept, masks, encoder)
     others = tuple(sorted(p for p in copies if p != chosen))
     matched = {p + matrix for p, copy in copies.items() for matrix in copy}
     return ForeignMasks(
@@ -118,17 +125,30 @@ def _doubt(kept: Mapping[str, Tensor], masks: Mapping[str, Tensor], encoder: Enc
     Another model of the same size has matrices of the same shapes, but masks for one are useless
     for the other. Weights that were trained after pruning are still close to the original ones.
     """
-    if not kept:
+    if odd := next((name for name, tensor in kept.items() if not tensor.isfinite().all()), None):
+        return f"its matrix {odd} holds numbers that are infinite or NaN"
+    found = {
+        name: _likeness(kept[name], encoder.weights[name], mask)
+        for name, mask in masks.items()
+        if name in kept
+    }
+    unlike = {name: likeness for name, likeness in found.items() if likeness < _ALIKE}
+    if not unlike:
         return None
-    theirs = torch.cat([kept[n][masks[n]].double().flatten() for n in kept])
-    ours = torch.cat([encoder.weights[n][masks[n]].double().flatten() for n in kept])
-    likeness = float(torch.nn.functional.cosine_similarity(theirs, ours, dim=0))
-    if likeness >= _ALIKE:
-        return None
+    name, likeness = min(unlike.items(), key=lambda item: item[1])
     return (
-        f"the weights that it keeps are hardly those of {encoder.id} (their cosine is "
-        f"{likeness:.2f}, of one model's nearly 1): is it made of this --model?"
+        f"in {len(unlike)} of {len(found)} matrices, the weights that it keeps are hardly those of "
+        f"{encoder.id} (of {name} their cosine is {likeness:.2f}, of one model's nearly 1): is it "
+        "made of this --model, and is no matrix transposed?"
     )
+
+
+def _likeness(theirs: Tensor, ours: Tensor, mask: Tensor) -> float:
+    """Return the cosine of the kept weights of two matrices; 1 if none is kept."""
+    if not mask.any():
+        return 1.0
+    pair = theirs[mask].double(), ours[mask].double()
+    return float(torch.nn.functional.cosine_similarity(*pair, dim=0))
 
 
 def _copies(

@@ -7,6 +7,7 @@ Sources are ``mask.pt`` of the paper's code and of BERT-Tickets, checkpoints mad
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from tamtctl.foundations.checks import one_of
-from tamtctl.foundations.errors import UsageError
+from tamtctl.foundations.errors import ModelError, UsageError
 from tamtctl.foundations.folders import check_target
 from tamtctl.foundations.masks import keep_count
 from tamtctl.foundations.paths import expanded
@@ -23,10 +24,12 @@ from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.torch_state import usual_torch
 from tamtctl.models.checkpoint_files import CheckpointFiles
 from tamtctl.models.declared_base import DeclaredBase
-from tamtctl.models.encoder import fingerprint
-from tamtctl.models.loading import load_encoder
+from tamtctl.models.encoder import fingerprint, maskable_matrices
+from tamtctl.models.files import CONFIG_FILE
+from tamtctl.models.heads import HEADS, NONE
+from tamtctl.models.loading import load_encoder, load_with_head
 from tamtctl.ticket.base_model import recode
-from tamtctl.ticket.foreign_masks import find_masks
+from tamtctl.ticket.foreign_masks import find_masks, names_all
 from tamtctl.ticket.format.mask_codec import ENCODINGS
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.hub.card import as_published
@@ -131,6 +134,12 @@ def import_ticket(
     files = CheckpointFiles.find(path)
     tensors = files.read()
     encoder = load_encoder(model, with_head=False, revision=revision)
+    if (path / CONFIG_FILE).is_file() and not names_all(tensors, encoder):
+        # Some families are saved under other names than they have in memory.
+        with suppress(ModelError):
+            network, missing, _ = load_with_head(HEADS[NONE], str(path))
+            matrices = maskable_matrices(network)
+            tensors = {n: p.detach() for n, p in matrices.items() if n not in missing}
     found = find_masks(tensors, encoder, str(source), prefix)
     masks = found.masks
     weights = {name: encoder.weights[name] for name in encoder.weights if name in masks}

@@ -10,9 +10,11 @@ from typing import Any
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.shown import Shown
+from tamtctl.models.files import CONFIG_FILE
 from tamtctl.ticket.base_model import with_masks
 from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.flips import Flips, SharedFlips, flips_of, shared_flips
+from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.format.reader import Check
 from tamtctl.ticket.mask_shares import sparsities
 from tamtctl.ticket.matrix_places import layer_of, type_of
@@ -84,6 +86,8 @@ def inspect_ticket(name: str, *, token: str | None = None) -> Inspection:
         (True, 0.8)
     """
     found = resolve_ticket(name, token=token)
+    if not (found.path / METADATA_FILE).exists() and (found.path / CONFIG_FILE).exists():
+        raise TicketError(f"{name!r} is a model, and no ticket; evaluate and bench take models")
     checks = Ticket.verify(found.path)
     is_valid = not any(check.passed is False for check in checks)
     ticket = Ticket.load(found.path) if is_valid else None

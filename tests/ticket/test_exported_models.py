@@ -256,6 +256,12 @@ def over_the_checkpoint(base: Path) -> None:
     (base / "modules.json").write_text(json.dumps(listed))
 
 
+def at_no_place(base: Path) -> None:
+    listed = json.loads((base / "modules.json").read_text())
+    listed[0]["path"] = "a\0b"
+    (base / "modules.json").write_text(json.dumps(listed))
+
+
 def without_settings(base: Path) -> None:
     (base / "1_Pooling" / "config.json").unlink()
 
@@ -276,6 +282,7 @@ def with_huge_settings(base: Path) -> None:
         (in_a_linked_folder, "1_Pooling/config.json is a link that leads out"),
         (somewhere_else, "names a module outside of itself: '../outside'"),
         (over_the_checkpoint, "names a module outside of itself: '.'"),
+        (at_no_place, r"names a module outside of itself: 'a\\x00b'"),
         (without_settings, "1_Pooling/config.json is missing"),
         (with_code_in_weights, "without running code in it"),
         (with_huge_settings, "cannot read 1_Pooling/config.json"),

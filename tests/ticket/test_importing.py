@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -310,4 +311,39 @@ def test_a_pruned_checkpoint_of_another_model_is_doubted(
     result = import_ticket(tmp_path / "pruned.pt", tmp_path / "t", model=own)
     assert (result.remark is not None) == is_doubted
     if result.remark:
-        assert f"hardly those of {own} (their cosine is " in result.remark
+        assert (
+            f"matrices, the weights that it keeps are hardly those of {own} (of " in result.remark
+        )
+
+
+def test_transposed_matrices_and_numbers_that_are_none_are_named(
+    base: Path, masks: dict[str, Tensor], tmp_path: Path
+) -> None:
+    weights = load_encoder(str(base), with_head=True).weights
+    pruned = {name: weight * masks[name] for name, weight in weights.items()}
+    (square, *_) = (n for n, weight in pruned.items() if weight.shape[0] == weight.shape[1])
+    for tensor, remark in (
+        (pruned[square].T.contiguous(), f"in 1 of {len(pruned)} matrices"),
+        (pruned[square] * torch.nan, f"its matrix {square} holds numbers that are infinite or NaN"),
+    ):
+        torch.save(pruned | {square: tensor}, tmp_path / "pruned.pt")
+        result = import_ticket(tmp_path / "pruned.pt", tmp_path / "t", model=base)
+        assert result.remark
+        assert result.remark.startswith(remark)
+        shutil.rmtree(tmp_path / "t")
+
+
+def test_a_checkpoint_under_other_names_than_in_memory(tmp_path: Path) -> None:
+    """GTE is saved with its queries, keys and values under names of their own."""
+    base = tiny.save(tmp_path / "gte", "gte")
+    model = AutoModelForMaskedLM.from_pretrained(base, dtype=torch.float32)
+    matrices = maskable_matrices(model)
+    wanted = random_masks({n: p.detach() for n, p in matrices.items()}, 0.5, seed=1)
+    with torch.no_grad():
+        for name, matrix in matrices.items():
+            matrix.mul_(wanted[name])
+    model.save_pretrained(tmp_path / "pruned")
+    result = import_ticket(tmp_path / "pruned", tmp_path / "t", model=base)
+    assert (result.matrices, result.dense) == (len(matrices), ())
+    found = Ticket.load(tmp_path / "t").masks
+    assert all(torch.equal(found[name], mask) for name, mask in wanted.items())

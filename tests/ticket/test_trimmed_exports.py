@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -21,6 +23,11 @@ pytestmark = pytest.mark.usefixtures("working_folder")
 
 MEAN = {"pooling_mode_mean_tokens": True, "word_embedding_dimension": 16}
 USED = "the list of names is a type which it will set to value".split()
+
+
+def change(file: Path, **values: Any) -> None:
+    """Change values of a JSON file."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
 @pytest.fixture
@@ -91,6 +98,47 @@ def test_a_sentence_encoder_gives_the_same_embeddings(corpus: Path) -> None:
     whole = library.SentenceTransformer("whole", device="cpu").encode(texts)
     trimmed = library.SentenceTransformer("trimmed", device="cpu").encode(texts)
     assert torch.allclose(torch.tensor(whole), torch.tensor(trimmed), atol=1e-5)
+
+
+def test_a_sentence_encoder_keeps_its_prompts_and_its_case(corpus: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    prompts = {"prompts": {"query": "have you all: "}}
+    base = sentence_model(
+        Path("base"), MEAN,
+        sentence_bert_config={"max_seq_length": 32, "do_lower_case": True},
+        config_sentence_transformers=prompts,
+    )  # fmt: skip
+    ticket = magnitude_ticket(base, UNSTRUCTURED)
+    cased = Path("cased.txt")
+    cased.write_text(corpus.read_text().upper())
+    write_checkpoint(ticket, "whole")
+    done = write_checkpoint(ticket, "trimmed", trim_to=str(cased))
+    assert done.vocabulary is not None
+    assert done.vocabulary.more_tokens == 0
+    assert done.vocabulary.unknown == done.vocabulary.unknown_before < 0.1
+    texts = cased.read_text().split("\n\n")[:5]
+    for how in ({}, {"prompt_name": "query"}):
+        whole, trimmed = (
+            torch.tensor(library.SentenceTransformer(name, device="cpu").encode(texts, **how))
+            for name in ("whole", "trimmed")
+        )
+        assert torch.allclose(whole, trimmed, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", ["config.json", "tokenizer.json"])
+def test_padding_that_is_no_token_of_the_text_is_no_matter(place: str, corpus: Path) -> None:
+    base = tiny.save(Path("base"), "bert")
+    if place == "config.json":  # of a token that the text lacks
+        change(base / place, pad_token_id=tiny.VOCABULARY.index("have"))
+    else:
+        padding = {"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None,
+                   "pad_id": tiny.VOCABULARY.index("have"), "pad_type_id": 0,
+                   "pad_token": "have"}  # fmt: skip
+        change(base / place, padding=padding)
+    ticket = magnitude_ticket(base, UNSTRUCTURED)
+    done = write_checkpoint(ticket, "trimmed", trim_to=str(corpus))
+    assert done.vocabulary is not None
+    assert HEADS["none"].from_pretrained("trimmed").config.vocab_size == done.vocabulary.kept
 
 
 def test_the_command_says_what_it_costs(run: Run, corpus: Path) -> None:

@@ -9,6 +9,7 @@ from tamtctl.cli.console import Page, PlainTable
 from tamtctl.cli.views.words import count, typed
 from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size
+from tamtctl.ticket.exporting.api import FP32
 
 if TYPE_CHECKING:
     from tamtctl.models.archives import Archive, Unpacked
@@ -101,10 +102,17 @@ def show_onnx_export(output: Page, result: OnnxExport) -> None:
     )
     for line in result.notes:
         output.notes.line(line)
-    output.line(
-        f"ONNX Runtime gives what torch gives, to {result.relative_difference:.2g} of the outputs "
-        f"(root mean square), {result.largest_difference:.2g} of the largest at most."
-    )
+    if result.precision == FP32:
+        output.line(
+            f"ONNX Runtime gives what torch gives, to {result.relative_difference:.2g} of the "
+            f"outputs (root mean square), {result.largest_difference:.2g} of the largest at most."
+        )
+    else:
+        output.line(
+            f"On random tokens its outputs differ from torch's by {result.relative_difference:.1%} "
+            f"(root mean square), and by {result.largest_difference:.0%} of the largest at most. "
+            "What that costs on a task, evaluate and bench --task measure."
+        )
     _show_archive(output, result.archive)
     output.line(f"load  {result.load}")
     output.hint(f"next  tamtctl bench {typed(result.path)}")

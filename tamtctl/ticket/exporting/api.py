@@ -50,8 +50,8 @@ def export(
 
     It stays the kind of model that it is: a sentence encoder keeps its pooling and all else that
     sentence-transformers reads, a classifier its head. A masked-LM decoder stays dense, as in
-    training. The checkpoint is as large as the dense one, and zeros spread over a matrix do not by
-    themselves make it faster; only a ticket of whole neurons makes it smaller. An ONNX graph is in
+    training, as a matrix of its own. Zeros spread over a matrix do not by themselves make a
+    checkpoint smaller or faster; only a ticket of whole neurons does. An ONNX graph is in
     ``onnx/``, where sentence-transformers looks for it, and is compared with torch after writing.
     It is also without the attention heads that contribute nothing, as those that a ticket prunes.
 

@@ -108,6 +108,11 @@ class PrunedModel:
         made = cls(name, revision, base, ticket, applied, tokenizer, pipeline, zeros)
         if pipeline.left_out:
             made.notes.append(pipeline.left_out)
+        if applied.untied:
+            made.notes.append(
+                f"{' and '.join(applied.untied)}, which the base model shares with the embeddings, "
+                "stay dense and are stored for themselves"
+            )
         if forget_code(network, tokenizer):
             made.notes.append("the base model's own Python code (auto_map) is left out")
         return made
@@ -129,10 +134,12 @@ class PrunedModel:
             CorpusError: The corpus cannot be read.
             ModelError: The vocabulary cannot be trimmed.
         """
-        trimmed, self.vocabulary = trim_vocabulary(self.network, self.tokenizer, corpus)
+        trimmed, self.vocabulary, notes = trim_vocabulary(
+            self.network, self.tokenizer, corpus, self._sentence_pipeline()
+        )
         self.tokenizer = trimmed.tokenizer
         self.pipeline = self.pipeline.with_vocabulary(self.vocabulary.kept)
-        self.notes.append(self.vocabulary.note)
+        self.notes += [self.vocabulary.note, *notes]
         for table in self.zeros.keys() & embedding_names(self.network):
             self.zeros[table] = int((~self.ticket.masks[table][list(trimmed.kept)]).sum())
 
@@ -145,11 +152,14 @@ class PrunedModel:
 
     def outputs(self) -> Outputs:
         """Return outputs that the written checkpoint must have, too."""
-        pipeline = None
-        if self.pipeline.loader:
-            pipeline = SentencePipeline.known(self.name, self.revision)
         # Using a tokenizer changes what it saves.
-        return Outputs.of(self.base.head, self.network, copy.deepcopy(self.tokenizer), pipeline)
+        tokenizer, pipeline = copy.deepcopy(self.tokenizer), self._sentence_pipeline()
+        return Outputs.of(self.base.head, self.network, tokenizer, pipeline)
+
+    def _sentence_pipeline(self) -> SentencePipeline | None:
+        if not self.pipeline.loader:
+            return None
+        return SentencePipeline.known(self.name, self.revision)
 
     def slice(self) -> None:
         """Cut out what is pruned, if a configuration can say it.

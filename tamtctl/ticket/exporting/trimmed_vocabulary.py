@@ -7,18 +7,22 @@ is measured on the held-out part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers.normalizers import Lowercase
+from tokenizers.normalizers import Sequence as InTurn
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tamtctl.data.corpus import load_corpus
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.encoder import base_encoder
+from tamtctl.models.sentence_embeddings import SentencePipeline
 from tamtctl.models.trimmed_tokenizer import TrimmedTokenizer
 from tamtctl.models.vocabulary_rows import keep_rows
 from tamtctl.ticket.exporting.reloading import are_close
@@ -53,14 +57,17 @@ class TrimmedVocabulary:
         """A line on the result."""
         return (
             f"{self.kept:,} of {self.of:,} tokens are left, those of {self.corpus} and every "
-            f"single character; {self.measured_on} has {self.more_tokens:.1%} more tokens for it, "
-            f"and {self.unknown:.2%} unknown ones ({self.unknown_before:.2%} before)"
+            f"single character; {self.measured_on}, line by line, has {self.more_tokens:.1%} more "
+            f"tokens for it, and {self.unknown:.2%} unknown ones ({self.unknown_before:.2%} before)"
         )
 
 
 def trim_vocabulary(
-    network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, corpus: str | Sequence[str]
-) -> tuple[TrimmedTokenizer, TrimmedVocabulary]:
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: str | Sequence[str],
+    pipeline: SentencePipeline | None = None,
+) -> tuple[TrimmedTokenizer, TrimmedVocabulary, tuple[str, ...]]:
     """Trim a model, in place, and its tokenizer to the tokens that a corpus uses.
 
     Args:
@@ -68,16 +75,20 @@ def trim_vocabulary(
         tokenizer: Its tokenizer.
         corpus: The corpus, named as for a search. A tenth of its documents, or its held-out split,
             does not decide on tokens but is measured on.
+        pipeline: How a sentence encoder takes texts: its prompts' tokens stay, too.
 
     Returns:
-        The new tokenizer, and the result.
+        The new tokenizer, the result, and notes on the corpus.
 
     Raises:
         CorpusError: The corpus cannot be read.
         ModelError: The model counts positions from an id, or gives other outputs after it.
     """
-    text = load_corpus(corpus, tokenizer)
-    trimmed = TrimmedTokenizer.of(tokenizer, np.unique(text.train).tolist())
+    is_lower = pipeline is not None and pipeline.lower_case
+    reader = _lower_casing(tokenizer) if is_lower else tokenizer
+    text = load_corpus(corpus, reader)
+    used = {*np.unique(text.train).tolist(), *_of_prompts(reader, pipeline)}
+    trimmed = TrimmedTokenizer.of(tokenizer, used)
     size = network.config.vocab_size
     ids = np.array(text.train[:_CHECKED], dtype=np.int64)  # (T,)
     before = _outputs(network, ids)
@@ -90,8 +101,8 @@ def trim_vocabulary(
             f"{type(network).__name__} does not give the same outputs without the tokens that are "
             "left out; its vocabulary cannot be trimmed"
         )
-    short = load_corpus(corpus, trimmed.tokenizer)
-    return trimmed, TrimmedVocabulary(
+    short = load_corpus(corpus, _lower_casing(trimmed.tokenizer) if is_lower else trimmed.tokenizer)
+    result = TrimmedVocabulary(
         corpus=text.name,
         kept=len(trimmed.kept),
         of=size,
@@ -100,6 +111,26 @@ def trim_vocabulary(
         unknown=short.held_out_unknown,
         more_tokens=len(short.held_out) / len(text.held_out) - 1,
     )
+    return trimmed, result, text.notes
+
+
+def _lower_casing(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Return a copy of a tokenizer that converts text to lower case first."""
+    found = copy.deepcopy(tokenizer)
+    inner = found.backend_tokenizer
+    own = [inner.normalizer] if inner.normalizer else []
+    inner.normalizer = InTurn([Lowercase(), *own])
+    return found
+
+
+def _of_prompts(
+    tokenizer: PreTrainedTokenizerFast, pipeline: SentencePipeline | None
+) -> Iterator[int]:
+    """Yield the ids of all prompts' tokens, whatever text stands behind them."""
+    prompts = {pipeline.prompt, *pipeline.prompts.values()} if pipeline else ()
+    for prompt in filter(None, prompts):
+        for text in ("", "a", " a"):
+            yield from tokenizer(prompt + text, add_special_tokens=False).input_ids
 
 
 def _outputs(network: PreTrainedModel, ids: NDArray[np.int64]) -> Tensor:

@@ -87,11 +87,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return runner(monkeypatch, capsys)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let our code draw the figures of reports, and matplotlib, which takes 3 s, not render them.
 
-    For tests that look at numbers and words alone; a test that is marked ``renders`` has figures.
+    Most tests look at numbers and words alone; a test that is marked ``renders`` has figures.
     """
     if request.node.get_closest_marker("renders"):
         return

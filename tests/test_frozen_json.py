@@ -176,7 +176,7 @@ PRINTED = {
     "env": "{cache:str cpu:str cuda:str datasets:str hub cache:str $versions}",
     "export": """
         {bytes:int checked:str head:str head_reason:str left_out:[] load:str model_class:str
-        modules:[] new:[] notes:[] parameters:int path:str skipped:[] unused:[] weights:int
+        modules:[] new:[] notes:[str] parameters:int path:str skipped:[] unused:[] weights:int
         zeros:int}
     """,
     "import": """

@@ -132,9 +132,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_examples_run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, blank_figures: None
-) -> None:
+def test_the_examples_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, in the order of the contents, as a reader would type them."""
     import torch
     from transformers import AutoModel

@@ -83,8 +83,8 @@ class PlainTable(Table):
     """A table whose headings and cells are text, whatever they look like."""
 
     def add_column(self, header: RenderableType = "", *rest: Any, **options: Any) -> None:
-        """Add a column with this heading."""
-        super().add_column(_plain(header), *rest, **options)
+        """Add a column with this heading; what is too wide for the screen is folded, never cut."""
+        super().add_column(_plain(header), *rest, **({"overflow": "fold"} | options))
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         """Add a row of cells."""

@@ -83,6 +83,7 @@ def compare(
     found = {name: find(comparison, opened) for name, find in finders.items()}
     comparison = replace(comparison, found={n: one for n, one in found.items() if one is not None})
     folder.start()
+    watcher.status("drawing the report")
     write_report(comparison)
     return comparison
 

@@ -113,8 +113,6 @@ def places_of(paths: Mapping[str, str | None], folder: Path) -> dict[str, dict[s
 def _place(files: Mapping[str, Any], name: str, folder: Path) -> str | None:
     """Return the present path of a file: relative to the run if that exists, else as recorded."""
     place = files.get(name)
-    if isinstance(place, str):  # written by a version that recorded only this
-        return place
     if not isinstance(place, dict):
         return None
     relative, absolute = _text(place.get("relative")), _text(place.get("absolute"))

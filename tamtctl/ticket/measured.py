@@ -23,14 +23,6 @@ _MOST, _LARGEST, _LONGEST_TEXT = 100, 1e9, 200
 _NAME = re.compile(r"\w[\w .:+/-]{0,63}", re.ASCII)
 _UNIT = re.compile(r"[\w(][\w ()+−/%.-]{0,63}")
 
-# Objective → unit, for tickets of the first versions, which do not record a unit. The list is
-# closed, as later tickets do.
-_UNTOLD = {
-    "mlm": "nats per masked token",
-    "kd": "1 − cosine",
-    "mlm+kd": "nats + (1 − cosine)",
-}
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -66,7 +58,7 @@ class Measured:
         metrics, search = ticket.metrics, ticket.search
         unit = metrics.get("unit")
         if not (isinstance(unit, str) and _UNIT.fullmatch(unit)):
-            unit = _UNTOLD.get(str(ticket.objective))
+            unit = None
         changed = metrics.get("changed")
         check = _joined(texts_of(search, "check_corpus"))
         losses = _numbers(metrics.get("losses"))

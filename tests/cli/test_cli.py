@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import processes
 import pytest
 from command_line import Run, runner
 from small_disk import small_disk
@@ -185,32 +181,6 @@ def test_help_loads_nothing_heavy() -> None:
         "sys.exit(f'{heavy} loaded' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "word"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
-)
-def test_signals_end_a_search_cleanly(
-    number: signal.Signals, code: int, word: str, tiny_search: list[object], tmp_path: Path
-) -> None:
-    arguments = [*tiny_search, "--steps", "1000000", "--output-dir", "run"]
-    process = processes.start(arguments, tmp_path)
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert process.pid
-    os.kill(process.pid, number)
-    process.join(60)
-    err = (tmp_path / "err").read_text()
-    assert process.exitcode == code, err
-    assert word in err
-    assert "Traceback" not in err
-    left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {"checkpoints", "config.json", "identity.json", "metrics.jsonl"}
-    last = json.loads(metrics.read_text().splitlines()[-1])["step"]
-    assert f"step {last} is saved; the same command goes on from there" in err
 
 
 def test_a_full_disk_is_named_and_leaves_no_ticket(

@@ -124,6 +124,7 @@ def test_what_is_not_known_of_several_is_said(run: Run) -> None:
     assert "flipped alike" not in shown
 
 
+@pytest.mark.renders
 def test_the_figure_draws_every_pair_and_the_flips(run: Run) -> None:
     done = run("inspect", "nano-0.5", "nano-0.7", "nano-0.8", "--figure", "map.svg")
     assert done.code == 0, done.err

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from rich.cells import cell_len
+import io
 
+from rich.cells import cell_len
+from rich.console import Console
+
+from tamtctl.cli.console import PlainTable
 from tamtctl.cli.layout import Column, bar, beside, fitting, table
 from tamtctl.cli.wrapping import hanging
 
@@ -53,3 +57,16 @@ def test_bars_show_shares() -> None:
 def test_blocks_stand_side_by_side_if_there_is_room() -> None:
     assert beside(["a", "bb"], ["1"], 20) == ["a    1", "bb"]
     assert beside(["a", "bb"], ["1"], 4) == ["a", "bb", "", "1"]
+
+
+def test_a_table_on_a_narrow_screen_folds_what_is_too_wide() -> None:
+    shown = PlainTable("ticket", "× dense")
+    shown.add_row("tiny-bert-0.5-tamt-mlm-1077cdc5", "1.05 [0.71, 1.70]")
+    stream = io.StringIO()
+    Console(file=stream, width=24).print(shown)
+    cells = [line.split("│")[1:3] for line in stream.getvalue().splitlines() if "│" in line]
+    names, numbers = (
+        "".join(cell.strip() for cell in column) for column in zip(*cells, strict=True)
+    )
+    assert names == "tiny-bert-0.5-tamt-mlm-1077cdc5"
+    assert numbers.replace(" ", "") == "1.05[0.71,1.70]"

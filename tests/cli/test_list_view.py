@@ -14,6 +14,7 @@ from small_tickets import small_ticket
 
 from tamtctl.cli.console import Output
 from tamtctl.cli.views.listing import show_listing
+from tamtctl.pruning.objectives import terms_of
 from tamtctl.ticket.listing import Listing, list_tickets
 
 LONG = f"runs/{'a-name-that-is-long-' * 5}/ticket"
@@ -30,9 +31,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     """Run a command in a directory that holds tickets of several kinds."""
     monkeypatch.chdir(tmp_path)
     for name, (objective, loss, date) in OWN.items():
-        ticket = small_ticket(
-            objective=objective, metrics={} if loss is None else {"losses": {"ticket": loss}}
-        )
+        unit = terms_of(objective or "mlm").unit
+        metrics = {} if loss is None else {"losses": {"ticket": loss}, "unit": unit}
+        ticket = small_ticket(objective=objective, metrics=metrics)
         replace(ticket, created=f"{date}T10:00:00+02:00").save_pretrained(name)
     return runner(monkeypatch, capsys)
 

@@ -31,7 +31,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("name", NAMES)
 def test_an_odd_name_of_a_model_and_a_text(name: str, text_file: Path, run: Run) -> None:
     odd = NAMES[name]

@@ -46,6 +46,7 @@ def error_of(outcome: Outcome, code: int = 1) -> str:
     return outcome.err
 
 
+@pytest.mark.renders
 def test_inspect(run: Run, nano: Path) -> None:
     one = run("inspect", "delta")
     assert one.code == 0

@@ -16,7 +16,7 @@ from tamtctl.comparison.ceiling import below_dense
 from tamtctl.comparison.subnetworks import Subnetwork
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
 
-pytestmark = pytest.mark.usefixtures("working_folder", "blank_figures")
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def test_a_ticket_that_has_learnt_the_text_has_its_ceiling(run: Run, tiny_model: Path) -> None:

@@ -24,8 +24,6 @@ from tamtctl.comparison.config import CompareConfig
 from tamtctl.comparison.search_log import SearchLog
 from tamtctl.ticket.ticket import Ticket
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
-
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:

@@ -35,7 +35,6 @@ def test_a_sweep_measures_every_mask_once(
     tiny_model: Path,
     text_file: Path,
     working_folder: None,
-    blank_figures: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Searches know what others measured, and the comparison what its searches did."""
@@ -68,7 +67,7 @@ def test_a_sweep_measures_every_mask_once(
 
 
 def test_what_does_not_change_from_mask_to_mask_is_done_once(
-    tiny_model: Path, text_file: Path, working_folder: None, blank_figures: None
+    tiny_model: Path, text_file: Path, working_folder: None
 ) -> None:
     paths = [ticket_for(tiny_model, Path(f"ticket-{s}-{e}"), s, e) for s, e in
              ((0.5, "bits"), (0.5, "zstd"), (0.7, "delta"))]  # fmt: skip

@@ -24,7 +24,7 @@ from tamtctl.pruning.searching.api import search
 from tamtctl.ticket.slicing import unsliced
 from tamtctl.ticket.ticket import Ticket
 
-pytestmark = pytest.mark.usefixtures("working_folder", "blank_figures")
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 
-pytestmark = pytest.mark.usefixtures("working_folder", "blank_figures")
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.mark.parametrize(

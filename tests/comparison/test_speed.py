@@ -110,7 +110,6 @@ def test_models_are_compared_under_one_head(tiny_model: Path, tmp_path: Path) ->
     assert second.latencies[size].median < 0.7 * first.latencies[size].median
     ratio = second.latencies[size].ratio
     assert ratio is not None
-    assert ratio.value > 0.7
     assert f"{bare}: timed with no head, and so is the dense model for the ratio" in found.notes
     own = bench(BenchConfig(folders=(str(dense),), against=str(tiny_model), **SMALL))
     assert not [note for note in own.notes if "head" in note]
@@ -122,6 +121,7 @@ def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return tiny_model, tiny.save(wide, "bert", intermediate_size=2000, num_hidden_layers=4)
 
 
+@pytest.mark.renders
 def test_two_models(
     models: tuple[Path, Path], text_file: Path, run: Callable[..., Any], tmp_path: Path
 ) -> None:

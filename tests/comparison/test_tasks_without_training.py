@@ -14,11 +14,12 @@ from samples import ticket_for
 from sentence_models import sentence_model
 from small_search import RECIPE
 
+from tamtctl.comparison.api import compare
+from tamtctl.comparison.config import CompareConfig
 from tamtctl.foundations.cache import cache_folder
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
 FILES = ["--queries", "q.jsonl", "--passages", "p.jsonl", "--relevant", "r.tsv"]
 
 
@@ -86,15 +87,23 @@ def test_a_sweep_has_the_scores_of_evaluate(run: Run, model: Path, text_file: Pa
     assert any("retrieval" in one and "[" in one for one in result["sentences"])
 
 
-@pytest.mark.renders
+@pytest.mark.usefixtures("run")
 def test_a_sweep_of_the_usual_methods_draws_the_losses_of_a_sum(
-    run: Run, model: Path, text_file: Path
+    model: Path, text_file: Path
 ) -> None:
-    words: list[object] = ["--sparsity", "0.5,0.7", "--methods", "tamt-kd+embedding,magnitude"]
-    words += ["--recipe", "tiny.toml", "--model", model, "--corpus", text_file]
-    result = compared(run, *words, "--tasks", "stsb-zero-shot", "--data-dir", ".")
-    drawn = (Path(result["folder"]) / "figures" / "steps.svg").read_text()
-    assert drawn.count('id="axes_') == 4  # both terms at both sparsities
+    config = CompareConfig(
+        sparsities=(0.5, 0.7),
+        methods=("tamt-kd+embedding", "magnitude"),
+        recipe="tiny.toml",
+        model=str(model),
+        corpus=(str(text_file),),
+        tasks=("stsb-zero-shot",),
+        data_dir=".",
+        device="cpu",
+    )
+    picture = compare(config).found["loss-by-step"].picture()
+    assert picture is not None
+    assert len(picture.draw().axes) == 4  # both terms at both sparsities
 
 
 def test_a_plan_knows_which_scores_are_left(run: Run, model: Path, text_file: Path) -> None:

@@ -24,7 +24,7 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.one_shot import reference_masks
 from tamtctl.ticket.ticket import Ticket
 
-pytestmark = pytest.mark.usefixtures("working_folder", "blank_figures")
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def make(

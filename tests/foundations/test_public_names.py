@@ -311,17 +311,6 @@ def test_a_card_keeps_what_its_owner_wrote(form: str) -> None:
     assert card(ticket, repo="me/x", existing=new.replace("\n", "\r\n")) == new
 
 
-def test_a_card_of_an_earlier_version_is_replaced_too() -> None:
-    """Its mark reads otherwise; what stands above and below it stays."""
-    ticket = Ticket.from_pretrained("nano-0.7")
-    new = card(ticket, repo="me/x", existing=MINE)
-    mark = next(line for line in new.splitlines() if line.startswith("<!-- Generated"))
-    old = (
-        "<!-- tamtctl writes anew what stands below, up to its end mark; write above or behind. -->"
-    )
-    assert card(ticket, repo="me/x", existing=new.replace(mark, old)) == new
-
-
 def test_a_card_whose_marks_are_lost_loses_no_words() -> None:
     ticket = Ticket.from_pretrained("nano-0.7")
     new = card(ticket, repo="me/x", existing=MINE)

@@ -137,7 +137,7 @@ def test_attention_of_another_layout_is_refused_before_any_work(text_file: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("working_folder", "blank_figures")
+@pytest.mark.usefixtures("working_folder")
 def test_the_sparsity_that_is_shown_is_that_of_the_mask(
     model: Path, text_file: Path, run: Run
 ) -> None:

@@ -337,7 +337,6 @@ def json_of(run: Run, working_folder: None) -> Callable[..., Any]:
     return json_of
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_its_loss_is_measured_like_any_others(
     three: list[str], text_file: Path, json_of: Callable[..., Any]
 ) -> None:

@@ -293,7 +293,6 @@ def test_a_row_that_looks_at_weights_alone(
     assert (folder / "figures" / "loss.svg").stat().st_size > 0
 
 
-@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("row", [INPUTS, GRADIENTS], ids=lambda row: row.name)
 def test_a_row_that_looks_at_text(
     row: Criterion, tiny_model: Path, text_file: Path, working_folder: None, run: Run

@@ -304,7 +304,6 @@ def dense_losses(run: Run, *more: object) -> dict[str, float]:
     return {key: value for key, value in dense.items() if key.endswith("_loss")}
 
 
-@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("changed", ["a LayerNorm", "configuration"])
 def test_a_kept_loss_is_that_of_the_model_at_hand(
     changed: str, run: Run, monkeypatch: pytest.MonkeyPatch
@@ -319,7 +318,6 @@ def test_a_kept_loss_is_that_of_the_model_at_hand(
     assert dense_losses(run, "--output-dir", "three") == second
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_a_report_is_not_overwritten_by_one_of_something_else(run: Run) -> None:
     ticket_for(Path("m"), Path("t"))
     dense_losses(run)
@@ -335,7 +333,6 @@ def test_a_report_is_not_overwritten_by_one_of_something_else(run: Run) -> None:
     assert report.read_bytes() != before
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_another_content_of_a_recipe_is_another_sweep(run: Run) -> None:
     sweep = "compare --sparsity 0.5 --methods tamt-kd --recipe r.toml --model m --corpus c.txt"
     command = [*sweep.split(), "--device", "cpu", "--blocks", "8", "--json"]
@@ -350,7 +347,6 @@ def test_another_content_of_a_recipe_is_another_sweep(run: Run) -> None:
     assert first == third != second
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_a_sweep_is_not_made_of_runs_of_another_text(run: Run) -> None:
     Path("r.toml").write_text("batch-size = 2\nsequence-length = 16\n[imp]\nprune-every = 1\n")
     sweep = "compare --sparsity 0.5 --methods tamt-kd --recipe r.toml --model m --corpus c.txt"

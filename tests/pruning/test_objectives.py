@@ -131,7 +131,6 @@ def test_units_of_terms_and_sums() -> None:
         terms_of("mlm+kl")
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_one_more_row_is_known_to_every_command(
     toy: Term, tiny_model: Path, text_file: Path, tmp_path: Path, working_folder: None, run: Run
 ) -> None:

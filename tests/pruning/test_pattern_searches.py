@@ -158,7 +158,7 @@ def rows_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("blank_figures", "working_folder")
+@pytest.mark.usefixtures("working_folder")
 def test_a_comparison_ranks_within_the_pattern(tiny_model: Path, text_file: Path, run: Run) -> None:
     at = ["--model", tiny_model, "--corpus", text_file, "--device", "cpu"]
     at += ["--sequence-length", "16"]

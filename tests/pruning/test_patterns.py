@@ -156,7 +156,6 @@ def test_what_a_pattern_cannot_be_is_refused(pairs: Pattern) -> None:
         SearchConfig.from_recipe("nano", sparsity=0.5, pattern="2,1")
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_one_more_row_is_known_to_every_command(
     pairs: Pattern, tiny_model: Path, text_file: Path, working_folder: None, run: Run
 ) -> None:

@@ -104,10 +104,14 @@ def long_search(
     return bits(search(config, output_dir=tmp_path_factory.mktemp("long") / "run").ticket)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
 def test_a_signal_ends_a_search_after_the_step_under_way(
     number: signal.Signals,
     code: int,
+    word: str,
     config: SearchConfig,
     long_search: dict[str, Any],
     tmp_path: Path,
@@ -127,7 +131,10 @@ def test_a_signal_ends_a_search_after_the_step_under_way(
     told = (tmp_path / "err").read_text()
     assert said in told
     assert told.count(SAVING.partition(";")[0]) == 1
-    assert told.index("saving after") < told.index(said)
+    assert told.index("saving after") < told.index(said) < told.index(f"error: {word}")
+    assert "Traceback" not in told
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"checkpoints", "config.json", "identity.json", "metrics.jsonl"}
     process = processes.start(arguments, tmp_path)
     process.join()
     assert json.loads((tmp_path / "out").read_text())["resumed_from"] == last

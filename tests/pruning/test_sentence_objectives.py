@@ -264,7 +264,6 @@ def test_a_text_of_one_row_is_refused_before_any_work(
     assert not Path("run").exists()
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_every_command_knows_the_loss(
     projecting: Path, text_file: Path, working_folder: None, run: Run
 ) -> None:

@@ -41,7 +41,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
         "allocation": "global",
         "budget_criterion": "fisher",
     },
-    "imp": {"objective": "mlm", "method": "imp", "steps": None, "sparsity": 0.3, "prune_every": 12},
+    "imp": {"objective": "mlm", "method": "imp", "steps": None, "sparsity": 0.3, "prune_every": 4},
 }
 FINETUNINGS: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 2, "learning_rate": 1e-3, "select": "best"},
@@ -55,7 +55,7 @@ def search_config(model: Path, text: Path, /, **changes: Any) -> SearchConfig:
         "model": str(model),
         "corpus": (str(text),),
         "rows": "blocks",
-        "steps": 24,
+        "steps": 8,
         "batch_size": 4,
         "sequence_length": 16,
         "learning_rate": 5e-3,

@@ -313,7 +313,6 @@ def test_a_toy_benchmark_of_a_toy_kind_is_known_to_every_command(
     assert json.loads(guessed.out)["metric"] == "tag_errors"
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_a_comparison_knows_which_way_a_toy_metric_goes(
     toy: Benchmark, tiny_model: Path, text_file: Path, working_folder: None, run: Run
 ) -> None:

@@ -68,7 +68,6 @@ def check_plain(text: str) -> None:
     assert "\nok      mask: verified" not in text
 
 
-@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("record", RECORDS)
 def test_no_command_fails_or_lies_because_of_them(record: str, run: Run, stranger: Path) -> None:
     search, metrics = RECORDS[record]

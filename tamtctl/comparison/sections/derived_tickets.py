@@ -10,6 +10,7 @@ from typing import Any
 from tamtctl.comparison.found import Found, Table
 from tamtctl.comparison.grid import Cell
 from tamtctl.comparison.intervals import loss_difference
+from tamtctl.comparison.measures import words
 from tamtctl.comparison.opening import Opened
 from tamtctl.comparison.result import Comparison
 from tamtctl.foundations.estimates import Interval
@@ -58,7 +59,7 @@ class DerivedTickets(Found):
         rows = []
         for one in self.derived:
             cost, seed = one.cost, "–" if one.seed is None else str(one.seed)
-            row = [one.method, seed, one.term, f"{one.searched:g}", f"{one.sparsity:g}"]
+            row = [one.method, seed, words(one.term), f"{one.searched:g}", f"{one.sparsity:g}"]
             row += [f"{one.loss:.3f}", f"{cost.value:+.3f}", cost.brackets]
             rows.append(row)
         return Table(heading, rows, words=3)

@@ -190,7 +190,7 @@ def did_not_train(groups: Iterable[Sequence[Subnetwork]], task: str) -> str:
     if not failed:
         return ""
     named = ", ".join(dict.fromkeys(f"{group[0].label} at {group[0].level}" for group in failed))
-    return f"runs of {named} did not train, and say nothing of their masks"
+    return f"runs of {named} did not train: other rates or more epochs may change the order"
 
 
 def metric_over_seeds(group: Sequence[Subnetwork], task: str) -> Spread:

@@ -256,3 +256,12 @@ def test_what_cannot_be_measured_is_one_line(tiny_model: Path, tmp_path: Path) -
     refused(UsageError, "is a run; give the folder of a model", str(tmp_path / "run"))
     refused(UsageError, "--lengths 500 is more", str(tiny_model), lengths=(500,))
     refused(UsageError, "--against dense takes a checkpoint", str(tiny_model), against="dense")
+
+
+def test_a_model_under_two_names_is_measured_once_and_the_dense_one_first(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    other = tiny.save(tmp_path / "other", "bert", seed=3)
+    again = f"{tiny_model.parent}/./{tiny_model.name}/"
+    config = BenchConfig(folders=(str(other), again), against=str(tiny_model), **SMALL)
+    assert [row.name for row in bench(config).rows] == [str(tiny_model), str(other)]

@@ -111,7 +111,7 @@ def show_onnx_export(output: Page, result: OnnxExport) -> None:
         output.line(
             f"On random tokens its outputs differ from torch's by {result.relative_difference:.1%} "
             f"(root mean square), and by {result.largest_difference:.0%} of the largest at most. "
-            "What that costs on a task, evaluate and bench --task measure."
+            "evaluate and bench --task measure what that costs on a task."
         )
     _show_archive(output, result.archive)
     output.line(f"load  {result.load}")

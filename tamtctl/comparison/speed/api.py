@@ -110,8 +110,10 @@ def _subjects(config: BenchConfig, dense: str | None) -> list[Subject]:
     Raises:
         UsageError: A name is that of a ticket or of a run.
     """
-    given = (*([dense] if dense else []), *config.folders)
-    names = list({_place(name): name for name in reversed(given)}.values())[::-1]
+    by_place: dict[str, str] = {}
+    for name in (*([dense] if dense else []), *config.folders):
+        by_place.setdefault(_place(name), name)
+    names = list(by_place.values())
     for name in names:
         if (expanded(name) / METADATA_FILE).is_file() or name in ticket_names():
             raise UsageError(f"{name!r} is a ticket; export it first, and give the folder")

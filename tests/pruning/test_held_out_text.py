@@ -36,7 +36,9 @@ def write(name: str, lines: int, words: list[str] = tiny.WORDS, seed: int = 0) -
 def command(model: Path, text: Path, *more: object) -> list[object]:
     options: list[object] = ["search", "--model", model, "--corpus", text, "--sparsity", 0.5]
     options += ["--recipe", "nano", "--sequence-length", 16, "--batch-size", 4]
-    return [*options, "--learning-rate", 5e-3, "--steps", 4, "--output-dir", "run", *more]
+    is_trained = "--method" not in more or "tamt" in more
+    options += ["--learning-rate", 5e-3, "--steps", 4] if is_trained else []
+    return [*options, "--output-dir", "run", *more]
 
 
 @pytest.mark.parametrize("method", ["tamt", "magnitude", "random"])

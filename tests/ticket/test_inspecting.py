@@ -144,6 +144,7 @@ def test_listing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the figure ---------------------------------------------------------------------------------
 
 
+@pytest.mark.renders
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_figure(tmp_path: Path, suffix: str) -> None:
     a, b = small_ticket(), small_ticket(method="random")

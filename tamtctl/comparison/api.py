@@ -113,11 +113,9 @@ def plan_comparison(
     """
     watcher = watcher or Silent()
     opened = open_comparison(config, watcher)
-    tasks = TaskSeconds(opened.config, opened.model, watcher)
-    planned = plan_runs(
-        opened.config, opened.searched, tasks, shard=shard, force=force, watcher=watcher
-    )
-    return planned if shard else [*planned, *_planned_tickets(opened, tasks, force=force)]
+    tasks = TaskSeconds(opened.config, opened.model, watcher, force)
+    planned = plan_runs(opened.config, opened.searched, tasks, shard=shard, watcher=watcher)
+    return planned if shard else [*planned, *_planned_tickets(opened, tasks)]
 
 
 @watched(default_watcher)
@@ -149,7 +147,7 @@ def make_part(
     )
 
 
-def _planned_tickets(opened: Opened, tasks: TaskSeconds, *, force: bool) -> Iterator[PlannedRun]:
+def _planned_tickets(opened: Opened, tasks: TaskSeconds) -> Iterator[PlannedRun]:
     """Yield the given tickets, their baselines and recovered weights, which tasks are left for."""
     if not opened.config.tasks:
         return
@@ -158,13 +156,13 @@ def _planned_tickets(opened: Opened, tasks: TaskSeconds, *, force: bool) -> Iter
         of_seed = "" if seed is None else f", seed {seed}"
         run = PlannedRun(f"{method} at {at.level}{of_seed}")
         if folder := found_before(opened.bench, method, masks, at):
-            yield run.scored(tasks, folder, force=force)
+            yield run.scored(tasks, folder)
         else:
             yield replace(run, state="to do", task_seconds=tasks.of_new() or 0.0)
     for label, given in opened.tickets.items():
-        yield PlannedRun(label).scored(tasks, given.path, force=force)
+        yield PlannedRun(label).scored(tasks, given.path)
     for label, recovery in opened.recovered.items():
-        yield PlannedRun(label).scored(tasks, None, str(recovery.found.folder), force=force)
+        yield PlannedRun(label).scored(tasks, None, str(recovery.found.folder))
 
 
 def _identity(opened: Opened) -> Identity:

@@ -54,26 +54,18 @@ class PlannedRun:
         """Return plain JSON values."""
         return asdict(self) | {"run_folder": self.run_folder and str(self.run_folder)}
 
-    def scored(
-        self,
-        tasks: TaskSeconds,
-        ticket: Path | None,
-        model: str | None = None,
-        *,
-        force: bool = False,
-    ) -> Self:
+    def scored(self, tasks: TaskSeconds, ticket: Path | None, model: str | None = None) -> Self:
         """Return it with what is left of fine-tuning and scoring it.
 
         Args:
             tasks: The tasks of the comparison.
             ticket: Its ticket; None: a model as it is.
             model: That model; None: the dense one.
-            force: Whether a damaged run is made anew.
         """
         try:
             left = tasks.left(ticket, model)
         except (DamagedRunError, ChangedInputsError):
-            if not force:
+            if not tasks.force:
                 return replace(self, state="damaged")
             left = tasks.of_new()
         return self if left is None else replace(self, state="to do", task_seconds=left)
@@ -85,7 +77,6 @@ def plan_runs(
     tasks: TaskSeconds,
     *,
     shard: tuple[int, int] | None = None,
-    force: bool = False,
     watcher: CompareWatcher,
 ) -> list[PlannedRun]:
     """Return what `make_runs` would do, with times from a probe of every method and task."""
@@ -96,14 +87,14 @@ def plan_runs(
     for cell in itertools.chain.from_iterable(units_of_sweep(config, cells, shard)):
         place = PlannedRun(str(cell or DENSE), part=part_of[cell], parts=len(units))
         if cell is None:
-            planned[cell] = place.scored(tasks, None, force=force)
+            planned[cell] = place.scored(tasks, None)
             continue
         budget = known_budget(config, cell)
         wanted = config.search_config(cell, budget)
         if is_counted_in_seconds(config, cell) and budget is None:
             found, state, folder = None, "to do", None  # its steps follow from the run of imp
         else:
-            found, state = _state(config, wanted, force=force)
+            found, state = _state(config, wanted, force=tasks.force)
             folder = search_folder(wanted)
         run = replace(place, run_folder=folder, state=state)
         if state == "to do" and wanted.is_trained:
@@ -114,7 +105,7 @@ def plan_runs(
             run = replace(run, steps=steps, estimated_seconds=seconds)
         if not (cell.allocation or state == "damaged"):  # else no task table has it
             new = replace(run, task_seconds=tasks.of_new() or 0.0)
-            run = run.scored(tasks, found.ticket, force=force) if found else new
+            run = run.scored(tasks, found.ticket) if found else new
         planned[cell] = run
     return [*planned.values()]
 

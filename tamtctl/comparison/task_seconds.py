@@ -23,11 +23,13 @@ class TaskSeconds:
         config: The comparison.
         model: The dense model.
         watcher: Is told how it goes.
+        force: Whether runs that are damaged, or whose inputs have changed, are made anew.
     """
 
     config: CompareConfig
     model: str
     watcher: FinetuneWatcher
+    force: bool = False
     _dense: dict[str, RequestedRun] = field(default_factory=dict)
     _seconds: dict[str, float] = field(default_factory=dict)
 

@@ -57,8 +57,6 @@ class Measured:
         """Read the measurements of a ticket."""
         metrics, search = ticket.metrics, ticket.search
         unit = metrics.get("unit")
-        if not (isinstance(unit, str) and _UNIT.fullmatch(unit)):
-            unit = None
         changed = metrics.get("changed")
         check = _joined(texts_of(search, "check_corpus"))
         losses = _numbers(metrics.get("losses"))
@@ -66,7 +64,7 @@ class Measured:
             losses=losses,
             standard_errors=_numbers(metrics.get("standard_errors")),
             check_losses=_numbers(metrics.get("check_losses")),
-            unit=unit,
+            unit=unit if isinstance(unit, str) and _UNIT.fullmatch(unit) else None,
             text=_text(metrics, search) if losses else None,
             check_text=check and f"{check} (held out)",
             scores=_scores(metrics.get("scores")),

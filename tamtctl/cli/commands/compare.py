@@ -14,6 +14,7 @@ from tamtctl.cli.options import OutputDirOption
 from tamtctl.cli.screen import hush_hub, hush_libraries
 from tamtctl.cli.slurm import slurm_array
 from tamtctl.comparison.config import CompareConfig
+from tamtctl.foundations import printable
 from tamtctl.foundations.config import OUTPUT, RUN
 from tamtctl.foundations.errors import UsageError
 
@@ -60,7 +61,6 @@ def compare(
     config = CompareConfig(**given)
     part = parse_shard(shard, config) if shard else None
     hush_libraries()
-    from tamtctl.cli.console import Page, opened
     from tamtctl.cli.views.comparison import show_comparison, show_comparison_plan
     from tamtctl.cli.views.progress import CompareView
     from tamtctl.comparison import api as comparison
@@ -82,9 +82,9 @@ def compare(
             return
         result = comparison.compare(config, output_dir=output_dir, force=force, watcher=view)
     show_comparison(output, result)
-    if output.quiet:  # what is missing is no detail
+    if output.quiet:  # which must not hide what is missing
         for cell, why in result.left_out.items():
-            Page(opened(sys.stderr)).line(f"left out: {cell}: {why}")
+            typer.echo(printable.line(f"left out: {cell}: {why}"), err=True)
     output.result(result.to_dict(), str(result.folder))
 
 

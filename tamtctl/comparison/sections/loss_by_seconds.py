@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -153,10 +153,8 @@ def find(comparison: Comparison, opened: Opened) -> LossesBySeconds | None:
     verdicts: list[str] = []
     for level, groups in _levels(comparison):
         for measure in comparison.measures:
-            own = {
-                method: _cost(comparison, group, groups[REFERENCE], level, measure)
-                for method, group in groups.items()
-            }
+            closed = _share_of_gap(comparison, groups[REFERENCE], measure)
+            own = {method: _cost(group, level, measure, closed) for method, group in groups.items()}
             costs += own.values()
             verdicts += _verdict(groups, own)
     return LossesBySeconds(comparison, costs, verdicts) if costs else None
@@ -173,17 +171,20 @@ def _levels(comparison: Comparison) -> Iterator[tuple[Level, dict[str, _Group]]]
             yield level, groups
 
 
-def _cost(
-    comparison: Comparison, group: _Group, reference: _Group, level: Level, measure: str
-) -> Cost:
+def _share_of_gap(
+    comparison: Comparison, reference: _Group, measure: str
+) -> Callable[[float], float | None]:
+    """Return the function from a loss to the share of the gap that it closes, None without one."""
     of_dense = comparison.subnetworks[0].losses[measure]
     dense, worst = of_dense.mean, loss_over_seeds(reference, measure).mean
     gap = loss_difference([one.losses[measure] for one in reference], [of_dense])
     has_gap = worst > dense and (gap.low is None or gap.is_claimed)
+    return lambda loss: (worst - loss) / (worst - dense) if has_gap else None
 
-    def closed(loss: float) -> float | None:
-        return (worst - loss) / (worst - dense) if has_gap else None
 
+def _cost(
+    group: _Group, level: Level, measure: str, closed: Callable[[float], float | None]
+) -> Cost:
     loss = loss_over_seeds(group, measure).mean
     calibration = float(np.mean([one.calibration_seconds for one in group]))
     training = float(np.mean([one.seconds for one in group if one.seconds is not None]))

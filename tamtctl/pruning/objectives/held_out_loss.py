@@ -16,7 +16,7 @@ from tamtctl.data.noise import Noise
 from tamtctl.data.sequences import Sequences
 from tamtctl.foundations.devices import Autocast
 from tamtctl.foundations.errors import CorpusError, DivergedError
-from tamtctl.foundations.measured_text import MIN_SEQUENCES
+from tamtctl.foundations.measured_text import MIN_SEQUENCES, MeasuredText
 from tamtctl.pruning.objectives import TERMS, Terms, terms_of
 from tamtctl.pruning.objectives.objective import Objective
 
@@ -84,22 +84,21 @@ def total_error(losses: Iterable[HeldOutLoss]) -> float | None:
     return float(moved.std(ddof=1) * np.sqrt(len(moved)))
 
 
-def check_compared(rows: int, terms: Terms, text: str) -> None:
+def check_compared(text: MeasuredText, terms: Terms) -> None:
     """Make sure that terms which compare the rows of a text have two, before any work.
 
     Args:
-        rows: How many rows of the text are measured.
+        text: The text, and how many rows of it are measured.
         terms: The terms of the objective.
-        text: The user's name for the text.
 
     Raises:
         CorpusError: There is but one row.
     """
-    if terms.compare_rows and rows < 2:
+    if terms.compare_rows and text.sequences < 2:
         name = next(term.name for term in terms if term.compares_rows)
         raise CorpusError(
-            f"{name} compares the rows of the held-out text with each other, and of {text} there "
-            "is but one; give more text"
+            f"{name} compares the rows of the held-out text with each other, and of {text.name} "
+            "there is but one; give more text"
         )
 
 

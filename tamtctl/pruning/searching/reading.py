@@ -65,7 +65,7 @@ def read_text(
         for name, text in texts.items()
     }
     for name, text in texts.items():
-        check_compared(held_out[name].scored("").sequences, config.terms, text.held_out_name)
+        check_compared(held_out[name].scored(text.held_out_name), config.terms)
     for line in dict.fromkeys(note for text in texts.values() for note in text.notes):
         watcher.note(line)
     if config.check_corpus and set(check.digests) & set(corpus.digests):

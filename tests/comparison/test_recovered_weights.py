@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from small_search import small_config
 from small_tasks import sst2_folder
 
+from tamtctl.comparison.speed.api import bench
+from tamtctl.comparison.speed.config import BenchConfig
 from tamtctl.models.structures import neurons
 from tamtctl.pruning.patterns.structured import spread
 from tamtctl.pruning.recovery.api import recover
@@ -58,6 +60,15 @@ def compared(run: Run, *names: object) -> dict[str, Any]:
     assert done.code == 0, done.err
     result: dict[str, Any] = json.loads(done.out)
     return result
+
+
+def test_bench_knows_the_dense_model_that_a_recovery_names(made: Made, text_file: Path) -> None:
+    config = BenchConfig(
+        folders=(str(made.recovered.model),), tasks=("kd",), corpus=(str(text_file),), blocks=12,
+        batch_sizes=(1,), lengths=(8,), threads=(1,), rounds=3,
+    )  # fmt: skip
+    (row,) = bench(config).rows
+    assert row.quality["kd"][1] > 0
 
 
 def test_a_row_of_its_own_with_the_losses_of_the_checkpoint(made: Made, run: Run) -> None:

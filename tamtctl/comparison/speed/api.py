@@ -135,14 +135,19 @@ def _check_tasks(config: BenchConfig, dense: str | None) -> None:
     """Refuse, before any work, tasks that are not known, or lack data or a dense model."""
     facts = [RunFacts.read(expanded(name)) for name in config.folders]
     own = [one.task.name for one in facts if one is not None]
+    without = [
+        name
+        for name, one in zip(config.folders, facts, strict=True)
+        if not (dense or (one and one.model) or recovered_from(name))
+    ]
     for task in config.tasks:
         one_of("task", task, [*settings_of(BenchConfig)["tasks"].names, *own])
         if task in tasks_without_training():
             data_identity(_evaluation(config, config.folders[0], task, dense))
-        elif task in objectives() and terms_of(task).need_teacher and dense is None:
+        elif without and task in objectives() and terms_of(task).need_teacher:
             raise UsageError(
                 f"--task {task} measures how far a model is from the dense one; give that with "
-                "--against"
+                f"--against, as {without[0]} does not say which it was"
             )
 
 

@@ -110,7 +110,7 @@ class PrunedModel:
             made.notes.append(pipeline.left_out)
         if applied.untied:
             made.notes.append(
-                f"{' and '.join(applied.untied)}, which the base model shares with the embeddings, "
+                f"{' and '.join(applied.untied)}, which the base model ties to other parameters, "
                 "stay dense and are stored for themselves"
             )
         if forget_code(network, tokenizer):

@@ -18,7 +18,9 @@ Masks are searched on text that is not the task's: on Wikipedia, and the chemist
 reactions of the training file without their classes. On one core, ``sst2`` takes half an hour of
 searches and 89 minutes of fine-tuning; ``few-shots`` 12 minutes, and 12, 21 and 55 for 100, 300 and
 1,000 examples; ``reactions`` 20 minutes and 88 hours, and ``reactions-few``, on 320 examples at the
-rate of the rule, 3 minutes and 2 hours for each sparsity.
+rate of the rule, 3 minutes and 2 hours for each sparsity. ``topic-few`` asks nano for something
+that its pre-training could have taught it: which part of the standard library a paragraph of the
+documentation is about, from 1,000 examples at the rate of the rule; about an hour.
 """
 
 from __future__ import annotations
@@ -103,6 +105,10 @@ GRIDS = {
     "qnli": Grid("nano", "qnli-10k", "0.7,0.9", "glue/QNLI-10k-subset", _WIKIPEDIA, _PAIRS),
     "mnli": Grid("nano", "mnli-10k", "0.7,0.9", "glue/MNLI-10k-subset", _WIKIPEDIA, _PAIRS),
     "topic": Grid("nano", "python-docs-topic", "0.7,0.9", "", _WIKIPEDIA),
+    "topic-few": Grid(
+        "nano", "python-docs-topic", "0.7", "", _WIKIPEDIA,
+        examples="1000", mask_seeds="1", finds_rate=False,
+    ),
     "reactions": Grid(
         "rxnfp-bert", "reaction-classes", "0.5,0.7,0.9", "reactions", _REACTIONS,
         ("train.csv", "dev.csv", ("reaction",), "class"),

@@ -84,10 +84,10 @@ def _figures(comparison: Comparison) -> list[Drawing]:
     drawn = []
     for section, found in in_order(comparison.found):
         if picture := found.picture():
-            wide = render(picture.draw, "svg")
-            narrow = render(picture.draw, "svg", narrow=True)
+            wide, pixels = render(picture.draw, "svg", "png")
+            (narrow,) = render(picture.draw, "svg", narrow=True)
             (folder / f"{section.file}.svg").write_bytes(wide)
-            (folder / f"{section.file}.png").write_bytes(render(picture.draw, "png"))
+            (folder / f"{section.file}.png").write_bytes(pixels)
             file = f"{FIGURES}/{section.file}.png"
             forms = (wide, on_dark(wide), narrow, on_dark(narrow))
             drawn.append(Drawing(picture.caption, file, *forms))

@@ -88,7 +88,7 @@ def test_every_row_says_what_it_found(section: Section, compared: Comparison) ->
     if picture:
         assert printable.html_text(picture.caption) in page
         svg = (compared.folder / "figures" / f"{section.file}.svg").read_bytes()
-        assert render(picture.draw, "svg") == svg  # drawn again, the bytes are the same
+        assert render(picture.draw, "svg") == [svg]  # drawn again, the bytes are the same
         assert (compared.folder / "figures" / f"{section.file}.png").stat().st_size > 1000
     written = json.loads((compared.folder / "results.json").read_text())
     assert {name: written[name] for name in fields} == json.loads(json.dumps(fields))

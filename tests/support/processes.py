@@ -30,6 +30,7 @@ CONTEXT.set_forkserver_preload(
         "pydantic.type_adapter",  # the parser's, when it meets an option
         "datasets",
         "transformers.models.bert.modeling_bert",
+        "warmed",
     ]
 )
 

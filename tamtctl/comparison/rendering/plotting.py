@@ -40,12 +40,12 @@ _LETTERS = 13  # of labels that fit into an inch, beside their markers
 _is_narrow: ContextVar[bool] = ContextVar("is_narrow", default=False)
 
 
-def render(draw: Callable[[], Figure], file_format: str, *, narrow: bool = False) -> bytes:
-    """Return a figure as PNG or SVG; equal figures give equal bytes.
+def render(draw: Callable[[], Figure], *formats: str, narrow: bool = False) -> list[bytes]:
+    """Return a figure in each format; equal figures give equal bytes.
 
     Args:
-        draw: Draws it.
-        file_format: ``png`` or ``svg``.
+        draw: Draws it, once for all formats.
+        formats: ``png`` or ``svg``.
         narrow: Whether it is for a page on a phone.
     """
     import matplotlib
@@ -54,13 +54,15 @@ def render(draw: Callable[[], Figure], file_format: str, *, narrow: bool = False
     try:
         with matplotlib.rc_context(cast(Any, _theme())):
             figure = draw()
-            buffer = io.BytesIO()
-            metadata = {"Date": None} if file_format == "svg" else None
-            figure.savefig(
-                buffer, format=file_format, dpi=160, metadata=metadata, bbox_inches="tight"
-            )
+            return [_saved(figure, file_format) for file_format in formats]
     finally:
         _is_narrow.reset(token)
+
+
+def _saved(figure: Figure, file_format: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if file_format == "svg" else None
+    figure.savefig(buffer, format=file_format, dpi=160, metadata=metadata, bbox_inches="tight")
     return buffer.getvalue()
 
 

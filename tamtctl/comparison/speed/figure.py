@@ -41,7 +41,7 @@ def save_figure(file: Path, result: BenchResult, task: str) -> None:
     shown = [row for row in result.rows if task in row.quality]
     if not shown:
         raise TamtctlError(f"no model has a {task} to draw")
-    content = render(lambda: _drawn(shown, result.sizes[-1], task), file.suffix[1:].lower())
+    (content,) = render(lambda: _drawn(shown, result.sizes[-1], task), file.suffix[1:].lower())
     try:
         write_whole(file, content)
     except OSError as error:

@@ -89,11 +89,12 @@ def correlation(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tenso
     and torchmetrics an arbitrary number. Labels that are all equal occur in resamples only.
     """
 
-    def found(predicted: Tensor, wanted: Tensor) -> Tensor:
-        is_constant = (predicted == predicted[0]).all() or (wanted == wanted[0]).all()
+    def found(predicted: Tensor, wanted: Tensor) -> Tensor:  # (n,) each → (), or (n, k) → (k,)
+        is_constant = (predicted == predicted[0]).all(0) | (wanted == wanted[0]).all(0)
         with warnings.catch_warnings():  # torchmetrics warns if predictions hardly vary; so do runs
             warnings.simplefilter("ignore", UserWarning)
-            return torch.zeros(()) if is_constant else function(predicted, wanted)
+            values = function(predicted, wanted).reshape(is_constant.shape)
+        return torch.where(is_constant, 0.0, values)
 
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's own name for it
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -24,6 +25,7 @@ from tamtctl.tasks.kinds.metrics import correlation
 from tamtctl.tasks.kinds.plain_labels import as_number, parsed_number, plain_label
 
 _ENOUGH_OTHERS, _FAR = 8, 20.0  # other labels; growth of the deviation by one label
+_NUMBERS_AT_ONCE = 2**20  # that resamples draw before their correlations are computed; 8 MB each
 _ALIKE = 100  # times less deviation than the labels have makes predictions the same
 
 
@@ -95,15 +97,28 @@ class Code(TaskKind):
 
     def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
         """Return the task's correlations, by `torchmetrics`."""
+        found = self._correlations(_numbers(predictions), _numbers(examples.labels))
+        return {name: float(value) for name, value in found.items()}
+
+    def resampled_metrics(
+        self, predictions: Sequence[Any], examples: Examples, draws: Sequence[NDArray[np.int64]]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return metric → its value on each resample of the examples, shape (resamples,)."""
+        predicted, wanted = _numbers(predictions), _numbers(examples.labels)  # (n,)
+        at_once = max(1, _NUMBERS_AT_ONCE // len(examples))
+        parts = (np.stack(draws[i : i + at_once], axis=1) for i in range(0, len(draws), at_once))
+        found = [self._correlations(predicted[rows], wanted[rows]) for rows in parts]  # (n, k) each
+        return {name: torch.cat([one[name] for one in found]).numpy() for name in self.task.metrics}
+
+    def _correlations(self, predicted: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        """Return metric → its value, () for numbers (n,), or (k,) for k columns (n, k)."""
         from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
 
-        predicted = torch.tensor(predictions, dtype=torch.float64)
-        wanted = torch.tensor(examples.labels, dtype=torch.float64)
         functions = {
             "pearson": correlation(pearson_corrcoef),
             "spearman": correlation(spearman_corrcoef),
         }
-        return {name: float(functions[name](predicted, wanted)) for name in self.task.metrics}
+        return {name: functions[name](predicted, wanted).double() for name in self.task.metrics}
 
     def constant(self, examples: Examples) -> float:
         """Return the mean label."""
@@ -156,6 +171,10 @@ def _far_note(labels: Sequence[float], where: str) -> list[str]:
         f"the {where} label {values[farthest]:g} is far from all others ({_range(others)}), which "
         "it makes look alike; check it"
     ]
+
+
+def _numbers(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _range(labels: Iterable[float]) -> str:

@@ -33,6 +33,7 @@ def compared(
         data_dir=str(sst2_folder(folder / "SST-2", train=8, dev=4)),
         task_epochs=1,
         task_learning_rate=1e-9,
+        task_seeds=(1,),
         evaluation_blocks=12,
         device="cpu",
     )

@@ -36,7 +36,7 @@ PASSAGES: Records = [
     {"_id": "p3", "title": "", "text": "time and data and time"},
     {"_id": 4, "text": "its type is a list"},
 ]
-RELEVANT = HEADER + "q1\tp1\t2\nq1\t4\t1\nq2\tp2\t1\nq2\tp3\t0\nq3\tp3\t1\n"
+RELEVANT = HEADER + "q1\tp1\t2\nq1\t4\t1\nq2\tp2\t1\nq2\tp3\t0\nq3\tp3\t1\nq3\tp1\t-1\n"
 
 
 @pytest.fixture(scope="module")

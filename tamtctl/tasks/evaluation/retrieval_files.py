@@ -2,9 +2,9 @@
 
 Queries and passages are JSON lines with ``_id`` and ``text``; a passage may have a ``title``
 (Thakur et al., 2021, arXiv:2104.08663, §3). The relevance is a tab-separated table with
-``query-id``, ``corpus-id`` and ``score``, which is 0 for a passage that does not answer. A query
-may name its ``group``, which BEIR does not have: questions on one article are no independent
-sample.
+``query-id``, ``corpus-id`` and ``score``, which is 0 for a passage that does not answer, and in
+some of TREC's collections below 0. A query may name its ``group``, which BEIR does not have:
+questions on one article are no independent sample.
 """
 
 from __future__ import annotations
@@ -203,11 +203,11 @@ def _relevant_rows(file: Path) -> Iterator[tuple[str, str, str, int]]:
                 raise TaskError(f"{place} has {len(cells)} columns, not {len(columns)}")
             row = dict(zip(columns, cells, strict=True))
             score = row.get(_SCORE, "1").strip()
-            if not re.fullmatch(r"\+?[0-9]{1,6}", score):
+            if not re.fullmatch(r"[+-]?[0-9]{1,6}", score):
                 raise TaskError(
-                    f"{place} has the {_SCORE} {score!r}; it is 0, or a whole number that says how "
-                    "well the passage answers"
+                    f"{place} has the {_SCORE} {score!r}; it is a whole number that says how well "
+                    "the passage answers, 0 or less if it does not"
                 )
-            yield place, row[_QUERY], row[_PASSAGE], int(score)
+            yield place, row[_QUERY], row[_PASSAGE], max(0, int(score))
     if not columns:
         raise TaskError(f"{file} is empty; its first line is {_QUERY}, {_PASSAGE}, {_SCORE}")

@@ -24,7 +24,7 @@ from tamtctl.foundations.shown import Shown
 from tamtctl.foundations.torch_state import usual_torch
 from tamtctl.models.checkpoint_files import CheckpointFiles
 from tamtctl.models.declared_base import DeclaredBase
-from tamtctl.models.encoder import fingerprint, maskable_matrices
+from tamtctl.models.encoder import Encoder, fingerprint, maskable_matrices
 from tamtctl.models.files import CONFIG_FILE
 from tamtctl.models.heads import HEADS, NONE
 from tamtctl.models.loading import load_encoder, load_with_head
@@ -134,15 +134,9 @@ def import_ticket(
     files = CheckpointFiles.find(path)
     tensors = files.read()
     encoder = load_encoder(model, with_head=False, revision=revision)
-    if (path / CONFIG_FILE).is_file() and not names_all(tensors, encoder):
-        # Some families are saved under other names than they have in memory.
-        with suppress(ModelError):
-            network, missing, _ = load_with_head(HEADS[NONE], str(path))
-            matrices = maskable_matrices(network)
-            tensors = {n: p.detach() for n, p in matrices.items() if n not in missing}
-    found = find_masks(tensors, encoder, str(source), prefix)
+    found = find_masks(_as_in_memory(tensors, path, encoder), encoder, str(source), prefix)
     masks = found.masks
-    weights = {name: encoder.weights[name] for name in encoder.weights if name in masks}
+    weights = {name: weight for name, weight in encoder.weights.items() if name in masks}
     declared = base_model and DeclaredBase.of(base_model, fingerprint(weights)[1])
     search = {IMPORTED_FROM: public(str(source)), "kind": found.kind}
     ticket = Ticket.create(
@@ -173,6 +167,19 @@ def import_ticket(
         base_model=declared.note if declared else None,
         remark=found.remark,
     )
+
+
+def _as_in_memory(
+    tensors: Mapping[str, Tensor], path: Path, encoder: Encoder
+) -> Mapping[str, Tensor]:
+    """Return a checkpoint's tensors by their names in memory, where these are others than saved."""
+    if not (path / CONFIG_FILE).is_file() or names_all(tensors, encoder):
+        return tensors
+    with suppress(ModelError):
+        network, missing, _ = load_with_head(HEADS[NONE], str(path))
+        matrices = maskable_matrices(network)
+        return {n: p.detach() for n, p in matrices.items() if n not in missing}
+    return tensors
 
 
 def _recoded(

@@ -90,6 +90,7 @@ def test_metrics_are_those_of_the_definitions() -> None:
     wanted = [
         by_hand(row, of) for row, of in zip((queries @ passages.T).tolist(), relevant, strict=True)
     ]
+    assert found.keys() == wanted[0].keys()
     for name, values in found.items():
         assert np.allclose(values, [one[name] for one in wanted], atol=1e-6), name
 
@@ -186,6 +187,7 @@ def test_intervals_of_many_queries(model: Path) -> None:
     write("q.jsonl", [{"_id": i, "text": f"{words[i % 50]} {words[i % 7]}"} for i in range(40)])
     Path("r.tsv").write_text(HEADER + "".join(f"{i}\tp{1 + i % 3}\t1\n" for i in range(40)))
     found = evaluate(config(model))
+    assert found.intervals.keys() == found.metrics.keys()
     for name, (low, high) in found.intervals.items():
         assert low <= found.metrics[name] <= high
         error = found.standard_errors[name]

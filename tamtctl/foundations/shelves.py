@@ -11,7 +11,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -93,18 +93,38 @@ class Row:
             ) from error
 
     def _defined(self, name: str) -> Callable[..., Any]:
-        code = self.code
-        if isinstance(code, str):
-            try:
-                code = importlib.import_module(code)
-            except ImportError as error:
-                raise UsageError(
-                    f"the code of {self.name!r}, module {self.code}, cannot be imported: {error}"
-                ) from error
-        found = getattr(code, name, None)
+        found = getattr(self._loaded(), name, None)
         if not callable(found):
             raise UsageError(f"the code of {self.name!r} defines no function {name}")
         return found  # type: ignore[no-any-return]
+
+    def _loaded(self) -> object:
+        code = self.code
+        if not isinstance(code, str):
+            return code
+        try:
+            return importlib.import_module(code)
+        except Exception as error:
+            if not (self.is_foreign or isinstance(error, ImportError)):
+                raise
+            raise UsageError(
+                f"the code of {self.name!r}, module {self.code}, cannot be imported: {error}"
+            ) from error
+
+    def foreign_digest(self) -> str | None:
+        """Return the digest of a foreign row's code; None for a row of this package.
+
+        It is that of the whole files, or of the functions if they are in none, as in a notebook.
+
+        Raises:
+            UsageError: The module cannot be imported.
+        """
+        if not self.is_foreign:
+            return None
+        digest = hashlib.sha256()
+        for part in _source(self._loaded()):
+            digest.update(part)
+        return digest.hexdigest()
 
     def code_digest(self, name: str) -> str | None:
         """Return the digest of the file that defines one of the functions; None if there is none.
@@ -120,6 +140,23 @@ class Row:
             return source and hashlib.sha256(Path(source).read_bytes()).hexdigest()
         except (OSError, TypeError):
             return None
+
+
+def _source(code: object) -> Iterator[bytes]:
+    """Yield what foreign code says: its files, and the code of functions that are in none."""
+    files = set()
+    for place in (code, type(code)):
+        with suppress(TypeError):
+            files.add(inspect.getsourcefile(place) or "")  # type: ignore[arg-type]
+    for name in sorted(dir(code)):
+        found: Any = getattr(getattr(code, name, None), "__code__", None)
+        if inspect.iscode(found) and Path(found.co_filename).is_file():
+            files.add(found.co_filename)
+        elif inspect.iscode(found):  # typed in, as in a notebook
+            yield repr((name, found.co_code, found.co_names, found.co_consts)).encode()
+    for file in sorted(filter(None, files)):
+        with suppress(OSError):
+            yield Path(file).read_bytes()
 
 
 RowT = TypeVar("RowT", bound=Row)

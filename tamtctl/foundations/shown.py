@@ -7,6 +7,7 @@ result is shown, so that a program that shows nothing does not load them.
 from __future__ import annotations
 
 import importlib
+import random
 from typing import Any
 
 _VIEWS = "tamtctl.cli.notebook"
@@ -25,4 +26,8 @@ class Shown:
 
 
 def _views() -> Any:
-    return importlib.import_module(_VIEWS)
+    state = random.getstate()
+    try:
+        return importlib.import_module(_VIEWS)
+    finally:
+        random.setstate(state)  # rich draws numbers as it is imported

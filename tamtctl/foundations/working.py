@@ -6,7 +6,7 @@ listens (`heard_by`). Without a listener nothing is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -96,12 +96,13 @@ def watched(default: Callable[[], object]) -> Callable[[Callable[P, R]], Callabl
         default: Makes the watcher of a call without one; its ``close`` is called at the end.
 
     Raises:
-        UsageError: The function was given something else for a watcher.
+        UsageError: The function was given something else for a watcher, or for its configuration.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
         def run(*args: P.args, **options: P.kwargs) -> R:
+            _check_config(function, args, options)
             given = options.get("watcher")
             watcher = default() if given is None else _checked(given)
             options["watcher"] = watcher
@@ -115,6 +116,16 @@ def watched(default: Callable[[], object]) -> Callable[[Callable[P, R]], Callabl
         return run
 
     return decorate
+
+
+def _check_config(
+    function: Callable[..., object], args: Sequence[object], options: Mapping[str, object]
+) -> None:
+    """Refuse something else for a function's first argument, if that is its ``config``."""
+    first, wanted = next(iter(function.__annotations__.items()))
+    given = args[0] if args else options.get(first)
+    if first == "config" and wanted not in {kind.__name__ for kind in type(given).__mro__}:
+        raise UsageError(f"{function.__name__} takes a {wanted}, got {given!r}")
 
 
 def _checked(watcher: object) -> object:

@@ -235,4 +235,5 @@ def _checked(row: Criterion, name: str, scores: object, weight: Tensor) -> Tenso
     if not bool(scores.isfinite().all()):
         what = "no numbers" if bool(scores.isnan().any()) else "infinite"
         raise UsageError(f"criterion {row.name!r} gives scores of {name} that are {what}")
+    scores = scores.detach()  # code that takes gradients may leave theirs attached
     return scores.float() if scores.dtype == torch.bfloat16 else scores  # numpy has no bfloat16

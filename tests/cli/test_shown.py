@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -142,3 +144,18 @@ def test_text_of_strangers_is_text() -> None:
         assert len(html) < 20_000
         for text in (html, check_screen(shown)):
             assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", text)
+
+
+def test_a_look_at_a_result_draws_no_random_numbers() -> None:
+    script = """
+import random, tamtctl
+ticket = tamtctl.Ticket.from_pretrained("nano-0.7")
+state = random.getstate()
+assert "rich" not in __import__("sys").modules
+repr(ticket)
+assert random.getstate() == state
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

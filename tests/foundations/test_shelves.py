@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -62,3 +64,25 @@ def test_code_is_a_module_or_an_object_and_what_it_lacks_is_said() -> None:
         Row(name="plum", code="math").function("ripe")
     with pytest.raises(UsageError, match="the code of 'plum', module no_such, cannot be imported"):
         Row(name="plum", code="no_such").function("ripe")
+
+
+def test_the_digest_of_foreign_code_follows_its_files_and_what_was_typed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "ripeness.py").write_text("def ripe():\n    return 1\n")
+    (tmp_path / "plums.py").write_text("from ripeness import ripe\n")
+    row = Row(name="plum", code="plums")
+    before = row.foreign_digest()
+    (tmp_path / "ripeness.py").write_text("def ripe():\n    return 2\n")
+    assert row.foreign_digest() not in (before, None)
+    typed = []
+    for value in (1, 2, 2):
+        namespace: dict[str, Any] = {}
+        exec(f"def ripe():\n    return {value}\n", namespace)  # as in a notebook
+        typed.append(Row(name="plum", code=SimpleNamespace(**namespace)).foreign_digest())
+    assert typed[0] != typed[1] == typed[2]
+    assert Row(name="own", code="tamtctl.pruning.criteria.wanda").foreign_digest() is None
+    (tmp_path / "broken_plums.py").write_text("def ripe(:\n")
+    with pytest.raises(UsageError, match="module broken_plums, cannot be imported: invalid syntax"):
+        Row(name="plum", code="broken_plums").foreign_digest()

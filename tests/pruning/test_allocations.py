@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -129,14 +130,28 @@ def test_what_budgets_cannot_be_made_of_is_refused() -> None:
         with pytest.raises(UsageError, match="budgets need importances that are at least 0 and"):
             ALLOCATIONS["global"].keep(request)
 
-    class TooMany:
-        def keep(self, request: Request) -> Mapping[str, int]:
-            return {"a": 3}
 
-    with ALLOCATIONS.holding(Allocation(name="odd", code=TooMany())) as row:
-        request = request_of({"a": torch.rand(2)}, 0.5, 0.0, frozenset())
-        with pytest.raises(UsageError, match="allocation 'odd' gives a 3 weights"):
-            row.keep(request)
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({"a": 9}, "allocation 'odd' gives a 9 weights"),
+        ({"b": 1}, "allocation 'odd' gives b 1 weights"),
+        ({"a": 3.5}, r"allocation 'odd' gives a 3\.5 weights; give a whole number"),
+        (None, "allocation 'odd' gives None, not name → count"),
+        ({"a": 2}, r"allocation 'odd' keeps 2 weights in all, and --sparsity 0\.5 4"),
+    ],
+)
+def test_what_an_allocation_says_is_checked(said: object, line: str) -> None:
+    row = Allocation(name="odd", code=SimpleNamespace(keep=lambda request: said))
+    request = request_of({"a": torch.rand(8)}, 0.5, 0.0, frozenset())
+    with pytest.raises(UsageError, match=line):
+        row.keep(request)
+
+
+def test_counts_may_be_tensors() -> None:
+    row = Allocation(name="odd", code=SimpleNamespace(keep=lambda _: {"a": torch.tensor(4)}))
+    counts = row.keep(request_of({"a": torch.rand(8)}, 0.5, 0.0, frozenset()))
+    assert json.dumps(counts) == '{"a": 4}'
 
 
 def test_settings_that_do_not_go_together_are_refused() -> None:

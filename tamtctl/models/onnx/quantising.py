@@ -25,7 +25,8 @@ def quantise(source: Path, target: Path) -> int:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     root = logging.getLogger()
-    level = root.level
+    level, silent = root.level, logging.NullHandler()
+    root.addHandler(silent)  # else its first message would give the caller's program a handler
     root.setLevel(logging.ERROR)  # it would suggest a preprocessing that needs symbolic shapes
     try:
         quantize_dynamic(
@@ -38,6 +39,7 @@ def quantise(source: Path, target: Path) -> int:
         )
     finally:
         root.setLevel(level)
+        root.removeHandler(silent)
     nodes = onnx.load(str(target)).graph.node
     count = sum(node.op_type in _QUANTISED for node in nodes)
     if not count:

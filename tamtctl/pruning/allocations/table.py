@@ -12,6 +12,7 @@ as `Request.even` says. `uniform` is the shortest example.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,13 +43,33 @@ class Allocation(Row):
 
         Raises:
             UsageError: The sparsity cannot be reached, or the allocation's code returns an unknown
-                matrix or a count that the matrix does not have.
+                matrix, a count that the matrix does not have, or counts of another sparsity.
         """
-        found: Mapping[str, int] = self.function("keep")(request)
+        counts = {**request.even, **self._found(request)}
+        kept, wanted = sum(counts.values()), sum(request.even.values())
+        if abs(kept - wanted) > len(counts):  # each matrix rounds its count
+            raise UsageError(
+                f"allocation {self.name!r} keeps {kept:,} weights in all, and --sparsity "
+                f"{request.sparsity:g} {wanted:,}"
+            )
+        return counts
+
+    def _found(self, request: Request) -> dict[str, int]:
+        """Return what the allocation's code says, checked matrix by matrix."""
+        found: object = self.function("keep")(request)
+        if not isinstance(found, Mapping):
+            raise UsageError(f"allocation {self.name!r} gives {found!r}, not name → count")
+        counts = {}
         for name, count in found.items():
-            if not 0 <= count <= request.sizes.get(name, -1):
+            try:
+                counts[name] = int(operator.index(count))
+            except TypeError:
+                raise UsageError(
+                    f"allocation {self.name!r} gives {name} {count!r} weights; give a whole number"
+                ) from None
+            if not 0 <= counts[name] <= request.sizes.get(name, -1):
                 raise UsageError(f"allocation {self.name!r} gives {name} {count} weights")
-        return {**request.even, **found}
+        return counts
 
 
 ALLOCATIONS: Shelf[Allocation] = Shelf(

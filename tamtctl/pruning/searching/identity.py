@@ -18,12 +18,14 @@ from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.inputs import with_files
 from tamtctl.foundations.paths import expanded
+from tamtctl.foundations.shelves import Row
 from tamtctl.models.files import ModelFiles
 from tamtctl.models.loading import NO_PART_OF_A_MODEL
 from tamtctl.models.sources import commit_of, model_folder
 from tamtctl.pruning.allocations import ALLOCATIONS
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import is_criterion
+from tamtctl.pruning.patterns import find_pattern
 from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.pruning.statistics.table import STATISTICS
 from tamtctl.ticket.finding import resolve_ticket
@@ -64,22 +66,31 @@ def search_identity(config: SearchConfig) -> Identity:
         identity[f"splitter of {config.rows}"] = package
     if not is_criterion(config.init):
         identity |= ticket_identity(config.init)
-    identity |= {
-        f"{kind} {row.name}": f"version {row.version}"
-        for kind, rows in (
-            ("criterion", config.criteria),
-            ("statistic", [STATISTICS.find(n) for row in config.criteria for n in row.statistics]),
-            ("term", config.terms),
-            ("allocation", [ALLOCATIONS[config.allocation]]),
-        )
-        for row in rows
-        if row.version > 1
-    }
+    for kind, rows in (
+        ("criterion", config.criteria),
+        ("statistic", [STATISTICS.find(n) for row in config.criteria for n in row.statistics]),
+        ("term", config.terms),
+        ("allocation", [ALLOCATIONS[config.allocation]]),
+    ):
+        identity |= {f"{kind} {r.name}": f"version {r.version}" for r in rows if r.version > 1}
+        identity |= code_identity(kind, rows)
+    identity |= code_identity("pattern", [find_pattern(config.pattern)])
     if config.from_scores is not None:
         scores = expanded(config.from_scores) / SCORES
         if scores.is_file():  # else the search says what is missing
             identity[f"kept scores of {config.from_scores}"] = file_sha256(scores)
     return identity
+
+
+def code_identity(kind: str, rows: Iterable[Row]) -> Identity:
+    """Return the identity of the rows whose authors may change their code: those of scripts.
+
+    Args:
+        kind: Word for a row.
+        rows: Rows of any shelf.
+    """
+    digests = {f"code of {kind} {row.name}": row.foreign_digest() for row in rows}
+    return {name: digest for name, digest in digests.items() if digest}
 
 
 def finetune_identity(

@@ -11,7 +11,7 @@ from typing import Any
 from tamtctl.foundations.distributed import world
 from tamtctl.foundations.paths import expanded, folder_name
 from tamtctl.foundations.watching import Silent
-from tamtctl.pruning.searching.identity import finetune_identity
+from tamtctl.pruning.searching.identity import code_identity, finetune_identity
 from tamtctl.tasks.finetuning.config import FinetuneConfig
 from tamtctl.tasks.finetuning.known_runs import beside_checkpoint
 from tamtctl.tasks.finetuning.result import FinetuneResult, FinetuneWatcher
@@ -19,6 +19,7 @@ from tamtctl.tasks.finetuning.run_examples import RunExamples
 from tamtctl.tasks.finetuning.schedule import TaskSchedule, schedule_for
 from tamtctl.tasks.finetuning.seed_folder import seed_folder
 from tamtctl.tasks.finetuning.starting_point import StartingPoint, with_default_ticket
+from tamtctl.tasks.kinds.table import KINDS
 from tamtctl.tasks.labelled.opening import open_own_task, open_task
 from tamtctl.tasks.labelled.records import TaskData
 from tamtctl.tasks.registry import find_task
@@ -138,5 +139,5 @@ def _run_folder(
     about = f"{config.task}-{folder_name(start.short_name)}"
     name = f"{about}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     identity = finetune_identity(start.model, start.revision, config.ticket, data.identity)
-    identity |= training.identity
+    identity |= training.identity | code_identity("kind of task", [KINDS[data.task.kind]])
     return RunFolder(expanded(output_dir or RUNS / f"finetune-{name}"), told, identity)

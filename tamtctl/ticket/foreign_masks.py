@@ -105,6 +105,11 @@ def find_masks(
         masks = {n: t != 0 for n, t in found.items()}
         if all(bool(mask.all()) for mask in masks.values()):
             raise TicketError(f"the masks in {source!r} keep every weight; not pruned")
+        if not any(bool(mask.any()) for mask in masks.values()):
+            raise TicketError(
+                f"the masks in {source!r} keep no weight; where 1 stands for a pruned weight, give "
+                "1 − mask"
+            )
     kept = originals if kind == PRUNED else found
     remark = None if kind == MASKS else _doubt(kept, masks, encoder)
     others = tuple(sorted(p for p in copies if p != chosen))

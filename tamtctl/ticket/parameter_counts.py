@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -37,7 +37,14 @@ class ParameterCounts:
     graph: int | None = None
 
     @classmethod
-    def of(cls, base: nn.Module, shapes: Shapes, keep: Mapping[str, int], pattern: str) -> Self:
+    def of(
+        cls,
+        base: nn.Module,
+        shapes: Shapes,
+        keep: Mapping[str, int],
+        pattern: str,
+        random: Collection[str] = (),
+    ) -> Self:
         """Count the parameters of an encoder.
 
         Args:
@@ -45,8 +52,10 @@ class ParameterCounts:
             shapes: Name → shape of every masked matrix.
             keep: Name → number of weights that are kept.
             pattern: The sparsity pattern of the masks.
+            random: Names of parameters that the checkpoint lacks, as those of a pooler.
         """
-        sizes = {name: parameter.numel() for name, parameter in base.named_parameters()}
+        named = base.named_parameters()
+        sizes = {name: parameter.numel() for name, parameter in named if name not in random}
         total = sum(sizes.values())
         pruned = {name: sizes[name] - keep[name] for name in shapes}
         claim = Claim.read(pattern)

@@ -192,3 +192,20 @@ def test_a_comparison_ranks_within_the_pattern(tiny_model: Path, text_file: Path
     for pattern, folder in folders.items():
         row = given_rows[folder]
         assert row["mlm_loss"] == magnitude[None if pattern == "unstructured" else pattern]
+
+
+def test_parameters_are_those_of_the_checkpoint_whatever_the_objective(
+    tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    """Without a head, transformers makes a random pooler that this checkpoint lacks."""
+    found = [
+        search(
+            small_config(
+                tiny_model, text_file, steps=1, objective=objective, pattern="neurons",
+                init_scores="nats", sparsity=0.5,
+            ),
+            output_dir=tmp_path / objective,
+        ).parameters
+        for objective in ("mlm", "kd")
+    ]  # fmt: skip
+    assert found[0] == found[1] is not None

@@ -285,3 +285,24 @@ def test_fine_tuning_goes_on_from_it(
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "stay zeros" in done.err
+
+
+@pytest.mark.parametrize(
+    ("ticket", "claim"),
+    [
+        (4.9, "The recovered weights close 50% of the gap"),
+        (4.52, "smaller than the standard error"),
+    ],
+)
+def test_a_gap_below_the_standard_error_is_no_claim(
+    ticket: float, claim: str, tiny_model: Path, text_file: Path
+) -> None:
+    found = search(
+        small_config(tiny_model, text_file, steps=1, pattern="neurons", init_scores="nats"),
+        output_dir="run",
+    )
+    config = RecoverConfig(ticket=str(found.ticket), steps=1, batch_size=2, sequence_length=16)
+    result = recover(replace(config, corpus=(str(text_file),), device="cpu"))
+    losses = dict(zip(result.losses, (4.5, ticket, (4.5 + ticket) / 2), strict=True))
+    told = replace(result, losses=losses, standard_errors=dict.fromkeys(losses, 0.04))
+    assert claim in repr(told)

@@ -380,3 +380,18 @@ def test_without_a_dev_file_and_from_another_head(bare_bert: Path, run: Run) -> 
     refused = run("evaluate", checkpoint, "--task", "sst2")
     assert refused.code == 1
     assert "was fine-tuned on ner, not on sst2" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ([["the", "list"]] * 3, "a.jsonl:1: 0 among the tags is no name; tags are names"),
+        ([["the", "list"], [], ["the", "list"]], "a.jsonl:2 has no words; fill it in, or leave"),
+    ],
+)
+def test_lists_of_labels_are_tags_without_being_told(rows: list[list[str]], line: str) -> None:
+    tags: list[Any] = [0, 1] if rows[1] else ["O", "B-X"]
+    records = [{"tokens": words, "tags": tags[: len(words)]} for words in rows]
+    write("a.jsonl", "\n".join(map(json.dumps, records)))
+    with pytest.raises(TamtctlError, match=line):
+        opened("a.jsonl").train()

@@ -267,6 +267,8 @@ def test_what_import_refuses(
     )
     ones = {n: torch.ones_like(m) for n, m in masks.items()}
     save_masks(tmp_path / "ones.pt", ones, "{}.weight_mask", torch.bool)
+    none = {n: torch.zeros_like(m) for n, m in masks.items()}
+    save_masks(tmp_path / "nothing.pt", none, "{}.weight_mask", torch.bool)
     save_masks(tmp_path / "small.pt", {n: m[:1] for n, m in masks.items()}, "{}.weight", torch.bool)
     (tmp_path / "folder").mkdir()
     for source, message in {
@@ -278,9 +280,10 @@ def test_what_import_refuses(
         "other.pt": "names no matrix of",
         "two.pt": "more than zeros and ones",
         "ones.pt": "keep every weight; not pruned",
+        "nothing.pt": "keep no weight; where 1 stands for a pruned weight, give 1 − mask",
         "small.pt": "has the shape",
         "folder": "holds none of model.safetensors",
-        "nothing": "there is no file or folder",
+        "nowhere": "there is no file or folder",
     }.items():
         with pytest.raises(TamtctlError, match=message) as raised:
             import_ticket(source, tmp_path / "t", model=str(base))

@@ -246,7 +246,8 @@ def _matrix_columns(ticket: TicketMetadata, flips: Flips) -> list[Column]:
 def _show_checks(sheet: Sheet, inspection: Inspection, *, full: bool) -> None:
     """Show what verifying found: in a line if nothing is wrong."""
     if inspection.is_valid and not full:
-        passed = ", ".join(check.name for check in inspection.checks if check.passed)
+        there = (check for check in inspection.checks if check.detail != "none")
+        passed = ", ".join(check.name for check in there if check.passed)
         facts = {"intact": passed}
         left = {f"{c.name}": c.detail for c in inspection.checks if c.passed is None}
         sheet.facts(facts | {f"{name} -": detail for name, detail in left.items()})

@@ -66,6 +66,13 @@ def _claims(result: RecoverResult) -> Iterator[str]:
     dense, ticket, recovered = result.losses.values()
     if ticket <= dense:
         return
+    found = (result.standard_errors[name] for name in list(result.losses)[:2])
+    if ticket - dense < max((error for error in found if error is not None), default=0.0):
+        yield (
+            "The gap from the ticket to dense is smaller than the standard error of these losses: "
+            "how much of it the recovered weights close cannot be told."
+        )
+        return
     closed = (ticket - recovered) / (ticket - dense)
     if closed > 1:
         yield "The recovered weights' loss is below that of the dense model: they learnt the text."

@@ -191,7 +191,8 @@ class PreparedSearch:
             return None
         shapes = {name: tuple(weight.shape) for name, weight in self.encoder.weights.items()}
         base = cast(torch.nn.Module, self.encoder.base)
-        return ParameterCounts.of(base, shapes, self.keep, self.config.pattern)
+        random = frozenset() if self.encoder.pooler else self.encoder.unreached
+        return ParameterCounts.of(base, shapes, self.keep, self.config.pattern, random)
 
     def _text(self) -> MeasuredText:
         """Return the text that the losses are taken on."""

@@ -67,7 +67,8 @@ def with_default_ticket(config: FinetuneConfig) -> tuple[FinetuneConfig, str]:
         of_model = f" of model {config.model}" if config.model else ""
         raise TamtctlError(
             f"no ticket{of_model} at hand; give one with --ticket, find one with tamtctl search "
-            "--sparsity 0.7, or fine-tune the full model with --dense --model"
+            "--sparsity 0.7, or fine-tune the full model with --dense"
+            + ("" if config.model else " --model MODEL")
         )
     if config.dense:
         model = config.model or _model_of(ticket)

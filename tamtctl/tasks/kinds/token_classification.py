@@ -84,11 +84,14 @@ class Code(TaskKind):
 
     @classmethod
     def looks_like(cls, values: Sequence[Any]) -> bool:
-        """Return whether labels are lists, none of them empty, in which O or prefixes occur."""
-        if not all(isinstance(tags, list) and tags for tags in values):
+        """Return whether labels are lists in which O, prefixes or numbers of tags occur."""
+        if not all(isinstance(tags, list) for tags in values):
             return False
-        found = set(map(str, itertools.chain.from_iterable(values)))
-        return OUTSIDE in found or any(map(_PREFIXED.fullmatch, found)) or _are_bare(found)
+        tags = list(itertools.chain.from_iterable(values))
+        found = set(map(str, tags))
+        are_numbers = bool(tags) and all(isinstance(tag, int) for tag in tags)
+        is_of_tags = OUTSIDE in found or any(map(_PREFIXED.fullmatch, found)) or _are_bare(found)
+        return are_numbers or is_of_tags  # numbers are refused, by words that fit
 
     def with_labels_of(self, file: Path, values: Sequence[Any]) -> Task:
         """Return the task with the distinct tags as its classes: O first, the others sorted."""

@@ -146,7 +146,7 @@ def _source(code: object) -> Iterator[bytes]:
     """Yield what foreign code says: its files, and the code of functions that are in none."""
     files = set()
     for place in (code, type(code)):
-        with suppress(TypeError):
+        with suppress(OSError, TypeError):
             files.add(inspect.getsourcefile(place) or "")  # type: ignore[arg-type]
     for name in sorted(dir(code)):
         found: Any = getattr(getattr(code, name, None), "__code__", None)

@@ -209,7 +209,7 @@ def be_stubborn() -> None:
 
 
 def test_a_second_signal_waits_for_nothing() -> None:
-    process = processes.CONTEXT.Process(target=be_stubborn)
+    process = processes.Process(target=be_stubborn)
     process.start()
     process.join(60)
     is_alive = process.is_alive()

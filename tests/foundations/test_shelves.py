@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,6 +85,21 @@ def test_the_digest_of_foreign_code_follows_its_files_and_what_was_typed_in(
         typed.append(Row(name="plum", code=SimpleNamespace(**namespace)).foreign_digest())
     assert typed[0] != typed[1] == typed[2]
     assert Row(name="own", code="tamtctl.pruning.criteria.wanda").foreign_digest() is None
+    script = """
+from tamtctl.foundations.shelves import Row
+class Code:
+    def ripe(self):
+        return 1
+print(Row(name="plum", code=Code()).foreign_digest())
+"""
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", script.replace("return 1", what)],
+            capture_output=True, text=True, check=True,
+        ).stdout  # of an object whose class is in no file
+        for what in ("return 1", "return 1", "return 2")
+    }  # fmt: skip
+    assert len(digests) == 2
     (tmp_path / "broken_plums.py").write_text("def ripe(:\n")
     with pytest.raises(UsageError, match="module broken_plums, cannot be imported: invalid syntax"):
         Row(name="plum", code="broken_plums").foreign_digest()

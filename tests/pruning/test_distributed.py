@@ -55,7 +55,7 @@ def test_two_processes_give_what_one_gives(text_file: Path, tmp_path: Path) -> N
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     running = [
-        processes.CONTEXT.Process(
+        processes.Process(
             target=train_in_parallel.main_of, args=(environment, *inputs, tmp_path / "two")
         )
         for environment in processes.environments(2)

@@ -18,6 +18,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
@@ -57,7 +59,7 @@ def start(
         before: Is called in the process, in that folder, before the command begins.
     """
     words = [*map(str, arguments)]
-    process = CONTEXT.Process(target=_run, args=(words, str(folder), out, err, before))
+    process = Process(target=_run, args=(words, str(folder), out, err, before))
     process.start()
     return process
 
@@ -100,6 +102,19 @@ def live_in(environment: Mapping[str, str]) -> None:
         importlib.reload(importlib.import_module(constants))
 
 
+class Process(ForkServerProcess):
+    """A fresh fork of the server, which finds what warms it when the first one begins.
+
+    Python hands the path of modules to the server only since 3.12.5.
+    """
+
+    def start(self) -> None:
+        """Start it, and the server before the first."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+            super().start()
+
+
 class Done(NamedTuple):
     """How a script ended, and what it printed."""
 
@@ -114,7 +129,7 @@ def run_script(
     """Run Python code in an environment and a folder, as ``python -c`` would."""
     with tempfile.TemporaryDirectory() as kept:
         files = [str(Path(kept, name)) for name in ("out", "err")]
-        process = CONTEXT.Process(
+        process = Process(
             target=_interpret, args=(script, arguments, dict(environment), str(folder), *files)
         )
         process.start()

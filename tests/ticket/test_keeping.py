@@ -547,7 +547,7 @@ def test_two_processes(bare_bert: Path, ticket: Ticket, tmp_path: Path) -> None:
     """DistributedDataParallel, also of and in a compiled model; sharded models are refused."""
     given = (bare_bert, bare_bert.parent / "ticket", tmp_path)
     running = [
-        processes.CONTEXT.Process(target=train_kept.main_of, args=(environment, *given))
+        processes.Process(target=train_kept.main_of, args=(environment, *given))
         for environment in processes.environments(2)
     ]
     for process in running:

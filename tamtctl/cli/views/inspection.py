@@ -18,6 +18,7 @@ from tamtctl.pruning.criteria import REFERENCE, baselines
 from tamtctl.ticket.flips import Flips
 from tamtctl.ticket.format.metadata import TicketMetadata
 from tamtctl.ticket.format.patterns import is_cut_from_graphs, is_sliced
+from tamtctl.ticket.format.reader import ABSENT
 from tamtctl.ticket.inspection import Inspection
 from tamtctl.ticket.made_of import KEPT_SCORES, MadeOf, is_of_kept_scores
 from tamtctl.ticket.mask_shares import Part, Uniform, layers, types
@@ -246,7 +247,7 @@ def _matrix_columns(ticket: TicketMetadata, flips: Flips) -> list[Column]:
 def _show_checks(sheet: Sheet, inspection: Inspection, *, full: bool) -> None:
     """Show what verifying found: in a line if nothing is wrong."""
     if inspection.is_valid and not full:
-        there = (check for check in inspection.checks if check.detail != "none")
+        there = (check for check in inspection.checks if check.detail != ABSENT)
         passed = ", ".join(check.name for check in there if check.passed)
         facts = {"intact": passed}
         left = {f"{c.name}": c.detail for c in inspection.checks if c.passed is None}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tamtctl.cli.console import Page
 from tamtctl.cli.pace import duration
 from tamtctl.cli.views.loss_table import loss_table
-from tamtctl.cli.views.words import count, place, sentence, typed
+from tamtctl.cli.views.words import count, place, sentence, typed, unsure_gap
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.objectives import terms_of
 
@@ -66,12 +66,9 @@ def _claims(result: RecoverResult) -> Iterator[str]:
     dense, ticket, recovered = result.losses.values()
     if ticket <= dense:
         return
-    found = (result.standard_errors[name] for name in list(result.losses)[:2])
-    if ticket - dense < max((error for error in found if error is not None), default=0.0):
-        yield (
-            "The gap from the ticket to dense is smaller than the standard error of these losses: "
-            "how much of it the recovered weights close cannot be told."
-        )
+    errors, by = result.standard_errors, "the recovered weights close"
+    if unsure := unsure_gap(result.losses, errors, "ticket", "the ticket", by):
+        yield unsure
         return
     closed = (ticket - recovered) / (ticket - dense)
     if closed > 1:

@@ -50,6 +50,28 @@ def parts_text(sparsities: Mapping[str, float]) -> str:
     return ", ".join(f"{part} {sparsity:.4g}" for part, sparsity in sparsities.items())
 
 
+def unsure_gap(
+    losses: Mapping[str, float], errors: Mapping[str, float | None], name: str, called: str, by: str
+) -> str | None:
+    """Return a sentence if a gap to dense is too small to say how much of it is closed, else None.
+
+    Args:
+        losses: Name → loss.
+        errors: Name → standard error of these losses, as far as it is known.
+        name: The name from whose loss the gap goes to that of dense.
+        called: What to call it in the sentence.
+        by: What closes the gap, and the verb.
+    """
+    found = [errors.get(one) for one in ("dense", name)]
+    unsure = max((error for error in found if error is not None), default=0.0)
+    if not 0 < losses[name] - losses["dense"] < unsure:
+        return None
+    return (
+        f"The gap from {called} to dense is smaller than the standard error of these losses: how "
+        f"much of it {by} cannot be told."
+    )
+
+
 def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) -> str | None:
     """Return a sentence on how much of the gap from the best baseline to dense a ticket closes.
 
@@ -63,14 +85,9 @@ def gap_closed(losses: Mapping[str, float], errors: Mapping[str, float | None]) 
     if not {"dense", REFERENCE, "ticket"} <= losses.keys():
         return None
     best = min((row.name for row in baselines() if row.name in losses), key=losses.__getitem__)
+    if unsure := unsure_gap(losses, errors, best, best, "the ticket closes"):
+        return unsure
     gap = losses[best] - losses["dense"]
-    found = [errors.get(name) for name in ("dense", best)]
-    unsure = max((error for error in found if error is not None), default=0.0)
-    if 0 < gap < unsure:
-        return (
-            f"The gap from {best} to dense is smaller than the standard error of these losses: how "
-            "much of it the ticket closes cannot be told."
-        )
     if gap <= 0:
         return None
     if losses["ticket"] < losses["dense"]:

@@ -46,6 +46,8 @@ from tamtctl.ticket.format.metadata import (
 )
 from tamtctl.ticket.format.pattern_check import check_pattern
 
+ABSENT = "none"  # the detail of the check of a file that a ticket need not have, and has not
+
 
 @dataclass(frozen=True)
 class Check:
@@ -285,7 +287,7 @@ class TicketReader:
 
     def _read_head(self) -> str:
         if HEAD_FILE not in self._files:
-            return "none"
+            return ABSENT
         content = self._read_listed(HEAD_FILE, 0, MAX_HEAD_BYTES)
         found = parse_safetensors(content, HEAD_FILE, MAX_HEAD_HEADER)
         check_head(found, {n: e.shape for n, e in self.metadata.parameters.items()})

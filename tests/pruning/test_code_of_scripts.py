@@ -51,6 +51,7 @@ def test_a_criterion_that_has_changed_is_not_the_one_of_an_earlier_run(
     assert first.losses
 
 
+@pytest.mark.usefixtures("working_folder")
 def test_scores_may_have_gradients_attached(tiny_model: Path, text_file: Path) -> None:
     with CRITERIA.holding(Criterion(name="attached", code=Attached())):
         config = small_config(tiny_model, text_file, init="attached", init_scores="nats", steps=1)

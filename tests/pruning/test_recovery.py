@@ -294,6 +294,7 @@ def test_fine_tuning_goes_on_from_it(
         (4.52, "smaller than the standard error"),
     ],
 )
+@pytest.mark.usefixtures("working_folder")
 def test_a_gap_below_the_standard_error_is_no_claim(
     ticket: float, claim: str, tiny_model: Path, text_file: Path
 ) -> None:

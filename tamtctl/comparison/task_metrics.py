@@ -13,7 +13,7 @@ from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.finetuning.rate_search import RateSearch
 from tamtctl.tasks.finetuning.result import FinetuneResult
 from tamtctl.tasks.finetuning.seed_folder import read_predictions
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.metrics import INTERVAL_RESAMPLES, MIN_EXAMPLES, metrics, resampled_metrics
 from tamtctl.tasks.kinds.table import direction
 from tamtctl.tasks.run_facts import RunFacts

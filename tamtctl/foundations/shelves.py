@@ -46,17 +46,19 @@ class Row:
         return not code.startswith(_OWN)
 
     def function(
-        self, name: str, *, passes: tuple[type[Exception], ...] = ()
+        self, name: str, *, gives: type = object, passes: tuple[type[Exception], ...] = ()
     ) -> Callable[..., Any]:
         """Return one of the functions that the row's code defines.
 
         Args:
             name: The function's name.
+            gives: What it returns.
             passes: Errors of foreign code that the caller handles.
 
         Raises:
             UsageError: The module cannot be imported, or does not define the function. So does a
-                function of foreign code that fails: the fault is none of tamtctl.
+                function of foreign code that fails or returns something else: the fault is none of
+                tamtctl.
         """
         found = self._defined(name)
         if not self.is_foreign or isinstance(found, type):  # a class is derived from, and asked for
@@ -65,7 +67,12 @@ class Row:
         @wraps(found)
         def named(*args: Any, **options: Any) -> Any:
             with self.blamed(f"{name} of {self.name!r} failed", passes=passes):
-                return found(*args, **options)
+                given = found(*args, **options)
+            if not isinstance(given, gives):
+                raise UsageError(
+                    f"{name} of {self.name!r} gives {type(given).__name__}, not {gives.__name__}"
+                )
+            return given
 
         return named
 
@@ -111,40 +118,31 @@ class Row:
                 f"the code of {self.name!r}, module {self.code}, cannot be imported: {error}"
             ) from error
 
-    def foreign_digest(self) -> str | None:
-        """Return the digest of a foreign row's code; None for a row of this package.
+    def code_digest(self) -> str:
+        """Return the digest of the row's code, whose author may leave its name and version.
 
         It is that of the whole files, or of the functions if they are in none, as in a notebook.
 
         Raises:
             UsageError: The module cannot be imported.
         """
-        if not self.is_foreign:
-            return None
-        digest = hashlib.sha256()
-        for part in _source(self._loaded()):
-            digest.update(part)
+        files, typed_in = _source(self._loaded())
+        digest = hashlib.sha256(b"".join(typed_in))
+        for file in files:
+            with suppress(OSError):
+                digest.update(Path(file).read_bytes())
         return digest.hexdigest()
 
-    def code_digest(self, name: str) -> str | None:
-        """Return the digest of the file that defines one of the functions; None if there is none.
-
-        The author of a row in a script may change its code and leave its name and version.
-
-        Raises:
-            UsageError: As for `function`.
-        """
-        function = self._defined(name)
-        try:
-            source = inspect.getsourcefile(function)
-            return source and hashlib.sha256(Path(source).read_bytes()).hexdigest()
-        except (OSError, TypeError):
-            return None
+    @property
+    def is_in_files(self) -> bool:
+        """Whether the row's code is in files, so that `code_digest` follows every change of it."""
+        files, typed_in = _source(self._loaded())
+        return bool(files) and not typed_in
 
 
-def _source(code: object) -> Iterator[bytes]:
-    """Yield what foreign code says: its files, and the code of functions that are in none."""
-    files = set()
+def _source(code: object) -> tuple[list[str], list[bytes]]:
+    """Return the files of a row's code, and the code of functions that are in none."""
+    files, typed_in = set(), []
     for place in (code, type(code)):
         with suppress(OSError, TypeError):
             files.add(inspect.getsourcefile(place) or "")  # type: ignore[arg-type]
@@ -153,10 +151,9 @@ def _source(code: object) -> Iterator[bytes]:
         if inspect.iscode(found) and Path(found.co_filename).is_file():
             files.add(found.co_filename)
         elif inspect.iscode(found):  # typed in, as in a notebook
-            yield repr((name, found.co_code, found.co_names, found.co_consts)).encode()
-    for file in sorted(filter(None, files)):
-        with suppress(OSError):
-            yield Path(file).read_bytes()
+            said = repr((name, found.co_code, found.co_names, found.co_consts))
+            typed_in.append(said.encode())
+    return sorted(filter(None, files)), typed_in
 
 
 RowT = TypeVar("RowT", bound=Row)
@@ -167,7 +164,7 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
 
     Args:
         kind: Word for a row in errors.
-        rows: Rows that come with the package.
+        rows: Rows that come with the package; others are of the class of the first.
         names: Regular expression of valid names.
         reserved: Regular expression of names that have another meaning on the command line.
     """
@@ -198,8 +195,13 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
         """Put one more row on the shelf, until the process ends.
 
         Raises:
-            UsageError: The name is taken, reserved or invalid.
+            UsageError: It is the row of another shelf, or its name is taken, reserved or invalid.
         """
+        of_shelf = type(next(iter(self.values()), row))
+        if not isinstance(row, of_shelf):
+            raise UsageError(
+                f"a {self._kind} is a row of the class {of_shelf.__name__}, not {row!r}"
+            )
         name = row.name
         if not isinstance(name, str):
             raise UsageError(f"the name of a {self._kind} is a text, not {name!r}")

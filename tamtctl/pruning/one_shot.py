@@ -22,6 +22,7 @@ from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
 # factor. A training moves scores by a few nats.
 WORD_LIFT = 200.0
 _LIFT = math.exp(WORD_LIFT)
+_STAY = ("tamtctl.", "transformers.", "torch.")  # begin the modules whose hooks may stay on a model
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:
     """
     row, weights, names = find_criterion(criterion), context.weights, tuple(names)
     is_foreign = any(CRITERIA[part].is_foreign for part in row.name.split(JOINED_BY))
-    before = _state_of(context, by_content=is_foreign)
+    before, left = _state_of(context, by_content=is_foreign), _left_on(context)
     given = row.scores(context)
     if not isinstance(given, Mapping):
         raise UsageError(f"criterion {row.name!r} gives no mapping of name → scores")
@@ -135,6 +136,9 @@ def ranked(criterion: str, context: Context, names: Iterable[str]) -> Ranking:
         raise UsageError(
             f"criterion {row.name!r} writes to the model's weights; its scores must be new tensors"
         )
+    for what, value in _left_on(context).items():
+        if value != left[what]:
+            raise UsageError(f"criterion {row.name!r} leaves {what} changed; it must undo that")
     if strange := sorted(given.keys() - weights.keys()):
         raise UsageError(f"criterion {row.name!r} scores {strange[0]!r}, which is no matrix")
     scores = {
@@ -214,6 +218,23 @@ def _state_of(context: Context, *, by_content: bool) -> list[object]:
         tensors += cast("torch.nn.Module", context.encoder.model).parameters()
     contents = [sha256_of_weight(tensor) for tensor in tensors] if by_content else []
     return [*contents, *(tensor._version for tensor in tensors)]
+
+
+def _left_on(context: Context) -> dict[str, object]:
+    """Return what a criterion may change and must put back: what it is → its present value."""
+    found: dict[str, object] = {"whether torch takes gradients": torch.is_grad_enabled()}
+    if context.encoder is not None:
+        modules = list(cast("torch.nn.Module", context.encoder.model).modules())
+        found["the hooks of the model"] = [hook for one in modules for hook in _foreign_hooks(one)]
+        found["the mode of the model"] = [module.training for module in modules]
+    return found
+
+
+def _foreign_hooks(module: torch.nn.Module) -> list[object]:
+    """Return the hooks of a module, but those of this package and of libraries, which may stay."""
+    kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    hooks = [hook for kind in (*kinds, module._backward_pre_hooks) for hook in kind.values()]
+    return [hook for hook in hooks if not str(getattr(hook, "__module__", "")).startswith(_STAY)]
 
 
 def _checked(row: Criterion, name: str, scores: object, weight: Tensor) -> Tensor:

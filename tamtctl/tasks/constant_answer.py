@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tamtctl.foundations import printable
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.metrics import metrics
 from tamtctl.tasks.task import Task
 

@@ -18,7 +18,7 @@ from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.untrusted import Defect, parse_json_object
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.table import KINDS
 from tamtctl.tasks.task import LONGEST_NAME, Task
 

@@ -27,7 +27,7 @@ from tamtctl.models.text_inputs import TextInputs
 from tamtctl.pruning.one_shot import keep_counts, reference_masks
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.labelled.opening import open_task
 from tamtctl.tasks.registry import TASKS

@@ -26,7 +26,7 @@ from tamtctl.pruning.one_shot import keep_counts
 from tamtctl.pruning.sparsities import check_sparsity
 from tamtctl.tasks.finetuning.requested_run import open_data
 from tamtctl.tasks.finetuning.run_examples import RunExamples
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 
 
 def main() -> bool:

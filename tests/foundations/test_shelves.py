@@ -46,6 +46,13 @@ def test_a_bad_name_is_refused_with_a_hint(name: str, line: str) -> None:
     assert list(shelf) == ["apple"]
 
 
+def test_a_row_of_another_shelf_is_refused() -> None:
+    shelf = apples()
+    with pytest.raises(UsageError, match=r"a fruit is a row of the class Fruit, not Row\(name="):
+        shelf.register(Row(name="plum", code="x"))  # type: ignore[arg-type]
+    assert list(shelf) == ["apple"]
+
+
 def test_a_row_stands_behind_the_others_and_may_be_there_for_a_while() -> None:
     shelf = apples()
     with shelf.holding(Fruit(name="plum", code="x", colour="blue")) as plum:
@@ -75,22 +82,23 @@ def test_the_digest_of_foreign_code_follows_its_files_and_what_was_typed_in(
     (tmp_path / "ripeness.py").write_text("def ripe():\n    return 1\n")
     (tmp_path / "plums.py").write_text("from ripeness import ripe\n")
     row = Row(name="plum", code="plums")
-    before = row.foreign_digest()
+    before = row.code_digest()
     (tmp_path / "ripeness.py").write_text("def ripe():\n    return 2\n")
-    assert row.foreign_digest() not in (before, None)
+    assert row.code_digest() != before
     typed = []
     for value in (1, 2, 2):
         namespace: dict[str, Any] = {}
         exec(f"def ripe():\n    return {value}\n", namespace)  # as in a notebook
-        typed.append(Row(name="plum", code=SimpleNamespace(**namespace)).foreign_digest())
+        typed.append(Row(name="plum", code=SimpleNamespace(**namespace)).code_digest())
+        assert not Row(name="plum", code=SimpleNamespace(**namespace)).is_in_files
     assert typed[0] != typed[1] == typed[2]
-    assert Row(name="own", code="tamtctl.pruning.criteria.wanda").foreign_digest() is None
+    assert Row(name="own", code="tamtctl.pruning.criteria.wanda").is_in_files
     script = """
 from tamtctl.foundations.shelves import Row
 class Code:
     def ripe(self):
         return 1
-print(Row(name="plum", code=Code()).foreign_digest())
+print(Row(name="plum", code=Code()).code_digest())
 """
     digests = {
         subprocess.run(
@@ -102,4 +110,4 @@ print(Row(name="plum", code=Code()).foreign_digest())
     assert len(digests) == 2
     (tmp_path / "broken_plums.py").write_text("def ripe(:\n")
     with pytest.raises(UsageError, match="module broken_plums, cannot be imported: invalid syntax"):
-        Row(name="plum", code="broken_plums").foreign_digest()
+        Row(name="plum", code="broken_plums").code_digest()

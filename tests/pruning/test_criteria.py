@@ -21,7 +21,7 @@ from small_search import RECIPE
 from torch import Tensor, nn
 
 from tamtctl.foundations.errors import UsageError
-from tamtctl.models.encoder import maskable_matrices
+from tamtctl.models.encoder import Encoder, maskable_matrices
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import CRITERIA, Criterion, baselines
@@ -189,6 +189,34 @@ def test_a_criterion_that_writes_to_the_weights_is_refused(how: str) -> None:
         pytest.raises(UsageError, match="criterion 'odd' writes to the model's weights"),
     ):
         one_shot_masks("odd", Context(weights=weights), {"a": 3})
+
+
+LEFT: dict[str, Callable[[torch.nn.Module], object]] = {
+    "whether torch takes gradients": lambda model: torch.set_grad_enabled(False),
+    "the hooks of the model": lambda model: model.register_forward_hook(lambda *given: None),
+    "the mode of the model": lambda model: model.train(not model.training),
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_a_criterion_that_leaves_something_changed_is_refused(what: str) -> None:
+    """The training after it would go another way, or fail without naming it."""
+
+    class Code:
+        def scores(self, context: Context) -> Mapping[str, Tensor]:
+            assert context.encoder is not None
+            LEFT[what](context.encoder.model)
+            return {name: weight.abs() for name, weight in context.weights.items()}
+
+    model = tiny.build("bert")
+    encoder = Encoder("tiny", None, model, tiny.tokenizer(), maskable_matrices(model), {})
+    weights = {name: p.detach() for name, p in encoder.matrices.items()}
+    with (
+        torch.enable_grad(),  # puts back what is left of it
+        CRITERIA.holding(Criterion(name="odd", code=Code(), needs_text=True)),
+        pytest.raises(UsageError, match=f"criterion 'odd' leaves {what} changed; it must undo"),
+    ):
+        one_shot_masks("odd", Context(weights=weights, encoder=encoder), dict.fromkeys(weights, 1))
 
 
 def test_a_fault_of_foreign_code_is_not_called_ours() -> None:

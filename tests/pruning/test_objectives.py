@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -51,22 +52,30 @@ def toy() -> Iterator[Term]:
         yield row
 
 
-@pytest.mark.parametrize("shape", [(), (24, 1)])
-def test_a_term_gives_a_loss_for_each_target(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (torch.ones(()), r"the term 'toy' gives losses of shape \["),
+        (torch.ones(24, 1), r"the term 'toy' gives losses of shape \["),
+        (None, "loss of 'toy' gives NoneType, not Tensor"),
+    ],
+    ids=["a mean", "a column", "nothing"],
+)
+def test_a_term_gives_a_loss_for_each_target(given: Any, line: str) -> None:
     """A mean is what is easily returned by mistake."""
 
     class Code:
         blocks = staticmethod(all_tokens)
 
-        def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-            return torch.ones(shape)
+        def loss(self, outputs: Outputs, batch: Batch) -> Any:
+            return given
 
     model = tiny.build("bert")
     encoder = Encoder("tiny", None, model, tiny.tokenizer(), maskable_matrices(model), {})
     dense = {name: p.detach().clone() for name, p in encoder.matrices.items()}
     with TERMS.holding(replace(TOY, code=Code())):
         objective = Objective(encoder, "toy", dense, pooling=SentencePipeline())
-        with pytest.raises(UsageError, match=r"the term 'toy' gives losses of shape \["):
+        with pytest.raises(UsageError, match=line):
             objective.terms(a_batch())
 
 

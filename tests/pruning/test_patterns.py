@@ -96,6 +96,17 @@ def test_a_pattern_keeps_a_whole_number_of_weights() -> None:
         replace(PAIRS, code=Code()).keep({"a": (2, 4)}, 0.5)
 
 
+@pytest.mark.parametrize("function", ["keep", "select"])
+def test_a_pattern_that_gives_nothing_names_itself(function: str) -> None:
+    row = replace(PAIRS, code=type("Code", (Pairs,), {function: lambda self, *given: None})())
+    calls: dict[str, Callable[[], object]] = {
+        "keep": lambda: row.keep({"a": (2, 4)}, 0.5),
+        "select": lambda: row.select({"a": torch.arange(8.0).view(2, 4)}, {"a": 4}),
+    }
+    with pytest.raises(UsageError, match=f"{function} of '1:2' gives NoneType, not Mapping"):
+        calls[function]()
+
+
 def is_of_pairs(mask: Tensor) -> bool:
     return bool((mask.unflatten(-1, (-1, 2)).sum(-1) == 1).all())
 

@@ -19,7 +19,7 @@ from tamtctl.data.padded_batches import Features
 from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.examples import Answers, Examples
 from tamtctl.tasks.finetuning.learnt_nothing import Finding, loss_hardly_moved, no_better, sentence
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.table import Metric
 from tamtctl.tasks.registry import TASKS, own_task
 

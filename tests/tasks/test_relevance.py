@@ -20,7 +20,7 @@ from sklearn.metrics import ndcg_score  # type: ignore[import-untyped]
 
 from tamtctl.foundations.errors import TaskError, UsageError
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.metrics import metrics, resampled_metrics, standard_errors
 from tamtctl.tasks.kinds.relevance import Judgement
 from tamtctl.tasks.labelled.opening import open_own_task

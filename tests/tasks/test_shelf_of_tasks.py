@@ -29,7 +29,8 @@ from tamtctl.tasks.benchmarks.benchmark import Benchmark
 from tamtctl.tasks.benchmarks.table import BENCHMARKS, zero_shot_tasks
 from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import ModelOutputs, Predictions, TaskKind, kind_of
+from tamtctl.tasks.kinds.base import ModelOutputs, Predictions, TaskKind
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES, metrics, standard_errors
 from tamtctl.tasks.kinds.predicting import predict
@@ -412,7 +413,6 @@ def test_a_metric_knows_its_direction() -> None:
 METRICS: dict[str, tuple[Any, str]] = {
     "nan": (float("nan"), "gives nan for tag_errors; it must be a finite number"),
     "text": ("good", "gives 'good' for tag_errors; it must be a finite number"),
-    "error": (ZeroDivisionError("division by zero"), "fails at its metrics: ZeroDivisionError"),
 }
 
 
@@ -422,14 +422,60 @@ def test_a_metric_that_is_no_number_is_refused(what: str, toy: Benchmark) -> Non
 
     class Own(Code):
         def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
-            if isinstance(value, Exception):
-                raise value
             return {"tag_errors": value}
 
     examples = Examples(["0"], (["a"],), [[1, 0, 0]])
     row = replace(TOY_KIND, name="odd", code=SimpleNamespace(Code=Own))
     with KINDS.holding(row), pytest.raises(UsageError, match=f"kind of task 'odd' {line}"):
         metrics(replace(TOY.task, kind="odd"), [[1, 0, 0]], examples)
+
+
+ODD_METHODS: dict[str, tuple[str, Any, str]] = {
+    "a metric that fails": ("metrics", ZeroDivisionError("by zero"), "failed: ZeroDivisionError"),
+    "labels that fail": ("label_summary", KeyError("x"), "failed: KeyError: 'x'; --debug shows"),
+    "predictions of nothing": ("predictions", None, "gives NoneType, not Predictions"),
+    "too few predictions": (
+        "predictions", Predictions([], [0]), "gives 0 values and 1 confidences for 1 examples",
+    ),
+    "a loss of each example": ("loss", torch.ones(2), r"has the shape \[2\]; it must be one"),
+    "a loss that teaches nothing": ("loss", torch.tensor(1.0), "has no gradient: compute it from"),
+    "inputs of nothing": ("encode", {}, "gives dict, not Encoded"),
+    "metrics of nothing": ("metrics", None, "gives NoneType, not Mapping"),
+    "a class method": ("looks_like", ValueError("odd"), "failed: ValueError: odd"),
+    "a property": ("no_label", ValueError("odd"), "failed: ValueError: odd"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ODD_METHODS)
+def test_a_method_of_a_kind_that_is_at_fault_names_the_kind(what: str, toy: Benchmark) -> None:
+    name, given, line = ODD_METHODS[what]
+
+    def method(self: Any, *args: Any) -> Any:
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    forms: dict[str, Any] = {"looks_like": classmethod, "no_label": property}
+    parts = {name: forms.get(name, lambda own: own)(method)}
+    row = replace(TOY_KIND, name="odd", code=SimpleNamespace(Code=type("Own", (Code,), parts)))
+    examples = Examples(["0"], (["a"],), [[1, 0, 0]])
+    with KINDS.holding(row):
+        kind: Any = kind_of(replace(TOY.task, kind="odd"))
+        with pytest.raises(UsageError, match=f"^{name} of the kind of task 'odd' {line}"):
+            getattr(kind, name)(examples)
+
+
+def test_records_that_cannot_be_read_are_a_fault_of_their_kind(toy: Benchmark) -> None:
+    class Own(Code):
+        def own_records(self, file: Path) -> Iterator[Any]:
+            yield "line 1", {}
+            raise ValueError("odd")
+
+    with KINDS.holding(replace(TOY_KIND, name="odd", code=SimpleNamespace(Code=Own))):
+        records = kind_of(replace(TOY.task, kind="odd")).own_records(Path("x"))
+        assert next(records) == ("line 1", {})
+        with pytest.raises(UsageError, match="own_records of the kind of task 'odd' failed: Value"):
+            next(records)
 
 
 def test_a_metric_may_be_a_number_of_another_library(toy: Benchmark) -> None:

@@ -21,8 +21,8 @@ from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.examples import Answers, Examples
 from tamtctl.tasks.finetuning.api import finetune
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.class_notes import own_class_notes
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.metrics import metrics, standard_errors
 from tamtctl.tasks.kinds.regression import number_notes
 from tamtctl.tasks.labelled.opening import open_own_task, open_task

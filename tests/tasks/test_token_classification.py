@@ -26,7 +26,8 @@ from transformers import (
 from tamtctl.foundations.errors import TamtctlError, TaskError, UsageError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import ModelOutputs, kind_of
+from tamtctl.tasks.kinds.base import ModelOutputs
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.loading import load_for_training
 from tamtctl.tasks.kinds.metrics import metrics, resampled_metrics
 from tamtctl.tasks.kinds.tagged_words import IGNORED, TaggedWords, first_tokens

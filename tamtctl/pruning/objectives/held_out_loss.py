@@ -17,7 +17,7 @@ from tamtctl.data.sequences import Sequences
 from tamtctl.foundations.devices import Autocast
 from tamtctl.foundations.errors import CorpusError, DivergedError
 from tamtctl.foundations.measured_text import MIN_SEQUENCES, MeasuredText
-from tamtctl.pruning.objectives import TERMS, Terms, terms_of
+from tamtctl.pruning.objectives import TERMS, Terms
 from tamtctl.pruning.objectives.objective import Objective
 
 
@@ -160,10 +160,7 @@ def held_out_losses(
     for term, of_rows in counts.items():
         if TERMS[term].compares_rows and not any(of.any() for of in of_rows):
             raise CorpusError(f"{term} compares rows of the held-out text, and it has but one")
-    return {
-        term: _of_units(sums[term], counts[term], terms_of(objective.name).group_size)
-        for term in sums
-    }
+    return {term: _of_units(sums[term], counts[term], objective.group_size) for term in sums}
 
 
 def _of_units(
@@ -183,8 +180,7 @@ def no_losses(objective: Objective, batches: Iterable[Batch]) -> dict[str, HeldO
             counts.setdefault(term, []).append(
                 np.bincount(rows.numpy(), minlength=len(batch.input_ids))
             )
-    group_size = terms_of(objective.name).group_size
     return {
-        term: _of_units([np.zeros(len(one)) for one in those], those, group_size)
+        term: _of_units([np.zeros(len(one)) for one in those], those, objective.group_size)
         for term, those in counts.items()
     }

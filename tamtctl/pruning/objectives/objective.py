@@ -8,6 +8,7 @@ weights W.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, cast
 
 import torch
@@ -32,6 +33,7 @@ class Objective:
 
     Attributes:
         name: A term such as ``mlm``, or a sum of several such as ``mlm+kd``.
+        group_size: How many rows of held-out text are compared with each other; 1: none are.
         head: Name → parameter of the masked-LM head that trains along: its transform and output
             bias, never the decoder's matrix. Empty if no term needs a head.
     """
@@ -62,6 +64,7 @@ class Objective:
         """
         self.name = name
         self._terms = terms_of(name)
+        self.group_size = self._terms.group_size
         self._model, self._base = encoder.model, encoder.base
         self._dense = dict(dense)
         self._teacher = self._dense if teacher is None else dict(teacher)
@@ -79,6 +82,15 @@ class Objective:
     def teaches_itself(self) -> bool:
         """Whether the teacher has the same dense weights that are masked."""
         return self._teacher is self._dense
+
+    def by_text(self) -> tuple[Objective, ...]:
+        """Return an objective for each of its parts that is measured on a text of its own."""
+        parts = []
+        for terms in self._terms.by_text:
+            part = copy(self)
+            part.name, part._terms = terms.name, terms
+            parts.append(part)
+        return tuple(parts)
 
     def terms(
         self,

@@ -78,7 +78,9 @@ class Term(Row):
         Raises:
             UsageError: It has another shape.
         """
-        loss: Tensor = self.function("loss")(outputs, batch)
+        from torch import Tensor
+
+        loss: Tensor = self.function("loss", gives=Tensor)(outputs, batch)
         if loss.dim() != 1:
             raise UsageError(
                 f"the term {self.name!r} gives losses of shape {list(loss.shape)}; it needs one "
@@ -88,7 +90,9 @@ class Term(Row):
 
     def blocks(self, batch: Batch) -> Tensor:
         """Return which row of a batch each target is in, shape (targets,), int64."""
-        blocks: Tensor = self.function("blocks")(batch)
+        from torch import Tensor
+
+        blocks: Tensor = self.function("blocks", gives=Tensor)(batch)
         return blocks
 
 
@@ -136,6 +140,22 @@ class Terms(tuple[Term, ...]):
     def group_size(self) -> int:
         """How many rows of held-out text are compared with each other; 1: none are."""
         return ROWS_COMPARED if self.compare_rows else 1
+
+    @property
+    def name(self) -> str:
+        """The name of the objective."""
+        return "+".join(self.names)
+
+    @property
+    def by_text(self) -> tuple[Terms, ...]:
+        """The terms that are measured on the same text: those on masked text, and the others.
+
+        A training takes both on masked text; but a loss of its own name has one meaning.
+        """
+        return tuple(
+            Terms(term for term in self if term.needs_noise == noisy)
+            for noisy in dict.fromkeys(term.needs_noise for term in self)
+        )
 
     @property
     def unit(self) -> str:

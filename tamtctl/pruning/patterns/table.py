@@ -87,7 +87,7 @@ class Pattern(Row):
             from tamtctl.pruning.patterns import structured  # loads torch
 
             return structured.keep(self.structures(shapes), sparsity)
-        counts = dict(self._asked("keep", shapes, sparsity))
+        counts = dict(self._asked("keep", shapes, sparsity, gives=Mapping))
         for name, count in counts.items():
             if not isinstance(count, int):
                 raise UsageError(
@@ -117,7 +117,9 @@ class Pattern(Row):
         if self.is_foreign:  # it may write to what it is given
             scores = {name: values.clone() for name, values in scores.items()}
             among_equals = {name: values.clone() for name, values in among_equals.items()}
-        masks = dict(self.function("select")(scores, keep, among_equals, *self.numbers))
+        masks = dict(
+            self.function("select", gives=Mapping)(scores, keep, among_equals, *self.numbers)
+        )
         if self.is_foreign:
             self._check(masks, scores, keep)
         return masks
@@ -142,12 +144,13 @@ class Pattern(Row):
         Raises:
             UsageError: The matrices cannot be of this pattern.
         """
-        found: Structures = self._asked("structures", shapes)
+        found: Structures = self._asked("structures", shapes, gives=Mapping)
         return found
 
-    def _asked(self, function: str, *values: Any) -> Any:
+    def _asked(self, function: str, *values: Any, gives: type) -> Any:
+        asked = self.function(function, gives=gives, passes=(ValueError,))
         try:
-            return self.function(function, passes=(ValueError,))(*values, *self.numbers)
+            return asked(*values, *self.numbers)
         except ValueError as error:
             raise UsageError(f"--pattern {self.name} is not for this model: {error}") from error
 

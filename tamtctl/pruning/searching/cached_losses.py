@@ -53,7 +53,8 @@ class CachedLosses:
     @classmethod
     def of(cls, encoder: Encoder, objectives: Iterable[str], compute: Compute) -> Self:
         """Return the cache of a model as it was loaded, before anything is folded or trained."""
-        with_head = {name: terms_of(name).need_head for name in objectives}
+        parts = [terms for name in objectives for terms in terms_of(name).by_text]
+        with_head = {terms.name: terms.need_head for terms in parts}
         digests = {
             needed: content_digest(encoder, with_head=needed) for needed in set(with_head.values())
         }
@@ -91,9 +92,9 @@ class CachedLosses:
 def definition_of(objectives: Iterable[str]) -> dict[str, Any] | None:
     """Return what defines the losses of objectives, as JSON; None if a term's code has no file."""
     terms = [term for name in objectives for term in terms_of(name)]
-    codes = {term.name: [term.version, term.code_digest("loss")] for term in terms}
-    if any(code is None for _, code in codes.values()):
+    if not all(term.is_in_files for term in terms):
         return None
+    codes = {term.name: [term.version, term.code_digest()] for term in terms}
     libraries = [torch.__version__, transformers.__version__]
     return {"version": _VERSION, "libraries": libraries, "terms": codes}
 

@@ -89,8 +89,7 @@ def code_identity(kind: str, rows: Iterable[Row]) -> Identity:
         kind: Word for a row.
         rows: Rows of any shelf.
     """
-    digests = {f"code of {kind} {row.name}": row.foreign_digest() for row in rows}
-    return {name: digest for name, digest in digests.items() if digest}
+    return {f"code of {kind} {row.name}": row.code_digest() for row in rows if row.is_foreign}
 
 
 def finetune_identity(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -109,6 +110,10 @@ class MaskProbe:
     batch_size: int = 16
     cache: CachedLosses | None = None
 
+    @cached_property
+    def _parts(self) -> tuple[Objective, ...]:
+        return tuple(part for objective in self.objectives for part in objective.by_text())
+
     def losses(self, text: ProbeText, masks: Mapping[str, Tensor] | None) -> Losses:
         """Return term → loss of the model under masks.
 
@@ -121,7 +126,7 @@ class MaskProbe:
             masks = {n: torch.ones_like(w, dtype=torch.bool) for n, w in self.frozen.items()}
         masks = {name: masks[name].to(self.compute.device) for name in self.frozen}
         found: Losses = {}
-        for objective in self.objectives:
+        for objective in self._parts:
             batches = list(self._batches(text, objective))
             file = self.cache and self.cache.file_of(objective.name, batches, masks)
             known = file and cached_losses.read(file, terms_of(objective.name).names)
@@ -152,7 +157,7 @@ class MaskProbe:
     def losses_as_folded(self, text: ProbeText) -> Losses:
         """Return term → loss of the model with the weights that its parameters hold now."""
         found: Losses = {}
-        for objective in self.objectives:
+        for objective in self._parts:
             found |= self._of(objective, self._batches(text, objective))
         return found
 
@@ -160,10 +165,9 @@ class MaskProbe:
         return held_out_losses(objective, batches, self.compute.autocast, self.compute.device)
 
     def _batches(self, text: ProbeText, objective: Objective) -> Iterator[Batch]:
-        terms = terms_of(objective.name)
-        noise = text.noise if terms.need_noise else None
-        if terms.compare_rows:  # rows that happen to meet, so that batches are independent
+        noise = text.noise if terms_of(objective.name).need_noise else None
+        if (size := objective.group_size) > 1:  # rows that happen to meet, for independent batches
             return evaluation_batches(
-                text.sequences, terms.group_size, noise=noise, limit=text.limit, is_mixed=True
+                text.sequences, size, noise=noise, limit=text.limit, is_mixed=True
             )
         return evaluation_batches(text.sequences, self.batch_size, noise=noise, limit=text.limit)

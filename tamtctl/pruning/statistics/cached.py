@@ -61,12 +61,11 @@ def file_of(
         text: Digest of the text.
         on: Where it is gathered; its bits depend on the number of threads, too.
     """
-    code = row.code_digest("gatherer")
-    if code is None:
+    if not row.is_in_files:
         return None
     facts = [
-        _VERSION, torch.__version__, transformers.__version__, row.name, row.version, code, model,
-        list(matrices), text, on.circumstances,
+        _VERSION, torch.__version__, transformers.__version__, row.name, row.version,
+        row.code_digest(), model, list(matrices), text, on.circumstances,
     ]  # fmt: skip
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return cache_folder("statistics") / f"{name}.safetensors"

@@ -21,7 +21,7 @@ from tamtctl.tasks.evaluation.result import OWN_FIELDS, Evaluation, Labelled
 from tamtctl.tasks.evaluation.zero_shot import evaluate_zero_shot
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.learnt_nothing import Finding, no_better, plainest
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.metrics import metrics, standard_errors
 from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.labelled.files import reading_notes

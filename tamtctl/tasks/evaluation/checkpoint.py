@@ -20,7 +20,8 @@ from tamtctl.tasks.constant_answer import DEV, ConstantAnswer
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.known_runs import KnownRun, beside_checkpoint
-from tamtctl.tasks.kinds.base import Predictions, kind_of
+from tamtctl.tasks.kinds.base import Predictions
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.loading import load_fine_tuned
 from tamtctl.tasks.kinds.predicting import predict
 from tamtctl.tasks.labelled.notes import cut_notes

@@ -12,7 +12,7 @@ from tamtctl.pruning.trained.folded_weights import fold
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.evaluation.losses import id_of, load_for, masks_of
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.ticket.ticket import Ticket
 
 

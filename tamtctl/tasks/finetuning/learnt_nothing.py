@@ -15,7 +15,7 @@ from typing import Any
 
 from tamtctl.tasks.constant_answer import ConstantAnswer
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.table import Metric
 from tamtctl.tasks.task import Task
 

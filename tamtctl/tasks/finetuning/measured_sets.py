@@ -11,7 +11,8 @@ from tamtctl.data.padded_batches import Encoded, Features
 from tamtctl.foundations.devices import Compute
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import Predictions, kind_of
+from tamtctl.tasks.kinds.base import Predictions
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.metrics import metrics, standard_errors
 from tamtctl.tasks.kinds.predicting import predict

@@ -33,7 +33,7 @@ from tamtctl.tasks.finetuning.seed_run import Schedule, SeedRun
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
 from tamtctl.tasks.finetuning.starting_point import StartingPoint
 from tamtctl.tasks.finetuning.tokenised import Tokenised
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.labelled.notes import cut_notes
 from tamtctl.tasks.registry import TASKS

@@ -20,7 +20,8 @@ import numpy as np
 
 from tamtctl.foundations.errors import DamagedRunError, DivergedError
 from tamtctl.tasks.finetuning.measured_sets import MeasuredSets
-from tamtctl.tasks.kinds.base import Predictions, kind_of
+from tamtctl.tasks.kinds.base import Predictions
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES, metrics, resampled_metrics
 from tamtctl.tasks.kinds.table import Metric, primary_metric
 from tamtctl.tasks.task import Task

@@ -40,7 +40,8 @@ from tamtctl.tasks.finetuning.seed_folder import (
     seed_folder,
 )
 from tamtctl.tasks.finetuning.seed_run import SeedRun
-from tamtctl.tasks.kinds.base import Predictions, kind_of
+from tamtctl.tasks.kinds.base import Predictions
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.labelled.dev_split import DEV_FILE, save_examples
 from tamtctl.tasks.run_facts import SEED_METRICS, places_of

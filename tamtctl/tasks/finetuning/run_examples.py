@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.finetuning.config import FinetuneConfig
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.labelled.dev_split import DevSplit
 from tamtctl.tasks.labelled.notes import overlap_notes
 from tamtctl.tasks.labelled.records import TaskData

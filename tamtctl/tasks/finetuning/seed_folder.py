@@ -10,7 +10,8 @@ from typing import Any
 
 from tamtctl.foundations.errors import DamagedRunError
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import Predictions, kind_of
+from tamtctl.tasks.kinds.base import Predictions
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.run_facts import SEED_METRICS
 from tamtctl.tasks.task import Task
 from tamtctl.training.run_folder import CHECKPOINTS, RunFolder

@@ -21,7 +21,8 @@ from tamtctl.foundations.distributed import world
 from tamtctl.foundations.signals import SAVING_SOON, promising
 from tamtctl.foundations.watching import StepReport
 from tamtctl.tasks.finetuning.sparse_adam import SparseTraining
-from tamtctl.tasks.kinds.base import TaskKind, kind_of
+from tamtctl.tasks.kinds.base import TaskKind
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.table import primary_metric
 from tamtctl.tasks.task import Task
 from tamtctl.training.checkpoints import Checkpoints, State

@@ -9,7 +9,7 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.finetuning.measured_sets import MeasuredSets
 from tamtctl.tasks.finetuning.run_examples import RunExamples
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.task import Task
 

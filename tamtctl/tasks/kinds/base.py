@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
-from tamtctl.foundations.errors import TaskError, UsageError
+from tamtctl.foundations.errors import TaskError
 from tamtctl.models.text_inputs import TextInputs
 from tamtctl.tasks.examples import Examples
 from tamtctl.tasks.kinds.label_scale import LabelScale
@@ -337,20 +337,3 @@ class TaskKind(ABC):
     def advice(self, own: str) -> str:
         """Return advice on a label that does not fit; ``own`` is that for a user's own files."""
         return f"check that the file is one of {self.task.name}" if self.task.is_public else own
-
-
-def kind_of(task: Task) -> TaskKind:
-    """Return the `TaskKind` of a task."""
-    return code_of(task.kind)(task)
-
-
-def code_of(kind: str) -> type[TaskKind]:
-    """Return the class of a kind on the shelf.
-
-    Raises:
-        UsageError: Its module defines no class ``Code``.
-    """
-    found = KINDS[kind].function("Code")
-    if not (isinstance(found, type) and issubclass(found, TaskKind)):
-        raise UsageError(f"the Code of the kind of task {kind!r} is no class made of TaskKind")
-    return found

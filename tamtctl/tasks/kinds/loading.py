@@ -10,7 +10,6 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from tamtctl.foundations.errors import ModelError
 from tamtctl.models.loading import load_config, load_with_task_head
-from tamtctl.tasks.kinds.base import kind_of
 from tamtctl.tasks.kinds.class_notes import listed
 from tamtctl.tasks.kinds.class_order import (
     UNNAMED,
@@ -21,6 +20,7 @@ from tamtctl.tasks.kinds.class_order import (
     reorder,
     with_new_head,
 )
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.kinds.table import KINDS
 from tamtctl.tasks.task import Task

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from tamtctl.foundations.errors import UsageError
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import kind_of
-from tamtctl.tasks.kinds.table import KINDS
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.task import Task
 
 MIN_EXAMPLES = 30  # with fewer, a metric has no standard error
@@ -39,8 +38,7 @@ def metrics(task: Task, predictions: Sequence[Any], examples: Examples) -> dict[
             number.
     """
     code, values = f"the code of the kind of task {task.kind!r}", {}
-    with KINDS[task.kind].blamed(f"{code} fails at its metrics"):
-        found = kind_of(task).metrics(predictions, examples)
+    found = kind_of(task).metrics(predictions, examples)
     for name in task.metrics:
         if name not in found:
             raise UsageError(f"{code} computes no {name}")

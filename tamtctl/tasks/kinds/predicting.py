@@ -12,7 +12,8 @@ from tamtctl.data.padded_batches import Encoded, Features, TaskBatch
 from tamtctl.foundations.devices import Autocast
 from tamtctl.foundations.errors import DivergedError
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import ModelOutputs, Predictions, kind_of
+from tamtctl.tasks.kinds.base import ModelOutputs, Predictions
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.label_scale import LabelScale
 from tamtctl.tasks.task import Task
 

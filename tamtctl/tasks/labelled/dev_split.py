@@ -20,7 +20,7 @@ from typing import Any
 from tamtctl.foundations.errors import TaskError
 from tamtctl.foundations.files import replacing_file
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.task import Task
 
 DEV_FILE = "dev.jsonl"  # the held-out examples of a run, in its folder

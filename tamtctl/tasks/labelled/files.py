@@ -16,7 +16,8 @@ from tamtctl.data.text.reading import read_json_record, read_jsonl, read_lines, 
 from tamtctl.data.text.tables import MARKS, csv_rows, long_fields, other_mark
 from tamtctl.foundations.errors import TaskError
 from tamtctl.tasks.benchmarks.table import BENCHMARKS
-from tamtctl.tasks.kinds.base import Record, kind_of
+from tamtctl.tasks.kinds.base import Record
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.task import Task
 
 _Row = tuple[int, list[str]]  # the number of its line in a file, and its cells

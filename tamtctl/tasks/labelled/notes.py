@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tamtctl.data.padded_batches import Features
 from tamtctl.tasks.examples import Examples
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.metrics import MIN_EXAMPLES
 from tamtctl.tasks.task import Task
 

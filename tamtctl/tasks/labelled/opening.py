@@ -13,7 +13,7 @@ from tamtctl.foundations.errors import TaskError, UsageError
 from tamtctl.tasks.benchmarks.benchmark import MadeExamples
 from tamtctl.tasks.benchmarks.table import BENCHMARKS
 from tamtctl.tasks.examples import TRAIN
-from tamtctl.tasks.kinds.base import code_of, kind_of
+from tamtctl.tasks.kinds.code import code_of, kind_of
 from tamtctl.tasks.kinds.table import KINDS, TABLES, kind_of_files, own_kinds, usual_kind
 from tamtctl.tasks.labelled.files import no_such_file, reading_notes, suffix_of
 from tamtctl.tasks.labelled.folders import files_digest, open_folder, split_records

@@ -13,7 +13,8 @@ from typing import Any
 
 from tamtctl.foundations.errors import TaskError
 from tamtctl.tasks.examples import TRAIN, Examples
-from tamtctl.tasks.kinds.base import Record, TaskKind, kind_of
+from tamtctl.tasks.kinds.base import Record, TaskKind
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.task import Task
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.foundations.errors import TaskError, UsageError
-from tamtctl.tasks.kinds.base import kind_of
+from tamtctl.tasks.kinds.code import kind_of
 from tamtctl.tasks.kinds.table import TABLES, usual_kind
 from tamtctl.tasks.labelled.files import (
     BLANK,

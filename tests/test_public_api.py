@@ -11,6 +11,7 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,39 @@ def test_dir_has_the_public_names_alone() -> None:
     assert tamtctl.__version__
     with pytest.raises(AttributeError, match="module 'tamtctl' has no attribute 'serach'"):
         tamtctl.serach  # noqa: B018
+
+
+ODD_CALLS: dict[str, tuple[Callable[[], object], str]] = {
+    "combine": (
+        lambda: tamtctl.combine("nano-0.7"), "give the tickets as a list, not as 'nano-0.7'",
+    ),
+    "compare_masks": (
+        lambda: tamtctl.compare_masks(Path("nano-0.7")), "give the tickets as a list, not as",  # type: ignore[arg-type]
+    ),
+    "a revision of what has none": (
+        lambda: tamtctl.Ticket.from_pretrained("nano-0.7", revision="main"),
+        "nano-0.7 is packaged with tamtctl, and revision 'main' is for a ticket on the Hub",
+    ),
+    "two revisions": (
+        lambda: tamtctl.Ticket.from_pretrained("org/name@a", revision="b"),
+        "'org/name@a' and revision 'b' contradict each other",
+    ),
+    "pull": (lambda: tamtctl.pull(None), "None is no name for the Hub"),  # type: ignore[arg-type]
+    "push": (lambda: tamtctl.push("nano-0.7", None), "None is no name for the Hub"),  # type: ignore[arg-type]
+    "export": (
+        lambda: tamtctl.export("nano-0.7", "new", trim_vocabulary=Path("gone.txt")), "gone.txt",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_CALLS)
+def test_a_call_that_is_meant_otherwise_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, line = ODD_CALLS[name]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(tamtctl.TamtctlError, match=re.escape(line)):
+        call()
 
 
 def test_help_of_the_package_is_a_table_of_contents() -> None:

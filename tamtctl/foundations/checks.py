@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
 from typing import Any
 
 from tamtctl.foundations.errors import UsageError
@@ -102,6 +103,12 @@ def each(check_one: Check) -> Check:
             check_one(option, value)
 
     return check
+
+
+def sequence(what: str, values: object) -> None:
+    """Raise UsageError if ``values`` is a single name, which would be read letter by letter."""
+    if isinstance(values, str | PathLike):
+        raise UsageError(f"give {what} as a list, not as {str(values)!r}")
 
 
 def different(option: str, values: Sequence[object]) -> None:

@@ -45,6 +45,7 @@ def resolve_ticket(
 
     Raises:
         TicketError: There is no ticket of this name.
+        UsageError: A revision is given for another ticket, or two different ones.
         HubError: The Hub refuses the request or cannot be reached, and no copy is in the cache.
     """
     path = expanded(name)
@@ -53,9 +54,11 @@ def resolve_ticket(
             raise TicketError(f"{str(name)!r} is a run; its ticket is {str(path / 'ticket')!r}")
         if is_run(path) and not exists(path / METADATA_FILE):
             raise TicketError(f"{str(name)!r} is a run without a ticket; give that of another")
+        _refuse_revision(revision, f"{str(name)!r} is a folder")
         return ResolvedTicket(path, "path")
     packaged = packaged_tickets()
     if str(name) in packaged:
+        _refuse_revision(revision, f"{name} is packaged with tamtctl")
         return ResolvedTicket(packaged[str(name)], "packaged")
     if exists(path):
         raise NoTicketError(f"{str(name)!r} is a file; give the folder of a ticket")
@@ -63,12 +66,19 @@ def resolve_ticket(
         from tamtctl.ticket.hub.pulling import pull
 
         wanted = revision or match["revision"]
+        if match["revision"] not in (None, wanted):
+            raise UsageError(f"{str(name)!r} and revision {revision!r} contradict each other")
         try:
             return ResolvedTicket(pull(match["repo"], revision=wanted, token=token).path, "hub")
         except HubError as error:
             raise HubError(f"no folder {str(name)!r} here, and {error}") from error
     known = ", ".join(packaged) or "none"
     raise NoTicketError(f"no ticket {show(str(name))}: no such folder, and packaged are: {known}")
+
+
+def _refuse_revision(revision: str | None, why: str) -> None:
+    if revision is not None:
+        raise UsageError(f"{why}, and revision {revision!r} is for a ticket on the Hub")
 
 
 def locate_base(base: BaseModel, places: LocalPaths) -> tuple[str, str | None]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tamtctl.foundations.checks import sequence
 from tamtctl.foundations.errors import TicketError
 from tamtctl.foundations.folders import folder_size
 from tamtctl.foundations.shown import Shown
@@ -152,6 +153,7 @@ def compare_masks(names: Sequence[str], *, token: str | None = None) -> TicketCo
         >>> 0 < alike.average.jaccard < 1
         True
     """
+    sequence("the tickets", names)
     inspections = [inspect_ticket(name, token=token) for name in names]
     tickets = []
     for name, inspection in zip(names, inspections, strict=True):

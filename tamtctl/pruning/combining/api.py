@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from tamtctl.foundations.checks import one_of
+from tamtctl.foundations.checks import one_of, sequence
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.folders import check_target, folder_size
 from tamtctl.foundations.paths import expanded, folder_name
@@ -79,6 +79,7 @@ def combine(
         >>> tamtctl.Ticket.from_pretrained("my-union").sparsity < 0.5
         True
     """
+    sequence("the tickets", tickets)
     one_of("op", op, OPERATIONS)
     one_of("allocation", allocation, SHARINGS)
     one_of("head", head, HEAD_CHOICES)

@@ -42,7 +42,7 @@ def export(
     trained_head: bool = False,
     format: str | None = None,  # noqa: A002, as the command line calls it
     precision: str = FP32,
-    trim_vocabulary: str | Sequence[str] | None = None,
+    trim_vocabulary: Path | str | Sequence[Path | str] | None = None,
     compress: bool = False,
     token: str | None = None,
 ) -> ExportResult | OnnxExport:
@@ -111,7 +111,7 @@ def export(
     else:
         done = _of_ticket(
             ticket, output_dir, head=head, model=model, trained_head=trained_head, format=format,
-            precision=precision, trim_vocabulary=trim_vocabulary, token=token,
+            precision=precision, trim_vocabulary=_named(trim_vocabulary), token=token,
         )  # fmt: skip
     return done if archive is None else replace(done, archive=pack(done.path, archive))
 
@@ -125,7 +125,7 @@ def _of_ticket(
     trained_head: bool,
     format: str | None,  # noqa: A002, as in `export`
     precision: str,
-    trim_vocabulary: str | Sequence[str] | None,
+    trim_vocabulary: Sequence[str] | None,
     token: str | None,
 ) -> ExportResult | OnnxExport:
     """Write the base model with the zeros of a ticket; all arguments are as in `export`."""
@@ -153,6 +153,12 @@ def _of_ticket(
                 "fine-tune the ticket first, and export the checkpoint"
             )
         return _as_graph(written.path, output_dir, str(ticket), precision, written.notes)
+
+
+def _named(corpora: Path | str | Sequence[Path | str] | None) -> list[str] | None:
+    if corpora is None:
+        return None
+    return list(map(str, [corpora] if isinstance(corpora, Path | str) else corpora))
 
 
 def is_checkpoint(name: Path | str) -> bool:

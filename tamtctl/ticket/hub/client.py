@@ -236,7 +236,7 @@ def check_names(repo: str, revision: str | None) -> None:
     Raises:
         UsageError: One of them cannot.
     """
-    if "/" not in repo or not is_hub_id(repo):
+    if not isinstance(repo, str) or "/" not in repo or not is_hub_id(repo):
         raise UsageError(f"{repo!r} is no name for the Hub; give one like org/name")
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise UsageError(f"--revision {revision!r} is no branch, tag or commit")

@@ -26,7 +26,7 @@ from tamtctl.pruning.latency.settings import OF_A_LATENCY, ONNX, TORCH, USUAL_SI
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, TAMT, TRAINED
 from tamtctl.pruning.objectives import Terms, terms_of
 from tamtctl.pruning.patterns import find_pattern, pattern_names
-from tamtctl.pruning.recipes import Recipe, recipe_values
+from tamtctl.pruning.recipes import Recipe, blaming, opened, recipe_values
 from tamtctl.pruning.settings import MOST_STEPS, STEPS_RANGE, TWO_VALUED, SearchSettings
 from tamtctl.pruning.sparsities import ONE_TARGET, SPARSITY_NEEDED, cut_sparsities, imp_steps
 from tamtctl.pruning.word_floor import why_no_word_floor
@@ -324,8 +324,10 @@ class SearchConfig(SearchSettings):
         Raises:
             UsageError: No such recipe, a file that is not TOML, or a value that is refused.
         """
-        values = recipe_values(recipe, cast(type[Config], cls), changes)
-        return cls(*none, **values)
+        kind = cast(type[Config], cls)
+        found = opened(recipe, kind)
+        with blaming(found, changes):
+            return cls(*none, **recipe_values(found, kind, changes))
 
 
 def _first(*names: str) -> Criterion:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tamtctl.foundations.checks import one_of, require
+from tamtctl.foundations.checks import did_you_mean, one_of, require
 from tamtctl.foundations.config import Config, find_setting, settings_of
 from tamtctl.foundations.errors import UsageError
 from tamtctl.foundations.paths import expanded
@@ -212,7 +214,11 @@ class Recipe:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
             raise UsageError(f"recipe file {name!r} is not readable TOML: {error}") from error
         base = values.pop("recipe", "nano")
-        one_of("recipe", base, RECIPES)
+        if base not in [*RECIPES]:  # it may be of any type
+            raise UsageError(
+                f"recipe file {name!r} builds on one of {', '.join(RECIPES)}, not on {base!r}"
+                f"{did_you_mean(str(base), RECIPES)}"
+            )
         tables = {key: values.pop(key) for key in [*values] if _is_table(name, key, values[key])}
         by_method = {method: _checked_values(name, table, kind) for method, table in tables.items()}
         for method, table in by_method.items():
@@ -233,6 +239,41 @@ class Recipe:
         return self.name
 
 
+def opened(recipe: str | Path | Recipe, kind: type[Config]) -> str | Recipe:
+    """Return the name of a recipe in `RECIPES`, or a recipe file.
+
+    Raises:
+        UsageError: As for `Recipe.read`.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    name: str = SettingType.of("str").settled("recipe", recipe)
+    return name if name in RECIPES else Recipe.read(name, kind)
+
+
+@contextmanager
+def blaming(recipe: str | Recipe, changes: Mapping[str, Any]) -> Iterator[None]:
+    """Let a fault of a recipe file's value name the file, not an option that nobody typed.
+
+    Args:
+        recipe: A recipe; another one than a file is never to blame.
+        changes: The values that the user typed; None stands for none.
+
+    Raises:
+        UsageError: As within the context, with the name of the file.
+    """
+    try:
+        yield
+    except UsageError as error:
+        typed = {name for name, value in changes.items() if value is not None}
+        options = {name.replace("-", "_") for name in re.findall(r"--([a-z-]+)", str(error))}
+        tables = [recipe.values, *recipe.by_method.values()] if isinstance(recipe, Recipe) else []
+        of_file = options & {name for table in tables for name in table}
+        if options & typed or not of_file or str(recipe) in str(error):
+            raise
+        raise UsageError(f"recipe file {str(recipe)!r}: {error}") from error
+
+
 def _is_table(file: str, key: str, value: Any) -> bool:
     """Return whether a key is the table of a method; refuse tables that are for none."""
     try:
@@ -243,28 +284,22 @@ def _is_table(file: str, key: str, value: Any) -> bool:
     return isinstance(value, dict) or key in methods()
 
 
-def recipe_values(
-    recipe: str | Path | Recipe, kind: type[Config], changes: Mapping[str, Any]
-) -> _Values:
+def recipe_values(recipe: str | Recipe, kind: type[Config], changes: Mapping[str, Any]) -> _Values:
     """Return the values of a search: the caller's, else the recipe file's, else the recipe's.
 
     Args:
-        recipe: A name in `RECIPES`, or a recipe file or its name.
+        recipe: A name in `RECIPES`, or a recipe file.
         kind: The configuration class of the search.
         changes: The caller's values; None leaves the recipe's.
 
     Raises:
-        UsageError: No such recipe, a file that is not TOML, or a value that is refused.
+        UsageError: A value is refused.
     """
     changes = kind.settled({key: value for key, value in changes.items() if value is not None})
     usual = {name: one.default for name, one in settings_of(kind).items()}
-    recipe = (
-        recipe if isinstance(recipe, Recipe) else SettingType.of("str").settled("recipe", recipe)
-    )
     file: Recipe | None = None
-    if isinstance(recipe, Recipe) or recipe not in RECIPES:
-        file = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe, kind)
-        recipe = file.base
+    if isinstance(recipe, Recipe):
+        file, recipe = recipe, recipe.base
         changes = file.of_method((file.values | changes).get("method", usual["method"])) | changes
     if not {"sparsity", "latency"} & changes.keys() and "pattern" in changes:
         only = find_pattern(changes["pattern"]).sparsity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,21 @@ def test_seeds_of_the_shell_come_before_those_of_a_recipe(tmp_path: Path) -> Non
     assert by_shell.cells() == [Cell("tamt-mlm", 0.5, 1), Cell("imp", 0.5, 1)]
 
 
-def test_a_value_that_is_refused_is_named(tmp_path: Path) -> None:
+OF_THE_FILE = {
+    "batch_size = 0": "^recipe file '{file}': --batch-size must be at least 1, got 0$",
+    "[tamt]\nlearning-rate = -1": "^recipe file '{file}': --learning-rate must be greater than 0",
+    'recipe = "other.toml"': "^recipe file '{file}' builds on one of nano, fast, paper, not on",
+    'recipe = ["nano"]': r"^recipe file '{file}' builds on one of .*, not on \['nano'\]",
+    'allocation = "half"': "^recipe file '{file}': --allocation must be one of",
+}
+
+
+@pytest.mark.parametrize("text", OF_THE_FILE)
+def test_a_value_of_a_file_is_a_fault_of_the_file(text: str, tmp_path: Path) -> None:
     file = tmp_path / "r.toml"
-    file.write_text("batch_size = 0\n")
-    with pytest.raises(UsageError, match=r"^--batch-size must be at least 1, got 0$"):
+    file.write_text(text)
+    line = OF_THE_FILE[text].replace("{file}", re.escape(str(file)))
+    with pytest.raises(UsageError, match=line):
         SearchConfig.from_recipe(str(file), sparsity=0.5)
+    with pytest.raises(UsageError, match=r"^--steps must be"):  # that is typed
+        SearchConfig.from_recipe("nano", sparsity=0.5, steps=-1)

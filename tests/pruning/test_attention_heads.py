@@ -172,3 +172,10 @@ def test_a_comparison_has_baselines_of_heads(model: Path, text_file: Path, run: 
     told = {row["name"]: row for row in json.loads(given.out)["results"]}
     assert told["magnitude"]["among"] == "heads:4"
     assert told["magnitude"]["mlm_loss"] == pytest.approx(rows["magnitude"]["mlm_loss"], abs=1e-6)
+
+
+def test_a_sparsity_that_prunes_no_head_is_refused(model: Path, text_file: Path) -> None:
+    config = small_config(model, text_file, pattern="heads", sparsity=0.1, method="magnitude")
+    with pytest.raises(UsageError, match=r"--sparsity 0\.1 rounds to nothing of model .* give a"):
+        search(config)
+    assert not Path("runs").exists()

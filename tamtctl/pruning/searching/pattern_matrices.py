@@ -37,13 +37,19 @@ def with_matrices_of_pattern(
         note: Is given a line for people about matrices that stay dense.
 
     Raises:
-        UsageError: The shapes do not allow this pattern, or it applies to none of the matrices.
+        UsageError: The shapes do not allow this pattern, it applies to none of the matrices, or it
+            has so few structures that the sparsity prunes none.
     """
     sparsity = config.settled_sparsity
     counts = keep_counts(encoder.weights, sparsity, config.pattern, encoder.embeddings)
     matrices = {name: p for name, p in encoder.matrices.items() if name in counts}
     if not matrices:
         raise UsageError(f"--pattern {config.pattern} is for no matrix of model {config.model!r}")
+    if sparsity and all(counts[name] == p.numel() for name, p in matrices.items()):
+        raise UsageError(
+            f"--sparsity {sparsity:g} rounds to nothing of model {config.model!r} with --pattern "
+            f"{config.pattern}; give a higher one"
+        )
     pooler = {name: weight for name, weight in encoder.pooler.items() if name in counts}
     if dense := [name for name in encoder.weights if name not in counts]:
         note(

@@ -75,7 +75,13 @@ def find_masks(
         kind = PRUNED if any(name.endswith(_ORIGINAL) for name in tensors) else MASKS
         before = {n.removesuffix("_orig"): t for n, t in tensors.items() if n.endswith(_ORIGINAL)}
         tensors = {n.removesuffix("_mask"): t for n, t in tensors.items() if n.endswith(_MASK)}
-    copies = _copies({n: t for n, t in tensors.items() if n.endswith(_WEIGHT)}, weights)
+    named = {name: tensor for name, tensor in tensors.items() if name.endswith(_WEIGHT)}
+    for name, tensor in (*named.items(), *before.items()):
+        if tensor.layout != torch.strided:
+            raise TicketError(
+                f"{source!r} holds {show(name)} as a sparse tensor; save it by its to_dense()"
+            )
+    copies = _copies(named, weights)
     if not copies:
         theirs, ours = show(next(iter(tensors), "nothing")), next(iter(weights))
         raise TicketError(

@@ -270,6 +270,8 @@ def test_what_import_refuses(
     none = {n: torch.zeros_like(m) for n, m in masks.items()}
     save_masks(tmp_path / "nothing.pt", none, "{}.weight_mask", torch.bool)
     save_masks(tmp_path / "small.pt", {n: m[:1] for n, m in masks.items()}, "{}.weight", torch.bool)
+    sparse = {n: m.float().to_sparse() for n, m in masks.items()}
+    save_masks(tmp_path / "sparse.pt", sparse, "{}.weight_mask", torch.float32)
     (tmp_path / "folder").mkdir()
     for source, message in {
         "evil.pt": "without running code in it",
@@ -282,6 +284,7 @@ def test_what_import_refuses(
         "ones.pt": "keep every weight; not pruned",
         "nothing.pt": "keep no weight; where 1 stands for a pruned weight, give 1 − mask",
         "small.pt": "has the shape",
+        "sparse.pt": r"as a sparse tensor; save it by its to_dense\(\)",
         "folder": "holds none of model.safetensors",
         "nowhere": "there is no file or folder",
     }.items():

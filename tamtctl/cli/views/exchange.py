@@ -152,7 +152,8 @@ def show_import(output: Page, result: ImportResult) -> None:
     )
     if result.dense:
         shown = ", ".join(result.dense[:3]) + (" …" if len(result.dense) > 3 else "")
-        output.line(f"not masked: {len(result.dense)} matrices of the model ({shown})")
+        matrices = "matrix" if len(result.dense) == 1 else "matrices"
+        output.line(f"not masked: {len(result.dense)} {matrices} of the model ({shown})")
     if result.ignored:
         output.line(f"ignored: {result.ignored} tensors that are of no maskable matrix")
     for prefix in result.other_prefixes:

@@ -49,6 +49,20 @@ class MeasuredText:
             "needed for a standard error"
         )
 
+    def why_unsure(self, group_size: int, error: float | None) -> str | None:
+        """Return a line that says why a loss has no standard error; None if it has one.
+
+        Args:
+            group_size: As in `too_few`.
+            error: The standard error of the loss.
+        """
+        if error is not None:
+            return None
+        return self.too_few(group_size) or (
+            "too few of the held-out sequences have masked tokens to tell: at least "
+            f"{MIN_SEQUENCES} are needed for a standard error"
+        )
+
 
 @dataclass(frozen=True)
 class SequenceFacts:

@@ -389,6 +389,11 @@ def test_what_is_not_defined_is_null_in_json_and_a_dash_to_people(
     enough = many.out
     assert re.search(r"data +8 of .*\n.*\nmlm +\d\.\d{4} ± 0\.\d{4} s\.e\. \(nats per", enough)
     assert "too few" not in many.err
+    Path("short.txt").write_text("the cat\n" * 15)
+    by_lines = ["--corpus", "short.txt", "--rows", "lines", "--sequence-length", 32]
+    short = run("evaluate", bert, "--task", "mlm", *by_lines)
+    assert "± – s.e." in short.out
+    assert "too few of the held-out sequences have masked tokens to tell: at least 8" in short.err
 
 
 def be_piped(text: bytes) -> None:

@@ -60,7 +60,8 @@ def show_recovery(output: Page, result: RecoverResult) -> None:
 
 def _claims(result: RecoverResult) -> Iterator[str]:
     """Yield what the losses say, or why they say nothing."""
-    if line := result.text.too_few(terms_of(result.objective).group_size):
+    group, error = terms_of(result.objective).group_size, result.standard_errors["recovered"]
+    if line := result.text.why_unsure(group, error):
         yield sentence(line)
         return
     dense, ticket, recovered = result.losses.values()

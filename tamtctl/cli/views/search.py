@@ -147,7 +147,8 @@ def _claims(result: SearchResult) -> Iterator[str]:
             row = find_criterion(result.init)
             start = f"the {row.name} mask" + (" it started from" if row.has_seeds else "")
         yield f"The mask did not change: it is {start}."
-    if result.text and (line := result.text.too_few(terms_of(result.objective).group_size)):
+    group, error = terms_of(result.objective).group_size, result.standard_errors["ticket"]
+    if result.text and (line := result.text.why_unsure(group, error)):
         yield sentence(line)
     elif result.steps and result.changed is not False:
         yield from filter(None, [gap_closed(result.losses, result.standard_errors)])

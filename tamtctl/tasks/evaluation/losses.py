@@ -92,7 +92,7 @@ def evaluate_loss(
         units={name: terms_of(name).unit for name in means},
         text=text,
         sequences=cut.facts,
-        notes=(*notes, *filter(None, [text.too_few(terms.group_size)])),
+        notes=(*notes, *filter(None, [text.why_unsure(terms.group_size, errors[task])])),
     )
 
 

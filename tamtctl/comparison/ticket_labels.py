@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from tamtctl.pruning.recovery.record import MODEL
-from tamtctl.training.run_folder import TICKET
+from tamtctl.training.run_folder import RECOVERED_MODEL, TICKET
 
 
 def short_name(ticket: str) -> str:
     """Return a short name of a ticket or a recovered model; one in a run is named by the run."""
     path = Path(ticket)
-    called = path.parent.name if path.name in (TICKET, MODEL) else ""
+    called = path.parent.name if path.name in (TICKET, RECOVERED_MODEL) else ""
     called = called.removeprefix("search-").removeprefix("recover-")
     return called or path.name or Path(ticket).absolute().name or ticket
 

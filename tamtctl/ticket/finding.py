@@ -16,7 +16,7 @@ from tamtctl.foundations.public_names import LocalPaths
 from tamtctl.foundations.untrusted import show
 from tamtctl.ticket.format.metadata import BaseModel
 from tamtctl.ticket.local_names import METADATA_FILE, packaged_tickets
-from tamtctl.training.run_folder import is_run
+from tamtctl.training.run_folder import RECOVERED_MODEL, is_run
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,10 @@ def resolve_ticket(
         if exists(path / "ticket" / METADATA_FILE) and not exists(path / METADATA_FILE):
             raise TicketError(f"{str(name)!r} is a run; its ticket is {str(path / 'ticket')!r}")
         if is_run(path) and not exists(path / METADATA_FILE):
-            raise TicketError(f"{str(name)!r} is a run without a ticket; give that of another")
+            advice = "give that of another"
+            if exists(model := path / RECOVERED_MODEL):
+                advice = f"its model is {str(model)!r}"
+            raise TicketError(f"{str(name)!r} is a run without a ticket; {advice}")
         _refuse_revision(revision, f"{str(name)!r} is a folder")
         return ResolvedTicket(path, "path")
     packaged = packaged_tickets()

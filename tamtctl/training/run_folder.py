@@ -38,6 +38,7 @@ RUNS = Path("runs")
 CONFIG, RESULT, METRICS, TICKET = "config.json", "result.json", "metrics.jsonl", "ticket"
 IDENTITY = "identity.json"
 CHECKPOINTS, TENSORBOARD, SCORES = "checkpoints", "tensorboard", "scores.safetensors"
+RECOVERED_MODEL = "model"  # the checkpoint's folder inside that of a recovery
 _LOCK = ".lock"
 _MAX_BYTES = 2**28  # of a run's JSON file
 _REMEDY = "make it anew in its place with --force, or keep it and choose another --output-dir"

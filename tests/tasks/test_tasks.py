@@ -7,6 +7,7 @@ import json
 import lzma
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -507,6 +508,9 @@ def test_labels_that_nothing_can_correlate_with_are_refused(
     metric = TASKS[task].metrics[0]
     with pytest.raises(TaskError, match=f"every dev label is {label}, and {metric} is not defined"):
         data.dev()
+    without_dev = replace(data, has_no_dev=True)
+    with pytest.raises(TaskError, match="; give a --dev file with others"):
+        without_dev.dev()
 
 
 # --- the Hub, over loopback ------------------------------------------------------------------

@@ -178,7 +178,9 @@ def test_a_run_is_no_checkpoint(ticket: Path, run: Callable[..., Any], tmp_path:
     for name in ("config.json", "identity.json"):
         (folder / name).write_text("{}")
     words = ["export", folder, "--output-dir", tmp_path / "a"]
-    assert "is a run without a ticket" in run(*words).err
+    assert "is a run without a ticket; give that of another" in run(*words).err
+    (folder / "model").mkdir()  # as of a recovery
+    assert f"is a run without a ticket; its model is '{folder / 'model'}'" in run(*words).err
     shutil.copytree(ticket, folder / "ticket")
     done = run(*words)
     assert (done.code, done.err.count("\n")) == (1, 1)

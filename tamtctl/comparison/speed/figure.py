@@ -12,8 +12,8 @@ from tamtctl.foundations.errors import TamtctlError, UsageError
 from tamtctl.foundations.files import write_whole
 from tamtctl.foundations.untrusted import reason
 from tamtctl.models.sizes import Size
-from tamtctl.pruning.recovery.record import MODEL
 from tamtctl.ticket import heat_map
+from tamtctl.training.run_folder import RECOVERED_MODEL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,4 +78,4 @@ def _drawn(rows: list[Measured], size: Size, task: str) -> Figure:
 def _short(name: str) -> str:
     """Return the last part of a model's name; of a recovered one, the name of its run's folder."""
     path = Path(name)
-    return path.parent.name if path.name == MODEL and path.parent.name else path.name
+    return path.parent.name if path.name == RECOVERED_MODEL and path.parent.name else path.name

@@ -20,9 +20,8 @@ from tamtctl.foundations.untrusted import Defect, Fields, parse_json_object
 from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.ticket import Ticket
-from tamtctl.training.run_folder import RESULT
+from tamtctl.training.run_folder import RECOVERED_MODEL, RESULT
 
-MODEL = "model"  # the checkpoint's folder inside the run's folder
 RECOVERY_FILE = "recovery.json"
 _MOST_BYTES = 2**20
 
@@ -57,7 +56,7 @@ class Recovered:
         Raises:
             ModelError: The record is damaged, or not one that a recovery writes.
         """
-        for folder in (expanded(name), expanded(name) / MODEL):
+        for folder in (expanded(name), expanded(name) / RECOVERED_MODEL):
             try:
                 content = read_regular(folder / RECOVERY_FILE, _MOST_BYTES)
             except OSError:

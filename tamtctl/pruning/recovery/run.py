@@ -25,7 +25,7 @@ from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.objectives.held_out_loss import total_error, total_loss
 from tamtctl.pruning.recovery.config import RecoverConfig
-from tamtctl.pruning.recovery.record import MODEL, RECOVERY_FILE, record_of
+from tamtctl.pruning.recovery.record import RECOVERY_FILE, record_of
 from tamtctl.pruning.recovery.result import (
     CANDIDATES,
     DENSE,
@@ -43,7 +43,7 @@ from tamtctl.ticket.slicing import size_to_set
 from tamtctl.ticket.ticket import Ticket
 from tamtctl.training.checkpoints import Checkpoints
 from tamtctl.training.loop import TrainingRun
-from tamtctl.training.run_folder import CHECKPOINTS, RunFolder, write_json
+from tamtctl.training.run_folder import CHECKPOINTS, RECOVERED_MODEL, RunFolder, write_json
 from tamtctl.training.supervisor import Supervisor
 
 STEPS_FILE = "steps.json"  # keeps the number of steps of an unfinished run, once it is settled
@@ -169,7 +169,7 @@ class PreparedRecovery:
         """
         self.run.start(after_step=self.supervisor.step)
         write_json(self.run.path / STEPS_FILE, {"steps": self.training.count})
-        shutil.rmtree(self.run.path / MODEL, ignore_errors=True)
+        shutil.rmtree(self.run.path / RECOVERED_MODEL, ignore_errors=True)
         return self.supervisor.run_in(
             self.run, self.config.log_to, self.training.check_loss, watcher
         )
@@ -181,7 +181,7 @@ class PreparedRecovery:
         if lost := lost_zeros(weights, self.masks):
             raise TamtctlError(f"{lost:,} pruned weights are not zero after training")
         watcher.status("writing the checkpoint")
-        folder, subject = self.run.path / MODEL, self.subject
+        folder, subject = self.run.path / RECOVERED_MODEL, self.subject
         written = write_checkpoint(subject.folder, folder, model=self.config.model, weights=weights)
         text: MeasuredText = self.held_out["losses"].scored(self.corpus.held_out_name)
         result = RecoverResult(
@@ -258,7 +258,7 @@ def check_done(run: RunFolder, values: Mapping[str, Any]) -> RecoverResult:
         TypeError: The fields of the result are those of another version.
         OSError: The checkpoint lacks a file.
     """
-    folder = run.path / MODEL
+    folder = run.path / RECOVERED_MODEL
     for name in ("config.json", RECOVERY_FILE):
         (folder / name).stat()
     if not list(folder.glob("*.safetensors")):

@@ -149,8 +149,8 @@ def _check_file(file: Path, kind: str | None, advice: str) -> None:
 
 
 def _of_files(task: Task, files: Mapping[str, Path]) -> TaskData:
-    name = ", ".join(map(str, files.values()))
-    records = partial(split_records, task, {split: [file] for split, file in files.items()})
     read = dict.fromkeys(files.values())
+    name = ", ".join(map(str, read))
+    records = partial(split_records, task, {split: [file] for split, file in files.items()})
     notes = tuple(itertools.chain.from_iterable(reading_notes(task, file) for file in read))
     return TaskData(task, name, files_digest(files.values()), records, notes=notes)

@@ -80,7 +80,8 @@ class TaskData:
             TaskError: The metric is not defined, by `TaskKind.obstacle`.
         """
         if obstacle := kind_of(self.task).obstacle(examples):
-            raise TaskError(f"{self.name}: {obstacle}; give other dev examples")
+            advice = "a --dev file with others" if self.has_no_dev else "other dev examples"
+            raise TaskError(f"{self.name}: {obstacle}; give {advice}")
 
     def _examples(self, split: str) -> Examples:
         kind = kind_of(self.task)

@@ -7,6 +7,7 @@ the memory.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,34 @@ def rows_of(
         values = [_values(column) for column in batch.columns]
         for row in zip(*values, strict=True) if values else ((),) * len(batch):
             yield dict(zip(batch.schema.names, row, strict=True))
+
+
+def class_names(file: pq.ParquetFile) -> dict[str, list[str]]:
+    """Return column → names of its classes, where the library datasets wrote their numbers.
+
+    Its ``ClassLabel``, alone or in a list, is a column of numbers; the names are in the metadata.
+    """
+    try:
+        said = json.loads((file.schema_arrow.metadata or {})[b"huggingface"])
+        features = said["info"]["features"]
+        named = {column: facts.get("feature") or facts for column, facts in features.items()}
+        found = {column: facts.get("names") for column, facts in named.items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {
+        column: names
+        for column, names in found.items()
+        if column in file.schema_arrow.names and isinstance(names, list)
+        if names and all(isinstance(name, str) for name in names)
+    }
+
+
+def with_names(value: Any, names: Sequence[str]) -> Any:
+    """Return a cell with the name of a class for its number, or for each number of a list."""
+    if isinstance(value, list):
+        return [with_names(one, names) for one in value]
+    is_number = isinstance(value, int) and 0 <= value < len(names)  # -1: not known
+    return names[value] if is_number else value
 
 
 def _values(column: Any) -> Iterator[Any]:

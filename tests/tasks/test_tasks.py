@@ -18,10 +18,11 @@ import pytest
 
 from tamtctl.foundations.errors import TamtctlError, TaskError, UsageError
 from tamtctl.tasks.examples import Answers, Examples
+from tamtctl.tasks.labelled.files import records_of
 from tamtctl.tasks.labelled.opening import open_dev_file, open_own_task, open_task
 from tamtctl.tasks.labelled.records import TaskData
 from tamtctl.tasks.labelled.texts import read_texts
-from tamtctl.tasks.registry import TASKS, find_task
+from tamtctl.tasks.registry import TASKS, find_task, own_task
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data is not here")
@@ -160,6 +161,45 @@ def test_jsonl_csv_and_parquet_with_the_column_names_of_datasets(tmp_path: Path)
     assert found[0] == found[1]
     assert found[0]["_matched"].texts == ([rows[0][0], rows[1][0]], ["b", "d"])
     assert found[0]["_matched"].labels == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("features", "label"),
+    [
+        ({"label": {"names": ["bad", "good"], "_type": "ClassLabel"}}, ["good", "bad", -1]),
+        ({"label": {"names": ["bad"], "_type": "ClassLabel"}}, [1, "bad", -1]),
+        ({"label": {"dtype": "int64", "_type": "Value"}, "gone": {"names": ["a"]}}, [1, 0, -1]),
+        ({"label": {"names": [3, None]}}, [1, 0, -1]),
+        ([], [1, 0, -1]),
+        (None, [1, 0, -1]),
+    ],
+)
+def test_classes_that_the_library_datasets_wrote_as_numbers_have_their_names(
+    features: Any, label: list[Any], tmp_path: Path
+) -> None:
+    said = json.dumps({"info": {"features": features}}).encode()
+    table = pa.table({"text": ["a", "b", "c"], "label": [1, 0, -1]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": said}), tmp_path / "t.parquet")
+    task = own_task("own", ("text",), "label", "classification")
+    records = records_of(task, tmp_path / "t.parquet")
+    assert [record["label"] for _, record in records] == label
+
+
+def test_tags_that_the_library_datasets_wrote_as_numbers_have_their_names(tmp_path: Path) -> None:
+    tags = {"feature": {"names": ["O", "B-X"], "_type": "ClassLabel"}, "_type": "List"}
+    said = json.dumps({"info": {"features": {"ner_tags": tags}}}).encode()
+    table = pa.table({"tokens": [["a", "b"]], "ner_tags": [[0, 1]]})
+    file = tmp_path / "t.parquet"
+    pq.write_table(table.replace_schema_metadata({"huggingface": said}), file)
+    data = open_own_task(
+        "own",
+        file,
+        file,
+        text_columns=["tokens"],
+        label_column="ner_tags",
+        kind="token-classification",
+    )
+    assert data.task.labels == ("O", "B-X")
 
 
 def test_parquet_as_the_hub_stores_it(tmp_path: Path) -> None:

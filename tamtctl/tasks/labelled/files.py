@@ -46,7 +46,7 @@ def records_of(task: Task, file: Path, *, with_blank: bool = False) -> Iterator[
         ".tsv": partial(_tsv_records, task, with_blank=with_blank),
         ".jsonl": partial(_json_lines, with_blank=with_blank),
         ".csv": partial(_csv_records, task, with_blank=with_blank),
-        ".parquet": _parquet_records,
+        ".parquet": partial(_parquet_records, task),
     }
     kind = kind_of(task)
     readers |= dict.fromkeys(kind.row.own_suffixes, kind.own_records)
@@ -230,8 +230,8 @@ def _check_header(task: Task, file: Path, columns: Sequence[str]) -> None:
             raise TaskError(other_mark(file, mark, "commas (.csv) or tabs (.tsv)"))
 
 
-def _parquet_records(file: Path) -> Iterator[Record]:
-    from tamtctl.data.parquet_rows import open_parquet, rows_of
+def _parquet_records(task: Task, file: Path) -> Iterator[Record]:
+    from tamtctl.data.parquet_rows import class_names, open_parquet, rows_of, with_names
 
     with open_parquet(file, TaskError) as parquet:
         names = Counter(parquet.schema_arrow.names)
@@ -239,5 +239,9 @@ def _parquet_records(file: Path) -> Iterator[Record]:
             raise TaskError(
                 f"{file} has {names[twice[0]]} columns {twice[0]!r}; rename all but the one to read"
             )
+        named = {} if task.is_public else class_names(parquet)
         for number, row in enumerate(rows_of(parquet)):
-            yield f"{file} row {number}", row
+            yield (
+                f"{file} row {number}",
+                {**row, **{column: with_names(row[column], named[column]) for column in named}},
+            )

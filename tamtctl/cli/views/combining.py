@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page
+from tamtctl.cli.views.words import count
 from tamtctl.foundations import printable
 from tamtctl.foundations.folders import size
 
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
 def show_combination(output: Page, result: CombineResult) -> None:
     """Print the new ticket, the tickets that it was made of, and what to type next."""
-    count = len(result.tickets)
-    shown = [f"{kept:,} have {voted} of {count}" for voted, kept in result.votes.items()]
+    all_votes = len(result.tickets)
+    shown = [f"{kept:,} have {voted} of {all_votes}" for voted, kept in result.votes.items()]
     output.facts(
         {
             "model": result.model,
-            "tickets": f"{count}: {', '.join(result.tickets)}",
-            "mask": f"keeps {result.kept:,} of {result.weights:,} weights in {result.matrices} "
-            f"matrices, sparsity {result.sparsity:.4f}",
+            "tickets": f"{all_votes}: {', '.join(result.tickets)}",
+            "mask": f"keeps {result.kept:,} of {result.weights:,} weights in "
+            f"{count(result.matrices, 'matrix', 'matrices')}, sparsity {result.sparsity:.4f}",
             "votes": f"of the weights kept, {', '.join(shown)}" if shown else "no weight is kept",
             "made by": _how(result),
             "head": f"that of {result.tickets[0]}" if result.head else "none",

@@ -146,16 +146,17 @@ def show_import(output: Page, result: ImportResult) -> None:
     output.facts(
         {
             "read": result.kind + (f" ({result.file})" if result.file else ""),
-            "mask": f"sparsity {result.sparsity:.4f} in {result.matrices} matrices",
+            "mask": f"sparsity {result.sparsity:.4f} in "
+            + count(result.matrices, "matrix", "matrices"),
             "encoding": f"{result.encoding}, {size(result.bytes)}",
         }
     )
     if result.dense:
         shown = ", ".join(result.dense[:3]) + (" …" if len(result.dense) > 3 else "")
-        matrices = "matrix" if len(result.dense) == 1 else "matrices"
-        output.line(f"not masked: {len(result.dense)} {matrices} of the model ({shown})")
+        matrices = count(len(result.dense), "matrix", "matrices")
+        output.line(f"not masked: {matrices} of the model ({shown})")
     if result.ignored:
-        output.line(f"ignored: {result.ignored} tensors that are of no maskable matrix")
+        output.line(f"ignored: {count(result.ignored, 'tensor')} of no maskable matrix")
     for prefix in result.other_prefixes:
         chosen = result.prefix or "no prefix"
         output.line(f"not read: the copy under {prefix or 'no prefix'} (read: {chosen})")

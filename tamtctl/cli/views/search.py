@@ -35,7 +35,7 @@ def show_plan(output: Page, plan: SearchPlan) -> None:
             f"{tokens(plan.held_out_tokens)} held out)",
             "sequences": str(told) + ("" if plan.train_sequences else " (of what is held out)"),
             "method": f"{config.method}, objective {config.objective}, seed {config.seed}",
-            "mask": f"{plan.weights:,} weights in {plan.matrices} matrices, "
+            "mask": f"{plan.weights:,} weights in {count(plan.matrices, 'matrix', 'matrices')}, "
             + _sparsity(plan)
             + ("" if config.pattern == UNSTRUCTURED else f", {config.pattern}"),
             **({} if plan.latency is None else {"latency": str(plan.latency)}),

@@ -41,7 +41,9 @@ def sentence(clause: str) -> str:
 
 
 def tokens(count: int) -> str:
-    """Return a number of tokens, in thousands or millions."""
+    """Return a number of tokens; large ones in thousands or millions."""
+    if count < 1000:
+        return str(count)
     return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
 
 

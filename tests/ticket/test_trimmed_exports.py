@@ -147,7 +147,7 @@ def test_the_command_says_what_it_costs(run: Run, corpus: Path) -> None:
     done = run(*words, "trimmed")
     assert done.code == 0, done.err
     said = " ".join((done.out + done.err).split())
-    assert "tokens are left, those of used.txt without its held-out part and every" in said
+    assert "tokens are left: every single character, and those of used.txt but for its" in said
     assert "0.0% more tokens" in said
     for refused, code, why in (
         (["export", "trimmed", "--format", "onnx", *words[2:], "out"], 2, "are for tickets"),

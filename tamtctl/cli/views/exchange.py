@@ -74,10 +74,9 @@ def show_export(output: Page, result: ExportResult) -> None:
         output.notes.line(line)
     again = f"It was loaded again and gives the same {result.checked}"
     if result.zeros:
-        output.line(f"{again}. Zeros are stored like other")
         output.line(
-            "numbers: spread over a matrix, they do not by themselves make a model smaller or "
-            "faster."
+            f"{again}. Zeros are stored like other numbers: spread over a matrix, they do not by "
+            "themselves make a model smaller or faster."
         )
     else:
         output.line(f"{again} as the masked model.")

@@ -56,10 +56,10 @@ class TrimmedVocabulary:
     def note(self) -> str:
         """A line on the result."""
         return (
-            f"{self.kept:,} of {self.of:,} tokens are left, those of {self.corpus} without its "
-            f"held-out part and every single character; that part, {self.measured_on}, line by "
-            f"line, has {self.more_tokens:.1%} more tokens for it, and {self.unknown:.2%} unknown "
-            f"ones ({self.unknown_before:.2%} before)"
+            f"{self.kept:,} of {self.of:,} tokens are left: every single character, and those of "
+            f"{self.corpus} but for its held-out part; that part, {self.measured_on}, has "
+            f"{self.more_tokens:.1%} more tokens than before, and {self.unknown:.2%} are unknown "
+            f"({self.unknown_before:.2%} before)"
         )
 
 

@@ -24,7 +24,7 @@ from tamtctl.comparison.measured_texts import (
     text_facts_of,
     text_sources,
 )
-from tamtctl.comparison.recovered import OpenedRecovery, open_recovered, split_names
+from tamtctl.comparison.recovered import OpenedRecovery, notes_on_texts, open_recovered, split_names
 from tamtctl.comparison.result import TextFacts
 from tamtctl.comparison.subnetworks import DENSE, baseline_cells
 from tamtctl.comparison.sweep import CompareWatcher
@@ -35,6 +35,7 @@ from tamtctl.foundations.errors import UsageError
 from tamtctl.pruning.methods import sweep_methods
 from tamtctl.pruning.patterns import UNSTRUCTURED
 from tamtctl.pruning.patterns.of_model import pattern_of_model
+from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.tasks.finetuning.requested_run import open_data
 from tamtctl.tasks.finetuning.run_examples import RunExamples
 from tamtctl.ticket.finding import refuse_twice, resolve_ticket
@@ -65,6 +66,7 @@ class Opened:
         text_facts: Facts on the texts that the report states.
         notes: Notes for the reader of the report.
         data: The identity of each task's examples.
+        sources: Of tickets, where each held-out text comes from, and the text.
     """
 
     config: CompareConfig
@@ -76,6 +78,7 @@ class Opened:
     beside: Sequence[Cell] = ()
     recovered: Mapping[str, OpenedRecovery] = field(default_factory=dict)
     data: Sequence[dict[str, str]] = ()
+    sources: Sequence[tuple[TextSource, HeldOutText]] = ()
 
     @property
     def model(self) -> str:
@@ -111,6 +114,7 @@ def open_comparison(config: CompareConfig, watcher: CompareWatcher) -> Opened:
     levels = {label: one.at for label, one in opened.tickets.items()}
     opened = replace(opened, recovered=open_recovered(recovered, paths, levels), data=data)
     notes = [note for text in opened.bench.texts.values() for note in text.notes]
+    notes += notes_on_texts(opened.recovered, opened.sources)
     opened = replace(opened, notes=(*opened.notes, *dict.fromkeys(notes)))
     for task in filter(config.is_without_training, config.tasks):
         check_embeddings(config.evaluate_config(task, opened.model))
@@ -231,4 +235,5 @@ def _open_tickets(
             *notes_on_training(measured, own),
             *notes_on_other_content(sourced.values(), tickets, own),
         ),
+        sources=tuple(sourced.values()),
     )

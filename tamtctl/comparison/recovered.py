@@ -7,7 +7,7 @@ which only weights that were recovered in the same way are compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +19,17 @@ from tamtctl.comparison.subnetworks import RECOVERED, Subnetwork
 from tamtctl.comparison.ticket_labels import ticket_labels
 from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.errors import ModelError, UsageError
+from tamtctl.foundations.public_names import public
 from tamtctl.models.loading import load_encoder
 from tamtctl.pruning.objectives import objectives
 from tamtctl.pruning.recovery.record import Recovered
 from tamtctl.pruning.recovery.training import lost_zeros
+from tamtctl.pruning.searching.held_out_text import HeldOutText
 from tamtctl.ticket.finding import refuse_twice
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.format.patterns import is_sliced
 from tamtctl.ticket.slicing import unsliced
+from tamtctl.ticket.texts import TextSource
 from tamtctl.ticket.ticket import Ticket
 
 
@@ -99,6 +102,30 @@ def open_recovered(
             settings[level] = how
         found[label] = OpenedRecovery(one, ticket, level, is_sliced(at.pattern))
     return found
+
+
+def notes_on_texts(
+    recovered: Mapping[str, OpenedRecovery], measured: Iterable[tuple[TextSource, HeldOutText]]
+) -> Iterator[str]:
+    """Yield a note for recovered weights that were trained on text that they are measured on.
+
+    Args:
+        recovered: Label → recovered weights.
+        measured: Pairs of where a text comes from, and the text.
+    """
+    for source, text in measured:
+        names = set(map(public, source.measured))
+        for label, one in recovered.items():
+            weights = one.found.trainings[0]
+            is_seen = bool(names & set(weights.names))
+            if not source.held_out and weights.digests is not None:
+                is_seen = bool(set(text.digests) & set(weights.digests))
+            # The tenth that a recovery holds out of a corpus is that of a comparison.
+            if is_seen and (source.held_out or weights.has_held_out):
+                yield (
+                    f"{label} was trained on text of {' '.join(sorted(names))}, on which it is "
+                    "measured: its loss there is too good"
+                )
 
 
 def of_recovered(bench: Bench, label: str, given: OpenedRecovery, ticket: Ticket) -> Subnetwork:

@@ -1,46 +1,107 @@
-"""Which texts a ticket was trained on, so that it is not measured on them by mistake."""
+"""Which texts a mask or weights were trained on, so that they are not measured on by mistake."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from tamtctl.data.corpus import digests_of
 from tamtctl.data.text.documents import PYTHON_DOCS, Source
 from tamtctl.foundations.public_names import texts_of
 from tamtctl.ticket.ticket import Ticket
 
-_SAME, _NAMESAKE = "the ticket was trained on the rest", "the ticket was trained on a text so named"
-_OTHER = "the ticket was trained on a text so named, of other content"
-_ALL = "the ticket was trained on this very text"
+_REST, _NAMESAKE = "the rest", "a text so named"
+_OTHER = "a text so named, of other content"
+_ALL = "this very text"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is recorded of the texts of a training.
+
+    Attributes:
+        whose: What was trained, in words: ``the ticket was``, ``its weights were``.
+        digests: Digests of the texts, as in `tamtctl.data.corpus.digests_of`; None if there are
+            none, as an old version recorded names only.
+        places: Names of the texts on this machine.
+        names: Names of the texts without their folders.
+        has_held_out: Whether text apart was held out, so that all of these was trained on.
+    """
+
+    whose: str
+    digests: tuple[str, ...] | None
+    places: tuple[str, ...]
+    names: tuple[str, ...]
+    has_held_out: bool
+
+    @classmethod
+    def of(cls, ticket: Ticket) -> Self:
+        """Return the training of a ticket's mask."""
+        digests = ticket.metrics.get("trained_on")
+        return cls(
+            whose="the ticket was",
+            digests=tuple(map(str, digests)) if isinstance(digests, list | tuple) else None,
+            places=ticket.texts("corpus"),
+            names=texts_of(ticket.search, "corpus"),
+            has_held_out=bool(texts_of(ticket.search, "held_out")),
+        )
+
+    def saw(self, source: Source, sources: Sequence[Source]) -> str | None:
+        """Return what a text counts as; None if it was not trained on.
+
+        Args:
+            source: The text.
+            sources: All texts that are measured on.
+        """
+        if self.digests is not None:
+            of_all = digests_of(sources)
+            is_one_of_all = len(of_all) < len(sources) and of_all[0] in self.digests
+            if source.digest in self.digests or is_one_of_all:
+                return _REST
+        names = self.places
+        if source.name == PYTHON_DOCS and source.name in names:
+            return _REST
+        if self.digests is None:
+            names += self.names
+            if Path(source.name).name in names:
+                return _NAMESAKE
+        if not any(_is_below(source.name, name) for name in names):
+            return None
+        return _NAMESAKE if self.digests is None else _OTHER
 
 
 @dataclass
 class TrainedOn:
-    """Which parts of texts a ticket can be measured on, by what it records of its search.
+    """Which parts of texts something can be measured on, by what is recorded of its trainings.
 
     Attributes:
-        ticket: The ticket; None if a model is measured.
+        trainings: The trainings; none of a model that is not known to be trained.
         only_tenth: Whether only the held-out part of each text is to be measured on.
         remark: A remark on the texts, set by `choose`; None if there is none.
     """
 
-    ticket: Ticket | None
+    trainings: Sequence[Training]
     only_tenth: bool = False
     remark: str | None = None
 
     def choose(self, sources: Sequence[Source]) -> list[bool]:
         """Return for each text whether all of it can be measured on, or only the held-out part.
 
-        A ticket has not seen the tenth that its search held out. A search with held-out text apart
-        was trained on all of its corpus.
+        A training has not seen the tenth that it held out. One with held-out text apart was on all
+        of its corpus.
         """
-        seen = [self._seen(source, sources) for source in sources]
-        has_held_out = self.ticket is not None and bool(texts_of(self.ticket.search, "held_out"))
-        found = [why for why in seen if why]
+        seen = [
+            [(one, what) for one in self.trainings if (what := one.saw(source, sources))]
+            for source in sources
+        ]
+        found = sorted(
+            (those[0] for those in seen if those), key=lambda pair: not pair[0].has_held_out
+        )
         if found:
-            self.remark = _ALL if has_held_out else found[0]
+            training, what = found[0]
+            self.remark = f"{training.whose} trained on {_ALL if training.has_held_out else what}"
             if len(found) < len(sources):
                 self.remark += f", in {len(found)} of {len(sources)} files"
         return [
@@ -48,31 +109,10 @@ class TrainedOn:
                 self.only_tenth
                 or source.name == PYTHON_DOCS
                 or source.held_out is not None
-                or (why is not None and not has_held_out)
+                or any(not one.has_held_out for one, _ in those)
             )
-            for source, why in zip(sources, seen, strict=True)
+            for source, those in zip(sources, seen, strict=True)
         ]
-
-    def _seen(self, source: Source, sources: Sequence[Source]) -> str | None:
-        """Return why a text counts as trained on; None if it does not."""
-        if self.ticket is None:
-            return None
-        digests = self.ticket.metrics.get("trained_on")
-        if isinstance(digests, list | tuple):
-            of_all = digests_of(sources)
-            is_one_of_all = len(of_all) < len(sources) and of_all[0] in digests
-            if source.digest in digests or is_one_of_all:
-                return _SAME
-        names = self.ticket.texts("corpus")
-        if source.name == PYTHON_DOCS and source.name in names:
-            return _SAME
-        if digests is None:  # an old version, which recorded names only
-            names += texts_of(self.ticket.search, "corpus")
-            if Path(source.name).name in names:
-                return _NAMESAKE
-        if not any(_is_below(source.name, name) for name in names):
-            return None
-        return _NAMESAKE if digests is None else _OTHER
 
 
 def _is_below(name: str, corpus: str) -> bool:

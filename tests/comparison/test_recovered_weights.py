@@ -67,8 +67,30 @@ def test_bench_knows_the_dense_model_that_a_recovery_names(made: Made, text_file
         folders=(str(made.recovered.model),), tasks=("kd",), corpus=(str(text_file),), blocks=12,
         batch_sizes=(1,), lengths=(8,), threads=(1,), rounds=3,
     )  # fmt: skip
-    (row,) = bench(config).rows
+    found = bench(config)
+    (row,) = found.rows
     assert row.quality["kd"][1] > 0
+    assert "(its held-out tenth); its weights were trained on the rest" in found.notes[0]
+
+
+@pytest.mark.parametrize("apart", ["in the search", "in the recovery", "in neither"])
+def test_weights_that_were_trained_on_what_they_are_measured_on_are_named(
+    apart: str, tiny_model: Path, run: Run, text_file: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(text_file.read_text()[:4000])
+    texts = (other, (str(text_file),)) if apart == "in the search" else (text_file, ())
+    config = small_config(tiny_model, texts[0], method="magnitude", held_out=texts[1])
+    ticket = search(config, output_dir=tmp_path / "found").ticket
+    recovery = RecoverConfig(
+        ticket=str(ticket), steps=1, batch_size=4, evaluation_blocks=8, device="cpu",
+        corpus=(str(text_file),), held_out=() if apart == "in neither" else (str(other),),
+    )  # fmt: skip
+    model = recover(recovery, output_dir=tmp_path / "seen").model
+    done = run("compare", ticket, model, "--blocks", "8", "--device", "cpu")
+    assert done.code == 0, done.err
+    note = f"seen recovered was trained on text of {text_file.name}, on which it is measured"
+    assert (note in done.err) == (apart != "in neither")
 
 
 def test_a_row_of_its_own_with_the_losses_of_the_checkpoint(made: Made, run: Run) -> None:

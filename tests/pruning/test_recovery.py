@@ -146,6 +146,40 @@ def test_the_losses_are_those_of_the_checkpoint(
         assert found.score == pytest.approx(recovered.losses[name], abs=1e-6), name
 
 
+def evaluated(folder: Path, text: Path, **changes: Any) -> tamtctl.Evaluation:
+    values = {"task": "kd", "sequence_length": 16, "blocks": 8, "device": "cpu"} | changes
+    return tamtctl.evaluate(
+        tamtctl.EvaluateConfig(name=str(folder), corpus=(str(text),), **values)  # type: ignore[arg-type]
+    )
+
+
+def test_it_is_measured_on_what_its_training_held_out(
+    recovered: Any, ticket: Path, text_file: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved.txt"
+    shutil.copy(text_file, moved)
+    for text in (text_file, moved):  # known by its content
+        found = evaluated(recovered.model, text)
+        assert found.score == pytest.approx(recovered.losses["recovered"], abs=1e-6)
+        said = f"{text.name} (its held-out tenth); its weights were trained on the rest"
+        assert str(found.text).endswith(said)
+    other = tmp_path / "other.txt"
+    other.write_text(text_file.read_text()[: len(text_file.read_text()) // 2])
+    assert str(evaluated(recovered.model, other).text).endswith(f"of {other}")
+    # A record of an old version has names only.
+    model = tmp_path / "old" / "model"
+    shutil.copytree(recovered.model, model)
+    record = json.loads((model / "recovery.json").read_text())
+    del record["trained_on"], record["ticket"]["trained_on"]
+    (model / "recovery.json").write_text(json.dumps(record))
+    said = "(its held-out tenth); its weights were trained on a text so named"
+    assert str(evaluated(model, text_file, model=recovered.base_model).text).endswith(said)
+    # With held-out text apart, weights were trained on all of the corpus, and the mask was not.
+    apart = recover(config_of(ticket, held_out=(str(other),)), output_dir=tmp_path / "apart")
+    said = f"of {text_file} (its held-out tenth); its weights were trained on this very text"
+    assert str(evaluated(apart.model, text_file).text).endswith(said)
+
+
 def test_embeddings_that_are_not_masked_leave_the_decoder_as_it_was(
     tiny_model: Path, text_file: Path, tmp_path: Path
 ) -> None:

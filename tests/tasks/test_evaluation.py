@@ -368,6 +368,12 @@ def test_zero_shot_similarity_is_the_cosine_of_mean_embeddings(
 # --- the command -----------------------------------------------------------------------------
 
 
+def test_a_folder_that_is_not_there_is_not_asked_for_its_dense_model(run: Run) -> None:
+    done = run("evaluate", "gone/model", "--task", "kd")
+    assert done.code == 1
+    assert "model 'gone/model' is neither a folder nor" in done.err
+
+
 def test_what_is_not_defined_is_null_in_json_and_a_dash_to_people(
     bert: Path, corpus: str, run: Run
 ) -> None:

@@ -95,6 +95,19 @@ def test_metrics_are_those_of_the_definitions() -> None:
         assert np.allclose(values, [one[name] for one in wanted], atol=1e-6), name
 
 
+@pytest.mark.parametrize("scale", [1e-4, 20.0])
+def test_metrics_do_not_depend_on_the_length_of_embeddings(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, passages = torch.randn(20, 8, generator=generator), torch.randn(40, 8)
+    relevant = [{i: 1, i + 20: 2} for i in range(20)]
+    plain = metrics_of_queries(queries, passages, relevant, {})
+    scaled = metrics_of_queries(queries * scale, passages * scale, relevant, {})
+    for name, values in plain.items():
+        assert np.allclose(values, scaled[name], atol=1e-6), name
+    nothing = metrics_of_queries(0 * queries, passages, relevant, {})
+    assert not nothing["recall@10"].any()
+
+
 def test_no_metric_gains_by_passages_that_tie() -> None:
     query, same = torch.ones(1, 2), torch.ones(30, 2)
     tied = metrics_of_queries(query, same, [{0: 1}], {})

@@ -6,7 +6,7 @@ The record may be published, so that it has only the last part of local paths.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,15 +15,17 @@ from tamtctl.foundations.digests import file_sha256
 from tamtctl.foundations.errors import ModelError
 from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.plain_files import read_regular
-from tamtctl.foundations.public_names import public, public_model, public_search
+from tamtctl.foundations.public_names import public, public_model, public_search, texts_of
 from tamtctl.foundations.untrusted import Defect, Fields, parse_json_object
 from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.ticket import Ticket
+from tamtctl.ticket.trained_on import Training
 from tamtctl.training.run_folder import RECOVERED_MODEL, RESULT
 
 RECOVERY_FILE = "recovery.json"
 _MOST_BYTES = 2**20
+_TRAINED_ON = "trained_on"  # digests of texts, as in a ticket's metrics
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Recovered:
         settings: The settings of the recovery, without the ticket.
         objective: What its weights were trained for.
         steps: Optimiser steps.
+        trained_on: Digests of the texts of the recovery; None in records of an old version.
+        mask_trained_on: Digests of the texts that the ticket's mask was trained on; None if they
+            are not recorded.
     """
 
     folder: Path
@@ -45,6 +50,17 @@ class Recovered:
     settings: Mapping[str, Any]
     objective: str
     steps: int
+    trained_on: tuple[str, ...] | None
+    mask_trained_on: tuple[str, ...] | None
+
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        """The trainings of its weights and of its mask."""
+        corpus = texts_of(self.settings, "corpus")
+        has_held_out = bool(texts_of(self.settings, "held_out"))
+        of_weights = Training("its weights were", self.trained_on, (), corpus, has_held_out)
+        of_mask = Training("its ticket was", self.mask_trained_on, (), (), has_held_out=False)
+        return (of_weights, of_mask)
 
     @classmethod
     def find(cls, name: str) -> Self | None:
@@ -78,11 +94,23 @@ class Recovered:
             settings={name: value for name, value in settings.items() if name != "ticket"},
             objective=told.section("recovery").text("objective"),
             steps=told.section("result").integer("steps"),
+            trained_on=_digests(values),
+            mask_trained_on=_digests(values["ticket"]),
         )
 
 
+def _digests(record: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the digests of texts in a record, which is not trusted."""
+    found = record.get(_TRAINED_ON)
+    return tuple(map(str, found)) if isinstance(found, list) else None
+
+
 def record_of(
-    config: RecoverConfig, ticket: Ticket, folder: Path, measured: dict[str, Any]
+    config: RecoverConfig,
+    ticket: Ticket,
+    folder: Path,
+    texts: Sequence[str],
+    measured: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the record that is written beside a recovered checkpoint.
 
@@ -90,6 +118,7 @@ def record_of(
         config: The settings of the recovery.
         ticket: The ticket whose zeros are kept.
         folder: The ticket's folder.
+        texts: Digests of the texts that the weights were trained on.
         measured: The result, as plain JSON values.
     """
     base = ticket.base_model
@@ -102,6 +131,7 @@ def record_of(
             "method": ticket.method,
             "objective": ticket.objective,
             "sparsity": ticket.sparsity,
+            _TRAINED_ON: ticket.metrics.get(_TRAINED_ON),
         },
         "base_model": {
             "id": base.id,
@@ -110,6 +140,7 @@ def record_of(
         },
         "recovery": public_search(config.to_dict()) | {"ticket": public(config.ticket)},
         "result": measured,
+        _TRAINED_ON: list(texts),
     }
 
 

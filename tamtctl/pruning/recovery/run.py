@@ -208,9 +208,10 @@ class PreparedRecovery:
             resumed_from=self.supervisor.step,
         )
         measured = {n: v for n, v in result.to_dict().items() if n in _MEASURED}
-        write_json(
-            folder / RECOVERY_FILE, record_of(self.config, subject.ticket, subject.folder, measured)
+        record = record_of(
+            self.config, subject.ticket, subject.folder, self.corpus.digests, measured
         )
+        write_json(folder / RECOVERY_FILE, record)
         self.run.finish(result.to_dict())
         self.forget()
         return result

@@ -16,14 +16,14 @@ from tamtctl.foundations.devices import Compute
 from tamtctl.foundations.errors import ModelError, NoHeadError, UsageError
 from tamtctl.foundations.measured_text import MeasuredText
 from tamtctl.models.encoder import Encoder, check_length, max_sequence_length
-from tamtctl.models.loading import load_encoder
+from tamtctl.models.loading import load_config, load_encoder
 from tamtctl.models.structures import feed_forwards, with_biases
 from tamtctl.models.usual_rows import usual_rows
 from tamtctl.pruning.objectives import Terms, headless, terms_of
 from tamtctl.pruning.objectives.held_out_loss import total_error
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.objectives.pooling import sentence_pooling
-from tamtctl.pruning.recovery.record import recovered_from
+from tamtctl.pruning.recovery.record import Recovered, recovered_from
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
@@ -33,7 +33,7 @@ from tamtctl.tasks.evaluation.result import Evaluation
 from tamtctl.ticket.heads import fitting_head, head_parameters, put_head
 from tamtctl.ticket.texts import sequence_length_of
 from tamtctl.ticket.ticket import Ticket
-from tamtctl.ticket.trained_on import TrainedOn
+from tamtctl.ticket.trained_on import TrainedOn, Training
 
 _SEQUENCE_LENGTH = 128  # tokens, if no ticket names a length
 _BLOCKS = 512  # sequences at most, spread over the text
@@ -108,7 +108,7 @@ def _held_out(
         _sequence_length(ticket), max_sequence_length(encoder.model)
     )
     check_length(length, encoder.model, what="--sequence-length")
-    trained_on = TrainedOn(ticket, config.held_out_tenth)
+    trained_on = TrainedOn(_trainings(config, ticket), config.held_out_tenth)
     notes: list[str] = []
     corpus = load_corpus(
         _sources(config),
@@ -128,11 +128,20 @@ def _held_out(
     return cut, cut.scored(name), [*notes, *corpus.notes]
 
 
+def _trainings(config: EvaluateConfig, ticket: Ticket | None) -> tuple[Training, ...]:
+    """Return what is recorded of the trainings of what is measured, but for its pre-training."""
+    if ticket is not None:
+        return (Training.of(ticket),)
+    recovered = Recovered.find(config.name)
+    return recovered.trainings if recovered else ()
+
+
 def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | None) -> str | None:
     """Return the dense model that an encoder is compared with, None if no term needs one.
 
     Raises:
         UsageError: A term needs one, and neither --model nor the checkpoint names it.
+        ModelError: There is no such checkpoint.
     """
     if not terms.need_teacher:
         return None
@@ -140,10 +149,10 @@ def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | N
         fine_tuned.facts.model if fine_tuned and fine_tuned.facts else recovered_from(config.name)
     )
     if not (config.model or used):
+        load_config(config.name)  # raises if there is no such model at all
         raise UsageError(
             f"{needing('teacher', terms)} measures how far an encoder is from the dense model "
-            f"it was made of, and "
-            f"{config.name} does not say which that is; give it with --model"
+            f"it was made of, and {config.name} does not say which that is; give it with --model"
         )
     return config.model or used
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ _DEPTH = 10  # passages that nDCG looks at
 PRIMARY = f"ndcg@{_DEPTH}"
 METRICS = (*(f"recall@{k}" for k in RECALLS), PRIMARY)
 _QUERIES_AT_ONCE = 256
-_DIGITS = 6  # decimals of a similarity that batching does not change
+_DIGITS = 6  # of a similarity, beside the largest, that batching does not change
 
 
 def metrics_of_queries(
@@ -40,15 +41,23 @@ def metrics_of_queries(
         own: Index of a query that is a passage itself → that of the passage, which is not ranked.
     """
     found: dict[str, list[float]] = {name: [] for name in METRICS}
+    # A power of two: dividing by it rounds nothing, and cosines stay as they are.
+    scale = 2.0 ** (_exponent(queries) + _exponent(passages))
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         similarities = queries[start : start + _QUERIES_AT_ONCE] @ passages.T  # (n', m)
-        similarities = similarities.double().round(decimals=_DIGITS)
+        similarities = (similarities.double() / scale).round(decimals=_DIGITS)
         for query in own.keys() & range(start, start + len(similarities)):
             similarities[query - start, own[query]] = -torch.inf
         for of_query, answers in zip(similarities, relevant[start:], strict=False):
             for name, value in _metrics_of(of_query, answers).items():
                 found[name].append(value)
     return {name: np.array(values) for name, values in found.items()}
+
+
+def _exponent(embeddings: Tensor) -> int:
+    """Return the power of two that is nearest to the longest of some embeddings, shape (n, D)."""
+    longest = float(embeddings.norm(dim=1).max())
+    return round(math.log2(longest)) if longest > 0 else 0
 
 
 def _metrics_of(similarities: Tensor, answers: Mapping[int, int]) -> dict[str, float]:

@@ -372,7 +372,10 @@ def test_a_report_is_what_compare_prints_and_where_it_was_made(
             "config.json figures identity.json report.html report.md results.csv results.json "
             "results.tex",
         ),
-        ("exported", "config.json model.safetensors tokenizer.json tokenizer_config.json"),
+        (
+            "exported",
+            "config.json model.safetensors pruned.json tokenizer.json tokenizer_config.json",
+        ),
         ("imported", "README.md local.json mask.safetensors ticket.json"),
     ],
 )

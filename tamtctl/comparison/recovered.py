@@ -116,7 +116,7 @@ def notes_on_texts(
     for source, text in measured:
         names = set(map(public, source.measured))
         for label, one in recovered.items():
-            weights = one.found.trainings[0]
+            weights = one.found.training
             is_seen = bool(names & set(weights.names))
             if not source.held_out and weights.digests is not None:
                 is_seen = bool(set(text.digests) & set(weights.digests))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +11,13 @@ from typing import Self
 
 from tamtctl.data.corpus import digests_of
 from tamtctl.data.text.documents import PYTHON_DOCS, Source
-from tamtctl.foundations.public_names import texts_of
+from tamtctl.foundations.plain_files import read_regular
+from tamtctl.foundations.public_names import public_search, texts_of
+from tamtctl.foundations.untrusted import Defect, parse_json_object
 from tamtctl.ticket.ticket import Ticket
 
+PRUNED_FILE = "pruned.json"  # the record of the mask, beside the weights of an export
+_MOST_BYTES = 2**20
 _REST, _NAMESAKE = "the rest", "a text so named"
 _OTHER = "a text so named, of other content"
 _ALL = "this very text"
@@ -39,13 +45,33 @@ class Training:
     @classmethod
     def of(cls, ticket: Ticket) -> Self:
         """Return the training of a ticket's mask."""
-        digests = ticket.metrics.get("trained_on")
         return cls(
             whose="the ticket was",
-            digests=tuple(map(str, digests)) if isinstance(digests, list | tuple) else None,
+            digests=digests_in(ticket.metrics.get("trained_on")),
             places=ticket.texts("corpus"),
             names=texts_of(ticket.search, "corpus"),
             has_held_out=bool(texts_of(ticket.search, "held_out")),
+        )
+
+    @classmethod
+    def of_export(cls, folder: Path) -> Self | None:
+        """Return the training of the mask whose zeros a checkpoint has; None if none is recorded.
+
+        The record may be from a stranger: what an export could not have written is ignored.
+        """
+        try:
+            record = parse_json_object(read_regular(folder / PRUNED_FILE, _MOST_BYTES), PRUNED_FILE)
+        except (OSError, Defect):
+            return None
+        mask = record.get("mask")
+        if not isinstance(mask, dict):
+            return None
+        return cls(
+            whose="its mask was",
+            digests=digests_in(mask.get("trained_on")),
+            places=(),
+            names=texts_of(mask, "corpus"),
+            has_held_out=bool(texts_of(mask, "held_out")),
         )
 
     def saw(self, source: Source, sources: Sequence[Source]) -> str | None:
@@ -70,6 +96,31 @@ class Training:
         if not any(_is_below(source.name, name) for name in names):
             return None
         return _NAMESAKE if self.digests is None else _OTHER
+
+
+def write_record(ticket: Ticket, folder: Path) -> None:
+    """Write the record of a ticket's mask beside weights that have its zeros."""
+    base, search = ticket.base_model, public_search(ticket.search)
+    record = {
+        "what": "weights of a model, pruned by the mask of a ticket; no ticket",
+        "tamtctl_version": importlib.metadata.version("tamtctl"),
+        "base_model": {"id": base.id, "revision": base.revision, "fingerprint": base.fingerprint},
+        "mask": {
+            "method": ticket.method,
+            "objective": ticket.objective,
+            "sparsity": ticket.sparsity,
+            "corpus": texts_of(search, "corpus"),
+            "held_out": texts_of(search, "held_out"),
+            "trained_on": ticket.metrics.get("trained_on"),
+        },
+    }
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / PRUNED_FILE).write_text(f"{text}\n", encoding="utf-8")
+
+
+def digests_in(recorded: object) -> tuple[str, ...] | None:
+    """Return the digests of texts in a record, which is not trusted; None if there are none."""
+    return tuple(map(str, recorded)) if isinstance(recorded, list | tuple) else None
 
 
 @dataclass

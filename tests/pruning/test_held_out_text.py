@@ -17,6 +17,7 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.searching.api import search
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
+from tamtctl.ticket.exporting.api import export
 from tamtctl.ticket.hub.card import card
 from tamtctl.ticket.ticket import Ticket
 
@@ -277,6 +278,8 @@ def test_a_text_is_scored_as_a_whole_unless_it_was_trained_on(tiny_model: Path) 
     assert evaluated(ticket, other) == (100 * 40 // 14, "other.txt")
     Path("moved.txt").write_bytes(Path(own).read_bytes())
     assert evaluated(ticket, "moved.txt") == (tenth, rest.replace("own", "moved"))
+    export(ticket, "exported")
+    assert evaluated("exported", own) == (tenth, rest.replace("the ticket", "its mask"))
     both = evaluated(ticket, "moved.txt", other)  # of which one is known
     assert both[0] == pytest.approx(tenth + 100 * 40 // 14, abs=1)
     assert "the ticket was trained on the rest, in 1 of 2 files" in both[1]

@@ -39,7 +39,7 @@ from tamtctl.models.timing import (
     timed_in_turns,
 )
 from tamtctl.pruning.objectives import objectives, terms_of
-from tamtctl.pruning.recovery.record import Recovered, recovered_from
+from tamtctl.pruning.recovery.record import recovered_from, trainings_of
 from tamtctl.tasks.benchmarks.table import tasks_without_training
 from tamtctl.tasks.evaluation.api import evaluate
 from tamtctl.tasks.evaluation.config import EvaluateConfig
@@ -307,8 +307,8 @@ def _evaluation(config: BenchConfig, name: str, task: str, dense: str | None) ->
     if task not in objectives():
         return EvaluateConfig(**same, data_dir=config.data_dir)
     model = dense if terms_of(task).need_teacher else None
-    # All models are measured on the same text, of which recovered ones may have seen the rest.
-    tenth = any(Recovered.find(folder) for folder in config.folders)
+    # All models are measured on the same text, of which a training may have seen the rest.
+    tenth = any(map(trainings_of, config.folders))
     return EvaluateConfig(
         **same, model=model, corpus=config.corpus, blocks=config.blocks, held_out_tenth=tenth
     )

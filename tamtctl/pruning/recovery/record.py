@@ -20,12 +20,11 @@ from tamtctl.foundations.untrusted import Defect, Fields, parse_json_object
 from tamtctl.pruning.recovery.config import RecoverConfig
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.ticket import Ticket
-from tamtctl.ticket.trained_on import Training
+from tamtctl.ticket.trained_on import Training, digests_in
 from tamtctl.training.run_folder import RECOVERED_MODEL, RESULT
 
 RECOVERY_FILE = "recovery.json"
 _MOST_BYTES = 2**20
-_TRAINED_ON = "trained_on"  # digests of texts, as in a ticket's metrics
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,6 @@ class Recovered:
         objective: What its weights were trained for.
         steps: Optimiser steps.
         trained_on: Digests of the texts of the recovery; None in records of an old version.
-        mask_trained_on: Digests of the texts that the ticket's mask was trained on; None if they
-            are not recorded.
     """
 
     folder: Path
@@ -51,16 +48,13 @@ class Recovered:
     objective: str
     steps: int
     trained_on: tuple[str, ...] | None
-    mask_trained_on: tuple[str, ...] | None
 
     @property
-    def trainings(self) -> tuple[Training, ...]:
-        """The trainings of its weights and of its mask."""
+    def training(self) -> Training:
+        """The training of its weights."""
         corpus = texts_of(self.settings, "corpus")
         has_held_out = bool(texts_of(self.settings, "held_out"))
-        of_weights = Training("its weights were", self.trained_on, (), corpus, has_held_out)
-        of_mask = Training("its ticket was", self.mask_trained_on, (), (), has_held_out=False)
-        return (of_weights, of_mask)
+        return Training("its weights were", self.trained_on, (), corpus, has_held_out)
 
     @classmethod
     def find(cls, name: str) -> Self | None:
@@ -94,15 +88,8 @@ class Recovered:
             settings={name: value for name, value in settings.items() if name != "ticket"},
             objective=told.section("recovery").text("objective"),
             steps=told.section("result").integer("steps"),
-            trained_on=_digests(values),
-            mask_trained_on=_digests(values["ticket"]),
+            trained_on=digests_in(values.get("trained_on")),
         )
-
-
-def _digests(record: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the digests of texts in a record, which is not trusted."""
-    found = record.get(_TRAINED_ON)
-    return tuple(map(str, found)) if isinstance(found, list) else None
 
 
 def record_of(
@@ -131,7 +118,6 @@ def record_of(
             "method": ticket.method,
             "objective": ticket.objective,
             "sparsity": ticket.sparsity,
-            _TRAINED_ON: ticket.metrics.get(_TRAINED_ON),
         },
         "base_model": {
             "id": base.id,
@@ -140,8 +126,22 @@ def record_of(
         },
         "recovery": public_search(config.to_dict()) | {"ticket": public(config.ticket)},
         "result": measured,
-        _TRAINED_ON: list(texts),
+        "trained_on": list(texts),
     }
+
+
+def trainings_of(name: str) -> tuple[Training, ...]:
+    """Return what is recorded of the trainings of a checkpoint: of its weights, and of its mask.
+
+    Args:
+        name: A folder, or any other name of a model.
+
+    Raises:
+        ModelError: As for `Recovered.find`.
+    """
+    recovered = Recovered.find(name)
+    of_mask = Training.of_export(recovered.folder if recovered else expanded(name))
+    return tuple(filter(None, [recovered.training if recovered else None, of_mask]))
 
 
 def recovered_from(name: str) -> str | None:

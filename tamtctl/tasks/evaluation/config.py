@@ -91,8 +91,8 @@ class EvaluateConfig(Config):
     )
     corpus: Sequence[str] = setting(
         default=(),
-        help="Text for a loss, named as in search. All of it is measured on, except what the "
-        "ticket was trained on. By default the held-out tenth of python-docs.",
+        help="Text for a loss, named as in search. All of it is measured on, except what the mask "
+        "or weights were trained on. By default the held-out tenth of python-docs.",
         panel=DATA,
         is_common=True,
     )

@@ -23,7 +23,7 @@ from tamtctl.pruning.objectives import Terms, headless, terms_of
 from tamtctl.pruning.objectives.held_out_loss import total_error
 from tamtctl.pruning.objectives.objective import Objective
 from tamtctl.pruning.objectives.pooling import sentence_pooling
-from tamtctl.pruning.recovery.record import Recovered, recovered_from
+from tamtctl.pruning.recovery.record import recovered_from, trainings_of
 from tamtctl.pruning.searching.mask_probe import MaskProbe, ProbeText
 from tamtctl.tasks.benchmarks.table import zero_shot_tasks
 from tamtctl.tasks.evaluation.checkpoint import FineTuned
@@ -108,7 +108,9 @@ def _held_out(
         _sequence_length(ticket), max_sequence_length(encoder.model)
     )
     check_length(length, encoder.model, what="--sequence-length")
-    trained_on = TrainedOn(_trainings(config, ticket), config.held_out_tenth)
+    trained_on = TrainedOn(
+        (Training.of(ticket),) if ticket else trainings_of(config.name), config.held_out_tenth
+    )
     notes: list[str] = []
     corpus = load_corpus(
         _sources(config),
@@ -126,14 +128,6 @@ def _held_out(
     )
     name = "; ".join(filter(None, (corpus.held_out_name, trained_on.remark)))
     return cut, cut.scored(name), [*notes, *corpus.notes]
-
-
-def _trainings(config: EvaluateConfig, ticket: Ticket | None) -> tuple[Training, ...]:
-    """Return what is recorded of the trainings of what is measured, but for its pre-training."""
-    if ticket is not None:
-        return (Training.of(ticket),)
-    recovered = Recovered.find(config.name)
-    return recovered.trainings if recovered else ()
 
 
 def _dense_model(config: EvaluateConfig, terms: Terms, fine_tuned: FineTuned | None) -> str | None:

@@ -21,6 +21,7 @@ from tamtctl.ticket.exporting.reloading import check_reloaded
 from tamtctl.ticket.exporting.result import ExportResult
 from tamtctl.ticket.finding import resolve_ticket
 from tamtctl.ticket.ticket import Ticket
+from tamtctl.ticket.trained_on import write_record
 
 # Files of weights are not named as left out, as the checkpoint has the weights.
 _WEIGHTS = (".safetensors", ".bin", ".h5", ".msgpack", ".ot", ".index.json")
@@ -79,6 +80,7 @@ def write_checkpoint(
         pruned.write(new)
         is_trained = weights is not None or trained is not None
         write_card(pruned.ticket, name, revision, new, is_trained=is_trained)
+        write_record(loaded, new)
         check_reloaded(pruned.base, pruned.tokenizer, expected, new)
         files = {str(file.relative_to(new)) for file in new.rglob("*") if file.is_file()}
         size = sum((new / file).stat().st_size for file in files)

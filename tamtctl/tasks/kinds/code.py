@@ -43,14 +43,17 @@ def code_of(kind: str) -> type[TaskKind]:
 
 @cache
 def _blamed(found: type[TaskKind], kind: str) -> type[TaskKind]:
-    """Return the class of a script, in which every method checks itself."""
-    parts = {name: inspect.getattr_static(found, name) for name in vars(TaskKind)}
-    foreign = {name: part for name, part in parts.items() if vars(TaskKind)[name] is not part}
-    wrapped = {name: _wrapped(kind, name, part) for name, part in foreign.items()}
+    """Return the class of a script, in which every method that the script defines checks itself."""
+    wrapped = {}
+    for name in (name for name in vars(TaskKind) if not name.startswith("_")):
+        definer = next(one for one in found.__mro__ if name in vars(one))
+        if not definer.__module__.startswith("tamtctl."):
+            wrapped[name] = _wrapped(kind, name, vars(definer)[name])
     return type(found.__name__, (found,), wrapped)
 
 
 def _wrapped(kind: str, name: str, part: Any) -> Any:
+    """Return a method, class method or property that checks itself; anything else as it is."""
     if isinstance(part, classmethod):
         return classmethod(_checked(kind, name, part.__func__))
     if isinstance(part, property) and part.fget:
@@ -59,6 +62,7 @@ def _wrapped(kind: str, name: str, part: Any) -> Any:
 
 
 def _checked(kind: str, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method whose errors, and results of no use, name the kind."""
     what = f"{name} of the kind of task {kind!r}"
 
     @wraps(method)
@@ -73,6 +77,7 @@ def _checked(kind: str, name: str, method: Callable[..., Any]) -> Callable[..., 
 
 
 def _items(kind: str, what: str, given: Iterator[Any]) -> Iterator[Any]:
+    """Yield what a generator of a script gives, whose errors name the kind."""
     with KINDS[kind].blamed(f"{what} failed"):
         yield from given
 

@@ -80,11 +80,16 @@ def notes_on_training(
     for source in sources:
         for label, own in tickets.items():
             if trained_on(source, own):
-                text = " ".join(map(public, source.measured))
-                yield (
-                    f"{label} was trained on text of {text}, on which it is measured: its loss "
-                    "there is too good"
-                )
+                yield too_good(label, source)
+
+
+def too_good(label: str, source: TextSource) -> str:
+    """Return the note on something that was trained on text that it is measured on."""
+    text = " ".join(map(public, source.measured))
+    return (
+        f"{label} was trained on text of {text}, on which it is measured: its loss there is too "
+        "good"
+    )
 
 
 def notes_on_other_content(

@@ -21,7 +21,7 @@ from tamtctl.pruning.config import SearchConfig
 from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion
 from tamtctl.pruning.methods import IMP, IMP_OBJECTIVE, default_methods
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
-from tamtctl.pruning.recipes import RECIPES, Recipe, fisher_for
+from tamtctl.pruning.recipes import Recipe, fisher_for, opened
 from tamtctl.tasks.benchmarks.table import tasks_without_training
 from tamtctl.tasks.evaluation.config import EvaluateConfig
 from tamtctl.tasks.finetuning.config import FinetuneConfig
@@ -61,8 +61,8 @@ class CompareConfig(CompareSettings):
         if self.recipe is None:
             is_another = bool(self.sparsities) and self.model not in (None, "nano")
             self._settle("recipe", "fast" if is_another else "nano")
-        if isinstance(self.recipe, str) and self.recipe not in RECIPES:
-            self._settle("recipe", Recipe.read(self.recipe, SearchConfig))
+        if isinstance(self.recipe, str):
+            self._settle("recipe", opened(self.recipe, SearchConfig))
         tables = self.recipe.by_method if isinstance(self.recipe, Recipe) else {}
         if bool(self.tickets) == bool(self.sparsities):
             raise UsageError(

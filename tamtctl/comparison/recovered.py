@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from tamtctl.comparison.bench import Bench
+from tamtctl.comparison.comparable_tickets import too_good
 from tamtctl.comparison.levels import Level, TicketLevel
 from tamtctl.comparison.subnetworks import RECOVERED, Subnetwork
 from tamtctl.comparison.ticket_labels import ticket_labels
@@ -122,10 +123,7 @@ def notes_on_texts(
                 is_seen = bool(set(text.digests) & set(weights.digests))
             # The tenth that a recovery holds out of a corpus is that of a comparison.
             if is_seen and (source.held_out or weights.has_held_out):
-                yield (
-                    f"{label} was trained on text of {' '.join(sorted(names))}, on which it is "
-                    "measured: its loss there is too good"
-                )
+                yield too_good(label, source)
 
 
 def of_recovered(bench: Bench, label: str, given: OpenedRecovery, ticket: Ticket) -> Subnetwork:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from tamtctl.foundations.plain_files import read_regular
 from tamtctl.foundations.public_names import public_search, texts_of
 from tamtctl.foundations.untrusted import Defect, parse_json_object
 from tamtctl.ticket.ticket import Ticket
+from tamtctl.training.run_folder import write_json
 
 PRUNED_FILE = "pruned.json"  # the record of the mask, beside the weights of an export
 _MOST_BYTES = 2**20
@@ -114,8 +114,7 @@ def write_record(ticket: Ticket, folder: Path) -> None:
             "trained_on": ticket.metrics.get("trained_on"),
         },
     }
-    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / PRUNED_FILE).write_text(f"{text}\n", encoding="utf-8")
+    write_json(folder / PRUNED_FILE, record)
 
 
 def digests_in(recorded: object) -> tuple[str, ...] | None:

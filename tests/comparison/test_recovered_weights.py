@@ -62,15 +62,23 @@ def compared(run: Run, *names: object) -> dict[str, Any]:
     return result
 
 
-def test_bench_knows_the_dense_model_that_a_recovery_names(made: Made, text_file: Path) -> None:
-    config = BenchConfig(
-        folders=(str(made.recovered.model),), tasks=("kd",), corpus=(str(text_file),), blocks=12,
-        batch_sizes=(1,), lengths=(8,), threads=(1,), rounds=3,
-    )  # fmt: skip
-    found = bench(config)
-    (row,) = found.rows
-    assert row.quality["kd"][1] > 0
-    assert "(its held-out tenth); its weights were trained on the rest" in found.notes[0]
+def test_bench_knows_the_dense_model_and_the_text_that_a_recovery_names(
+    made: Made, text_file: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(text_file.read_text()[:4000])
+    said = "(its held-out tenth); its weights were trained on the rest"
+    for text, is_the_rest in ((text_file, True), (other, False)):
+        found = bench(
+            BenchConfig(
+                folders=(str(made.recovered.model),), tasks=("kd",), corpus=(str(text),),
+                blocks=12, batch_sizes=(1,), lengths=(8,), threads=(1,), rounds=3,
+            )
+        )  # fmt: skip
+        (row,) = found.rows
+        assert row.quality["kd"][1] > 0
+        assert (said in found.notes[0]) is is_the_rest
+        assert ("tenth" in found.notes[0]) is is_the_rest  # of another text, all is measured on
 
 
 @pytest.mark.parametrize("apart", ["in the search", "in the recovery", "in neither"])

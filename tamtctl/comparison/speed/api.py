@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, Never
 
 import torch
@@ -20,6 +20,8 @@ from tamtctl.comparison.speed.subjects import (
     subjects_of,
 )
 from tamtctl.comparison.tasks_without_training import data_identity
+from tamtctl.data.text.documents import PYTHON_DOCS
+from tamtctl.data.text.sources import open_source
 from tamtctl.foundations.checks import one_of
 from tamtctl.foundations.config import settings_of
 from tamtctl.foundations.devices import check_threads
@@ -47,6 +49,7 @@ from tamtctl.tasks.measures import MEASURES
 from tamtctl.tasks.run_facts import RunFacts
 from tamtctl.ticket.format.metadata import METADATA_FILE
 from tamtctl.ticket.local_names import ticket_names
+from tamtctl.ticket.trained_on import TrainedOn
 from tamtctl.training.run_folder import is_run
 
 _WIDE = 0.25  # interquartile range of the times, as a share of their median, that is worth a note
@@ -75,7 +78,8 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     dense = _dense(config)
     subjects = _subjects(config, dense)
-    _check_tasks(config, dense)
+    evaluations = _Evaluations(config, dense)
+    _check_tasks(evaluations)
     threads = config.threads or tuple(dict.fromkeys((1, cores)))
     check_threads("threads", max(threads))
     sizes = [Size(t, b, n) for t in threads for b in config.batch_sizes for n in config.lengths]
@@ -91,7 +95,8 @@ def bench(config: BenchConfig, *, watcher: Watcher[Never] | None = None) -> Benc
     for one in subjects:
         watcher.status(f"measuring {one.name} ({one.backend})")
         others = other_words.get(one)
-        found = _measured(config, one, dense, latencies[one], loading[one], other_words=others)
+        quality = _quality(evaluations, one, others)
+        found = _measured(one, quality, latencies[one], loading[one])
         rows.append(replace(found, is_dense=one == reference))
     texts = dict.fromkeys(f"{t}: {said}" for row in rows for t, said in row.losses_of.items())
     notes = (
@@ -131,8 +136,9 @@ def _place(name: str) -> str:
     return str(path.resolve()) if path.is_dir() else name
 
 
-def _check_tasks(config: BenchConfig, dense: str | None) -> None:
+def _check_tasks(evaluations: _Evaluations) -> None:
     """Refuse, before any work, tasks that are not known, or lack data or a dense model."""
+    config, dense = evaluations.config, evaluations.dense
     facts = [RunFacts.read(expanded(name)) for name in config.folders]
     own = [one.task.name for one in facts if one is not None]
     without = [
@@ -143,7 +149,7 @@ def _check_tasks(config: BenchConfig, dense: str | None) -> None:
     for task in config.tasks:
         one_of("task", task, [*settings_of(BenchConfig)["tasks"].names, *own])
         if task in tasks_without_training():
-            data_identity(_evaluation(config, config.folders[0], task, dense))
+            data_identity(evaluations.of(config.folders[0], task))
         elif without and task in objectives() and terms_of(task).need_teacher:
             raise UsageError(
                 f"--task {task} measures how far a model is from the dense one; give that with "
@@ -152,16 +158,9 @@ def _check_tasks(config: BenchConfig, dense: str | None) -> None:
 
 
 def _measured(
-    config: BenchConfig,
-    subject: Subject,
-    dense: str | None,
-    latencies: Mapping[Size, Latency],
-    loading: float,
-    *,
-    other_words: str | None,
+    subject: Subject, quality: _Quality, latencies: Mapping[Size, Latency], loading: float
 ) -> Measured:
     """Return the row of a model: its sizes, quality and times."""
-    quality, without, losses_of = _quality(config, subject, dense, other_words)
     files = subject.files()
     bytes_, compressed = size_of(files) if files else (None, None)
     return Measured(
@@ -172,9 +171,9 @@ def _measured(
         compressed=compressed,
         load_seconds=loading,
         latencies=latencies,
-        quality=quality,
-        without_quality=without,
-        losses_of=losses_of,
+        quality=quality.found,
+        without_quality=quality.without,
+        losses_of=quality.losses_of,
     )
 
 
@@ -274,12 +273,64 @@ def _on_words(subject: Subject, words: str) -> str:
     )
 
 
-def _quality(
-    config: BenchConfig, subject: Subject, dense: str | None, other_words: str | None
-) -> tuple[dict[str, tuple[str, float, float | None]], dict[str, str], dict[str, str]]:
-    """Return task → metric, value and error of a model; why there is none; unit and text of it."""
+@dataclass(frozen=True)
+class _Evaluations:
+    """How the quality of the models is measured.
+
+    Attributes:
+        config: What to measure.
+        dense: The dense model; None if there is none.
+    """
+
+    config: BenchConfig
+    dense: str | None
+
+    def of(self, name: str, task: str) -> EvaluateConfig:
+        """Return the configuration by which evaluate measures a model on a task."""
+        # A graph runs on the CPU; beside it, the others are to differ in nothing else.
+        same: dict[str, Any] = {"name": name, "task": task, "device": "cpu", "precision": "fp32"}
+        if task in MEASURES:
+            return EvaluateConfig(**same, **MEASURES[task].settings(self.config))
+        if task not in objectives():
+            return EvaluateConfig(**same, data_dir=self.config.data_dir)
+        return EvaluateConfig(
+            **same,
+            model=self.dense if terms_of(task).need_teacher else None,
+            corpus=self.config.corpus,
+            blocks=self.config.blocks,
+            held_out_tenth=self._only_tenth,
+        )
+
+    @cached_property
+    def _only_tenth(self) -> bool:
+        """Whether one of the models was trained on the text; all are measured on the same text."""
+        trainings = [one for name in self.config.folders for one in trainings_of(name)]
+        if not trainings:
+            return False
+        names = self.config.corpus or (PYTHON_DOCS,)
+        sources = [source for name in names for source in open_source(name)]
+        return not all(TrainedOn(trainings).choose(sources))
+
+
+@dataclass(frozen=True)
+class _Quality:
+    """The quality of a model.
+
+    Attributes:
+        found: Task → metric, value and standard error.
+        without: Task → why it has no value.
+        losses_of: Task → the unit of a loss, and the text that it is of.
+    """
+
+    found: Mapping[str, tuple[str, float, float | None]]
+    without: Mapping[str, str]
+    losses_of: Mapping[str, str]
+
+
+def _quality(evaluations: _Evaluations, subject: Subject, other_words: str | None) -> _Quality:
+    """Measure the quality of a model; ``other_words`` says how its vocabulary is another one."""
     found, without, losses_of = {}, {}, {}
-    for task in config.tasks:
+    for task in evaluations.config.tasks:
         try:
             is_of_embeddings = task in tasks_without_training()
             if subject.file and not (is_of_embeddings and find_graph(subject.name)):
@@ -289,29 +340,13 @@ def _quality(
                     f"its vocabulary has {other_words}: losses of other tokens cannot be compared "
                     "with the dense model's"
                 )
-            said = evaluate(_evaluation(config, subject.name, task, dense))
+            said = evaluate(evaluations.of(subject.name, task))
             found[task] = said.metric, said.score, said.standard_error
             if said.unit and said.text:
                 losses_of[task] = f"{said.unit}, on {said.text}"
         except TamtctlError as error:
             without[task] = str(error)
-    return found, without, losses_of
-
-
-def _evaluation(config: BenchConfig, name: str, task: str, dense: str | None) -> EvaluateConfig:
-    """Return the configuration by which evaluate measures a model's quality on a task."""
-    # A graph runs on the CPU; beside it, the others are to differ in nothing else.
-    same: dict[str, Any] = {"name": name, "task": task, "device": "cpu", "precision": "fp32"}
-    if task in MEASURES:
-        return EvaluateConfig(**same, **MEASURES[task].settings(config))
-    if task not in objectives():
-        return EvaluateConfig(**same, data_dir=config.data_dir)
-    model = dense if terms_of(task).need_teacher else None
-    # All models are measured on the same text, of which a training may have seen the rest.
-    tenth = any(map(trainings_of, config.folders))
-    return EvaluateConfig(
-        **same, model=model, corpus=config.corpus, blocks=config.blocks, held_out_tenth=tenth
-    )
+    return _Quality(found, without, losses_of)
 
 
 def _without_intervals(rows: Sequence[Measured]) -> Iterator[str]:

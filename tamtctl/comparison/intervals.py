@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamtctl.foundations.counts import count
 from tamtctl.foundations.estimates import Interval, interval_of, number_or_none
 from tamtctl.foundations.measured_text import MIN_SEQUENCES
 from tamtctl.pruning.objectives.held_out_loss import HeldOutLoss
@@ -164,10 +165,10 @@ def rank_correlation(
     return RankCorrelation(within, methods, interval, pooled)
 
 
-def too_few(count: int, needed: int, unit: str) -> str:
+def too_few(found: int, needed: int, unit: str) -> str:
     """Return why there is no interval."""
-    units = unit if count == 1 else {"batch": "batches"}.get(unit, f"{unit}s")
-    return f"too few to tell ({count} {units}; {needed} are needed)"
+    units = count(found, unit, "batches" if unit == "batch" else None)
+    return f"too few to tell ({units}; {needed} are needed)"
 
 
 def too_few_sequences(loss: HeldOutLoss) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tamtctl.foundations.counts import count
+
 
 @dataclass(frozen=True, order=True)
 class Size:
@@ -20,5 +22,4 @@ class Size:
 
     def __str__(self) -> str:
         """Return the size in a few words."""
-        threads = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
-        return f"{self.batch} × {self.length}, {threads}"
+        return f"{self.batch} × {self.length}, {count(self.threads, 'thread')}"

@@ -222,7 +222,7 @@ def test_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("a,b\nx\n", r"a.csv:2 has 1 columns, not 2; quote a field"),
+        ("a,b\nx\n", r"a.csv:2 has 1 column, not 2; quote a field"),
         ('a,b\n"x\n', r"a.csv:2 is not CSV: "),
         ("a;b\nx;y\n", "has its columns between semicolons; write it with commas"),
         ("a,b,a\nx,y,z\n", "has 2 columns 'a'; rename all but the one to read"),

@@ -375,7 +375,7 @@ def test_quotes_that_are_not_paired_are_text_and_that_is_noted(rows: list[str]) 
         ("a.csv", "text,label,label\na,0,1\n", "has 2 columns 'label'"),
         ("a.csv", "text,label\n", "holds no examples"),
         ("a.csv", f"text,label\na,{'n' * 257}\nb,p\n", "a label has 257 characters, more than 256"),
-        ("a.csv", "text,label\na,0\nb\n", "a.csv:3 has 1 columns, not 2"),
+        ("a.csv", "text,label\na,0\nb\n", "a.csv:3 has 1 column, not 2"),
         ("a.tsv", "text\tlabel\n1\ta\t0\n", r"a.tsv:2 has 3 columns, not 2; .*row.names=FALSE"),
     ],
 )

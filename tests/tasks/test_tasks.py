@@ -112,7 +112,7 @@ def test_broken_rows_of_qqp_are_left_out_and_of_others_refused(tmp_path: Path) -
     write(tmp_path / "QQP" / "dev.tsv", header + "1\t2\t3\ta\tb\t1\n4\t5\t6\tbroken\n")
     assert len(open_task(TASKS["qqp"], tmp_path).dev()[""]) == 1
     write(tmp_path / "SST-2" / "dev.tsv", "sentence\tlabel\nonly text\n")
-    with pytest.raises(TaskError, match=r"dev\.tsv:2 has 1 columns, not 2"):
+    with pytest.raises(TaskError, match=r"dev\.tsv:2 has 1 column, not 2"):
         open_task(TASKS["sst2"], tmp_path).dev()
 
 
@@ -131,7 +131,7 @@ def test_a_table_of_ones_own_is_told_from_a_published_file_by_its_first_line(
 
     qqp = tmp_path / "qqp.tsv"
     write(qqp, "question1\tquestion2\tis_duplicate\na\tb\t1\nbroken\n")
-    with pytest.raises(TaskError, match=r"qqp\.tsv:3 has 1 columns, not 3"):
+    with pytest.raises(TaskError, match=r"qqp\.tsv:3 has 1 column, not 3"):
         open_dev_file(TASKS["qqp"], qqp).dev()
 
     mrpc = tmp_path / "mrpc.tsv"
@@ -427,9 +427,9 @@ def own_file(path: Path, content: bytes) -> TaskData:
     ("name", "content", "message"),
     [
         ("a.tsv", b"x\ty\na\t0\nb\t1\tmore\n", r"a\.tsv:3 has 3 columns, not 2; .* between tabs"),
-        ("a.tsv", b"x\ty\na\t0\nb\n", r"a\.tsv:3 has 1 columns, not 2; .* between tabs"),
+        ("a.tsv", b"x\ty\na\t0\nb\n", r"a\.tsv:3 has 1 column, not 2; .* between tabs"),
         ("a.csv", b"x,y\na,0\nb,1,\n", r"a\.csv:3 has 3 columns, not 2; .* between commas"),
-        ("a.csv", b'x,y\n"a\nb",0\n\nc\n', r"a\.csv:5 has 1 columns, not 2; .* between commas"),
+        ("a.csv", b'x,y\n"a\nb",0\n\nc\n', r"a\.csv:5 has 1 column, not 2; .* between commas"),
         ("a.csv", b'x,y\na,0\n"b,1\nc,0\n', r"a\.csv:3 is not CSV: .*; a field with a comma, a q"),
         ("a.csv", b'x,y\n"a"b,0\n', r"a\.csv:2 is not CSV: .* is written twice"),
         (

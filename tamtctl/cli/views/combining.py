@@ -6,8 +6,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page
-from tamtctl.cli.views.words import count
 from tamtctl.foundations import printable
+from tamtctl.foundations.counts import count
 from tamtctl.foundations.folders import size
 
 if TYPE_CHECKING:

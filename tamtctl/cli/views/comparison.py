@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page, PlainTable
 from tamtctl.cli.pace import duration
-from tamtctl.cli.views.words import count
+from tamtctl.foundations.counts import count
 
 if TYPE_CHECKING:
     from tamtctl.comparison.result import Comparison

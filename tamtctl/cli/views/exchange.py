@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page, PlainTable
-from tamtctl.cli.views.words import count, typed
+from tamtctl.cli.views.words import typed
 from tamtctl.foundations import printable
+from tamtctl.foundations.counts import count
 from tamtctl.foundations.folders import size
 from tamtctl.ticket.exporting.api import FP32
 

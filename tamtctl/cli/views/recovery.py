@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from tamtctl.cli.console import Page
 from tamtctl.cli.pace import duration
 from tamtctl.cli.views.loss_table import loss_table
-from tamtctl.cli.views.words import count, place, sentence, typed, unsure_gap
+from tamtctl.cli.views.words import place, sentence, typed, unsure_gap
+from tamtctl.foundations.counts import count
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.objectives import terms_of
 

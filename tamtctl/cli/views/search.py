@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from tamtctl.cli.console import Page
 from tamtctl.cli.pace import duration
 from tamtctl.cli.views.loss_table import loss_table
-from tamtctl.cli.views.words import count, gap_closed, parts_text, place, sentence, tokens, typed
+from tamtctl.cli.views.words import gap_closed, parts_text, place, sentence, tokens, typed
 from tamtctl.data.units import UNITS
+from tamtctl.foundations.counts import count
 from tamtctl.foundations.folders import size
 from tamtctl.pruning.allocations import UNIFORM
 from tamtctl.pruning.criteria import REFERENCE, find_criterion, is_criterion

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tamtctl.cli.console import Page, PlainTable
-from tamtctl.cli.views.words import count
+from tamtctl.foundations.counts import count
 from tamtctl.foundations.folders import size
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tamtctl.cli.console import Page, PlainTable
-from tamtctl.cli.views.words import count, error_text, place, typed
+from tamtctl.cli.views.words import error_text, place, typed
+from tamtctl.foundations.counts import count
 from tamtctl.tasks.kinds.table import direction
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from tamtctl.foundations.counts import count
 from tamtctl.pruning.criteria import REFERENCE, baselines
 
 
@@ -28,11 +29,6 @@ def place(device: str, precision: str, processes: int, threads: int) -> str:
     together = f"{count(processes, 'process', 'processes')} × " if processes > 1 else ""
     where = f"{device}, {precision}" + precision_hint(device, precision)
     return f"{where}, {together}{count(threads, 'thread')}"
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} " + (noun if number == 1 else plural or f"{noun}s")
 
 
 def sentence(clause: str) -> str:

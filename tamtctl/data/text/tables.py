@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tamtctl.data.text.reading import LONGEST_LINE, read_lines, read_whole_lines
+from tamtctl.foundations.counts import count
 from tamtctl.foundations.errors import CorpusError, TamtctlError
 
 # Other separators that a file may have than its suffix says.
@@ -74,8 +75,8 @@ def read_csv(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
             _check_header(file, columns)
         elif len(cells) != len(columns):
             raise CorpusError(
-                f"{file}:{number} has {len(cells)} columns, not {len(columns)}; quote a field that "
-                "holds a comma"
+                f"{file}:{number} has {count(len(cells), 'column')}, not {len(columns)}; quote a "
+                "field that holds a comma"
             )
         else:
             yield f"{file}:{number}", dict(zip(columns, cells, strict=True))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tamtctl.data.text.reading import read_jsonl, read_lines
+from tamtctl.foundations.counts import count
 from tamtctl.foundations.errors import TaskError
 
 _ID, _QUERY, _PASSAGE, _SCORE = "_id", "query-id", "corpus-id", "score"
@@ -200,7 +201,7 @@ def _relevant_rows(file: Path) -> Iterator[tuple[str, str, str, int]]:
                 )
         elif line.strip():
             if len(cells) != len(columns):
-                raise TaskError(f"{place} has {len(cells)} columns, not {len(columns)}")
+                raise TaskError(f"{place} has {count(len(cells), 'column')}, not {len(columns)}")
             row = dict(zip(columns, cells, strict=True))
             score = row.get(_SCORE, "1").strip()
             if not re.fullmatch(r"[+-]?[0-9]{1,6}", score):

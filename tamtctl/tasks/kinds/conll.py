@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tamtctl.data.text.reading import read_lines
+from tamtctl.foundations.counts import count
 from tamtctl.foundations.errors import TaskError
 
 _DOCUMENT = "-DOCSTART-"
@@ -81,13 +82,13 @@ def _cells(line: str) -> list[str]:
 
 
 def _check(file: Path, number: int, cells: list[str], wanted: int, *, with_tags: bool) -> None:
-    place, count = f"{file}:{number}", len(cells)
-    if with_tags and count < 2:
+    place, found = f"{file}:{number}", len(cells)
+    if with_tags and found < 2:
         raise TaskError(f"{place} has a word without a tag ({cells[0]!r}); {_ADVICE}")
-    if count != wanted:
-        columns = "1 column" if count == 1 else f"{count} columns"
+    if found != wanted:
         raise TaskError(
-            f"{place} has {columns}, and the first word of the file {wanted}; {_ADVICE}"
+            f"{place} has {count(found, 'column')}, and the first word of the file {wanted}; "
+            f"{_ADVICE}"
         )
     if not cells[0] or not cells[-1]:
         raise TaskError(f"{place} has no {'tag' if cells[0] else 'word'}; {_ADVICE}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from tamtctl.data.text.reading import read_json_record, read_jsonl, read_lines, read_whole_lines
 from tamtctl.data.text.tables import MARKS, csv_rows, long_fields, other_mark
+from tamtctl.foundations.counts import count
 from tamtctl.foundations.errors import TaskError
 from tamtctl.tasks.benchmarks.table import BENCHMARKS
 from tamtctl.tasks.kinds.base import Record
@@ -213,7 +214,7 @@ def _table_records(
             if len(cells) == len(columns) + 1 and number == 2:
                 advice = f"give each a name in the first line (R's row.names=FALSE), or: {advice}"
             raise TaskError(
-                f"{file}:{number} has {len(cells)} columns, not {len(columns)}; {advice}"
+                f"{file}:{number} has {count(len(cells), 'column')}, not {len(columns)}; {advice}"
             )
 
 
@@ -221,8 +222,8 @@ def _check_header(task: Task, file: Path, columns: Sequence[str]) -> None:
     """Refuse a header that names a column twice that is read, or has other separators."""
     used = {*task.columns, task.label_column, *task.other_names} - {""}  # "" if there is no label
     for name in columns:
-        if name in used and (count := columns.count(name)) > 1:
-            raise TaskError(f"{file} has {count} columns {name!r}; rename all but the one to read")
+        if name in used and (times := columns.count(name)) > 1:
+            raise TaskError(f"{file} has {times} columns {name!r}; rename all but the one to read")
     if len(columns) > 1 or columns[0] in used:
         return
     for mark in MARKS:
@@ -235,7 +236,7 @@ def _parquet_records(task: Task, file: Path) -> Iterator[Record]:
 
     with open_parquet(file, TaskError) as parquet:
         names = Counter(parquet.schema_arrow.names)
-        if twice := [name for name, count in names.items() if count > 1]:
+        if twice := [name for name, times in names.items() if times > 1]:
             raise TaskError(
                 f"{file} has {names[twice[0]]} columns {twice[0]!r}; rename all but the one to read"
             )

@@ -85,6 +85,11 @@ def test_the_digest_of_foreign_code_follows_its_files_and_what_was_typed_in(
     before = row.code_digest()
     (tmp_path / "ripeness.py").write_text("def ripe():\n    return 2\n")
     assert row.code_digest() != before
+    (tmp_path / "stones.py").write_text("class Stone:\n    weight = 1\n")
+    (tmp_path / "plums2.py").write_text("from stones import Stone\n")
+    before = Row(name="plum", code="plums2").code_digest()
+    (tmp_path / "stones.py").write_text("class Stone:\n    weight = 2\n")
+    assert Row(name="plum", code="plums2").code_digest() != before
     typed = []
     for value in (1, 2, 2):
         namespace: dict[str, Any] = {}
@@ -94,20 +99,28 @@ def test_the_digest_of_foreign_code_follows_its_files_and_what_was_typed_in(
     assert typed[0] != typed[1] == typed[2]
     assert Row(name="own", code="tamtctl.pruning.criteria.wanda").is_in_files
     script = """
+from functools import cache
 from tamtctl.foundations.shelves import Row
 class Code:
-    def ripe(self):
-        return 1
-print(Row(name="plum", code=Code()).code_digest())
+    def ripe(self, *, colours={"blue": 1}):
+        return [lambda: one in {"a", "b", "c"} for one in "abc"], 1
+    @cache
+    def sweet(self):
+        return 3
+print(Row(name="plum", code=Code()).code_digest(), Row(name="plum", code=Code()).is_in_files)
 """
-    digests = {
+    changes = [("1}", "2}"), ('"b"', '"d"'), (", 1", ", 2"), ("return 3", "return 4")]
+    said = [
         subprocess.run(
-            [sys.executable, "-c", script.replace("return 1", what)],
+            [sys.executable, "-c", script.replace(*change)],
             capture_output=True, text=True, check=True,
-        ).stdout  # of an object whose class is in no file
-        for what in ("return 1", "return 1", "return 2")
-    }  # fmt: skip
-    assert len(digests) == 2
+        ).stdout.split()  # of an object whose class is in no file
+        for change in [("", ""), ("", ""), *changes]
+    ]  # fmt: skip
+    digests = [digest for digest, _ in said]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 1 + len(changes)
+    assert {where for _, where in said} == {"False"}
     (tmp_path / "broken_plums.py").write_text("def ripe(:\n")
     with pytest.raises(UsageError, match="module broken_plums, cannot be imported: invalid syntax"):
         Row(name="plum", code="broken_plums").code_digest()

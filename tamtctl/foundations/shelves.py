@@ -243,7 +243,7 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
             raise UsageError(
                 f"a {self._kind} cannot be called {name!r}, a reserved name; give another name"
             )
-        if not self._names.fullmatch(name) or len(name) > LONGEST_NAME:
+        if not self.is_name(name):
             plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_NAME]
             hint = f", such as {plain!r}" if self._names.fullmatch(plain) else ""
             raise UsageError(
@@ -252,6 +252,10 @@ class Shelf(Mapping[str, RowT], Generic[RowT]):
             )
         self._rows[name] = row
         return row
+
+    def is_name(self, name: str) -> bool:
+        """Return whether a row could have this name."""
+        return bool(self._names.fullmatch(name)) and len(name) <= LONGEST_NAME
 
     @contextmanager
     def holding(self, row: RowT) -> Iterator[RowT]:

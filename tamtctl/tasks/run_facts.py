@@ -61,7 +61,7 @@ class RunFacts:
         Other programs write a ``metrics.json``, too; an object without a task is none of ours.
 
         Raises:
-            ModelError: The file is damaged.
+            ModelError: The file is damaged, or its kind of task is on no shelf here.
         """
         file = folder / SEED_METRICS
         try:
@@ -74,6 +74,7 @@ class RunFacts:
             values = parse_json_object(content, SEED_METRICS)
             if "task" not in values:
                 return None
+            _check_kind(_object(values, "task").get("kind"), file)
             files, model = _object(values, "files"), _object(values, "model")
             data, sparsity = _object(values, "data"), values.get("sparsity")
             splits = {n: v.get("sha256") for n, v in data.items() if isinstance(v, dict)}
@@ -130,6 +131,15 @@ def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value and "\0" not in value else None
+
+
+def _check_kind(kind: object, file: Path) -> None:
+    """Raise ModelError if a kind of task may be that of a script, and the script has not run."""
+    if isinstance(kind, str) and KINDS.is_name(kind) and kind not in KINDS:
+        raise ModelError(
+            f"{file}: there is no kind of task {kind!r} here, only {', '.join(KINDS)}; if a script "
+            "registers it, run that in place of tamtctl"
+        )
 
 
 def _task(values: Mapping[str, Any]) -> Task:

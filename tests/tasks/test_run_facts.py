@@ -66,7 +66,7 @@ WRONG: dict[str, Any] = {
     "a task without a name": {"task": {"kind": "classification", "labels": ["a", "b"]}},
     "texts for numbers": {"task": {"batch_size": "32"}},
     "labels that are none": {"task": {"labels": "ab"}},
-    "a kind that is none": {"task": {"kind": "shell"}},
+    "a kind that is none": {"task": {"kind": "../shell"}},
     "metrics that are none": {"task": {"metrics": ["__class__"]}},
     "an unknown field": {"task": {"hook": "x"}},
     "a split that leaves": {"task": {"dev_splits": {"": "../../etc"}}},
@@ -108,6 +108,18 @@ def test_facts_that_no_run_wrote_are_refused(
     assert done.code == 1
     assert done.err.startswith(f"error: {file} is damaged (")
     assert done.err.count("\n") == 1
+
+
+def test_a_kind_of_a_script_that_has_not_run_is_named(run: Run, checkpoint: Path) -> None:
+    file = Path("changed").absolute() / "metrics.json"
+    shutil.copytree(checkpoint, file.parent)
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps(values | {"task": values["task"] | {"kind": "counting"}}))
+    for more in ([], ["--predict", "in.txt"]):
+        done = run("evaluate", file.parent, *more)
+        assert done.code == 1
+        assert done.err.startswith(f"error: {file}: there is no kind of task 'counting' here, only")
+        assert done.err.endswith("if a script registers it, run that in place of tamtctl\n")
 
 
 @settings(max_examples=100, deadline=None)

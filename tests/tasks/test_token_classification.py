@@ -82,7 +82,7 @@ FORMS = {
     "tabs.bio": columns(ROWS, "\t"),
     "several.txt": "-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nrejects VBZ I-VP O\ncall NN I-NP O\n"
     "\n-DOCSTART- -X- O O\n\n \nBonn NNP I-NP B-LOC\n\n\n",
-    "remarks.iob": "# id 1 domain=en\nEU _ _ B-ORG\r\nrejects _ _ O\r\ncall _ _ O\n\n# id 2\n"
+    "remarks.iob": "# id 1 domain=en\nEU _ _ B-ORG\r\nrejects _ _ O\r\ncall _ _ O\n\n# id 2 domain=en\n"
     "Bonn _ _ B-LOC",
     "lines.jsonl": "\n".join(
         json.dumps({"tokens": words, "ner_tags": tags, "id": 1}) for words, tags in ROWS
@@ -114,6 +114,8 @@ def test_packed_files_and_tables_without_a_header() -> None:
 def test_a_hash_that_is_a_word_and_spaces_that_are_no_marks() -> None:
     write("a.conll", "# newdoc\n# O\nlist B-L\n\n#\tO\nthe\u00a0file\tB-F\n")
     assert opened("a.conll").train().texts == ([("#", "list"), ("#", "the\u00a0file")],)
+    write("b.conll", "# sent_id = 1\n# NN _ O\nEU _ _ B-ORG\n\n# sent_id = 2\nit _ _ O\n")
+    assert opened("b.conll").train().texts == ([("#", "EU"), ("it",)],)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Reading CoNLL files: a word a line, its tag in the last column, a blank line after a sentence.
 
 Columns are separated by tabs in lines that have one, else by spaces. ``-DOCSTART-`` lines are
-skipped, and so are comments: lines before a sentence that begin with ``# `` and are no row.
+skipped, and so are comments: lines before a sentence that begin with ``# `` and have another number
+of columns than other words, or end in what is the tag of none.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tamtctl.foundations.counts import count
 from tamtctl.foundations.errors import TaskError
 
 _DOCUMENT = "-DOCSTART-"
-_REMARKS = ("newdoc", "newpar")  # those of CoNLL-U that are one word
+_HASH = "# "  # begins a comment, or a row whose word it is
 _ADVICE = "every line is a word and, in the last column, its tag; a blank line ends a sentence"
 
 
@@ -45,20 +46,19 @@ def read_columns(file: Path, *, with_tags: bool) -> Iterator[TaggedSentence]:
     Raises:
         TaskError: A line has another number of columns than the first; the message names it.
     """
-    wanted, sentence = 0, TaggedSentence(0)
+    (wanted, tags), sentence = _columns(file), TaggedSentence(0)
     for number, line in enumerate(read_lines(file), start=1):
         cells = _cells(line)
         is_remark = (
             not sentence.words
-            and line.startswith("# ")
-            and (len(cells) != (wanted or 2) or cells[1] in _REMARKS)
+            and line.startswith(_HASH)
+            and (len(cells) != wanted or cells[-1] not in tags)
         )
         if not any(cells) or cells[0] == _DOCUMENT or is_remark:
             if sentence.words:
                 yield _checked(file, sentence)
             sentence = TaggedSentence(0)
             continue
-        wanted = wanted or len(cells)
         _check(file, number, cells, wanted, with_tags=with_tags)
         sentence.line = sentence.line or number
         sentence.words.append(cells[0])
@@ -67,11 +67,24 @@ def read_columns(file: Path, *, with_tags: bool) -> Iterator[TaggedSentence]:
         yield _checked(file, sentence)
 
 
+def _columns(file: Path) -> tuple[int, set[str]]:
+    """Return how many columns the first row has, and the last column of all rows.
+
+    Lines that may be comments do not count.
+    """
+    width, tags = 0, set()
+    for line in read_lines(file):
+        cells = _cells(line)
+        if any(cells) and cells[0] != _DOCUMENT and not line.startswith(_HASH):
+            width = width or len(cells)
+            tags.add(cells[-1])
+    return width, tags
+
+
 def ends_in_tags(file: Path, tags: frozenset[str]) -> bool:
-    """Return whether the last column of every line that is not blank is one of the tags."""
-    rows = [cells for line in read_lines(file) if any(cells := _cells(line))]
-    rows = [cells for cells in rows if cells[0] != _DOCUMENT]
-    return bool(rows) and all(len(cells) > 1 and cells[-1] in tags for cells in rows)
+    """Return whether the rows have several columns, of which the last is one of the tags."""
+    width, found = _columns(file)
+    return width > 1 and found <= tags
 
 
 def _cells(line: str) -> list[str]:

@@ -6,26 +6,21 @@ only when it is used, so that tables load nothing heavy and help texts can list 
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import inspect
 import re
-import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tamtctl.foundations.checks import did_you_mean
+from tamtctl.foundations.code_digests import SourceCode
 from tamtctl.foundations.errors import TamtctlError, UsageError
 from tamtctl.foundations.untrusted import reason
 
 LONGEST_NAME = 40
 _OWN = "tamtctl."  # begins the names of this package's modules
-# Below these folders, classes of other authors are, which a row's code may be derived from.
-_INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,68 +117,17 @@ class Row:
             ) from error
 
     def code_digest(self) -> str:
-        """Return the digest of the row's code, whose author may leave its name and version.
-
-        It is that of the whole files, or of the functions if they are in none, as in a notebook.
+        """Return the digest of the row's code; see `tamtctl.foundations.code_digests`.
 
         Raises:
             UsageError: The module cannot be imported.
         """
-        files, typed_in = _source(self._loaded())
-        digest = hashlib.sha256(b"".join(typed_in))
-        for file in files:
-            with suppress(OSError):
-                digest.update(Path(file).read_bytes())
-        return digest.hexdigest()
+        return SourceCode(self._loaded()).digest()
 
     @property
     def is_in_files(self) -> bool:
         """Whether the row's code is in files, so that `code_digest` follows every change of it."""
-        files, typed_in = _source(self._loaded())
-        return bool(files) and not typed_in
-
-
-def _source(code: object) -> tuple[list[str], list[bytes]]:
-    """Return the files of a row's code, and the code of functions that are in none."""
-    named = {name: getattr(code, name, None) for name in sorted(dir(code))}
-    classes = (one for name, one in named.items() if inspect.isclass(one) and name != "__class__")
-    files = {_file_of(code), _file_of(type(code))}
-    typed_in = []
-    for one in dict.fromkeys(base for found in classes for base in found.__mro__):
-        if own := _file_of(one):
-            files |= set() if own.startswith(_INSTALLED) else {own}
-        elif one.__module__ == "__main__":
-            named |= {f"{one.__qualname__}.{name}": value for name, value in vars(one).items()}
-    for name, value in named.items():
-        function: Any = inspect.unwrap(value) if callable(value) else value  # of a decorator
-        found = getattr(function, "__code__", None)
-        if inspect.iscode(found) and Path(found.co_filename).is_file():
-            files.add(found.co_filename)
-        elif inspect.iscode(found):  # typed in, as in a notebook
-            usual = [getattr(function, part, None) for part in ("__defaults__", "__kwdefaults__")]
-            typed_in.append(repr((name, _said(found), *map(_said, usual))).encode())
-    return sorted(filter(None, files)), typed_in
-
-
-def _file_of(place: object) -> str:
-    """Return the file that defines a module or class; empty if there is none."""
-    with suppress(OSError, TypeError):
-        return inspect.getsourcefile(place) or ""  # type: ignore[arg-type]
-    return ""
-
-
-def _said(value: object) -> object:
-    """Return what a constant or a piece of code is, as every process has it."""
-    if inspect.iscode(value):
-        return value.co_code, value.co_names, value.co_varnames, _said(value.co_consts)
-    if isinstance(value, tuple | list):
-        return [_said(one) for one in value]
-    if isinstance(value, frozenset | set):
-        return sorted(repr(_said(one)) for one in value)
-    if isinstance(value, dict):
-        return [(name, _said(one)) for name, one in value.items()]
-    is_plain = value is None or isinstance(value, int | float | complex | str | bytes)
-    return repr(value) if is_plain else type(value).__qualname__  # others show where they lie
+        return SourceCode(self._loaded()).is_in_files
 
 
 RowT = TypeVar("RowT", bound=Row)

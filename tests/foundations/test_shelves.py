@@ -101,15 +101,24 @@ def test_the_digest_of_foreign_code_follows_its_files_and_what_was_typed_in(
     script = """
 from functools import cache
 from tamtctl.foundations.shelves import Row
+POWER, OTHER = 5, object()
+def helped():
+    return helped, 6
+class Stone:
+    def weight(self):
+        return 7
 class Code:
     def ripe(self, *, colours={"blue": 1}):
-        return [lambda: one in {"a", "b", "c"} for one in "abc"], 1
+        return [lambda: one in {"a", "b", "c", POWER} for one in "abc"], 1
     @cache
     def sweet(self):
-        return 3
+        return 3, helped(), Stone(), OTHER
 print(Row(name="plum", code=Code()).code_digest(), Row(name="plum", code=Code()).is_in_files)
 """
-    changes = [("1}", "2}"), ('"b"', '"d"'), (", 1", ", 2"), ("return 3", "return 4")]
+    changes = [
+        ("1}", "2}"), ('"b"', '"d"'), (", 1", ", 2"), ("return 3", "return 4"), ("= 5", "= 8"),
+        ("d, 6", "d, 8"), ("return 7", "return 8"),
+    ]  # fmt: skip
     said = [
         subprocess.run(
             [sys.executable, "-c", script.replace(*change)],

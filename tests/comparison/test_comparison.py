@@ -180,6 +180,9 @@ def test_a_damaged_run_is_named_and_left_out_or_rebuilt(
     (why,) = json.loads(done.out)["left_out"].values()
     assert str(victim) in why
     assert [row["sparsity"] for row in json.loads(done.out)["results"]] == [0.0, 0.7]
+    for more in ([], ["--shard", "1/1"]):
+        quiet = run(*sweep, "-q", *more)  # which does not hide what is missing
+        assert quiet.err == f"left out: tamt-mlm at 0.5, seed 1: {why}\n"
     rebuilt = json.loads(run(*sweep, "--force", "--json").out)
     assert not rebuilt["left_out"]
     seconds = {"seconds": None}

@@ -14,7 +14,6 @@ from tamtctl.cli.options import OutputDirOption
 from tamtctl.cli.screen import hush_hub, hush_libraries
 from tamtctl.cli.slurm import slurm_array
 from tamtctl.comparison.config import CompareConfig
-from tamtctl.foundations import printable
 from tamtctl.foundations.config import OUTPUT, RUN
 from tamtctl.foundations.errors import UsageError
 
@@ -61,7 +60,7 @@ def compare(
     config = CompareConfig(**given)
     part = parse_shard(shard, config) if shard else None
     hush_libraries()
-    from tamtctl.cli.views.comparison import show_comparison, show_comparison_plan
+    from tamtctl.cli.views.comparison import show_comparison, show_comparison_plan, show_left_out
     from tamtctl.cli.views.progress import CompareView
     from tamtctl.comparison import api as comparison
 
@@ -77,14 +76,12 @@ def compare(
         if part:
             runs = comparison.make_part(config, shard=part, force=force, watcher=view)
             output.line(f"searches of part {shard} that are done: {len(runs.searches)}")
+            show_left_out(output, {str(cell): why for cell, why in runs.left_out.items()})
             output.note("The same command without --shard puts the parts together.")
             output.result(runs.to_dict(), str(len(runs.searches)))
             return
         result = comparison.compare(config, output_dir=output_dir, force=force, watcher=view)
     show_comparison(output, result)
-    if output.quiet:  # which must not hide what is missing
-        for cell, why in result.left_out.items():
-            typer.echo(printable.line(f"left out: {cell}: {why}"), err=True)
     output.result(result.to_dict(), str(result.folder))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import typer
 
 from tamtctl.cli.console import Page, PlainTable
 from tamtctl.cli.pace import duration
+from tamtctl.foundations import printable
 from tamtctl.foundations.counts import count
 
 if TYPE_CHECKING:
@@ -46,6 +49,16 @@ def show_comparison_plan(
             output.line(line)
 
 
+def show_left_out(output: Page, left_out: Mapping[str, str]) -> None:
+    """Print which cells of a sweep are missing and why, which --quiet must not hide."""
+    for cell, why in left_out.items():
+        line = f"left out: {cell}: {why}"
+        if output.quiet:
+            typer.echo(printable.line(line), err=True)
+        else:
+            output.line(line)
+
+
 def show_comparison(output: Page, comparison: Comparison) -> None:
     """Print the table of results, what it says, and where the report is."""
     from tamtctl.comparison.report import REPORT, first_tables
@@ -62,6 +75,5 @@ def show_comparison(output: Page, comparison: Comparison) -> None:
         output.table(shown)
     for sentence in comparison.sentences:
         output.line(sentence)
-    for cell, why in comparison.left_out.items():
-        output.line(f"left out: {cell}: {why}")
+    show_left_out(output, comparison.left_out)
     output.line(f"report  {comparison.folder / REPORT}")

@@ -52,7 +52,8 @@ def measured_beside(opened: Opened, runs: Runs) -> list[Subnetwork]:
     for cell in opened.beside:
         assert cell.allocation is not None
         if cell not in runs.left_out:
-            terms, among = [cell.allocation.objective], str(cell.allocation)
+            terms = [cell.allocation.objective]
+            among = str(cell.allocation) if cell.allocation.criterion else ""
             found.append(_of_cell(opened.bench, cell, runs.searches[cell], among, terms))
     return found
 

@@ -590,6 +590,13 @@ def test_a_sweep_with_budgets_says_what_embeddings_and_layers_have(
     report = Path(found["folder"], "report.md").read_text()
     assert "sparsity of embeddings" in report
     assert "sparsity of layers" in report
+    # The criteria stand beside the same with uniform, each with the sparsities that it has.
+    for one in found["two_budgets"]:
+        (own,) = (row["ticket"] for row in rows if row["method"] == one["method"])
+        parts = one["budgets"]["global"]["sparsities"]
+        assert parts == Ticket.load(Path(own)).sparsities
+        assert one["budgets"]["uniform"]["sparsities"] == {}
+        assert f" | {parts['embeddings']:.3f} | {parts['layers']:.3f} |\n" in report
     assert {"tamt-mlm", "obs"} & {one["method"].lower() for one in found["costs"]}
     refused = run("compare", "nano-0.7", "--allocation", "global")
     assert (refused.code, "--allocation is for a sweep" in refused.err) == (2, True)

@@ -69,10 +69,12 @@ class SourceCode:
             return  # it reads itself
         self.typed_in.add(said)
         around = getattr(function, "__globals__", {})
-        self._add_all(
-            {read: around[read] for read in sorted(set(_names(code))) if read in around},
-            with_values=True,
-        )
+        read = {one: around[one] for one in sorted(set(_names(code))) if one in around}
+        cells = getattr(function, "__closure__", None) or ()
+        for one, cell in zip(code.co_freevars, cells, strict=False):
+            with suppress(ValueError):  # not filled yet
+                read[one] = cell.cell_contents
+        self._add_all(read, with_values=True)
 
     def _add_class(self, found: type) -> None:
         for one in found.__mro__:

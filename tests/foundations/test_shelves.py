@@ -107,7 +107,12 @@ def helped():
 class Stone:
     def weight(self):
         return 7
+def grown(sun):
+    def growing():
+        return sun
+    return growing
 class Code:
+    grown = staticmethod(grown(4))
     def ripe(self, *, colours={"blue": 1}):
         return [lambda: one in {"a", "b", "c", POWER} for one in "abc"], 1
     @cache
@@ -117,7 +122,7 @@ print(Row(name="plum", code=Code()).code_digest(), Row(name="plum", code=Code())
 """
     changes = [
         ("1}", "2}"), ('"b"', '"d"'), (", 1", ", 2"), ("return 3", "return 4"), ("= 5", "= 8"),
-        ("d, 6", "d, 8"), ("return 7", "return 8"),
+        ("d, 6", "d, 8"), ("return 7", "return 8"), ("n(4", "n(8"),
     ]  # fmt: skip
     said = [
         subprocess.run(

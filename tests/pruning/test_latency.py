@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,16 @@ def test_the_number_of_neurons_is_next_to_the_target(
     possible = sorted({1, *range(step, neurons, step), neurons})
     jump = max(curve(b) - curve(a) for a, b in itertools.pairwise(possible))
     assert abs(ratio.value - target) <= max(jump, 0.03)
+
+
+def test_a_target_within_the_noise_is_not_out_of_reach() -> None:
+    def measure(counts: Sequence[int], low: float) -> dict[int, Interval]:
+        return {count: Interval(0.85, low, 0.95) for count in counts}
+
+    count, ratio = count_for_latency(partial(measure, low=0.74), 0.8, 512, "it", "neurons")
+    assert (1 <= count < 512, ratio.value) == (True, 0.85)
+    with pytest.raises(UsageError, match=r"still takes 0.85 .* \[0.810, 0.950\]"):
+        count_for_latency(partial(measure, low=0.81), 0.8, 512, "it", "neurons")
 
 
 @given(WIDTHS, st.lists(st.floats(0.1, 1.5), min_size=4, max_size=4), st.floats(0.01, 0.99))

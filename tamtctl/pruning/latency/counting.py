@@ -39,11 +39,13 @@ def count_for_latency(
         noun: What is counted, neurons or heads, for the error.
 
     Raises:
-        UsageError: Even with a single one in each layer the model is slower than the target.
+        UsageError: Even with a single one in each layer the model is slower than the target, more
+            than noise can be.
     """
     found = dict(measure(first_counts(size)))
     fewest = min(found)
-    if found[fewest].value > target:
+    low = found[fewest].low
+    if (found[fewest].value if low is None else low) > target:
         raise UsageError(
             f"--latency {target:g} cannot be reached: with {fewest} of {size:,} {noun} in each "
             f"layer {what} still takes {found[fewest].value:.2f} × the dense one's time "

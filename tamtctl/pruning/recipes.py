@@ -18,7 +18,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.setting_types import SettingType
 from tamtctl.models.usual_rows import embeds_sentences
 from tamtctl.pruning.allocations import ALLOCATIONS, UNIFORM
-from tamtctl.pruning.criteria import REFERENCE
+from tamtctl.pruning.criteria import REFERENCE, is_criterion
 from tamtctl.pruning.methods import IMP, TAMT, TRAINED, check_method, methods
 from tamtctl.pruning.objectives import objectives, terms_of, usual_for_sentences
 from tamtctl.pruning.patterns import UNSTRUCTURED, find_pattern
@@ -49,7 +49,29 @@ def _fast(told: _Values) -> _Values:
     OBS ranks the weights: it needs no masked-LM head, and it beat magnitude on each of two models,
     where Fisher lost to it on one.
     """
-    return _on_a_small_budget(told, order="obs")
+    zeros = _zeros_of_sentence_encoders(told)
+    return zeros | _on_a_small_budget(zeros | told, order="obs")
+
+
+def _zeros_of_sentence_encoders(told: _Values) -> _Values:
+    """Return where a sentence encoder has its zeros: more in its embeddings than in its layers.
+
+    Chosen with all-MiniLM-L6-v2: nDCG@10 on 2,000 questions of SQuAD's *training* set, where the
+    dense model has 0.821, after mask training for 400, 500 and 600 steps of 32, one seed.
+
+        sparsity                                            0.5     0.6     0.7
+        by-type                                             0.802   0.792   0.767
+        global, every matrix keeps 0.7 of the usual share   0.810   0.799   0.778
+        global, every matrix keeps 0.4 of the usual share   0.803
+    """
+    sparsity = told["sparsity"]
+    takes_budgets = find_pattern(told.get("pattern", UNSTRUCTURED)).takes_budgets
+    starts_from_order = is_criterion(told.get("init", REFERENCE))
+    if sparsity is None or "allocation" in told or not (takes_budgets and starts_from_order):
+        return {}
+    if "model" not in told or not embeds_sentences(told["model"]):
+        return {}
+    return {"allocation": "global", "floor": round(0.7 * (1 - sparsity), 4)}
 
 
 def fisher_for(objective: str) -> str:
@@ -224,12 +246,13 @@ class Recipe:
         for method, table in by_method.items():
             if table.get("method", method) != method:
                 raise UsageError(f"recipe file {name!r}: [{method}] cannot be for another method")
+        values = _checked_values(name, values, kind)
         for key in ("prune_every", "rewind"):
             if key in values and values.get("method") != IMP:
                 raise UsageError(
                     f"recipe file {name!r}: {key} is for one method; put it into a table [imp]"
                 )
-        return cls(name, base, _checked_values(name, values, kind), by_method)
+        return cls(name, base, values, by_method)
 
     def of_method(self, method: str) -> _Values:
         """Return its values for a method; those in the method's table take precedence."""

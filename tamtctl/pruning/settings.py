@@ -136,7 +136,8 @@ class SearchSettings(Config):
         "threshold; with by-type, all but the embeddings do.",
         more="`uniform`: all have --sparsity, as in the paper. `global`: one threshold on the "
         "importance of all weights; the whole model has --sparsity. `by-type`: the embeddings have "
-        "--sparsity, and one threshold holds for all other matrices.",
+        "--sparsity, and one threshold holds for all other matrices. For sentence encoders, recipe "
+        "fast takes `global`, and 0.7 of the share that all weights keep as --floor.",
         panel=METHOD,
         choices=ALLOCATIONS,
         before="uniform",

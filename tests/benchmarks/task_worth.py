@@ -131,7 +131,8 @@ GRIDS = {
         precision="bf16",
     ),
     "few-shots": Grid(
-        "all-MiniLM-L6-v2", "sst2", "0.7", "glue", _SENTENCES, examples="100,300,1000",
+        "all-MiniLM-L6-v2", "sst2", "0.7", "glue", ('allocation = "uniform"', *_SENTENCES),
+        examples="100,300,1000",
         methods="tamt-kd+embedding,wanda,magnitude,random", mask_seeds="1", finds_rate=False,
         precision="bf16",
     ),

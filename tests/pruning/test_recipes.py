@@ -159,6 +159,8 @@ OF_THE_FILE = {
     'recipe = "other.toml"': "^recipe file '{file}' builds on one of nano, fast, paper, not on",
     'recipe = ["nano"]': r"^recipe file '{file}' builds on one of .*, not on \['nano'\]",
     'allocation = "half"': "^recipe file '{file}': --allocation must be one of",
+    "prune-every = 9": r"^recipe file '{file}': prune_every is for one method; .* table \[imp\]$",
+    'rewind = "none"': r"^recipe file '{file}': rewind is for one method; .* table \[imp\]$",
 }
 
 

@@ -215,6 +215,27 @@ def test_by_default_a_sentence_encoder_is_trained_for_its_embeddings(
         objective(model=str(projecting), objective="kd+similarity", batch_size=1)
 
 
+def test_by_default_a_sentence_encoder_loses_more_of_its_embeddings(
+    projecting: Path, tiny_model: Path
+) -> None:
+    def zeros(model: Path = projecting, **told: Any) -> tuple[str, float | None]:
+        values: dict[str, Any] = {"sparsity": 0.6, "corpus": ("c.txt",)} | told
+        config = SearchConfig.from_recipe("fast", model=str(model), **values)
+        return config.allocation, config.floor
+
+    assert zeros() == zeros(method="wanda") == zeros(method="imp") == ("global", 0.28)
+    assert zeros(sparsity=0.75) == ("global", 0.175)
+    assert zeros(floor=0.1) == ("global", 0.1)
+    assert zeros(allocation="by-type") == ("by-type", None)
+    assert zeros(allocation="global") == ("global", None)
+    uniform = ("uniform", None)
+    assert zeros(allocation="uniform") == uniform
+    assert zeros(tiny_model) == uniform
+    assert zeros(init="a/ticket") == uniform
+    assert zeros(pattern="neurons") == uniform
+    assert zeros(pattern="neurons", sparsity=None, latency=0.8, learning_rate=0.03) == uniform
+
+
 def test_micro_batches_change_no_similarity(
     projecting: Path, text_file: Path, working_folder: None
 ) -> None:

@@ -139,8 +139,8 @@ class RunFolder:
                 stack.enter_context(locked(self.path / _LOCK))
             except BlockingIOError as error:
                 raise TamtctlError(
-                    f"another process is at this very run in {str(self.path)!r}; wait for it: the "
-                    "same command then finds it done"
+                    f"another process or thread is at this very run in {str(self.path)!r}; wait "
+                    "for it: the same command then finds it done"
                 ) from error
             yield
 

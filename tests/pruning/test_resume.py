@@ -274,7 +274,7 @@ def test_what_follows_the_training_does_not_lose_it(config: SearchConfig, tmp_pa
 def test_a_run_is_for_one_process_at_a_time(config: SearchConfig, tmp_path: Path) -> None:
     class Meddling(Interrupting):
         def progress(self, report: StepReport) -> None:
-            with pytest.raises(TamtctlError, match="another process is at this very run"):
+            with pytest.raises(TamtctlError, match="another process or thread is at this very run"):
                 search(config, output_dir=tmp_path / "run")
 
     assert search(config, output_dir=tmp_path / "run", watcher=Meddling()).steps == STEPS

@@ -140,7 +140,7 @@ def test_a_second_process_is_refused_and_a_signal_ends_the_first_after_its_step(
     second = processes.start(arguments(config), tmp_path / "second")
     second.join()
     assert second.exitcode == 1
-    assert "another process is at this very run" in Path("second/err").read_text()
+    assert "another process or thread is at this very run" in Path("second/err").read_text()
     os.kill(process.pid, signal.SIGTERM)
     os.kill(process.pid, signal.SIGCONT)
     process.join()

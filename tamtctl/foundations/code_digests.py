@@ -50,7 +50,7 @@ class SourceCode:
 
     def _add_all(self, values: Mapping[str, object], *, with_values: bool = False) -> None:
         for name, value in values.items():
-            function: Any = inspect.unwrap(value) if callable(value) else value  # of a decorator
+            function = _function_in(value)
             code = getattr(function, "__code__", None)
             if isinstance(code, CodeType):
                 self._add_function(name, function, code)
@@ -83,6 +83,15 @@ class SourceCode:
             elif one.__module__ == "__main__" and (name := one.__qualname__) not in self.typed_in:
                 self.typed_in.add(name)
                 self._add_all({f"{name}.{part}": value for part, value in vars(one).items()})
+
+
+def _function_in(value: Any) -> Any:
+    """Return the function within a decorator, a property, a class method or a static method."""
+    if isinstance(value, property):
+        value = value.fget
+    elif isinstance(value, classmethod | staticmethod):
+        value = value.__func__
+    return inspect.unwrap(value) if callable(value) else value
 
 
 def _file_of(place: object) -> str:

@@ -105,8 +105,12 @@ POWER, OTHER = 5, object()
 def helped():
     return helped, 6
 class Stone:
+    @property
     def weight(self):
         return 7
+    @classmethod
+    def size(cls):
+        return 9
 def grown(sun):
     def growing():
         return sun
@@ -122,7 +126,8 @@ print(Row(name="plum", code=Code()).code_digest(), Row(name="plum", code=Code())
 """
     changes = [
         ("1}", "2}"), ('"b"', '"d"'), (", 1", ", 2"), ("return 3", "return 4"), ("= 5", "= 8"),
-        ("d, 6", "d, 8"), ("return 7", "return 8"), ("n(4", "n(8"),
+        ("d, 6", "d, 8"), ("return 7", "return 8"),
+        ("return 9", "return 8"), ("n(4", "n(8"),
     ]  # fmt: skip
     said = [
         subprocess.run(

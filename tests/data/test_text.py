@@ -147,6 +147,10 @@ BAD_FILES = {
     "packed.txt": (gzip.compress(b"text"), r"packed\.txt is compressed; name it \.gz or \.xz"),
     "a.txt": (b"abc\n\x7fELF\0", r"a\.txt is a binary file \(a zero at byte 8\)"),
     "cut.jsonl": (b'{"text": "a"}\n{"text": "b', r"cut\.jsonl:2 is not JSON"),
+    "twice.jsonl": (
+        b'{"text": "a"}\n{"text": "b", "m": 1, "text": "c"}',
+        r"twice\.jsonl:2 has 'text' twice in one",
+    ),
     "list.jsonl": (b'["a"]', r"list\.jsonl:1 is not a JSON object"),
     "deep.jsonl": (b"[" * 100_000, r"deep\.jsonl:1 is not JSON"),
     "half.jsonl": (rb'{"text": "\ud800"}', r"half\.jsonl:1, column 'text', is not valid Unicode"),

@@ -9,6 +9,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -121,12 +122,22 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield from read_json_record(f"{path}:{number}", line)
 
 
+def _once_each(place: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, of which other readers would take one or the other value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CorpusError(f"{place} has {twice!r} twice in one object; leave out all but one")
+    return found
+
+
 def read_json_record(place: str, line: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield (place, record) for one line; nothing if the line is blank."""
     if not holds_text(line):
         return
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=partial(_once_each, place))
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{place} is not JSON: {error}") from error
     if not isinstance(record, dict):

@@ -129,7 +129,9 @@ class Code(TaskKind):
     def metrics(self, predictions: Sequence[Any], examples: Examples) -> dict[str, float]:
         """Return ``f1`` and ``exact_match`` of SQuAD v1.1: the best over the accepted answers.
 
-        Predictions and examples are matched by position, as the ids of a file may repeat.
+        Predictions and examples are matched by position, as the ids of a file may repeat. Where
+        nothing but articles and punctuation is predicted and wanted, F1 is 1, as the script of v2.0
+        has it; that of v1.1 has 0.
         """
         from torchmetrics.functional.text import squad
 

@@ -100,7 +100,7 @@ def test_a_table_is_read_by_its_header_for_a_task_whose_own_files_have_none(run:
     assert found[0].texts == found[1].texts == [('the "list"',), ("a file",)]
     assert found[0].confidences == found[1].confidences
     Path("in.tsv").write_text("sentence\tid\nthe list\n")
-    assert "in.tsv:2 has 1 columns" in run("evaluate", checkpoint, "--predict", "in.tsv").err
+    assert "in.tsv:2 has 1 column," in run("evaluate", checkpoint, "--predict", "in.tsv").err
 
 
 def test_json_lines_may_be_compressed_and_numbers_have_no_confidence(run: Run) -> None:

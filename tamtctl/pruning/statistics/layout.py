@@ -107,7 +107,7 @@ def _are_tokens(
                 f"{name} of this {type(encoder.base).__name__} has inputs of the shape "
                 f"{list(inputs.shape)} for {shape[0]} sequences of {shape[1]} tokens: what a "
                 "criterion would learn from the text is not that of its tokens; use --init "
-                "magnitude (--method: magnitude or random)"
+                "magnitude (--method: magnitude or random) and --allocation uniform"
             )
     return tuple(found)
 

@@ -47,10 +47,17 @@ def _fast(told: _Values) -> _Values:
     """Any encoder on any text, with the budget of `_nano`.
 
     OBS ranks the weights: it needs no masked-LM head, and it beat magnitude on each of two models,
-    where Fisher lost to it on one.
+    where Fisher lost to it on one. For a sentence encoder, Fisher of the hidden states is at hand
+    from the allocation, and OBS and it together are a better start, as for `_nano`. With
+    all-MiniLM-L6-v2, after 240 steps of 16: the loss on the held-out tenth of the training text,
+    Pearson on 1,500 pairs of STS-B's *training* set, and nDCG@10 on 2,000 questions of SQuAD's.
+
+        start              obs                      obs*fisher-kd            wanda*fisher-kd
+        sparsity 0.7       0.193, 0.847, 0.763      0.183, 0.849, 0.768      0.183, 0.853, 0.762
     """
     zeros = _zeros_of_sentence_encoders(told)
-    return zeros | _on_a_small_budget(zeros | told, order="obs")
+    order = f"obs*{fisher_for(told['objective'])}" if zeros else "obs"
+    return zeros | _on_a_small_budget(zeros | told, order=order)
 
 
 def _zeros_of_sentence_encoders(told: _Values) -> _Values:

@@ -82,6 +82,8 @@ def _recipe(told: argparse.Namespace) -> str:
         *([] if told.floor is None else [f"floor = {told.floor}"]),
         f'precision = "{told.precision}"',
         "batch-size = 32",
+        "[tamt]",
+        'init = "obs"',
         "[imp]",
         f"prune-every = {told.prune_every}",
     ]

@@ -218,9 +218,12 @@ def test_by_default_a_sentence_encoder_is_trained_for_its_embeddings(
 def test_by_default_a_sentence_encoder_loses_more_of_its_embeddings(
     projecting: Path, tiny_model: Path
 ) -> None:
-    def zeros(model: Path = projecting, **told: Any) -> tuple[str, float | None]:
+    def found(model: Path = projecting, **told: Any) -> SearchConfig:
         values: dict[str, Any] = {"sparsity": 0.6, "corpus": ("c.txt",)} | told
-        config = SearchConfig.from_recipe("fast", model=str(model), **values)
+        return SearchConfig.from_recipe("fast", model=str(model), **values)
+
+    def zeros(model: Path = projecting, **told: Any) -> tuple[str, float | None]:
+        config = found(model, **told)
         return config.allocation, config.floor
 
     assert zeros() == zeros(method="wanda") == zeros(method="imp") == ("global", 0.28)
@@ -234,6 +237,8 @@ def test_by_default_a_sentence_encoder_loses_more_of_its_embeddings(
     assert zeros(init="a/ticket") == uniform
     assert zeros(pattern="neurons") == uniform
     assert zeros(pattern="neurons", sparsity=None, latency=0.8, learning_rate=0.03) == uniform
+    assert found().init == "obs*fisher-kd"  # which the allocation computes anyway
+    assert found(allocation="by-type").init == found(tiny_model).init == "obs"
 
 
 def test_micro_batches_change_no_similarity(

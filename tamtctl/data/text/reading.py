@@ -123,7 +123,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _once_each(place: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON, of which other readers would take one or the other value."""
+    """Return an object of JSON; refuse a name that it has twice, as readers differ on its value."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -72,8 +72,8 @@ class RankCorrelation:
         methods: Level → how many methods there are.
         mean: Mean of the correlations within a level, with the interval of a bootstrap clustered
             by method; None if there are none.
-        pooled: Pearson's correlation over all subnetworks of all sparsities. It is near −1 for any
-            methods, as more sparsity makes the loss higher and the metric worse.
+        pooled: Pearson's correlation over all subnetworks of all sparsities. It is often near −1
+            whatever the methods, as more sparsity makes the loss higher and the metric worse.
     """
 
     within: Mapping[str, float | None]

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 _PREFACE = (
     "Whether a loss foretells a score is a question for each sparsity: over several of them, the "
-    "two go together for any methods, since more sparsity makes every loss higher and every score "
-    "worse. Intervals of rank correlations are from a bootstrap over methods, each with all of its "
-    "sparsities."
+    "two mostly go together whatever the methods, since more sparsity makes losses higher and, as "
+    "a rule, scores worse. Intervals of rank correlations are from a bootstrap over methods, each "
+    "with all of its sparsities."
 )
 _CAPTION = (
     "Score on a task against held-out loss, one point per subnetwork. In the title, where there "
@@ -163,7 +163,7 @@ def _rows(found: RankCorrelation) -> list[list[str]]:
     value = f"{mean.value:.3f}" if mean else "–"
     rows.append(["mean of those within", "", value, mean.brackets if mean else found.why_none])
     pooled = "–" if found.pooled is None else f"{found.pooled:.3f}"
-    rows.append(["pooled over sparsities", "", pooled, "no evidence, see above"])
+    rows.append(["Pearson's over all sparsities", "", pooled, "no evidence, see above"])
     return rows
 
 
@@ -191,6 +191,6 @@ def correlation_sentence(task: str, measure: str, found: RankCorrelation) -> str
     if found.pooled is None or len(found.within) < 2:
         return sentence
     return (
-        f"{sentence}; pooled over the sparsities it is {found.pooled:.2f}, which it would be near "
-        "with any methods: more sparsity makes every loss higher and every score worse"
+        f"{sentence}; over all sparsities Pearson's correlation is {found.pooled:.2f}, which is no "
+        "evidence: more sparsity alone mostly makes losses higher and scores worse"
     )

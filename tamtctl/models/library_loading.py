@@ -19,7 +19,7 @@ from tamtctl.foundations.paths import expanded
 from tamtctl.foundations.untrusted import reason
 from tamtctl.models.checkpoint_files import is_lfs_pointer
 from tamtctl.models.claims import check_configuration, check_tokenizer, no_more_weights_than
-from tamtctl.models.files import CONFIG_FILE, TOKENIZER_FILE
+from tamtctl.models.files import CONFIG_FILE, TOKENIZER_FILE, nano_path
 from tamtctl.models.sources import not_reachable, reach
 
 
@@ -87,8 +87,8 @@ def _why_not_loaded(name: str, revision: str | None, error: Exception) -> str:
         )
     if shortage := _shortage(name, error):
         return shortage
-    folder = expanded(name)
-    if folder.is_dir() or name == "nano":
+    folder = nano_path() if name == "nano" else expanded(name)
+    if folder.is_dir():
         if pointer := next(filter(is_lfs_pointer, sorted(folder.iterdir())), None):
             return (
                 f"model folder {name!r} cannot be loaded: {pointer.name} is a pointer of Git LFS, "

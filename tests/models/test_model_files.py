@@ -16,7 +16,9 @@ import tiny
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from tamtctl.foundations.errors import ModelError
+from tamtctl.models.library_loading import load_by_library
 from tamtctl.models.loading import load_encoder, load_tokenizer
+from tamtctl.models.sources import source_of
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 440449768\n"
 
@@ -37,6 +39,18 @@ def test_a_pointer_of_git_lfs_is_named(name: str, tmp_path: Path) -> None:
         (folder / "model.safetensors").unlink()
     (folder / name).write_text(POINTER)
     assert f"{name} is a pointer of Git LFS" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["nano", "m"])
+def test_what_the_library_fails_at_is_told(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError("no memory is left")
+
+    monkeypatch.chdir(tiny.save(tmp_path / "m", "bert").parent)
+    with pytest.raises(ModelError, match=f"folder '{name}' cannot be loaded: no memory is left$"):
+        load_by_library(failing, name, source_of(name), None)
 
 
 class Code:

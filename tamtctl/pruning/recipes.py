@@ -53,6 +53,7 @@ def _fast(told: _Values) -> _Values:
     Pearson on 1,500 pairs of STS-B's *training* set, and nDCG@10 on 2,000 questions of SQuAD's.
 
         start              obs                      obs*fisher-kd            wanda*fisher-kd
+        sparsity 0.5       0.054, 0.869, 0.801      0.053, 0.871, 0.804
         sparsity 0.7       0.193, 0.847, 0.763      0.183, 0.849, 0.768      0.183, 0.853, 0.762
     """
     zeros = _zeros_of_sentence_encoders(told)

@@ -116,7 +116,8 @@ def _facts(comparison: Comparison) -> list[str]:
     """Return sentences on how to read the numbers."""
     config = comparison.config
     facts = [
-        "Values are means ± standard deviations over seeds, where there are several. Intervals of "
+        "Values are means ± standard deviations over seeds, where there are several; of a "
+        "fine-tuned score, over every seed of fine-tuning of every mask, alike. Intervals of "
         "losses are from a paired bootstrap over the sequences, those of scores over the dev "
         "examples, or over groups of them where queries have groups: they say how another text "
         f"would move a difference, not another seed. They need {MIN_SEQUENCES} sequences, or "
@@ -153,7 +154,10 @@ def caption(comparison: Comparison) -> str:
         + (", the same in each." if not any(o.among for o in comparison.subnetworks) else "."),
     ]
     if max(seeds) > 1:
-        told.append("Mean ± standard deviation over the seeds of a method, where it has several.")
+        told.append(
+            "Mean ± standard deviation over the seeds of a method, where it has several; of a "
+            "fine-tuned score, over every seed of fine-tuning of every mask."
+        )
     if comparison.config.sparsities:
         told.append(_equal_budget(comparison.config))
     if any(one.steps and not one.is_one_shot for one in comparison.subnetworks):

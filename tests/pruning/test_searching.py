@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from command_line import Run
 from masks import magnitude_masks, random_masks
 from transformers import AutoModel
 
@@ -255,6 +257,19 @@ def test_time_limit_stops_training(tiny_model: Path, text_file: Path, tmp_path: 
     result = search(wanted, output_dir=tmp_path / "run")
     assert 0 < result.steps < 100_000
     assert Ticket.load(result.ticket).metrics["steps"] == result.steps
+
+
+def test_what_a_time_limit_cut_short_is_said(
+    tiny_model: Path, text_file: Path, working_folder: None, run: Run
+) -> None:
+    told: list[object] = [*"search --recipe fast --sparsity 0.5 --steps 100000".split()]
+    told += ["--model", tiny_model, "--corpus", text_file, "--sequence-length", "16"]
+    told += ["--batch-size", "2", "--device", "cpu", "--max-minutes", "0.01"]
+    for _ in range(2):  # also when it was done before
+        done = run(*told)
+        assert done.code == 0, done.err
+        assert re.search(r"Ended after \d+ of 100,000 steps, as --max-minutes asks; the", done.out)
+    assert "Ended after" not in run(*told[:6], "3", *told[7:]).out
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step(

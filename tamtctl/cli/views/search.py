@@ -90,8 +90,14 @@ def _sparsity(plan: SearchPlan) -> str:
     return found
 
 
-def show_search_result(output: Page, result: SearchResult) -> None:
-    """Print the table of losses, the ticket, and what to type next."""
+def show_search_result(output: Page, result: SearchResult, asked: int | None = None) -> None:
+    """Print the table of losses, the ticket, and what to type next.
+
+    Args:
+        output: Where to.
+        result: The result.
+        asked: The steps that were asked for, if they are known.
+    """
     if result.already_done:
         output.hint("This search was done before; --force does it again.")
     output.notes.line()
@@ -109,6 +115,11 @@ def show_search_result(output: Page, result: SearchResult) -> None:
             output.line(
                 "Stopped early, as --patience asks; the ticket is that of the last step. It "
                 "stopped by the held-out text of the table, whose loss may be a little too good."
+            )
+        if asked and result.steps < asked and not result.stopped_early:
+            output.line(
+                f"Ended after {result.steps:,} of {count(asked, 'step')}, as --max-minutes asks; "
+                "the ticket is that of the last step."
             )
         output.line(
             f"{count(result.steps, 'step')} in {duration(result.seconds)} "

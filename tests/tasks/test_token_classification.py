@@ -82,7 +82,9 @@ FORMS = {
     "tabs.bio": columns(ROWS, "\t"),
     "several.txt": "-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nrejects VBZ I-VP O\ncall NN I-NP O\n"
     "\n-DOCSTART- -X- O O\n\n \nBonn NNP I-NP B-LOC\n\n\n",
-    "remarks.iob": "# id 1 domain=en\nEU _ _ B-ORG\r\nrejects _ _ O\r\ncall _ _ O\n\n"
+    "remarks.iob": "# id 1 domain=en\nEU _ _ B-ORG\r\nrejects _ _ O\r\ncall _ _ O\n\n# id 2\n"
+    "Bonn _ _ B-LOC",
+    "ids.iob": "# id 1 domain=en\nEU _ _ B-ORG\nrejects _ _ O\ncall _ _ O\n\n"
     "# id 2 domain=en\nBonn _ _ B-LOC",
     "lines.jsonl": "\n".join(
         json.dumps({"tokens": words, "ner_tags": tags, "id": 1}) for words, tags in ROWS

@@ -64,7 +64,7 @@ def search(
             output.result(plan.to_dict(), str(plan.run_folder))
             return
         result = searching.search(config, output_dir=output_dir, force=force, watcher=view)
-    show_search_result(output, result, config.steps if config.is_trained else None)
+    show_search_result(output, result, config.steps if config.max_minutes else None)
     output.result(result.to_dict(), str(result.ticket))
 
 

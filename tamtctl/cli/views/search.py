@@ -96,7 +96,7 @@ def show_search_result(output: Page, result: SearchResult, asked: int | None = N
     Args:
         output: Where to.
         result: The result.
-        asked: The steps that were asked for, if they are known.
+        asked: The steps that were asked for, if a time limit may have ended the training.
     """
     if result.already_done:
         output.hint("This search was done before; --force does it again.")
